@@ -1,0 +1,495 @@
+//! The address of an actor: the sending end of its mailbox.
+//!
+//! An [`Addr`] names the actor, not one incarnation: it outlives restarts, and a sender that waits
+//! for room waits on through one, until its deadline. It owns the [`Ring`] behind a lock that is
+//! held for a push or a pop only. It does not host or restart anything.
+//!
+//! Bound: the mailbox's capacity; senders that wait hold their own message.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use crate::exit::Incarnation;
+use crate::mailbox::{Books, MailboxSpec, Message, Offered, OnRestart, Overflow, Ring};
+use crate::path::ActorPath;
+
+/// Why a message was not accepted; it comes back with the error.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError<M> {
+    /// No room, by the rule of the mailbox.
+    #[error("the mailbox is full")]
+    Full(M),
+    /// The actor is between two incarnations and its mailbox is not kept.
+    #[error("the actor is restarting")]
+    Restarting(M),
+    /// The actor has ended for good.
+    #[error("the actor has ended")]
+    Closed(M),
+    /// No room came free within the deadline.
+    #[error("no room in the mailbox within the deadline")]
+    Timeout(M),
+}
+
+impl<M> SendError<M> {
+    /// The message that was not sent.
+    pub fn into_message(self) -> M {
+        match self {
+            Self::Full(m) | Self::Restarting(m) | Self::Closed(m) | Self::Timeout(m) => m,
+        }
+    }
+
+    const fn label(&self) -> &'static str {
+        match self {
+            Self::Full(_) => "Full",
+            Self::Restarting(_) => "Restarting",
+            Self::Closed(_) => "Closed",
+            Self::Timeout(_) => "Timeout",
+        }
+    }
+}
+
+impl<M> fmt::Debug for SendError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// Why a question has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// No room in the mailbox.
+    #[error("the mailbox is full")]
+    Full,
+    /// The actor is between two incarnations.
+    #[error("the actor is restarting")]
+    Restarting,
+    /// The actor has ended.
+    #[error("the actor has ended")]
+    Closed,
+    /// No answer within the deadline.
+    #[error("no answer within the deadline")]
+    Timeout,
+    /// The actor dropped the question.
+    #[error("the actor dropped the question without an answer")]
+    Canceled,
+}
+
+/// The answering end of a question. Dropping it answers [`AskError::Canceled`].
+#[derive(Debug)]
+pub struct Reply<R>(oneshot::Sender<R>);
+
+impl<R> Reply<R> {
+    /// A reply and the future of its answer.
+    #[must_use]
+    pub fn channel() -> (Self, oneshot::Receiver<R>) {
+        let (tx, rx) = oneshot::channel();
+        (Self(tx), rx)
+    }
+
+    /// Answers. An asker that no longer waits loses the answer, by its own choice.
+    pub fn send(self, answer: R) {
+        drop(self.0.send(answer));
+    }
+
+    /// Whether nobody waits for the answer any more.
+    #[must_use]
+    pub fn is_canceled(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+/// How the host is told that a mailbox has work; called once per empty-to-non-empty edge.
+pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Before the first start, or between two incarnations.
+    Down,
+    Up,
+    Closed,
+}
+
+struct State<M> {
+    ring: Ring<M>,
+    books: Books,
+    phase: Phase,
+    incarnation: Incarnation,
+    /// Lives begun; the next incarnation's number is one more.
+    begun: u32,
+    in_hand: bool,
+    last_kind: Option<&'static str>,
+    /// A wake-up is under way or the actor is draining.
+    scheduled: bool,
+    wake: Option<Wake>,
+    waiters: u32,
+    highest: u32,
+}
+
+struct Mailbox<M> {
+    path: ActorPath,
+    spec: MailboxSpec,
+    state: Mutex<State<M>>,
+    /// Signals room or a change of phase to waiting senders.
+    room: Notify,
+}
+
+/// Sends to one actor; clones send to the same one.
+pub struct Addr<M>(Arc<Mailbox<M>>);
+
+impl<M> Clone for Addr<M> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<M> fmt::Debug for Addr<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Addr({})", self.0.path)
+    }
+}
+
+/// Counts a sender as waiting while it does.
+struct Waiting<'a, M>(&'a Mailbox<M>);
+
+impl<M> Drop for Waiting<'_, M> {
+    fn drop(&mut self) {
+        self.0.state.lock().waiters -= 1;
+    }
+}
+
+impl<M: Message> Addr<M> {
+    /// The address of an actor that has not been started yet.
+    #[must_use]
+    pub fn new(path: ActorPath, spec: MailboxSpec) -> Self {
+        Self(Arc::new(Mailbox {
+            path,
+            spec,
+            state: Mutex::new(State {
+                ring: Ring::default(),
+                books: Books::default(),
+                phase: Phase::Down,
+                incarnation: Incarnation(0),
+                begun: 0,
+                in_hand: false,
+                last_kind: None,
+                scheduled: false,
+                wake: None,
+                waiters: 0,
+                highest: 0,
+            }),
+            room: Notify::new(),
+        }))
+    }
+
+    /// The actor's path.
+    #[must_use]
+    pub fn path(&self) -> &ActorPath {
+        &self.0.path
+    }
+
+    /// Bound and rules of the mailbox.
+    #[must_use]
+    pub fn spec(&self) -> &MailboxSpec {
+        &self.0.spec
+    }
+
+    /// Sends without waiting.
+    ///
+    /// # Errors
+    /// [`SendError`] with the message: `Full` (also under `Block`), `Restarting` or `Closed`.
+    pub fn try_send(&self, message: M) -> Result<(), SendError<M>> {
+        self.push(message, Lane::Work, true)
+    }
+
+    /// Sends on the control lane, which overtakes work and is not subject to the overflow rule.
+    ///
+    /// # Errors
+    /// As [`Addr::try_send`].
+    pub fn try_send_control(&self, message: M) -> Result<(), SendError<M>> {
+        self.push(message, Lane::Control, true)
+    }
+
+    /// Sends many, in order, until one is refused; returns how many were accepted.
+    pub fn try_send_batch(&self, messages: impl IntoIterator<Item = M>) -> usize {
+        messages.into_iter().map_while(|m| self.try_send(m).ok()).count()
+    }
+
+    /// Sends, waiting for room or for the end of a restart for at most `deadline`.
+    ///
+    /// # Errors
+    /// [`SendError`] with the message: `Timeout`, `Closed`, or `Full` where the rule is `Reject`.
+    pub async fn send(&self, message: M, deadline: Duration) -> Result<(), SendError<M>> {
+        let mut message = match self.push(message, Lane::Work, false) {
+            Ok(()) => return Ok(()),
+            Err(refused) => self.settle(refused)?,
+        };
+        self.0.state.lock().waiters += 1;
+        let waiting = Waiting(&*self.0);
+        let until = tokio::time::sleep(deadline);
+        tokio::pin!(until);
+        loop {
+            let room = self.0.room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            message = match self.push(message, Lane::Work, false) {
+                Ok(()) => return Ok(()),
+                Err(refused) => self.settle(refused)?,
+            };
+            tokio::select! {
+                biased;
+                () = &mut room => {}
+                () = &mut until => {
+                    drop(waiting);
+                    self.0.state.lock().books.refuse();
+                    return Err(SendError::Timeout(message));
+                }
+            }
+        }
+    }
+
+    /// Whether a refused message is worth waiting for; books it as rejected if not.
+    fn settle(&self, refused: SendError<M>) -> Result<M, SendError<M>> {
+        match refused {
+            SendError::Full(m) if self.0.spec.overflow != Overflow::Reject => Ok(m),
+            SendError::Restarting(m) => Ok(m),
+            other => {
+                self.0.state.lock().books.refuse();
+                Err(other)
+            }
+        }
+    }
+
+    /// Sends a question and waits for its answer; `deadline` covers both.
+    ///
+    /// # Errors
+    /// [`AskError`]; the message is gone.
+    pub async fn ask<R: Send>(
+        &self,
+        message: impl FnOnce(Reply<R>) -> M,
+        deadline: Duration,
+    ) -> Result<R, AskError> {
+        let (reply, answer) = Reply::channel();
+        let asking = async {
+            self.send(message(reply), deadline).await.map_err(|e| match e {
+                SendError::Full(_) => AskError::Full,
+                SendError::Restarting(_) => AskError::Restarting,
+                SendError::Closed(_) => AskError::Closed,
+                SendError::Timeout(_) => AskError::Timeout,
+            })?;
+            answer.await.map_err(|_| AskError::Canceled)
+        };
+        tokio::time::timeout(deadline, asking).await.unwrap_or(Err(AskError::Timeout))
+    }
+
+    /// `book`: whether a refusal is booked here, or left to a caller that will wait and try again.
+    fn push(&self, message: M, lane: Lane, book: bool) -> Result<(), SendError<M>> {
+        let (outcome, wake) = {
+            let mut guard = self.0.state.lock();
+            let state = &mut *guard;
+            let refusal = match state.phase {
+                Phase::Closed => Some(SendError::Closed as fn(M) -> SendError<M>),
+                Phase::Down if self.0.spec.on_restart == OnRestart::Dropped => {
+                    Some(SendError::Restarting as fn(M) -> SendError<M>)
+                }
+                _ => None,
+            };
+            if let Some(refusal) = refusal {
+                if book {
+                    state.books.refuse();
+                }
+                return Err(refusal(message));
+            }
+            let offered = match lane {
+                Lane::Control => {
+                    state.ring.offer_control(&mut state.books, message).map(|()| Offered::Queued)
+                }
+                Lane::Work => state.ring.offer(&self.0.spec, &mut state.books, message),
+            };
+            match offered {
+                Err(message) => {
+                    if !book {
+                        // The caller waits; the message counts when it is settled.
+                        state.books.offered -= 1;
+                        state.books.rejected -= 1;
+                    }
+                    return Err(SendError::Full(message));
+                }
+                Ok(outcome) => {
+                    let depth = u32::try_from(state.ring.len()).unwrap_or(u32::MAX);
+                    state.highest = state.highest.max(depth);
+                    let edge = !state.scheduled && state.phase == Phase::Up;
+                    if edge {
+                        state.scheduled = true;
+                    }
+                    (outcome, if edge { state.wake.clone() } else { None })
+                }
+            }
+        };
+        if let Some(wake) = wake {
+            wake();
+        }
+        drop(outcome); // a dropped message's destructor runs outside the lock
+        Ok(())
+    }
+
+    /// The counters, with what waits now.
+    #[must_use]
+    pub fn books(&self) -> Books {
+        let state = self.0.state.lock();
+        state.books.with_waiting(state.ring.len() as u64 + u64::from(state.in_hand))
+    }
+
+    /// Messages that wait, the one in hand included.
+    #[must_use]
+    pub fn depth(&self) -> u32 {
+        let state = self.0.state.lock();
+        u32::try_from(state.ring.len()).unwrap_or(u32::MAX) + u32::from(state.in_hand)
+    }
+
+    /// Most messages that ever waited at once.
+    #[must_use]
+    pub fn highest_depth(&self) -> u32 {
+        self.0.state.lock().highest
+    }
+
+    /// The work lane's bound.
+    #[must_use]
+    pub fn capacity(&self) -> u32 {
+        self.0.spec.capacity
+    }
+
+    /// Whether an incarnation is alive.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.0.state.lock().phase == Phase::Up
+    }
+
+    /// Whether the actor has ended for good.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.state.lock().phase == Phase::Closed
+    }
+
+    /// The incarnation that lives or lived last; 0 before the first.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.0.state.lock().incarnation
+    }
+
+    /// Takes the number of the next life. Numbers only grow, whoever restarts the actor.
+    #[must_use]
+    pub fn next_incarnation(&self) -> Incarnation {
+        let mut state = self.0.state.lock();
+        state.begun = state.begun.saturating_add(1);
+        Incarnation(state.begun)
+    }
+
+    /// Ends the actor for good: waiting messages die, waiting senders get `Closed`.
+    pub fn close(&self) {
+        let dead = {
+            let mut guard = self.0.state.lock();
+            let state = &mut *guard;
+            state.phase = Phase::Closed;
+            state.wake = None;
+            state.ring.die(&mut state.books)
+        };
+        drop(dead);
+        self.0.room.notify_waiters();
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Lane {
+    Control,
+    Work,
+}
+
+/// What a host finds when it asks for the next message.
+pub(crate) enum Next<M> {
+    Message(M),
+    Empty,
+}
+
+/// The host's end.
+impl<M: Message> Addr<M> {
+    /// An incarnation begins: senders are let in.
+    pub(crate) fn begin(&self, incarnation: Incarnation, wake: Wake) {
+        let pending = {
+            let mut state = self.0.state.lock();
+            state.phase = Phase::Up;
+            state.incarnation = incarnation;
+            state.begun = state.begun.max(incarnation.0);
+            state.last_kind = None;
+            state.scheduled = !state.ring.is_empty();
+            state.wake = Some(Arc::clone(&wake));
+            state.scheduled
+        };
+        if pending {
+            wake();
+        }
+        self.0.room.notify_waiters();
+    }
+
+    /// Books the message in hand as handled and takes the next one. After `Empty` the next push
+    /// wakes the host again.
+    pub(crate) fn next(&self) -> Next<M> {
+        let mut state = self.0.state.lock();
+        if std::mem::take(&mut state.in_hand) {
+            state.books.handled += 1;
+        }
+        let Some(message) = state.ring.take() else {
+            state.scheduled = false;
+            return Next::Empty;
+        };
+        state.in_hand = true;
+        state.last_kind = Some(message.kind());
+        let waiters = state.waiters;
+        drop(state);
+        if waiters > 0 {
+            self.0.room.notify_one();
+        }
+        Next::Message(message)
+    }
+
+    /// Books the message in hand as handled.
+    pub(crate) fn done(&self) {
+        let mut state = self.0.state.lock();
+        if std::mem::take(&mut state.in_hand) {
+            state.books.handled += 1;
+        }
+    }
+
+    /// An incarnation has ended: the message in hand died, waiting ones by the rule.
+    /// Returns what waited and the kind of the last message.
+    pub(crate) fn end(&self) -> (u32, Option<&'static str>) {
+        let (dead, depth, last_kind) = {
+            let mut guard = self.0.state.lock();
+            let state = &mut *guard;
+            if state.phase == Phase::Up {
+                state.phase = Phase::Down;
+            }
+            state.wake = None;
+            state.scheduled = false;
+            let depth = u32::try_from(state.ring.len()).unwrap_or(u32::MAX);
+            if std::mem::take(&mut state.in_hand) {
+                state.books.died += 1;
+            }
+            let dead = match self.0.spec.on_restart {
+                OnRestart::Dropped => Some(state.ring.die(&mut state.books)),
+                OnRestart::Kept => None,
+            };
+            (dead, depth, state.last_kind)
+        };
+        drop(dead);
+        if self.0.spec.on_restart == OnRestart::Dropped {
+            self.0.room.notify_waiters();
+        }
+        (depth, last_kind)
+    }
+}

@@ -1,0 +1,183 @@
+//! Cells: actors that never wait, so that a million of them fit on a few threads.
+//!
+//! A cell's step runs to completion on its shard and writes only to its [`CellContext`]; on a fault or a
+//! panic its output is cut back, its identity restored, the cell dropped and its [`CellSupervisor`]
+//! asked. A cell does no I/O: that is its [`Outbox`]'s part, one per slab. Bound: a cell has at most
+//! [`TIMERS_PER_CELL_MAX`] timers; its mailbox is bounded by its `MailboxSpec`.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::clock::Time;
+use crate::exit::{ExitReason, Fault, Incarnation};
+use crate::mailbox::Message;
+use crate::shard::Wheel;
+use crate::task::Flow;
+
+/// Most live timers of one cell: they are found by walking a list, which must stay short.
+pub const TIMERS_PER_CELL_MAX: u32 = 8;
+
+/// An actor on a shard.
+///
+/// `Self` need not be `Send`: it is made, run and dropped on one thread.
+pub trait Cell: Sized + 'static {
+    /// What it is sent.
+    type Msg: Message;
+    /// What all cells of a slab read (profiles, tables).
+    type Shared: Send + 'static;
+    /// What survives a restart: sequences, draw numbers, the last command. Belongs to the slab.
+    type Identity: Copy + Send + 'static;
+    /// Where its output goes; one per slab.
+    type Out: Outbox;
+
+    /// Makes the cell; also at each restart, with the identity as the last good step left it.
+    ///
+    /// # Errors
+    /// A fault here is an exit like any other: the supervisor decides.
+    fn start(cx: &mut CellContext<'_, Self>) -> Result<Self, Fault>;
+
+    /// Takes one message.
+    ///
+    /// # Errors
+    /// A fault ends this incarnation; the message counts as died with it.
+    fn handle(&mut self, msg: Self::Msg, cx: &mut CellContext<'_, Self>) -> Result<Flow, Fault>;
+
+    /// A timer is due: at or after [`CellContext::due`], which is the time it was set for. A timer
+    /// fires once; set it again from here. Ticks missed are the cell's to make up, by `due` and `now`.
+    ///
+    /// # Errors
+    /// A fault ends this incarnation.
+    fn timer(&mut self, key: u8, cx: &mut CellContext<'_, Self>) -> Result<Flow, Fault>;
+
+    /// The last step of an ordered stop (`Flow::Stop`, stop by an operator, end of the host); not on
+    /// a fault, a panic or a kill.
+    fn stopping(&mut self, cx: &mut CellContext<'_, Self>) {
+        let _ = cx;
+    }
+}
+
+/// Output of a slab's cells, written within steps and flushed between them.
+///
+/// [`Outbox::mark`] is taken before each step: keep it a few words. `flush` and `cut` must not panic.
+pub trait Outbox: Send + 'static {
+    /// A position in the unflushed output.
+    type Mark: Copy;
+
+    /// The position now.
+    fn mark(&self) -> Self::Mark;
+
+    /// Forgets what was written since `mark`; nothing is flushed between `mark` and `cut`.
+    fn cut(&mut self, mark: Self::Mark);
+
+    /// Sends what is ready. `now` is *monotonic* time (virtual in `sim`). `Some(t)`: call again by
+    /// `t`, even when no cell ran.
+    fn flush(&mut self, now: Time) -> Option<Time>;
+}
+
+/// Output that goes nowhere: for cells that only count.
+impl Outbox for () {
+    type Mark = ();
+    fn mark(&self) {}
+    fn cut(&mut self, (): ()) {}
+    fn flush(&mut self, _now: Time) -> Option<Time> {
+        None
+    }
+}
+
+/// What happens to a cell that has exited. Times are monotonic, never scaled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CellDecision {
+    /// Start its next incarnation at `at`, or at once if that has passed.
+    Restart {
+        /// Monotonic time of the restart.
+        at: Time,
+    },
+    /// It stays down; nobody is alarmed.
+    Stop,
+    /// It stays down, shown as quarantined, until an operator restarts it.
+    Quarantine,
+    /// Its group of 256 is restarted as one.
+    Escalate,
+}
+
+/// Decides about the cells of one slab, on their shard. Must not panic and must not wait.
+pub trait CellSupervisor: Send {
+    /// An incarnation has ended and is dropped. `now` is monotonic.
+    fn exited(
+        &mut self,
+        ordinal: u32,
+        incarnation: Incarnation,
+        reason: &ExitReason,
+        now: Time,
+    ) -> CellDecision;
+
+    /// Restarts decided so far.
+    fn restarts(&self) -> u64;
+
+    /// Cells quarantined so far.
+    fn quarantined(&self) -> u64;
+}
+
+/// The timers of the cell whose step runs.
+pub(crate) struct CellTimers<'a> {
+    pub(crate) wheel: &'a mut Wheel,
+    pub(crate) head: &'a mut u32,
+    pub(crate) owner: u32,
+}
+
+/// What a cell sees and writes during one step.
+#[non_exhaustive]
+pub struct CellContext<'a, C: Cell> {
+    /// Number of the cell in its population.
+    pub ordinal: u32,
+    /// Which life this is.
+    pub incarnation: Incarnation,
+    /// Simulated time of this step.
+    pub now: Time,
+    /// In a timer step the simulated time it was set for, otherwise `now`.
+    pub due: Time,
+    /// Stamp of `now`, microseconds since the Unix epoch.
+    pub unix_us: u64,
+    /// Monotonic time of this step: for deadlines, never scaled.
+    pub monotonic: Time,
+    /// What all cells of the slab read.
+    pub shared: &'a C::Shared,
+    /// Restored to its value before the step when the step faults or unwinds.
+    pub identity: &'a mut C::Identity,
+    /// Cut back to its mark when the step faults or unwinds.
+    pub out: &'a mut C::Out,
+    pub(crate) timers: CellTimers<'a>,
+}
+
+impl<C: Cell> CellContext<'_, C> {
+    /// Sets timer `key` to fire `after` from now, in simulated time; replaces it if it is set.
+    ///
+    /// It never fires early, and late by up to [`WHEEL_TICK_NS`](crate::shard::WHEEL_TICK_NS).
+    /// `false`: the cell has [`TIMERS_PER_CELL_MAX`] timers already and nothing was set.
+    pub fn set_timer(&mut self, key: u8, after: Duration) -> bool {
+        self.set_timer_at(key, self.now + after)
+    }
+
+    /// Sets timer `key` to fire at simulated time `at`; one that has passed fires at the next tick.
+    pub fn set_timer_at(&mut self, key: u8, at: Time) -> bool {
+        let CellTimers { wheel, head, owner } = &mut self.timers;
+        wheel.set(head, *owner, key, at)
+    }
+
+    /// Cancels timer `key`; `false` if it was not set.
+    pub fn cancel_timer(&mut self, key: u8) -> bool {
+        let CellTimers { wheel, head, .. } = &mut self.timers;
+        wheel.cancel(head, key)
+    }
+}
+
+impl<C: Cell> fmt::Debug for CellContext<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CellContext")
+            .field("ordinal", &self.ordinal)
+            .field("incarnation", &self.incarnation)
+            .field("now", &self.now)
+            .field("due", &self.due)
+            .finish_non_exhaustive()
+    }
+}

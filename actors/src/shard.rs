@@ -1,0 +1,39 @@
+//! The shard host: many cells on few threads.
+//!
+//! In reading order:
+//! - `spec`: what a slab of cells is made from, and its counters;
+//! - [`Wheel`](wheel): timers, O(1);
+//! - `guard`: one step under `catch_unwind`, with a quiet panic hook;
+//! - `inbox`: bounded queues into a shard, and its doorbell;
+//! - `slab`: the cells of one population on one shard, in ordinal order (`slab/steps.rs`: what runs
+//!   in a step; `slab/exits.rs`: exits, restarts, escalation);
+//! - `core`: the pure [`ShardCore`](core): `step(now) -> effects`, no thread, no clock;
+//! - `handle`: the sending ends, usable from any thread;
+//! - `listing`: the census source of a slab;
+//! - `driver`: what a thread waits on; `portable`: a parked thread; `sim`: virtual time;
+//! - `host`: starts and stops the shards of a node.
+//!
+//! A cell never blocks its shard and is never moved to another. Bounds are named where they are used:
+//! each phase of a step, each queue, the timers of a cell.
+
+mod core;
+mod driver;
+mod guard;
+mod handle;
+mod host;
+mod inbox;
+mod listing;
+mod portable;
+mod sim;
+mod slab;
+mod spec;
+mod wheel;
+
+pub use handle::{ShardHandle, SlabHandle};
+pub use host::{Backend, ShardConfig, ShardHost, StartShardsError, StopShardsError};
+pub use sim::SimShards;
+pub use spec::{
+    AddSlabError, CellInfo, CellState, GROUP_SIZE, ShardStats, SlabCounts, SlabError, SlabSpec,
+};
+pub(crate) use wheel::Wheel;
+pub use wheel::WHEEL_TICK_NS;

@@ -1,0 +1,188 @@
+//! Queues into a shard from other threads, and the doorbell that wakes it.
+//!
+//! One queue per (sender, slab) pair, many producers behind one short lock, drained whole by the
+//! shard. Only the push that finds the queue empty rings, and a bell that is rung is not rung again until
+//! the shard has looked. Bound: `capacity`, counted until the shard has *delivered* a message, so that
+//! a slow shard does not hide a second queue behind the first.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+/// Messages of one pair queue: a step's worth of deliveries several times over, 1 MiB or so at most
+/// for small messages. It allocates as it fills.
+pub(crate) const LANE_CAPACITY: usize = 65_536;
+
+/// Pair queues of one slab: the links and tiers of a node; more share the first.
+pub(crate) const LANES_MAX: usize = 64;
+
+/// Requests of the control plane that wait for one slab.
+pub(crate) const CONTROL_CAPACITY: usize = 1_024;
+
+/// Wakes a shard that waits.
+pub(crate) trait Bell: Send + Sync {
+    /// Wakes the shard, or makes its next wait return at once.
+    fn ring(&self);
+}
+
+/// Counts rings and merges those that the shard has not looked at yet.
+pub(crate) struct Doorbell {
+    rung: AtomicBool,
+    rings: AtomicU64,
+    merged: AtomicU64,
+    bell: Box<dyn Bell>,
+}
+
+impl Doorbell {
+    pub(crate) fn new(bell: Box<dyn Bell>) -> Arc<Self> {
+        Arc::new(Self {
+            rung: AtomicBool::new(false),
+            rings: AtomicU64::new(0),
+            merged: AtomicU64::new(0),
+            bell,
+        })
+    }
+
+    /// Rings, unless it is rung already. What was written before is seen by the shard's next step.
+    pub(crate) fn ring(&self) {
+        if self.rung.swap(true, Ordering::SeqCst) {
+            self.merged.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.rings.fetch_add(1, Ordering::Relaxed);
+        self.bell.ring();
+    }
+
+    /// The shard looks: rings from here on wake it again. Call before draining.
+    pub(crate) fn answer(&self) {
+        self.rung.swap(false, Ordering::SeqCst);
+    }
+
+    /// Whether somebody rang since the last [`Doorbell::answer`].
+    pub(crate) fn is_rung(&self) -> bool {
+        self.rung.load(Ordering::SeqCst)
+    }
+
+    /// Rings, and rings merged into one that was under way.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.rings.load(Ordering::Relaxed), self.merged.load(Ordering::Relaxed))
+    }
+}
+
+/// Why a push was refused.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refused<T> {
+    Full(T),
+    Closed(T),
+}
+
+struct State<T> {
+    items: VecDeque<T>,
+    /// Drained but not delivered yet.
+    out: usize,
+    closed: bool,
+}
+
+/// A bounded queue with many senders and one shard.
+pub(crate) struct Queue<T> {
+    state: Mutex<State<T>>,
+    /// Whether `items` may hold something: lets the shard pass by without the lock.
+    dirty: AtomicBool,
+    capacity: usize,
+}
+
+impl<T> Queue<T> {
+    pub(crate) fn new(capacity: usize) -> Self {
+        let state = State { items: VecDeque::new(), out: 0, closed: false };
+        Self { state: Mutex::new(state), dirty: AtomicBool::new(false), capacity }
+    }
+
+    /// Appends. `Ok(true)`: the queue was empty, ring the doorbell.
+    pub(crate) fn push(&self, item: T) -> Result<bool, Refused<T>> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(Refused::Closed(item));
+        }
+        if state.items.len() + state.out >= self.capacity {
+            return Err(Refused::Full(item));
+        }
+        let edge = state.items.is_empty();
+        state.items.push_back(item);
+        self.dirty.store(true, Ordering::Release);
+        Ok(edge)
+    }
+
+    /// Takes everything into `into`, which must be empty; its memory becomes the queue's.
+    pub(crate) fn drain(&self, into: &mut VecDeque<T>) {
+        debug_assert!(into.is_empty());
+        if !self.dirty.load(Ordering::Acquire) {
+            return;
+        }
+        let mut state = self.state.lock();
+        self.dirty.store(false, Ordering::Release);
+        std::mem::swap(&mut state.items, into);
+        state.out = into.len();
+        // A burst's memory is not kept for ever.
+        if state.items.capacity() > 1_024 && into.len() < 64 {
+            state.items = VecDeque::new();
+        }
+    }
+
+    /// `n` drained items have been delivered.
+    pub(crate) fn delivered(&self, n: usize) {
+        let mut state = self.state.lock();
+        state.out = state.out.saturating_sub(n);
+    }
+
+    /// Refuses everything from now on and returns what was not drained.
+    pub(crate) fn close(&self) -> VecDeque<T> {
+        let mut state = self.state.lock();
+        state.closed = true;
+        std::mem::take(&mut state.items)
+    }
+
+    /// Items not delivered yet.
+    pub(crate) fn len(&self) -> usize {
+        let state = self.state.lock();
+        state.items.len() + state.out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_holds_until_delivery_and_only_the_first_push_is_an_edge() {
+        let queue = Queue::new(3);
+        assert_eq!(queue.push(1), Ok(true));
+        assert_eq!(queue.push(2), Ok(false));
+        let mut taken = VecDeque::new();
+        queue.drain(&mut taken);
+        assert_eq!(taken, [1, 2]);
+        assert_eq!(queue.push(3), Ok(true));
+        assert_eq!(queue.push(4), Err(Refused::Full(4)));
+        queue.delivered(2);
+        assert_eq!(queue.push(4), Ok(false));
+        assert_eq!(queue.close(), [3, 4]);
+        assert_eq!(queue.push(5), Err(Refused::Closed(5)));
+    }
+
+    #[test]
+    fn a_rung_bell_is_not_rung_again_until_answered() {
+        struct Silent;
+        impl Bell for Silent {
+            fn ring(&self) {}
+        }
+        let bell = Doorbell::new(Box::new(Silent));
+        bell.ring();
+        bell.ring();
+        assert!(bell.is_rung());
+        bell.answer();
+        assert!(!bell.is_rung());
+        bell.ring();
+        assert_eq!(bell.counts(), (2, 1));
+    }
+}

@@ -1,0 +1,198 @@
+//! What a slab is made from, what can go wrong with it, and what it counts.
+//!
+//! Values only.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::cell::{Cell, CellSupervisor};
+use crate::exit::Incarnation;
+use crate::mailbox::MailboxSpec;
+use crate::path::ActorPath;
+
+/// Cells of one group: what is placed, escalated and restarted as one.
+pub const GROUP_SIZE: u32 = 256;
+
+/// Most cells of one slab: what 24 bits of group and 8 bits of place address, less the marker.
+pub(crate) const CELLS_MAX: u64 = u32::MAX as u64 - 1;
+
+/// The cells of one population on one shard.
+pub struct SlabSpec<C: Cell> {
+    /// The population: cells are shown as `<path>/<device id>`.
+    pub path: ActorPath,
+    /// Device id of an ordinal: one path segment, unique in the population.
+    pub name: Arc<dyn Fn(u32) -> String + Send + Sync>,
+    /// The ordinals on this shard, best whole groups of [`GROUP_SIZE`].
+    pub ordinals: Vec<Range<u32>>,
+    /// What all cells read.
+    pub shared: C::Shared,
+    /// Where their output goes.
+    pub out: C::Out,
+    /// Identity of an ordinal before its first incarnation.
+    pub identity: Box<dyn FnMut(u32) -> C::Identity + Send>,
+    /// Bound and rules of each cell's mailbox.
+    pub mailbox: MailboxSpec,
+    /// Decides about exits.
+    pub supervisor: Box<dyn CellSupervisor>,
+}
+
+impl<C: Cell> fmt::Debug for SlabSpec<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SlabSpec")
+            .field("path", &self.path)
+            .field("ordinals", &self.ordinals)
+            .field("mailbox", &self.mailbox)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a slab was not added.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddSlabError {
+    /// There is not one ordinal in it.
+    #[error("the slab has no cells")]
+    Empty,
+    /// Two ranges share an ordinal.
+    #[error("ordinal {0} is listed twice")]
+    Overlap(u32),
+    /// More cells than can be addressed.
+    #[error("the slab has {0} cells, at most {CELLS_MAX} are allowed")]
+    TooMany(u64),
+    /// The shard has been stopped.
+    #[error("the shard has been stopped")]
+    Stopped,
+}
+
+/// Why a slab did not do what it was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SlabError {
+    /// No such ordinal on this shard.
+    #[error("there is no cell {0} in this slab")]
+    Unknown(u32),
+    /// Too many requests wait for the shard.
+    #[error("the shard has too many requests waiting")]
+    Busy,
+    /// The slab has been closed.
+    #[error("the slab has been closed")]
+    Closed,
+}
+
+/// Where a cell is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CellState {
+    /// Not started for the first time yet; its mailbox is open.
+    New,
+    /// Alive.
+    Running,
+    /// Between two incarnations.
+    Restarting,
+    /// Down until an operator restarts it.
+    Stopped,
+    /// Down because it failed too often, until an operator restarts it.
+    Quarantined,
+}
+
+impl CellState {
+    /// The word shown to operators.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::New => "starting",
+            Self::Running => "running",
+            Self::Restarting => "restarting",
+            Self::Stopped => "stopped",
+            Self::Quarantined => "quarantined",
+        }
+    }
+}
+
+/// One cell, as it was when its shard was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CellInfo {
+    /// Number in its population.
+    pub ordinal: u32,
+    /// Which life it is in, or was in last; 0 before the first.
+    pub incarnation: Incarnation,
+    /// Where it is in its life.
+    pub state: CellState,
+    /// Messages that wait.
+    pub depth: u32,
+    /// Messages it has handled, all incarnations; wraps.
+    pub handled: u32,
+    /// Timers that are set.
+    pub timers: u32,
+    /// Why the former incarnation ended, if that was lately.
+    pub last_exit: Option<String>,
+}
+
+/// Counters of one slab, as of the end of its shard's last step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct SlabCounts {
+    /// Cells of the slab, in whatever state.
+    pub cells: u64,
+    /// Alive.
+    pub running: u64,
+    /// Not started for the first time yet.
+    pub starting: u64,
+    /// Between two incarnations.
+    pub restarting: u64,
+    /// Down for good, or until an operator restarts them.
+    pub stopped: u64,
+    /// Quarantined now.
+    pub quarantined: u64,
+    /// Incarnations begun after the first, whoever asked for them.
+    pub restarts: u64,
+    /// Groups restarted as one because their supervisor escalated.
+    pub group_restarts: u64,
+    /// Exits by fault or panic.
+    pub faults: u64,
+    /// Of these by panic.
+    pub panics: u64,
+    /// Exits by kill.
+    pub kills: u64,
+    /// Timer steps run.
+    pub timers_fired: u64,
+    /// Timer steps run more than 10 ms (of real time) after they were due.
+    pub timers_late: u64,
+    /// The latest timer step, nanoseconds of simulated time after it was due.
+    pub timer_lateness_ns_max: u64,
+    /// Timers that are set.
+    pub timers: u64,
+    /// Messages that the pair queues refused: the sender got `Full` and no mailbox saw them.
+    pub queue_full: u64,
+    /// Messages in the pair queues.
+    pub queued: u64,
+    /// Messages for ordinals that this slab does not have: the sender got `Closed`.
+    pub unknown: u64,
+    /// Messages accepted by a pair queue that the mailbox of a live cell then refused.
+    pub bounced: u64,
+    /// Messages accepted by a pair queue for a cell that was down.
+    pub undeliverable: u64,
+}
+
+/// Counters of one shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct ShardStats {
+    /// Its number.
+    pub index: usize,
+    /// Slabs on it.
+    pub slabs: u64,
+    /// Steps run.
+    pub steps: u64,
+    /// Nanoseconds spent in steps.
+    pub busy_ns: u64,
+    /// Times the thread went to sleep.
+    pub waits: u64,
+    /// Times its doorbell was rung.
+    pub rings: u64,
+    /// Times a sender found it rung already.
+    pub rings_merged: u64,
+    /// Core it was asked to stay on, if the host granted that.
+    pub core: Option<usize>,
+}

@@ -1,0 +1,324 @@
+//! The `ractor` actor behind every task actor, and what outlives it: the record of its end.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::FutureExt as _;
+use parking_lot::Mutex;
+use ractor::ActorProcessingErr;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+
+use super::{ActorRef, DRAIN_BUDGET, TaskActor, TaskContext};
+use crate::addr::{Addr, Next};
+use crate::census::MailboxView;
+use crate::exit::{Exit, ExitReason, Fault, Flow, Incarnation, OnExit};
+use crate::mailbox::{Books, Message};
+use crate::system::System;
+
+/// The record of one incarnation: why it ended, its pumps, and who waits for its end.
+pub(super) struct Life {
+    reason: Mutex<Option<ExitReason>>,
+    stop_requested: AtomicBool,
+    exited: AtomicBool,
+    exit_seen: Notify,
+    pumps: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Life {
+    fn new() -> Self {
+        Self {
+            reason: Mutex::new(None),
+            stop_requested: AtomicBool::new(false),
+            exited: AtomicBool::new(false),
+            exit_seen: Notify::new(),
+            pumps: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Records why it ends; the first reason stays.
+    pub(super) fn end_with(&self, reason: ExitReason) {
+        self.reason.lock().get_or_insert(reason);
+    }
+
+    pub(super) fn request_stop(&self) {
+        self.stop_requested.store(true, Ordering::Release);
+    }
+
+    pub(super) fn add_pump(&self, pump: JoinHandle<()>) {
+        let mut pumps = self.pumps.lock();
+        if pumps.len() == pumps.capacity() {
+            pumps.retain(|p| !p.is_finished());
+        }
+        pumps.push(pump);
+    }
+
+    pub(super) fn has_exited(&self) -> bool {
+        self.exited.load(Ordering::Acquire)
+    }
+
+    pub(super) async fn exited(&self) {
+        loop {
+            let seen = self.exit_seen.notified();
+            tokio::pin!(seen);
+            seen.as_mut().enable();
+            if self.has_exited() {
+                return;
+            }
+            seen.await;
+        }
+    }
+
+    async fn end_pumps(&self) {
+        loop {
+            let pumps = std::mem::take(&mut *self.pumps.lock());
+            if pumps.is_empty() {
+                return;
+            }
+            for pump in &pumps {
+                pump.abort();
+            }
+            for pump in pumps {
+                drop(pump.await);
+            }
+        }
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        for pump in self.pumps.get_mut() {
+            pump.abort();
+        }
+    }
+}
+
+/// The one message that ractor carries for us.
+struct Wake;
+
+struct Host<A>(PhantomData<fn() -> A>);
+
+struct Arguments<A: TaskActor> {
+    actor: A,
+    addr: Addr<A::Msg>,
+    incarnation: Incarnation,
+    system: System,
+    life: Arc<Life>,
+}
+
+struct HostState<A: TaskActor> {
+    actor: A,
+    context: TaskContext<A::Msg>,
+    addr: Addr<A::Msg>,
+    life: Arc<Life>,
+}
+
+/// Runs a handler and turns a panic into a fault.
+async fn guarded<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(result) => result,
+        Err(payload) => Err(Fault::from_panic(&*payload)),
+    }
+}
+
+impl<A: TaskActor> HostState<A> {
+    /// Drains up to the budget; true if there may be more.
+    async fn drain(&mut self) -> Result<Drained, Fault> {
+        for _ in 0..DRAIN_BUDGET {
+            let Next::Message(message) = self.addr.next() else {
+                return Ok(Drained::Empty);
+            };
+            match guarded(self.actor.handle(message, &mut self.context)).await? {
+                Flow::Continue => {}
+                Flow::Stop => {
+                    self.addr.done();
+                    return Ok(Drained::Finished);
+                }
+            }
+            if self.life.stop_requested.load(Ordering::Acquire) {
+                break;
+            }
+        }
+        self.addr.done();
+        Ok(Drained::More)
+    }
+}
+
+enum Drained {
+    Empty,
+    More,
+    Finished,
+}
+
+impl<A: TaskActor> ractor::Actor for Host<A> {
+    type Msg = Wake;
+    type State = HostState<A>;
+    type Arguments = Arguments<A>;
+
+    async fn pre_start(
+        &self,
+        myself: ractor::ActorRef<Wake>,
+        args: Arguments<A>,
+    ) -> Result<HostState<A>, ActorProcessingErr> {
+        let Arguments { mut actor, addr, incarnation, system, life } = args;
+        let cell = myself.get_cell();
+        let mut context =
+            TaskContext::new(addr.clone(), incarnation, system, cell, Arc::clone(&life));
+        if let Err(fault) = guarded(actor.started(&mut context)).await {
+            life.end_with(ExitReason::Fault(fault.clone()));
+            return Err(Box::new(fault));
+        }
+        // A wake-up that fails finds a dead actor, whose mailbox is being ended.
+        addr.begin(incarnation, Arc::new(move || drop(myself.send_message(Wake))));
+        Ok(HostState { actor, context, addr, life })
+    }
+
+    async fn handle(
+        &self,
+        myself: ractor::ActorRef<Wake>,
+        Wake: Wake,
+        state: &mut HostState<A>,
+    ) -> Result<(), ActorProcessingErr> {
+        match state.drain().await {
+            Ok(Drained::Empty) => {}
+            Ok(Drained::More) => drop(myself.send_message(Wake)),
+            Ok(Drained::Finished) => {
+                state.life.end_with(ExitReason::Normal);
+                myself.stop(None);
+            }
+            Err(fault) => {
+                state.life.end_with(ExitReason::Fault(fault.clone()));
+                return Err(Box::new(fault));
+            }
+        }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _: ractor::ActorRef<Wake>,
+        state: &mut HostState<A>,
+    ) -> Result<(), ActorProcessingErr> {
+        let stopping = async {
+            state.actor.stopping(&mut state.context).await;
+            Ok(())
+        };
+        if let Err(fault) = guarded(stopping).await {
+            state.life.end_with(ExitReason::Fault(fault));
+        }
+        state.life.end_with(ExitReason::Shutdown);
+        Ok(())
+    }
+}
+
+impl<M: Message> MailboxView for Addr<M> {
+    fn books(&self) -> Books {
+        Self::books(self)
+    }
+    fn depth(&self) -> u32 {
+        Self::depth(self)
+    }
+    fn highest(&self) -> u32 {
+        Self::highest_depth(self)
+    }
+    fn capacity(&self) -> u32 {
+        Self::capacity(self)
+    }
+    fn close(&self) {
+        Self::close(self);
+    }
+}
+
+impl System {
+    /// Starts one incarnation of a task actor and waits until its `started` has returned.
+    ///
+    /// `on_exit` is called exactly once, after the incarnation has ended and everything it owned is
+    /// dropped; it is not called if the start fails. Dropping the future abandons the start.
+    ///
+    /// # Errors
+    /// The fault of `started`, or a panic in it.
+    pub async fn start_task<A: TaskActor>(
+        &self,
+        addr: &Addr<A::Msg>,
+        incarnation: Incarnation,
+        actor: A,
+        on_exit: OnExit,
+    ) -> Result<ActorRef, Fault> {
+        let (tx, rx) = oneshot::channel();
+        let args = Arguments {
+            actor,
+            addr: addr.clone(),
+            incarnation,
+            system: self.clone(),
+            life: Arc::new(Life::new()),
+        };
+        let starting = AbortOnDrop(self.handle().spawn(start(args, on_exit, tx)));
+        let result = rx.await.unwrap_or(Err(Fault::new("runtime_is_down")));
+        drop(starting);
+        result
+    }
+}
+
+/// Ends a start that nobody waits for any more.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn start<A: TaskActor>(
+    args: Arguments<A>,
+    on_exit: OnExit,
+    started: oneshot::Sender<Result<ActorRef, Fault>>,
+) {
+    let (addr, incarnation, system) = (args.addr.clone(), args.incarnation, args.system.clone());
+    let life = Arc::clone(&args.life);
+    match ractor::Actor::spawn(None, Host::<A>(PhantomData), args).await {
+        Err(error) => {
+            life.end_pumps().await;
+            let fault = match life.reason.lock().take() {
+                Some(ExitReason::Fault(fault)) => fault,
+                _ => Fault::with("start_failed", error),
+            };
+            drop(started.send(Err(fault)));
+        }
+        Ok((actor, join)) => {
+            let actor = ActorRef {
+                path: addr.path().clone(),
+                incarnation,
+                cell: actor.get_cell(),
+                life: Arc::clone(&life),
+            };
+            system.census().started(actor.clone(), Box::new(addr.clone()));
+            let handle = system.handle().clone();
+            drop(handle.spawn(watch(join, life, addr, incarnation, system, on_exit)));
+            if let Err(Ok(abandoned)) = started.send(Ok(actor)) {
+                abandoned.kill();
+            }
+        }
+    }
+}
+
+/// Waits for the end of an incarnation, however it comes, and reports it once.
+async fn watch<M: Message>(
+    join: JoinHandle<()>,
+    life: Arc<Life>,
+    addr: Addr<M>,
+    incarnation: Incarnation,
+    system: System,
+    on_exit: OnExit,
+) {
+    drop(join.await);
+    life.end_pumps().await;
+    let (depth, last_kind) = addr.end();
+    let reason = life.reason.lock().take().unwrap_or(ExitReason::Killed);
+    system.census().exited(addr.path(), incarnation, &reason);
+    life.exited.store(true, Ordering::Release);
+    life.exit_seen.notify_waiters();
+    on_exit(Exit { path: addr.path().clone(), incarnation, reason, last_kind, depth });
+}
