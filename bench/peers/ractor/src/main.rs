@@ -1,0 +1,81 @@
+//! ractor: a named actor linked to a supervisor, its timer by `send_after`.
+
+use peer_probe::{Device, TIMER, actors_from_args, name, report, resident_bytes};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent, call, registry};
+
+enum Message {
+    Tick,
+    Info(RpcReplyPort<u64>),
+}
+
+struct DeviceActor;
+
+impl Actor for DeviceActor {
+    type Msg = Message;
+    type State = Device;
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Message>, (): ()) -> Result<Device, ActorProcessingErr> {
+        Ok(Device::new())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        device: &mut Device,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Tick => {
+                device.tick();
+                drop(myself.send_after(TIMER, || Message::Tick));
+            }
+            Message::Info(reply) => reply.send(device.ticks)?,
+        }
+        Ok(())
+    }
+}
+
+struct Supervisor;
+
+impl Actor for Supervisor {
+    type Msg = ();
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<()>,
+        _: SupervisionEvent,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() {
+    let actors = actors_from_args();
+    let (supervisor, _) = Actor::spawn(None, Supervisor, ())
+        .await
+        .expect("a supervisor");
+    let before = resident_bytes();
+    for index in 0..actors {
+        let parent = supervisor.get_cell();
+        let (device, _) = Actor::spawn_linked(Some(name(index)), DeviceActor, (), parent)
+            .await
+            .expect("a free name");
+        device.send_message(Message::Tick).expect("it lives");
+    }
+    for index in 0..actors {
+        let cell = registry::where_is(name(index)).expect("a registered name");
+        let device: ActorRef<Message> = cell.into();
+        assert_eq!(call!(device, Message::Info).expect("an answer"), 1);
+    }
+    report(actors, before, resident_bytes());
+    std::process::exit(0); // the teardown is not measured
+}
