@@ -7,6 +7,7 @@
 //! - [`task`]: the task host, for actors that await (on `ractor`).
 //! - [`cell`], [`shard`]: the shard host, for a million actors that never wait.
 //! - [`census`], [`events`], [`system`]: who is alive, what happened, and the node as a value.
+//! - [`wiring`]: block edges, checked for cycles at assembly.
 //!
 //! # Invariants
 //! - Every mailbox is bounded; `offered = accepted + rejected` and
@@ -60,6 +61,7 @@ pub mod path;
 pub mod shard;
 pub mod system;
 pub mod task;
+pub mod wiring;
 
 pub use addr::{Addr, AskError, Reply, SendError};
 pub use cell::*;
@@ -71,3 +73,4 @@ pub use mailbox::{Books, MailboxSpec, Message, Offered, OnRestart, Overflow, Rin
 pub use path::{ActorPath, PathError};
 pub use system::System;
 pub use task::{ActorRef, TaskActor, TaskContext};
+pub use wiring::{Cycle, Wiring};
