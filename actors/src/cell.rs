@@ -9,10 +9,9 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::clock::Time;
-use crate::exit::{ExitReason, Fault, Incarnation};
+use crate::exit::{ExitReason, Fault, Flow, Incarnation};
 use crate::mailbox::Message;
 use crate::shard::Wheel;
-use crate::task::Flow;
 
 /// Most live timers of one cell: they are found by walking a list, which must stay short.
 pub const TIMERS_PER_CELL_MAX: u32 = 8;

@@ -30,10 +30,12 @@ mod spec;
 mod wheel;
 
 pub use handle::{ShardHandle, SlabHandle};
-pub use host::{Backend, ShardConfig, ShardHost, StartShardsError, StopShardsError};
+pub use host::{
+    Backend, SHARDS_MAX, STOP_MAX, ShardConfig, ShardHost, StartShardsError, StopShardsError,
+};
 pub use sim::SimShards;
 pub use spec::{
     AddSlabError, CellInfo, CellState, GROUP_SIZE, ShardStats, SlabCounts, SlabError, SlabSpec,
 };
-pub(crate) use wheel::Wheel;
 pub use wheel::WHEEL_TICK_NS;
+pub(crate) use wheel::Wheel;

@@ -73,7 +73,10 @@ mod tests {
     fn a_panic_becomes_a_fault_with_its_text() {
         install();
         let fault = step::<()>(|| panic!("value {}", 7)).unwrap_err();
-        assert_eq!((fault.code, fault.detail.as_deref()), (PANIC, Some("value 7")));
+        assert_eq!(
+            (fault.code, fault.detail.as_deref()),
+            (PANIC, Some("value 7"))
+        );
         assert_eq!(step(|| Ok(3)), Ok(3));
     }
 

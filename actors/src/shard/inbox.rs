@@ -67,7 +67,10 @@ impl Doorbell {
 
     /// Rings, and rings merged into one that was under way.
     pub(crate) fn counts(&self) -> (u64, u64) {
-        (self.rings.load(Ordering::Relaxed), self.merged.load(Ordering::Relaxed))
+        (
+            self.rings.load(Ordering::Relaxed),
+            self.merged.load(Ordering::Relaxed),
+        )
     }
 }
 
@@ -95,8 +98,16 @@ pub(crate) struct Queue<T> {
 
 impl<T> Queue<T> {
     pub(crate) fn new(capacity: usize) -> Self {
-        let state = State { items: VecDeque::new(), out: 0, closed: false };
-        Self { state: Mutex::new(state), dirty: AtomicBool::new(false), capacity }
+        let state = State {
+            items: VecDeque::new(),
+            out: 0,
+            closed: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            dirty: AtomicBool::new(false),
+            capacity,
+        }
     }
 
     /// Appends. `Ok(true)`: the queue was empty, ring the doorbell.

@@ -110,6 +110,20 @@ impl CellState {
             Self::Quarantined => "quarantined",
         }
     }
+
+    /// The state an operator's word means.
+    #[must_use]
+    pub fn from_label(label: &str) -> Option<Self> {
+        [
+            Self::New,
+            Self::Running,
+            Self::Restarting,
+            Self::Stopped,
+            Self::Quarantined,
+        ]
+        .into_iter()
+        .find(|state| state.label() == label)
+    }
 }
 
 /// One cell, as it was when its shard was asked.

@@ -88,6 +88,16 @@ impl Wheel {
         self.live
     }
 
+    /// Timers in an owner's list.
+    pub(crate) fn count(&self, head: u32) -> u32 {
+        let (mut index, mut count) = (head, 0);
+        while index != NIL {
+            index = self.entries[index as usize].sibling;
+            count += 1;
+        }
+        count
+    }
+
     /// Sets the timer `key` of the owner whose list begins at `head`, replacing it if it is set.
     /// `false` if the owner has no room for another.
     pub(crate) fn set(&mut self, head: &mut u32, owner: u32, key: u8, at: Time) -> bool {
@@ -101,7 +111,15 @@ impl Wheel {
         if count >= TIMERS_PER_CELL_MAX {
             return false;
         }
-        let entry = Entry { at, next: NIL, prev: NIL, owner, sibling: *head, slot: 0, key };
+        let entry = Entry {
+            at,
+            next: NIL,
+            prev: NIL,
+            owner,
+            sibling: *head,
+            slot: 0,
+            key,
+        };
         let index = self.allocate(entry);
         *head = index;
         self.live += 1;
@@ -247,7 +265,9 @@ impl Wheel {
     }
 
     fn unlink(&mut self, index: u32) {
-        let Entry { prev, next, slot, .. } = self.entries[index as usize];
+        let Entry {
+            prev, next, slot, ..
+        } = self.entries[index as usize];
         if slot == FIRING {
             return;
         }
@@ -316,7 +336,9 @@ impl Wheel {
             return Some(self.tick + 1 + u64::from(here.trailing_zeros()));
         }
         // Words after this one in turn, this one's low bits last.
-        let turned = self.near_summary.rotate_right((word as u32 + 1) % WORDS as u32);
+        let turned = self
+            .near_summary
+            .rotate_right((word as u32 + 1) % WORDS as u32);
         let ahead = turned.trailing_zeros() as usize;
         let found = (word + 1 + ahead) % WORDS;
         let slot = found * 64 + self.near[found].trailing_zeros() as usize;
@@ -363,7 +385,12 @@ impl Wheel {
         let mut index = head;
         loop {
             let entry = &mut self.entries[index as usize];
-            due.push(Due { owner: entry.owner, at: entry.at, key: entry.key, entry: index });
+            due.push(Due {
+                owner: entry.owner,
+                at: entry.at,
+                key: entry.key,
+                entry: index,
+            });
             entry.slot = FIRING;
             index = entry.next;
             if index == head {

@@ -1,0 +1,434 @@
+//! The sending ends of shards and slabs, usable from any thread.
+//!
+//! A message goes into the bounded pair queue of this handle's lane; `Ok` means accepted there. The
+//! cell's mailbox then applies its own rule, and what it refuses is counted (`bounced`). Requests of
+//! the control plane have a queue of their own and overtake messages. It waits for nothing except for
+//! answers to requests.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::core::Port;
+use super::inbox::{CONTROL_CAPACITY, Doorbell, LANE_CAPACITY, LANES_MAX, Queue, Refused};
+use super::slab::{AnySlab, Report, Slab};
+use super::spec::{
+    AddSlabError, CELLS_MAX, CellInfo, CellState, ShardStats, SlabCounts, SlabError, SlabSpec,
+};
+use crate::addr::{Reply, SendError};
+use crate::cell::Cell;
+use crate::mailbox::Books;
+use crate::path::ActorPath;
+
+/// A request to a slab.
+pub(crate) enum Control<C: Cell> {
+    Kill(u32, Reply<bool>),
+    Stop(u32, Reply<bool>),
+    Restart(u32, Reply<bool>),
+    WithOut(Box<dyn FnOnce(&mut C::Out) + Send>),
+    Info(Vec<u32>, Reply<Vec<CellInfo>>),
+    Select(CellState, usize, usize, Reply<(Vec<u32>, bool)>),
+    Lane(Lane<C>),
+    Close(Reply<()>),
+}
+
+type Lane<C> = Arc<Queue<(u32, <C as Cell>::Msg)>>;
+
+/// What a slab and its handles share.
+pub(crate) struct Board<C: Cell> {
+    path: ActorPath,
+    name: Arc<dyn Fn(u32) -> String + Send + Sync>,
+    ordinals: Box<[Range<u32>]>,
+    capacity: u32,
+    shard: usize,
+    bell: Arc<Doorbell>,
+    control: Queue<Control<C>>,
+    lanes: Mutex<Vec<Lane<C>>>,
+    report: Mutex<Report>,
+    queue_full: AtomicU64,
+    unknown: AtomicU64,
+}
+
+impl<C: Cell> Board<C> {
+    fn new(spec: &SlabSpec<C>, ordinals: Vec<Range<u32>>, port: &Port) -> Self {
+        let cells = ordinals.iter().map(|r| u64::from(r.end - r.start)).sum();
+        let counts = SlabCounts {
+            cells,
+            starting: cells,
+            ..SlabCounts::default()
+        };
+        Self {
+            path: spec.path.clone(),
+            name: Arc::clone(&spec.name),
+            ordinals: ordinals.into(),
+            capacity: spec.mailbox.capacity,
+            shard: port.index,
+            bell: Arc::clone(&port.bell),
+            control: Queue::new(CONTROL_CAPACITY),
+            lanes: Mutex::new(vec![Arc::new(Queue::new(LANE_CAPACITY))]),
+            report: Mutex::new(Report {
+                counts,
+                ..Report::default()
+            }),
+            queue_full: AtomicU64::new(0),
+            unknown: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &ActorPath {
+        &self.path
+    }
+
+    pub(crate) fn name_of(&self, ordinal: u32) -> String {
+        (self.name)(ordinal)
+    }
+
+    pub(crate) fn path_of(&self, ordinal: u32) -> ActorPath {
+        self.path.join(&self.name_of(ordinal))
+    }
+
+    pub(crate) const fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    pub(crate) const fn shard(&self) -> usize {
+        self.shard
+    }
+
+    /// The ordinals, ascending and apart.
+    pub(crate) fn ordinals(&self) -> &[Range<u32>] {
+        &self.ordinals
+    }
+
+    pub(crate) fn has(&self, ordinal: u32) -> bool {
+        let index = self.ordinals.partition_point(|r| r.start <= ordinal);
+        index > 0 && self.ordinals[index - 1].contains(&ordinal)
+    }
+
+    pub(crate) const fn control(&self) -> &Queue<Control<C>> {
+        &self.control
+    }
+
+    pub(crate) fn first_lane(&self) -> Lane<C> {
+        Arc::clone(&self.lanes.lock()[0])
+    }
+
+    pub(crate) fn publish(&self, report: Report) {
+        *self.report.lock() = report;
+    }
+
+    pub(crate) fn report(&self) -> Report {
+        *self.report.lock()
+    }
+
+    /// Refuses requests from now on; those that wait are dropped, so that their askers are told.
+    pub(crate) fn close(&self) {
+        drop(self.control.close());
+    }
+
+    pub(crate) fn request(&self, request: Control<C>) -> Result<(), SlabError> {
+        match self.control.push(request) {
+            Ok(edge) => {
+                if edge {
+                    self.bell.ring();
+                }
+                Ok(())
+            }
+            Err(Refused::Full(_)) => Err(SlabError::Busy),
+            Err(Refused::Closed(_)) => Err(SlabError::Closed),
+        }
+    }
+
+    pub(crate) async fn ask<R>(
+        &self,
+        request: impl FnOnce(Reply<R>) -> Control<C>,
+    ) -> Result<R, SlabError> {
+        let (reply, answer) = Reply::channel();
+        self.request(request(reply))?;
+        answer.await.map_err(|_| SlabError::Closed)
+    }
+}
+
+/// Sends to the cells of one slab. Clones share a lane, and with it the order of their messages.
+pub struct SlabHandle<C: Cell> {
+    board: Arc<Board<C>>,
+    lane: Lane<C>,
+}
+
+impl<C: Cell> Clone for SlabHandle<C> {
+    fn clone(&self) -> Self {
+        Self {
+            board: Arc::clone(&self.board),
+            lane: Arc::clone(&self.lane),
+        }
+    }
+}
+
+impl<C: Cell> fmt::Debug for SlabHandle<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "SlabHandle({} on shard {})",
+            self.board.path, self.board.shard
+        )
+    }
+}
+
+impl<C: Cell> SlabHandle<C> {
+    /// Path of the population.
+    #[must_use]
+    pub fn path(&self) -> &ActorPath {
+        self.board.path()
+    }
+
+    /// Number of the shard.
+    #[must_use]
+    pub fn shard(&self) -> usize {
+        self.board.shard
+    }
+
+    /// The ordinals on this shard, ascending.
+    #[must_use]
+    pub fn ordinals(&self) -> &[Range<u32>] {
+        self.board.ordinals()
+    }
+
+    /// Whether an ordinal lives here.
+    #[must_use]
+    pub fn has(&self, ordinal: u32) -> bool {
+        self.board.has(ordinal)
+    }
+
+    /// Sends a message to a cell. `Ok`: the pair queue took it; the cell's mailbox applies its rule.
+    /// Messages of one lane to one cell keep their order.
+    ///
+    /// # Errors
+    /// With the message: `Full` when the pair queue is full, `Closed` when the ordinal does not live
+    /// here or the slab has been stopped.
+    pub fn send(&self, ordinal: u32, message: C::Msg) -> Result<(), SendError<C::Msg>> {
+        if !self.board.has(ordinal) {
+            self.board.unknown.fetch_add(1, Ordering::Relaxed);
+            return Err(SendError::Closed(message));
+        }
+        match self.lane.push((ordinal, message)) {
+            Ok(edge) => {
+                if edge {
+                    self.board.bell.ring();
+                }
+                Ok(())
+            }
+            Err(Refused::Full((_, message))) => {
+                self.board.queue_full.fetch_add(1, Ordering::Relaxed);
+                Err(SendError::Full(message))
+            }
+            Err(Refused::Closed((_, message))) => Err(SendError::Closed(message)),
+        }
+    }
+
+    /// A handle with a pair queue of its own: one sender's flood does not fill another's. Where there
+    /// are too many already, or the slab is closed, it shares this one's.
+    #[must_use]
+    pub fn lane(&self) -> Self {
+        let mut lanes = self.board.lanes.lock();
+        // Held by the board and the slab only: nobody sends there any more.
+        let first = Arc::clone(&lanes[0]);
+        lanes.retain(|l| Arc::ptr_eq(l, &first) || Arc::strong_count(l) > 2 || l.len() > 0);
+        if lanes.len() >= LANES_MAX {
+            return self.clone();
+        }
+        let lane = Arc::new(Queue::new(LANE_CAPACITY));
+        if self
+            .board
+            .request(Control::Lane(Arc::clone(&lane)))
+            .is_err()
+        {
+            return self.clone();
+        }
+        lanes.push(Arc::clone(&lane));
+        Self {
+            board: Arc::clone(&self.board),
+            lane,
+        }
+    }
+
+    fn check(&self, ordinal: u32) -> Result<(), SlabError> {
+        if self.board.has(ordinal) {
+            Ok(())
+        } else {
+            Err(SlabError::Unknown(ordinal))
+        }
+    }
+
+    /// Asks to end a live cell at once, without its last step; its supervisor decides.
+    ///
+    /// # Errors
+    /// [`SlabError`], if the request was not taken.
+    pub fn kill(&self, ordinal: u32) -> Result<(), SlabError> {
+        self.check(ordinal)?;
+        self.board
+            .request(Control::Kill(ordinal, Reply::channel().0))
+    }
+
+    /// Asks to stop a cell in order; it stays down.
+    ///
+    /// # Errors
+    /// [`SlabError`], if the request was not taken.
+    pub fn stop(&self, ordinal: u32) -> Result<(), SlabError> {
+        self.check(ordinal)?;
+        self.board
+            .request(Control::Stop(ordinal, Reply::channel().0))
+    }
+
+    /// Asks for a new incarnation of a cell, also of one that is stopped or quarantined.
+    ///
+    /// # Errors
+    /// [`SlabError`], if the request was not taken.
+    pub fn restart(&self, ordinal: u32) -> Result<(), SlabError> {
+        self.check(ordinal)?;
+        self.board
+            .request(Control::Restart(ordinal, Reply::channel().0))
+    }
+
+    /// One cell, as its shard sees it.
+    ///
+    /// # Errors
+    /// [`SlabError`].
+    pub async fn info(&self, ordinal: u32) -> Result<CellInfo, SlabError> {
+        self.check(ordinal)?;
+        let mut found = self
+            .board
+            .ask(|reply| Control::Info(vec![ordinal], reply))
+            .await?;
+        found.pop().ok_or(SlabError::Unknown(ordinal))
+    }
+
+    /// Runs `run` on the shard, between steps, with the slab's output; flushed afterwards.
+    /// It must be short and must not panic.
+    ///
+    /// # Errors
+    /// [`SlabError`].
+    pub async fn with_out<R: Send + 'static>(
+        &self,
+        run: impl FnOnce(&mut C::Out) -> R + Send + 'static,
+    ) -> Result<R, SlabError> {
+        self.board
+            .ask(|reply| Control::WithOut(Box::new(move |out: &mut C::Out| reply.send(run(out)))))
+            .await
+    }
+
+    /// Stops all cells in order, flushes the output and takes the slab off its shard.
+    ///
+    /// # Errors
+    /// [`SlabError::Closed`] if that has happened before.
+    pub async fn close(&self) -> Result<(), SlabError> {
+        self.board.ask(Control::Close).await
+    }
+
+    /// Counters of all mailboxes, as of the end of the shard's last step. Messages in pair queues have
+    /// not been offered yet.
+    #[must_use]
+    pub fn books(&self) -> Books {
+        self.board.report().books
+    }
+
+    /// Counters, as of the end of the shard's last step.
+    #[must_use]
+    pub fn counts(&self) -> SlabCounts {
+        let queued = self
+            .board
+            .lanes
+            .lock()
+            .iter()
+            .map(|lane| lane.len() as u64)
+            .sum();
+        SlabCounts {
+            queue_full: self.board.queue_full.load(Ordering::Relaxed),
+            unknown: self.board.unknown.load(Ordering::Relaxed),
+            queued,
+            ..self.board.report().counts
+        }
+    }
+}
+
+/// One shard.
+#[derive(Clone)]
+pub struct ShardHandle(Arc<Port>);
+
+impl fmt::Debug for ShardHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ShardHandle({})", self.0.index)
+    }
+}
+
+impl ShardHandle {
+    pub(crate) fn new(port: &Arc<Port>) -> Self {
+        Self(Arc::clone(port))
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.0.index
+    }
+
+    /// Its counters.
+    #[must_use]
+    pub fn stats(&self) -> ShardStats {
+        *self.0.stats.lock()
+    }
+
+    /// Whether it takes slabs.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        !self.0.is_stopping()
+    }
+
+    /// Puts a population's cells on this shard. They are made on its thread and started in ordinal
+    /// order, a bounded number per step; messages sent before that wait in their mailboxes.
+    ///
+    /// # Errors
+    /// [`AddSlabError`]; nothing was added.
+    pub fn add_slab<C: Cell>(&self, spec: SlabSpec<C>) -> Result<SlabHandle<C>, AddSlabError> {
+        let ordinals = checked(&spec.ordinals)?;
+        if !self.is_up() {
+            return Err(AddSlabError::Stopped);
+        }
+        let board = Arc::new(Board::new(&spec, ordinals, &self.0));
+        let handle = SlabHandle {
+            lane: board.first_lane(),
+            board: Arc::clone(&board),
+        };
+        let shown = Arc::clone(&board);
+        let join = Box::new(move |at: &_| Box::new(Slab::new(spec, board, at)) as Box<dyn AnySlab>);
+        let edge = self.0.joins.push(join).map_err(|_| AddSlabError::Stopped)?;
+        if edge {
+            self.0.bell.ring();
+        }
+        if let Some(system) = &self.0.system {
+            system.census().register_source(shown);
+        }
+        Ok(handle)
+    }
+}
+
+/// The ranges in ascending order, without empty ones.
+fn checked(ranges: &[Range<u32>]) -> Result<Vec<Range<u32>>, AddSlabError> {
+    let mut ranges: Vec<_> = ranges.iter().filter(|r| !r.is_empty()).cloned().collect();
+    ranges.sort_unstable_by_key(|r| r.start);
+    if let Some(pair) = ranges.windows(2).find(|pair| pair[0].end > pair[1].start) {
+        return Err(AddSlabError::Overlap(pair[1].start));
+    }
+    // A group has 256 places, also one that is not whole.
+    let cells: u64 = ranges
+        .iter()
+        .map(|r| u64::from(r.end - r.start) + 512)
+        .sum();
+    match ranges.is_empty() {
+        true => Err(AddSlabError::Empty),
+        false if cells > CELLS_MAX => Err(AddSlabError::TooMany(cells)),
+        false => Ok(ranges),
+    }
+}

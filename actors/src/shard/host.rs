@@ -1,0 +1,256 @@
+//! Starts and stops the shards of a node: one thread each.
+//!
+//! It hosts cells only through their slabs and decides nothing about them. A shard whose thread panics
+//! (not a cell: those are caught) closes its slabs, is told as `shard_down` and refuses new ones.
+//! Bounds: [`SHARDS_MAX`] threads; a stop waits for at most [`STOP_MAX`].
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::core::{Port, ShardCore};
+use super::driver::{self, Driver};
+use super::guard;
+use super::handle::ShardHandle;
+use super::inbox::Doorbell;
+use super::portable::Portable;
+use super::slab::Limits;
+use crate::clock::Clock;
+use crate::events::Level;
+use crate::exit::Fault;
+use crate::system::System;
+
+/// Most shards of one host: more threads than any machine this is meant for has cores.
+pub const SHARDS_MAX: usize = 1_024;
+
+/// Longest wait for the shards to stop their cells: a million ordered stops take well under a second
+/// here, so a shard that needs longer is stuck in a step.
+pub const STOP_MAX: Duration = Duration::from_secs(30);
+
+/// What the threads of shards wait on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Backend {
+    /// A parked thread; works everywhere. For virtual time see [`SimShards`](super::SimShards).
+    #[default]
+    Portable,
+}
+
+impl Backend {
+    /// The word in reports.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+        }
+    }
+}
+
+/// How many shards, of which kind, and where.
+#[derive(Debug, Clone, Default)]
+pub struct ShardConfig {
+    /// Threads; 0 means one per core the process may use.
+    pub shards: usize,
+    /// What they wait on.
+    pub backend: Backend,
+    /// Cores to stay on, in the order of the shards; empty: wherever the host puts them.
+    pub cores: Vec<usize>,
+}
+
+/// Why no shard was started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartShardsError {
+    /// Threads cannot wait for time that only moves when told.
+    #[error("the node's clock is virtual; use simulated shards")]
+    VirtualClock,
+    /// More than [`SHARDS_MAX`].
+    #[error("{0} shards are too many, at most {SHARDS_MAX} are allowed")]
+    TooMany(usize),
+    /// The host refused a thread.
+    #[error("the host gave no thread for shard {shard}: {source}")]
+    Thread {
+        /// Which shard.
+        shard: usize,
+        /// What the host said.
+        source: std::io::Error,
+    },
+}
+
+/// Why the shards have not stopped in order.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StopShardsError {
+    /// Still in a step after [`STOP_MAX`].
+    #[error("shards {0:?} are stuck in a step")]
+    Stuck(Vec<usize>),
+}
+
+struct Thread {
+    port: Arc<Port>,
+    done: oneshot::Receiver<()>,
+    join: JoinHandle<()>,
+}
+
+/// The shards of a node. Dropping it asks them to stop and does not wait.
+#[derive(Debug)]
+pub struct ShardHost {
+    handles: Vec<ShardHandle>,
+    threads: Mutex<Vec<Thread>>,
+    backend: Backend,
+}
+
+impl std::fmt::Debug for Thread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "shard-{}", self.port.index)
+    }
+}
+
+impl ShardHost {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// [`StartShardsError`]; threads already started are asked to stop.
+    pub fn start(system: &System, config: &ShardConfig) -> Result<Self, StartShardsError> {
+        if system.clock().is_virtual() {
+            return Err(StartShardsError::VirtualClock);
+        }
+        let shards = match config.shards {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            n if n > SHARDS_MAX => return Err(StartShardsError::TooMany(n)),
+            n => n,
+        };
+        guard::install();
+        let backend = config.backend;
+        let mut host = Self {
+            handles: Vec::new(),
+            threads: Mutex::new(Vec::new()),
+            backend,
+        };
+        for index in 0..shards {
+            let driver: Box<dyn Driver> = match backend {
+                Backend::Portable => Box::new(Portable::new()),
+            };
+            let bell = Doorbell::new(driver.bell());
+            let port = Port::new(index, bell, Some(system.clone()));
+            let core = config.cores.get(index).copied();
+            let thread = spawn(&port, driver, core, system.clock().clone()).map_err(|source| {
+                StartShardsError::Thread {
+                    shard: index,
+                    source,
+                }
+            })?;
+            host.handles.push(ShardHandle::new(&port));
+            host.threads.get_mut().push(thread);
+        }
+        Ok(host)
+    }
+
+    /// The shards, in the order of their numbers.
+    #[must_use]
+    pub fn shards(&self) -> &[ShardHandle] {
+        &self.handles
+    }
+
+    /// What the threads wait on.
+    #[must_use]
+    pub const fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Stops all slabs in order (last steps, flush) and ends the threads. A second call has nothing
+    /// to do.
+    ///
+    /// # Errors
+    /// [`StopShardsError::Stuck`] after [`STOP_MAX`]; those threads are left behind.
+    pub async fn stop(&self) -> Result<(), StopShardsError> {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in &threads {
+            thread.port.ask_to_stop();
+        }
+        let until = tokio::time::Instant::now() + STOP_MAX;
+        let mut stuck = Vec::new();
+        for thread in threads {
+            if tokio::time::timeout_at(until, thread.done).await.is_err() {
+                stuck.push(thread.port.index);
+                continue;
+            }
+            // It has nothing left to do; its panics were caught and told.
+            drop(thread.join.join());
+        }
+        if stuck.is_empty() {
+            Ok(())
+        } else {
+            Err(StopShardsError::Stuck(stuck))
+        }
+    }
+}
+
+impl Drop for ShardHost {
+    fn drop(&mut self) {
+        for thread in self.threads.get_mut() {
+            thread.port.ask_to_stop();
+        }
+    }
+}
+
+fn spawn(
+    port: &Arc<Port>,
+    mut driver: Box<dyn Driver>,
+    core: Option<usize>,
+    clock: Clock,
+) -> std::io::Result<Thread> {
+    let (done_tx, done) = oneshot::channel();
+    let held = Arc::clone(port);
+    let join = thread::Builder::new()
+        .name(format!("shard-{}", port.index))
+        .spawn(move || {
+            if let Some(core) = core {
+                pin(&held, core);
+            }
+            let shard = Arc::clone(&held);
+            let run = AssertUnwindSafe(move || {
+                let mut core = ShardCore::new(shard, Limits::LIVE);
+                driver::run(&mut core, &mut *driver, &clock);
+            });
+            if let Err(payload) = panic::catch_unwind(run) {
+                held.ask_to_stop();
+                drop(held.joins.close());
+                let text = format!("shard {}: {}", held.index, Fault::from_panic(&*payload));
+                if let Some(system) = &held.system {
+                    system
+                        .events()
+                        .publish(Level::Error, "shard_down", None, text);
+                }
+            }
+            let _ = done_tx.send(());
+        })?;
+    Ok(Thread {
+        port: Arc::clone(port),
+        done,
+        join,
+    })
+}
+
+/// Keeps this thread on a core, if the host grants it.
+fn pin(port: &Port, core: usize) {
+    let mut set = rustix::thread::CpuSet::new();
+    if core < rustix::thread::CpuSet::MAX_CPU {
+        set.set(core);
+    }
+    match rustix::thread::sched_setaffinity(None, &set) {
+        Ok(()) => port.stats.lock().core = Some(core),
+        Err(error) => {
+            if let Some(system) = &port.system {
+                let text = format!("shard {} is not kept on core {core}: {error}", port.index);
+                system
+                    .events()
+                    .publish(Level::Warn, "shard_not_pinned", None, text);
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Simulated shards: virtual time, lock-step windows, the same order every time.
+//!
+//! All shards do everything that is due at one virtual instant, in the order of their numbers, before
+//! time moves to the next instant at which any of them has work. What a cell does depends on its
+//! ordinal and on virtual time, not on how many shards there are. It runs on the caller's thread, and
+//! real time does not enter. Bound: as a live shard, but each phase of an instant runs to its end.
+
+use std::fmt;
+
+use super::core::{Port, ShardCore};
+use super::guard;
+use super::handle::ShardHandle;
+use super::inbox::{Bell, Doorbell};
+use super::slab::{Effects, Limits, Moment, earlier};
+use crate::clock::{Clock, Time};
+use crate::system::System;
+
+/// Nobody sleeps in virtual time.
+struct Awake;
+
+impl Bell for Awake {
+    fn ring(&self) {}
+}
+
+/// Shards in virtual time.
+///
+/// ```
+/// use actorsim_actors::{Clock, Time, shard::SimShards};
+/// let mut shards = SimShards::new(Clock::virtual_from(0), 2);
+/// shards.run_until(Time(1_000_000_000));
+/// assert_eq!(shards.now(), Time(1_000_000_000));
+/// ```
+pub struct SimShards {
+    clock: Clock,
+    system: Option<System>,
+    cores: Vec<ShardCore>,
+    handles: Vec<ShardHandle>,
+}
+
+impl fmt::Debug for SimShards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimShards")
+            .field("shards", &self.handles)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SimShards {
+    /// `shards` shards (at least one) on a virtual clock, of no node: nothing is listed or told.
+    #[must_use]
+    pub fn new(clock: Clock, shards: usize) -> Self {
+        Self::build(clock, None, shards)
+    }
+
+    /// The shards of a node whose clock is virtual: slabs are listed in its census and exits told in
+    /// its events.
+    #[must_use]
+    pub fn of(system: &System, shards: usize) -> Self {
+        Self::build(system.clock().clone(), Some(system.clone()), shards)
+    }
+
+    fn build(clock: Clock, system: Option<System>, shards: usize) -> Self {
+        debug_assert!(clock.is_virtual(), "simulated shards need a virtual clock");
+        guard::install();
+        let cores: Vec<_> = (0..shards.max(1))
+            .map(|index| {
+                let port = Port::new(index, Doorbell::new(Box::new(Awake)), system.clone());
+                ShardCore::new(port, Limits::SIM)
+            })
+            .collect();
+        let handles = cores
+            .iter()
+            .map(|core| ShardHandle::new(core.port()))
+            .collect();
+        Self {
+            clock,
+            system,
+            cores,
+            handles,
+        }
+    }
+
+    /// The shards, for adding slabs.
+    #[must_use]
+    pub fn shards(&self) -> &[ShardHandle] {
+        &self.handles
+    }
+
+    /// Virtual time now.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// Does everything that is due up to and including `end`; the clock then shows `end`.
+    pub fn run_until(&mut self, end: Time) {
+        while let Some(next) = self.settle().filter(|t| *t <= end) {
+            self.clock.advance_to(next);
+        }
+        if self.clock.now() < end {
+            self.clock.advance_to(end);
+            self.settle();
+        }
+    }
+
+    /// Does everything that is due now; returns when something is due next.
+    pub fn settle(&mut self) -> Option<Time> {
+        loop {
+            let at = Moment::of(&self.clock);
+            let mut effects = Effects::default();
+            for core in &mut self.cores {
+                core.port().bell.answer();
+                effects = effects.merge(core.step(&at));
+                core.tell(self.system.as_ref().map(System::events));
+                let mut stats = core.port().stats.lock();
+                stats.steps += 1;
+                stats.slabs = core.slabs();
+            }
+            if !effects.busy && !self.cores.iter().any(|core| core.port().bell.is_rung()) {
+                return earlier(effects.next, effects.next_monotonic);
+            }
+        }
+    }
+
+    /// Stops all slabs in order, the last shard first.
+    pub fn stop(&mut self) {
+        let at = Moment::of(&self.clock);
+        for core in self.cores.iter_mut().rev() {
+            core.port().ask_to_stop();
+            core.stop(&at);
+            core.tell(self.system.as_ref().map(System::events));
+        }
+    }
+}

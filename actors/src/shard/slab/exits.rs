@@ -1,0 +1,247 @@
+//! How cells of a slab end: faults, kills, stops, escalation, and what the supervisor decides.
+//!
+//! Every end takes one way through [`Slab::exit`] or the ordered stop: cell dropped, timers cancelled,
+//! mailbox kept or booked as died. A restart is queued, never run from here. Bound: [`NOTES_MAX`] notes
+//! per step.
+
+use std::fmt::Write as _;
+
+use super::super::core::Note;
+use super::super::guard;
+use super::{Moment, RECENT_MAX, Slab, split};
+use crate::cell::{Cell, CellDecision, Outbox};
+use crate::clock::Time;
+use crate::events::Level;
+use crate::exit::{ExitReason, PANIC};
+use crate::mailbox::OnRestart;
+use crate::shard::WHEEL_TICK_NS;
+use crate::shard::spec::{CellState, GROUP_SIZE};
+
+/// Notes of one step; a storm is told by its number.
+const NOTES_MAX: usize = 16;
+
+/// Monotonic pause before a group is restarted as one: escalation is the last resort of a policy
+/// that has tried single restarts; a group that keeps failing must not keep its shard busy.
+const GROUP_RESTART_DELAY_NS: u64 = 1_000_000_000;
+
+/// Key of the one entry that a waiting cell has in the wheel of restarts.
+const RESTART: u8 = 0;
+
+impl<C: Cell> Slab<C> {
+    /// An incarnation has ended, in whatever way: drop it and do what its supervisor decides.
+    /// `starting`: it never ran, so a restart waits for at least a tick instead of spinning.
+    pub(super) fn exit(&mut self, key: u32, at: &Moment, reason: ExitReason, starting: bool) {
+        let ordinal = self.ordinal(key);
+        let incarnation = self.slot(key).incarnation;
+        self.lose(key);
+        match &reason {
+            ExitReason::Fault(fault) => {
+                self.counts.faults += 1;
+                self.counts.panics += u64::from(fault.code == PANIC);
+            }
+            ExitReason::Killed => self.counts.kills += 1,
+            _ => {}
+        }
+        let decision = self
+            .supervisor
+            .exited(ordinal, incarnation, &reason, at.monotonic);
+        self.note_exit(key, &reason, &decision);
+        match decision {
+            CellDecision::Restart { at: when } => {
+                let floor = if starting { WHEEL_TICK_NS } else { 0 };
+                let when = when.max(Time(at.monotonic.0.saturating_add(floor)));
+                self.restart_at(key, when, at);
+            }
+            CellDecision::Stop => self.rest(key, CellState::Stopped),
+            CellDecision::Quarantine => self.rest(key, CellState::Quarantined),
+            CellDecision::Escalate => self.restart_group(key, at),
+        }
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((ordinal, reason));
+        self.changed = true;
+    }
+
+    /// Drops a cell with its timers and, by the rule, its mailbox.
+    fn lose(&mut self, key: u32) {
+        let (group, place) = split(key);
+        let slot = &mut self.groups[group].slots[place];
+        match slot.state {
+            CellState::Restarting => self.restarts.cancel_all(&mut slot.timers),
+            _ => self.wheel.cancel_all(&mut slot.timers),
+        }
+        guard::discard(slot.cell.take());
+        if self.mailbox.on_restart == OnRestart::Dropped {
+            self.kill_mailbox(key);
+        }
+    }
+
+    fn kill_mailbox(&mut self, key: u32) {
+        let (group, place) = split(key);
+        let slot = &mut self.groups[group].slots[place];
+        if let Some(ring) = slot.mailbox.as_mut() {
+            self.waiting -= ring.len() as u64;
+            guard::discard(ring.die(&mut self.books));
+            self.release_mailbox(key);
+        }
+    }
+
+    /// The cell is down until somebody restarts it.
+    fn rest(&mut self, key: u32, state: CellState) {
+        self.kill_mailbox(key);
+        self.set_state(key, state);
+    }
+
+    fn restart_at(&mut self, key: u32, when: Time, at: &Moment) {
+        let (group, place) = split(key);
+        let slot = &mut self.groups[group].slots[place];
+        if when > at.monotonic {
+            self.restarts.set(&mut slot.timers, key, RESTART, when);
+        } else {
+            self.ready.push_back(key);
+        }
+        self.set_state(key, CellState::Restarting);
+    }
+
+    /// Escalation: every live or restarting cell of the group gets a new incarnation, together.
+    fn restart_group(&mut self, key: u32, at: &Moment) {
+        let (group, failed) = split(key);
+        let when = Time(at.monotonic.0.saturating_add(GROUP_RESTART_DELAY_NS));
+        for place in 0..self.groups[group].slots.len() {
+            let member = super::join(group, place);
+            match self.groups[group].slots[place].state {
+                CellState::Running | CellState::Restarting => {}
+                _ if place == failed => {}
+                _ => continue,
+            }
+            self.lose(member);
+            self.restart_at(member, when, at);
+        }
+        self.counts.group_restarts += 1;
+        let number = self.groups[group].first / GROUP_SIZE;
+        let text = format!("group {number} is restarted as one");
+        self.note(Level::Error, "group_restarted", key, text);
+    }
+
+    /// Ends a live cell at once; its supervisor decides. False if it is not alive.
+    pub(super) fn kill(&mut self, ordinal: u32, at: &Moment) -> bool {
+        let Some(key) = self.find(ordinal) else {
+            return false;
+        };
+        if self.slot(key).state != CellState::Running {
+            return false;
+        }
+        self.exit(key, at, ExitReason::Killed, false);
+        true
+    }
+
+    /// Stops a cell in order; it stays down. False if it was down for good already.
+    pub(super) fn stop_one(&mut self, ordinal: u32, at: &Moment) -> bool {
+        let Some(key) = self.find(ordinal) else {
+            return false;
+        };
+        match self.slot(key).state {
+            CellState::Stopped => return false,
+            CellState::Running => self.last_step(key, at),
+            CellState::New | CellState::Restarting | CellState::Quarantined => {}
+        }
+        self.lose(key);
+        self.rest(key, CellState::Stopped);
+        true
+    }
+
+    /// Gives a cell a new incarnation; a live one is stopped in order first.
+    pub(super) fn restart_one(&mut self, ordinal: u32, at: &Moment) -> bool {
+        let Some(key) = self.find(ordinal) else {
+            return false;
+        };
+        match self.slot(key).state {
+            CellState::New => return true,
+            CellState::Running => self.last_step(key, at),
+            CellState::Restarting | CellState::Stopped | CellState::Quarantined => {}
+        }
+        self.lose(key);
+        self.restart_at(key, at.monotonic, at);
+        true
+    }
+
+    /// The end of the slab: what its queues hold is refused, every cell stopped in order, output
+    /// flushed.
+    pub(super) fn stop_all(&mut self, at: &Moment) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        self.board.close();
+        for lane in std::mem::take(&mut self.lanes) {
+            let rest = lane.queue.close();
+            for (_, message) in lane.taken.into_iter().chain(rest) {
+                self.books.refuse();
+                self.counts.undeliverable += 1;
+                guard::discard(message);
+            }
+        }
+        for group in 0..self.groups.len() {
+            for place in 0..self.groups[group].slots.len() {
+                self.stop_one(self.groups[group].first + place as u32, at);
+            }
+        }
+        self.control.clear();
+        self.run.clear();
+        self.ready.clear();
+        self.touched = false;
+        self.flush_at = None;
+        // Twice at most: an outbox may hold back a part for its linger time.
+        if self.out.flush(at.monotonic).is_some() {
+            self.out.flush(Time::MAX);
+        }
+        self.changed = true;
+    }
+
+    fn note_exit(&mut self, key: u32, reason: &ExitReason, decision: &CellDecision) {
+        let (level, name) = match decision {
+            CellDecision::Restart { .. } if reason.is_normal() => return,
+            CellDecision::Stop if reason.is_normal() => return,
+            CellDecision::Restart { .. } => (Level::Warn, "cell_restarting"),
+            CellDecision::Stop => (Level::Warn, "cell_stopped"),
+            CellDecision::Quarantine => (Level::Error, "cell_quarantined"),
+            CellDecision::Escalate => (Level::Error, "cell_escalated"),
+        };
+        if self.notes.len() >= NOTES_MAX {
+            self.notes_lost += 1;
+            return;
+        }
+        let mut text = reason.to_string();
+        let _ = write!(text, " (incarnation {})", self.slot(key).incarnation);
+        self.note(level, name, key, text);
+    }
+
+    fn note(&mut self, level: Level, name: &'static str, key: u32, text: String) {
+        if self.notes.len() >= NOTES_MAX {
+            self.notes_lost += 1;
+            return;
+        }
+        let path = self.board.path_of(self.ordinal(key));
+        self.notes.push(Note {
+            level,
+            name,
+            path,
+            text,
+        });
+    }
+
+    /// One line for the exits of a storm that were not told one by one.
+    pub(super) fn tell_lost_notes(&mut self) {
+        let lost = std::mem::take(&mut self.notes_lost);
+        if lost > 0 {
+            let text = format!("{lost} more exits in the same step");
+            let path = self.board.path().clone();
+            self.notes.push(Note {
+                level: Level::Warn,
+                name: "cells_restarting",
+                path,
+                text,
+            });
+        }
+    }
+}
