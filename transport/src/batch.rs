@@ -1,0 +1,234 @@
+//! Pooled batches of readings that account for themselves.
+//!
+//! A batch is counted exactly once: as applied, when the world says so, or as dropped when it goes
+//! out of scope anywhere else (a full mailbox, a killed actor, a late deadline). It does not know who
+//! carries it. Bound: a pool keeps at most [`POOL_MAX`] spare buffers; a batch holds at most
+//! [`BATCH_READINGS_MAX`] readings.
+
+use std::sync::Arc;
+
+use actorsim_actors::{Message, Time};
+use parking_lot::Mutex;
+
+use crate::reading::Reading;
+use crate::session::{EventKey, T2Session};
+use crate::stats::{DropReason, Tier, TransportStats};
+
+/// Readings in one batch at most: 32 full datagrams; 40 KiB, about a millisecond at a million/s.
+pub const BATCH_READINGS_MAX: usize = 1024;
+/// Spare buffers kept: those of a few connections' working set; the rest is freed.
+pub const POOL_MAX: usize = 256;
+
+/// Spare reading buffers, shared by the connections of a node.
+#[derive(Debug)]
+pub struct BatchPool {
+    spare: Mutex<Vec<Vec<Reading>>>,
+    stats: Arc<TransportStats>,
+}
+
+impl BatchPool {
+    /// An empty pool, whose batches account to `stats`.
+    #[must_use]
+    pub fn new(stats: Arc<TransportStats>) -> Arc<Self> {
+        Arc::new(Self {
+            spare: Mutex::new(Vec::new()),
+            stats,
+        })
+    }
+
+    /// A buffer without readings.
+    #[must_use]
+    pub fn take(&self) -> Vec<Reading> {
+        let spare = self.spare.lock().pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(BATCH_READINGS_MAX))
+    }
+
+    /// Takes a buffer back; one too many is freed.
+    pub fn give(&self, mut buffer: Vec<Reading>) {
+        buffer.clear();
+        let mut spare = self.spare.lock();
+        if spare.len() < POOL_MAX {
+            spare.push(buffer);
+        }
+    }
+
+    /// Where its batches account to.
+    #[must_use]
+    pub fn stats(&self) -> &Arc<TransportStats> {
+        &self.stats
+    }
+
+    /// Buffers waiting to be used again.
+    #[must_use]
+    pub fn spare(&self) -> usize {
+        self.spare.lock().len()
+    }
+}
+
+/// Readings of one connection on their way to the world (T1, and T2 of `dt/1`).
+#[derive(Debug)]
+pub struct Batch {
+    /// The tier they came by.
+    pub tier: Tier,
+    /// The readings, in order of arrival.
+    pub readings: Vec<Reading>,
+    /// When the connection had them (monotonic).
+    pub received: Time,
+    reason: DropReason,
+    pool: Arc<BatchPool>,
+}
+
+impl Batch {
+    /// A batch of decoded readings. They must have been counted as received.
+    #[must_use]
+    pub fn new(tier: Tier, readings: Vec<Reading>, received: Time, pool: &Arc<BatchPool>) -> Self {
+        Self {
+            tier,
+            readings,
+            received,
+            reason: DropReason::Died,
+            pool: Arc::clone(pool),
+        }
+    }
+
+    /// The world has them: counts them as applied and gives the buffer back.
+    pub fn applied(mut self) {
+        self.pool
+            .stats
+            .count_applied(self.tier, self.readings.len() as u64);
+        self.readings.clear();
+    }
+
+    /// Counts them as applied without giving the batch up: for a stage that copied them out.
+    pub fn mark_applied(&mut self) {
+        self.pool
+            .stats
+            .count_applied(self.tier, self.readings.len() as u64);
+        self.readings.clear();
+    }
+
+    /// What dropping it from here on is counted as; `Died` until told.
+    pub fn on_drop(&mut self, reason: DropReason) {
+        self.reason = reason;
+    }
+
+    /// Drops it for a reason.
+    pub fn discard(mut self, reason: DropReason) {
+        self.reason = reason;
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        let lost = self.readings.len() as u64;
+        if lost > 0 {
+            self.pool.stats.drops(self.tier).add(self.reason, lost);
+        }
+        self.pool.give(std::mem::take(&mut self.readings));
+    }
+}
+
+impl Message for Batch {
+    fn kind(&self) -> &'static str {
+        match self.tier {
+            Tier::T1 => "t1_batch",
+            Tier::T2 | Tier::T3 => "t2_batch",
+        }
+    }
+}
+
+/// T2 events of one `actorsim/1` session, in the order the link numbered them.
+///
+/// It may be lost anywhere: nothing is acknowledged until the world has applied it, and the link
+/// sends it again.
+#[derive(Debug)]
+pub struct EventBatch {
+    /// The ledger that says what was applied.
+    pub session: Arc<T2Session>,
+    /// Number of the batch in its session, from 1.
+    pub sequence: u64,
+    /// The events' readings.
+    pub events: Vec<Reading>,
+    /// The events' keys, one for each reading.
+    pub keys: Vec<EventKey>,
+    /// When the connection had it (monotonic).
+    pub received: Time,
+    pool: Arc<BatchPool>,
+}
+
+impl EventBatch {
+    /// A decoded batch.
+    #[must_use]
+    pub fn new(
+        session: Arc<T2Session>,
+        sequence: u64,
+        events: Vec<Reading>,
+        keys: Vec<EventKey>,
+        received: Time,
+        pool: &Arc<BatchPool>,
+    ) -> Self {
+        Self {
+            session,
+            sequence,
+            events,
+            keys,
+            received,
+            pool: Arc::clone(pool),
+        }
+    }
+}
+
+impl Drop for EventBatch {
+    fn drop(&mut self) {
+        self.pool.give(std::mem::take(&mut self.events));
+    }
+}
+
+impl Message for EventBatch {
+    fn kind(&self) -> &'static str {
+        "t2_events"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::{SensorType, device_uuid};
+
+    fn batch(pool: &Arc<BatchPool>, n: u32) -> Batch {
+        let mut readings = pool.take();
+        readings.extend((0..n).map(|sequence| Reading {
+            device: device_uuid("d"),
+            sensor: 0,
+            kind: SensorType::Voltage,
+            value: 230.0,
+            at_us: 0,
+            sequence,
+        }));
+        Batch::new(Tier::T1, readings, Time::ZERO, pool)
+    }
+
+    #[test]
+    fn each_reading_is_counted_once_whatever_becomes_of_its_batch() {
+        let stats = TransportStats::new();
+        let pool = BatchPool::new(Arc::clone(&stats));
+        batch(&pool, 3).applied();
+        drop(batch(&pool, 5));
+        batch(&pool, 7).discard(DropReason::Tier);
+        let mut kept = batch(&pool, 11);
+        kept.mark_applied();
+        drop(kept);
+        assert_eq!(stats.t1.applied.get(), 14);
+        assert_eq!(stats.t1.dropped.get(DropReason::Died), 5);
+        assert_eq!(stats.t1.dropped.get(DropReason::Tier), 7);
+        assert_eq!(stats.t1.dropped.total(), 12);
+    }
+
+    #[test]
+    fn a_pool_keeps_no_more_buffers_than_its_bound() {
+        let pool = BatchPool::new(TransportStats::new());
+        let many: Vec<_> = (0..POOL_MAX + 10).map(|_| batch(&pool, 1)).collect();
+        drop(many);
+        assert_eq!(pool.spare(), POOL_MAX);
+    }
+}

@@ -1,0 +1,92 @@
+//! The authority and identities on disk.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::glob::device_glob;
+use super::identity::{CA_FILE, CERT_FILE, KEY_FILE};
+use super::site::CA_KEY_FILE;
+use super::*;
+
+#[test]
+fn an_authority_is_made_once_and_its_keys_are_its_owners_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::open_or_create(&dir.path().join("site")).unwrap();
+    let again = Site::open_or_create(&dir.path().join("site")).unwrap();
+    assert_eq!(site.ca_pem(), again.ca_pem());
+    let out = dir.path().join("node");
+    again.issue("node-1", "pump-*", &out).unwrap();
+    for key in [site.dir().join(CA_KEY_FILE), out.join(KEY_FILE)] {
+        assert_eq!(
+            fs::metadata(key).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+    }
+    let identity = Identity::load(&out).unwrap();
+    assert_eq!(identity.devices().as_deref(), Some("pump-*"));
+    assert_eq!(device_glob(&identity.chain()[0]), identity.devices());
+    tls::server_crypto(&identity, &[tls::ALPN_DT1], tls::ClientAuth::Required).unwrap();
+    tls::client_crypto(&identity, tls::ALPN_DT1).unwrap();
+}
+
+#[test]
+fn half_an_authority_is_refused_and_not_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    Site::open_or_create(dir.path()).unwrap();
+    fs::remove_file(dir.path().join(CA_KEY_FILE)).unwrap();
+    let error = Site::open_or_create(dir.path()).unwrap_err();
+    assert!(matches!(error, CertError::HalfAuthority { .. }));
+    assert!(!dir.path().join(CA_KEY_FILE).exists());
+}
+
+#[test]
+fn what_is_wrong_with_an_identity_is_told_with_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::open_or_create(&dir.path().join("site")).unwrap();
+    let other = dir.path().join("other");
+    site.issue("other", "*", &other).unwrap();
+    let breakers: [(&str, Option<&[u8]>); 5] = [
+        (CA_FILE, None),
+        (CERT_FILE, Some(b"no pem")),
+        (KEY_FILE, None),
+        (KEY_FILE, Some(b"no key")),
+        (CERT_FILE, Some(&vec![b'x'; PEM_LEN_MAX as usize + 1])),
+    ];
+    for (n, (file, content)) in breakers.into_iter().enumerate() {
+        let out = dir.path().join(format!("node-{n}"));
+        site.issue("node", "*", &out).unwrap();
+        match content {
+            Some(bytes) => fs::write(out.join(file), bytes).unwrap(),
+            None => fs::remove_file(out.join(file)).unwrap(),
+        }
+        let error = Identity::load(&out).unwrap_err().to_string();
+        assert!(
+            error.contains(file) && error.contains("certs issue"),
+            "{error}"
+        );
+    }
+    let mixed = dir.path().join("mixed");
+    site.issue("mixed", "*", &mixed).unwrap();
+    fs::copy(other.join(KEY_FILE), mixed.join(KEY_FILE)).unwrap();
+    assert!(
+        Identity::load(&mixed).is_err(),
+        "a key of another certificate"
+    );
+}
+
+#[test]
+fn names_and_globs_that_cannot_stand_in_a_certificate_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::open_or_create(dir.path()).unwrap();
+    for name in ["", "a b", "ä", &"x".repeat(64)] {
+        assert!(matches!(
+            site.issue(name, "*", dir.path()),
+            Err(CertError::Name { .. })
+        ));
+    }
+    for glob in ["", "a b", "ü*", &"x".repeat(129)] {
+        assert!(matches!(
+            site.issue("n", glob, dir.path()),
+            Err(CertError::Glob { .. })
+        ));
+    }
+}

@@ -1,0 +1,100 @@
+//! TLS for QUIC: mutual beyond loopback, TLS 1.3 only, nothing sent before the handshake is done.
+//!
+//! Session tickets are off on both sides, so that each connection shows its certificate anew and no
+//! 0-RTT data exists. It opens no socket.
+
+use std::sync::Arc;
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
+use rustls::server::WebPkiClientVerifier;
+use rustls::version::TLS13;
+use rustls_pki_types::CertificateDer;
+
+use super::{CertError, Identity};
+
+/// The guide's protocol as it stands.
+pub const ALPN_DT1: &[u8] = b"dt/1";
+/// Ours.
+pub const ALPN_ACTORSIM1: &[u8] = b"actorsim/1";
+
+/// What a listener asks of its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// A certificate of the site, from everybody.
+    Required,
+    /// A client may come without a certificate; one that shows a foreign one is refused.
+    Optional,
+}
+
+/// The cryptography: ring, chosen here so that no process-wide default is needed.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn tls(error: impl std::fmt::Display) -> CertError {
+    CertError::Tls(error.to_string())
+}
+
+/// The server side of a listener. An empty `alpn` serves clients that offer none.
+///
+/// # Errors
+/// [`CertError::Tls`].
+pub fn server_crypto(
+    identity: &Identity,
+    alpn: &[&[u8]],
+    clients: ClientAuth,
+) -> Result<QuicServerConfig, CertError> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(identity.roots(), provider());
+    let verifier = match clients {
+        ClientAuth::Required => verifier,
+        ClientAuth::Optional => verifier.allow_unauthenticated(),
+    };
+    let mut config = rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(tls)?
+        .with_client_cert_verifier(verifier.build().map_err(tls)?)
+        .with_single_cert(identity.chain().to_vec(), identity.private_key())
+        .map_err(tls)?;
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    config.max_early_data_size = 0;
+    config.send_tls13_tickets = 0;
+    QuicServerConfig::try_from(config).map_err(tls)
+}
+
+/// The client side of a link.
+///
+/// # Errors
+/// [`CertError::Tls`].
+pub fn client_crypto(identity: &Identity, alpn: &[u8]) -> Result<QuicClientConfig, CertError> {
+    let mut config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(tls)?
+        .with_root_certificates(identity.roots())
+        .with_client_auth_cert(identity.chain().to_vec(), identity.private_key())
+        .map_err(tls)?;
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config.enable_early_data = false;
+    config.resumption = Resumption::disabled();
+    QuicClientConfig::try_from(config).map_err(tls)
+}
+
+/// The certificate a peer showed in its handshake, if it showed one.
+#[must_use]
+pub fn peer_certificate(connection: &quinn::Connection) -> Option<CertificateDer<'static>> {
+    let chain = connection
+        .peer_identity()?
+        .downcast::<Vec<CertificateDer<'static>>>()
+        .ok()?;
+    chain.into_iter().next()
+}
+
+/// The protocol a connection agreed on; `None` without ALPN.
+#[must_use]
+pub fn agreed_alpn(connection: &quinn::Connection) -> Option<Vec<u8>> {
+    let data = connection.handshake_data()?;
+    data.downcast::<quinn::crypto::rustls::HandshakeData>()
+        .ok()?
+        .protocol
+}

@@ -1,0 +1,367 @@
+//! What `actorsim/1` puts on its streams, as parsers over slices.
+//!
+//! Each stream starts with a type byte ([`StreamType`]); control and event streams then carry frames
+//! of a length (u32, little endian) and that many bytes. It reads and writes no socket. Bounds: a
+//! control frame holds [`CONTROL_LEN_MAX`] bytes, an event frame [`EVENTS_FRAME_LEN_MAX`].
+
+use bytes::BufMut;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, CONTROL_LEN_MAX, CodecError};
+use crate::command::AckStatus;
+use crate::device::{DeviceRange, RangeError, SENSORS_MAX, SensorSpec};
+use crate::link::BATCH_EVENTS_MAX;
+use crate::reading::{DecodeError, READING_LEN, Reading};
+use crate::session::EventKey;
+
+/// Version in the first message; another one is refused.
+pub const PROTOCOL_VERSION: u16 = 1;
+/// Bytes of a frame's length.
+pub const FRAME_HEADER_LEN: usize = 4;
+/// Bytes of one event: a reading, its epoch (u32) and its number (u64).
+pub const EVENT_LEN: usize = READING_LEN + 4 + 8;
+/// Bytes before the first event: length, sequence (u64), count (u32).
+pub const EVENTS_HEADER_LEN: usize = FRAME_HEADER_LEN + EVENTS_PREFIX_LEN;
+/// Bytes of an event frame after its length at most.
+pub const EVENTS_FRAME_LEN_MAX: usize = EVENTS_PREFIX_LEN + BATCH_EVENTS_MAX * EVENT_LEN;
+/// Bytes of a command after the type byte: id (u64), milliseconds left (u32), the reading.
+pub const COMMAND_LEN: usize = 8 + 4 + READING_LEN;
+/// Bytes of an acknowledgement: the reading, and a status.
+pub const ACK_LEN: usize = READING_LEN + 1;
+/// Bytes of a node's name at most.
+pub const NODE_NAME_LEN_MAX: usize = 128;
+
+const EVENTS_PREFIX_LEN: usize = 8 + 4;
+
+/// The first byte of each stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum StreamType {
+    /// Bidirectional, opened by the link, once: [`ToTwin`] one way, [`ToLink`] the other.
+    Control = 1,
+    /// Unidirectional, opened by the link, once: event batches.
+    Events = 2,
+    /// Bidirectional, opened by the twin: one command and its acknowledgement.
+    Command = 3,
+}
+
+impl StreamType {
+    /// The type of a byte, if it is one.
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Control),
+            2 => Some(Self::Events),
+            3 => Some(Self::Command),
+            _ => None,
+        }
+    }
+}
+
+/// Why a frame is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// Longer than its kind may be.
+    #[error("a frame of {length} bytes is too long (at most {most})")]
+    TooLong {
+        /// Its length.
+        length: usize,
+        /// The bound.
+        most: usize,
+    },
+    /// Its length and its count disagree.
+    #[error("an event frame of {length} bytes does not hold {count} events")]
+    Count {
+        /// Bytes.
+        length: usize,
+        /// Events promised.
+        count: u32,
+    },
+    /// A bad reading inside.
+    #[error(transparent)]
+    Reading(#[from] DecodeError),
+    /// A bad control message inside.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// A device range that breaks its bounds.
+    #[error(transparent)]
+    Range(#[from] RangeError),
+    /// A node name too long or empty.
+    #[error("a node name has 1 to {NODE_NAME_LEN_MAX} bytes, not {0}")]
+    NodeName(usize),
+    /// Another version of the protocol.
+    #[error("protocol version {0} is not {PROTOCOL_VERSION}")]
+    Version(u16),
+    /// A stream began with an unknown byte.
+    #[error("unknown stream type byte {0}")]
+    StreamType(u8),
+    /// An acknowledgement ended with an unknown byte.
+    #[error("unknown acknowledgement status byte {0}")]
+    Status(u8),
+}
+
+/// Control messages from the link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToTwin {
+    /// The first one.
+    Hello {
+        /// [`PROTOCOL_VERSION`].
+        version: u16,
+        /// The dialling node.
+        node: String,
+        /// Its session, the same over reconnects.
+        session: u64,
+        /// The last T2 batch it knows to be acknowledged.
+        acked: u64,
+    },
+    /// Devices that are reached over this connection.
+    Register {
+        /// Which.
+        devices: DeviceRange,
+        /// What each has.
+        sensors: Vec<SensorSpec>,
+    },
+    /// The last one: how many T1 readings the session handed to QUIC in all.
+    Bye {
+        /// Readings.
+        t1_readings: u64,
+    },
+}
+
+/// Control messages to the link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToLink {
+    /// Answers the hello.
+    Welcome {
+        /// The twin's node.
+        node: String,
+        /// The last T2 batch of the session that is in the world.
+        applied: u64,
+    },
+    /// The world has applied T2 up to here.
+    Applied {
+        /// Sequence of the batch.
+        sequence: u64,
+    },
+    /// Answers the goodbye: the totals are settled.
+    Farewell,
+}
+
+impl ToTwin {
+    /// Encodes it with its length in front.
+    ///
+    /// # Errors
+    /// [`FrameError::Codec`] if it is too long.
+    pub fn frame(&self) -> Result<Vec<u8>, FrameError> {
+        framed(&codec::encode(self)?)
+    }
+
+    /// Decodes and checks one, without its length.
+    ///
+    /// # Errors
+    /// [`FrameError`] for everything that is not a message within its bounds.
+    pub fn parse(bytes: &[u8]) -> Result<Self, FrameError> {
+        let message = codec::decode(bytes)?;
+        match &message {
+            Self::Hello { version, node, .. } => {
+                if *version != PROTOCOL_VERSION {
+                    return Err(FrameError::Version(*version));
+                }
+                if node.is_empty() || node.len() > NODE_NAME_LEN_MAX {
+                    return Err(FrameError::NodeName(node.len()));
+                }
+            }
+            Self::Register { devices, sensors } => {
+                devices.check()?;
+                if sensors.len() > SENSORS_MAX {
+                    return Err(RangeError::Sensors {
+                        count: sensors.len(),
+                    }
+                    .into());
+                }
+            }
+            Self::Bye { .. } => {}
+        }
+        Ok(message)
+    }
+}
+
+impl ToLink {
+    /// Encodes it with its length in front.
+    ///
+    /// # Errors
+    /// [`FrameError::Codec`] if it is too long.
+    pub fn frame(&self) -> Result<Vec<u8>, FrameError> {
+        framed(&codec::encode(self)?)
+    }
+
+    /// Decodes one, without its length.
+    ///
+    /// # Errors
+    /// [`FrameError::Codec`] for everything else.
+    pub fn parse(bytes: &[u8]) -> Result<Self, FrameError> {
+        Ok(codec::decode(bytes)?)
+    }
+}
+
+fn framed(body: &[u8]) -> Result<Vec<u8>, FrameError> {
+    let mut frame = Vec::with_capacity(FRAME_HEADER_LEN + body.len());
+    frame.put_u32_le(body.len() as u32);
+    frame.extend_from_slice(body);
+    Ok(frame)
+}
+
+/// The length of the frame that follows, if it keeps the bound `most`.
+///
+/// # Errors
+/// [`FrameError::TooLong`].
+pub fn frame_len(header: [u8; FRAME_HEADER_LEN], most: usize) -> Result<usize, FrameError> {
+    let length = u32::from_le_bytes(header) as usize;
+    if length > most {
+        return Err(FrameError::TooLong { length, most });
+    }
+    Ok(length)
+}
+
+/// The bound of a control frame.
+pub const CONTROL_FRAME_LEN_MAX: usize = CONTROL_LEN_MAX;
+
+/// Writes the head of an event frame: length, sequence, count.
+pub fn put_events_header(buffer: &mut impl BufMut, sequence: u64, count: u32) {
+    buffer.put_u32_le((EVENTS_PREFIX_LEN + count as usize * EVENT_LEN) as u32);
+    buffer.put_u64_le(sequence);
+    buffer.put_u32_le(count);
+}
+
+/// Writes one event.
+pub fn put_event(buffer: &mut impl BufMut, reading: &Reading, key: EventKey) {
+    reading.encode_into(buffer);
+    buffer.put_u32_le(key.epoch);
+    buffer.put_u64_le(key.event);
+}
+
+/// An event frame, without its length, checked but not decoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Events<'a> {
+    /// Number of the batch in its session.
+    pub sequence: u64,
+    records: &'a [[u8; EVENT_LEN]],
+}
+
+impl<'a> Events<'a> {
+    /// Checks the head and the length.
+    ///
+    /// # Errors
+    /// [`FrameError::Count`], [`FrameError::TooLong`].
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, FrameError> {
+        let length = bytes.len();
+        if length > EVENTS_FRAME_LEN_MAX {
+            return Err(FrameError::TooLong {
+                length,
+                most: EVENTS_FRAME_LEN_MAX,
+            });
+        }
+        let Some((prefix, rest)) = bytes.split_first_chunk::<EVENTS_PREFIX_LEN>() else {
+            return Err(FrameError::Count { length, count: 0 });
+        };
+        let sequence = u64::from_le_bytes(sub(prefix, 0));
+        let count = u32::from_le_bytes(sub(prefix, 8));
+        let (records, tail) = rest.as_chunks::<EVENT_LEN>();
+        if !tail.is_empty() || records.len() != count as usize || count == 0 {
+            return Err(FrameError::Count { length, count });
+        }
+        Ok(Self { sequence, records })
+    }
+
+    /// Appends the events; on an error both vectors are as they were.
+    ///
+    /// # Errors
+    /// [`FrameError::Reading`] for the first bad type byte.
+    pub fn decode_into(
+        &self,
+        readings: &mut Vec<Reading>,
+        keys: &mut Vec<EventKey>,
+    ) -> Result<(), FrameError> {
+        let marks = (readings.len(), keys.len());
+        for record in self.records {
+            match Reading::decode(&sub(record, 0)) {
+                Ok(reading) => readings.push(reading),
+                Err(error) => {
+                    readings.truncate(marks.0);
+                    keys.truncate(marks.1);
+                    return Err(error.into());
+                }
+            }
+            keys.push(EventKey {
+                epoch: u32::from_le_bytes(sub(record, READING_LEN)),
+                event: u64::from_le_bytes(sub(record, READING_LEN + 4)),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A command as `actorsim/1` carries it, after the type byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommandFrame {
+    /// Rising per device.
+    pub id: u64,
+    /// Milliseconds left to execute it in.
+    pub left_ms: u32,
+    /// Device, actuator and setpoint.
+    pub reading: Reading,
+}
+
+impl CommandFrame {
+    /// The bytes, the type byte in front.
+    #[must_use]
+    pub fn encode(&self) -> [u8; 1 + COMMAND_LEN] {
+        let mut bytes = [0; 1 + COMMAND_LEN];
+        bytes[0] = StreamType::Command as u8;
+        bytes[1..9].copy_from_slice(&self.id.to_le_bytes());
+        bytes[9..13].copy_from_slice(&self.left_ms.to_le_bytes());
+        bytes[13..].copy_from_slice(&self.reading.encode());
+        bytes
+    }
+
+    /// Reads what follows the type byte.
+    ///
+    /// # Errors
+    /// [`FrameError::Reading`].
+    pub fn parse(bytes: &[u8; COMMAND_LEN]) -> Result<Self, FrameError> {
+        Ok(Self {
+            id: u64::from_le_bytes(sub(bytes, 0)),
+            left_ms: u32::from_le_bytes(sub(bytes, 8)),
+            reading: Reading::decode(&sub(bytes, 12))?,
+        })
+    }
+}
+
+/// An acknowledgement of `actorsim/1`.
+#[must_use]
+pub fn ack_frame(reading: &Reading, status: AckStatus) -> [u8; ACK_LEN] {
+    let mut bytes = [0; ACK_LEN];
+    bytes[..READING_LEN].copy_from_slice(&reading.encode());
+    bytes[READING_LEN] = status as u8;
+    bytes
+}
+
+/// Reads an acknowledgement of `actorsim/1`.
+///
+/// # Errors
+/// [`FrameError::Reading`], [`FrameError::Status`].
+pub fn parse_ack(bytes: &[u8; ACK_LEN]) -> Result<(Reading, AckStatus), FrameError> {
+    let status = bytes[READING_LEN];
+    let status = AckStatus::from_byte(status).ok_or(FrameError::Status(status))?;
+    Ok((Reading::decode(&sub(bytes, 0))?, status))
+}
+
+/// `N` bytes of `bytes` from `at`; callers stay inside.
+fn sub<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(&bytes[at..at + N]);
+    out
+}
+
+#[cfg(test)]
+mod tests;

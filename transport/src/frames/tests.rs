@@ -1,0 +1,200 @@
+//! Frames: round trips, bounds, and random bytes that must never panic.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::reading::{SensorType, device_uuid};
+
+fn reading(sequence: u32) -> Reading {
+    Reading {
+        device: device_uuid("d"),
+        sensor: 6,
+        kind: SensorType::Relay,
+        value: 1.0,
+        at_us: 7,
+        sequence,
+    }
+}
+
+fn messages() -> Vec<ToTwin> {
+    vec![
+        ToTwin::Hello {
+            version: PROTOCOL_VERSION,
+            node: "n".into(),
+            session: 9,
+            acked: 3,
+        },
+        ToTwin::Register {
+            devices: DeviceRange {
+                prefix: "pump-".into(),
+                first: 0,
+                count: 1_000_000,
+                width: 4,
+            },
+            sensors: vec![
+                SensorSpec {
+                    sensor: 0,
+                    kind: SensorType::Voltage
+                };
+                7
+            ],
+        },
+        ToTwin::Bye {
+            t1_readings: u64::MAX,
+        },
+    ]
+}
+
+#[test]
+fn control_messages_make_the_round_trip() {
+    for message in messages() {
+        let frame = message.frame().unwrap();
+        let head = frame.first_chunk().copied().unwrap();
+        assert_eq!(
+            frame_len(head, CONTROL_FRAME_LEN_MAX).unwrap(),
+            frame.len() - 4
+        );
+        assert_eq!(ToTwin::parse(&frame[4..]).unwrap(), message);
+    }
+    for message in [
+        ToLink::Welcome {
+            node: "t".into(),
+            applied: 4,
+        },
+        ToLink::Applied { sequence: 5 },
+        ToLink::Farewell,
+    ] {
+        assert_eq!(
+            ToLink::parse(&message.frame().unwrap()[4..]).unwrap(),
+            message
+        );
+    }
+}
+
+#[test]
+fn messages_outside_their_bounds_are_refused() {
+    let hello = |version, node: &str| ToTwin::Hello {
+        version,
+        node: node.into(),
+        session: 0,
+        acked: 0,
+    };
+    let sensors = vec![
+        SensorSpec {
+            sensor: 0,
+            kind: SensorType::Relay
+        };
+        SENSORS_MAX + 1
+    ];
+    let range = |count| DeviceRange {
+        prefix: "p".into(),
+        first: 1,
+        count,
+        width: 4,
+    };
+    let bad = [
+        hello(PROTOCOL_VERSION + 1, "n"),
+        hello(PROTOCOL_VERSION, ""),
+        hello(PROTOCOL_VERSION, &"n".repeat(NODE_NAME_LEN_MAX + 1)),
+        ToTwin::Register {
+            devices: range(u32::MAX),
+            sensors: Vec::new(),
+        },
+        ToTwin::Register {
+            devices: range(1),
+            sensors,
+        },
+    ];
+    for message in bad {
+        let frame = message.frame().unwrap();
+        assert!(ToTwin::parse(&frame[4..]).is_err(), "{message:?}");
+    }
+    assert!(frame_len(u32::MAX.to_le_bytes(), CONTROL_FRAME_LEN_MAX).is_err());
+}
+
+#[test]
+fn commands_and_acknowledgements_make_the_round_trip() {
+    let command = CommandFrame {
+        id: 1 << 40,
+        left_ms: 250,
+        reading: reading(3),
+    };
+    let bytes = command.encode();
+    assert_eq!(StreamType::from_byte(bytes[0]), Some(StreamType::Command));
+    assert_eq!(CommandFrame::parse(&sub(&bytes, 1)).unwrap(), command);
+    for status in [
+        AckStatus::Executed,
+        AckStatus::Superseded,
+        AckStatus::Refused,
+    ] {
+        let bytes = ack_frame(&reading(9), status);
+        assert_eq!(parse_ack(&bytes).unwrap(), (reading(9), status));
+    }
+    let mut bytes = ack_frame(&reading(9), AckStatus::Executed);
+    bytes[READING_LEN] = 3;
+    assert!(matches!(parse_ack(&bytes), Err(FrameError::Status(3))));
+}
+
+#[test]
+fn an_event_frame_that_lies_about_its_count_is_refused() {
+    for count in [0, 1, 3, u32::MAX] {
+        let mut frame = Vec::new();
+        put_events_header(&mut frame, 1, 2);
+        frame[12..16].copy_from_slice(&count.to_le_bytes());
+        for n in 0..2 {
+            put_event(&mut frame, &reading(n), EventKey { epoch: 0, event: 0 });
+        }
+        assert!(Events::parse(&frame[4..]).is_err(), "{count}");
+    }
+}
+
+#[test]
+fn a_bad_event_leaves_the_vectors_as_they_were() {
+    let mut frame = Vec::new();
+    put_events_header(&mut frame, 1, 2);
+    put_event(&mut frame, &reading(1), EventKey { epoch: 1, event: 1 });
+    put_event(&mut frame, &reading(2), EventKey { epoch: 1, event: 2 });
+    let byte = EVENTS_HEADER_LEN + EVENT_LEN + READING_LEN - 1;
+    frame[byte] = 77;
+    let (mut readings, mut keys) = (Vec::new(), Vec::new());
+    let error = Events::parse(&frame[4..])
+        .unwrap()
+        .decode_into(&mut readings, &mut keys);
+    assert!(error.unwrap_err().to_string().contains("77"));
+    assert!(readings.is_empty() && keys.is_empty());
+}
+
+proptest! {
+    #[test]
+    fn random_bytes_never_panic_a_parser(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        drop(ToTwin::parse(&bytes));
+        drop(ToLink::parse(&bytes));
+        if let Ok(events) = Events::parse(&bytes) {
+            drop(events.decode_into(&mut Vec::new(), &mut Vec::new()));
+        }
+        if let Some(command) = bytes.first_chunk() {
+            drop(CommandFrame::parse(command));
+        }
+        if let Some(ack) = bytes.first_chunk() {
+            drop(parse_ack(ack));
+        }
+        if let Some(header) = bytes.first_chunk() {
+            prop_assert!(frame_len(*header, 1000).map_or(true, |n| n <= 1000));
+        }
+    }
+
+    #[test]
+    fn a_flipped_byte_is_refused_or_another_valid_message(
+        which in 0_usize..3,
+        at in any::<prop::sample::Index>(),
+        flip in 1_u8..,
+    ) {
+        let mut frame = messages()[which].frame().unwrap().split_off(4);
+        let at = at.index(frame.len());
+        frame[at] ^= flip;
+        if let Ok(message) = ToTwin::parse(&frame) {
+            let again = message.frame().unwrap();
+            prop_assert_eq!(ToTwin::parse(&again[4..]).unwrap(), message);
+        }
+    }
+}

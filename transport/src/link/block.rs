@@ -1,0 +1,101 @@
+//! Blocks of telemetry on their way to a link, and how they are cut into datagrams.
+//!
+//! A block owns its bytes once; datagrams are slices of it, never copies. What is not sent when the
+//! block is dropped is counted as lost at the sender. Bound: [`BLOCK_READINGS_MAX`] readings.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::reading::{DecodeError, READING_LEN};
+use crate::stats::{DropReason, TransportStats};
+
+/// Readings in one block at most: 64 KiB less a little, what one flush of a device group makes.
+pub const BLOCK_READINGS_MAX: usize = 1680;
+
+/// Whole readings, encoded, in the order they were made.
+#[derive(Debug)]
+pub struct Block {
+    bytes: Bytes,
+    stats: Arc<TransportStats>,
+}
+
+impl Block {
+    /// A block of encoded readings.
+    ///
+    /// # Errors
+    /// [`DecodeError::Length`] if they are not 1 to [`BLOCK_READINGS_MAX`] whole readings.
+    pub fn new(bytes: Bytes, stats: &Arc<TransportStats>) -> Result<Self, DecodeError> {
+        let length = bytes.len();
+        let whole = length > 0 && length.is_multiple_of(READING_LEN);
+        if !whole || length > BLOCK_READINGS_MAX * READING_LEN {
+            return Err(DecodeError::Length { length });
+        }
+        Ok(Self {
+            bytes,
+            stats: Arc::clone(stats),
+        })
+    }
+
+    /// Readings not sent yet.
+    #[must_use]
+    pub fn readings(&self) -> usize {
+        self.bytes.len() / READING_LEN
+    }
+
+    /// The next datagram: at most `most` readings; `None` when all are cut off.
+    pub(crate) fn front(&self, most: usize) -> Option<Bytes> {
+        let length = self.bytes.len().min(most.max(1) * READING_LEN);
+        (length > 0).then(|| self.bytes.slice(..length))
+    }
+
+    /// The datagram of `length` bytes at the front is QUIC's now: counts it as sent.
+    pub(crate) fn sent(&mut self, length: usize) {
+        let readings = (length / READING_LEN) as u64;
+        self.stats.t1.sent.add(readings);
+        self.stats.t1.datagrams_sent.inc();
+        drop(self.bytes.split_to(length.min(self.bytes.len())));
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        let lost = self.readings() as u64;
+        if lost > 0 {
+            self.stats.t1.dropped.add(DropReason::Sender, lost);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reading_of_a_block_is_sent_or_counted_as_dropped() {
+        let stats = TransportStats::new();
+        let mut block = Block::new(Bytes::from(vec![0; 100 * READING_LEN]), &stats).unwrap();
+        for _ in 0..3 {
+            let datagram = block.front(29).unwrap();
+            assert_eq!(datagram.len(), 29 * READING_LEN);
+            block.sent(datagram.len());
+        }
+        assert_eq!(block.readings(), 13);
+        drop(block);
+        assert_eq!(
+            (stats.t1.sent.get(), stats.t1.datagrams_sent.get()),
+            (87, 3)
+        );
+        assert_eq!(stats.t1.dropped.get(DropReason::Sender), 13);
+    }
+
+    #[test]
+    fn a_block_is_whole_readings() {
+        let stats = TransportStats::new();
+        for length in [0, 38, 40, (BLOCK_READINGS_MAX + 1) * READING_LEN] {
+            let made = Block::new(Bytes::from(vec![0; length]), &stats);
+            assert_eq!(made.unwrap_err(), DecodeError::Length { length });
+        }
+        assert_eq!(stats.t1.dropped.total(), 0);
+    }
+}

@@ -1,0 +1,287 @@
+//! The outbox of T2: events that the twin has not acknowledged, in numbered batches.
+//!
+//! It lives outside the link actor, so that neither the actor's death nor a lost connection loses an
+//! event. Go-back-N: what is not acknowledged is sent again, in order, under the same numbers. It
+//! opens no stream. Bound: [`OUTBOX_EVENTS_MAX`] events; beyond it events are refused and counted as
+//! blocked.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::frames::{EVENT_LEN, EVENTS_HEADER_LEN, put_event, put_events_header};
+use crate::reading::Reading;
+use crate::session::EventKey;
+use crate::stats::TransportStats;
+
+/// Events kept at most: 3.2 MiB a link, half a minute of 2,000 events/s without a twin.
+pub const OUTBOX_EVENTS_MAX: usize = 65_536;
+/// Events in one batch at most: 13 KiB, a few packets, well beyond 32 readings a write.
+pub const BATCH_EVENTS_MAX: usize = 256;
+/// Batches written and not acknowledged at most: beyond it the twin is behind, and a resend costly.
+pub const WINDOW_BATCHES_MAX: usize = 64;
+
+/// One event as a device makes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutEvent {
+    /// What happened.
+    pub reading: Reading,
+    /// What tells it from any other event of the device.
+    pub key: EventKey,
+}
+
+struct Numbered {
+    sequence: u64,
+    events: u32,
+    frame: Bytes,
+    written: bool,
+}
+
+#[derive(Default)]
+struct State {
+    /// Encoded events without a number yet.
+    fresh: BytesMut,
+    /// Batches not acknowledged, oldest first.
+    unacked: VecDeque<Numbered>,
+    /// How many of `unacked` are written to the present connection.
+    cursor: usize,
+    acked: u64,
+    next: u64,
+    events: usize,
+}
+
+/// The unacknowledged events of one link.
+pub struct T2Outbox {
+    state: Mutex<State>,
+    wake: Notify,
+    stats: Arc<TransportStats>,
+    room: usize,
+}
+
+impl fmt::Debug for T2Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("T2Outbox")
+            .field("waiting", &self.waiting())
+            .finish_non_exhaustive()
+    }
+}
+
+impl T2Outbox {
+    /// An empty outbox.
+    #[must_use]
+    pub fn new(stats: Arc<TransportStats>) -> Self {
+        Self::with_room(stats, OUTBOX_EVENTS_MAX)
+    }
+
+    /// An empty outbox for at most `room` events.
+    #[must_use]
+    pub fn with_room(stats: Arc<TransportStats>, room: usize) -> Self {
+        let state = Mutex::new(State {
+            next: 1,
+            ..State::default()
+        });
+        Self {
+            state,
+            wake: Notify::new(),
+            stats,
+            room: room.min(OUTBOX_EVENTS_MAX),
+        }
+    }
+
+    /// Puts events in, oldest first, from any thread; returns how many found room. The rest are
+    /// counted as blocked: their device skips them.
+    pub fn push(&self, events: &[OutEvent]) -> usize {
+        let mut state = self.state.lock();
+        let accepted = events.len().min(self.room - state.events);
+        for event in &events[..accepted] {
+            put_event(&mut state.fresh, &event.reading, event.key);
+        }
+        state.events += accepted;
+        drop(state);
+        self.stats.t2.created.add(accepted as u64);
+        self.stats.t2.blocked.add((events.len() - accepted) as u64);
+        if accepted > 0 {
+            self.wake.notify_one();
+        }
+        accepted
+    }
+
+    /// Events not acknowledged yet.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.state.lock().events
+    }
+
+    /// The last batch that was acknowledged.
+    #[must_use]
+    pub fn acked(&self) -> u64 {
+        self.state.lock().acked
+    }
+
+    /// The next batch to write, numbered and framed; `None` while there is none or the window is
+    /// full.
+    pub(crate) fn next_frame(&self) -> Option<Bytes> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        if state.cursor >= WINDOW_BATCHES_MAX {
+            return None;
+        }
+        if state.cursor == state.unacked.len() {
+            let events = (state.fresh.len() / EVENT_LEN).min(BATCH_EVENTS_MAX);
+            if events == 0 {
+                return None;
+            }
+            let records = state.fresh.split_to(events * EVENT_LEN);
+            let mut frame = BytesMut::with_capacity(EVENTS_HEADER_LEN + records.len());
+            put_events_header(&mut frame, state.next, events as u32);
+            frame.put(records);
+            state.unacked.push_back(Numbered {
+                sequence: state.next,
+                events: events as u32,
+                frame: frame.freeze(),
+                written: false,
+            });
+            state.next += 1;
+        }
+        let batch = &mut state.unacked[state.cursor];
+        let counter = if batch.written {
+            &self.stats.t2.resent
+        } else {
+            &self.stats.t2.sent
+        };
+        counter.add(u64::from(batch.events));
+        batch.written = true;
+        state.cursor += 1;
+        Some(batch.frame.clone())
+    }
+
+    /// The twin has applied everything up to batch `sequence`; returns whether that was news.
+    pub(crate) fn acknowledge(&self, sequence: u64) -> bool {
+        let mut state = self.state.lock();
+        let before = state.acked;
+        while let Some(batch) = state
+            .unacked
+            .pop_front_if(|batch| batch.sequence <= sequence)
+        {
+            self.stats.t2.acked.add(u64::from(batch.events));
+            state.events -= batch.events as usize;
+            state.acked = batch.sequence;
+            state.cursor = state.cursor.saturating_sub(1);
+        }
+        let news = state.acked > before;
+        drop(state);
+        if news {
+            self.wake.notify_one();
+        }
+        news
+    }
+
+    /// Goes back to the oldest batch not acknowledged; returns whether there is one.
+    pub(crate) fn rewind(&self) -> bool {
+        let mut state = self.state.lock();
+        state.cursor = 0;
+        !state.unacked.is_empty()
+    }
+
+    /// Whether batches are written and not acknowledged.
+    pub(crate) fn in_flight(&self) -> bool {
+        self.state.lock().cursor > 0
+    }
+
+    /// Waits for new events or acknowledgements.
+    pub(crate) async fn changed(&self) {
+        self.wake.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frames::Events;
+    use crate::reading::{SensorType, device_uuid};
+
+    fn event(event: u64) -> OutEvent {
+        OutEvent {
+            reading: Reading {
+                device: device_uuid("d"),
+                sensor: 5,
+                kind: SensorType::Presence,
+                value: 0.0,
+                at_us: event,
+                sequence: event as u32,
+            },
+            key: EventKey { epoch: 1, event },
+        }
+    }
+
+    fn sequences(outbox: &T2Outbox) -> Vec<u64> {
+        std::iter::from_fn(|| outbox.next_frame())
+            .map(|frame| Events::parse(&frame[4..]).unwrap().sequence)
+            .collect()
+    }
+
+    #[test]
+    fn what_is_not_acknowledged_is_sent_again_under_the_same_number() {
+        let stats = TransportStats::new();
+        let outbox = T2Outbox::new(Arc::clone(&stats));
+        let events: Vec<_> = (0..600).map(event).collect();
+        assert_eq!(outbox.push(&events), 600);
+        assert_eq!(sequences(&outbox), [1, 2, 3]);
+        assert!(outbox.acknowledge(1));
+        assert!(outbox.rewind());
+        assert_eq!(sequences(&outbox), [2, 3]);
+        assert!(outbox.acknowledge(3));
+        assert!(!outbox.acknowledge(2), "old news");
+        assert!(!outbox.rewind());
+        let t2 = &stats.t2;
+        assert_eq!(
+            (t2.created.get(), t2.acked.get(), outbox.waiting()),
+            (600, 600, 0)
+        );
+        assert_eq!((t2.sent.get(), t2.resent.get()), (600, 344));
+    }
+
+    #[test]
+    fn a_full_outbox_blocks_and_counts() {
+        let stats = TransportStats::new();
+        let outbox = T2Outbox::with_room(Arc::clone(&stats), 10);
+        let events: Vec<_> = (0..12).map(event).collect();
+        assert_eq!(outbox.push(&events), 10);
+        assert_eq!(outbox.push(&events), 0);
+        assert_eq!((stats.t2.created.get(), stats.t2.blocked.get()), (10, 14));
+    }
+
+    #[test]
+    fn the_window_bounds_what_is_in_flight() {
+        let outbox = T2Outbox::new(TransportStats::new());
+        let events: Vec<_> = (0..(WINDOW_BATCHES_MAX + 5) * BATCH_EVENTS_MAX)
+            .map(|n| event(n as u64))
+            .collect();
+        outbox.push(&events);
+        assert_eq!(sequences(&outbox).len(), WINDOW_BATCHES_MAX);
+        outbox.acknowledge(2);
+        assert_eq!(sequences(&outbox).len(), 2);
+    }
+
+    #[test]
+    fn the_events_come_out_as_they_went_in() {
+        let outbox = T2Outbox::new(TransportStats::new());
+        let events: Vec<_> = (0..3).map(event).collect();
+        outbox.push(&events);
+        let frame = outbox.next_frame().unwrap();
+        let (mut readings, mut keys) = (Vec::new(), Vec::new());
+        Events::parse(&frame[4..])
+            .unwrap()
+            .decode_into(&mut readings, &mut keys)
+            .unwrap();
+        assert_eq!(
+            readings,
+            events.iter().map(|e| e.reading).collect::<Vec<_>>()
+        );
+        assert_eq!(keys, events.iter().map(|e| e.key).collect::<Vec<_>>());
+    }
+}
