@@ -28,13 +28,14 @@ pub(crate) enum Control<C: Cell> {
     Kill(u32, Reply<bool>),
     Stop(u32, Reply<bool>),
     Restart(u32, Reply<bool>),
-    WithOut(Box<dyn FnOnce(&mut C::Out) + Send>),
+    WithOut(OutStep<C>),
     Info(Vec<u32>, Reply<Vec<CellInfo>>),
     Select(CellState, usize, usize, Reply<(Vec<u32>, bool)>),
     Lane(Lane<C>),
     Close(Reply<()>),
 }
 
+type OutStep<C> = Box<dyn FnOnce(&mut <C as Cell>::Out) + Send>;
 type Lane<C> = Arc<Queue<(u32, <C as Cell>::Msg)>>;
 
 /// What a slab and its handles share.

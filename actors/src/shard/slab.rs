@@ -382,3 +382,28 @@ impl<C: Cell> AnySlab for Slab<C> {
         into.append(&mut self.notes);
     }
 }
+
+/// A shard whose thread died leaves no sender waiting and no message unbooked.
+impl<C: Cell> Drop for Slab<C> {
+    fn drop(&mut self) {
+        if self.closed {
+            return;
+        }
+        self.board.close();
+        for lane in self.lanes.drain(..) {
+            let lost = (lane.taken.len() + lane.queue.close().len()) as u64;
+            self.books.offered += lost;
+            self.books.rejected += lost;
+            self.counts.undeliverable += lost;
+        }
+        self.books.died += std::mem::take(&mut self.waiting);
+        let SlabCounts { cells, .. } = self.counts;
+        self.counts.stopped = cells;
+        self.counts.running = 0;
+        self.counts.starting = 0;
+        self.counts.restarting = 0;
+        self.counts.quarantined = 0;
+        self.changed = true;
+        self.publish();
+    }
+}
