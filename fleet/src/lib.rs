@@ -1,1 +1,38 @@
-//! placeholder
+//! A fleet of simulated industrial devices: profiles, seeded values, and the device as a cell.
+//!
+//! In reading order:
+//! - [`profile`]: what a type of device is, from YAML or TOML, everything wrong said at once;
+//! - [`seed`], [`generator`]: values as pure functions of (seed, draw number, time);
+//! - [`program`]: a profile made runnable;
+//! - [`device`]: the cell: samples (T1), threshold events (T2), commands (T3);
+//! - [`out`], [`wire`]: where devices write: over a link, or hashed in a simulation;
+//! - [`counters`]: what is counted.
+//!
+//! # Invariants
+//! - A draw depends on seed, draw number and the device's time, and on nothing else: the same seed
+//!   gives the same bytes on any number of shards.
+//! - What a device must not lose (series, sequences, setpoints, the last command) is in its
+//!   [`device::Identity`], and outlives its cell.
+//! - A device that was down goes on with the series it would have had.
+//! - This crate knows no world.
+//!
+//! # Example
+//! ```
+//! use actorsim_fleet::profile::Profile;
+//!
+//! let loaded = Profile::load("industrial").expect("it is built in");
+//! assert_eq!(loaded.profile.device_id(17), "industrial-0017");
+//! assert_eq!(loaded.profile.sensors().count(), 7);
+//!
+//! let errors = Profile::parse("pump.yaml", "type: pump\nqos: 7\n").unwrap_err();
+//! assert_eq!((errors[0].line, errors[0].column), (2, 6));
+//! ```
+
+pub mod counters;
+pub mod device;
+pub mod generator;
+pub mod out;
+pub mod profile;
+pub mod program;
+pub mod seed;
+pub mod wire;

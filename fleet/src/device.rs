@@ -1,0 +1,322 @@
+//! The device: a cell that samples, raises events and obeys commands.
+//!
+//! Map: [`Identity`] (what survives a restart), [`DeviceMessage`] (what it is sent), `schedule`
+//! (when it samples), and here the cell. Everything shared by a population is in
+//! [`DeviceShared`], so a device costs its identity block and a few words. Values depend on
+//! (seed, slot number, time) only: a device that was down goes on with the series it would have
+//! had. Bounds: [`CATCH_UP_MAX`], [`REPLAY_MAX`].
+
+use std::time::Duration;
+
+use actorsim_actors::{Cell, CellContext, Fault, Flow, Incarnation, Time};
+use actorsim_transport::{AckStatus, EventKey, Reading, SensorType, device_uuid};
+use uuid::Uuid;
+
+use crate::out::DeviceOut;
+use crate::profile::FIELDS_MAX;
+use crate::program::{INLINE_SLOTS, Rule};
+use crate::seed::device_seed;
+
+mod identity;
+mod message;
+mod schedule;
+mod shared;
+
+pub use identity::Identity;
+pub use message::{DeviceInfo, DeviceMessage, Injection, Setpoint};
+pub use schedule::{BLOCK_OF_PHASE, Schedule};
+pub use shared::DeviceShared;
+
+/// Missed samples that are drawn, to keep a series with memory going: 4,096 draws are about half a
+/// millisecond. Beyond it the series starts anew and says so.
+pub const CATCH_UP_MAX: u64 = 4_096;
+/// Draws made at a restart where the state of a wide profile lies in the cell.
+pub const REPLAY_MAX: u64 = 65_536;
+
+/// The one timer of a device.
+const TICK: u8 = 0;
+
+/// One device.
+#[derive(Debug)]
+pub struct Device {
+    uuid: Uuid,
+    seed: u64,
+    /// Presence reads 0 until then (simulated time).
+    held_until: Time,
+    /// State of a program that does not fit the identity block.
+    wide: Option<Box<[f64]>>,
+    poisoned: bool,
+}
+
+type Context<'a, 'b> = &'a mut CellContext<'b, Device>;
+
+impl Cell for Device {
+    type Msg = DeviceMessage;
+    type Shared = DeviceShared;
+    type Identity = Identity;
+    type Out = DeviceOut;
+
+    fn start(cx: &mut CellContext<'_, Self>) -> Result<Self, Fault> {
+        let name = cx.shared.name(cx.ordinal);
+        let program = &cx.shared.program;
+        let wide = (program.slots() > INLINE_SLOTS).then(|| vec![0.0; program.slots()].into());
+        let seed = device_seed(cx.shared.master_seed, &name);
+        let uuid = device_uuid(&name);
+        let mut device = Self {
+            uuid,
+            seed,
+            held_until: Time::ZERO,
+            wide,
+            poisoned: false,
+        };
+        let slot = cx.shared.schedule.slot_at_or_after(cx.ordinal, cx.now);
+        let before = cx.identity.slot;
+        if device.wide.is_some() {
+            // The state died with the former cell: the series is drawn again from its beginning.
+            cx.identity.slot = 0;
+            device.reset_series(cx);
+            device.catch_up(slot, REPLAY_MAX, cx);
+        } else {
+            device.catch_up(slot, CATCH_UP_MAX, cx);
+        }
+        if cx.incarnation > Incarnation::FIRST {
+            let missed = slot.saturating_sub(before);
+            cx.identity.missed = cx.identity.missed.wrapping_add(missed as u32);
+            cx.out.tally.missed += missed;
+        }
+        let first = cx.shared.schedule.time_of(cx.ordinal, cx.identity.slot);
+        cx.set_timer_at(TICK, first);
+        Ok(device)
+    }
+
+    fn handle(
+        &mut self,
+        message: DeviceMessage,
+        cx: &mut CellContext<'_, Self>,
+    ) -> Result<Flow, Fault> {
+        self.sting()?;
+        match message {
+            DeviceMessage::Command(setpoint) => self.command(&setpoint, cx),
+            DeviceMessage::Trigger => self.trigger(cx),
+            DeviceMessage::Inject(Injection::Crash) => return Err(Fault::new("crash")),
+            DeviceMessage::Inject(Injection::Poison) => self.poisoned = true,
+            DeviceMessage::Inject(Injection::Panic) => panic!("injected panic"),
+            DeviceMessage::Info(reply) => reply.send(self.info(cx)),
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn timer(&mut self, _key: u8, cx: &mut CellContext<'_, Self>) -> Result<Flow, Fault> {
+        self.sting()?;
+        let late = cx.shared.schedule.slots_in(cx.now.since(cx.due));
+        if late > 0 {
+            cx.identity.missed = cx.identity.missed.wrapping_add(late as u32);
+            cx.out.tally.missed += late;
+            self.catch_up(cx.identity.slot + late, CATCH_UP_MAX, cx);
+        }
+        self.sample(cx);
+        let next = cx.shared.schedule.time_of(cx.ordinal, cx.identity.slot);
+        cx.set_timer_at(TICK, next);
+        Ok(Flow::Continue)
+    }
+}
+
+impl Device {
+    /// A poisoned device dies of whatever comes next.
+    fn sting(&self) -> Result<(), Fault> {
+        if self.poisoned {
+            Err(Fault::new("poisoned"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Draws the slot in hand, sends it, and raises what crossed a threshold.
+    fn sample(&mut self, cx: Context<'_, '_>) {
+        let mut values = [0.0; FIELDS_MAX];
+        self.draw(cx.unix_us, &mut values, cx);
+        let presence = cx
+            .shared
+            .program
+            .presence()
+            .filter(|_| cx.now < self.held_until);
+        if let Some(field) = presence {
+            values[usize::from(field)] = 0.0;
+        }
+        cx.out.tally.ticks += 1;
+        if cx.shared.t1 {
+            for sensor in cx.shared.program.sensors() {
+                let reading = Reading {
+                    device: self.uuid,
+                    sensor: sensor.field,
+                    kind: sensor.kind,
+                    value: values[usize::from(sensor.field)],
+                    at_us: cx.unix_us,
+                    sequence: cx.identity.sequence,
+                };
+                cx.out.telemetry(cx.ordinal, &reading);
+            }
+            cx.out.tally.readings += cx.shared.program.sensors().len() as u64;
+            cx.identity.sequence = cx.identity.sequence.wrapping_add(1);
+        }
+        if cx.shared.t2 {
+            self.thresholds(&values, cx);
+        }
+    }
+
+    /// One draw; the slot number moves on.
+    fn draw(&mut self, unix_us: u64, values: &mut [f64; FIELDS_MAX], cx: Context<'_, '_>) {
+        let Identity { slot, state, .. } = cx.identity;
+        let program = &cx.shared.program;
+        match &mut self.wide {
+            None => program.draw(self.seed, *slot, unix_us, state, values),
+            Some(wide) => {
+                let setpoints = program.actuators();
+                wide[..setpoints].copy_from_slice(&state[..setpoints]);
+                program.draw(self.seed, *slot, unix_us, wide, values);
+            }
+        }
+        *slot += 1;
+    }
+
+    /// Moves to a slot. Series with memory are drawn on the way, or begin anew if it is too far.
+    fn catch_up(&mut self, slot: u64, most: u64, cx: Context<'_, '_>) {
+        let missing = slot.saturating_sub(cx.identity.slot);
+        if missing > 0 && cx.shared.program.has_memory() {
+            if missing > most {
+                self.reset_series(cx);
+                cx.identity.series_gaps = cx.identity.series_gaps.wrapping_add(1);
+                cx.out.tally.series_gaps += 1;
+            } else {
+                let step_us = cx.shared.schedule.interval_us();
+                let mut values = [0.0; FIELDS_MAX];
+                for ago in (1..=missing).rev() {
+                    let unix_us = cx.unix_us.saturating_sub(ago * step_us);
+                    self.draw(unix_us, &mut values, cx);
+                }
+            }
+        }
+        cx.identity.slot = cx.identity.slot.max(slot);
+    }
+
+    fn reset_series(&mut self, cx: Context<'_, '_>) {
+        let program = &cx.shared.program;
+        match &mut self.wide {
+            None => program.reset_series(&mut cx.identity.state[..program.slots()]),
+            Some(wide) => program.reset_series(wide),
+        }
+    }
+
+    fn thresholds(&self, values: &[f64; FIELDS_MAX], cx: Context<'_, '_>) {
+        let shared = cx.shared;
+        for (bit, rule) in shared.program.rules().iter().enumerate() {
+            let value = values[usize::from(rule.threshold.field)];
+            let raised = cx.identity.latches & (1 << bit) != 0;
+            if rule.latch(raised, value) != raised && self.event(rule, value, cx) {
+                cx.identity.latches ^= 1 << bit;
+            }
+        }
+    }
+
+    /// Sends an event; false if there was no room, and the latch must stay.
+    fn event(&self, rule: &Rule, value: f64, cx: Context<'_, '_>) -> bool {
+        if !cx.out.has_event_room() {
+            cx.out.blocked();
+            return false;
+        }
+        let identity = &mut *cx.identity;
+        let counter = &mut identity.event_sequences[usize::from(rule.counter)];
+        let reading = Reading {
+            device: self.uuid,
+            sensor: rule.threshold.field,
+            kind: rule.kind,
+            value,
+            at_us: cx.unix_us,
+            sequence: *counter,
+        };
+        let key = EventKey {
+            epoch: cx.shared.epoch,
+            event: identity.events,
+        };
+        *counter = counter.wrapping_add(1);
+        identity.events += 1;
+        cx.out.event(cx.ordinal, reading, key);
+        cx.out.tally.events += 1;
+        true
+    }
+
+    /// Pushes presence to 0 now, and holds it through the next sample.
+    fn trigger(&mut self, cx: Context<'_, '_>) {
+        let shared = cx.shared;
+        let Some(field) = shared.program.presence() else {
+            return;
+        };
+        self.held_until = cx.now + shared.schedule.interval() + Duration::from_nanos(1);
+        cx.out.tally.triggers += 1;
+        let watching = |rule: &Rule| rule.threshold.field == field;
+        for (bit, rule) in shared.program.rules().iter().enumerate() {
+            let raised = cx.identity.latches & (1 << bit) != 0;
+            let now = watching(rule) && rule.latch(raised, 0.0);
+            if now && !raised && self.event(rule, 0.0, cx) {
+                cx.identity.latches |= 1 << bit;
+            }
+        }
+    }
+
+    fn command(&self, setpoint: &Setpoint, cx: Context<'_, '_>) {
+        if setpoint.expires < cx.monotonic {
+            cx.out.tally.expired += 1;
+            return;
+        }
+        let status = self.execute(setpoint, cx);
+        cx.out.ack(cx.ordinal, setpoint.ticket, status);
+    }
+
+    fn execute(&self, setpoint: &Setpoint, cx: Context<'_, '_>) -> AckStatus {
+        let program = &cx.shared.program;
+        let slot = program.actuator_slot(setpoint.sensor).filter(|_| {
+            let kind = |at: u16| {
+                program
+                    .sensors()
+                    .iter()
+                    .find(|s| s.field == at)
+                    .map(|s| s.kind)
+            };
+            setpoint.value.is_finite() && kind(setpoint.sensor) == Some(setpoint.kind)
+        });
+        let Some(slot) = slot else {
+            cx.out.tally.refused += 1;
+            return AckStatus::Refused;
+        };
+        if setpoint.id <= cx.identity.last_command {
+            cx.out.tally.superseded += 1;
+            return AckStatus::Superseded;
+        }
+        cx.identity.last_command = setpoint.id;
+        cx.identity.state[slot] = setpoint.value;
+        cx.out.tally.executed += 1;
+        AckStatus::Executed
+    }
+
+    fn info(&self, cx: &CellContext<'_, Self>) -> DeviceInfo {
+        let identity = &*cx.identity;
+        let program = &cx.shared.program;
+        let relay = program
+            .sensors()
+            .iter()
+            .find(|sensor| sensor.kind == SensorType::Relay)
+            .and_then(|sensor| program.actuator_slot(sensor.field))
+            .map(|slot| identity.state[slot]);
+        DeviceInfo {
+            id: cx.shared.name(cx.ordinal),
+            uuid: self.uuid,
+            slot: identity.slot,
+            sequence: identity.sequence,
+            events: identity.events,
+            missed: identity.missed,
+            series_gaps: identity.series_gaps,
+            last_command: identity.last_command,
+            relay,
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What all devices of a population read.
+//!
+//! Read-only. Bound: one per slab.
+
+use std::sync::Arc;
+
+use super::Schedule;
+use crate::program::Program;
+
+/// Read-only data of one population on one shard.
+#[derive(Clone, Debug)]
+pub struct DeviceShared {
+    /// The runnable profile.
+    pub program: Arc<Program>,
+    /// Device type: the prefix of names.
+    pub device_type: Arc<str>,
+    /// When devices sample.
+    pub schedule: Schedule,
+    /// Master seed of the run.
+    pub master_seed: u64,
+    /// Life of the fleet: events of an earlier life have other keys.
+    pub epoch: u32,
+    /// Whether samples are sent.
+    pub t1: bool,
+    /// Whether events are sent.
+    pub t2: bool,
+}
+
+impl DeviceShared {
+    /// The id of a device.
+    #[must_use]
+    pub fn name(&self, ordinal: u32) -> String {
+        device_name(&self.device_type, ordinal)
+    }
+}
+
+/// `{type}-{index}`, at least four digits.
+#[must_use]
+pub(crate) fn device_name(device_type: &str, ordinal: u32) -> String {
+    format!("{device_type}-{ordinal:04}")
+}

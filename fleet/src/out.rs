@@ -1,0 +1,207 @@
+//! Where devices write: T1 blocks, T2 events and T3 acknowledgements of one slab.
+//!
+//! A device's step appends; [`Outbox::flush`] hands over between steps. Events and acknowledgements
+//! go at once, telemetry when a block is worth sending or [`BLOCK_WAIT`] has passed. Bounds:
+//! [`BLOCK_TARGET`], the transport's block and outbox limits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actorsim_actors::{Outbox, Time};
+use actorsim_transport::{
+    AckStatus, BLOCK_READINGS_MAX, EventKey, Link, OUTBOX_EVENTS_MAX, OutEvent, READING_LEN,
+    Reading, Ticket, TransportStats,
+};
+use bytes::BytesMut;
+
+use crate::counters::{FleetCounters, Tally};
+use crate::wire::WireDigests;
+
+/// Telemetry is handed over at once when this much waits: 420 readings, about 14 full datagrams.
+pub const BLOCK_TARGET: usize = 420 * READING_LEN;
+/// Telemetry waits this long for company at most, of monotonic time.
+pub const BLOCK_WAIT: Duration = Duration::from_millis(3);
+
+/// Output of one slab of devices.
+#[derive(Debug)]
+pub struct DeviceOut {
+    t1: BytesMut,
+    events: Vec<OutEvent>,
+    acks: Vec<(Ticket, AckStatus)>,
+    sink: Sink,
+    /// When the oldest waiting telemetry was first seen by a flush.
+    since: Option<Time>,
+    /// Counted since the last flush.
+    pub tally: Tally,
+    counters: Arc<FleetCounters>,
+}
+
+#[derive(Debug)]
+enum Sink {
+    /// To the twin.
+    Link(Box<(Link, Arc<TransportStats>)>),
+    /// Hashed by device: the wire of a simulation.
+    Digests(Box<WireDigests>),
+}
+
+/// A position in the unflushed output.
+#[derive(Clone, Copy, Debug)]
+pub struct OutMark {
+    t1: usize,
+    events: usize,
+    acks: usize,
+    wire: (usize, usize),
+}
+
+impl DeviceOut {
+    /// Output over a link.
+    #[must_use]
+    pub fn to_link(link: Link, stats: Arc<TransportStats>, counters: Arc<FleetCounters>) -> Self {
+        Self::new(Sink::Link(Box::new((link, stats))), counters)
+    }
+
+    /// Output that is hashed and forgotten.
+    #[must_use]
+    pub fn to_digests(digests: WireDigests, counters: Arc<FleetCounters>) -> Self {
+        Self::new(Sink::Digests(Box::new(digests)), counters)
+    }
+
+    fn new(sink: Sink, counters: Arc<FleetCounters>) -> Self {
+        Self {
+            t1: BytesMut::new(),
+            events: Vec::new(),
+            acks: Vec::new(),
+            sink,
+            since: None,
+            tally: Tally::default(),
+            counters,
+        }
+    }
+
+    /// One reading of telemetry.
+    pub fn telemetry(&mut self, ordinal: u32, reading: &Reading) {
+        match &mut self.sink {
+            Sink::Link(_) => reading.encode_into(&mut self.t1),
+            Sink::Digests(digests) => digests.write(ordinal, &reading.encode()),
+        }
+    }
+
+    /// Whether an event would find room.
+    #[must_use]
+    pub fn has_event_room(&self) -> bool {
+        match &self.sink {
+            Sink::Link(link) => link.0.outbox().waiting() + self.events.len() < OUTBOX_EVENTS_MAX,
+            Sink::Digests(_) => true,
+        }
+    }
+
+    /// Counts an event that was not made because there was no room.
+    pub fn blocked(&mut self) {
+        if let Sink::Link(link) = &self.sink {
+            link.1.t2.blocked.inc();
+        }
+    }
+
+    /// One event.
+    pub fn event(&mut self, ordinal: u32, reading: Reading, key: EventKey) {
+        match &mut self.sink {
+            Sink::Link(_) => self.events.push(OutEvent { reading, key }),
+            Sink::Digests(digests) => {
+                digests.write(ordinal, &reading.encode());
+                digests.write(ordinal, &key.epoch.to_le_bytes());
+                digests.write(ordinal, &key.event.to_le_bytes());
+            }
+        }
+    }
+
+    /// One acknowledgement.
+    pub fn ack(&mut self, ordinal: u32, ticket: Ticket, status: AckStatus) {
+        match &mut self.sink {
+            Sink::Link(_) => self.acks.push((ticket, status)),
+            Sink::Digests(digests) => digests.write(ordinal, &[status as u8]),
+        }
+    }
+
+    /// SHA-256 of what each device has written so far; empty where nothing is hashed.
+    #[must_use]
+    pub fn digests(&mut self) -> Vec<(u32, [u8; 32])> {
+        match &mut self.sink {
+            Sink::Link(_) => Vec::new(),
+            Sink::Digests(digests) => digests.digests(),
+        }
+    }
+
+    fn hand_over(&mut self, now: Time) -> Option<Time> {
+        let Sink::Link(link) = &self.sink else {
+            return None;
+        };
+        let link = &link.0;
+        if !self.events.is_empty() {
+            // What finds no room is counted by the outbox: only another slab can have taken it.
+            let taken = link.events(&self.events);
+            debug_assert!(taken <= self.events.len());
+            self.events.clear();
+        }
+        for (ticket, status) in self.acks.drain(..) {
+            // Too many waiting: the command runs into its deadline, which the twin counts.
+            let _ = link.ack(ticket, status);
+        }
+        if self.t1.is_empty() {
+            self.since = None;
+            return None;
+        }
+        let since = *self.since.get_or_insert(now);
+        if self.t1.len() < BLOCK_TARGET && now < since + BLOCK_WAIT {
+            return Some(since + BLOCK_WAIT);
+        }
+        self.since = None;
+        while !self.t1.is_empty() {
+            let cut = self.t1.len().min(BLOCK_READINGS_MAX * READING_LEN);
+            let block = self.t1.split_to(cut).freeze();
+            let refused = link.telemetry(block).is_err();
+            debug_assert!(!refused, "a block of whole readings is always taken");
+        }
+        None
+    }
+}
+
+impl Outbox for DeviceOut {
+    type Mark = OutMark;
+
+    fn mark(&self) -> OutMark {
+        let wire = match &self.sink {
+            Sink::Link(_) => (0, 0),
+            Sink::Digests(digests) => digests.mark(),
+        };
+        OutMark {
+            t1: self.t1.len(),
+            events: self.events.len(),
+            acks: self.acks.len(),
+            wire,
+        }
+    }
+
+    fn cut(&mut self, mark: OutMark) {
+        self.t1.truncate(mark.t1);
+        self.events.truncate(mark.events);
+        self.acks.truncate(mark.acks);
+        if let Sink::Digests(digests) = &mut self.sink {
+            digests.cut(mark.wire);
+        }
+    }
+
+    fn flush(&mut self, now: Time) -> Option<Time> {
+        self.counters.add(&core::mem::take(&mut self.tally));
+        if let Sink::Digests(digests) = &mut self.sink {
+            digests.hash();
+        }
+        self.hand_over(now)
+    }
+}
+
+impl Drop for DeviceOut {
+    /// What waits is handed over: a stopped fleet loses nothing that its devices wrote.
+    fn drop(&mut self) {
+        self.flush(Time::MAX);
+    }
+}

@@ -1,0 +1,396 @@
+//! Profiles: what a type of device is, from YAML or TOML.
+//!
+//! Map: `tree` (both formats as one tree with places), `findings` (errors, and a map read key by
+//! key), `generators` (a field's generator), `events` (thresholds), `secrets` (what may not stand in a
+//! profile), and here the profile itself. Loading reports everything that is wrong at once. It
+//! runs nothing; [`crate::program`] makes a profile runnable. Bounds: [`FIELDS_MAX`],
+//! [`EVENTS_MAX`], [`LABELS_MAX`], [`ACTUATORS_MAX`].
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::Duration;
+
+use actorsim_supervision::ConfigError;
+use actorsim_transport::SensorType;
+
+use crate::generator::Generator;
+
+mod duration;
+mod events;
+mod fields;
+mod findings;
+mod generators;
+mod secrets;
+mod tree;
+
+pub use duration::{INTERVAL_MAX, INTERVAL_MIN, parse_duration};
+pub use tree::TEXT_BYTES_MAX;
+
+use findings::{Findings, Section};
+use tree::{Node, Value};
+
+/// Fields of one profile: a tick keeps their values on the stack of a shard.
+pub const FIELDS_MAX: usize = 64;
+/// Threshold rules of one profile: each is a latch bit in a device's identity block.
+pub const EVENTS_MAX: usize = 8;
+/// Labels of one profile.
+pub const LABELS_MAX: usize = 64;
+/// Actuators of one profile: their setpoints live in a device's identity block.
+pub const ACTUATORS_MAX: usize = 4;
+
+/// A type of device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profile {
+    /// Device type; also the prefix of device ids.
+    pub device_type: String,
+    /// How it talks.
+    pub protocol: Protocol,
+    /// Topic, with placeholders.
+    pub topic_template: String,
+    /// Time between samples on the simulated clock.
+    pub interval: Duration,
+    /// Fields in the profile's order.
+    pub fields: Vec<Field>,
+    /// Labels in the profile's order, `device_type` included.
+    pub labels: Vec<(String, String)>,
+    /// What to do when the way out is full.
+    pub backpressure: Backpressure,
+    /// MQTT quality of service, 0..=2.
+    pub qos: u8,
+    /// Shape of a message.
+    pub payload: Payload,
+    /// Threshold rules that make T2 events.
+    pub events: Vec<Threshold>,
+}
+
+/// One field of a profile.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Field {
+    /// Name; also the text of its seed.
+    pub name: String,
+    /// What it is worth.
+    pub generator: Generator,
+    /// Its type on the QUIC tiers; the sensor id is the index of the field. `None`: not sent there.
+    pub sensor: Option<SensorType>,
+    /// Whether commands set it.
+    pub actuator: bool,
+    /// The actuator that switches it.
+    pub gate: Option<Gate>,
+}
+
+/// A field that follows an actuator: below a setpoint of 0.5 it is worth `off`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gate {
+    /// Index of the actuator field.
+    pub field: u16,
+    /// Value while switched off.
+    pub off: f64,
+}
+
+/// A threshold on a field: an event when it is crossed, and another when it is left again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Threshold {
+    /// Index of the field.
+    pub field: u16,
+    /// Which side raises.
+    pub side: Side,
+    /// The threshold.
+    pub limit: f64,
+    /// How far back behind the limit the value must be before the event ends.
+    pub hysteresis: f64,
+}
+
+/// The side of a threshold that raises its event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Raised below the limit.
+    Below,
+    /// Raised above the limit.
+    Above,
+}
+
+/// How a device talks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// MQTT 3.1.1 or 5.
+    Mqtt,
+    /// AMQP 0.9.1.
+    Amqp,
+    /// HTTP POST.
+    Http,
+    /// CoAP PUT or POST.
+    Coap,
+    /// The three QUIC tiers.
+    Quic,
+    /// Lines on standard output.
+    Console,
+}
+
+/// What a device does when its way out is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backpressure {
+    /// The oldest sample goes.
+    DropOldest,
+    /// The device ticks slower.
+    SlowDown,
+}
+
+/// Shape of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// JSON object with `fields` and `labels` inside.
+    Envelope,
+    /// JSON object with one key per field.
+    Flat,
+    /// The 39-byte reading.
+    Reading,
+    /// Protobuf.
+    Protobuf,
+    /// A template of the user's.
+    Template,
+}
+
+/// A profile with what should be said about it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The profile.
+    pub profile: Profile,
+    /// Findings that do not stop it (unknown keys of YAML files).
+    pub warnings: Vec<ConfigError>,
+}
+
+/// Names of the embedded profiles, for help texts.
+pub const BUILT_IN: [&str; 2] = ["industrial", "single"];
+
+impl Profile {
+    /// Loads an embedded profile by name, else a file by path: `.toml` is TOML, all else YAML.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn load(name_or_path: &str) -> Result<Loaded, Vec<ConfigError>> {
+        match name_or_path {
+            "industrial" => {
+                let text = include_str!("../../config/profiles/industrial.yaml");
+                Self::parse("config/profiles/industrial.yaml", text)
+            }
+            "single" => {
+                let text = include_str!("../../config/profiles/single.yaml");
+                Self::parse("config/profiles/single.yaml", text)
+            }
+            path => {
+                let text = std::fs::read_to_string(path).map_err(|error| {
+                    let help = format!("give a file, or one of: {}", BUILT_IN.join(", "));
+                    let message = format!("cannot read the profile: {error}");
+                    vec![ConfigError::nowhere(path, message, help)]
+                })?;
+                Self::parse(path, &text)
+            }
+        }
+    }
+
+    /// Reads a profile's text. `file` names it in findings, decides the format, and is where
+    /// relative paths of replayed files start.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn parse(file: &str, text: &str) -> Result<Loaded, Vec<ConfigError>> {
+        let toml = Path::new(file)
+            .extension()
+            .is_some_and(|ext| ext.eq_ignore_ascii_case("toml"));
+        let mut findings = Findings::new(file, text, toml);
+        if text.len() > TEXT_BYTES_MAX {
+            let message = format!("the file has more than {TEXT_BYTES_MAX} bytes");
+            findings.error(tree::Place::default(), message, None);
+            return Err(findings.errors);
+        }
+        let root = if toml {
+            tree::toml(text, &mut findings)
+        } else {
+            tree::yaml(text, &mut findings)
+        };
+        let profile = root.and_then(|root| {
+            secrets::refuse(&root, &mut findings);
+            read(&root, Path::new(file).parent(), &mut findings)
+        });
+        let Findings {
+            mut errors,
+            warnings,
+            ..
+        } = findings;
+        errors.sort_by_key(|error| (error.line, error.column));
+        match profile {
+            Some(profile) if errors.is_empty() => Ok(Loaded { profile, warnings }),
+            _ => Err(errors),
+        }
+    }
+
+    /// The id of a device: `{type}-{index}`, at least four digits.
+    #[must_use]
+    pub fn device_id(&self, index: u32) -> String {
+        format!("{}-{index:04}", self.device_type)
+    }
+
+    /// The fields that the QUIC tiers carry: (field index = sensor id, type).
+    pub fn sensors(&self) -> impl Iterator<Item = (u16, SensorType)> + '_ {
+        self.fields
+            .iter()
+            .enumerate()
+            .filter_map(|(at, field)| field.sensor.map(|kind| (at as u16, kind)))
+    }
+}
+
+fn read(root: &Node, folder: Option<&Path>, findings: &mut Findings<'_>) -> Option<Profile> {
+    let mut section = Section::of("the profile", root, findings)?;
+    let device_type = device_type(&mut section, findings);
+    let _ = section.text("name", findings);
+    let protocol = section
+        .choice(
+            "protocol",
+            &[
+                ("mqtt", Protocol::Mqtt),
+                ("amqp", Protocol::Amqp),
+                ("http", Protocol::Http),
+                ("coap", Protocol::Coap),
+                ("quic", Protocol::Quic),
+                ("console", Protocol::Console),
+            ],
+            findings,
+        )
+        .unwrap_or(Protocol::Console);
+    let topic_template = section
+        .text("topic_template", findings)
+        .map_or("devices/{device_id}/telemetry", |(text, _)| text)
+        .to_owned();
+    let interval = interval(&mut section, findings);
+    let fields = section
+        .take("telemetry_fields")
+        .map(|node| fields::read(node, interval, folder, findings))
+        .unwrap_or_default();
+    let labels = labels(section.take("labels"), &device_type, findings);
+    let backpressure = section
+        .choice(
+            "backpressure",
+            &[
+                ("drop_oldest", Backpressure::DropOldest),
+                ("slow_down", Backpressure::SlowDown),
+            ],
+            findings,
+        )
+        .unwrap_or(Backpressure::SlowDown);
+    let qos = qos(&mut section, findings);
+    let payload = section
+        .choice(
+            "payload",
+            &[
+                ("envelope", Payload::Envelope),
+                ("flat", Payload::Flat),
+                ("reading", Payload::Reading),
+                ("protobuf", Payload::Protobuf),
+                ("template", Payload::Template),
+            ],
+            findings,
+        )
+        .unwrap_or(Payload::Envelope);
+    let events = section
+        .take("events")
+        .map(|node| events::read(node, &fields, findings))
+        .unwrap_or_default();
+    section.finish(findings);
+    Some(Profile {
+        device_type,
+        protocol,
+        topic_template,
+        interval,
+        fields,
+        labels,
+        backpressure,
+        qos,
+        payload,
+        events,
+    })
+}
+
+fn device_type(section: &mut Section<'_>, findings: &mut Findings<'_>) -> String {
+    let Some(node) = section.need("type", findings) else {
+        return String::new();
+    };
+    let Value::Text(text) = &node.value else {
+        findings.wrong_type("type", node, "a text");
+        return String::new();
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if text.is_empty() || text.len() > 64 || !text.chars().all(plain) {
+        let help = "1 to 64 of the characters A-Z a-z 0-9 . _ - (it is part of a path)";
+        findings.error(
+            node.at,
+            format!("`type` cannot be `{text}`"),
+            Some(help.to_owned()),
+        );
+    }
+    text.clone()
+}
+
+fn interval(section: &mut Section<'_>, findings: &mut Findings<'_>) -> Duration {
+    let default = Duration::from_secs(5);
+    let Some((text, at)) = section.text("telemetry_interval", findings) else {
+        return default;
+    };
+    parse_duration(text)
+        .and_then(|interval| {
+            if (INTERVAL_MIN..=INTERVAL_MAX).contains(&interval) {
+                return Ok(interval);
+            }
+            Err(format!(
+                "`telemetry_interval` must lie between 1ms and 24h, is `{text}`"
+            ))
+        })
+        .unwrap_or_else(|message| {
+            let help = "a number and ms, s, m or h, as in `5s` or `500ms`";
+            findings.error(at, message, Some(help.to_owned()));
+            default
+        })
+}
+
+fn labels(
+    node: Option<&Node>,
+    device_type: &str,
+    findings: &mut Findings<'_>,
+) -> Vec<(String, String)> {
+    let mut labels = Vec::new();
+    let section = node.and_then(|node| Section::of("`labels`", node, findings));
+    for (key, node) in section.as_ref().map_or(&[][..], Section::entries) {
+        let text = match &node.value {
+            Value::Text(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            Value::Bool(on) => on.to_string(),
+            _ => {
+                findings.wrong_type(&key.text, node, "a text");
+                continue;
+            }
+        };
+        if labels.len() == LABELS_MAX {
+            findings.error(key.at, format!("more than {LABELS_MAX} labels"), None);
+            break;
+        }
+        labels.push((key.text.clone(), text));
+    }
+    let names: HashSet<&str> = labels.iter().map(|(name, _)| name.as_str()).collect();
+    if !names.contains("device_type") {
+        labels.push(("device_type".to_owned(), device_type.to_owned()));
+    }
+    labels
+}
+
+fn qos(section: &mut Section<'_>, findings: &mut Findings<'_>) -> u8 {
+    let Some((qos, at)) = section.number("qos", findings) else {
+        return 1;
+    };
+    if ![0.0, 1.0, 2.0].contains(&qos) {
+        findings.error(at, format!("`qos` must be 0, 1 or 2, is {qos}"), None);
+        return 1;
+    }
+    qos as u8
+}
+
+#[cfg(test)]
+mod tests;

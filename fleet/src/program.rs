@@ -1,0 +1,381 @@
+//! A profile made runnable: order of evaluation, state slots, sensors, thresholds.
+//!
+//! One program serves all devices of a population. It is pure: values come from (device seed, draw
+//! number, time, state) and nothing else. Bound: the profile's; the step allocates nothing.
+
+use std::time::Duration;
+
+use actorsim_transport::SensorType;
+
+use crate::generator::{Draw, Generator};
+use crate::profile::{FIELDS_MAX, Gate, Profile, Side, Threshold};
+use crate::seed::fnv1a64;
+
+/// State slots in a device's identity block; a program with more keeps them in the cell.
+pub const INLINE_SLOTS: usize = 6;
+
+/// Values of one draw, by field index.
+pub type Values = [f64; FIELDS_MAX];
+
+/// A runnable profile.
+#[derive(Clone, Debug)]
+pub struct Program {
+    steps: Box<[Step]>,
+    sensors: Box<[Sensor]>,
+    rules: Box<[Rule]>,
+    actuators: Box<[Actuator]>,
+    slots: usize,
+    presence: Option<u16>,
+    interval: Duration,
+}
+
+/// One field, in the order of evaluation.
+#[derive(Clone, Debug)]
+struct Step {
+    field: u16,
+    name_hash: u64,
+    generator: Generator,
+    first_slot: usize,
+    slots: usize,
+    gate: Option<Gate>,
+}
+
+/// A field that the tiers carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sensor {
+    /// Field index and sensor id.
+    pub field: u16,
+    /// Type.
+    pub kind: SensorType,
+}
+
+/// A threshold with the counter that numbers its readings on T2.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rule {
+    /// What is watched.
+    pub threshold: Threshold,
+    /// Type of the watched field.
+    pub kind: SensorType,
+    /// Index into a device's T2 sequences.
+    pub counter: u8,
+}
+
+/// A field that commands set; its setpoint lies in the slot of the same index.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Actuator {
+    field: u16,
+    first: f64,
+}
+
+/// Why a profile cannot run on the QUIC tiers.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProgramError {
+    /// Nothing to send.
+    #[error(
+        "profile `{0}` has no field with a sensor type (temperature, humidity, pressure, voltage, \
+         current, presence or relay; or `sensor: TYPE`)"
+    )]
+    NoSensor(String),
+    /// Fields that wait for one another.
+    #[error("the fields of profile `{0}` follow or gate one another in a circle")]
+    Circle(String),
+}
+
+impl Program {
+    /// Compiles a profile. `interval` overrides the profile's.
+    ///
+    /// # Errors
+    /// [`ProgramError`].
+    pub fn new(profile: &Profile, interval: Option<Duration>) -> Result<Self, ProgramError> {
+        let sensors: Box<[Sensor]> = profile
+            .sensors()
+            .map(|(field, kind)| Sensor { field, kind })
+            .collect();
+        if sensors.is_empty() {
+            return Err(ProgramError::NoSensor(profile.device_type.clone()));
+        }
+        let order =
+            order(profile).ok_or_else(|| ProgramError::Circle(profile.device_type.clone()))?;
+        let actuators: Box<[Actuator]> = (0u16..)
+            .zip(&profile.fields)
+            .filter(|(_, field)| field.actuator)
+            .map(|(at, field)| Actuator {
+                field: at,
+                first: setpoint(&field.generator),
+            })
+            .collect();
+        let mut slots = actuators.len();
+        let steps = order
+            .into_iter()
+            .filter(|at| !profile.fields[usize::from(*at)].actuator)
+            .map(|at| {
+                let field = &profile.fields[usize::from(at)];
+                let own = field.generator.slots();
+                slots += own;
+                Step {
+                    field: at,
+                    name_hash: fnv1a64(&field.name),
+                    generator: field.generator.clone(),
+                    first_slot: slots - own,
+                    slots: own,
+                    gate: field.gate,
+                }
+            })
+            .collect();
+        let presence = sensors
+            .iter()
+            .find(|s| s.kind == SensorType::Presence)
+            .map(|s| s.field);
+        let interval = interval.unwrap_or(profile.interval);
+        let rules = rules(profile);
+        Ok(Self {
+            steps,
+            sensors,
+            rules,
+            actuators,
+            slots,
+            presence,
+            interval,
+        })
+    }
+
+    /// State slots of one device.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Time between draws on the simulated clock.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// What the tiers carry, in field order.
+    #[must_use]
+    pub fn sensors(&self) -> &[Sensor] {
+        &self.sensors
+    }
+
+    /// The thresholds; their index is their latch bit.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The field that `trigger` pushes to 0.
+    #[must_use]
+    pub fn presence(&self) -> Option<u16> {
+        self.presence
+    }
+
+    /// The setpoint slot of an actuator field.
+    #[must_use]
+    pub fn actuator_slot(&self, field: u16) -> Option<usize> {
+        self.actuators
+            .iter()
+            .position(|actuator| actuator.field == field)
+    }
+
+    /// The number of the actuators; their setpoints are the first slots.
+    #[must_use]
+    pub fn actuators(&self) -> usize {
+        self.actuators.len()
+    }
+
+    /// Fills the slots as they are before the first draw, setpoints included.
+    pub fn reset(&self, state: &mut [f64]) {
+        for (slot, actuator) in state.iter_mut().zip(&self.actuators) {
+            *slot = actuator.first;
+        }
+        self.reset_series(state);
+    }
+
+    /// Fills the slots of generators only.
+    pub fn reset_series(&self, state: &mut [f64]) {
+        for step in &self.steps {
+            step.generator
+                .reset(&mut state[step.first_slot..step.first_slot + step.slots]);
+        }
+    }
+
+    /// One draw of every field.
+    pub fn draw(
+        &self,
+        device_seed: u64,
+        number: u64,
+        unix_us: u64,
+        state: &mut [f64],
+        values: &mut Values,
+    ) {
+        for (actuator, setpoint) in self.actuators.iter().zip(state.iter()) {
+            values[usize::from(actuator.field)] = *setpoint;
+        }
+        let step_s = self.interval.as_secs_f64();
+        for step in &self.steps {
+            let draw = Draw {
+                seed: device_seed ^ step.name_hash,
+                number,
+                step_s,
+                unix_us,
+            };
+            let own = &mut state[step.first_slot..step.first_slot + step.slots];
+            let value = step.generator.draw(&draw, own, values);
+            let off = step
+                .gate
+                .filter(|gate| values[usize::from(gate.field)] < 0.5);
+            values[usize::from(step.field)] = off.map_or(value, |gate| gate.off);
+        }
+    }
+
+    /// Whether any field remembers something between draws.
+    #[must_use]
+    pub fn has_memory(&self) -> bool {
+        self.slots > self.actuators.len()
+    }
+}
+
+impl Rule {
+    /// The latch after a value; NaN changes nothing.
+    #[must_use]
+    pub fn latch(&self, raised: bool, value: f64) -> bool {
+        let Threshold {
+            side,
+            limit,
+            hysteresis,
+            ..
+        } = self.threshold;
+        match (side, raised) {
+            (Side::Below, false) => value < limit,
+            (Side::Above, false) => value > limit,
+            // Written so that NaN keeps the latch.
+            (Side::Below, true) => !(value >= limit + hysteresis),
+            (Side::Above, true) => !(value <= limit - hysteresis),
+        }
+    }
+}
+
+fn setpoint(generator: &Generator) -> f64 {
+    match generator {
+        Generator::Static(value) => value.as_f64().unwrap_or(0.0),
+        _ => 0.0,
+    }
+}
+
+fn rules(profile: &Profile) -> Box<[Rule]> {
+    let mut counted: Vec<u16> = Vec::new();
+    profile
+        .events
+        .iter()
+        .filter_map(|threshold| {
+            let kind = profile.fields[usize::from(threshold.field)].sensor?;
+            let counter = counted
+                .iter()
+                .position(|field| *field == threshold.field)
+                .unwrap_or_else(|| {
+                    counted.push(threshold.field);
+                    counted.len() - 1
+                });
+            Some(Rule {
+                threshold: *threshold,
+                kind,
+                counter: counter as u8,
+            })
+        })
+        .collect()
+}
+
+/// Fields after those that they follow or are gated by; `None` if there is a circle.
+fn order(profile: &Profile) -> Option<Vec<u16>> {
+    let needs: Vec<Vec<u16>> = profile.fields.iter().map(needs).collect();
+    let mut done = vec![false; needs.len()];
+    let mut order = Vec::with_capacity(needs.len());
+    // Each round settles at least one field, or there is a circle.
+    for _ in 0..needs.len() {
+        for (at, need) in needs.iter().enumerate() {
+            if !done[at] && need.iter().all(|other| done[usize::from(*other)]) {
+                done[at] = true;
+                order.push(at as u16);
+            }
+        }
+    }
+    (order.len() == needs.len()).then_some(order)
+}
+
+fn needs(field: &crate::profile::Field) -> Vec<u16> {
+    let mut needs = field.generator.followed();
+    needs.extend(field.gate.map(|gate| gate.field));
+    needs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(text: &str) -> Program {
+        Program::new(&Profile::parse("a.yaml", text).unwrap().profile, None).unwrap()
+    }
+
+    #[test]
+    fn a_field_is_drawn_after_those_it_follows() {
+        let program = program(
+            "type: t\ntelemetry_fields:\n  a_voltage: {type: follow, field: b, gain: 2}\n  \
+             b: {type: follow, field: c_current, offset: 1}\n  \
+             c_current: {type: static, value: 5, gated_by: relay, off: 0.5}\n  \
+             relay: {type: static, value: 1}\n",
+        );
+        let mut state = vec![0.0; program.slots()];
+        program.reset(&mut state);
+        let mut values = [0.0; FIELDS_MAX];
+        program.draw(1, 0, 0, &mut state, &mut values);
+        assert_eq!(values[..4], [12.0, 6.0, 5.0, 1.0]);
+        state[program.actuator_slot(3).unwrap()] = 0.0;
+        program.draw(1, 1, 0, &mut state, &mut values);
+        assert_eq!(values[..4], [3.0, 1.5, 0.5, 0.0]);
+    }
+
+    #[test]
+    fn a_threshold_rises_once_and_falls_behind_its_hysteresis() {
+        let threshold = Threshold {
+            field: 0,
+            side: Side::Below,
+            limit: 10.0,
+            hysteresis: 2.0,
+        };
+        let rule = Rule {
+            threshold,
+            kind: SensorType::Voltage,
+            counter: 0,
+        };
+        let mut raised = false;
+        let series = [11.0, 9.0, 10.5, f64::NAN, 12.0, f64::NAN, 10.0, 9.9];
+        let latches = series.map(|value| {
+            raised = rule.latch(raised, value);
+            raised
+        });
+        assert_eq!(
+            latches,
+            [false, true, true, true, false, false, false, true]
+        );
+    }
+
+    #[test]
+    fn the_industrial_profile_fits_the_identity_block() {
+        let profile = Profile::load("industrial").unwrap().profile;
+        let program = Program::new(&profile, None).unwrap();
+        assert!(program.slots() <= INLINE_SLOTS);
+        assert_eq!(program.sensors().len(), 7);
+        assert_eq!(program.presence(), Some(5));
+        assert_eq!(program.actuators(), 1);
+    }
+
+    #[test]
+    fn a_profile_without_sensors_is_refused() {
+        let text = "type: t\ntelemetry_fields:\n  a: {type: static, value: 1}\n";
+        let profile = Profile::parse("a.yaml", text).unwrap().profile;
+        assert!(matches!(
+            Program::new(&profile, None),
+            Err(ProgramError::NoSensor(_))
+        ));
+    }
+}
