@@ -1,1 +1,89 @@
-//! placeholder
+//! OTP supervision as data, pure decisions, and thin shells for task actors and for cells.
+//!
+//! In reading order:
+//! - [`policy`]: strategies, restart types, intensity, backoff, shutdown, in OTP's words.
+//! - [`spec`]: child specs and supervisor specs.
+//! - [`intensity`]: the restart window, the backoff and the restart budget, each O(1).
+//! - [`strategy`]: what to do when a child ends; pure, and the same everywhere.
+//! - [`supervisor`]: the supervisor of task actors, and what a program calls.
+//! - [`cells`]: the supervisor of cells on a shard, in groups of 256.
+//! - [`report`]: crash reports and counters.
+//! - [`config`]: policy files, and the error type of every configuration file.
+//!
+//! # Invariants
+//! - Decisions read no clock and hold no randomness; shells carry them out.
+//! - A child's next incarnation starts only when the former one is gone.
+//! - Children start in order, one after the other; they stop in reverse order, each within its
+//!   shutdown time. That holds for a supervisor that is killed, too, and before its own end is told.
+//! - More than `intensity` restarts within `period` are never made.
+//! - A failed restart is decided anew, never looped; no restart waits for a sleep of its handler.
+//!
+//! # Example
+//! ```
+//! use std::time::Duration;
+//! use actorsim_actors::{
+//!     ActorPath, Addr, Clock, Fault, Flow, MailboxSpec, Message, Overflow, Reply, System,
+//!     TaskActor, TaskContext,
+//! };
+//! use actorsim_supervision::{
+//!     ChildSpec, Restart, Shutdown, Strategy, SupervisorPolicy, SupervisorSpec, start_root,
+//! };
+//!
+//! struct Worker(u64);
+//! enum Job { Count(Reply<u64>), Fail }
+//! impl Message for Job {}
+//! impl TaskActor for Worker {
+//!     type Msg = Job;
+//!     async fn handle(&mut self, job: Job, _: &mut TaskContext<Job>) -> Result<Flow, Fault> {
+//!         match job {
+//!             Job::Count(reply) => { self.0 += 1; reply.send(self.0) }
+//!             Job::Fail => return Err(Fault::new("bad_job")),
+//!         }
+//!         Ok(Flow::Continue)
+//!     }
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let system = System::new(Clock::wall(), tokio::runtime::Handle::current());
+//! let mailbox = MailboxSpec::new(8, Overflow::Block).kept();
+//! let worker = Addr::new(ActorPath::root().join("worker"), mailbox);
+//! let child = ChildSpec::task("worker", &worker, || Worker(0))
+//!     .restart(Restart::Transient)
+//!     .shutdown(Shutdown::After(Duration::from_secs(1)));
+//! let policy = SupervisorPolicy::new(Strategy::OneForOne).intensity(3, Duration::from_secs(5));
+//! let root = start_root(&system, SupervisorSpec::new(ActorPath::root(), policy).child(child))
+//!     .await
+//!     .unwrap();
+//!
+//! let deadline = Duration::from_secs(5);
+//! assert_eq!(worker.ask(Job::Count, deadline).await, Ok(1));
+//! worker.try_send(Job::Fail).unwrap();
+//! assert_eq!(worker.ask(Job::Count, deadline).await, Ok(1), "a fresh life, the same address");
+//! assert_eq!(worker.incarnation().0, 2);
+//! root.stop().await;
+//! # });
+//! ```
+
+pub mod cells;
+pub mod config;
+pub mod intensity;
+pub mod policy;
+pub mod report;
+pub mod spec;
+pub mod strategy;
+pub mod supervisor;
+
+pub use cells::{CellPolicy, CellPolicyError};
+pub use config::{ChildPolicy, ConfigError, Policies};
+pub use policy::{
+    AutoShutdown, Backoff, IntensityScope, Restart, Shutdown, Strategy, SupervisorPolicy,
+};
+pub use report::{CrashReport, Supervision, SupervisionStats};
+pub use spec::{
+    ChildSpec, ChildStart, Kind, SpecError, StartContext, SupervisorSpec, check_childspecs,
+};
+pub use strategy::{ChildId, Decision, Plan, Tree, Why, plan};
+pub use supervisor::{
+    CallError, ChildInfo, ChildState, Counts, DeleteChildError, GetChildspecError, Preview,
+    RestartChildError, StartChildError, StartError, SupervisorRef, TerminateChildError, start_root,
+};

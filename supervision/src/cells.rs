@@ -1,0 +1,264 @@
+//! The supervisor of cells: one [`CellPolicy`] for a slab, in groups of 256.
+//!
+//! It calls the same [`verdict`] as supervisors of task actors. A group is the supervisor that the
+//! policy is about: its window, its budget; siblings are those of the group. Cells of one slab are
+//! told apart by ordinal, so decisions do not depend on how groups are spread over shards.
+//!
+//! It restarts nothing itself: the shard does what it decides. Bound: state for each cell that has
+//! failed and for each group with one; none for the healthy.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use actorsim_actors::{
+    ActorPath, CellDecision, CellSupervisor, Exit, ExitReason, Incarnation, System, Time,
+};
+
+use crate::intensity::{Budget, History, Window, seed_of};
+use crate::policy::{AutoShutdown, IntensityScope, Restart, Strategy, SupervisorPolicy};
+use crate::report::{CrashReport, Supervision};
+use crate::strategy::{Case, Decision, Verdict, Why, verdict};
+
+/// Cells of one group.
+pub const GROUP_CELLS: u32 = 256;
+
+/// Why a policy cannot be a group's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CellPolicyError {
+    /// A cell is restarted by itself.
+    #[error("cells are restarted one_for_one; {0:?} needs supervisors of task actors")]
+    OnlyOneForOne(Strategy),
+    /// Cells have no significance.
+    #[error("auto_shutdown needs significant children; cells are none")]
+    AutoShutdown,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    window: Window,
+    budget: Budget,
+    escalations: Window,
+}
+
+type NameOf = Arc<dyn Fn(u32) -> String + Send + Sync>;
+
+struct Reporter {
+    system: System,
+    supervision: Arc<Supervision>,
+    path: ActorPath,
+    name: NameOf,
+}
+
+/// Decides about the cells of one slab.
+pub struct CellPolicy {
+    policy: SupervisorPolicy,
+    restart: Restart,
+    seed: u64,
+    failed: BTreeMap<u32, History>,
+    groups: BTreeMap<u32, Group>,
+    restarts: u64,
+    quarantined: u64,
+    reporter: Option<Reporter>,
+}
+
+impl fmt::Debug for CellPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CellPolicy")
+            .field("policy", &self.policy)
+            .field("failed", &self.failed.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl CellPolicy {
+    /// A policy for the groups of the population at `path`; cells are permanent.
+    ///
+    /// # Errors
+    /// [`CellPolicyError`] if the policy asks for what a group cannot do.
+    pub fn new(policy: SupervisorPolicy, path: &ActorPath) -> Result<Self, CellPolicyError> {
+        if !matches!(
+            policy.strategy,
+            Strategy::OneForOne | Strategy::SimpleOneForOne
+        ) {
+            return Err(CellPolicyError::OnlyOneForOne(policy.strategy));
+        }
+        if policy.auto_shutdown != AutoShutdown::Never {
+            return Err(CellPolicyError::AutoShutdown);
+        }
+        Ok(Self {
+            policy,
+            restart: Restart::Permanent,
+            seed: seed_of(path.as_str()),
+            failed: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            restarts: 0,
+            quarantined: 0,
+            reporter: None,
+        })
+    }
+
+    /// The same with another restart type.
+    #[must_use]
+    pub const fn restart(mut self, restart: Restart) -> Self {
+        self.restart = restart;
+        self
+    }
+
+    /// The same with crash reports: `path` is the population's, `name` gives a cell's.
+    #[must_use]
+    pub fn reporting(
+        mut self,
+        system: &System,
+        supervision: &Arc<Supervision>,
+        path: &ActorPath,
+        name: NameOf,
+    ) -> Self {
+        self.reporter = Some(Reporter {
+            system: system.clone(),
+            supervision: Arc::clone(supervision),
+            path: path.clone(),
+            name,
+        });
+        self
+    }
+
+    /// Cells that have failed and are remembered.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        self.failed.len()
+    }
+
+    /// Forgets a cell's failures: an operator starts it again.
+    pub fn forget(&mut self, ordinal: u32) {
+        self.failed.remove(&ordinal);
+    }
+
+    fn decide(&mut self, ordinal: u32, reason: &ExitReason, now: Time) -> (Verdict, u32) {
+        let (policy, restart) = (&self.policy, self.restart);
+        let why = Why::Exit(reason);
+        if !crate::strategy::wants_restart(restart, why) {
+            self.failed.remove(&ordinal);
+            return (Verdict::Leave, 0);
+        }
+        let group = self.groups.entry(ordinal / GROUP_CELLS).or_default();
+        let history = self.failed.entry(ordinal).or_default();
+        let window = match policy.scope {
+            IntensityScope::Supervisor => &group.window,
+            IntensityScope::Child => &history.window,
+        };
+        let seed = self.seed.wrapping_add(u64::from(ordinal));
+        let budget = &group.budget;
+        let case = Case {
+            policy,
+            restart,
+            why,
+            window,
+            history,
+            budget,
+            seed,
+            now,
+        };
+        let verdict = verdict(&case);
+        if verdict == Verdict::Escalate
+            && !group
+                .escalations
+                .allows(now, policy.intensity.max(1), policy.period)
+        {
+            // above the group there is nobody who could do more than start it again
+            return (Verdict::Quarantine, history.failures.saturating_add(1));
+        }
+        let Verdict::Restart { at, failures } = verdict else {
+            return (verdict, history.failures.saturating_add(1));
+        };
+        group.budget.take(at, policy.restart_budget_per_s);
+        match policy.scope {
+            IntensityScope::Supervisor => group.window.record(now, policy.intensity),
+            IntensityScope::Child => history.window.record(now, policy.intensity),
+        }
+        (history.failures, history.restarted_at) = (failures, at);
+        (verdict, failures)
+    }
+
+    fn report(
+        &self,
+        ordinal: u32,
+        life: Incarnation,
+        reason: &ExitReason,
+        plan: (Verdict, u32),
+        now: Time,
+    ) {
+        let Some(reporter) = self.reporter.as_ref().filter(|_| !reason.is_normal()) else {
+            return;
+        };
+        let (decision, at) = match plan.0 {
+            Verdict::Leave if self.restart == Restart::Temporary => (Decision::Remove, now),
+            Verdict::Leave => (Decision::Leave, now),
+            Verdict::Restart { at, .. } => (Decision::Restart, at),
+            Verdict::Quarantine => (Decision::Quarantine, now),
+            Verdict::Escalate => (Decision::Escalate, now),
+        };
+        let exit = Exit {
+            path: reporter.path.join(&(reporter.name)(ordinal)),
+            incarnation: life,
+            reason: reason.clone(),
+            last_kind: None,
+            depth: 0,
+        };
+        let delay = at - now;
+        let report = CrashReport {
+            failures: plan.1,
+            decision,
+            delay,
+            ..CrashReport::of(&exit)
+        };
+        reporter.supervision.crashed(&reporter.system, &report);
+    }
+}
+
+impl CellSupervisor for CellPolicy {
+    fn exited(
+        &mut self,
+        ordinal: u32,
+        incarnation: Incarnation,
+        reason: &ExitReason,
+        now: Time,
+    ) -> CellDecision {
+        let plan = self.decide(ordinal, reason, now);
+        self.report(ordinal, incarnation, reason, plan, now);
+        match plan.0 {
+            Verdict::Leave => CellDecision::Stop,
+            Verdict::Restart { at, .. } => {
+                self.restarts += 1;
+                CellDecision::Restart { at }
+            }
+            Verdict::Quarantine => {
+                self.quarantined += 1;
+                self.failed.remove(&ordinal); // an operator who restarts it gives it a new chance
+                CellDecision::Quarantine
+            }
+            Verdict::Escalate => {
+                // the group starts anew and its failures are forgotten, but not that it did
+                let group = ordinal / GROUP_CELLS;
+                let state = self.groups.entry(group).or_default();
+                state.escalations.record(now, self.policy.intensity.max(1));
+                state.window.clear();
+                let cells = group * GROUP_CELLS..(group + 1).saturating_mul(GROUP_CELLS);
+                let of_group: Vec<u32> = self.failed.range(cells).map(|(cell, _)| *cell).collect();
+                of_group
+                    .iter()
+                    .for_each(|cell| drop(self.failed.remove(cell)));
+                CellDecision::Escalate
+            }
+        }
+    }
+
+    fn restarts(&self) -> u64 {
+        self.restarts
+    }
+
+    fn quarantined(&self) -> u64 {
+        self.quarantined
+    }
+}

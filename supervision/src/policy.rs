@@ -1,0 +1,261 @@
+//! Supervision policy as data, in OTP's words and with OTP's defaults.
+//!
+//! Decides nothing: [`crate::strategy`] reads it. Every number has a bound, named here.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+/// Most restarts that one window may allow: it remembers one time for each.
+pub const INTENSITY_MAX: u32 = 10_000;
+/// Longest period, backoff or shutdown time: a day; beyond it a policy is a mistake.
+pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Children of one supervisor unless its policy says otherwise: the connections of one listener.
+pub const CHILDREN_MAX: u32 = 100_000;
+
+/// Which siblings share the fate of a child that is restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// Only the child itself.
+    #[default]
+    OneForOne,
+    /// All children.
+    OneForAll,
+    /// The child and those started after it.
+    RestForOne,
+    /// Children are only added while it runs, all of one kind, and are stopped all at once.
+    SimpleOneForOne,
+}
+
+/// When a child that ended is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Restart {
+    /// Always.
+    #[default]
+    Permanent,
+    /// When it ended abnormally: anything but `normal` and `shutdown`. A kill is abnormal.
+    Transient,
+    /// Never; its spec is dropped when it ends.
+    Temporary,
+}
+
+/// How a child is ended by its supervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shutdown {
+    /// Killed at once.
+    BrutalKill,
+    /// Asked to stop, killed after this time.
+    After(Duration),
+    /// Asked to stop and waited for. For supervisors; a worker that hangs would hang the stop.
+    Infinity,
+}
+
+impl Shutdown {
+    /// What a worker gets: 5 s.
+    pub const WORKER: Self = Self::After(Duration::from_secs(5));
+}
+
+impl fmt::Display for Shutdown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BrutalKill => f.write_str("brutal_kill"),
+            Self::After(time) => write!(f, "{}", humantime::format_duration(*time)),
+            Self::Infinity => f.write_str("infinity"),
+        }
+    }
+}
+
+impl FromStr for Shutdown {
+    type Err = humantime::DurationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "brutal_kill" => Ok(Self::BrutalKill),
+            "infinity" => Ok(Self::Infinity),
+            other => humantime::parse_duration(other).map(Self::After),
+        }
+    }
+}
+
+impl Serialize for Shutdown {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Whether a supervisor ends by itself when significant children have ended by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AutoShutdown {
+    /// No.
+    #[default]
+    Never,
+    /// As soon as one has.
+    AnySignificant,
+    /// When all have.
+    AllSignificant,
+}
+
+/// Whose restarts are counted against `intensity`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IntensityScope {
+    /// Those of all children together, as in OTP.
+    #[default]
+    Supervisor,
+    /// Those of each child by itself: one bad device does not condemn its neighbours.
+    Child,
+}
+
+/// How long a failing child waits before it is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Backoff {
+    /// Wait before the first restart.
+    #[serde(serialize_with = "duration_text")]
+    pub min: Duration,
+    /// Longest wait.
+    #[serde(serialize_with = "duration_text")]
+    pub max: Duration,
+    /// What the wait is multiplied by at each further failure; at least 1.
+    pub factor: f64,
+    /// Part of the wait that is random, 0 to 1: 0.2 gives 80 to 100 % of it.
+    pub jitter: f64,
+    /// A child that lived this long has no past.
+    #[serde(serialize_with = "duration_text")]
+    pub reset_after: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            min: Duration::from_millis(50),
+            max: Duration::from_secs(10),
+            factor: 2.0,
+            jitter: 0.2,
+            reset_after: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What a supervisor does about its children.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SupervisorPolicy {
+    /// Who shares a restart.
+    pub strategy: Strategy,
+    /// Restarts allowed within `period`; one more and it gives up.
+    pub intensity: u32,
+    /// The window of `intensity`.
+    #[serde(serialize_with = "duration_text")]
+    pub period: Duration,
+    /// Whose restarts count.
+    pub scope: IntensityScope,
+    /// Wait before restarts; none: at once.
+    pub backoff: Option<Backoff>,
+    /// A child that exhausts its own intensity is parked instead of ending the supervisor.
+    /// Only with `scope = child`.
+    pub quarantine: bool,
+    /// Whether significant children end the supervisor.
+    pub auto_shutdown: AutoShutdown,
+    /// Most children at a time; a further one is refused.
+    pub max_children: u32,
+    /// Most restarts a second; those beyond it wait. None: no limit but `intensity`.
+    pub restart_budget_per_s: Option<u32>,
+}
+
+impl Default for SupervisorPolicy {
+    fn default() -> Self {
+        Self {
+            strategy: Strategy::OneForOne,
+            intensity: 1,
+            period: Duration::from_secs(5),
+            scope: IntensityScope::Supervisor,
+            backoff: None,
+            quarantine: false,
+            auto_shutdown: AutoShutdown::Never,
+            max_children: CHILDREN_MAX,
+            restart_budget_per_s: None,
+        }
+    }
+}
+
+impl SupervisorPolicy {
+    /// OTP's defaults with this strategy.
+    #[must_use]
+    pub fn new(strategy: Strategy) -> Self {
+        Self {
+            strategy,
+            ..Self::default()
+        }
+    }
+
+    /// At most `restarts` within `period`.
+    #[must_use]
+    pub fn intensity(mut self, restarts: u32, period: Duration) -> Self {
+        self.intensity = restarts.min(INTENSITY_MAX);
+        self.period = period;
+        self
+    }
+
+    /// Counts each child's restarts by themselves; one that has too many is parked.
+    #[must_use]
+    pub const fn quarantine(mut self) -> Self {
+        self.scope = IntensityScope::Child;
+        self.quarantine = true;
+        self
+    }
+
+    /// Waits before restarts.
+    #[must_use]
+    pub const fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = Some(backoff);
+        self
+    }
+
+    /// Ends the supervisor with its significant children.
+    #[must_use]
+    pub const fn auto_shutdown(mut self, auto_shutdown: AutoShutdown) -> Self {
+        self.auto_shutdown = auto_shutdown;
+        self
+    }
+
+    /// At most `max` children at a time.
+    #[must_use]
+    pub const fn max_children(mut self, max: u32) -> Self {
+        self.max_children = max;
+        self
+    }
+}
+
+/// Writes a duration with its unit (`5s`).
+fn duration_text<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_duration(*duration))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_otp_s() {
+        let policy = SupervisorPolicy::default();
+        assert_eq!(policy.strategy, Strategy::OneForOne);
+        assert_eq!(
+            (policy.intensity, policy.period),
+            (1, Duration::from_secs(5))
+        );
+        assert_eq!(policy.auto_shutdown, AutoShutdown::Never);
+        assert_eq!(Shutdown::WORKER.to_string(), "5s");
+    }
+
+    #[test]
+    fn shutdown_is_read_as_it_is_written() {
+        for text in ["brutal_kill", "infinity", "5s", "250ms"] {
+            assert_eq!(text.parse::<Shutdown>().unwrap().to_string(), text);
+        }
+        assert!("soon".parse::<Shutdown>().is_err());
+    }
+}

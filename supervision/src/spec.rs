@@ -1,0 +1,355 @@
+//! What a supervisor is told about its children: child specs and supervisor specs.
+//!
+//! A [`ChildSpec`] says how to start a child, when to restart it and how to end it; nothing is
+//! started here. Every incarnation of a task actor gets a fresh value from the spec's factory and
+//! keeps its [`Addr`]. Bound: as many children as the policy's `max_children`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use actorsim_actors::{
+    ActorPath, ActorRef, Addr, Fault, Incarnation, MailboxSpec, OnExit, Overflow, System, TaskActor,
+};
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+
+use crate::config::Policies;
+use crate::policy::{AutoShutdown, Restart, Shutdown, Strategy, SupervisorPolicy};
+use crate::report::Supervision;
+use crate::supervisor::{self, Cancel, SupervisorMessage, SupervisorRef};
+
+/// How long a worker may take to start: a socket that opens, a file that is read. Longer is a hang.
+pub const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests that wait for a supervisor: a burst of accepted connections.
+pub const REQUESTS_MAX: u32 = 1_024;
+
+/// Worker or supervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Does the work.
+    Worker,
+    /// Has children of its own.
+    Supervisor,
+}
+
+/// What a start function gets.
+///
+/// `on_exit` must be called, or dropped, exactly when the incarnation has ended and everything it
+/// owned is gone: the next incarnation waits for it. [`System::start_task`] does that.
+#[non_exhaustive]
+pub struct StartContext {
+    /// The node.
+    pub system: System,
+    /// Which life to start.
+    pub incarnation: Incarnation,
+    /// To be told of its end.
+    pub on_exit: OnExit,
+    /// Counters and crash reports of the tree.
+    pub supervision: Arc<Supervision>,
+    pub(crate) cancel: Cancel,
+}
+
+impl fmt::Debug for StartContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StartContext")
+            .field("incarnation", &self.incarnation)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StartContext {
+    pub(crate) fn new(
+        system: System,
+        incarnation: Incarnation,
+        on_exit: OnExit,
+        supervision: Arc<Supervision>,
+        cancel: Cancel,
+    ) -> Self {
+        Self {
+            system,
+            incarnation,
+            on_exit,
+            supervision,
+            cancel,
+        }
+    }
+}
+
+/// Starts one incarnation; the fault is why it did not start.
+pub type ChildStart =
+    Arc<dyn Fn(StartContext) -> BoxFuture<'static, Result<ActorRef, Fault>> + Send + Sync>;
+
+type Lives = Arc<dyn Fn() -> Incarnation + Send + Sync>;
+
+/// One child: how it is started, restarted and ended.
+#[derive(Clone)]
+pub struct ChildSpec {
+    /// Its name among its siblings; a segment or more of its path.
+    pub id: String,
+    /// When it is started again.
+    pub restart: Restart,
+    /// How it is ended.
+    pub shutdown: Shutdown,
+    /// Whether its end may end the supervisor, see [`AutoShutdown`].
+    pub significant: bool,
+    /// Worker or supervisor.
+    pub kind: Kind,
+    /// How long its start may take; none: as long as its own children take (supervisors).
+    pub start_timeout: Option<Duration>,
+    /// Where it is found; none for start functions of one's own that did not say.
+    pub path: Option<ActorPath>,
+    /// Starts it.
+    pub start: ChildStart,
+    pub(crate) lives: Lives,
+}
+
+impl fmt::Debug for ChildSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChildSpec")
+            .field("id", &self.id)
+            .field("restart", &self.restart)
+            .field("shutdown", &self.shutdown)
+            .field("significant", &self.significant)
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ChildSpec {
+    /// A worker on the task host: permanent, stopped within 5 s. `factory` makes a fresh actor for
+    /// each incarnation.
+    pub fn task<A, F>(id: impl Into<String>, addr: &Addr<A::Msg>, factory: F) -> Self
+    where
+        A: TaskActor,
+        F: Fn() -> A + Send + Sync + 'static,
+    {
+        let (address, lives_of) = (addr.clone(), addr.clone());
+        let start = move |cx: StartContext| -> BoxFuture<'static, Result<ActorRef, Fault>> {
+            let (address, actor) = (address.clone(), factory());
+            Box::pin(async move {
+                cx.system
+                    .start_task(&address, cx.incarnation, actor, cx.on_exit)
+                    .await
+            })
+        };
+        Self {
+            path: Some(addr.path().clone()),
+            lives: Arc::new(move || lives_of.next_incarnation()),
+            ..Self::custom(id, start)
+        }
+    }
+
+    /// A worker with a start function of its own: permanent, stopped within 5 s.
+    pub fn custom<F>(id: impl Into<String>, start: F) -> Self
+    where
+        F: Fn(StartContext) -> BoxFuture<'static, Result<ActorRef, Fault>> + Send + Sync + 'static,
+    {
+        let begun = AtomicU32::new(0);
+        Self {
+            id: id.into(),
+            restart: Restart::Permanent,
+            shutdown: Shutdown::WORKER,
+            significant: false,
+            kind: Kind::Worker,
+            start_timeout: Some(START_TIMEOUT),
+            path: None,
+            start: Arc::new(start),
+            lives: Arc::new(move || Incarnation(begun.fetch_add(1, Ordering::Relaxed) + 1)),
+        }
+    }
+
+    /// A subtree: permanent, waited for without limit when it is stopped.
+    #[must_use]
+    pub fn supervisor(id: impl Into<String>, spec: SupervisorSpec) -> Self {
+        let lives_of = spec.addr.clone();
+        let path = spec.path.clone();
+        let spec = Arc::new(spec);
+        let start = move |cx: StartContext| supervisor::start(Arc::clone(&spec), cx);
+        Self {
+            shutdown: Shutdown::Infinity,
+            kind: Kind::Supervisor,
+            start_timeout: None,
+            path: Some(path),
+            lives: Arc::new(move || lives_of.next_incarnation()),
+            ..Self::custom(id, start)
+        }
+    }
+
+    /// When it is started again.
+    #[must_use]
+    pub const fn restart(mut self, restart: Restart) -> Self {
+        self.restart = restart;
+        self
+    }
+
+    /// How it is ended.
+    #[must_use]
+    pub const fn shutdown(mut self, shutdown: Shutdown) -> Self {
+        self.shutdown = shutdown;
+        self
+    }
+
+    /// Its end may end the supervisor.
+    #[must_use]
+    pub const fn significant(mut self) -> Self {
+        self.significant = true;
+        self
+    }
+
+    /// How long its start may take.
+    #[must_use]
+    pub const fn start_timeout(mut self, timeout: Duration) -> Self {
+        self.start_timeout = Some(timeout);
+        self
+    }
+
+    /// Drops the start function, and all it captured, of a child that is never started again.
+    pub(crate) fn spend(&mut self) {
+        self.start =
+            Arc::new(|_| Box::pin(async { Err(Fault::new("temporary_is_not_restarted")) }));
+    }
+}
+
+/// A supervisor with its policy and its first children, in start order.
+///
+/// Its address is made here, so that a [`SupervisorRef`] can be handed out before it is started.
+#[derive(Debug, Clone)]
+pub struct SupervisorSpec {
+    /// Where it is found.
+    pub path: ActorPath,
+    /// What it does about its children.
+    pub policy: SupervisorPolicy,
+    /// Children, in start order.
+    pub children: Vec<ChildSpec>,
+    pub(crate) addr: Addr<SupervisorMessage>,
+    pub(crate) seat: Arc<supervisor::Seat>,
+}
+
+impl SupervisorSpec {
+    /// A supervisor without children.
+    #[must_use]
+    pub fn new(path: ActorPath, policy: SupervisorPolicy) -> Self {
+        let addr = Addr::new(
+            path.clone(),
+            MailboxSpec::new(REQUESTS_MAX, Overflow::Block),
+        );
+        Self {
+            path,
+            policy,
+            children: Vec::new(),
+            addr,
+            seat: Arc::default(),
+        }
+    }
+
+    /// The same with one more child.
+    #[must_use]
+    pub fn child(mut self, child: ChildSpec) -> Self {
+        self.children.push(child);
+        self
+    }
+
+    /// The same with what the policy files say about its children.
+    #[must_use]
+    pub fn configured(mut self, policies: &Policies) -> Self {
+        self.policy = policies.for_path(&self.path);
+        for child in &mut self.children {
+            policies.for_child(&self.path, &child.id).apply(child);
+        }
+        self
+    }
+
+    /// The supervisor, whichever incarnation of it lives.
+    #[must_use]
+    pub fn reference(&self) -> SupervisorRef {
+        SupervisorRef::new(self.addr.clone(), Arc::clone(&self.seat))
+    }
+}
+
+/// What is wrong with a child spec.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpecError {
+    /// The id is empty.
+    #[error("missing_id: child {0} has no id")]
+    MissingId(usize),
+    /// Two children have one id.
+    #[error("duplicate_child_name: {0:?} is the id of two children")]
+    DuplicateId(String),
+    /// A permanent child never ends for good, so its end cannot end the supervisor.
+    #[error(
+        "bad_combination: child {0:?} is significant and permanent; make it transient or temporary"
+    )]
+    SignificantPermanent(String),
+    /// The supervisor does not look at significance.
+    #[error(
+        "bad_combination: child {0:?} is significant, but auto_shutdown is never; \
+         set auto_shutdown to any_significant or all_significant"
+    )]
+    SignificantIgnored(String),
+    /// Children of `simple_one_for_one` are only added while it runs.
+    #[error("a simple_one_for_one supervisor starts without children; {0:?} must be added later")]
+    SimpleWithChildren(String),
+    /// More children than the policy allows.
+    #[error("too many children: {count}, at most {max} (max_children)")]
+    TooMany {
+        /// How many there are.
+        count: usize,
+        /// The bound.
+        max: u32,
+    },
+}
+
+/// Checks child specs as OTP's `check_childspecs` does, and lists everything that is wrong.
+///
+/// # Errors
+/// Every [`SpecError`], in the order of the children.
+pub fn check_childspecs(
+    policy: &SupervisorPolicy,
+    children: &[ChildSpec],
+) -> Result<(), Vec<SpecError>> {
+    let mut errors = Vec::new();
+    let mut ids = BTreeSet::new();
+    for (index, child) in children.iter().enumerate() {
+        if child.id.is_empty() {
+            errors.push(SpecError::MissingId(index));
+        } else if !ids.insert(child.id.as_str()) {
+            errors.push(SpecError::DuplicateId(child.id.clone()));
+        }
+        errors.extend(check_significance(policy.auto_shutdown, child));
+        if policy.strategy == Strategy::SimpleOneForOne {
+            errors.push(SpecError::SimpleWithChildren(child.id.clone()));
+        }
+    }
+    if children.len() > policy.max_children as usize {
+        errors.push(SpecError::TooMany {
+            count: children.len(),
+            max: policy.max_children,
+        });
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(errors)
+    }
+}
+
+/// Checks one child that is added to a running supervisor.
+pub(crate) fn check_child(policy: &SupervisorPolicy, child: &ChildSpec) -> Option<SpecError> {
+    if child.id.is_empty() {
+        return Some(SpecError::MissingId(0));
+    }
+    check_significance(policy.auto_shutdown, child)
+}
+
+fn check_significance(auto: AutoShutdown, child: &ChildSpec) -> Option<SpecError> {
+    match (child.significant, child.restart, auto) {
+        (true, Restart::Permanent, _) => Some(SpecError::SignificantPermanent(child.id.clone())),
+        (true, _, AutoShutdown::Never) => Some(SpecError::SignificantIgnored(child.id.clone())),
+        _ => None,
+    }
+}

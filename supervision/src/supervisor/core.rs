@@ -1,0 +1,697 @@
+//! The life of a supervisor's children as a pure state machine: events in, effects out.
+//!
+//! Every change of a child goes through here: it is asked to start or stop, told what happened, and
+//! answers with [`Effect`]s that the shell carries out. It never waits: a backoff, a shutdown time
+//! or a start is a phase with a deadline. Whom a failure touches is [`plan`]'s to say.
+//!
+//! - `one_for_all`, `rest_for_one` and the end of a supervisor stop children one at a time in
+//!   reverse start order; group restarts and the first start start them one at a time in order.
+//! - A child's next incarnation starts only when the former one is gone, whatever its state was.
+//!
+//! Bound: one entry per child; each event costs O(log children), but for plans that name more.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use actorsim_actors::{ExitReason, Fault, Time};
+
+use crate::policy::{Restart, Shutdown, Strategy};
+use crate::spec::Kind;
+use crate::strategy::{ChildId, Decision, Life, Plan, Tree, TreeChild, Why, plan};
+
+/// How long a killed child may take to be gone before it is reported as stuck (its thread hangs).
+pub(crate) const KILL_WAIT: Duration = Duration::from_secs(10);
+
+/// What the shell must do.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// Start attempt number `1` of the child.
+    Start(ChildId, u64),
+    /// Ask it to stop in order.
+    Stop(ChildId),
+    /// Kill it.
+    Kill(ChildId),
+    /// Give up its start, which is under way.
+    Cancel(ChildId),
+    /// It did not end though it was killed.
+    Stuck(ChildId),
+    /// It failed, and this is done about it.
+    Crashed {
+        child: ChildId,
+        reason: ExitReason,
+        plan: Plan,
+    },
+    /// It is up again, after being down for this long.
+    Restarted(ChildId, Duration),
+    /// Answer who waits for its start.
+    Started(ChildId, Result<(), Fault>),
+    /// Answer who waits for its end.
+    Down(ChildId),
+    /// Forget it.
+    Removed(ChildId),
+    /// The first children are all up.
+    Ready,
+    /// All children are down and the supervisor ends.
+    Finished,
+}
+
+/// Why a supervisor ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It was stopped, killed or failed itself.
+    Asked,
+    /// Its significant children are done.
+    AutoShutdown,
+    /// Too many restarts.
+    Escalated,
+    /// A first child did not start.
+    NotStarted(ChildId, Fault),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Mode {
+    Initial,
+    Serving,
+    Ending(End),
+}
+
+/// Why a child is being started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// One of the first children.
+    Initial,
+    /// `start_child`.
+    Added,
+    /// `restart_child`.
+    Asked,
+    /// A restart.
+    Restart,
+}
+
+/// What becomes of a child that is being stopped, once it is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Down,
+    Remove,
+    Restart(Time),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    Down,
+    Quarantined,
+    Pending(Time),
+    /// The start is under way; `gone`: the incarnation has ended already.
+    Starting {
+        gone: Option<ExitReason>,
+        failed: Option<Fault>,
+    },
+    Up,
+}
+
+#[derive(Debug)]
+struct Kid {
+    phase: Phase,
+    fate: Option<Fate>,
+    /// Told to stop, and killed or cancelled if that took too long.
+    told: bool,
+    kill_at: Option<Time>,
+    forced: bool,
+    attempt: u64,
+    origin: Origin,
+    kind: Kind,
+    shutdown: Shutdown,
+    down_since: Option<Time>,
+}
+
+/// What `which_children` says of a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    Up,
+    Restarting,
+    Down,
+    Quarantined,
+}
+
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) tree: Tree,
+    kids: BTreeMap<ChildId, Kid>,
+    mode: Mode,
+    next_id: u64,
+    /// To be stopped and not told yet.
+    condemned: BTreeSet<ChildId>,
+    /// Told to stop and not gone yet.
+    stopping: BTreeSet<ChildId>,
+    pending: BTreeSet<ChildId>,
+    due: BTreeSet<(Time, ChildId)>,
+    kill_at: BTreeSet<(Time, ChildId)>,
+    starting: usize,
+    alive: usize,
+    finished: bool,
+    effects: VecDeque<Effect>,
+}
+
+impl Core {
+    pub(crate) fn new(tree: Tree) -> Self {
+        Self {
+            tree,
+            kids: BTreeMap::new(),
+            mode: Mode::Initial,
+            next_id: 0,
+            condemned: BTreeSet::new(),
+            stopping: BTreeSet::new(),
+            pending: BTreeSet::new(),
+            due: BTreeSet::new(),
+            kill_at: BTreeSet::new(),
+            starting: 0,
+            alive: 0,
+            finished: false,
+            effects: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    pub(crate) fn ending(&self) -> Option<&End> {
+        match &self.mode {
+            Mode::Ending(end) => Some(end),
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn finished(&self) -> bool {
+        self.finished
+    }
+
+    pub(crate) fn shown(&self, child: ChildId) -> Option<Shown> {
+        self.kids
+            .get(&child)
+            .map(|kid| match (&kid.phase, kid.fate) {
+                (Phase::Up, None) => Shown::Up,
+                (Phase::Up, Some(Fate::Restart(_))) => Shown::Restarting,
+                (Phase::Up, Some(_)) => Shown::Up,
+                (Phase::Pending(_) | Phase::Starting { .. }, _) => Shown::Restarting,
+                (Phase::Down, _) => Shown::Down,
+                (Phase::Quarantined, _) => Shown::Quarantined,
+            })
+    }
+
+    // ---- requests ----
+
+    /// Adds a child, to be started in its turn.
+    pub(crate) fn add(
+        &mut self,
+        (restart, significant): (Restart, bool),
+        (kind, shutdown): (Kind, Shutdown),
+        origin: Origin,
+        now: Time,
+    ) -> ChildId {
+        let id = ChildId(self.next_id);
+        self.next_id += 1;
+        let history = crate::intensity::History::default();
+        let node = TreeChild {
+            restart,
+            significant,
+            life: Life::Down,
+            history,
+        };
+        self.tree.children.insert(id, node);
+        let kid = Kid {
+            phase: Phase::Down,
+            fate: None,
+            told: false,
+            kill_at: None,
+            forced: false,
+            attempt: 0,
+            origin,
+            kind,
+            shutdown,
+            down_since: None,
+        };
+        self.kids.insert(id, kid);
+        self.wait(id, now, origin);
+        id
+    }
+
+    /// Starts a child that is down or parked; its past is forgotten.
+    pub(crate) fn restart(&mut self, id: ChildId, now: Time) {
+        if let Some(node) = self.tree.children.get_mut(&id) {
+            node.history = crate::intensity::History::default();
+        }
+        self.wait(id, now, Origin::Asked);
+    }
+
+    /// Stops a child; it stays down, a temporary one is forgotten.
+    pub(crate) fn terminate(&mut self, id: ChildId) {
+        let temporary = self.is_temporary(id);
+        let fate = if temporary { Fate::Remove } else { Fate::Down };
+        match self.kids.get(&id).map(|k| k.phase.clone()) {
+            Some(Phase::Up | Phase::Starting { .. }) => self.condemn(id, fate),
+            Some(Phase::Pending(_)) => {
+                let given_up = Err(Fault::new("terminated"));
+                self.effects.push_back(Effect::Started(id, given_up));
+                self.settle_fate(id, fate, Time::ZERO);
+            }
+            Some(_) => self.settle_fate(id, fate, Time::ZERO),
+            None => {}
+        }
+    }
+
+    /// Forgets a child that is down or parked.
+    pub(crate) fn delete(&mut self, id: ChildId) {
+        self.remove(id);
+    }
+
+    /// Ends the supervisor: its children in reverse start order, then itself.
+    pub(crate) fn end(&mut self, end: End) {
+        if matches!(self.mode, Mode::Ending(_)) {
+            return;
+        }
+        self.mode = Mode::Ending(end);
+        for id in std::mem::take(&mut self.pending) {
+            let given_up = Err(Fault::new("supervisor_ends"));
+            self.effects.push_back(Effect::Started(id, given_up));
+            self.set(id, Phase::Down);
+        }
+        self.due.clear();
+        let alive: Vec<ChildId> = self.kids.keys().copied().collect();
+        for id in alive {
+            if self.is_alive(id) {
+                self.condemn(id, Fate::Down);
+            }
+        }
+    }
+
+    // ---- events ----
+
+    /// A start is over.
+    pub(crate) fn started(
+        &mut self,
+        id: ChildId,
+        attempt: u64,
+        result: Result<(), Fault>,
+        now: Time,
+    ) {
+        let Some(kid) = self.kids.get_mut(&id).filter(|k| k.attempt == attempt) else {
+            return;
+        };
+        let Phase::Starting { gone, failed } = &mut kid.phase else {
+            return;
+        };
+        match (result, gone.take()) {
+            (Err(fault), Some(_)) => self.start_failed(id, fault, now),
+            (Err(fault), None) => *failed = Some(fault),
+            (Ok(()), gone) => {
+                self.starting -= 1;
+                kid.phase = Phase::Up;
+                let down_since = kid.down_since.take();
+                if let (Origin::Restart, Some(since)) = (kid.origin, down_since) {
+                    self.effects.push_back(Effect::Restarted(id, now - since));
+                }
+                self.effects.push_back(Effect::Started(id, Ok(())));
+                if let Some(reason) = gone {
+                    self.gone(id, &reason, now);
+                } else if self.stopping.contains(&id) {
+                    let forced = self.kids.get(&id).is_some_and(|k| k.forced);
+                    let ask = if forced {
+                        Effect::Kill(id)
+                    } else {
+                        Effect::Stop(id)
+                    };
+                    self.effects.push_back(ask);
+                } else if self.kids.get(&id).is_some_and(|k| k.fate.is_some()) {
+                    self.condemned.insert(id);
+                }
+            }
+        }
+    }
+
+    /// An incarnation is gone with everything it owned.
+    pub(crate) fn exited(&mut self, id: ChildId, attempt: u64, reason: &ExitReason, now: Time) {
+        let Some(kid) = self.kids.get_mut(&id).filter(|k| k.attempt == attempt) else {
+            return;
+        };
+        match &mut kid.phase {
+            Phase::Starting { gone, failed } => match failed.take() {
+                Some(fault) => self.start_failed(id, fault, now),
+                None => *gone = Some(reason.clone()),
+            },
+            Phase::Up => self.gone(id, reason, now),
+            _ => {}
+        }
+    }
+
+    fn start_failed(&mut self, id: ChildId, fault: Fault, now: Time) {
+        self.starting -= 1;
+        self.leave_life(id);
+        let Some(kid) = self.kids.get_mut(&id) else {
+            return;
+        };
+        let (fate, origin) = (kid.fate.take(), kid.origin);
+        if let Some(fate) = fate {
+            self.effects.push_back(Effect::Started(id, Err(fault)));
+            return self.settle_fate(id, fate, now);
+        }
+        match origin {
+            Origin::Initial => self.end(End::NotStarted(id, fault)),
+            Origin::Added | Origin::Asked => {
+                self.effects.push_back(Effect::Started(id, Err(fault)));
+                if origin == Origin::Added {
+                    self.remove(id);
+                }
+            }
+            Origin::Restart => {
+                let plan = plan(&self.tree, id, Why::StartFailed, now);
+                self.follow(id, plan, ExitReason::Fault(fault), now);
+            }
+        }
+    }
+
+    fn gone(&mut self, id: ChildId, reason: &ExitReason, now: Time) {
+        self.leave_life(id);
+        let Some(kid) = self.kids.get_mut(&id) else {
+            return;
+        };
+        kid.down_since = Some(now);
+        match kid.fate.take() {
+            Some(fate) => self.settle_fate(id, fate, now),
+            None => {
+                let plan = plan(&self.tree, id, Why::Exit(reason), now);
+                self.follow(id, plan, reason.clone(), now);
+            }
+        }
+    }
+
+    /// Takes an ended child out of everything that counts living ones.
+    fn leave_life(&mut self, id: ChildId) {
+        self.alive -= 1;
+        self.condemned.remove(&id);
+        self.stopping.remove(&id);
+        if let Some(kid) = self.kids.get_mut(&id) {
+            if let Some(at) = kid.kill_at.take() {
+                self.kill_at.remove(&(at, id));
+            }
+            (kid.told, kid.forced) = (false, false);
+        }
+        self.set(id, Phase::Down);
+    }
+
+    fn settle_fate(&mut self, id: ChildId, fate: Fate, now: Time) {
+        self.unqueue(id);
+        match (fate, &self.mode) {
+            (Fate::Restart(at), Mode::Initial | Mode::Serving) => {
+                self.wait(id, at.max(now), Origin::Restart);
+            }
+            (Fate::Down | Fate::Restart(_), _) => {
+                self.set(id, Phase::Down);
+                self.effects.push_back(Effect::Down(id));
+            }
+            (Fate::Remove, _) => {
+                self.effects.push_back(Effect::Down(id));
+                self.remove(id);
+            }
+        }
+    }
+
+    /// Carries out what was decided about a child that ended by itself.
+    fn follow(&mut self, id: ChildId, plan: Plan, reason: ExitReason, now: Time) {
+        self.tree.commit(id, &plan, now);
+        match plan.decision {
+            Decision::Leave => {}
+            Decision::Remove => self.remove_later(id),
+            Decision::Quarantine => self.set(id, Phase::Quarantined),
+            Decision::AutoShutdown => self.end(End::AutoShutdown),
+            Decision::Escalate => self.end(End::Escalated),
+            Decision::Restart => {
+                for sibling in &plan.stop {
+                    let bystander = self.is_temporary(*sibling);
+                    let fate = if bystander {
+                        Fate::Remove
+                    } else {
+                        Fate::Restart(plan.at)
+                    };
+                    if self.kids.get(sibling).is_some_and(|k| k.fate.is_none()) {
+                        self.condemn(*sibling, fate);
+                    }
+                }
+                for child in &plan.start {
+                    if !self.is_alive(*child) {
+                        self.wait(*child, plan.at, Origin::Restart);
+                    }
+                }
+            }
+        }
+        if !reason.is_normal() {
+            self.effects.push_back(Effect::Crashed {
+                child: id,
+                reason,
+                plan: plan.clone(),
+            });
+        }
+        if plan.decision == Decision::Remove {
+            self.effects.push_back(Effect::Removed(id));
+        }
+    }
+
+    // ---- turns ----
+
+    /// Does everything that is due at `now`; the shell then carries out the effects.
+    pub(crate) fn settle(&mut self, now: Time) {
+        self.lose_patience(now);
+        self.stop_turn(now);
+        if matches!(self.mode, Mode::Ending(_)) {
+            if self.alive == 0 && !self.finished {
+                self.finished = true;
+                self.effects.push_back(Effect::Finished);
+            }
+            return;
+        }
+        self.start_turn(now);
+        let quiet = self.pending.is_empty() && self.starting == 0 && self.none_to_stop();
+        if self.mode == Mode::Initial && quiet {
+            self.mode = Mode::Serving;
+            self.effects.push_back(Effect::Ready);
+        }
+    }
+
+    /// When [`Core::settle`] has something to do without an event.
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        let kill = self.kill_at.first().map(|(at, _)| *at);
+        let start = match (self.in_order(), self.mode == Mode::Initial) {
+            _ if matches!(self.mode, Mode::Ending(_)) => None,
+            (false, _) => self.due.first().map(|(at, _)| *at),
+            (true, _) if self.starting > 0 || !self.none_to_stop() => None,
+            (true, _) => self.pending.first().and_then(|id| self.pending_at(*id)),
+        };
+        kill.into_iter().chain(start).min()
+    }
+
+    /// Whether children start and stop one at a time.
+    fn in_order(&self) -> bool {
+        match self.tree.policy.strategy {
+            Strategy::OneForAll | Strategy::RestForOne => true,
+            Strategy::OneForOne => self.mode != Mode::Serving,
+            Strategy::SimpleOneForOne => false,
+        }
+    }
+
+    fn none_to_stop(&self) -> bool {
+        self.condemned.is_empty() && self.stopping.is_empty()
+    }
+
+    fn lose_patience(&mut self, now: Time) {
+        while let Some((at, id)) = self.kill_at.first().copied().filter(|(at, _)| *at <= now) {
+            self.kill_at.remove(&(at, id));
+            let Some(kid) = self.kids.get_mut(&id) else {
+                continue;
+            };
+            kid.kill_at = None;
+            if kid.forced {
+                self.effects.push_back(Effect::Stuck(id));
+                if matches!(self.mode, Mode::Ending(_)) {
+                    kid.attempt += 1; // whatever it still says is ignored
+                    if matches!(kid.phase, Phase::Starting { .. }) {
+                        self.starting -= 1;
+                    }
+                    self.leave_life(id);
+                    self.settle_fate(id, Fate::Down, now);
+                }
+            } else {
+                self.force(id, now);
+            }
+        }
+    }
+
+    fn force(&mut self, id: ChildId, now: Time) {
+        let Some(kid) = self.kids.get_mut(&id) else {
+            return;
+        };
+        kid.forced = true;
+        kid.kill_at = Some(now + KILL_WAIT);
+        self.kill_at.insert((now + KILL_WAIT, id));
+        let starting = matches!(kid.phase, Phase::Starting { .. });
+        self.effects.push_back(if starting {
+            Effect::Cancel(id)
+        } else {
+            Effect::Kill(id)
+        });
+    }
+
+    fn stop_turn(&mut self, now: Time) {
+        if self.in_order() {
+            if self.stopping.is_empty()
+                && let Some(id) = self.condemned.pop_last()
+            {
+                self.tell_to_stop(id, now);
+            }
+        } else {
+            while let Some(id) = self.condemned.pop_last() {
+                self.tell_to_stop(id, now);
+            }
+        }
+    }
+
+    fn tell_to_stop(&mut self, id: ChildId, now: Time) {
+        let Some(kid) = self.kids.get_mut(&id) else {
+            return;
+        };
+        self.stopping.insert(id);
+        kid.told = true;
+        let starting = matches!(kid.phase, Phase::Starting { .. });
+        let patience = match kid.shutdown {
+            Shutdown::BrutalKill => return self.force(id, now),
+            Shutdown::After(time) => Some(now + time),
+            Shutdown::Infinity => None,
+        };
+        match (starting, kid.kind) {
+            (false, _) => self.effects.push_back(Effect::Stop(id)),
+            // a subtree ends its own start in order
+            (true, Kind::Supervisor) => self.effects.push_back(Effect::Cancel(id)),
+            // a worker may finish its start and is stopped then
+            (true, Kind::Worker) => {}
+        }
+        if let Some(at) = patience {
+            kid.kill_at = Some(at);
+            self.kill_at.insert((at, id));
+        }
+    }
+
+    fn start_turn(&mut self, now: Time) {
+        if !self.in_order() {
+            while let Some((at, id)) = self.due.first().copied() {
+                if at > now {
+                    return;
+                }
+                self.begin(id);
+            }
+            return;
+        }
+        if self.starting > 0 || !self.none_to_stop() {
+            return;
+        }
+        if let Some(id) = self.pending.first().copied()
+            && self.pending_at(id).is_some_and(|at| at <= now)
+        {
+            self.begin(id);
+        }
+    }
+
+    fn begin(&mut self, id: ChildId) {
+        self.unqueue(id);
+        let Some(kid) = self.kids.get_mut(&id) else {
+            return;
+        };
+        kid.attempt += 1;
+        let attempt = kid.attempt;
+        self.starting += 1;
+        self.alive += 1;
+        self.set(
+            id,
+            Phase::Starting {
+                gone: None,
+                failed: None,
+            },
+        );
+        self.effects.push_back(Effect::Start(id, attempt));
+    }
+
+    // ---- the table ----
+
+    fn set(&mut self, id: ChildId, phase: Phase) {
+        let life = match phase {
+            Phase::Down => Life::Down,
+            Phase::Quarantined => Life::Quarantined,
+            Phase::Pending(_) => Life::Waiting,
+            Phase::Starting { .. } | Phase::Up => Life::Up,
+        };
+        if let Some(kid) = self.kids.get_mut(&id) {
+            kid.phase = phase;
+        }
+        if let Some(node) = self.tree.children.get_mut(&id) {
+            node.life = life;
+        }
+    }
+
+    /// Queues a child that is not alive for a start at `at` or later.
+    fn wait(&mut self, id: ChildId, at: Time, origin: Origin) {
+        let at = self.pending_at(id).map_or(at, |before| before.max(at));
+        self.unqueue(id);
+        if let Some(kid) = self.kids.get_mut(&id) {
+            kid.origin = origin;
+        }
+        self.set(id, Phase::Pending(at));
+        self.pending.insert(id);
+        self.due.insert((at, id));
+    }
+
+    fn pending_at(&self, id: ChildId) -> Option<Time> {
+        match self.kids.get(&id).map(|k| &k.phase) {
+            Some(Phase::Pending(at)) => Some(*at),
+            _ => None,
+        }
+    }
+
+    fn unqueue(&mut self, id: ChildId) {
+        if let Some(at) = self.pending_at(id) {
+            self.pending.remove(&id);
+            self.due.remove(&(at, id));
+        }
+    }
+
+    fn condemn(&mut self, id: ChildId, fate: Fate) {
+        let Some(kid) = self.kids.get_mut(&id) else {
+            return;
+        };
+        kid.fate = Some(fate);
+        if !kid.told {
+            self.condemned.insert(id);
+        }
+    }
+
+    fn is_alive(&self, id: ChildId) -> bool {
+        let phase = self.kids.get(&id).map(|k| &k.phase);
+        matches!(phase, Some(Phase::Starting { .. } | Phase::Up))
+    }
+
+    fn is_temporary(&self, id: ChildId) -> bool {
+        self.tree
+            .children
+            .get(&id)
+            .is_some_and(|c| c.restart == Restart::Temporary)
+    }
+
+    fn remove(&mut self, id: ChildId) {
+        self.remove_later(id);
+        self.effects.push_back(Effect::Removed(id));
+    }
+
+    /// Removes a child whose `Removed` effect follows after its crash report.
+    fn remove_later(&mut self, id: ChildId) {
+        self.unqueue(id);
+        self.kids.remove(&id);
+        self.tree.children.remove(&id);
+    }
+}
