@@ -1,0 +1,317 @@
+//! The twin's index: (device, sensor) -> table row, shared by incarnations.
+//!
+//! It outlives `route` and the scan, so that a restarted stage finds the same rows and a rebuilt
+//! world binds the same ones. Announced devices cost a slot of 24 bytes and share their layout;
+//! devices seen without an announcement get rows one sensor at a time. It never forgets a device.
+//!
+//! Bound: `rows_max` rows; a reading beyond them resolves to [`NO_ROW`] and is counted.
+
+mod table;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use actorsim_transport::{Reading, Registration, SensorSpec, SensorType};
+use uuid::Uuid;
+
+use crate::batch::NO_ROW;
+use crate::components::RowFill;
+use table::Table;
+
+/// Sensor id of a relay where the device announced none: that of the guide's profile.
+pub const RELAY_SENSOR: u16 = 6;
+
+/// Distinct layouts that are shared; devices beyond them are kept one sensor at a time.
+pub const LAYOUTS_MAX: usize = 4_096;
+
+const NO_LAYOUT: u16 = u16::MAX;
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    device: Uuid,
+    first_row: u32,
+    layout: u16,
+}
+
+#[derive(Debug)]
+struct Layout {
+    sensors: Arc<[SensorSpec]>,
+    /// Sensor ids are 0, 1, 2, ...: the row is the first one plus the id.
+    dense: bool,
+    relay: u16,
+}
+
+impl Layout {
+    fn new(sensors: Arc<[SensorSpec]>) -> Self {
+        let dense = sensors
+            .iter()
+            .enumerate()
+            .all(|(at, spec)| usize::from(spec.sensor) == at);
+        let relay = sensors.iter().find(|spec| spec.kind == SensorType::Relay);
+        let relay = relay.map_or(RELAY_SENSOR, |spec| spec.sensor);
+        Self {
+            sensors,
+            dense,
+            relay,
+        }
+    }
+
+    fn position(&self, sensor: u16) -> Option<u32> {
+        if self.dense {
+            return (usize::from(sensor) < self.sensors.len()).then_some(u32::from(sensor));
+        }
+        self.sensors
+            .iter()
+            .position(|spec| spec.sensor == sensor)
+            .map(|at| at as u32)
+    }
+}
+
+/// A row of a sensor that its device's layout does not have.
+#[derive(Clone, Copy, Debug)]
+struct Loose {
+    row: u32,
+    kind: SensorType,
+}
+
+/// The index.
+#[derive(Debug)]
+pub struct DeviceIndex {
+    table: Table,
+    slots: Vec<Slot>,
+    layouts: Vec<Layout>,
+    loose: BTreeMap<(u32, u16), Loose>,
+    undelivered: VecDeque<RowFill>,
+    next_row: u32,
+    rows_max: u32,
+    refused: u64,
+    /// Device of the last reading: readings of one device come together.
+    last: Option<(Uuid, u32)>,
+}
+
+impl DeviceIndex {
+    /// An empty index over `rows_max` rows.
+    #[must_use]
+    pub fn new(rows_max: u32) -> Self {
+        Self {
+            table: Table::default(),
+            slots: Vec::new(),
+            layouts: Vec::new(),
+            loose: BTreeMap::new(),
+            undelivered: VecDeque::new(),
+            next_row: 0,
+            rows_max: rows_max.min(NO_ROW),
+            refused: 0,
+            last: None,
+        }
+    }
+
+    /// Devices known.
+    #[must_use]
+    pub fn devices(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// Rows given out.
+    #[must_use]
+    pub fn rows(&self) -> u32 {
+        self.next_row
+    }
+
+    /// Sensors and announced devices that found no row left.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Fills that still have to reach the scan, oldest first; they wait here so that a killed
+    /// `route` cannot lose them.
+    pub fn undelivered(&mut self) -> &mut VecDeque<RowFill> {
+        &mut self.undelivered
+    }
+
+    /// Gives rows to each device of an announcement; announcing a device again changes nothing.
+    pub fn register(&mut self, registration: &Registration) {
+        let sensors = registration.sensors.clone();
+        let layout = self.layout(sensors.clone());
+        registration
+            .devices
+            .for_each(|device, _name| match self.find(device) {
+                Some(asset) => self.complete(asset, &sensors),
+                None => self.announce(device, layout, &sensors),
+            });
+    }
+
+    fn announce(&mut self, device: Uuid, layout: u16, sensors: &Arc<[SensorSpec]>) {
+        let count = sensors.len() as u32;
+        if layout == NO_LAYOUT {
+            let asset = self.insert(device, 0, NO_LAYOUT);
+            self.complete(asset, sensors);
+            return;
+        }
+        if self.rows_max - self.next_row < count {
+            self.refused += 1;
+            return;
+        }
+        let first_row = self.next_row;
+        self.next_row += count;
+        let asset = self.insert(device, first_row, layout);
+        let fills = fills_of(
+            asset,
+            self.slots[asset as usize],
+            &self.layouts[layout as usize],
+        );
+        self.undelivered.extend(fills);
+    }
+
+    /// Rows for those of `sensors` that a known device does not have yet.
+    fn complete(&mut self, asset: u32, sensors: &[SensorSpec]) {
+        for spec in sensors {
+            self.row_of(asset, spec.sensor, spec.kind);
+        }
+    }
+
+    /// Table row of a reading's sensor; a sensor seen for the first time is given one.
+    pub fn resolve(&mut self, reading: &Reading) -> u32 {
+        let asset = match self.last {
+            Some((device, asset)) if device == reading.device => asset,
+            _ => match self.find(reading.device) {
+                Some(asset) => asset,
+                None if self.next_row >= self.rows_max => {
+                    self.refused += 1;
+                    return NO_ROW;
+                }
+                None => self.insert(reading.device, 0, NO_LAYOUT),
+            },
+        };
+        self.last = Some((reading.device, asset));
+        self.row_of(asset, reading.sensor, reading.kind)
+    }
+
+    fn row_of(&mut self, asset: u32, sensor: u16, kind: SensorType) -> u32 {
+        let slot = self.slots[asset as usize];
+        let layout = self.layouts.get(usize::from(slot.layout));
+        if let Some(at) = layout.and_then(|layout| layout.position(sensor)) {
+            return slot.first_row + at;
+        }
+        if let Some(loose) = self.loose.get(&(asset, sensor)) {
+            return loose.row;
+        }
+        if self.next_row >= self.rows_max {
+            self.refused += 1;
+            return NO_ROW;
+        }
+        let relay = layout.map_or(RELAY_SENSOR, |layout| layout.relay);
+        let loose = Loose {
+            row: self.next_row,
+            kind,
+        };
+        self.next_row += 1;
+        self.loose.insert((asset, sensor), loose);
+        self.undelivered
+            .push_back(loose_fill(asset, slot.device, sensor, loose, relay));
+        loose.row
+    }
+
+    /// Rows of a device, in the order of their sensor ids' layout, loose ones last.
+    #[must_use]
+    pub fn rows_of(&self, device: Uuid) -> Vec<u32> {
+        let Some(asset) = self.find(device) else {
+            return Vec::new();
+        };
+        let slot = self.slots[asset as usize];
+        let count = self
+            .layouts
+            .get(usize::from(slot.layout))
+            .map_or(0, |layout| layout.sensors.len());
+        let own = slot.first_row..slot.first_row + count as u32;
+        let loose = self
+            .loose
+            .range((asset, 0)..=(asset, u16::MAX))
+            .map(|(_, loose)| loose.row);
+        own.chain(loose).collect()
+    }
+
+    /// Every row given out so far, for a world that is rebuilt.
+    pub fn for_each_fill(&self, mut fill: impl FnMut(RowFill)) {
+        for (asset, slot) in self.slots.iter().enumerate() {
+            if let Some(layout) = self.layouts.get(usize::from(slot.layout)) {
+                fills_of(asset as u32, *slot, layout).for_each(&mut fill);
+            }
+        }
+        for ((asset, sensor), loose) in &self.loose {
+            let slot = self.slots[*asset as usize];
+            let layout = self.layouts.get(usize::from(slot.layout));
+            let relay = layout.map_or(RELAY_SENSOR, |layout| layout.relay);
+            fill(loose_fill(*asset, slot.device, *sensor, *loose, relay));
+        }
+    }
+
+    fn layout(&mut self, sensors: Arc<[SensorSpec]>) -> u16 {
+        if let Some(at) = self
+            .layouts
+            .iter()
+            .position(|layout| layout.sensors == sensors)
+        {
+            return at as u16;
+        }
+        if sensors.is_empty() || self.layouts.len() >= LAYOUTS_MAX || repeats(&sensors) {
+            return NO_LAYOUT;
+        }
+        self.layouts.push(Layout::new(sensors));
+        self.layouts.len() as u16 - 1
+    }
+
+    fn find(&self, device: Uuid) -> Option<u32> {
+        self.table
+            .find(device, |asset| self.slots[asset as usize].device)
+    }
+
+    fn insert(&mut self, device: Uuid, first_row: u32, layout: u16) -> u32 {
+        let asset = self.slots.len() as u32;
+        self.slots.push(Slot {
+            device,
+            first_row,
+            layout,
+        });
+        self.table
+            .insert(device, asset, |asset| self.slots[asset as usize].device);
+        asset
+    }
+}
+
+fn repeats(sensors: &[SensorSpec]) -> bool {
+    let mut ids: Vec<_> = sensors.iter().map(|spec| spec.sensor).collect();
+    ids.sort_unstable();
+    ids.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+fn fills_of(asset: u32, slot: Slot, layout: &Layout) -> impl Iterator<Item = RowFill> + '_ {
+    layout
+        .sensors
+        .iter()
+        .zip(slot.first_row..)
+        .map(move |(spec, row)| RowFill {
+            device: slot.device.into_bytes(),
+            row,
+            asset,
+            sensor: spec.sensor,
+            relay: layout.relay,
+            kind: spec.kind.byte(),
+        })
+}
+
+fn loose_fill(asset: u32, device: Uuid, sensor: u16, loose: Loose, relay: u16) -> RowFill {
+    let kind = loose.kind.byte();
+    RowFill {
+        device: device.into_bytes(),
+        row: loose.row,
+        asset,
+        sensor,
+        relay,
+        kind,
+    }
+}
+
+#[cfg(test)]
+mod tests;

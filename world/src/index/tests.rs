@@ -1,0 +1,137 @@
+//! What the index promises: same rows again, no row twice, none beyond the bound.
+
+use std::collections::BTreeSet;
+
+use actorsim_transport::{DeviceRange, device_uuid};
+
+use super::*;
+
+fn range(prefix: &str, count: u32) -> DeviceRange {
+    DeviceRange {
+        prefix: prefix.to_owned(),
+        first: 0,
+        count,
+        width: 4,
+    }
+}
+
+fn industrial() -> Arc<[SensorSpec]> {
+    let specs = SensorType::ALL.into_iter().enumerate();
+    specs
+        .map(|(sensor, kind)| SensorSpec {
+            sensor: sensor as u16,
+            kind,
+        })
+        .collect()
+}
+
+fn reading(device: Uuid, sensor: u16, kind: SensorType) -> Reading {
+    Reading {
+        device,
+        sensor,
+        kind,
+        value: 0.0,
+        at_us: 0,
+        sequence: 0,
+    }
+}
+
+#[test]
+fn an_announced_device_has_neighbouring_rows() {
+    let mut index = DeviceIndex::new(1_000);
+    index.register(&Registration {
+        devices: range("pump-", 100),
+        sensors: industrial(),
+    });
+    assert_eq!((index.devices(), index.rows()), (100, 700));
+    let device = device_uuid("pump-0017");
+    assert_eq!(index.rows_of(device), (119..126).collect::<Vec<_>>());
+    assert_eq!(
+        index.resolve(&reading(device, 5, SensorType::Presence)),
+        124
+    );
+    assert_eq!(
+        index.rows(),
+        700,
+        "resolving a known sensor gives out nothing"
+    );
+}
+
+#[test]
+fn announcing_again_changes_nothing() {
+    let mut index = DeviceIndex::new(1_000);
+    let registration = Registration {
+        devices: range("pump-", 10),
+        sensors: industrial(),
+    };
+    index.register(&registration);
+    let fills = index.undelivered().len();
+    index.register(&registration);
+    assert_eq!((index.devices(), index.rows()), (10, 70));
+    assert_eq!(index.undelivered().len(), fills);
+}
+
+#[test]
+fn a_device_seen_first_gets_rows_one_sensor_at_a_time() {
+    let mut index = DeviceIndex::new(1_000);
+    let device = Uuid::from_u128(7);
+    assert_eq!(index.resolve(&reading(device, 900, SensorType::Voltage)), 0);
+    assert_eq!(index.resolve(&reading(device, 3, SensorType::Current)), 1);
+    assert_eq!(index.resolve(&reading(device, 900, SensorType::Voltage)), 0);
+    let fill = index.undelivered()[0];
+    assert_eq!((fill.sensor, fill.kind, fill.relay), (900, 3, RELAY_SENSOR));
+    index.register(&Registration {
+        devices: DeviceRange::single("x"),
+        sensors: industrial(),
+    });
+    assert_eq!(index.rows_of(device), [1, 0]);
+}
+
+#[test]
+fn sparse_sensor_ids_resolve_by_position() {
+    let mut index = DeviceIndex::new(10);
+    let spec = |sensor, kind| SensorSpec { sensor, kind };
+    let sensors: Arc<[_]> = [spec(40, SensorType::Presence), spec(9, SensorType::Relay)]
+        .into_iter()
+        .collect();
+    index.register(&Registration {
+        devices: DeviceRange::single("gate"),
+        sensors,
+    });
+    let device = device_uuid("gate");
+    assert_eq!(index.resolve(&reading(device, 9, SensorType::Relay)), 1);
+    assert_eq!(index.undelivered()[0].relay, 9);
+}
+
+#[test]
+fn beyond_the_bound_there_is_no_row_and_it_is_counted() {
+    let mut index = DeviceIndex::new(10);
+    index.register(&Registration {
+        devices: range("pump-", 2),
+        sensors: industrial(),
+    });
+    assert_eq!((index.devices(), index.rows(), index.refused()), (1, 7, 1));
+    for sensor in 0..5 {
+        index.resolve(&reading(Uuid::from_u128(1), sensor, SensorType::Voltage));
+    }
+    assert_eq!((index.rows(), index.refused()), (10, 3));
+}
+
+#[test]
+fn a_rebuilt_world_is_given_each_row_exactly_once() {
+    let mut index = DeviceIndex::new(100_000);
+    index.register(&Registration {
+        devices: range("pump-", 3_000),
+        sensors: industrial(),
+    });
+    for ordinal in 0..500 {
+        let device = Uuid::from_u128(ordinal << 64);
+        index.resolve(&reading(device, ordinal as u16, SensorType::Voltage));
+    }
+    let mut rows = BTreeSet::new();
+    index.for_each_fill(|fill| assert!(rows.insert(fill.row)));
+    assert_eq!(rows, (0..index.rows()).collect());
+    let mut delivered = BTreeSet::new();
+    delivered.extend(index.undelivered().iter().map(|fill| fill.row));
+    assert_eq!(delivered, rows);
+}

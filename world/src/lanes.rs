@@ -1,0 +1,272 @@
+//! The lanes between the stages and the scan thread, and the berths that let their ends outlive
+//! an incarnation.
+//!
+//! Each lane is a single-producer single-consumer ring. An end is leased from its [`Berth`] by the
+//! present incarnation and comes back when the lease is dropped, also by a kill. The scan thread
+//! only ever pushes and pops; it never waits on another thread and frees nothing: a batch that was
+//! scanned goes back over the returns lane and ends its life outside.
+//!
+//! Bound: the capacities below; a batch is in exactly one ring, or in the hands of one actor.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::Mutex;
+use rtrb::{Consumer, Producer, RingBuffer};
+use rustix::event::{EventfdFlags, eventfd};
+use triple_buffer::{Input, Output, triple_buffer};
+
+use crate::batch::RowBatch;
+use crate::components::RowFill;
+use crate::request::Request;
+use crate::scan::grid::Grid;
+use crate::scan::snapshot::ScanSnapshot;
+use crate::scan::stats::CycleRecord;
+use crate::systems::RelayCommand;
+
+/// Batches in the T1 lane: 20 ms of 1.4 M readings a second even if each batch is one datagram of 29.
+pub const T1_LANE: usize = 1_024;
+
+/// Batches in the T2 lane; a full lane is backpressure up to the devices.
+pub const T2_LANE: usize = 1_024;
+
+/// Row fills in flight to the scan: one cycle's worth (see [`crate::scan::FILLS_PER_CYCLE`]).
+pub const FILL_LANE: usize = 32_768;
+
+/// Scanned batches on their way out: both lanes, so that a returning batch always finds room.
+pub const RETURN_LANE: usize = T1_LANE + T2_LANE;
+
+/// Relay commands on their way out; a full lane defers the automation to the next cycle.
+pub const COMMAND_LANE: usize = 1_024;
+
+/// Requests to the scan (and their answers) in flight: they come from people and tests.
+pub const REQUEST_LANE: usize = 64;
+
+/// Cycle records waiting to be folded into histograms: 8 s at 1 kHz, 80 s at 100 Hz.
+pub const RECORD_LANE: usize = 8_192;
+
+/// Where a leased value lies while nobody holds it.
+#[derive(Debug)]
+pub struct Berth<T>(Arc<Mutex<Option<T>>>);
+
+impl<T> Berth<T> {
+    /// A berth that holds `value`.
+    #[must_use]
+    pub fn new(value: T) -> Self {
+        Self(Arc::new(Mutex::new(Some(value))))
+    }
+
+    /// Leases the value; `None` while another holder has it.
+    #[must_use]
+    pub fn take(&self) -> Option<Lease<T>> {
+        let value = self.0.lock().take()?;
+        Some(Lease {
+            value: Some(value),
+            berth: Arc::clone(&self.0),
+        })
+    }
+}
+
+/// A leased value; it goes back to its berth on drop, an unwind or an aborted task included.
+pub struct Lease<T> {
+    value: Option<T>,
+    berth: Arc<Mutex<Option<T>>>,
+}
+
+impl<T> fmt::Debug for Lease<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").finish_non_exhaustive()
+    }
+}
+
+impl<T> Deref for Lease<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.value
+            .as_ref()
+            .expect("a lease holds its value until it is dropped")
+    }
+}
+
+impl<T> DerefMut for Lease<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.value
+            .as_mut()
+            .expect("a lease holds its value until it is dropped")
+    }
+}
+
+impl<T> Drop for Lease<T> {
+    fn drop(&mut self) {
+        *self.berth.lock() = self.value.take();
+    }
+}
+
+/// What one incarnation of the scan hands to the next: the grid goes on, so that slots missed in
+/// between are counted, and totals never go back.
+#[derive(Clone, Debug, Default)]
+pub struct Carry {
+    /// The grid, once the first incarnation laid it.
+    pub grid: Option<Grid>,
+    /// Totals at the end of the last cycle.
+    pub snapshot: ScanSnapshot,
+}
+
+/// Ends that the scan thread holds.
+#[allow(
+    missing_debug_implementations,
+    reason = "ring ends have no useful debug form"
+)]
+pub struct ScanEnds {
+    /// T1 batches in.
+    pub t1: Consumer<RowBatch>,
+    /// T2 batches in.
+    pub t2: Consumer<RowBatch>,
+    /// Row fills in.
+    pub fills: Consumer<RowFill>,
+    /// Requests in.
+    pub requests: Consumer<Request>,
+    /// Scanned batches out.
+    pub returns: Producer<RowBatch>,
+    /// Commands out.
+    pub commands: Producer<RelayCommand>,
+    /// Answered requests out.
+    pub answers: Producer<Request>,
+    /// Cycle records out.
+    pub records: Producer<CycleRecord>,
+    /// Snapshots out.
+    pub snapshot: Input<ScanSnapshot>,
+    /// State handed on from incarnation to incarnation.
+    pub carry: Carry,
+}
+
+/// Ends that `apply` holds.
+#[allow(
+    missing_debug_implementations,
+    reason = "ring ends have no useful debug form"
+)]
+pub struct ApplyEnds {
+    /// T1 batches to the scan.
+    pub t1: Producer<RowBatch>,
+    /// T2 batches to the scan.
+    pub t2: Producer<RowBatch>,
+}
+
+/// Ends that `actuate` holds.
+#[allow(
+    missing_debug_implementations,
+    reason = "ring ends have no useful debug form"
+)]
+pub struct ActuateEnds {
+    /// Scanned batches.
+    pub returns: Consumer<RowBatch>,
+    /// Relay commands.
+    pub commands: Consumer<RelayCommand>,
+    /// Answered requests.
+    pub answers: Consumer<Request>,
+}
+
+/// All lanes of one twin.
+#[allow(
+    missing_debug_implementations,
+    reason = "ring ends have no useful debug form"
+)]
+pub struct Lanes {
+    /// For the scan thread.
+    pub scan: Berth<ScanEnds>,
+    /// For `route`.
+    pub fills: Berth<Producer<RowFill>>,
+    /// For `apply`.
+    pub apply: Berth<ApplyEnds>,
+    /// For `actuate`.
+    pub actuate: Berth<ActuateEnds>,
+    /// Requests, for anyone outside the scan thread.
+    pub requests: Mutex<Producer<Request>>,
+    /// Cycle records, for whoever folds them.
+    pub records: Mutex<Consumer<CycleRecord>>,
+    /// Latest snapshot, for any reader outside the scan thread.
+    pub snapshot: Mutex<Output<ScanSnapshot>>,
+    /// Written by the scan at the end of a cycle that has something to tell.
+    pub wake: Arc<OwnedFd>,
+    /// Cycle records that found their lane full.
+    pub records_lapped: AtomicU64,
+}
+
+impl Lanes {
+    /// Makes every lane; fails only when the process may not open another descriptor.
+    pub fn new() -> std::io::Result<Self> {
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let (t1_in, t1_out) = RingBuffer::new(T1_LANE);
+        let (t2_in, t2_out) = RingBuffer::new(T2_LANE);
+        let (fills_in, fills_out) = RingBuffer::new(FILL_LANE);
+        let (requests_in, requests_out) = RingBuffer::new(REQUEST_LANE);
+        let (returns_in, returns_out) = RingBuffer::new(RETURN_LANE);
+        let (commands_in, commands_out) = RingBuffer::new(COMMAND_LANE);
+        let (answers_in, answers_out) = RingBuffer::new(REQUEST_LANE);
+        let (records_in, records_out) = RingBuffer::new(RECORD_LANE);
+        let (snapshot_in, snapshot_out) = triple_buffer(&ScanSnapshot::default());
+        let scan = ScanEnds {
+            t1: t1_out,
+            t2: t2_out,
+            fills: fills_out,
+            requests: requests_out,
+            returns: returns_in,
+            commands: commands_in,
+            answers: answers_in,
+            records: records_in,
+            snapshot: snapshot_in,
+            carry: Carry::default(),
+        };
+        let actuate = ActuateEnds {
+            returns: returns_out,
+            commands: commands_out,
+            answers: answers_out,
+        };
+        Ok(Self {
+            scan: Berth::new(scan),
+            fills: Berth::new(fills_in),
+            apply: Berth::new(ApplyEnds {
+                t1: t1_in,
+                t2: t2_in,
+            }),
+            actuate: Berth::new(actuate),
+            requests: Mutex::new(requests_in),
+            records: Mutex::new(records_out),
+            snapshot: Mutex::new(snapshot_out),
+            wake,
+            records_lapped: AtomicU64::new(0),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_has_one_holder_and_comes_back_on_drop() {
+        let berth = Berth::new(7);
+        let mut lease = berth.take().unwrap();
+        assert!(berth.take().is_none());
+        *lease += 1;
+        drop(lease);
+        assert_eq!(*berth.take().unwrap(), 8);
+    }
+
+    #[test]
+    fn an_end_comes_back_when_its_holder_panics() {
+        let berth = Arc::new(Berth::new(1));
+        let inner = Arc::clone(&berth);
+        let outcome = std::thread::spawn(move || {
+            let _lease = inner.take().unwrap();
+            panic!("holder dies");
+        })
+        .join();
+        assert!(outcome.is_err());
+        assert!(berth.take().is_some());
+    }
+}

@@ -1,0 +1,195 @@
+//! The `world` part of the run report, and the figures behind metrics and the `scan` command.
+//!
+//! Serialises to the keys of the report's contract; what was not measured is `null`. It is built
+//! when asked for and keeps nothing.
+//!
+//! Bound: fixed size but for the reasons of refused privileges.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::components::{KIND_NAMES, KINDS};
+use crate::scan::rt::HostReport;
+use crate::scan::snapshot::ScanSnapshot;
+use crate::scan::stats::{CycleTimes, Quantiles};
+use crate::systems::{SystemId, Tally};
+
+/// The world at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct WorldReport {
+    /// Rows bound to a (device, sensor).
+    pub entities: u32,
+    /// Devices in the index.
+    pub devices: u32,
+    /// Rows in the table, blank ones included.
+    pub rows: u32,
+    /// Readings that reached a row.
+    pub readings_applied: u64,
+    /// Twin quality.
+    pub quality: Quality,
+    /// The scan.
+    pub scan: ScanReport,
+    /// Totals of the world.
+    pub tally: Tally,
+    /// Sensors and devices refused for want of rows.
+    pub rows_refused: u64,
+    /// Receipt by the connection to the scan.
+    pub ingest_us: Option<Quantiles>,
+    /// Values per sensor type that has any, at the last whole sweep.
+    pub aggregates: BTreeMap<&'static str, TypeReport>,
+}
+
+/// Twin quality; the first two are measured by a later layer.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Quality {
+    /// Twin alignment ratio.
+    pub alignment_ratio: Option<f64>,
+    /// Overall digital twin entanglement.
+    pub odte: Option<f64>,
+    /// Stale rows; `None` before the first whole sweep.
+    pub stale: Option<u64>,
+}
+
+/// The scan.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScanReport {
+    /// What the host gave; `None` before the first start.
+    pub host: Option<HostReport>,
+    /// Period of the grid.
+    pub period_us: u64,
+    /// Cycles run.
+    pub cycles: u64,
+    /// Cycles longer than the period.
+    pub overruns: u64,
+    /// Slots without a cycle.
+    pub skipped: u64,
+    /// Cycles with a failed system.
+    pub faulted: u64,
+    /// Cycles in which the table grew.
+    pub maintenance: u64,
+    /// Incarnations of the scan thread.
+    pub incarnations: u64,
+    /// Distance of actual periods from nominal ones.
+    pub jitter_us: Option<Quantiles>,
+    /// Jitter of the sliding window.
+    pub jitter_window_us: Option<Quantiles>,
+    /// Start after the slot was due.
+    pub lateness_us: Option<Quantiles>,
+    /// Length of cycles.
+    pub took_us: Option<Quantiles>,
+    /// Mean heap allocations per cycle; `None` when nobody counts them.
+    pub allocations_per_cycle: Option<f64>,
+    /// Records lost to a full lane; they miss in percentiles only.
+    pub records_lapped: u64,
+    /// By system.
+    pub systems: BTreeMap<&'static str, SystemReport>,
+}
+
+/// One system.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct SystemReport {
+    /// Length of its runs.
+    pub took_us: Option<Quantiles>,
+    /// Runs longer than the period.
+    pub overruns: u64,
+    /// It is not isolated.
+    pub enabled: bool,
+}
+
+/// Values of one sensor type.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct TypeReport {
+    /// Rows with a finite value.
+    pub count: u64,
+    /// Mean value.
+    pub mean: Option<f64>,
+    /// Least value.
+    pub min: f64,
+    /// Greatest value.
+    pub max: f64,
+}
+
+/// What a report is made from.
+pub(crate) struct Sources<'a> {
+    pub(crate) snapshot: ScanSnapshot,
+    pub(crate) times: &'a CycleTimes,
+    pub(crate) host: Option<HostReport>,
+    pub(crate) period_us: u64,
+    pub(crate) devices: u32,
+    pub(crate) rows_refused: u64,
+    pub(crate) records_lapped: u64,
+    pub(crate) ingest_us: Option<Quantiles>,
+}
+
+impl WorldReport {
+    pub(crate) fn new(sources: Sources<'_>) -> Self {
+        let snapshot = &sources.snapshot;
+        let tally = snapshot.tally;
+        let stale = (snapshot.sweeps > 0).then_some(snapshot.stale);
+        Self {
+            entities: snapshot.entities,
+            devices: sources.devices,
+            rows: snapshot.rows,
+            readings_applied: (tally.t1_applied + tally.t2_applied).saturating_sub(tally.unplaced),
+            quality: Quality {
+                stale,
+                ..Quality::default()
+            },
+            aggregates: aggregates(snapshot),
+            tally,
+            rows_refused: sources.rows_refused,
+            ingest_us: sources.ingest_us,
+            scan: ScanReport::new(sources),
+        }
+    }
+}
+
+impl ScanReport {
+    fn new(sources: Sources<'_>) -> Self {
+        let Sources {
+            snapshot, times, ..
+        } = sources;
+        let systems = SystemId::ALL.into_iter().map(|system| {
+            let report = SystemReport {
+                took_us: times.system(system).quantiles(),
+                overruns: snapshot.system_overruns[system as usize],
+                enabled: snapshot.enabled[system as usize],
+            };
+            (system.name(), report)
+        });
+        Self {
+            host: sources.host,
+            period_us: sources.period_us,
+            cycles: snapshot.cycles,
+            overruns: snapshot.overruns,
+            skipped: snapshot.skipped,
+            faulted: snapshot.faulted,
+            maintenance: snapshot.maintenance,
+            incarnations: snapshot.incarnations,
+            jitter_us: times.jitter.quantiles(),
+            jitter_window_us: times.window_jitter(),
+            lateness_us: times.lateness.quantiles(),
+            took_us: times.took.quantiles(),
+            allocations_per_cycle: times.allocations_per_cycle(),
+            records_lapped: sources.records_lapped,
+            systems: systems.collect(),
+        }
+    }
+}
+
+fn aggregates(snapshot: &ScanSnapshot) -> BTreeMap<&'static str, TypeReport> {
+    (0..KINDS)
+        .filter(|kind| snapshot.aggregates[*kind].count > 0)
+        .map(|kind| {
+            let found = &snapshot.aggregates[kind];
+            let report = TypeReport {
+                count: found.count,
+                mean: found.mean(),
+                min: found.min,
+                max: found.max,
+            };
+            (KIND_NAMES[kind], report)
+        })
+        .collect()
+}

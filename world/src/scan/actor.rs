@@ -1,0 +1,184 @@
+//! The scan's actor at `/twin/scan`: the proxy that supervision starts, kills and restarts.
+//!
+//! Each incarnation leases the scan's ends, has the world built and bound from the index on a
+//! fresh thread, and ends when that thread ends. Killing it ends the thread after its present
+//! cycle; the next incarnation waits for the lease, so there is never a second world.
+//!
+//! Bound: one thread per incarnation; [`HANDOVER`] to wait for the previous one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use actorsim_actors::{Fault, Flow, Level, Message, TaskActor, TaskContext};
+use tokio::sync::mpsc;
+
+use super::{ScanNews, ScanThread};
+use crate::lanes::{Lease, ScanEnds};
+use crate::scanned::{ScannedWorld, WorldSize};
+use crate::shared::Shared;
+
+/// How long an incarnation waits for the thread of the previous one.
+pub const HANDOVER: Duration = Duration::from_secs(5);
+
+/// How often it looks for the ends meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// News that one incarnation can have: ready, isolated, ended, and one to spare.
+const NEWS_MAX: usize = 4;
+
+/// Stack of the scan thread: what is touched ahead, and room above it.
+const STACK: usize = 2 * 1024 * 1024;
+
+/// What the proxy is sent: nothing is needed but the mailbox that makes it an actor.
+#[derive(Debug)]
+pub enum ScanMessage {
+    /// Ends the incarnation with a fault, as a fault-injecting session asks.
+    Fail,
+}
+
+impl Message for ScanMessage {
+    fn kind(&self) -> &'static str {
+        "fail"
+    }
+}
+
+/// The proxy.
+#[derive(Debug)]
+pub struct Scan {
+    shared: Arc<Shared>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Scan {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            stop: Arc::new(AtomicBool::new(false)),
+            thread: None,
+        }
+    }
+
+    fn spawn(
+        &mut self,
+        ends: Lease<ScanEnds>,
+        news: mpsc::Sender<ScanNews>,
+    ) -> std::io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let stop = Arc::clone(&self.stop);
+        let body = move || {
+            let scan = &shared.config.scan;
+            let size = WorldSize {
+                capacity: scan.capacity,
+                capacity_max: scan.capacity_max,
+            };
+            let tally = ends.carry.snapshot.tally;
+            let rules = shared.config.rules.clone();
+            let mut world = ScannedWorld::new(size, rules, shared.commanded.clone(), tally);
+            shared.index.lock().for_each_fill(|fill| {
+                world.fill([fill]);
+            });
+            let lanes = Arc::clone(&shared.lanes);
+            ScanThread::new(scan.clone(), world, ends, lanes, stop, news).run();
+        };
+        let builder = std::thread::Builder::new()
+            .name("scan".to_owned())
+            .stack_size(STACK);
+        self.thread = Some(builder.spawn(body)?);
+        Ok(())
+    }
+
+    async fn lease(&self) -> Result<Lease<ScanEnds>, Fault> {
+        let looks = HANDOVER.as_millis() / LOOK_EVERY.as_millis();
+        for _ in 0..looks {
+            if let Some(ends) = self.shared.lanes.scan.take() {
+                return Ok(ends);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Err(Fault::with(
+            "scan_wedged",
+            "the previous scan thread does not end its cycle",
+        ))
+    }
+}
+
+impl Drop for Scan {
+    fn drop(&mut self) {
+        // a kill or a fault ends here too: the thread ends after its present cycle
+        self.stop.store(true, Ordering::Release);
+    }
+}
+
+impl TaskActor for Scan {
+    type Msg = ScanMessage;
+
+    async fn started(&mut self, cx: &mut TaskContext<ScanMessage>) -> Result<(), Fault> {
+        let ends = self.lease().await?;
+        let (tx, mut news) = mpsc::channel(NEWS_MAX);
+        self.spawn(ends, tx)
+            .map_err(|error| Fault::with("scan_thread", error))?;
+        match news.recv().await {
+            Some(ScanNews::Ready(host)) => {
+                let text = format!(
+                    "pinned {:?}, policy {}, memory locked {}",
+                    host.core, host.policy, host.locked
+                );
+                cx.system()
+                    .events()
+                    .publish(Level::Info, "scan_started", Some(cx.path()), text);
+                *self.shared.host.lock() = Some(host);
+            }
+            _ => {
+                return Err(Fault::with(
+                    "scan_thread",
+                    "it ended while building the world",
+                ));
+            }
+        }
+        let (system, path) = (cx.system().clone(), cx.path().clone());
+        cx.pump(async move {
+            while let Some(told) = news.recv().await {
+                match told {
+                    ScanNews::Ready(_) => {}
+                    ScanNews::Isolated(fault) => {
+                        let text = fault.to_string();
+                        system
+                            .events()
+                            .publish(Level::Error, "system_isolated", Some(&path), text);
+                    }
+                    ScanNews::Stopped => return Ok(()),
+                    ScanNews::Faulted(fault) => return Err(Fault::with("system", fault)),
+                }
+            }
+            Err(Fault::with("scan_thread", "it ended without a word"))
+        });
+        Ok(())
+    }
+
+    async fn handle(
+        &mut self,
+        message: ScanMessage,
+        _: &mut TaskContext<ScanMessage>,
+    ) -> Result<Flow, Fault> {
+        match message {
+            ScanMessage::Fail => Err(Fault::with("injected", "the scan was told to fail")),
+        }
+    }
+
+    async fn stopping(&mut self, _: &mut TaskContext<ScanMessage>) {
+        self.stop.store(true, Ordering::Release);
+        let looks = HANDOVER.as_millis() / LOOK_EVERY.as_millis();
+        for _ in 0..looks {
+            if self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
+                break;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        self.shared.settle_returns();
+        self.shared.discard_lanes();
+        self.shared.fold_records();
+    }
+}

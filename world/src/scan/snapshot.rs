@@ -1,0 +1,50 @@
+//! What the scan publishes at the end of each good cycle, over a triple buffer.
+//!
+//! Plain copyable totals; readers never block the scan. Percentiles are not here: they are folded
+//! from cycle records outside the thread (`stats`).
+//!
+//! Bound: fixed size, no heap.
+
+use serde::Serialize;
+
+use crate::components::KINDS;
+use crate::systems::{Aggregate, SYSTEMS, Tally};
+
+/// Totals of the scan and its world; they go on over restarts of the scan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct ScanSnapshot {
+    /// Cycles that ran, faulted ones included.
+    pub cycles: u64,
+    /// Slots of the grid that passed without a cycle.
+    pub skipped: u64,
+    /// Cycles that took longer than the period.
+    pub overruns: u64,
+    /// Overruns per system: it alone took longer than the period.
+    pub system_overruns: [u64; SYSTEMS],
+    /// Cycles in which a system failed; they were not published.
+    pub faulted: u64,
+    /// Cycles in which the table grew.
+    pub maintenance: u64,
+    /// Incarnations of the scan thread.
+    pub incarnations: u64,
+    /// Greatest jitter, nanoseconds; `None` before the second cycle.
+    pub jitter_ns_max: Option<u64>,
+    /// Greatest lateness, nanoseconds.
+    pub late_ns_max: Option<u64>,
+    /// Longest cycle, nanoseconds.
+    pub took_ns_max: Option<u64>,
+    /// Rows bound to a (device, sensor).
+    pub entities: u32,
+    /// Rows in the table.
+    pub rows: u32,
+    /// Stale rows at the end of the last whole sweep.
+    pub stale: u64,
+    /// Whole sweeps of the present world.
+    pub sweeps: u64,
+    /// Totals of the world.
+    pub tally: Tally,
+    /// Values per sensor type at the end of the last whole sweep.
+    pub aggregates: [Aggregate; KINDS],
+    /// Systems that are not isolated.
+    pub enabled: [bool; SYSTEMS],
+}

@@ -1,0 +1,322 @@
+//! The loop of the scan thread: drain, run, publish, record, sleep to the next slot.
+//!
+//! It owns world, schedule and lane ends for one incarnation. In steady state it allocates and
+//! frees nothing, takes no lock and waits for nobody; its only system calls are the sleep, clock
+//! reads and one eventfd write. It decides nothing about restarts: it ends, and says why.
+//!
+//! Bound: per cycle as named in `scan` and `systems`; one cycle per slot of the grid.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::mpsc;
+
+use super::clock::{now_ns, sleep_until_ns};
+use super::grid::{Grid, Slot};
+use super::rt::{HostReport, prepare};
+use super::snapshot::ScanSnapshot;
+use super::stats::CycleRecord;
+use super::{FILLS_PER_CYCLE, REQUESTS_PER_CYCLE, ScanConfig};
+use crate::lanes::{Lanes, Lease, ScanEnds};
+use crate::request::Request;
+use crate::scanned::ScannedWorld;
+use crate::systems::{BATCHES_PER_CYCLE, READINGS_PER_CYCLE, SYSTEMS, SystemFault, SystemId};
+
+/// Cycles run before the grid is laid, so that every buffer has its size.
+const WARM_UP_CYCLES: usize = 3;
+
+/// Faults of systems after which the incarnation ends: the first one only isolates its system.
+const FAULTS_MAX: u32 = 2;
+
+/// At most this many cycles pass without a wake, so that records are folded in time.
+const WAKE_EVERY: u64 = 256;
+
+/// What the thread tells its proxy; rare, never in steady state.
+#[derive(Debug)]
+pub(crate) enum ScanNews {
+    /// The world stands and the grid is laid.
+    Ready(HostReport),
+    /// A system failed and is isolated.
+    Isolated(SystemFault),
+    /// The loop ended by order.
+    Stopped,
+    /// The loop ended because of a fault.
+    Faulted(SystemFault),
+}
+
+/// One incarnation of the scan thread.
+pub(crate) struct ScanThread {
+    config: ScanConfig,
+    period_ns: u64,
+    world: ScannedWorld,
+    ends: Lease<ScanEnds>,
+    stop: Arc<AtomicBool>,
+    news: mpsc::Sender<ScanNews>,
+    wake: Arc<OwnedFd>,
+    lanes: Arc<Lanes>,
+    previous_start_ns: Option<u64>,
+    faults: u32,
+    last_wake: u64,
+}
+
+impl ScanThread {
+    pub(crate) fn new(
+        config: ScanConfig,
+        world: ScannedWorld,
+        ends: Lease<ScanEnds>,
+        lanes: Arc<Lanes>,
+        stop: Arc<AtomicBool>,
+        news: mpsc::Sender<ScanNews>,
+    ) -> Self {
+        Self {
+            period_ns: config.period_ns(),
+            config,
+            world,
+            ends,
+            stop,
+            news,
+            wake: Arc::clone(&lanes.wake),
+            lanes,
+            previous_start_ns: None,
+            faults: 0,
+            last_wake: 0,
+        }
+    }
+
+    /// Runs until stopped or faulted. The world must be bound already.
+    pub(crate) fn run(mut self) {
+        for _ in 0..WARM_UP_CYCLES {
+            // a fault here is reported by the first counted cycle, which runs the same systems
+            let _ = self.world.cycle(now_ns(), self.period_ns, 0);
+        }
+        let host = prepare(self.config.host_request());
+        let start = now_ns() + self.period_ns;
+        let period_ns = self.period_ns;
+        let grid = self
+            .ends
+            .carry
+            .grid
+            .get_or_insert_with(|| Grid::new(start, period_ns));
+        debug_assert_eq!(
+            grid.period_ns(),
+            period_ns,
+            "a period is fixed for the life of a twin"
+        );
+        self.ends.carry.snapshot.incarnations += 1;
+        self.tell(ScanNews::Ready(host));
+        let end = loop {
+            let slot = self.wait();
+            if self.stop.load(Ordering::Acquire) {
+                break ScanNews::Stopped;
+            }
+            if let Err(fault) = self.cycle(slot) {
+                break ScanNews::Faulted(fault);
+            }
+        };
+        self.hand_back();
+        let Self {
+            news, ends, world, ..
+        } = self;
+        drop(world);
+        // the ends are in their berth before anyone hears of the end
+        drop(ends);
+        let _ = news.try_send(end);
+    }
+
+    fn tell(&self, news: ScanNews) {
+        // the channel has room for every news one incarnation can have
+        let _ = self.news.try_send(news);
+    }
+
+    fn wait(&mut self) -> Slot {
+        loop {
+            let grid = self
+                .ends
+                .carry
+                .grid
+                .as_mut()
+                .expect("run lays the grid before it waits");
+            sleep_until_ns(grid.next_due_ns());
+            if let Some(slot) = grid.take(now_ns()) {
+                return slot;
+            }
+        }
+    }
+
+    fn cycle(&mut self, slot: Slot) -> Result<(), SystemFault> {
+        let start_ns = slot.due_ns + slot.late_ns;
+        let allocated = self.config.allocations.map(|count| count());
+        let maintenance = self.take_in();
+        let room = self.ends.commands.slots();
+        let outcome = self.world.cycle(start_ns, self.period_ns, room);
+        let mut told = self.give_out();
+        told |= self.answer();
+        let faulted = outcome.is_err();
+        let mut record = self.measure(slot, start_ns);
+        record.faulted = faulted;
+        record.maintenance = maintenance;
+        self.account(&record);
+        if !faulted {
+            self.publish();
+        }
+        record.took_ns = now_ns().saturating_sub(start_ns);
+        record.allocations = self
+            .config
+            .allocations
+            .zip(allocated)
+            .map(|(count, before)| count() - before);
+        if self.ends.records.push(record).is_err() {
+            self.lanes.records_lapped.fetch_add(1, Ordering::Relaxed);
+        }
+        if told || record.cycle - self.last_wake >= WAKE_EVERY {
+            self.last_wake = record.cycle;
+            // a full counter already means "wake": nothing to do about an error
+            let _ = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes());
+        }
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(fault) => self.isolate(fault),
+        }
+    }
+
+    /// Fills first, then events, then samples; true when the table grew.
+    fn take_in(&mut self) -> bool {
+        // What is visible now had its rows' fills pushed before; what comes later waits a cycle.
+        let (mut events, mut samples) = (self.ends.t2.slots(), self.ends.t1.slots());
+        let ends = &mut *self.ends;
+        let pop = || ends.fills.pop().ok();
+        let grew = self
+            .world
+            .fill(std::iter::from_fn(pop).take(FILLS_PER_CYCLE));
+        if !self.ends.fills.is_empty() {
+            return grew;
+        }
+        // a batch is only taken when its way back has room
+        let mut room = self.ends.returns.slots().min(BATCHES_PER_CYCLE);
+        let mut readings = 0;
+        let batches = self.world.batches();
+        while room > 0 && readings < READINGS_PER_CYCLE {
+            let batch = if events > 0 {
+                events -= 1;
+                self.ends.t2.pop()
+            } else if samples > 0 {
+                samples -= 1;
+                self.ends.t1.pop()
+            } else {
+                break;
+            };
+            let Ok(batch) = batch else { break };
+            readings += batch.readings.len();
+            room -= 1;
+            batches.push(batch);
+        }
+        grew
+    }
+
+    /// Commands and scanned batches leave; true when there were any.
+    fn give_out(&mut self) -> bool {
+        let mut told = false;
+        for command in self.world.commands().drain(..) {
+            // the automation decided no more than the lane had room for
+            let _ = self.ends.commands.push(command);
+            told = true;
+        }
+        for batch in self.world.batches().drain(..) {
+            // no more were taken than the lane had room for
+            let _ = self.ends.returns.push(batch);
+            told = true;
+        }
+        told
+    }
+
+    fn answer(&mut self) -> bool {
+        let mut told = false;
+        for _ in 0..REQUESTS_PER_CYCLE {
+            if self.ends.answers.is_full() {
+                break;
+            }
+            let Ok(mut request) = self.ends.requests.pop() else {
+                break;
+            };
+            match &mut request {
+                Request::Look { rows, views, .. } => {
+                    let room = views.capacity();
+                    let seen = rows.iter().filter_map(|row| self.world.view(*row));
+                    views.extend(seen.take(room));
+                }
+                Request::Panic { system, .. } => self.world.inject(*system),
+            }
+            // checked above: there is room, and nobody else pushes
+            let _ = self.ends.answers.push(request);
+            told = true;
+        }
+        told
+    }
+
+    fn measure(&mut self, slot: Slot, start_ns: u64) -> CycleRecord {
+        let nominal_ns = (1 + slot.skipped) * self.period_ns;
+        let actual_period_ns = self.previous_start_ns.map(|previous| start_ns - previous);
+        self.previous_start_ns = Some(start_ns);
+        CycleRecord {
+            cycle: self.ends.carry.snapshot.cycles,
+            ts_ns: start_ns,
+            period_ns: self.period_ns,
+            actual_period_ns,
+            jitter_ns: actual_period_ns.map(|actual| actual.abs_diff(nominal_ns)),
+            late_ns: slot.late_ns,
+            took_ns: now_ns().saturating_sub(start_ns),
+            systems_ns: self.world.took_ns(),
+            skipped: slot.skipped,
+            ..CycleRecord::default()
+        }
+    }
+
+    fn account(&mut self, record: &CycleRecord) {
+        let period_ns = self.period_ns;
+        let world = &self.world;
+        let totals = &mut self.ends.carry.snapshot;
+        totals.cycles += 1;
+        totals.skipped += record.skipped;
+        totals.overruns += u64::from(record.took_ns > period_ns);
+        totals.faulted += u64::from(record.faulted);
+        totals.maintenance += u64::from(record.maintenance);
+        totals.jitter_ns_max = totals.jitter_ns_max.max(record.jitter_ns);
+        totals.late_ns_max = totals.late_ns_max.max(Some(record.late_ns));
+        totals.took_ns_max = totals.took_ns_max.max(Some(record.took_ns));
+        for at in 0..SYSTEMS {
+            let over = record.systems_ns[at].is_some_and(|took_ns| took_ns > period_ns);
+            totals.system_overruns[at] += u64::from(over);
+        }
+        totals.entities = world.entities();
+        totals.rows = world.rows();
+        totals.tally = *world.tally();
+        totals.enabled = world.enabled();
+        let sweep = world.sweep();
+        totals.stale = sweep.stale;
+        totals.sweeps = sweep.sweeps;
+        totals.aggregates = sweep.aggregates;
+    }
+
+    fn publish(&mut self) {
+        let ends = &mut *self.ends;
+        let totals: ScanSnapshot = ends.carry.snapshot;
+        *ends.snapshot.input_buffer_mut() = totals;
+        ends.snapshot.publish();
+    }
+
+    fn isolate(&mut self, fault: SystemFault) -> Result<(), SystemFault> {
+        self.faults += 1;
+        // a world that cannot take readings in is no twin: ingest is restarted, not isolated
+        if self.faults >= FAULTS_MAX || fault.system == SystemId::Ingest {
+            return Err(fault);
+        }
+        self.tell(ScanNews::Isolated(fault));
+        Ok(())
+    }
+
+    /// Batches in hand leave unscanned; their accounting is outside.
+    fn hand_back(&mut self) {
+        self.give_out();
+    }
+}

@@ -1,0 +1,206 @@
+//! What all incarnations of the twin's actors share: lanes, index, pools and statistics.
+//!
+//! Nothing here is touched by the scan thread in steady state, so its locks are only ever held
+//! between actors, for a batch at a time.
+//!
+//! Bound: [`SPARE_MAX`] spare row buffers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use actorsim_actors::{Clock, Time};
+use actorsim_transport::DropReason;
+use parking_lot::Mutex;
+
+use crate::batch::{Origin, Outcome, RowBatch, RowReading};
+use crate::index::DeviceIndex;
+use crate::lanes::{ActuateEnds, Lanes};
+use crate::request::Request;
+use crate::scan::clock::now_ns;
+use crate::scan::rt::HostReport;
+use crate::scan::stats::{CycleRecord, CycleTimes, Times};
+use crate::stages::Outlets;
+use crate::systems::Commanded;
+use crate::twin::TwinConfig;
+
+/// Spare row buffers that are kept: a few cycles' worth at a million readings a second.
+const SPARE_MAX: usize = 256;
+
+/// Called with each cycle's record, outside the scan thread.
+pub type CycleHook = Box<dyn FnMut(&CycleRecord) + Send>;
+
+#[derive(Default)]
+pub(crate) struct Folded {
+    pub(crate) times: CycleTimes,
+    hook: Option<CycleHook>,
+}
+
+/// Shared state of one twin.
+pub struct Shared {
+    pub(crate) config: TwinConfig,
+    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) index: Mutex<DeviceIndex>,
+    pub(crate) commanded: Commanded,
+    pub(crate) host: Mutex<Option<HostReport>>,
+    pub(crate) outlets: OnceLock<Outlets>,
+    pub(crate) clock: Clock,
+    pub(crate) folded: Mutex<Folded>,
+    /// From the connection's receipt to the scan, per batch.
+    pub(crate) ingest: Mutex<Times>,
+    spare: Mutex<Vec<Vec<RowReading>>>,
+    command_id: AtomicU64,
+    entered: AtomicU64,
+    left: AtomicU64,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(config: TwinConfig, clock: Clock) -> std::io::Result<Self> {
+        let rows_max = config.scan.capacity_max;
+        // ids must rise over restarts of the process too, which no journal remembers yet
+        let first_command = clock.unix_us();
+        Ok(Self {
+            lanes: Arc::new(Lanes::new()?),
+            index: Mutex::new(DeviceIndex::new(rows_max)),
+            commanded: Commanded::new(rows_max),
+            host: Mutex::new(None),
+            folded: Mutex::new(Folded::default()),
+            ingest: Mutex::new(Times::default()),
+            outlets: OnceLock::new(),
+            spare: Mutex::new(Vec::new()),
+            command_id: AtomicU64::new(first_command),
+            entered: AtomicU64::new(0),
+            left: AtomicU64::new(0),
+            config,
+            clock,
+        })
+    }
+
+    /// A command id above every earlier one.
+    pub(crate) fn next_command_id(&self) -> u64 {
+        self.command_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// An empty row buffer.
+    pub(crate) fn spare_rows(&self) -> Vec<RowReading> {
+        self.spare.lock().pop().unwrap_or_default()
+    }
+
+    /// Notes that a batch entered the lanes.
+    pub(crate) fn entered(&self) {
+        self.entered.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Batches between `apply` and the end of their life.
+    pub(crate) fn in_lanes(&self) -> u64 {
+        let left = self.left.load(Ordering::Acquire);
+        self.entered.load(Ordering::Acquire).saturating_sub(left)
+    }
+
+    /// Settles every scanned batch: accounting, pools, requests' answers. True when a T2 session
+    /// moved on.
+    pub(crate) fn settle(&self, ends: &mut ActuateEnds) -> bool {
+        let (now, host_now_ns) = (self.clock.monotonic(), now_ns());
+        let mut moved = false;
+        let mut times = self.ingest.lock();
+        while let Ok(batch) = ends.returns.pop() {
+            let ago_ns = host_now_ns.saturating_sub(batch.scanned_ns);
+            let scanned = Time(now.0.saturating_sub(ago_ns));
+            moved |= self.settle_one(batch, scanned, &mut times);
+            self.left.fetch_add(1, Ordering::AcqRel);
+        }
+        drop(times);
+        while let Ok(request) = ends.answers.pop() {
+            // an asker that went away loses the answer, by its own choice
+            match request {
+                Request::Look { views, reply, .. } => drop(reply.send(views)),
+                Request::Panic { reply, .. } => drop(reply.send(())),
+            }
+        }
+        moved
+    }
+
+    fn settle_one(&self, batch: RowBatch, scanned: Time, times: &mut Times) -> bool {
+        let RowBatch {
+            mut readings,
+            origin,
+            outcome,
+            ..
+        } = batch;
+        let count = readings.len() as u64;
+        let mut moved = false;
+        match (origin, outcome) {
+            (Origin::T1(batch) | Origin::Stream(batch), Outcome::Applied) => {
+                times.record((scanned - batch.received).as_nanos() as u64);
+                batch.applied();
+            }
+            // not scanned: it counts itself as died
+            (Origin::T1(batch) | Origin::Stream(batch), _) => batch.discard(DropReason::Died),
+            (Origin::Event { .. }, outcome) => {
+                moved = outcome == Outcome::Applied;
+                if let Some(outlets) = self.outlets.get() {
+                    let t2 = &outlets.stats.t2;
+                    match outcome {
+                        Outcome::Applied => t2.applied.add(count),
+                        Outcome::Duplicate => t2.duplicates.add(count),
+                        Outcome::Gap => t2.out_of_order.add(count),
+                        Outcome::Pending => {}
+                    }
+                }
+            }
+        }
+        readings.clear();
+        let mut spare = self.spare.lock();
+        if spare.len() < SPARE_MAX {
+            spare.push(readings);
+        }
+        moved
+    }
+
+    /// Settles what is on its way back while no `actuate` runs.
+    pub(crate) fn settle_returns(&self) {
+        let Some(mut ends) = self.lanes.actuate.take() else {
+            return;
+        };
+        if self.settle(&mut ends)
+            && let Some(outlets) = self.outlets.get()
+        {
+            outlets.sessions.wake();
+        }
+    }
+
+    /// Gives up what still lies in the lanes to the scan; for the end of a twin.
+    pub(crate) fn discard_lanes(&self) {
+        let Some(mut ends) = self.lanes.scan.take() else {
+            return;
+        };
+        loop {
+            let batch = ends.t2.pop().or_else(|_| ends.t1.pop());
+            let Ok(batch) = batch else { return };
+            batch.discard(DropReason::Died);
+            self.left.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Folds the cycle records that wait, and shows each to the hook.
+    pub(crate) fn fold_records(&self) {
+        // folded first: two readers take turns, and records stay in order
+        let mut folded = self.folded.lock();
+        let mut records = self.lanes.records.lock();
+        while let Ok(record) = records.pop() {
+            folded.times.fold(&record);
+            if let Some(hook) = &mut folded.hook {
+                hook(&record);
+            }
+        }
+    }
+
+    pub(crate) fn hook(&self, hook: CycleHook) {
+        self.folded.lock().hook = Some(hook);
+    }
+}

@@ -1,0 +1,161 @@
+//! `/twin/actuate`: everything that leaves the world, outside the scan thread.
+//!
+//! Woken by one eventfd write of the scan, it settles scanned batches (accounting, T2
+//! acknowledgements), hands relay commands to tier T3 and answers to their askers, and folds cycle
+//! records. It never waits for T3: a command that finds no room stays in hand, and the lane behind
+//! it fills up to the automation, which defers.
+//!
+//! Bound: one command in hand; per wake what the lanes hold.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actorsim_actors::{Addr, Fault, Flow, Message, SendError, TaskActor, TaskContext, Time};
+use actorsim_transport::{Command, SensorType, Sessions, T3Message, TransportStats};
+use tokio::io::unix::AsyncFd;
+use uuid::Uuid;
+
+use super::lease;
+use crate::lanes::{ActuateEnds, Lease};
+use crate::scan::clock::now_ns;
+use crate::shared::Shared;
+use crate::systems::RelayCommand;
+
+/// A wake at least this often: retries a command in hand and folds records of a quiet world.
+const WAKE_AT_LEAST: Duration = Duration::from_millis(100);
+
+/// Wakes that may wait: one is enough, since each drains everything.
+pub(crate) const WAKES: u32 = 1;
+
+/// Where the world's output goes.
+#[derive(Clone, Debug)]
+pub struct Outlets {
+    /// Tier T3.
+    pub commands: Addr<T3Message>,
+    /// T2 sessions, whose connections wait for acknowledgements.
+    pub sessions: Arc<Sessions>,
+    /// The transport's counters.
+    pub stats: Arc<TransportStats>,
+}
+
+/// The scan has something to tell.
+#[derive(Debug)]
+pub struct Woken;
+
+impl Message for Woken {
+    fn kind(&self) -> &'static str {
+        "woken"
+    }
+}
+
+/// The stage.
+#[derive(Debug)]
+pub struct Actuate {
+    shared: Arc<Shared>,
+    outlets: Outlets,
+    ends: Option<Lease<ActuateEnds>>,
+    in_hand: Option<T3Message>,
+}
+
+impl Actuate {
+    pub(crate) fn new(shared: Arc<Shared>, outlets: Outlets) -> Self {
+        Self {
+            shared,
+            outlets,
+            ends: None,
+            in_hand: None,
+        }
+    }
+
+    fn drain(&mut self, now: Time) {
+        let Some(ends) = &mut self.ends else { return };
+        if self.shared.settle(ends) {
+            self.outlets.sessions.wake();
+        }
+        while self.in_hand.is_none() {
+            let Ok(command) = ends.commands.pop() else {
+                break;
+            };
+            let command = self.shared.command(command, now);
+            self.in_hand = offer(
+                &self.outlets.commands,
+                T3Message::issue(command, &self.outlets.stats),
+            );
+        }
+        self.shared.fold_records();
+    }
+}
+
+/// Sends a command, or gives it back to be sent later; a tier that ended for good loses it, counted.
+fn offer(tier: &Addr<T3Message>, command: T3Message) -> Option<T3Message> {
+    match tier.try_send(command) {
+        Ok(()) | Err(SendError::Closed(_)) => None,
+        Err(refused) => Some(refused.into_message()),
+    }
+}
+
+impl Shared {
+    fn command(&self, decided: RelayCommand, now: Time) -> Command {
+        let ago = Duration::from_nanos(now_ns().saturating_sub(decided.decided_ns));
+        let ago_ns = ago.as_nanos() as u64;
+        Command {
+            device: Uuid::from_bytes(decided.device),
+            sensor: decided.sensor,
+            kind: SensorType::Relay,
+            value: if decided.start { 1.0 } else { 0.0 },
+            id: self.next_command_id(),
+            decided: Time(now.0.saturating_sub(ago_ns)),
+            deadline: self.config.command_deadline,
+        }
+    }
+}
+
+impl TaskActor for Actuate {
+    type Msg = Woken;
+
+    async fn started(&mut self, cx: &mut TaskContext<Woken>) -> Result<(), Fault> {
+        self.ends = Some(lease(&self.shared.lanes.actuate).await?);
+        self.drain(cx.clock().monotonic());
+        let wake = self.shared.lanes.wake.try_clone();
+        let wake = wake
+            .and_then(AsyncFd::new)
+            .map_err(|error| Fault::with("wake", error))?;
+        let addr = cx.addr().clone();
+        cx.pump(watch(wake, addr));
+        Ok(())
+    }
+
+    async fn handle(&mut self, _: Woken, cx: &mut TaskContext<Woken>) -> Result<Flow, Fault> {
+        if let Some(command) = self.in_hand.take() {
+            self.in_hand = offer(&self.outlets.commands, command);
+        }
+        self.drain(cx.clock().monotonic());
+        Ok(Flow::Continue)
+    }
+
+    async fn stopping(&mut self, cx: &mut TaskContext<Woken>) {
+        self.drain(cx.clock().monotonic());
+    }
+}
+
+/// Turns eventfd writes into messages, one at a time.
+async fn watch(wake: AsyncFd<OwnedFd>, addr: Addr<Woken>) -> Result<(), Fault> {
+    let mut count = [0; 8];
+    loop {
+        // a timeout is a wake too
+        if let Ok(ready) = tokio::time::timeout(WAKE_AT_LEAST, wake.readable()).await {
+            let mut ready = ready.map_err(|error| Fault::with("wake", error))?;
+            let read = ready.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut count)?));
+            match read {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(Fault::with("wake", error)),
+                Err(_would_block) => continue,
+            }
+        }
+        match addr.send(Woken, WAKE_AT_LEAST).await {
+            Ok(()) | Err(SendError::Timeout(_)) => {}
+            Err(_) => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Update, second: presence below its least value commands the device's relay to stop, and to
+//! start when presence returns.
+//!
+//! Only edges command: the commanded state is mirrored in the row (and outlives the world in
+//! [`Commanded`]). It never waits: what the command lane cannot take stays listed for the next
+//! cycle. Whether the device obeyed is for tier T3 to report.
+//!
+//! Bound: the presence samples listed in [`Touched`].
+
+use bevy_ecs::prelude::*;
+
+use super::{
+    Commanded, Intake, Outbox, RelayCommand, SystemId, Tally, Timings, Touched, WorldRules,
+};
+use crate::components::{Cold, Flags};
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a system's parameters are its data"
+)]
+pub(super) fn automation(
+    mut rows: Query<'_, '_, (&mut Flags, &Cold)>,
+    rules: Res<'_, WorldRules>,
+    intake: Res<'_, Intake>,
+    commanded: Res<'_, Commanded>,
+    mut touched: ResMut<'_, Touched>,
+    mut outbox: ResMut<'_, Outbox>,
+    mut tally: ResMut<'_, Tally>,
+    mut timings: ResMut<'_, Timings>,
+) -> Result {
+    let _running = timings.enter(SystemId::Automation);
+    if touched.presence.is_empty() {
+        return Ok(());
+    }
+    let Some((mut flags, cold)) = rows.contiguous_iter_mut()?.next() else {
+        return Ok(());
+    };
+    let flags = flags.bypass_change_detection();
+    let decided_ns = intake.now_ns;
+    let mut kept = 0;
+    for at in 0..touched.presence.len() {
+        let sample = touched.presence[at];
+        let row = sample.row as usize;
+        let stop = sample.value < rules.presence_min;
+        if !sample.value.is_finite() || stop == flags[row].has(Flags::STOPPED) {
+            continue;
+        }
+        if outbox.commands.len() >= outbox.room {
+            touched.presence[kept] = sample;
+            kept += 1;
+            tally.commands_deferred += 1;
+            continue;
+        }
+        if stop {
+            flags[row].set(Flags::STOPPED);
+        } else {
+            flags[row].clear(Flags::STOPPED);
+        }
+        commanded.set_stopped(sample.row, stop);
+        let Cold {
+            device,
+            relay: sensor,
+            ..
+        } = cold[row];
+        let command = RelayCommand {
+            device,
+            row: sample.row,
+            sensor,
+            start: !stop,
+            decided_ns,
+        };
+        outbox.commands.push(command);
+        tally.commands += 1;
+    }
+    touched.presence.truncate(kept);
+    Ok(())
+}

@@ -1,0 +1,241 @@
+//! The twin: shared state, its subtree for the supervisor, and what people may ask it.
+//!
+//! It assembles scan, route, apply and actuate under `/twin` (rest-for-one, in this order) and owns
+//! what outlives them. It restarts nothing itself and scans nothing.
+//!
+//! Bound: mailboxes of [`crate::stages::STAGE_MAILBOX`] batches per stage.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actorsim_actors::{ActorPath, Addr, Clock, MailboxSpec, Overflow};
+use actorsim_supervision::{ChildSpec, Strategy, SupervisorPolicy, SupervisorSpec};
+use actorsim_transport::Ingest;
+use thiserror::Error;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use crate::batch::RowBatch;
+use crate::report::{Sources, WorldReport};
+use crate::request::{ROWS_PER_REQUEST, Request, RowView};
+use crate::scan::rt::HostReport;
+use crate::scan::snapshot::ScanSnapshot;
+use crate::scan::stats::CycleTimes;
+use crate::scan::{Scan, ScanConfig, ScanMessage};
+use crate::shared::{CycleHook, Shared};
+use crate::stages::{Actuate, Apply, Outlets, Route, STAGE_MAILBOX, WAKES, Woken};
+use crate::systems::{SystemId, WorldRules};
+
+/// How long an answer of the scan may take: many periods, and the restart of a scan.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often [`Twin::quiesce`] looks.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Messages that may wait for the scan's proxy.
+const PROXY_MAILBOX: u32 = 8;
+
+/// How a twin runs.
+#[derive(Clone, Debug)]
+pub struct TwinConfig {
+    /// The scan.
+    pub scan: ScanConfig,
+    /// The systems' numbers.
+    pub rules: WorldRules,
+    /// How long after its decision a relay command may still be executed.
+    pub command_deadline: Duration,
+}
+
+impl Default for TwinConfig {
+    fn default() -> Self {
+        Self {
+            scan: ScanConfig::default(),
+            rules: WorldRules::default(),
+            command_deadline: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why the scan gave no answer.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum AskTwinError {
+    /// The twin has never heard of the device.
+    #[error("the twin has no such device")]
+    UnknownDevice,
+    /// Too many requests wait for the scan.
+    #[error("too many requests wait for the scan")]
+    Busy,
+    /// The scan did not answer in time.
+    #[error("the scan did not answer in time")]
+    NoAnswer,
+}
+
+/// A digital twin; clones are the same twin.
+#[derive(Clone, Debug)]
+pub struct Twin {
+    shared: Arc<Shared>,
+    scan: Addr<ScanMessage>,
+    route: Addr<Ingest>,
+    apply: Addr<RowBatch>,
+    actuate: Addr<Woken>,
+}
+
+impl Twin {
+    /// Makes the shared state and the addresses; nothing runs yet.
+    pub fn new(config: TwinConfig, clock: Clock) -> std::io::Result<Self> {
+        let at = ActorPath::root().join("twin");
+        let batches = MailboxSpec::new(STAGE_MAILBOX, Overflow::Block).kept();
+        Ok(Self {
+            shared: Arc::new(Shared::new(config, clock)?),
+            scan: Addr::new(
+                at.join("scan"),
+                MailboxSpec::new(PROXY_MAILBOX, Overflow::Reject),
+            ),
+            route: Addr::new(at.join("route"), batches),
+            apply: Addr::new(at.join("apply"), batches),
+            actuate: Addr::new(at.join("actuate"), MailboxSpec::new(WAKES, Overflow::Block)),
+        })
+    }
+
+    /// Where the transport sends readings and announcements.
+    #[must_use]
+    pub fn route(&self) -> Addr<Ingest> {
+        self.route.clone()
+    }
+
+    /// The scan's proxy.
+    #[must_use]
+    pub fn scan(&self) -> Addr<ScanMessage> {
+        self.scan.clone()
+    }
+
+    /// How it runs.
+    #[must_use]
+    pub fn config(&self) -> &TwinConfig {
+        &self.shared.config
+    }
+
+    /// The subtree at `/twin`: scan, route, apply, actuate, rest for one, whatever strategy
+    /// `policy` names. The first outlets given stay.
+    #[must_use]
+    pub fn supervisor(&self, outlets: Outlets, policy: SupervisorPolicy) -> SupervisorSpec {
+        let outlets = self.shared.outlets.get_or_init(|| outlets).clone();
+        let policy = SupervisorPolicy {
+            strategy: Strategy::RestForOne,
+            ..policy
+        };
+        let at = ActorPath::root().join("twin");
+        let (scan, route) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
+        let (apply, actuate) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
+        let next = self.apply.clone();
+        SupervisorSpec::new(at, policy)
+            .child(ChildSpec::task("scan", &self.scan, move || {
+                Scan::new(Arc::clone(&scan))
+            }))
+            .child(ChildSpec::task("route", &self.route, move || {
+                Route::new(Arc::clone(&route), next.clone())
+            }))
+            .child(ChildSpec::task("apply", &self.apply, move || {
+                Apply::new(Arc::clone(&apply))
+            }))
+            .child(ChildSpec::task("actuate", &self.actuate, move || {
+                Actuate::new(Arc::clone(&actuate), outlets.clone())
+            }))
+    }
+
+    /// Totals at the end of the last published cycle.
+    #[must_use]
+    pub fn snapshot(&self) -> ScanSnapshot {
+        *self.shared.lanes.snapshot.lock().read()
+    }
+
+    /// What the host gave the scan thread; `None` before its first start.
+    #[must_use]
+    pub fn host(&self) -> Option<HostReport> {
+        self.shared.host.lock().clone()
+    }
+
+    /// Times of all cycles so far.
+    #[must_use]
+    pub fn times(&self) -> CycleTimes {
+        self.shared.fold_records();
+        self.shared.folded.lock().times.clone()
+    }
+
+    /// Calls `hook` with each cycle's record from now on, outside the scan thread.
+    pub fn on_cycle(&self, hook: CycleHook) {
+        self.shared.hook(hook);
+    }
+
+    /// The `world` part of the run report.
+    #[must_use]
+    pub fn report(&self) -> WorldReport {
+        self.shared.fold_records();
+        let (devices, rows_refused) = {
+            let index = self.shared.index.lock();
+            (index.devices(), index.refused())
+        };
+        let ingest_us = self.shared.ingest.lock().quantiles();
+        let snapshot = self.snapshot();
+        let host = self.host();
+        let folded = self.shared.folded.lock();
+        WorldReport::new(Sources {
+            snapshot,
+            times: &folded.times,
+            host,
+            period_us: self.shared.config.scan.period.as_micros() as u64,
+            devices,
+            rows_refused,
+            records_lapped: self.shared.lanes.records_lapped.load(Ordering::Relaxed),
+            ingest_us,
+        })
+    }
+
+    /// The rows of a device as the scan sees them at its next cycle boundary; at most
+    /// [`ROWS_PER_REQUEST`].
+    pub async fn device(&self, device: Uuid) -> Result<Vec<RowView>, AskTwinError> {
+        let mut rows = self.shared.index.lock().rows_of(device);
+        if rows.is_empty() {
+            return Err(AskTwinError::UnknownDevice);
+        }
+        rows.truncate(ROWS_PER_REQUEST);
+        let views = Vec::with_capacity(rows.len());
+        self.ask(|reply| Request::Look { rows, views, reply }).await
+    }
+
+    /// Makes a system panic in its next run: fault injection.
+    pub async fn panic(&self, system: SystemId) -> Result<(), AskTwinError> {
+        self.ask(|reply| Request::Panic { system, reply }).await
+    }
+
+    async fn ask<R>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<R>) -> Request,
+    ) -> Result<R, AskTwinError> {
+        let (reply, answer) = oneshot::channel();
+        let pushed = self.shared.lanes.requests.lock().push(request(reply));
+        pushed.map_err(|_| AskTwinError::Busy)?;
+        match tokio::time::timeout(ANSWER_PATIENCE, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            _ => Err(AskTwinError::NoAnswer),
+        }
+    }
+
+    /// Waits until everything that came in is scanned and settled; false when that took longer than
+    /// `deadline`. For the end of a run, before the tree is stopped.
+    pub async fn quiesce(&self, deadline: Duration) -> bool {
+        let settled = async {
+            while self.route.depth() + self.apply.depth() > 0 || self.shared.in_lanes() > 0 {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(deadline, settled).await.is_ok()
+    }
+}
+
+/// The child specification of the twin's subtree, for the root supervisor.
+#[must_use]
+pub fn twin_children(twin: &Twin, outlets: Outlets, policy: SupervisorPolicy) -> ChildSpec {
+    ChildSpec::supervisor("twin", twin.supervisor(outlets, policy))
+}
