@@ -1,1 +1,46 @@
-//! placeholder
+//! The node: command line, configuration layers, assembly and control plane of `actorsim`.
+//!
+//! In reading order:
+//!
+//! - [`cli`]: the commands and flags; what each returns as an exit code.
+//! - [`config`]: one table of keys, five layers, every error at once.
+//! - [`state_dir`], [`ports`]: what only one node may hold: its directory, its ports.
+//! - [`node`]: the assembly: starts the layers in order, stops them in reverse.
+//! - [`view`]: what a running node shows of itself; [`status`], [`metrics`] and the report read it.
+//! - [`report`]: the run report and its verdict.
+//! - [`attach`]: the command table, the Unix-socket server and its client.
+//! - [`logging`]: log lines and named events.
+//!
+//! # Invariants
+//!
+//! - Configuration is resolved and checked whole before anything starts.
+//! - The control plane starts first and stops last.
+//! - Nothing here is read by a layer: the arrows point from the node to its crates.
+//!
+//! # Example
+//!
+//! ```
+//! use actorsim::config::{Layers, Settings};
+//!
+//! let mut layers = Layers::built_in();
+//! layers.file("node.toml", "[fleet]\ndevices = 10\n");
+//! layers.set("fleet.interval=250ms");
+//! let settings: Settings = layers.resolve().expect("both layers are valid");
+//! assert_eq!(settings.u64("fleet.devices"), 10);
+//! assert_eq!(settings.duration("fleet.interval").as_millis(), 250);
+//! ```
+
+pub mod attach;
+pub mod cli;
+pub mod config;
+pub mod logging;
+pub mod metrics;
+pub mod node;
+pub mod ports;
+pub mod report;
+pub mod state_dir;
+pub mod status;
+pub mod view;
+
+pub use config::NodeConfig;
+pub use node::{Node, StartError};

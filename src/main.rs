@@ -1,2 +1,7 @@
-//! The node.
-fn main() {}
+//! The `actorsim` command: parses its arguments and returns the exit code of what ran.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    actorsim::cli::run(std::env::args_os()).into()
+}

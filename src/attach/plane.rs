@@ -1,0 +1,384 @@
+//! The control plane of a node: answers from the census, the events and the node's view.
+//!
+//! What only other layers know (devices, the scan) comes through [`Hooks`].
+//!
+//! Bound: a tree is at most [`TREE_MAX`] rows, a fleet of more than [`FOLD_ABOVE`] is one of them;
+//! a kill waits at most [`BACK_TIME`] for the next incarnation.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actorsim_actors::census::{ActorRow, CensusFilter, Verb};
+use actorsim_actors::events::{Event, Level};
+use actorsim_actors::{ActorPath, System};
+use futures_util::future::BoxFuture;
+use serde_json::{Map, Value as Json, json};
+
+use super::control::{ControlPlane, Outcome, PsFilter};
+use super::protocol::{Code, Refusal};
+use crate::report;
+use crate::status::grouped;
+use crate::view::NodeView;
+
+/// Rows of a tree: what a person can scroll through.
+pub const TREE_MAX: usize = 5_000;
+
+/// Actors of one host below one path that are shown one by one.
+pub const FOLD_ABOVE: u64 = 32;
+
+/// Time a kill waits for the next incarnation: far above a restart with its first backoff.
+pub const BACK_TIME: Duration = Duration::from_secs(3);
+
+const BACK_POLL: Duration = Duration::from_millis(10);
+
+/// Events shown by `info`.
+const INFO_EVENTS: usize = 10;
+
+/// What only other layers can answer.
+pub trait Hooks: Send + Sync + 'static {
+    /// Makes a device, by path or id, report Presence = 0. False if there is no such device.
+    fn trigger<'a>(&'a self, target: &'a str) -> BoxFuture<'a, Result<bool, String>>;
+    /// Makes an actor's next step fault. False if there is no such actor.
+    fn crash<'a>(&'a self, path: &'a ActorPath) -> BoxFuture<'a, Result<bool, String>>;
+    /// The scan; `None` in a node without a world.
+    fn scan(&self) -> Option<report::Scan>;
+    /// What an actor's path stands for when folded: `devices`.
+    fn noun(&self, path: &ActorPath) -> &'static str;
+}
+
+/// The control plane of a running node.
+pub struct SystemPlane {
+    node: String,
+    system: System,
+    view: Arc<dyn NodeView>,
+    hooks: Arc<dyn Hooks>,
+}
+
+impl std::fmt::Debug for SystemPlane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SystemPlane").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl SystemPlane {
+    /// Over a system.
+    pub fn new(
+        node: impl Into<String>,
+        system: System,
+        view: Arc<dyn NodeView>,
+        hooks: Arc<dyn Hooks>,
+    ) -> Self {
+        Self { node: node.into(), system, view, hooks }
+    }
+
+    async fn act(&self, path: String, verb: Verb) -> Result<Json, Refusal> {
+        let path = parse(&path)?;
+        let census = self.system.census();
+        let before = census.row(&path).await.ok_or_else(|| missing(&path))?;
+        if !census.act(&path, verb).await {
+            let message = format!("{path} is {} and cannot be reached", before.state);
+            return Err(Refusal::new(Code::Failed, message));
+        }
+        let was = before.incarnation;
+        let mut now = None;
+        let mut state = "gone";
+        for _ in 0..BACK_TIME.as_millis() / BACK_POLL.as_millis() {
+            tokio::time::sleep(BACK_POLL).await;
+            match census.row(&path).await {
+                None => state = "gone",
+                Some(row) => {
+                    state = row.state;
+                    if row.incarnation > was && row.state == "running" {
+                        now = Some(row.incarnation.0);
+                        break;
+                    }
+                }
+            }
+            if verb == Verb::Stop && state != "running" || state == "quarantined" {
+                break;
+            }
+        }
+        let done = if verb == Verb::Kill { "killed" } else { "stopped" };
+        Ok(json!({
+            "path": path, "done": done, "was_incarnation": was.0, "now_incarnation": now,
+            "state": state,
+        }))
+    }
+
+    async fn tree_rows(
+        &self,
+        below: &ActorPath,
+        depth: Option<usize>,
+        all: bool,
+    ) -> Vec<Json> {
+        let census = self.system.census();
+        let filter = CensusFilter { within: Some(below.clone()), ..CensusFilter::default() };
+        let mut nodes: BTreeMap<ActorPath, Option<ActorRow>> = BTreeMap::new();
+        for row in census.task_rows(&filter, None, TREE_MAX).rows {
+            nodes.insert(row.path.clone(), Some(row));
+        }
+        let mut folded: BTreeMap<ActorPath, u64> = BTreeMap::new();
+        for source in census.sources() {
+            let within = source.within();
+            let inside = below.is_within(within) && below != within;
+            if !inside && !within.is_within(below) {
+                continue;
+            }
+            if !inside && !all && source.live() > FOLD_ABOVE {
+                *folded.entry(within.clone()).or_insert(0) += source.live();
+                nodes.entry(within.clone()).or_insert(None);
+                continue;
+            }
+            let room = TREE_MAX.saturating_sub(nodes.len());
+            for row in source.rows(filter.clone(), None, room).await.rows {
+                nodes.insert(row.path.clone(), Some(row));
+            }
+        }
+        add_parents(&mut nodes, below);
+        let base = level(below);
+        // Path order is by text, where `/a-b` comes before `/a/c`; a tree goes by segments.
+        let mut nodes: Vec<_> = nodes.into_iter().collect();
+        nodes.sort_by(|a, b| a.0.as_str().split('/').cmp(b.0.as_str().split('/')));
+        nodes
+            .iter()
+            .filter(|(path, _)| depth.is_none_or(|depth| level(path) - base <= depth))
+            .map(|(path, row)| {
+                let fold = folded.get(path).map(|count| (*count, self.hooks.noun(path)));
+                tree_row(path, level(path) - base, row.as_ref(), fold)
+            })
+            .collect()
+    }
+}
+
+impl ControlPlane for SystemPlane {
+    fn ps(&self, filter: PsFilter) -> Outcome<'_> {
+        Box::pin(async move {
+            let after = filter.after.as_deref().map(parse).transpose()?;
+            // A plain path means the actor and everything below it.
+            let plain = filter.glob.as_deref().filter(|glob| !glob.contains(['*', '?']));
+            let within = plain.map(parse).transpose()?;
+            let glob = if within.is_some() { None } else { filter.glob };
+            let census = CensusFilter { within, glob, state: filter.state };
+            let page = self.system.census().rows(&census, after.as_ref(), filter.limit).await;
+            let rows: Vec<_> = page.rows.iter().map(actor_row).collect();
+            Ok(json!({ "rows": rows, "more": page.more }))
+        })
+    }
+
+    fn tree(&self, below: Option<String>, depth: Option<usize>, all: bool) -> Outcome<'_> {
+        Box::pin(async move {
+            let below = below.as_deref().map_or_else(|| Ok(ActorPath::root()), parse)?;
+            let rows = self.tree_rows(&below, depth, all).await;
+            if rows.len() <= 1 && !below.is_root() {
+                self.system.census().row(&below).await.ok_or_else(|| missing(&below))?;
+            }
+            Ok(json!({ "node": self.node, "rows": rows }))
+        })
+    }
+
+    fn info(&self, path: String) -> Outcome<'_> {
+        Box::pin(async move {
+            let path = parse(&path)?;
+            let row = self.system.census().row(&path).await.ok_or_else(|| missing(&path))?;
+            let mut info = actor_row(&row);
+            let b = &row.books;
+            let books = json!({
+                "offered": b.offered, "accepted": b.accepted, "rejected": b.rejected,
+                "handled": b.handled, "dropped": b.dropped, "conflated": b.conflated,
+                "died": b.died, "waiting": b.waiting,
+            });
+            info.insert("highest".into(), row.highest.into());
+            info.insert("books".into(), books);
+            info.insert("last_exit".into(), json!(row.last_exit));
+            for (name, value) in &row.attributes {
+                info.entry(*name).or_insert_with(|| value.as_str().into());
+            }
+            let events = self.system.events().last(usize::MAX);
+            let own = events.iter().rev().filter(|event| event.path.as_ref() == Some(&path));
+            let mut own: Vec<_> = own.take(INFO_EVENTS).map(event_row).collect();
+            own.reverse();
+            info.insert("events".into(), Json::Array(own));
+            Ok(Json::Object(info))
+        })
+    }
+
+    fn kill(&self, path: String) -> Outcome<'_> {
+        Box::pin(self.act(path, Verb::Kill))
+    }
+
+    fn stop(&self, path: String) -> Outcome<'_> {
+        Box::pin(self.act(path, Verb::Stop))
+    }
+
+    fn trigger(&self, target: String) -> Outcome<'_> {
+        Box::pin(async move {
+            match self.hooks.trigger(&target).await {
+                Ok(true) => Ok(json!({ "target": target, "done": "Presence = 0 sent" })),
+                Ok(false) => {
+                    Err(Refusal::new(Code::NotFound, format!("no device {target} in this node")))
+                }
+                Err(message) => Err(Refusal::new(Code::Failed, message)),
+            }
+        })
+    }
+
+    fn scan(&self) -> Outcome<'_> {
+        Box::pin(async move {
+            let scan = self.hooks.scan().ok_or_else(|| {
+                Refusal::new(Code::NotFound, "this node has no world: it does not scan")
+            })?;
+            serde_json::to_value(scan)
+                .map_err(|error| Refusal::new(Code::Failed, error.to_string()))
+        })
+    }
+
+    fn health(&self) -> Outcome<'_> {
+        Box::pin(async move {
+            let snapshot = self.view.snapshot();
+            if !snapshot.unhealthy.is_empty() {
+                return Err(Refusal::new(Code::Unhealthy, snapshot.unhealthy.join("; ")));
+            }
+            let restarts: u64 = snapshot.restarts.iter().map(|row| row.2).sum();
+            Ok(json!({
+                "node": self.node, "version": crate::cli::VERSION, "healthy": true,
+                "ready": snapshot.ready, "uptime_s": snapshot.uptime.as_secs(),
+                "devices_running": snapshot.devices.as_ref().map(|fleet| fleet.in_state("running")),
+                "devices_requested": snapshot.devices.as_ref().map(|fleet| fleet.requested),
+                "readings_applied": snapshot.world.as_ref().map(|world| world.readings_applied),
+                "restarts": restarts, "rss_bytes": snapshot.process.rss_bytes,
+                "threads": snapshot.process.threads,
+            }))
+        })
+    }
+
+    fn faults(&self, limit: usize) -> Outcome<'_> {
+        Box::pin(async move {
+            let events = self.system.events().last(usize::MAX);
+            let bad = events.iter().rev().filter(|event| event.level > Level::Info);
+            let mut rows: Vec<_> = bad.take(limit).map(event_row).collect();
+            rows.reverse();
+            Ok(json!({ "rows": rows }))
+        })
+    }
+
+    fn crash(&self, path: String) -> Outcome<'_> {
+        Box::pin(async move {
+            let path = parse(&path)?;
+            match self.hooks.crash(&path).await {
+                Ok(true) => {
+                    let row = json!({
+                        "id": null, "at": null, "level": "info", "name": "fault_injected",
+                        "path": path, "text": "its next step faults",
+                    });
+                    Ok(json!({ "rows": [row] }))
+                }
+                Ok(false) => Err(missing(&path)),
+                Err(message) => Err(Refusal::new(Code::Failed, message)),
+            }
+        })
+    }
+
+    fn events(&self, since: Option<u64>, limit: usize) -> Outcome<'_> {
+        Box::pin(async move {
+            let events = match since {
+                Some(id) => self.system.events().since(id, limit),
+                None => self.system.events().last(limit),
+            };
+            Ok(json!({ "rows": events.iter().map(event_row).collect::<Vec<_>>() }))
+        })
+    }
+
+    fn complete(&self, prefix: String) -> Outcome<'_> {
+        Box::pin(async move {
+            let filter =
+                CensusFilter { glob: Some(format!("{prefix}*")), ..CensusFilter::default() };
+            let page = self.system.census().rows(&filter, None, super::control::LIMIT_DEFAULT).await;
+            let mut paths: Vec<String> = page
+                .rows
+                .iter()
+                .filter_map(|row| {
+                    let path = row.path.as_str();
+                    let rest = path.get(prefix.len()..)?;
+                    let end = rest.get(1..).and_then(|rest| rest.find('/')).map(|at| at + 1);
+                    path.get(..prefix.len() + end.unwrap_or(rest.len())).map(ToOwned::to_owned)
+                })
+                .collect();
+            paths.dedup();
+            Ok(json!({ "paths": paths }))
+        })
+    }
+
+    fn audit(&self, line: &str, uid: u32) {
+        let text = format!("{line} (user {uid})");
+        self.system.events().publish(Level::Info, "commanded", None, text);
+    }
+}
+
+fn parse(path: impl AsRef<str>) -> Result<ActorPath, Refusal> {
+    let path = path.as_ref();
+    ActorPath::new(path).map_err(|error| Refusal::new(Code::Usage, format!("`{path}`: {error}")))
+}
+
+fn missing(path: &ActorPath) -> Refusal {
+    Refusal::new(Code::NotFound, format!("no actor {path}; `ps` and `tree` list them"))
+}
+
+fn actor_row(row: &ActorRow) -> Map<String, Json> {
+    let mut map = Map::new();
+    map.insert("path".into(), json!(row.path));
+    map.insert("host".into(), row.host.into());
+    map.insert("state".into(), row.state.into());
+    map.insert("incarnation".into(), row.incarnation.0.into());
+    map.insert("depth".into(), row.depth.into());
+    map.insert("capacity".into(), row.capacity.into());
+    map.insert("handled".into(), row.books.handled.into());
+    map.insert("restarts".into(), row.restarts.into());
+    map
+}
+
+fn event_row(event: &Event) -> Json {
+    let at = std::time::UNIX_EPOCH + Duration::from_micros(event.at_us);
+    json!({
+        "id": event.id, "at": humantime::format_rfc3339_millis(at).to_string(),
+        "level": event.level, "name": event.name, "path": event.path, "text": event.text,
+    })
+}
+
+/// Adds every ancestor of every node, down from `below`, so that the tree has no holes.
+fn add_parents(nodes: &mut BTreeMap<ActorPath, Option<ActorRow>>, below: &ActorPath) {
+    let paths: Vec<_> = nodes.keys().cloned().collect();
+    for path in paths {
+        let mut parent = path.parent();
+        while let Some(path) = parent.filter(|path| path.is_within(below)) {
+            if nodes.contains_key(&path) {
+                break;
+            }
+            parent = path.parent();
+            nodes.insert(path, None);
+        }
+    }
+}
+
+fn level(path: &ActorPath) -> usize {
+    if path.is_root() { 0 } else { path.as_str().matches('/').count() }
+}
+
+fn tree_row(
+    path: &ActorPath,
+    depth: usize,
+    row: Option<&ActorRow>,
+    fold: Option<(u64, &str)>,
+) -> Json {
+    let name = if path.is_root() { "/" } else { path.name() };
+    let label = match fold {
+        Some((count, noun)) => format!("{name} ({} {noun})", grouped(count)),
+        None => name.to_owned(),
+    };
+    json!({
+        "path": path, "depth": depth, "name": label,
+        "host": row.map(|row| row.host), "state": row.map(|row| row.state),
+        "incarnation": row.map(|row| row.incarnation.0),
+        "restarts": row.map(|row| row.restarts), "folded": fold.map(|fold| fold.0),
+    })
+}

@@ -1,0 +1,276 @@
+//! The attach prompt, and commands from `-c`, a file or a pipe.
+//!
+//! Data goes to stdout, everything else to stderr. Non-interactive input stops at the first error.
+//!
+//! Bound: history keeps [`HISTORY_MAX`] lines, mode 0600.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use rustyline::completion::{Completer, Pair};
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::FileHistory;
+use rustyline::validate::Validator;
+use rustyline::{Config, Context, Editor, Helper};
+use serde_json::{Map, Value as Json};
+
+use super::client::{AttachError, Client};
+use super::command::{self, Command, Takes};
+use super::output::{self, Format};
+use crate::cli::Exit;
+
+/// Lines of history: years of an operator, well below a megabyte.
+pub const HISTORY_MAX: usize = 10_000;
+
+/// Runs lines until the first error.
+pub fn run_lines(
+    client: &mut Client,
+    lines: impl IntoIterator<Item = io::Result<String>>,
+    format: Format,
+) -> Exit {
+    for line in lines {
+        let exit = match line {
+            Ok(line) => run_line(client, &line, format),
+            Err(error) => {
+                eprintln!("error: {error}");
+                Exit::Failed
+            }
+        };
+        if exit != Exit::Ok {
+            return exit;
+        }
+    }
+    Exit::Ok
+}
+
+/// Runs one line: answer to stdout, error to stderr.
+pub fn run_line(client: &mut Client, line: &str, format: Format) -> Exit {
+    match run(client, line, format) {
+        Ok(None) => Exit::Ok,
+        Ok(Some(text)) => {
+            let mut stdout = io::stdout().lock();
+            match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+                Ok(()) => Exit::Ok,
+                Err(_) => Exit::Failed, // the reader of the pipe is gone
+            }
+        }
+        Err((exit, message)) => {
+            eprintln!("error: {message}");
+            exit
+        }
+    }
+}
+
+fn run(
+    client: &mut Client,
+    line: &str,
+    format: Format,
+) -> Result<Option<String>, (Exit, String)> {
+    let parsed = command::parse(line).map_err(|message| (Exit::Usage, message))?;
+    let Some((command, args)) = parsed else { return Ok(None) };
+    let data = if command.name == "help" {
+        command::help(args.get("command").and_then(Json::as_str))
+    } else {
+        client
+            .call(command.name, args)
+            .map_err(|error| (error.exit(), error.to_string()))?
+    };
+    Ok(Some(output::render(&data, command.view, format)))
+}
+
+/// The prompt, until Ctrl-D or `exit`.
+pub fn interactive(client: Client, format: Format) -> Exit {
+    let node = client
+        .socket()
+        .parent()
+        .and_then(|path| path.file_name())
+        .map_or_else(|| "node".into(), |name| name.to_string_lossy().into_owned());
+    let client = Rc::new(RefCell::new(client));
+    let config = Config::builder()
+        .max_history_size(HISTORY_MAX)
+        .map(|builder| builder.history_ignore_space(true).build())
+        .unwrap_or_default();
+    let mut editor: Editor<Prompt, FileHistory> = match Editor::with_config(config) {
+        Ok(editor) => editor,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return Exit::Failed;
+        }
+    };
+    editor.set_helper(Some(Prompt { client: Rc::clone(&client) }));
+    let history = history_file();
+    if let Some(path) = &history {
+        let _ = editor.load_history(path);
+    }
+    eprintln!("attached to {node}; `help` lists the commands, Tab completes, Ctrl-D leaves");
+    let exit = prompt_loop(&mut editor, &client, &node, format);
+    if let Some(path) = &history {
+        let _ = editor.save_history(path);
+    }
+    exit
+}
+
+fn prompt_loop(
+    editor: &mut Editor<Prompt, FileHistory>,
+    client: &RefCell<Client>,
+    node: &str,
+    format: Format,
+) -> Exit {
+    loop {
+        match editor.readline(&format!("{node}> ")) {
+            Ok(line) if matches!(line.trim(), "exit" | "quit") => return Exit::Ok,
+            Ok(line) => {
+                let _ = editor.add_history_entry(line.as_str());
+                let exit = run_line(&mut client.borrow_mut(), &line, format);
+                if matches!(exit, Exit::Unreachable) {
+                    return exit;
+                }
+            }
+            Err(ReadlineError::Interrupted) => {}
+            Err(ReadlineError::Eof) => return Exit::Ok,
+            Err(error) => {
+                eprintln!("error: {error}");
+                return Exit::Failed;
+            }
+        }
+    }
+}
+
+/// `$XDG_STATE_HOME/actorsim/history`, made with mode 0600; none if `ACTORSIM_HISTFILE` is empty.
+fn history_file() -> Option<PathBuf> {
+    let path = match std::env::var_os("ACTORSIM_HISTFILE") {
+        Some(path) if path.is_empty() => return None,
+        Some(path) => PathBuf::from(path),
+        None => crate::state_dir::root().join("history"),
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(path.parent()?).ok()?;
+    OpenOptions::new().append(true).create(true).mode(0o600).open(&path).ok()?;
+    Some(path)
+}
+
+/// Reads commands from stdin: with a prompt on a terminal, line by line otherwise.
+pub fn from_stdin(mut client: Client, format: Format) -> Exit {
+    if io::stdin().is_terminal() {
+        interactive(client, format)
+    } else {
+        run_lines(&mut client, io::stdin().lock().lines(), format)
+    }
+}
+
+struct Prompt {
+    client: Rc<RefCell<Client>>,
+}
+
+impl Prompt {
+    fn paths(&self, prefix: &str) -> Result<Vec<String>, AttachError> {
+        let mut args = Map::new();
+        args.insert("prefix".into(), prefix.into());
+        // A completion while a command runs cannot happen: both are on this thread.
+        let data = self.client.borrow_mut().call("complete", args)?;
+        let paths = data.get("paths").and_then(Json::as_array).cloned().unwrap_or_default();
+        Ok(paths.iter().filter_map(Json::as_str).map(ToOwned::to_owned).collect())
+    }
+
+    fn candidates(&self, before: &str, word: &str) -> Vec<String> {
+        let mut words: Vec<&str> = before.split_whitespace().collect();
+        let Some(verb) = (!words.is_empty()).then(|| words.remove(0)) else {
+            return matching(command::COMMANDS.iter().map(|command| command.name), word);
+        };
+        let Some(command) = command::find(verb) else { return Vec::new() };
+        if word.starts_with("--") {
+            return matching(command.args.iter().map(|arg| arg.name), word);
+        }
+        match argument(command, &words) {
+            Some(Takes::Word(options)) => matching(options.iter().copied(), word),
+            Some(Takes::Command) => {
+                matching(command::COMMANDS.iter().map(|command| command.name), word)
+            }
+            Some(Takes::Path | Takes::Pattern) => self.paths(word).unwrap_or_default(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn matching<'a>(options: impl Iterator<Item = &'a str>, word: &str) -> Vec<String> {
+    options.filter(|option| option.starts_with(word)).map(ToOwned::to_owned).collect()
+}
+
+/// What the argument after these words holds.
+fn argument(command: &Command, words: &[&str]) -> Option<Takes> {
+    let option = |name: &str| command.args.iter().find(|arg| arg.name == name);
+    if let Some(arg) = words.last().and_then(|word| option(word))
+        && arg.takes != Takes::Nothing
+    {
+        return Some(arg.takes);
+    }
+    let mut positions = 0;
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match option(word) {
+            Some(arg) if arg.takes != Takes::Nothing => drop(words.next()),
+            Some(_) => {}
+            None => positions += 1,
+        }
+    }
+    command.args.iter().filter(|arg| !arg.name.starts_with("--")).nth(positions).map(|a| a.takes)
+}
+
+impl Completer for Prompt {
+    type Candidate = Pair;
+
+    fn complete(
+        &self,
+        line: &str,
+        at: usize,
+        _: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let before = line.get(..at).unwrap_or(line);
+        let start = before.rfind(char::is_whitespace).map_or(0, |space| space + 1);
+        let candidates = self.candidates(&before[..start], &before[start..]);
+        let pair = |text: String| Pair { display: text.clone(), replacement: text };
+        Ok((start, candidates.into_iter().map(pair).collect()))
+    }
+}
+
+impl Hinter for Prompt {
+    type Hint = String;
+
+    /// The usage of the command, once its verb is typed.
+    fn hint(&self, line: &str, at: usize, _: &Context<'_>) -> Option<String> {
+        let verb = line.strip_suffix(' ').filter(|verb| !verb.contains(' '))?;
+        let usage = command::find(verb)?.usage();
+        (at == line.len()).then(|| usage.get(line.len()..).map(ToOwned::to_owned)).flatten()
+    }
+}
+
+impl Highlighter for Prompt {
+    fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
+        Cow::Owned(format!("\x1b[2m{hint}\x1b[0m"))
+    }
+}
+
+impl Validator for Prompt {}
+impl Helper for Prompt {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_argument_at_the_cursor_is_known() {
+        let ps = command::find("ps").unwrap();
+        assert_eq!(argument(ps, &[]), Some(Takes::Pattern));
+        assert_eq!(argument(ps, &["--after"]), Some(Takes::Path));
+        assert_eq!(argument(ps, &["--limit", "3"]), Some(Takes::Pattern));
+        assert_eq!(argument(ps, &["/x"]), None);
+        let fault = command::find("fault").unwrap();
+        assert_eq!(argument(fault, &["crash"]), Some(Takes::Path));
+    }
+}

@@ -1,0 +1,134 @@
+//! The command line: commands, flags, and what each returns as an exit code.
+//!
+//! It parses and prints; the work is in the modules it calls. What a layer that is not built yet
+//! would need is refused by name (exit code 2), never ignored.
+//!
+//! Bound: the number of arguments is the operating system's.
+
+pub mod attach;
+pub mod certs;
+pub mod config;
+pub mod reference;
+pub mod start;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// Version of this build.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Exit codes; scripts rely on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done; the verdict is pass.
+    Ok,
+    /// It ran, and the verdict is fail; or a command failed.
+    Failed,
+    /// Usage, or a bad configuration; nothing was started.
+    Usage,
+    /// Cannot connect.
+    Unreachable,
+    /// Timed out.
+    TimedOut,
+}
+
+impl Exit {
+    /// The number.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Unreachable => 3,
+            Self::TimedOut => 4,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        exit.code().into()
+    }
+}
+
+/// A million industrial devices and their living digital twin, as one supervised actor system.
+#[derive(Debug, Parser)]
+#[command(name = "actorsim", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node: devices, transport and twin, until a signal or --for.
+    #[command(after_help = start::AFTER_HELP)]
+    Start(Box<start::StartArgs>),
+    /// Look into a running node and act on it.
+    #[command(after_help = attach::AFTER_HELP)]
+    Attach(attach::AttachArgs),
+    /// Check, print and explain the configuration.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// The site authority and the certificates it signs.
+    #[command(subcommand)]
+    Certs(certs::CertsCommand),
+    #[command(hide = true)]
+    Scenario(Absent),
+    #[command(hide = true)]
+    Replay(Absent),
+    #[command(hide = true)]
+    Sim(Absent),
+    #[command(hide = true)]
+    Scan(Absent),
+    #[command(hide = true)]
+    Doctor(Absent),
+}
+
+/// The arguments of a command that this build does not have.
+#[derive(Debug, clap::Args)]
+struct Absent {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    _rest: Vec<OsString>,
+}
+
+/// Runs a command line, program name first.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Ok,
+                _ => Exit::Usage,
+            };
+        }
+    };
+    match cli.command {
+        Command::Start(args) => start::run(&args),
+        Command::Attach(args) => attach::run(&args),
+        Command::Config(command) => config::run(&command),
+        Command::Certs(command) => certs::run(&command),
+        Command::Scenario(_) => absent("the command `scenario`"),
+        Command::Replay(_) => absent("the command `replay`"),
+        Command::Sim(_) => absent("the command `sim`"),
+        Command::Scan(_) => absent("the command `scan`"),
+        Command::Doctor(_) => absent("the command `doctor`"),
+    }
+}
+
+/// Says that something is not in this build.
+fn absent(what: &str) -> Exit {
+    eprintln!("error: {what} is not available in this build of actorsim {VERSION}");
+    Exit::Usage
+}
+
+/// The command line as clap knows it, for the reference page.
+#[must_use]
+pub fn definition() -> clap::Command {
+    Cli::command()
+}

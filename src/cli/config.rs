@@ -1,0 +1,94 @@
+//! `actorsim config`: check files, print what a node would run with, explain keys, the schema.
+//!
+//! It starts nothing. Bound: as [`crate::config`].
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::Exit;
+use super::start::StartArgs;
+use crate::config::{Layers, key, near, print};
+
+/// The `config` commands.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check configuration files; every error at once.
+    Check {
+        /// Files, checked one by one
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Print every key with its value, as `start` with the same flags would see it.
+    Print {
+        /// Show where each value comes from
+        #[arg(long)]
+        origin: bool,
+        /// As for `start`.
+        #[command(flatten)]
+        start: Box<StartArgs>,
+    },
+    /// Explain a key.
+    Explain {
+        /// Such as fleet.devices
+        #[arg(value_name = "KEY")]
+        key: String,
+    },
+    /// Print the JSON schema of a node file.
+    Schema,
+}
+
+/// Runs the command.
+pub fn run(command: &ConfigCommand) -> Exit {
+    match command {
+        ConfigCommand::Check { files } => check(files),
+        ConfigCommand::Print { origin, start } => match start.resolve() {
+            Ok(settings) => {
+                print!("{}", print::settings(&settings, *origin));
+                Exit::Ok
+            }
+            Err(exit) => exit,
+        },
+        ConfigCommand::Explain { key } => explain(key),
+        ConfigCommand::Schema => {
+            println!("{:#}", print::schema());
+            Exit::Ok
+        }
+    }
+}
+
+fn check(files: &[PathBuf]) -> Exit {
+    let mut exit = Exit::Ok;
+    for file in files {
+        let mut layers = Layers::built_in();
+        layers.path(file);
+        match layers.resolve() {
+            Ok(_) => println!("{}: ok", file.display()),
+            Err(errors) => {
+                let color = std::io::stderr().is_terminal();
+                eprint!("{}", errors.render(color && std::env::var_os("NO_COLOR").is_none()));
+                exit = Exit::Usage;
+            }
+        }
+    }
+    exit
+}
+
+fn explain(name: &str) -> Exit {
+    if let Some(text) = print::explain(name) {
+        print!("{text}");
+        return Exit::Ok;
+    }
+    let group = key::in_group(name).map(|key| format!("{name}.{key}")).collect::<Vec<_>>();
+    if !group.is_empty() {
+        for name in group {
+            print!("{}", print::explain(&name).unwrap_or_default());
+        }
+        return Exit::Ok;
+    }
+    let near = near(name, key::KEYS.iter().map(|key| key.name));
+    let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    eprintln!("error: no key `{name}`{hint}");
+    Exit::Usage
+}

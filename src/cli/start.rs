@@ -1,0 +1,284 @@
+//! `actorsim start`: resolves the configuration, starts the node, waits, reports.
+//!
+//! Bound: the run ends at `--for`, or a signal plus the shutdown time; a second signal ends it at
+//! once.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{Exit, absent};
+use crate::config::{Layers, NodeConfig, Settings};
+use crate::logging;
+use crate::node::{Node, StopSource};
+use crate::report::Verdict;
+use crate::status::{self, Status};
+
+/// Shown below the flags.
+pub const AFTER_HELP: &str = "\
+Examples:
+  actorsim start                                       a node with a default fleet and its twin
+  actorsim start --devices 100000 --interval 5s --for 60s --report r.json
+  actorsim start --no-fleet --node twin --listen 0.0.0.0:4433
+  actorsim start --no-world --twin HOST:4433 --identity DIR
+
+Exit codes: 0 the verdict is pass, 1 it is fail, 2 usage or bad configuration.
+SIGINT and SIGTERM stop in order and still write the report; a second one stops at once.";
+
+/// Flags of `start`. Each sets a key of the configuration.
+#[derive(Debug, Default, Args)]
+pub struct StartArgs {
+    /// Configuration file; repeatable, later ones win
+    #[arg(long, value_name = "FILE")]
+    config: Vec<PathBuf>,
+    /// Set any key; wins over everything (`config explain KEY`)
+    #[arg(short = 'X', value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Number of devices [default: 1000]
+    #[arg(long, value_name = "N")]
+    devices: Option<String>,
+    /// Profile of the devices: a shipped name or a file [default: industrial]
+    #[arg(long, value_name = "NAME|FILE")]
+    profile: Option<String>,
+    /// Interval of T1 readings, such as 5s or 250ms [default: the profile's]
+    #[arg(long, value_name = "D")]
+    interval: Option<String>,
+    /// Seed of everything that is drawn [default: 1]
+    #[arg(long, value_name = "N")]
+    seed: Option<String>,
+    /// Stop in order after this time
+    #[arg(long = "for", value_name = "D")]
+    run_for: Option<String>,
+    /// Write the run report to this file
+    #[arg(long, value_name = "FILE")]
+    report: Option<String>,
+    /// Log lines as JSON
+    #[arg(long)]
+    json_logs: bool,
+    /// Address of the QUIC listener [default: 127.0.0.1:4433]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Name of the node [default: local]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// State directory [default: $XDG_STATE_HOME/actorsim/NAME]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<String>,
+    /// Run devices only; needs --twin
+    #[arg(long)]
+    no_world: bool,
+    /// Run the twin only
+    #[arg(long)]
+    no_fleet: bool,
+    /// Simulated seconds per second [default: 1]
+    #[arg(long, value_name = "F")]
+    speed: Option<String>,
+    /// Move every default port by N
+    #[arg(long, value_name = "N")]
+    port_offset: Option<String>,
+    /// Name of the run in the report
+    #[arg(long, value_name = "TEXT")]
+    run_id: Option<String>,
+    /// Send the fleet to this twin
+    #[arg(long, value_name = "HOST:PORT")]
+    twin: Option<String>,
+    /// Name the twin's certificate must carry
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
+    /// Directory with ca.pem, node.pem and node.key
+    #[arg(long, value_name = "DIR")]
+    identity: Option<String>,
+    /// T1 readings per second and sensor; 0 turns the tier off
+    #[arg(long, value_name = "HZ")]
+    t1_rate: Option<String>,
+    /// T2 events per second and device; 0 turns the tier off
+    #[arg(long, value_name = "HZ")]
+    t2_rate: Option<String>,
+    #[arg(long, hide = true)]
+    join: Vec<String>,
+    #[arg(long, hide = true)]
+    chaos: Option<String>,
+    #[arg(long, hide = true)]
+    mqtt_url: Option<String>,
+    #[arg(long, hide = true)]
+    http_endpoint: Option<String>,
+    #[arg(long, hide = true)]
+    amqp_url: Option<String>,
+    #[arg(long, hide = true)]
+    coap_url: Option<String>,
+}
+
+impl StartArgs {
+    fn absent(&self) -> Option<&'static str> {
+        let given = [
+            ("--join", !self.join.is_empty()),
+            ("--chaos", self.chaos.is_some()),
+            ("--mqtt-url", self.mqtt_url.is_some()),
+            ("--http-endpoint", self.http_endpoint.is_some()),
+            ("--amqp-url", self.amqp_url.is_some()),
+            ("--coap-url", self.coap_url.is_some()),
+        ];
+        given.iter().find(|(_, given)| *given).map(|(flag, _)| *flag)
+    }
+
+    fn layers(&self) -> Layers {
+        let mut layers = Layers::built_in();
+        for path in &self.config {
+            layers.path(path);
+        }
+        layers.env(std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        }));
+        let texts = [
+            ("--devices", "fleet.devices", &self.devices),
+            ("--profile", "fleet.profile", &self.profile),
+            ("--interval", "fleet.interval", &self.interval),
+            ("--seed", "node.seed", &self.seed),
+            ("--for", "node.run_for", &self.run_for),
+            ("--report", "node.report", &self.report),
+            ("--listen", "transport.listen", &self.listen),
+            ("--node", "node.name", &self.node),
+            ("--state-dir", "node.state_dir", &self.state_dir),
+            ("--speed", "clock.speed", &self.speed),
+            ("--port-offset", "node.port_offset", &self.port_offset),
+            ("--run-id", "node.run_id", &self.run_id),
+            ("--twin", "transport.twin", &self.twin),
+            ("--server-name", "transport.server_name", &self.server_name),
+            ("--identity", "transport.identity", &self.identity),
+            ("--t1-rate", "tiers.t1_rate", &self.t1_rate),
+            ("--t2-rate", "tiers.t2_rate", &self.t2_rate),
+        ];
+        for (flag, key, text) in texts {
+            if let Some(text) = text {
+                layers.flag(flag, key, text);
+            }
+        }
+        let switches = [
+            ("--json-logs", "log.format", "json", self.json_logs),
+            ("--no-world", "world.enabled", "false", self.no_world),
+            ("--no-fleet", "fleet.enabled", "false", self.no_fleet),
+        ];
+        for (flag, key, text, _) in switches.iter().filter(|switch| switch.3) {
+            layers.flag(flag, key, text);
+        }
+        for assignment in &self.set {
+            layers.set(assignment);
+        }
+        layers
+    }
+
+    /// The configuration these flags, the files and the environment give; errors are printed.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`].
+    pub fn resolve(&self) -> Result<Settings, Exit> {
+        if let Some(flag) = self.absent() {
+            return Err(absent(&format!("the flag `{flag}`")));
+        }
+        self.layers().resolve().map_err(|errors| {
+            let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            eprint!("{}", errors.render(color));
+            Exit::Usage
+        })
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &StartArgs) -> Exit {
+    let settings = match args.resolve() {
+        Ok(settings) => settings,
+        Err(exit) => return exit,
+    };
+    let config = NodeConfig::from_settings(&settings);
+    logging::install(&config.log_level, logging::Format::from_setting(&config.log_format));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(run_node(config)),
+        Err(error) => {
+            eprintln!("error: {error}");
+            Exit::Failed
+        }
+    }
+}
+
+async fn run_node(config: NodeConfig) -> Exit {
+    let path = config.report.clone();
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("error: signals: {error}");
+            return Exit::Failed;
+        }
+    };
+    let mut node = match Node::start(config) {
+        Ok(node) => node,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return error.exit();
+        }
+    };
+    let view = node.view();
+    let ending = {
+        let show = async {
+            let mut status = Status::default();
+            let mut every = tokio::time::interval(status::LIVE_EVERY);
+            loop {
+                every.tick().await;
+                status.tick(&view.snapshot());
+            }
+        };
+        tokio::select! {
+            biased;
+            ending = node.wait_or_stop(&mut signals) => ending,
+            () = show => return Exit::Failed,
+        }
+    };
+    let report = node.report(&ending);
+    if let Some(path) = path
+        && let Err(error) = report.write(&path)
+    {
+        eprintln!("error: the report cannot be written to {}: {error}", path.display());
+        return Exit::Failed;
+    }
+    for line in &report.why {
+        eprintln!("{line}");
+    }
+    match report.verdict {
+        Verdict::Pass => {
+            eprintln!("verdict: pass");
+            Exit::Ok
+        }
+        Verdict::Fail => {
+            eprintln!("verdict: fail");
+            Exit::Failed
+        }
+    }
+}
+
+/// SIGINT and SIGTERM.
+#[derive(Debug)]
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+}
+
+impl StopSource for Signals {
+    async fn next(&mut self) {
+        tokio::select! {
+            biased;
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

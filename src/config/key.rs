@@ -1,0 +1,192 @@
+//! The table of keys: name, kind, default and meaning of everything a node can be told.
+//!
+//! One table drives the files, the environment, `-X`, `config explain`, `config print`, the JSON
+//! schema and the reference page. It holds only keys whose layer exists in this build.
+//!
+//! Bound: the table is fixed at compile time; [`ABSENT`] names the groups that are not built yet.
+
+use std::time::Duration;
+
+use super::value::{Kind, Value};
+
+/// One key.
+#[derive(Debug)]
+pub struct Key {
+    /// `group.key`.
+    pub name: &'static str,
+    /// What it may hold.
+    pub kind: Kind,
+    /// Its built-in value, as text; `None` is unset.
+    pub default: Option<&'static str>,
+    /// What it does, in one line.
+    pub doc: &'static str,
+}
+
+impl Key {
+    /// The built-in value.
+    pub fn default_value(&self) -> Option<Value> {
+        self.default.and_then(|text| self.kind.parse(text).ok())
+    }
+
+    /// The environment variable that sets it.
+    pub fn variable(&self) -> String {
+        format!("ACTORSIM__{}", self.name.replace('.', "__").to_uppercase())
+    }
+}
+
+const MS: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_secs(86_400);
+
+const fn span(min: Duration, max: Duration) -> Kind {
+    Kind::Duration { min, max }
+}
+
+const fn count(min: u64, max: u64) -> Kind {
+    Kind::U64 { min, max }
+}
+
+const fn rate(max: f64) -> Kind {
+    Kind::F64 { min: 0.0, max }
+}
+
+macro_rules! keys {
+    ($($name:literal, $kind:expr, $default:expr, $doc:literal;)*) => {
+        /// Every key, by group.
+        pub const KEYS: &[Key] = &[$(
+            Key { name: $name, kind: $kind, default: $default, doc: $doc },
+        )*];
+    };
+}
+
+keys! {
+    "node.name", Kind::Text, Some("local"),
+        "Name of the node: in the report, the logs and the default state directory.";
+    "node.run_id", Kind::Text, None,
+        "Name of this run in the report; made from the start time when unset.";
+    "node.seed", count(0, u64::MAX), Some("1"),
+        "Seed of everything that is drawn.";
+    "node.run_for", span(MS, Duration::from_secs(366 * 86_400)), None,
+        "Stop in order after this time; unset runs until a signal.";
+    "node.shutdown", span(MS, Duration::from_secs(3_600)), Some("30s"),
+        "Time for an ordered stop, after which what is left is killed.";
+    "node.state_dir", Kind::Path, None,
+        "Directory of the site authority, the attach socket and the lock; \
+         $XDG_STATE_HOME/actorsim/NAME when unset.";
+    "node.report", Kind::Path, None,
+        "File to write the run report to.";
+    "node.port_offset", count(0, crate::ports::OFFSET_MAX as u64), Some("0"),
+        "Added to every default port, so that several nodes fit on one machine.";
+    "cores.scan", Kind::Text, Some("auto"),
+        "Core of the scan thread: auto (the highest), none, or a number.";
+    "shards.count", count(0, 1_024), Some("0"),
+        "Shard threads; 0 is one per core.";
+    "transport.listen", Kind::Address, Some("127.0.0.1:4433"),
+        "Address of the QUIC listener.";
+    "transport.plain_listen", Kind::Address, None,
+        "Address of a second listener for peers without ALPN; unset is none.";
+    "transport.twin", Kind::Address, None,
+        "Send the fleet to this twin instead of the own world.";
+    "transport.server_name", Kind::Text, None,
+        "Name the twin's certificate must carry; the host of transport.twin when unset.";
+    "transport.identity", Kind::Path, None,
+        "Directory with ca.pem, node.pem and node.key; the state directory's own when unset.";
+    "transport.links", count(0, 1_024), Some("0"),
+        "Gateway connections the fleet shares; 0 is one per shard.";
+    "transport.connections_max", count(1, 100_000), Some("4096"),
+        "Connections the listener holds at once; more are refused and counted.";
+    "tiers.t1_rate", rate(1_000.0), None,
+        "T1 readings per second and sensor; 0 turns the tier off; unset is 1 / fleet.interval.";
+    "tiers.t2_rate", rate(1_000.0), None,
+        "T2 events per second and device besides threshold events; 0 turns the tier off.";
+    "tiers.t3_deadline", span(MS, Duration::from_secs(60)), Some("5s"),
+        "Time within which a command must be acknowledged.";
+    "world.enabled", Kind::Bool, Some("true"),
+        "Run the twin: listener, ingest stages and scanned world.";
+    "world.capacity", count(0, 16_000_000), Some("0"),
+        "Rows (device, sensor) to hold; 0 fits the fleet.";
+    "scan.period", span(Duration::from_micros(100), Duration::from_secs(60)), Some("10ms"),
+        "Period of the scan cycle.";
+    "scan.priority", count(0, 99), Some("80"),
+        "SCHED_FIFO priority of the scan thread; 0 stays in the normal class.";
+    "scan.lock_memory", Kind::Bool, Some("true"),
+        "Lock the process in memory where that is permitted.";
+    "fleet.enabled", Kind::Bool, Some("true"),
+        "Run devices in this node.";
+    "fleet.devices", count(0, 16_000_000), Some("1000"),
+        "Number of devices.";
+    "fleet.profile", Kind::Text, Some("industrial"),
+        "Profile of the devices: a shipped name or a file.";
+    "fleet.interval", span(MS, DAY), None,
+        "Interval of T1 readings; the profile's own when unset.";
+    "clock.speed", Kind::F64 { min: 0.001, max: 10_000.0 }, Some("1.0"),
+        "Simulated seconds per second.";
+    "metrics.enabled", Kind::Bool, Some("true"),
+        "Serve /metrics, /healthz and /readyz.";
+    "metrics.listen", Kind::Address, Some("127.0.0.1:9464"),
+        "Address of the metrics endpoint.";
+    "control.sessions_max", count(1, 256), Some("16"),
+        "Attach sessions at once; more are refused with a message.";
+    "control.idle", span(Duration::from_secs(1), DAY), Some("10m"),
+        "An attach session without a command for this long is closed.";
+    "supervision.policies", Kind::Paths, None,
+        "Policy files, each as config/supervision/default.toml; later ones win.";
+    "log.level", Kind::Text, Some("info"),
+        "Filter of log lines: a level, or target=level pairs separated by commas.";
+    "log.format", Kind::Choice(&["auto", "human", "json"]), Some("auto"),
+        "auto is human on a terminal and JSON otherwise.";
+}
+
+/// Groups of the full table whose layer is not in this build.
+pub const ABSENT: &[&str] = &["rules", "targets", "grpc", "http", "chaos", "cluster"];
+
+/// The one group that also holds tables: `[[supervision.supervisor]]`.
+pub const POLICY_TABLE: (&str, &str) = ("supervision", "supervisor");
+
+/// The key of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// Names of the groups, in order.
+pub fn groups() -> impl Iterator<Item = &'static str> {
+    let mut last = "";
+    KEYS.iter().filter_map(move |key| {
+        let group = key.name.split('.').next().unwrap_or_default();
+        let new = group != last;
+        last = group;
+        new.then_some(group)
+    })
+}
+
+/// Keys of one group, without the group's name.
+pub fn in_group(group: &str) -> impl Iterator<Item = &'static str> {
+    let prefix = format!("{group}.");
+    KEYS.iter().filter_map(move |key| key.name.strip_prefix(prefix.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_valid_for_its_kind() {
+        for key in KEYS {
+            if let Some(text) = key.default {
+                assert!(key.kind.parse(text).is_ok(), "{}: {text}", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn keys_are_unique_and_groups_are_contiguous() {
+        let mut seen: Vec<_> = groups().collect();
+        let all = seen.len();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), all, "a group is split");
+        for (at, key) in KEYS.iter().enumerate() {
+            assert!(KEYS[..at].iter().all(|other| other.name != key.name), "{}", key.name);
+        }
+    }
+}

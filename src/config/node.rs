@@ -1,0 +1,239 @@
+//! The resolved configuration of a node, typed: what the assembly reads.
+//!
+//! It is made only from [`Settings`], so every value has passed the table of keys.
+//! Bound: as in the table of keys.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::error::ConfigError;
+use super::{PolicySource, Settings};
+use crate::ports;
+
+/// Everything a node is told.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Name of the node.
+    pub name: String,
+    /// Name of the run, if one was given.
+    pub run_id: Option<String>,
+    /// Seed of everything that is drawn.
+    pub seed: u64,
+    /// Stop in order after this time.
+    pub run_for: Option<Duration>,
+    /// Time for an ordered stop.
+    pub shutdown: Duration,
+    /// State directory.
+    pub state_dir: PathBuf,
+    /// File for the run report.
+    pub report: Option<PathBuf>,
+    /// Core of the scan thread: `auto`, `none` or a number.
+    pub scan_core: ScanCore,
+    /// Shard threads; `None` is one per core.
+    pub shards: Option<u32>,
+    /// The transport layer.
+    pub transport: TransportConfig,
+    /// The tiers.
+    pub tiers: TiersConfig,
+    /// The twin's world; `None` with `--no-world`.
+    pub world: Option<WorldConfig>,
+    /// The devices; `None` with `--no-fleet`.
+    pub fleet: Option<FleetConfig>,
+    /// Simulated seconds per second.
+    pub speed: f64,
+    /// Address of the metrics endpoint; `None` when it is off.
+    pub metrics: Option<String>,
+    /// Attach sessions at once.
+    pub control_sessions_max: usize,
+    /// Time after which an idle attach session is closed.
+    pub control_idle: Duration,
+    /// Supervision policies, weakest first, over the built-in ones.
+    pub policies: Vec<PolicySource>,
+    /// Filter of log lines.
+    pub log_level: String,
+    /// `auto`, `human` or `json`.
+    pub log_format: String,
+}
+
+/// Core of the scan thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScanCore {
+    /// The highest core.
+    Auto,
+    /// Not pinned.
+    None,
+    /// This core.
+    Core(usize),
+}
+
+/// The transport layer.
+#[derive(Debug, Clone)]
+pub struct TransportConfig {
+    /// Address of the QUIC listener.
+    pub listen: String,
+    /// Address of the listener for peers without ALPN.
+    pub plain_listen: Option<String>,
+    /// A twin elsewhere.
+    pub twin: Option<String>,
+    /// Name its certificate must carry.
+    pub server_name: Option<String>,
+    /// Directory of the node identity, if not the state directory's own.
+    pub identity: Option<PathBuf>,
+    /// Gateway connections; `None` is one per shard.
+    pub links: Option<u32>,
+    /// Connections the listener holds at once.
+    pub connections_max: u32,
+}
+
+/// The tiers.
+#[derive(Debug, Clone)]
+pub struct TiersConfig {
+    /// T1 readings per second and sensor; `None` follows the interval; 0 is off.
+    pub t1_rate: Option<f64>,
+    /// T2 events per second and device; `None` is threshold events only; 0 is off.
+    pub t2_rate: Option<f64>,
+    /// Time within which a command must be acknowledged.
+    pub t3_deadline: Duration,
+}
+
+/// The twin's world and its scan.
+#[derive(Debug, Clone)]
+pub struct WorldConfig {
+    /// Rows to hold; `None` fits the fleet.
+    pub capacity: Option<u32>,
+    /// Period of the scan cycle.
+    pub period: Duration,
+    /// `SCHED_FIFO` priority; 0 stays in the normal class.
+    pub priority: u8,
+    /// Lock the process in memory.
+    pub lock_memory: bool,
+}
+
+/// The devices.
+#[derive(Debug, Clone)]
+pub struct FleetConfig {
+    /// Number of devices.
+    pub devices: u32,
+    /// Profile: a shipped name or a file.
+    pub profile: String,
+    /// Interval of T1 readings; `None` is the profile's own.
+    pub interval: Option<Duration>,
+}
+
+impl NodeConfig {
+    /// The typed form of resolved settings.
+    #[must_use]
+    pub fn from_settings(settings: &Settings) -> Self {
+        let offset = narrow(settings.u64("node.port_offset"));
+        let address = |key: &str| {
+            let address = settings.text(key).unwrap_or_default();
+            let offset = if settings.is_built_in(key) { offset } else { 0 };
+            ports::shifted(address, offset)
+        };
+        let name = settings.text("node.name").unwrap_or("local").to_owned();
+        let state_dir = settings
+            .text("node.state_dir")
+            .map_or_else(|| crate::state_dir::default_path(&name), PathBuf::from);
+        Self {
+            state_dir,
+            name,
+            run_id: settings.text("node.run_id").map(Into::into),
+            seed: settings.u64("node.seed"),
+            run_for: settings.duration_if_set("node.run_for"),
+            shutdown: settings.duration("node.shutdown"),
+            report: settings.text("node.report").map(Into::into),
+            scan_core: scan_core(settings).unwrap_or(ScanCore::Auto),
+            shards: positive(settings.u64("shards.count")),
+            transport: TransportConfig {
+                listen: address("transport.listen"),
+                plain_listen: settings.text("transport.plain_listen").map(Into::into),
+                twin: settings.text("transport.twin").map(Into::into),
+                server_name: settings.text("transport.server_name").map(Into::into),
+                identity: settings.text("transport.identity").map(Into::into),
+                links: positive(settings.u64("transport.links")),
+                connections_max: narrow(settings.u64("transport.connections_max")),
+            },
+            tiers: TiersConfig {
+                t1_rate: settings.f64("tiers.t1_rate"),
+                t2_rate: settings.f64("tiers.t2_rate"),
+                t3_deadline: settings.duration("tiers.t3_deadline"),
+            },
+            world: settings.bool("world.enabled").then(|| WorldConfig {
+                capacity: positive(settings.u64("world.capacity")),
+                period: settings.duration("scan.period"),
+                priority: narrow(settings.u64("scan.priority")),
+                lock_memory: settings.bool("scan.lock_memory"),
+            }),
+            fleet: settings.bool("fleet.enabled").then(|| FleetConfig {
+                devices: narrow(settings.u64("fleet.devices")),
+                profile: settings.text("fleet.profile").unwrap_or("industrial").to_owned(),
+                interval: settings.duration_if_set("fleet.interval"),
+            }),
+            speed: settings.f64("clock.speed").unwrap_or(1.0),
+            metrics: settings.bool("metrics.enabled").then(|| address("metrics.listen")),
+            control_sessions_max: narrow(settings.u64("control.sessions_max")),
+            control_idle: settings.duration("control.idle"),
+            policies: settings.policies().to_vec(),
+            log_level: settings.text("log.level").unwrap_or("info").to_owned(),
+            log_format: settings.text("log.format").unwrap_or("auto").to_owned(),
+        }
+    }
+}
+
+/// A number of the table in a narrower type; the table's bounds make it fit.
+fn narrow<T: TryFrom<u64> + Default>(number: u64) -> T {
+    T::try_from(number).unwrap_or_default()
+}
+
+fn positive(number: u64) -> Option<u32> {
+    u32::try_from(number).ok().filter(|number| *number > 0)
+}
+
+fn scan_core(settings: &Settings) -> Result<ScanCore, String> {
+    match settings.text("cores.scan").unwrap_or("auto") {
+        "auto" => Ok(ScanCore::Auto),
+        "none" => Ok(ScanCore::None),
+        other => other
+            .parse()
+            .map(ScanCore::Core)
+            .map_err(|_| format!("`cores.scan`: expected auto, none or a number, found `{other}`")),
+    }
+}
+
+/// Mistakes between keys, each of which is valid by itself.
+pub fn conflicts(settings: &Settings) -> Vec<ConfigError> {
+    let mut errors = Vec::new();
+    let mut refuse = |key: &str, message: String, help: &str| {
+        let home = settings
+            .get(key)
+            .map_or_else(|| "configuration".into(), |(_, origin)| origin.to_string());
+        errors.push(ConfigError::outside(home, message).help(Some(help.to_owned())));
+    };
+    let (world, fleet) = (settings.bool("world.enabled"), settings.bool("fleet.enabled"));
+    let twin = settings.text("transport.twin").is_some();
+    if !world && !fleet {
+        let message = "a node without world and without fleet has nothing to run".to_owned();
+        refuse("world.enabled", message, "leave out --no-world or --no-fleet");
+    }
+    if !world && fleet && !twin {
+        let message = "a fleet without a world needs a twin: `transport.twin` is unset".to_owned();
+        refuse("world.enabled", message, "add --twin HOST:PORT --identity DIR");
+    }
+    if !fleet && twin {
+        let message = "`transport.twin` is set, but this node has no fleet to send".to_owned();
+        refuse("transport.twin", message, "leave out --no-fleet or --twin");
+    }
+    if let Err(message) = scan_core(settings) {
+        refuse("cores.scan", message, "auto takes the highest core");
+    }
+    if let Err(error) = crate::logging::check_filter(settings.text("log.level").unwrap_or("")) {
+        let message = format!("`log.level`: {error}");
+        refuse("log.level", message, "such as info, or warn,actorsim_transport=debug");
+    }
+    let name = settings.text("node.name").unwrap_or_default();
+    if !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) || name.len() > 64 {
+        let message = format!("`node.name`: `{name}` is not a name");
+        refuse("node.name", message, "letters, digits, dots, dashes, underscores; at most 64");
+    }
+    errors
+}

@@ -1,0 +1,334 @@
+//! From a snapshot to samples: each metric of the table, with its labels.
+//!
+//! It keeps no state. Bound: as many samples as the snapshot has rows.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabel, EncodeLabelSet, LabelSetEncoder, NoLabelSet,
+};
+use prometheus_client::metrics::MetricType;
+
+use super::table::{self, Kind, Metric};
+use crate::view::{Buckets, NodeSnapshot, NodeView};
+
+/// Encodes snapshots of a node.
+pub struct NodeCollector(Arc<dyn NodeView>);
+
+impl NodeCollector {
+    /// Of this node.
+    #[must_use]
+    pub fn new(view: Arc<dyn NodeView>) -> Self {
+        Self(view)
+    }
+}
+
+impl fmt::Debug for NodeCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NodeCollector")
+    }
+}
+
+impl Collector for NodeCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let samples = samples(&self.0.snapshot());
+        for metric in table::METRICS {
+            let mut own = samples.iter().filter(|sample| sample.name == metric.name).peekable();
+            if own.peek().is_some() {
+                encode_metric(&mut encoder, metric, own)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn encode_metric<'a>(
+    encoder: &mut DescriptorEncoder<'_>,
+    metric: &Metric,
+    samples: impl Iterator<Item = &'a Sample>,
+) -> Result<(), fmt::Error> {
+    let kind = match metric.kind {
+        Kind::Counter => MetricType::Counter,
+        Kind::Gauge => MetricType::Gauge,
+        Kind::Histogram => MetricType::Histogram,
+    };
+    let family = metric.name.strip_suffix("_total").unwrap_or(metric.name);
+    let mut encoder = encoder.encode_descriptor(family, metric.help, None, kind)?;
+    for sample in samples {
+        let labels = Labels(metric.labels, &sample.labels);
+        let mut one = encoder.encode_family(&labels)?;
+        match &sample.value {
+            Number::Whole(value) if metric.kind == Kind::Counter => {
+                one.encode_counter::<NoLabelSet, _, u64>(value, None)?;
+            }
+            Number::Float(value) if metric.kind == Kind::Counter => {
+                one.encode_counter::<NoLabelSet, _, u64>(value, None)?;
+            }
+            Number::Whole(value) => one.encode_gauge(&(*value as f64))?,
+            Number::Float(value) => one.encode_gauge(value)?,
+            Number::Buckets(value) => one.encode_histogram::<NoLabelSet>(
+                value.sum,
+                value.count,
+                &value.buckets,
+                None,
+            )?,
+        }
+    }
+    Ok(())
+}
+
+struct Labels<'a>(&'a [&'static str], &'a [String]);
+
+impl EncodeLabelSet for Labels<'_> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        for (name, value) in self.0.iter().zip(self.1) {
+            (*name, value.as_str()).encode(encoder.encode_label())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Labels<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.iter().zip(self.1)).finish()
+    }
+}
+
+#[derive(Debug)]
+enum Number {
+    Whole(u64),
+    Float(f64),
+    Buckets(Buckets),
+}
+
+#[derive(Debug)]
+struct Sample {
+    name: &'static str,
+    labels: Vec<String>,
+    value: Number,
+}
+
+#[derive(Debug, Default)]
+struct Samples(Vec<Sample>);
+
+impl Samples {
+    fn add(&mut self, name: &'static str, labels: &[&str], value: Number) {
+        let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+        self.0.push(Sample { name, labels, value });
+    }
+
+    fn whole(&mut self, name: &'static str, labels: &[&str], value: u64) {
+        self.add(name, labels, Number::Whole(value));
+    }
+
+    fn float(&mut self, name: &'static str, labels: &[&str], value: f64) {
+        self.add(name, labels, Number::Float(value));
+    }
+
+    fn buckets(&mut self, name: &'static str, labels: &[&str], value: &Option<Buckets>) {
+        if let Some(buckets) = value {
+            self.add(name, labels, Number::Buckets(buckets.clone()));
+        }
+    }
+}
+
+fn samples(snapshot: &NodeSnapshot) -> Vec<Sample> {
+    let mut out = Samples::default();
+    tiers(snapshot, &mut out);
+    world(snapshot, &mut out);
+    actors(snapshot, &mut out);
+    devices(snapshot, &mut out);
+    shards(snapshot, &mut out);
+    process(snapshot, &mut out);
+    out.0
+}
+
+fn tiers(snapshot: &NodeSnapshot, out: &mut Samples) {
+    for tier in &snapshot.tiers {
+        out.whole("actorsim_tier_received_total", &[tier.tier], tier.received);
+        for (reason, count) in &tier.dropped {
+            out.whole("actorsim_tier_dropped_total", &[tier.tier, reason], *count);
+        }
+        out.whole("actorsim_tier_decode_errors_total", &[tier.tier], tier.decode_errors);
+        out.buckets("actorsim_tier_latency_seconds", &[tier.tier], &tier.latency);
+    }
+    if let Some(t3) = &snapshot.t3 {
+        out.whole("actorsim_t3_no_route_total", &[], t3.no_route);
+        out.whole("actorsim_t3_dropped_total", &[], t3.dropped);
+        out.whole("actorsim_t3_errors_total", &[], t3.errors);
+        out.whole("actorsim_t3_expired_total", &[], t3.expired);
+    }
+    for (event, outcome, count) in &snapshot.quic {
+        out.whole("actorsim_quic_events_total", &[event, outcome], *count);
+    }
+}
+
+fn world(snapshot: &NodeSnapshot, out: &mut Samples) {
+    let Some(world) = &snapshot.world else { return };
+    let period = world.period.as_secs_f64();
+    if period > 0.0 {
+        out.float("actorsim_scan_rate_hz", &[], 1.0 / period);
+    }
+    out.whole("actorsim_scan_cycles_total", &[], world.cycles);
+    out.buckets("actorsim_scan_took_seconds", &[], &world.took);
+    out.buckets("actorsim_scan_jitter_seconds", &[], &world.jitter);
+    out.whole("actorsim_scan_overruns_total", &[], world.overruns);
+    out.whole("actorsim_scan_skipped_total", &[], world.skipped);
+    out.whole("actorsim_world_entities", &[], world.entities);
+    out.whole("actorsim_world_readings_applied_total", &[], world.readings_applied);
+    for (kind, count, mean, min, max) in &world.aggregates {
+        out.whole("actorsim_sensor_aggregate", &[kind, "count"], *count);
+        for (stat, value) in [("mean", mean), ("min", min), ("max", max)] {
+            if value.is_finite() {
+                out.float("actorsim_sensor_aggregate", &[kind, stat], *value);
+            }
+        }
+    }
+}
+
+fn actors(snapshot: &NodeSnapshot, out: &mut Samples) {
+    for row in &snapshot.mailboxes {
+        let labels = [row.host, row.kind.as_str()];
+        out.whole("actorsim_mailbox_depth", &labels, row.depth);
+        out.whole("actorsim_mailbox_capacity", &labels, row.capacity);
+        out.whole("actorsim_mailbox_rejected_total", &labels, row.rejected);
+        out.whole("actorsim_mailbox_dropped_total", &labels, row.dropped);
+    }
+    for (host, count) in &snapshot.actors {
+        out.whole("actorsim_actors", &[host], *count);
+    }
+    for (supervisor, reason, count) in &snapshot.restarts {
+        out.whole("actorsim_restarts_total", &[supervisor, reason], *count);
+    }
+    for (supervisor, count) in &snapshot.escalations {
+        out.whole("actorsim_escalations_total", &[supervisor], *count);
+    }
+    out.buckets("actorsim_restart_seconds", &[], &snapshot.restart_time);
+}
+
+fn devices(snapshot: &NodeSnapshot, out: &mut Samples) {
+    let Some(devices) = &snapshot.devices else { return };
+    for (kind, protocol, state, count) in &devices.states {
+        out.whole("actorsim_devices", &[kind, protocol, state], *count);
+    }
+    for (kind, protocol, status, count) in &devices.sent {
+        out.whole("actorsim_messages_sent_total", &[kind, protocol, status], *count);
+    }
+    for (kind, error, count) in &devices.errors {
+        out.whole("actorsim_device_errors_total", &[kind, error], *count);
+    }
+    out.whole("actorsim_quarantined", &[], devices.in_state("quarantined"));
+}
+
+fn shards(snapshot: &NodeSnapshot, out: &mut Samples) {
+    for shard in &snapshot.shards {
+        let index = shard.index.to_string();
+        if let Some(busy) = shard.busy_ratio {
+            out.float("actorsim_shard_busy_ratio", &[&index], busy);
+        }
+        if let Some(doorbells) = shard.doorbells {
+            out.whole("actorsim_shard_doorbells_total", &[&index], doorbells);
+        }
+        out.buckets("actorsim_shard_timer_lateness_seconds", &[&index], &shard.timer_lateness);
+    }
+}
+
+fn process(snapshot: &NodeSnapshot, out: &mut Samples) {
+    let process = &snapshot.process;
+    if let Some(rss) = process.rss_bytes {
+        out.whole("actorsim_process_resident_memory_bytes", &[], rss);
+    }
+    if let Some(cpu) = process.cpu_s {
+        out.float("actorsim_process_cpu_seconds_total", &[], cpu);
+    }
+    if let Some(threads) = process.threads {
+        out.whole("actorsim_process_threads", &[], threads);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::{DevicesView, MailboxView, ProcessView, ShardView, T3View, TierView};
+    use crate::view::{LATENCY_EDGES, WorldView};
+    use prometheus_client::encoding::text;
+    use prometheus_client::registry::Registry;
+    use std::time::Duration;
+
+    struct Full;
+
+    impl NodeView for Full {
+        fn snapshot(&self) -> NodeSnapshot {
+            let edges = LATENCY_EDGES.iter().map(|edge| (*edge, 1)).chain([(f64::MAX, 1)]);
+            let buckets = Some(Buckets { sum: 1.0, count: 20, buckets: edges.collect() });
+            NodeSnapshot {
+                devices: Some(DevicesView {
+                    states: vec![("pump".into(), "quic", "running", 5)],
+                    sent: vec![("pump".into(), "quic", "ok", 5)],
+                    errors: vec![("pump".into(), "fault".into(), 1)],
+                    ..DevicesView::default()
+                }),
+                tiers: vec![TierView {
+                    tier: "t1",
+                    received: 7,
+                    dropped: vec![("full", 2)],
+                    latency: buckets.clone(),
+                    ..TierView::default()
+                }],
+                t3: Some(T3View::default()),
+                world: Some(WorldView {
+                    period: Duration::from_millis(10),
+                    took: buckets.clone(),
+                    jitter: buckets.clone(),
+                    aggregates: vec![("voltage", 3, 230.0, 229.0, 231.0)],
+                    ..WorldView::default()
+                }),
+                mailboxes: vec![MailboxView {
+                    host: "task",
+                    kind: "tier-t1".into(),
+                    ..MailboxView::default()
+                }],
+                actors: vec![("shard", 1_000)],
+                restarts: vec![("/fleet".into(), "fault", 1)],
+                escalations: vec![("/twin".into(), 1)],
+                restart_time: buckets.clone(),
+                quic: vec![("handshake", "ok", 1)],
+                shards: vec![ShardView {
+                    busy_ratio: Some(0.5),
+                    doorbells: Some(3),
+                    timer_lateness: buckets,
+                    ..ShardView::default()
+                }],
+                process: ProcessView::read(),
+                ..NodeSnapshot::default()
+            }
+        }
+    }
+
+    #[test]
+    fn every_metric_of_the_table_is_exposed_with_its_labels_and_none_besides() {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(NodeCollector::new(Arc::new(Full))));
+        let mut page = String::new();
+        text::encode(&mut page, &registry).unwrap();
+        for metric in table::METRICS {
+            let family = metric.name.strip_suffix("_total").unwrap_or(metric.name);
+            assert!(page.contains(&format!("# TYPE {family} ")), "{family} is missing:\n{page}");
+        }
+        for sample in samples(&Full.snapshot()) {
+            let metric = table::find(sample.name).expect(sample.name);
+            assert_eq!(metric.labels.len(), sample.labels.len(), "{}", sample.name);
+        }
+        assert!(page.contains("actorsim_tier_dropped_total{tier=\"t1\",reason=\"full\"} 2"));
+        assert!(page.contains("actorsim_scan_took_seconds_bucket{le=\"+Inf\"} 20"), "{page}");
+    }
+
+    #[test]
+    fn a_layer_that_does_not_run_shows_no_samples() {
+        let shown = samples(&NodeSnapshot::default());
+        assert!(shown.iter().all(|sample| !sample.name.contains("scan")));
+        assert!(shown.iter().all(|sample| !sample.name.contains("devices")));
+    }
+}

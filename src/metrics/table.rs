@@ -1,0 +1,177 @@
+//! The table of metrics: name, kind, labels, help, and the name it had in the source documents.
+//!
+//! It drives the endpoint and `docs/reference/metrics.md`. Names are an interface.
+//! Bound: fixed at compile time.
+
+use std::fmt::Write as _;
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+impl Kind {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Debug)]
+pub struct Metric {
+    /// As exposed; a counter ends in `_total`.
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: Kind,
+    /// Labels, in order.
+    pub labels: &'static [&'static str],
+    /// What it counts.
+    pub help: &'static str,
+    /// Its name in the source documents, if it had one.
+    pub was: &'static str,
+}
+
+macro_rules! metrics {
+    ($($name:literal $kind:ident [$($label:literal),*] $help:literal $was:literal;)*) => {
+        /// Every metric.
+        pub const METRICS: &[Metric] = &[$(Metric {
+            name: $name,
+            kind: Kind::$kind,
+            labels: &[$($label),*],
+            help: $help,
+            was: $was,
+        },)*];
+    };
+}
+
+metrics! {
+    "actorsim_tier_received_total" Counter ["tier"]
+        "Readings or acknowledgements received" "substrate_received_total";
+    "actorsim_tier_dropped_total" Counter ["tier", "reason"]
+        "Readings dropped" "substrate_dropped_total";
+    "actorsim_tier_decode_errors_total" Counter ["tier"]
+        "Frames that could not be decoded" "substrate_decode_errors_total";
+    "actorsim_tier_latency_seconds" Histogram ["tier"]
+        "From a reading's stamp to its receipt" "substrate_latency_us";
+    "actorsim_t3_no_route_total" Counter []
+        "Commands for a device without a connection" "substrate_t3_outbound_no_route_total";
+    "actorsim_t3_dropped_total" Counter []
+        "Commands dropped by a full queue" "substrate_t3_outbound_dropped_total";
+    "actorsim_t3_errors_total" Counter []
+        "Commands that failed on the wire" "substrate_t3_outbound_errors_total";
+    "actorsim_t3_expired_total" Counter []
+        "Commands past their deadline" "substrate_t3_outbound_expired_total";
+    "actorsim_scan_rate_hz" Gauge []
+        "Configured scan cycles per second" "substrate_tick_hz";
+    "actorsim_scan_cycles_total" Counter []
+        "Scan cycles run" "";
+    "actorsim_scan_took_seconds" Histogram []
+        "Execution time of a scan cycle" "";
+    "actorsim_scan_jitter_seconds" Histogram []
+        "Deviation of a scan cycle from its grid" "";
+    "actorsim_scan_overruns_total" Counter []
+        "Scan cycles longer than the period" "";
+    "actorsim_scan_skipped_total" Counter []
+        "Slots of the scan grid that were skipped" "";
+    "actorsim_world_entities" Gauge []
+        "Entities in use" "substrate_entities";
+    "actorsim_world_readings_applied_total" Counter []
+        "Readings applied to the world" "";
+    "actorsim_mailbox_depth" Gauge ["host", "kind"]
+        "Messages waiting" "substrate_channel_depth";
+    "actorsim_mailbox_capacity" Gauge ["host", "kind"]
+        "Messages that may wait" "";
+    "actorsim_mailbox_rejected_total" Counter ["host", "kind"]
+        "Messages rejected by a full mailbox" "";
+    "actorsim_mailbox_dropped_total" Counter ["host", "kind"]
+        "Messages dropped by an overflow rule" "";
+    "actorsim_process_resident_memory_bytes" Gauge []
+        "Resident memory" "substrate_rss_bytes, sim_memory_alloc_bytes";
+    "actorsim_process_cpu_seconds_total" Counter []
+        "User and system time" "";
+    "actorsim_process_threads" Gauge []
+        "Threads" "";
+    "actorsim_sensor_aggregate" Gauge ["type", "stat"]
+        "Count, mean, min and max of a sensor type" "sensor_aggregate";
+    "actorsim_devices" Gauge ["device_type", "protocol", "state"]
+        "Devices" "sim_devices_active";
+    "actorsim_messages_sent_total" Counter ["device_type", "protocol", "status"]
+        "Messages sent by devices" "sim_messages_sent_total";
+    "actorsim_device_errors_total" Counter ["device_type", "error_type"]
+        "Errors of devices" "sim_device_errors_total";
+    "actorsim_actors" Gauge ["host"]
+        "Actors" "sim_goroutines_active";
+    "actorsim_restarts_total" Counter ["supervisor", "reason"]
+        "Restarts by a supervisor" "";
+    "actorsim_escalations_total" Counter ["supervisor"]
+        "Supervisors that gave up" "";
+    "actorsim_quarantined" Gauge []
+        "Devices quarantined by policy" "";
+    "actorsim_restart_seconds" Histogram []
+        "From an exit to its replacement in service" "";
+    "actorsim_quic_events_total" Counter ["event", "outcome"]
+        "QUIC handshakes, lost packets, stream resets, closes and datagrams"
+        "spargio-quic counters";
+    "actorsim_shard_busy_ratio" Gauge ["shard"]
+        "Busy share of a shard thread" "spargio stats";
+    "actorsim_shard_doorbells_total" Counter ["shard"]
+        "Wake-ups of a shard from other threads" "spargio stats";
+    "actorsim_shard_timer_lateness_seconds" Histogram ["shard"]
+        "Lateness of a shard's timers" "spargio stats";
+}
+
+/// The metric of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Metric> {
+    METRICS.iter().find(|metric| metric.name == name)
+}
+
+/// The reference page `docs/reference/metrics.md`.
+#[must_use]
+pub fn reference() -> String {
+    let mut page = String::from(
+        "# Metrics\n\n\
+         `GET /metrics` on 127.0.0.1:9464 (moved by `--port-offset`, `metrics.listen`; off with \
+         `metrics.enabled = false`).\nBase units are seconds and bytes. Labels are bounded and \
+         never name a device. A layer that does not run in a node\nshows no samples. `/healthz` \
+         is 200 while the node is healthy, `/readyz` once it is up.\n\n\
+         This page is made from the table of metrics; a test holds it equal. The last column is \
+         the name in the source\ndocuments, so that their dashboards can be ported by search and \
+         replace.\n\n\
+         | metric | type | labels | meaning | was |\n|---|---|---|---|---|\n",
+    );
+    for metric in METRICS {
+        let (name, kind) = (metric.name, metric.kind.label());
+        let (labels, help, was) = (metric.labels.join(", "), metric.help, metric.was);
+        let _ = writeln!(page, "| `{name}` | {kind} | {labels} | {help} | {was} |");
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_prefixed_and_in_base_units() {
+        for (at, metric) in METRICS.iter().enumerate() {
+            assert!(METRICS[..at].iter().all(|other| other.name != metric.name));
+            assert!(metric.name.starts_with("actorsim_"), "{}", metric.name);
+            assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"));
+            if metric.kind == Kind::Histogram {
+                assert!(metric.name.ends_with("_seconds"), "{}", metric.name);
+            }
+            assert!(!metric.labels.contains(&"device"), "{}", metric.name);
+        }
+    }
+}

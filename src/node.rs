@@ -1,0 +1,148 @@
+//! The node: starts its layers in order, stops them in reverse, reports.
+//!
+//! It owns the state directory and the assembly; the layers' own decisions are in their crates.
+//!
+//! Bound: an ordered stop takes at most `node.shutdown`; a second request ends it at once.
+
+pub mod assembly;
+pub mod control;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::cli::Exit;
+use crate::config::NodeConfig;
+use crate::report::verdict::{self, Ending, Facts};
+use crate::report::{self, RunReport};
+use crate::state_dir::{StateDir, StateDirError};
+use crate::view::NodeView;
+
+use assembly::Assembly;
+
+/// Why a node does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The state directory is held or cannot be used.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    /// An address is in use or cannot be bound.
+    #[error("cannot listen on {address} ({key}): {source}; is another node running? \
+             --port-offset N moves every default port")]
+    Listen {
+        /// The key.
+        key: &'static str,
+        /// The address.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The configuration names something that does not exist or does not fit.
+    #[error("{0}")]
+    Config(String),
+    /// A layer did not come up.
+    #[error("{layer} did not start: {reason}")]
+    Layer {
+        /// Which one.
+        layer: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl StartError {
+    /// The exit code of `start`.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::StateDir(_) | Self::Listen { .. } | Self::Config(_) => Exit::Usage,
+            Self::Layer { .. } => Exit::Failed,
+        }
+    }
+}
+
+/// Asks a node to stop: the first time in order, the second time at once.
+pub trait StopSource {
+    /// Resolves at the next request.
+    fn next(&mut self) -> impl Future<Output = ()>;
+}
+
+/// Never asks: the node runs for its configured time.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunOut;
+
+impl StopSource for RunOut {
+    fn next(&mut self) -> impl Future<Output = ()> {
+        std::future::pending()
+    }
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    config: NodeConfig,
+    assembly: Assembly,
+    _state_dir: StateDir,
+}
+
+impl Node {
+    /// Starts every layer; returns when the root supervisor is up and every listener is bound.
+    ///
+    /// # Errors
+    /// [`StartError`]; what had started is stopped again.
+    pub fn start(config: NodeConfig) -> Result<Self, StartError> {
+        let state_dir = StateDir::open(&config.state_dir)?;
+        let assembly = Assembly::start(&config, &state_dir)?;
+        Ok(Self { config, assembly, _state_dir: state_dir })
+    }
+
+    /// What the node shows of itself.
+    #[must_use]
+    pub fn view(&self) -> Arc<dyn NodeView> {
+        self.assembly.view()
+    }
+
+    /// Runs until its time is over, `stop` asks, or the root supervisor gives up; then stops in
+    /// order.
+    pub async fn wait_or_stop(&mut self, stop: &mut impl StopSource) -> Ending {
+        let time_over = async {
+            match self.config.run_for {
+                Some(time) => tokio::time::sleep(time).await,
+                None => std::future::pending().await,
+            }
+        };
+        let ending = tokio::select! {
+            biased;
+            reason = self.assembly.gave_up() => Ending::GaveUp(reason),
+            () = stop.next() => Ending::Asked,
+            () = time_over => Ending::TimeOver,
+        };
+        tracing::info!("stopping: {ending:?}");
+        let left = tokio::select! {
+            biased;
+            left = self.assembly.stop(self.config.shutdown) => left,
+            () = stop.next() => return Ending::Cut,
+        };
+        match ending {
+            Ending::Asked | Ending::TimeOver if !left.is_empty() => Ending::ShutdownTimeOver(left),
+            other => other,
+        }
+    }
+
+    /// The report, with its verdict.
+    #[must_use]
+    pub fn report(&self, ending: &Ending) -> RunReport {
+        let mut report = RunReport {
+            v: report::VERSION,
+            run_id: self.config.run_id.clone().unwrap_or_else(|| self.assembly.run_id()),
+            node: self.config.name.clone(),
+            version: crate::cli::VERSION.to_owned(),
+            seed: self.config.seed,
+            ..RunReport::default()
+        };
+        let scan_elapsed_s = self.assembly.measure(&mut report);
+        verdict::decide(&mut report, &Facts { ending: ending.clone(), scan_elapsed_s });
+        report
+    }
+}

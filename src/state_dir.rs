@@ -1,0 +1,167 @@
+//! The state directory of a node: one node at a time, held by a file lock.
+//!
+//! It holds the lock, the attach socket and the site authority (made by the transport layer).
+//! Default: `$XDG_STATE_HOME/actorsim/NAME`, else `~/.local/state/actorsim/NAME`.
+//!
+//! Bound: [`NODES_MAX`] directories are looked at when a running node is searched.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Name of the attach socket in a state directory.
+pub const SOCKET: &str = "attach.sock";
+const LOCK: &str = "node.lock";
+
+/// Directories looked at when a running node is searched: more nodes than one machine carries.
+pub const NODES_MAX: usize = 256;
+
+/// Why a state directory cannot be used.
+#[derive(Debug, Error)]
+pub enum StateDirError {
+    /// Another node holds it.
+    #[error(
+        "state directory {path} is in use by another node{owner}; \
+         stop it, or give this one its own --node NAME or --state-dir DIR"
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// ` (process N)` where known.
+        owner: String,
+    },
+    /// It cannot be made, opened or locked.
+    #[error("state directory {path}: {source}")]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A locked state directory. The lock goes with this value, or with the process.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    directory: File,
+    _lock: File,
+}
+
+impl StateDir {
+    /// Makes the directory (mode 0700) where needed and locks it.
+    ///
+    /// # Errors
+    /// [`StateDirError::InUse`] if another node holds it.
+    pub fn open(path: &Path) -> Result<Self, StateDirError> {
+        let io = |source| StateDirError::Io { path: path.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
+        let directory = File::open(path).map_err(io)?;
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.join(LOCK))
+            .map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let read = (&lock).take(32).read_to_string(&mut text);
+                let owner = match (read, text.trim()) {
+                    (Ok(_), pid) if !pid.is_empty() => format!(" (process {pid})"),
+                    _ => String::new(),
+                };
+                return Err(StateDirError::InUse { path: path.to_owned(), owner });
+            }
+            Err(TryLockError::Error(source)) => return Err(io(source)),
+        }
+        lock.set_len(0).and_then(|()| lock.rewind()).map_err(io)?;
+        writeln!(lock, "{}", std::process::id()).map_err(io)?;
+        Ok(Self { path: path.to_owned(), directory, _lock: lock })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A path of the attach socket short enough to bind, whatever the directory is called: Unix
+    /// socket addresses hold 108 bytes.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", self.directory.as_raw_fd()))
+    }
+}
+
+/// `$XDG_STATE_HOME/actorsim`, else `~/.local/state/actorsim`.
+#[must_use]
+pub fn root() -> PathBuf {
+    let absolute = |name| {
+        std::env::var_os(name).map(PathBuf::from).filter(|path: &PathBuf| path.is_absolute())
+    };
+    absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+        .unwrap_or_else(|| PathBuf::from("/tmp"))
+        .join("actorsim")
+}
+
+/// The state directory of a node that was not given one.
+#[must_use]
+pub fn default_path(node: &str) -> PathBuf {
+    root().join(node)
+}
+
+/// True if a node holds the directory.
+#[must_use]
+pub fn is_held(path: &Path) -> bool {
+    match File::open(path.join(LOCK)) {
+        Ok(lock) => matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)),
+        Err(_) => false,
+    }
+}
+
+/// State directories under [`root`] whose node runs, by name.
+#[must_use]
+pub fn running() -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(root()) else { return Vec::new() };
+    let mut found: Vec<_> = entries
+        .take(NODES_MAX)
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| is_held(path))
+        .collect();
+    found.sort();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_node_on_the_same_directory_is_refused_and_told_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = StateDir::open(dir.path()).unwrap();
+        assert!(is_held(dir.path()));
+        let refused = StateDir::open(dir.path()).unwrap_err().to_string();
+        assert!(refused.contains("in use by another node (process "), "{refused}");
+        drop(first);
+        assert!(!is_held(dir.path()));
+        StateDir::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_socket_binds_in_a_directory_with_a_long_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(&dir.path().join("x".repeat(150))).unwrap();
+        std::os::unix::net::UnixListener::bind(state.socket()).unwrap();
+        assert!(state.path().join(SOCKET).exists());
+    }
+}

@@ -1,0 +1,251 @@
+//! What a running node shows of itself: one snapshot, read by metrics, status line and report.
+//!
+//! It is plain data. A layer that does not run in this node is `None`, never zeros.
+//!
+//! Bound: lists are by tier, host, kind, type, supervisor or shard; nothing here is per device.
+
+use std::time::Duration;
+
+/// A source of snapshots: the node.
+pub trait NodeView: Send + Sync + 'static {
+    /// The state now. Cheap enough for once a second; it must not block.
+    fn snapshot(&self) -> NodeSnapshot;
+}
+
+/// A distribution in buckets, as Prometheus counts it: each count is of its own bucket only.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Buckets {
+    /// Sum of the values, in seconds.
+    pub sum: f64,
+    /// Number of values.
+    pub count: u64,
+    /// Upper edge in seconds (the last is infinite) and number of values in the bucket.
+    pub buckets: Vec<(f64, u64)>,
+}
+
+/// Upper edges in seconds for latencies, from 10 microseconds to 10 seconds; then infinity.
+pub const LATENCY_EDGES: &[f64] = &[
+    0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
+    0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+impl Buckets {
+    /// From a histogram whose values are `unit` seconds each (1e-6 for microseconds).
+    #[must_use]
+    pub fn from_histogram(histogram: &hdrhistogram::Histogram<u64>, unit: f64) -> Self {
+        let mut buckets: Vec<(f64, u64)> =
+            LATENCY_EDGES.iter().map(|edge| (*edge, 0)).chain([(f64::MAX, 0)]).collect();
+        let mut sum = 0.0;
+        for value in histogram.iter_recorded() {
+            let seconds = value.value_iterated_to() as f64 * unit;
+            let at = LATENCY_EDGES.partition_point(|edge| *edge < seconds);
+            buckets[at].1 += value.count_at_value();
+            sum += seconds * value.count_at_value() as f64;
+        }
+        Self { sum, count: histogram.len(), buckets }
+    }
+}
+
+/// One moment of a node.
+#[derive(Debug, Clone, Default)]
+pub struct NodeSnapshot {
+    /// True once the root supervisor is up and every listener is bound.
+    pub ready: bool,
+    /// What is wrong, in words; empty when healthy.
+    pub unhealthy: Vec<String>,
+    /// Time since start.
+    pub uptime: Duration,
+    /// The fleet.
+    pub devices: Option<DevicesView>,
+    /// Tiers that run in this node, by name (`t1`, `t2`, `t3`).
+    pub tiers: Vec<TierView>,
+    /// Commands of the tier T3, seen from the twin.
+    pub t3: Option<T3View>,
+    /// The scanned world.
+    pub world: Option<WorldView>,
+    /// Mailboxes, folded by host and kind of actor.
+    pub mailboxes: Vec<MailboxView>,
+    /// Actors by host.
+    pub actors: Vec<(&'static str, u64)>,
+    /// Restarts, by supervisor and reason.
+    pub restarts: Vec<(String, &'static str, u64)>,
+    /// Escalations, by supervisor.
+    pub escalations: Vec<(String, u64)>,
+    /// From an exit to its replacement in service.
+    pub restart_time: Option<Buckets>,
+    /// QUIC endpoint counters: name without prefix, label value, count.
+    pub quic: Vec<(&'static str, &'static str, u64)>,
+    /// Shards.
+    pub shards: Vec<ShardView>,
+    /// The process.
+    pub process: ProcessView,
+}
+
+/// The fleet.
+#[derive(Debug, Clone, Default)]
+pub struct DevicesView {
+    /// Asked for.
+    pub requested: u64,
+    /// By (device type, protocol, state).
+    pub states: Vec<(String, &'static str, &'static str, u64)>,
+    /// Messages by (device type, protocol, status).
+    pub sent: Vec<(String, &'static str, &'static str, u64)>,
+    /// Errors by (device type, error type).
+    pub errors: Vec<(String, String, u64)>,
+    /// Restarts of devices.
+    pub restarts: u64,
+}
+
+impl DevicesView {
+    /// Devices in a state.
+    #[must_use]
+    pub fn in_state(&self, state: &str) -> u64 {
+        self.states.iter().filter(|row| row.2 == state).map(|row| row.3).sum()
+    }
+}
+
+/// One tier.
+#[derive(Debug, Clone, Default)]
+pub struct TierView {
+    /// `t1`, `t2` or `t3`.
+    pub tier: &'static str,
+    /// Readings or acknowledgements received.
+    pub received: u64,
+    /// Dropped, by reason.
+    pub dropped: Vec<(&'static str, u64)>,
+    /// Undecodable.
+    pub decode_errors: u64,
+    /// From the reading's stamp to its receipt.
+    pub latency: Option<Buckets>,
+}
+
+/// Commands.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct T3View {
+    /// Commands for a device without a connection.
+    pub no_route: u64,
+    /// Commands dropped.
+    pub dropped: u64,
+    /// Commands that failed.
+    pub errors: u64,
+    /// Commands past their deadline.
+    pub expired: u64,
+}
+
+/// The world and its scan.
+#[derive(Debug, Clone, Default)]
+pub struct WorldView {
+    /// Entities in use.
+    pub entities: u64,
+    /// Readings applied.
+    pub readings_applied: u64,
+    /// Configured period.
+    pub period: Duration,
+    /// Cycles run.
+    pub cycles: u64,
+    /// Cycles longer than the period.
+    pub overruns: u64,
+    /// Slots skipped.
+    pub skipped: u64,
+    /// Execution time of a cycle.
+    pub took: Option<Buckets>,
+    /// Deviation from the grid.
+    pub jitter: Option<Buckets>,
+    /// 99th percentile of the jitter.
+    pub jitter_p99: Option<Duration>,
+    /// By sensor type: count, mean, min, max.
+    pub aggregates: Vec<(&'static str, u64, f64, f64, f64)>,
+}
+
+/// Mailboxes of one kind of actor.
+#[derive(Debug, Clone, Default)]
+pub struct MailboxView {
+    /// `task`, `shard` or `scan`.
+    pub host: &'static str,
+    /// Kind of actor: `tier-t1`, `conn`, `device`.
+    pub kind: String,
+    /// Waiting, of all of them.
+    pub depth: u64,
+    /// Capacity, of all of them.
+    pub capacity: u64,
+    /// Rejected so far.
+    pub rejected: u64,
+    /// Dropped so far.
+    pub dropped: u64,
+}
+
+/// One shard.
+#[derive(Debug, Clone, Default)]
+pub struct ShardView {
+    /// Index.
+    pub index: u32,
+    /// Busy time over time.
+    pub busy_ratio: Option<f64>,
+    /// Wake-ups from other threads.
+    pub doorbells: Option<u64>,
+    /// Lateness of timers.
+    pub timer_lateness: Option<Buckets>,
+}
+
+/// The process, as the kernel sees it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ProcessView {
+    /// Resident memory.
+    pub rss_bytes: Option<u64>,
+    /// Its highest.
+    pub rss_peak_bytes: Option<u64>,
+    /// User and system time.
+    pub cpu_s: Option<f64>,
+    /// Threads.
+    pub threads: Option<u64>,
+}
+
+impl ProcessView {
+    /// Reads `/proc/self`; what cannot be read is `None`.
+    #[must_use]
+    pub fn read() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        let kib = |name| field(name).map(|kib| kib * 1024);
+        Self {
+            rss_bytes: kib("VmRSS:"),
+            rss_peak_bytes: kib("VmHWM:"),
+            cpu_s: cpu_seconds(),
+            threads: field("Threads:"),
+        }
+    }
+}
+
+/// User and system time of the process.
+fn cpu_seconds() -> Option<f64> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Some(time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_is_measured() {
+        let process = ProcessView::read();
+        assert!(process.rss_bytes > Some(0) && process.rss_peak_bytes >= process.rss_bytes);
+        assert!(process.threads > Some(0) && process.cpu_s > Some(0.0));
+    }
+
+    #[test]
+    fn buckets_keep_count_and_order() {
+        let mut histogram = hdrhistogram::Histogram::<u64>::new(3).unwrap();
+        for micros in [1, 20, 30, 2_000, 60_000_000] {
+            histogram.record(micros).unwrap();
+        }
+        let buckets = Buckets::from_histogram(&histogram, 1e-6);
+        assert_eq!(buckets.count, 5);
+        assert_eq!(buckets.buckets.iter().map(|bucket| bucket.1).sum::<u64>(), 5);
+        assert_eq!(buckets.buckets.first().unwrap(), &(0.00001, 1));
+        assert_eq!(buckets.buckets.last().unwrap().1, 1);
+    }
+}
