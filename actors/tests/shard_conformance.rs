@@ -1,5 +1,7 @@
 //! What every shard host promises, run on a parked thread and in virtual time.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 #[path = "shard_kit/kit.rs"]
 mod kit;
 
@@ -334,7 +336,7 @@ fn quarantine(mut host: impl Host) {
 
 fn escalate(mut host: impl Host) {
     let decide = Box::new(|_, _, _: &ExitReason, _| CellDecision::Escalate);
-    let ordinals = vec![0..300];
+    let ordinals = vec![0..256, 256..300];
     let (slab, _) = Plan {
         decide,
         ordinals,

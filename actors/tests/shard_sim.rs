@@ -1,6 +1,8 @@
 //! What virtual time adds: the same bytes for the same seed, on any number of shards; exact ticks;
 //! fairness counted in steps, not in seconds.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 #[path = "shard_kit/kit.rs"]
 mod kit;
 

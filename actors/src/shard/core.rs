@@ -153,3 +153,7 @@ impl ShardCore {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "core/tests.rs"]
+mod tests;

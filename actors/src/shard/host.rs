@@ -212,14 +212,13 @@ fn spawn(
             if let Some(core) = core {
                 pin(&held, core);
             }
-            let shard = Arc::clone(&held);
-            let run = AssertUnwindSafe(move || {
-                let mut core = ShardCore::new(shard, Limits::LIVE);
-                driver::run(&mut core, &mut *driver, &clock);
-            });
+            let mut core = ShardCore::new(Arc::clone(&held), Limits::LIVE);
+            let run = AssertUnwindSafe(|| driver::run(&mut core, &mut *driver, &clock));
             if let Err(payload) = panic::catch_unwind(run) {
                 held.ask_to_stop();
                 drop(held.joins.close());
+                // Not while unwinding: a cell's destructor may panic, too.
+                drop(core);
                 let text = format!("shard {}: {}", held.index, Fault::from_panic(&*payload));
                 if let Some(system) = &held.system {
                     system

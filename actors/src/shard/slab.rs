@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::core::Note;
+use super::guard;
 use super::handle::{Board, Control};
 use super::inbox::Queue;
 use super::spec::{CellInfo, CellState, GROUP_SIZE, SlabCounts, SlabSpec};
@@ -135,6 +136,38 @@ struct Slot<C: Cell> {
     identity: C::Identity,
     cell: Option<C>,
 }
+
+/// What a slot costs beside its cell and its identity, for the test that holds it down.
+#[cfg(test)]
+pub(crate) const SLOT_OVERHEAD: usize = {
+    struct Blank;
+    impl Cell for Blank {
+        type Msg = Never;
+        type Shared = ();
+        type Identity = u64;
+        type Out = ();
+        fn start(_: &mut crate::CellContext<'_, Self>) -> Result<Self, crate::Fault> {
+            Ok(Self)
+        }
+        fn handle(
+            &mut self,
+            _: Never,
+            _: &mut crate::CellContext<'_, Self>,
+        ) -> Result<crate::Flow, crate::Fault> {
+            Ok(crate::Flow::Stop)
+        }
+        fn timer(
+            &mut self,
+            _: u8,
+            _: &mut crate::CellContext<'_, Self>,
+        ) -> Result<crate::Flow, crate::Fault> {
+            Ok(crate::Flow::Stop)
+        }
+    }
+    enum Never {}
+    impl crate::Message for Never {}
+    size_of::<Slot<Blank>>() - size_of::<u64>() - size_of::<Option<Blank>>()
+};
 
 struct Group<C: Cell> {
     first: u32,
@@ -395,6 +428,9 @@ impl<C: Cell> Drop for Slab<C> {
             self.books.offered += lost;
             self.books.rejected += lost;
             self.counts.undeliverable += lost;
+        }
+        for slot in self.groups.iter_mut().flat_map(|group| &mut group.slots) {
+            guard::discard((slot.cell.take(), slot.mailbox.take()));
         }
         self.books.died += std::mem::take(&mut self.waiting);
         let SlabCounts { cells, .. } = self.counts;

@@ -204,6 +204,10 @@ impl Wheel {
         if self.free == NIL {
             let index = u32::try_from(self.entries.len()).unwrap_or(NIL);
             assert!(index != NIL, "a slab has fewer than 2^32 timers");
+            if self.entries.len() == self.entries.capacity() {
+                // By an eighth, not by doubling: at a million timers the slack would be 32 MiB.
+                self.entries.reserve_exact(self.entries.len() / 8 + 64);
+            }
             self.entries.push(entry);
             return index;
         }

@@ -2,6 +2,7 @@
 //!
 //! Not a test by itself. Bound: a wait gives up after [`PATIENCE`].
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::future::Future;
 use std::ops::Range;

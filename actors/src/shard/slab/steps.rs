@@ -358,7 +358,11 @@ impl<C: Cell> Slab<C> {
             Control::Restart(ordinal, reply) => reply.send(self.restart_one(ordinal, at)),
             Control::WithOut(run) => {
                 self.touched = true;
-                run(&mut self.out);
+                // A panic in it drops its reply, which tells the asker.
+                let _ = guard::step(|| {
+                    run(&mut self.out);
+                    Ok(())
+                });
             }
             Control::Info(ordinals, reply) => {
                 reply.send(ordinals.into_iter().filter_map(|o| self.info(o)).collect());

@@ -1,0 +1,188 @@
+//! The core by hand: times are given step by step, so lateness, budgets and costs are exact.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::cell::{Cell, CellContext, CellDecision, CellSupervisor, Outbox};
+use crate::clock::Time;
+use crate::exit::{ExitReason, Fault, Flow, Incarnation};
+use crate::mailbox::{MailboxSpec, Message, Overflow};
+use crate::shard::handle::{ShardHandle, SlabHandle};
+use crate::shard::inbox::Bell;
+use crate::shard::slab::SLOT_OVERHEAD;
+use crate::shard::spec::SlabSpec;
+
+const MS: u64 = 1_000_000;
+
+struct Silent;
+impl Bell for Silent {
+    fn ring(&self) {}
+}
+
+/// Ticks each 10 ms on a grid; skips what it missed.
+struct Ticker;
+
+struct Nudge;
+impl Message for Nudge {}
+
+#[derive(Default)]
+struct Ticks(Vec<(u32, u64)>);
+
+impl Outbox for Ticks {
+    type Mark = usize;
+    fn mark(&self) -> usize {
+        self.0.len()
+    }
+    fn cut(&mut self, mark: usize) {
+        self.0.truncate(mark);
+    }
+    fn flush(&mut self, now: Time) -> Option<Time> {
+        // Asks to be called again at once: must not keep the shard awake.
+        (self.0.len() == 3).then_some(now)
+    }
+}
+
+impl Cell for Ticker {
+    type Msg = Nudge;
+    type Shared = ();
+    type Identity = u64;
+    type Out = Ticks;
+
+    fn start(cx: &mut CellContext<'_, Self>) -> Result<Self, Fault> {
+        cx.set_timer(0, Duration::from_millis(10));
+        Ok(Self)
+    }
+
+    fn handle(&mut self, _: Nudge, _: &mut CellContext<'_, Self>) -> Result<Flow, Fault> {
+        Ok(Flow::Continue)
+    }
+
+    fn timer(&mut self, _: u8, cx: &mut CellContext<'_, Self>) -> Result<Flow, Fault> {
+        let grid = 10 * MS;
+        cx.out.0.push((cx.ordinal, cx.due.0 / MS));
+        cx.set_timer_at(0, Time((cx.now.0 / grid + 1) * grid));
+        Ok(Flow::Continue)
+    }
+}
+
+struct Never;
+impl CellSupervisor for Never {
+    fn exited(&mut self, _: u32, _: Incarnation, _: &ExitReason, _: Time) -> CellDecision {
+        panic!("a supervisor must not panic");
+    }
+    fn restarts(&self) -> u64 {
+        0
+    }
+    fn quarantined(&self) -> u64 {
+        0
+    }
+}
+
+fn at(ms: u64) -> Moment {
+    let now = Time(ms * MS);
+    Moment {
+        now,
+        monotonic: now,
+        unix_us: ms * 1_000,
+        late_ns: 10 * MS,
+    }
+}
+
+fn shard(ordinals: Range<u32>, limits: Limits) -> (ShardCore, SlabHandle<Ticker>) {
+    let port = Port::new(0, Doorbell::new(Box::new(Silent)), None);
+    let handle = ShardHandle::new(&port);
+    let spec = SlabSpec {
+        path: ActorPath::root().join("tickers"),
+        name: Arc::new(|ordinal| ordinal.to_string()),
+        ordinals: std::iter::once(ordinals).collect(),
+        shared: (),
+        out: Ticks::default(),
+        identity: Box::new(|_| 0),
+        mailbox: MailboxSpec::new(2, Overflow::Reject),
+        supervisor: Box::new(Never),
+    };
+    let slab = handle.add_slab(spec).unwrap();
+    (ShardCore::new(port, limits), slab)
+}
+
+#[test]
+fn late_ticks_are_counted_and_missed_ones_are_the_cells_to_skip() {
+    let (mut core, slab) = shard(0..1, Limits::LIVE);
+    core.step(&at(0));
+    core.step(&at(10));
+    assert_eq!(slab.counts().timers_late, 0);
+    // The host slept through three ticks.
+    core.step(&at(55));
+    core.step(&at(60));
+    let counts = slab.counts();
+    assert_eq!((counts.timers_fired, counts.timers_late), (3, 1));
+    assert_eq!(counts.timer_lateness_ns_max, 35 * MS);
+}
+
+#[test]
+fn an_idle_shard_asks_for_nothing_before_its_next_timer() {
+    let (mut core, slab) = shard(0..1, Limits::LIVE);
+    let effects = core.step(&at(0));
+    assert!(!effects.busy);
+    assert_eq!(
+        (effects.next, effects.next_monotonic),
+        (Some(Time(10 * MS)), None)
+    );
+    for ms in [10, 20, 30] {
+        core.step(&at(ms));
+    }
+    let effects = core.step(&at(31));
+    let pause = effects.next_monotonic.unwrap();
+    assert!(
+        pause > Time(31 * MS),
+        "a flush asked for at once waits a little"
+    );
+    assert_eq!(slab.counts().timers, 1);
+}
+
+#[test]
+fn timers_above_the_limit_of_a_step_fire_in_the_next_in_ordinal_order() {
+    let limits = Limits {
+        timers: 300,
+        starts: 400,
+        ..Limits::LIVE
+    };
+    let (mut core, slab) = shard(0..1_000, limits);
+    for _ in 0..3 {
+        core.step(&at(0));
+    }
+    assert_eq!(slab.counts().running, 1_000);
+    assert!(core.step(&at(10)).busy);
+    assert_eq!(slab.counts().timers_fired, 300);
+    while core.step(&at(12)).busy {}
+    assert_eq!(slab.counts().timers_fired, 1_000);
+}
+
+#[test]
+fn a_shard_that_dies_closes_its_slabs_and_their_books_balance() {
+    let (mut core, slab) = shard(0..4, Limits::LIVE);
+    core.step(&at(0));
+    for _ in 0..3 {
+        slab.send(1, Nudge).unwrap();
+    }
+    slab.kill(2).unwrap();
+    let step = std::panic::AssertUnwindSafe(|| core.step(&at(1)));
+    assert!(
+        std::panic::catch_unwind(step).is_err(),
+        "its supervisor panics"
+    );
+    drop(core);
+    assert!(slab.send(0, Nudge).is_err());
+    let (books, counts) = (slab.books(), slab.counts());
+    assert!(books.balanced() && books.waiting == 0, "{books:?}");
+    assert_eq!((counts.stopped, counts.running, books.rejected), (4, 0, 3));
+}
+
+#[test]
+fn a_slot_and_a_timer_cost_at_most_64_bytes_beside_the_cell() {
+    const { assert!(SLOT_OVERHEAD <= 24) };
+    // The timer's 32 bytes are asserted beside the wheel.
+    const { assert!(SLOT_OVERHEAD + 32 <= 64) };
+}
