@@ -6,6 +6,8 @@
 //!
 //! Bound: `WorldSize::capacity_max` rows; growing beyond `capacity` is a maintenance cycle.
 
+use std::fmt;
+
 use bevy_ecs::change_detection::ContiguousMut;
 use bevy_ecs::error::FallbackErrorHandler;
 use bevy_ecs::prelude::*;
@@ -40,7 +42,6 @@ type Columns = (
 );
 
 /// A world of rows and the schedule that scans it.
-#[derive(Debug)]
 pub struct ScannedWorld {
     world: World,
     schedule: Schedule,
@@ -52,6 +53,15 @@ pub struct ScannedWorld {
     extent: u32,
     entities: u32,
     grown: u64,
+}
+
+impl fmt::Debug for ScannedWorld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScannedWorld")
+            .field("rows", &self.rows)
+            .field("entities", &self.entities)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ScannedWorld {

@@ -4,7 +4,7 @@
 //! fresh thread, and ends when that thread ends. Killing it ends the thread after its present
 //! cycle; the next incarnation waits for the lease, so there is never a second world.
 //!
-//! Bound: one thread per incarnation; [`HANDOVER`] to wait for the previous one.
+//! Bound: one thread per incarnation; `HANDOVER` to wait for the previous one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ use crate::scanned::{ScannedWorld, WorldSize};
 use crate::shared::Shared;
 
 /// How long an incarnation waits for the thread of the previous one.
-pub const HANDOVER: Duration = Duration::from_secs(5);
+const HANDOVER: Duration = Duration::from_secs(5);
 
 /// How often it looks for the ends meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(2);

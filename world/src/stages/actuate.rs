@@ -7,15 +7,16 @@
 //!
 //! Bound: one command in hand; per wake what the lanes hold.
 
-use std::os::fd::OwnedFd;
+mod wake;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use actorsim_actors::{Addr, Fault, Flow, Message, SendError, TaskActor, TaskContext, Time};
 use actorsim_transport::{Command, SensorType, Sessions, T3Message, TransportStats};
-use tokio::io::unix::AsyncFd;
 use uuid::Uuid;
 
+use self::wake::Wake;
 use super::lease;
 use crate::lanes::{ActuateEnds, Lease};
 use crate::scan::clock::now_ns;
@@ -117,10 +118,8 @@ impl TaskActor for Actuate {
     async fn started(&mut self, cx: &mut TaskContext<Woken>) -> Result<(), Fault> {
         self.ends = Some(lease(&self.shared.lanes.actuate).await?);
         self.drain(cx.clock().monotonic());
-        let wake = self.shared.lanes.wake.try_clone();
-        let wake = wake
-            .and_then(AsyncFd::new)
-            .map_err(|error| Fault::with("wake", error))?;
+        let wake = Wake::listen(&self.shared.lanes.wake);
+        let wake = wake.map_err(|error| Fault::with("wake", error))?;
         let addr = cx.addr().clone();
         cx.pump(watch(wake, addr));
         Ok(())
@@ -140,18 +139,11 @@ impl TaskActor for Actuate {
 }
 
 /// Turns eventfd writes into messages, one at a time.
-async fn watch(wake: AsyncFd<OwnedFd>, addr: Addr<Woken>) -> Result<(), Fault> {
-    let mut count = [0; 8];
+async fn watch(wake: Wake, addr: Addr<Woken>) -> Result<(), Fault> {
     loop {
         // a timeout is a wake too
-        if let Ok(ready) = tokio::time::timeout(WAKE_AT_LEAST, wake.readable()).await {
-            let mut ready = ready.map_err(|error| Fault::with("wake", error))?;
-            let read = ready.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut count)?));
-            match read {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => return Err(Fault::with("wake", error)),
-                Err(_would_block) => continue,
-            }
+        if let Ok(woken) = tokio::time::timeout(WAKE_AT_LEAST, wake.woken()).await {
+            woken.map_err(|error| Fault::with("wake", error))?;
         }
         match addr.send(Woken, WAKE_AT_LEAST).await {
             Ok(()) | Err(SendError::Timeout(_)) => {}

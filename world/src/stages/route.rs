@@ -73,7 +73,7 @@ impl Route {
         }
     }
 
-    async fn hand_on_event(&self, mut batch: RowBatch) -> Result<(), Fault> {
+    async fn hand_on_event(&mut self, mut batch: RowBatch) -> Result<(), Fault> {
         loop {
             batch = match self.apply.send(batch, EVENT_PATIENCE).await {
                 Ok(()) => return Ok(()),
