@@ -57,7 +57,12 @@ impl From<Exit> for ExitCode {
 
 /// A million industrial devices and their living digital twin, as one supervised actor system.
 #[derive(Debug, Parser)]
-#[command(name = "actorsim", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    name = "actorsim",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -118,7 +118,9 @@ impl Layers {
         let mut variables: Vec<_> = variables.into_iter().collect();
         variables.sort();
         for (name, text) in variables {
-            let Some(rest) = name.strip_prefix("ACTORSIM__") else { continue };
+            let Some(rest) = name.strip_prefix("ACTORSIM__") else {
+                continue;
+            };
             let key = rest.to_lowercase().replace("__", ".");
             let home = format!("environment variable {name}");
             self.text(&home, &key, &text, Origin::Env(name));
@@ -127,7 +129,12 @@ impl Layers {
 
     /// Adds the value of a flag.
     pub fn flag(&mut self, flag: &str, key: &str, text: &str) {
-        self.text(&format!("flag {flag}"), key, text, Origin::Flag(flag.to_owned()));
+        self.text(
+            &format!("flag {flag}"),
+            key,
+            text,
+            Origin::Flag(flag.to_owned()),
+        );
     }
 
     /// Adds `key=value` of `-X`.
@@ -135,10 +142,10 @@ impl Layers {
         let home = format!("-X {assignment}");
         match assignment.split_once('=') {
             Some((key, text)) => self.text(&home, key.trim(), text, Origin::Override),
-            None => self
-                .found
-                .errors
-                .push(ConfigError::outside(home, "expected KEY=VALUE, such as fleet.devices=10")),
+            None => self.found.errors.push(ConfigError::outside(
+                home,
+                "expected KEY=VALUE, such as fleet.devices=10",
+            )),
         }
     }
 
@@ -153,7 +160,9 @@ impl Layers {
             },
             None => {
                 let (message, help) = layer::unknown(name);
-                self.found.errors.push(ConfigError::outside(home, message).help(help));
+                self.found
+                    .errors
+                    .push(ConfigError::outside(home, message).help(help));
             }
         }
     }
@@ -167,7 +176,10 @@ impl Layers {
         for (key, value, origin) in self.entries {
             values.insert(key.name, (value, origin));
         }
-        let mut settings = Settings { values, policies: Vec::new() };
+        let mut settings = Settings {
+            values,
+            policies: Vec::new(),
+        };
         for file in settings.list("supervision.policies") {
             match read_bounded(Path::new(&file)) {
                 Ok(text) => {
@@ -180,14 +192,22 @@ impl Layers {
         }
         settings.policies.append(&mut self.policies);
         self.found.errors.extend(node::conflicts(&settings));
-        if self.found.errors.is_empty() { Ok(settings) } else { Err(self.found) }
+        if self.found.errors.is_empty() {
+            Ok(settings)
+        } else {
+            Err(self.found)
+        }
     }
 }
 
 fn read_bounded(path: &Path) -> Result<String, String> {
-    let size = std::fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?.len();
+    let size = std::fs::metadata(path)
+        .map_err(|error| format!("cannot be read: {error}"))?
+        .len();
     if size > FILE_MAX {
-        return Err(format!("is {size} bytes; a configuration file is at most {FILE_MAX}"));
+        return Err(format!(
+            "is {size} bytes; a configuration file is at most {FILE_MAX}"
+        ));
     }
     std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))
 }
@@ -210,7 +230,8 @@ impl Settings {
     /// True if the key has its built-in value or none.
     #[must_use]
     pub fn is_built_in(&self, name: &str) -> bool {
-        self.get(name).is_none_or(|(_, origin)| *origin == Origin::BuiltIn)
+        self.get(name)
+            .is_none_or(|(_, origin)| *origin == Origin::BuiltIn)
     }
 
     /// A whole number; 0 when unset.
@@ -296,7 +317,10 @@ mod tests {
         let mut layers = Layers::built_in();
         layers.file("a.toml", "[fleet]\ndevices = 10\n");
         layers.file("b.toml", "fleet.devices = 20\n");
-        layers.env([("ACTORSIM__FLEET__DEVICES".into(), "30".into()), ("HOME".into(), "/".into())]);
+        layers.env([
+            ("ACTORSIM__FLEET__DEVICES".into(), "30".into()),
+            ("HOME".into(), "/".into()),
+        ]);
         layers.flag("--devices", "fleet.devices", "40");
         layers.set("fleet.devices = 50");
         let settings = layers.resolve().unwrap();
@@ -314,17 +338,28 @@ mod tests {
     #[test]
     fn every_mistake_of_every_layer_is_listed_at_once() {
         let mut layers = Layers::built_in();
-        layers.file("a.toml", "[fleet]\ndevces = 10\ninterval = 5\n[chaos]\nplan = \"x\"\n");
+        layers.file(
+            "a.toml",
+            "[fleet]\ndevces = 10\ninterval = 5\n[chaos]\nplan = \"x\"\n",
+        );
         layers.env([("ACTORSIM__SCAN__PERIOD".into(), "soon".into())]);
         layers.set("fleet.devices");
         layers.set("log.format=jsn");
         let errors = layers.resolve().unwrap_err().errors;
         let shown: Vec<_> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(errors.len(), 6, "{shown:#?}");
-        assert!(shown[0].starts_with("a.toml:2:1: unknown key `fleet.devces`"), "{}", shown[0]);
+        assert!(
+            shown[0].starts_with("a.toml:2:1: unknown key `fleet.devces`"),
+            "{}",
+            shown[0]
+        );
         assert!(shown[0].contains("did you mean `devices`?"), "{}", shown[0]);
         assert!(shown[1].starts_with("a.toml:3:12: `fleet.interval`: expected a duration"));
-        assert!(shown[2].contains("not available in this build"), "{}", shown[2]);
+        assert!(
+            shown[2].contains("not available in this build"),
+            "{}",
+            shown[2]
+        );
         assert!(shown[3].starts_with("environment variable ACTORSIM__SCAN__PERIOD"));
         assert!(shown[5].contains("did you mean `json`?"), "{}", shown[5]);
     }

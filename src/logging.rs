@@ -57,13 +57,18 @@ impl Format {
 /// # Errors
 /// What is wrong with it, in words.
 pub fn check_filter(filter: &str) -> Result<(), String> {
-    filter.parse::<EnvFilter>().map(drop).map_err(|error| error.to_string())
+    filter
+        .parse::<EnvFilter>()
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
 /// Installs the process's subscriber; a second call changes nothing (the first one stays).
 pub fn install(filter: &str, format: Format) {
     let filter = filter.parse().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(Stderr);
     let installed = match format {
         Format::Human => {
             let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();

@@ -52,7 +52,11 @@ pub fn serve(
 ) -> impl Future<Output = io::Result<()>> + Send + 'static {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(collector::NodeCollector::new(Arc::clone(&view))));
-    let endpoint = Arc::new(Endpoint { view, registry, requests: Semaphore::new(REQUESTS_MAX) });
+    let endpoint = Arc::new(Endpoint {
+        view,
+        registry,
+        requests: Semaphore::new(REQUESTS_MAX),
+    });
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(health))
@@ -63,13 +67,19 @@ pub fn serve(
 
 async fn metrics(State(endpoint): State<Arc<Endpoint>>, headers: HeaderMap) -> Response {
     let Ok(_slot) = endpoint.requests.try_acquire() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many requests at once\n").into_response();
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many requests at once\n",
+        )
+            .into_response();
     };
     let mut page = String::new();
     if text::encode(&mut page, &endpoint.registry).is_err() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
-    let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let accepts = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
     if accepts.is_some_and(|accept| accept.contains("application/openmetrics-text")) {
         ([(header::CONTENT_TYPE, OPEN_METRICS)], page).into_response()
     } else {
@@ -110,8 +120,9 @@ fn classic(open: &str) -> String {
             let counter = lines.peek().is_some_and(|next| next.ends_with(" counter"));
             let suffix = if counter { "_total" } else { "" };
             page.push_str(&format!("# HELP {name}{suffix} {help}\n"));
-        } else if let Some(name) =
-            line.strip_prefix("# TYPE ").and_then(|rest| rest.strip_suffix(" counter"))
+        } else if let Some(name) = line
+            .strip_prefix("# TYPE ")
+            .and_then(|rest| rest.strip_suffix(" counter"))
         {
             page.push_str(&format!("# TYPE {name}_total counter\n"));
         } else {

@@ -28,8 +28,10 @@ pub enum StartError {
     #[error(transparent)]
     StateDir(#[from] StateDirError),
     /// An address is in use or cannot be bound.
-    #[error("cannot listen on {address} ({key}): {source}; is another node running? \
-             --port-offset N moves every default port")]
+    #[error(
+        "cannot listen on {address} ({key}): {source}; is another node running? \
+             --port-offset N moves every default port"
+    )]
     Listen {
         /// The key.
         key: &'static str,
@@ -94,7 +96,11 @@ impl Node {
     pub fn start(config: NodeConfig) -> Result<Self, StartError> {
         let state_dir = StateDir::open(&config.state_dir)?;
         let assembly = Assembly::start(&config, &state_dir)?;
-        Ok(Self { config, assembly, _state_dir: state_dir })
+        Ok(Self {
+            config,
+            assembly,
+            _state_dir: state_dir,
+        })
     }
 
     /// What the node shows of itself.
@@ -135,14 +141,24 @@ impl Node {
     pub fn report(&self, ending: &Ending) -> RunReport {
         let mut report = RunReport {
             v: report::VERSION,
-            run_id: self.config.run_id.clone().unwrap_or_else(|| self.assembly.run_id()),
+            run_id: self
+                .config
+                .run_id
+                .clone()
+                .unwrap_or_else(|| self.assembly.run_id()),
             node: self.config.name.clone(),
             version: crate::cli::VERSION.to_owned(),
             seed: self.config.seed,
             ..RunReport::default()
         };
         let scan_elapsed_s = self.assembly.measure(&mut report);
-        verdict::decide(&mut report, &Facts { ending: ending.clone(), scan_elapsed_s });
+        verdict::decide(
+            &mut report,
+            &Facts {
+                ending: ending.clone(),
+                scan_elapsed_s,
+            },
+        );
         report
     }
 }

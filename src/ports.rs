@@ -16,7 +16,10 @@ pub const OFFSET_MAX: u16 = 50_000;
 /// `HOST:PORT` with the port moved by `offset`; port 0 (any free port) stays 0.
 #[must_use]
 pub fn shifted(address: &str, offset: u16) -> String {
-    match address.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>())) {
+    match address
+        .rsplit_once(':')
+        .map(|(host, port)| (host, port.parse::<u16>()))
+    {
         Some((host, Ok(port))) if port > 0 => {
             format!("{host}:{}", port.saturating_add(offset))
         }

@@ -133,8 +133,12 @@ pub struct T1 {
     pub sent: Option<u64>,
     /// Readings received by the twin.
     pub received: Option<u64>,
-    /// Readings dropped anywhere on the way, each counted once.
+    /// Readings that never came to the twin's connections: at the sender, in the network.
     pub dropped: Option<u64>,
+    /// Readings applied to the world.
+    pub applied: Option<u64>,
+    /// Readings lost after receipt: full mailboxes, killed actors.
+    pub dropped_after_receipt: Option<u64>,
     /// Undecodable.
     pub decode_errors: Option<u64>,
     /// From stamp to receipt.
@@ -353,7 +357,10 @@ impl RunReport {
     /// # Errors
     /// Whatever the file system says.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+        let name = path
+            .file_name()
+            .ok_or(io::ErrorKind::InvalidInput)?
+            .to_string_lossy();
         let part = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
         let written = (|| {
             let mut file = File::create(&part)?;
@@ -376,59 +383,136 @@ mod tests {
 
     #[test]
     fn every_key_of_the_contract_is_present_and_unmeasured_is_null() {
-        let report = serde_json::to_value(RunReport { v: VERSION, ..RunReport::default() }).unwrap();
+        let report = serde_json::to_value(RunReport {
+            v: VERSION,
+            ..RunReport::default()
+        })
+        .unwrap();
         let contract: &[(&str, &[&str])] = &[
             (
                 "",
                 &[
-                    "v", "run_id", "node", "version", "generators", "seed", "elapsed_s", "verdict",
-                    "why", "devices", "tiers", "publish", "world", "mailboxes", "supervision",
-                    "digest", "process",
+                    "v",
+                    "run_id",
+                    "node",
+                    "version",
+                    "generators",
+                    "seed",
+                    "elapsed_s",
+                    "verdict",
+                    "why",
+                    "devices",
+                    "tiers",
+                    "publish",
+                    "world",
+                    "mailboxes",
+                    "supervision",
+                    "digest",
+                    "process",
                 ],
             ),
-            ("/devices", &["requested", "running", "restarts", "quarantined", "spawn_s"]),
-            ("/tiers/t1", &["sent", "received", "dropped", "decode_errors", "latency_us"]),
+            (
+                "/devices",
+                &["requested", "running", "restarts", "quarantined", "spawn_s"],
+            ),
+            (
+                "/tiers/t1",
+                &[
+                    "sent",
+                    "received",
+                    "dropped",
+                    "applied",
+                    "dropped_after_receipt",
+                    "decode_errors",
+                    "latency_us",
+                ],
+            ),
             (
                 "/tiers/t2",
                 &[
-                    "created", "blocked", "sent", "acked", "applied", "duplicates_dropped", "lost",
+                    "created",
+                    "blocked",
+                    "sent",
+                    "acked",
+                    "applied",
+                    "duplicates_dropped",
+                    "lost",
                     "latency_us",
                 ],
             ),
             (
                 "/tiers/t3",
                 &[
-                    "issued", "acked", "superseded", "expired", "no_route", "dropped", "errors",
-                    "rtt_us", "decide_us",
+                    "issued",
+                    "acked",
+                    "superseded",
+                    "expired",
+                    "no_route",
+                    "dropped",
+                    "errors",
+                    "rtt_us",
+                    "decide_us",
                 ],
             ),
-            ("/world", &["entities", "readings_applied", "quality", "scan"]),
+            (
+                "/world",
+                &["entities", "readings_applied", "quality", "scan"],
+            ),
             ("/world/quality", &["alignment_ratio", "odte", "stale"]),
             (
                 "/world/scan",
                 &[
-                    "host", "period_us", "cycles", "overruns", "skipped", "jitter_us",
-                    "lateness_us", "took_us", "allocations_per_cycle", "systems",
+                    "host",
+                    "period_us",
+                    "cycles",
+                    "overruns",
+                    "skipped",
+                    "jitter_us",
+                    "lateness_us",
+                    "took_us",
+                    "allocations_per_cycle",
+                    "systems",
                 ],
             ),
             ("/world/scan/host", &["pinned", "policy", "locked", "why"]),
             (
                 "/mailboxes",
                 &[
-                    "highest_fill", "offered", "accepted", "rejected", "handled", "dropped",
-                    "conflated", "died", "waiting",
+                    "highest_fill",
+                    "offered",
+                    "accepted",
+                    "rejected",
+                    "handled",
+                    "dropped",
+                    "conflated",
+                    "died",
+                    "waiting",
                 ],
             ),
-            ("/supervision", &["restarts", "escalations", "kills", "restart_us"]),
+            (
+                "/supervision",
+                &["restarts", "escalations", "kills", "restart_us"],
+            ),
             ("/digest", &["wire_sha256"]),
             (
                 "/process",
-                &["rss_bytes", "rss_peak_bytes", "cpu_s", "threads", "shards", "backend"],
+                &[
+                    "rss_bytes",
+                    "rss_peak_bytes",
+                    "cpu_s",
+                    "threads",
+                    "shards",
+                    "backend",
+                ],
             ),
         ];
         for (at, keys) in contract {
             let object = report.pointer(at).and_then(Value::as_object).unwrap();
-            assert_eq!(&object.keys().map(String::as_str).collect::<Vec<_>>(), keys, "{at}");
+            assert_eq!(
+                &object.keys().map(String::as_str).collect::<Vec<_>>(),
+                keys,
+                "{at}"
+            );
         }
         assert_eq!(report.pointer("/tiers/t1/latency_us"), Some(&Value::Null));
         assert_eq!(report.pointer("/verdict"), Some(&json!("fail")));
@@ -442,7 +526,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("r.json");
         std::fs::write(&path, "old").unwrap();
-        let report = RunReport { seed: 7, ..RunReport::default() };
+        let report = RunReport {
+            seed: 7,
+            ..RunReport::default()
+        };
         report.write(&path).unwrap();
         let read: RunReport = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         assert_eq!(read, report);

@@ -1,6 +1,6 @@
 //! The state directory of a node: one node at a time, held by a file lock.
 //!
-//! It holds the lock, the attach socket and the site authority (made by the transport layer).
+//! It holds the lock, the attach socket and the node's identity (made by the transport layer).
 //! Default: `$XDG_STATE_HOME/actorsim/NAME`, else `~/.local/state/actorsim/NAME`.
 //!
 //! Bound: [`NODES_MAX`] directories are looked at when a running node is searched.
@@ -15,6 +15,8 @@ use thiserror::Error;
 
 /// Name of the attach socket in a state directory.
 pub const SOCKET: &str = "attach.sock";
+/// Name of the site authority's directory; no node may be called so.
+pub const SITE: &str = "site";
 const LOCK: &str = "node.lock";
 
 /// Directories looked at when a running node is searched: more nodes than one machine carries.
@@ -58,8 +60,15 @@ impl StateDir {
     /// # Errors
     /// [`StateDirError::InUse`] if another node holds it.
     pub fn open(path: &Path) -> Result<Self, StateDirError> {
-        let io = |source| StateDirError::Io { path: path.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
+        let io = |source| StateDirError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(io)?;
         let directory = File::open(path).map_err(io)?;
         let mut lock = OpenOptions::new()
             .read(true)
@@ -78,13 +87,20 @@ impl StateDir {
                     (Ok(_), pid) if !pid.is_empty() => format!(" (process {pid})"),
                     _ => String::new(),
                 };
-                return Err(StateDirError::InUse { path: path.to_owned(), owner });
+                return Err(StateDirError::InUse {
+                    path: path.to_owned(),
+                    owner,
+                });
             }
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
         lock.set_len(0).and_then(|()| lock.rewind()).map_err(io)?;
         writeln!(lock, "{}", std::process::id()).map_err(io)?;
-        Ok(Self { path: path.to_owned(), directory, _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            directory,
+            _lock: lock,
+        })
     }
 
     /// The directory.
@@ -97,7 +113,10 @@ impl StateDir {
     /// socket addresses hold 108 bytes.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", self.directory.as_raw_fd()))
+        PathBuf::from(format!(
+            "/proc/self/fd/{}/{SOCKET}",
+            self.directory.as_raw_fd()
+        ))
     }
 }
 
@@ -105,7 +124,9 @@ impl StateDir {
 #[must_use]
 pub fn root() -> PathBuf {
     let absolute = |name| {
-        std::env::var_os(name).map(PathBuf::from).filter(|path: &PathBuf| path.is_absolute())
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path: &PathBuf| path.is_absolute())
     };
     absolute("XDG_STATE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
@@ -117,6 +138,13 @@ pub fn root() -> PathBuf {
 #[must_use]
 pub fn default_path(node: &str) -> PathBuf {
     root().join(node)
+}
+
+/// The directory of the site authority: beside the nodes' own, so that nodes of one user trust each
+/// other; inside a state directory that was named.
+#[must_use]
+pub fn site_path(state_dir: Option<&str>) -> PathBuf {
+    state_dir.map_or_else(|| root().join(SITE), |path| Path::new(path).join(SITE))
 }
 
 /// True if a node holds the directory.
@@ -131,7 +159,9 @@ pub fn is_held(path: &Path) -> bool {
 /// State directories under [`root`] whose node runs, by name.
 #[must_use]
 pub fn running() -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(root()) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(root()) else {
+        return Vec::new();
+    };
     let mut found: Vec<_> = entries
         .take(NODES_MAX)
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
@@ -151,7 +181,10 @@ mod tests {
         let first = StateDir::open(dir.path()).unwrap();
         assert!(is_held(dir.path()));
         let refused = StateDir::open(dir.path()).unwrap_err().to_string();
-        assert!(refused.contains("in use by another node (process "), "{refused}");
+        assert!(
+            refused.contains("in use by another node (process "),
+            "{refused}"
+        );
         drop(first);
         assert!(!is_held(dir.path()));
         StateDir::open(dir.path()).unwrap();

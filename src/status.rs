@@ -28,9 +28,15 @@ static SHOWN: Mutex<String> = Mutex::new(String::new());
 pub fn above(write: impl FnOnce(&mut io::StderrLock<'_>) -> io::Result<()>) {
     let shown = SHOWN.lock();
     let mut stderr = io::stderr().lock();
-    let lift = if shown.is_empty() { Ok(()) } else { stderr.write_all(b"\r\x1b[K") };
+    let lift = if shown.is_empty() {
+        Ok(())
+    } else {
+        stderr.write_all(b"\r\x1b[K")
+    };
     let _ = lift.and_then(|()| write(&mut stderr));
-    let _ = stderr.write_all(shown.as_bytes()).and_then(|()| stderr.flush());
+    let _ = stderr
+        .write_all(shown.as_bytes())
+        .and_then(|()| stderr.flush());
 }
 
 fn show(line: &str) {
@@ -50,7 +56,9 @@ pub struct Status {
 
 impl Default for Status {
     fn default() -> Self {
-        Self::new(io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb"))
+        Self::new(
+            io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb"),
+        )
     }
 }
 
@@ -58,12 +66,19 @@ impl Status {
     /// A live line, or plain lines.
     #[must_use]
     pub fn new(live: bool) -> Self {
-        Self { live, last: None, plain_at: PLAIN_EVERY }
+        Self {
+            live,
+            last: None,
+            plain_at: PLAIN_EVERY,
+        }
     }
 
     /// Shows a snapshot.
     pub fn tick(&mut self, snapshot: &NodeSnapshot) {
-        let applied = snapshot.world.as_ref().map_or(0, |world| world.readings_applied);
+        let applied = snapshot
+            .world
+            .as_ref()
+            .map_or(0, |world| world.readings_applied);
         let rate = self.last.and_then(|(at, before)| {
             let seconds = snapshot.uptime.saturating_sub(at).as_secs_f64();
             (seconds > 0.0).then(|| applied.saturating_sub(before) as f64 / seconds)
@@ -104,8 +119,9 @@ fn line(snapshot: &NodeSnapshot, rate: Option<f64>) -> String {
     if let Some(world) = &snapshot.world {
         let rate = rate.map_or_else(|| "-".into(), |rate| grouped(rate.round() as u64));
         parts.push(format!("{rate} readings/s in the world"));
-        let jitter =
-            world.jitter_p99.map_or_else(|| "-".into(), |p99| p99.as_micros().to_string());
+        let jitter = world
+            .jitter_p99
+            .map_or_else(|| "-".into(), |p99| p99.as_micros().to_string());
         parts.push(format!("scan jitter p99 {jitter} us"));
     }
     let restarts: u64 = snapshot.restarts.iter().map(|row| row.2).sum();
@@ -118,7 +134,12 @@ fn line(snapshot: &NodeSnapshot, rate: Option<f64>) -> String {
 
 fn clock(time: Duration) -> String {
     let seconds = time.as_secs();
-    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    format!(
+        "{:02}:{:02}:{:02}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
 }
 
 /// A number with commas between thousands.
@@ -163,7 +184,12 @@ mod tests {
 
     #[test]
     fn thousands_are_grouped() {
-        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
             assert_eq!(grouped(number), text);
         }
     }

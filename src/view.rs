@@ -33,8 +33,11 @@ impl Buckets {
     /// From a histogram whose values are `unit` seconds each (1e-6 for microseconds).
     #[must_use]
     pub fn from_histogram(histogram: &hdrhistogram::Histogram<u64>, unit: f64) -> Self {
-        let mut buckets: Vec<(f64, u64)> =
-            LATENCY_EDGES.iter().map(|edge| (*edge, 0)).chain([(f64::MAX, 0)]).collect();
+        let mut buckets: Vec<(f64, u64)> = LATENCY_EDGES
+            .iter()
+            .map(|edge| (*edge, 0))
+            .chain([(f64::INFINITY, 0)])
+            .collect();
         let mut sum = 0.0;
         for value in histogram.iter_recorded() {
             let seconds = value.value_iterated_to() as f64 * unit;
@@ -42,7 +45,11 @@ impl Buckets {
             buckets[at].1 += value.count_at_value();
             sum += seconds * value.count_at_value() as f64;
         }
-        Self { sum, count: histogram.len(), buckets }
+        Self {
+            sum,
+            count: histogram.len(),
+            buckets,
+        }
     }
 }
 
@@ -100,7 +107,11 @@ impl DevicesView {
     /// Devices in a state.
     #[must_use]
     pub fn in_state(&self, state: &str) -> u64 {
-        self.states.iter().filter(|row| row.2 == state).map(|row| row.3).sum()
+        self.states
+            .iter()
+            .filter(|row| row.2 == state)
+            .map(|row| row.3)
+            .sum()
     }
 }
 
@@ -244,7 +255,10 @@ mod tests {
         }
         let buckets = Buckets::from_histogram(&histogram, 1e-6);
         assert_eq!(buckets.count, 5);
-        assert_eq!(buckets.buckets.iter().map(|bucket| bucket.1).sum::<u64>(), 5);
+        assert_eq!(
+            buckets.buckets.iter().map(|bucket| bucket.1).sum::<u64>(),
+            5
+        );
         assert_eq!(buckets.buckets.first().unwrap(), &(0.00001, 1));
         assert_eq!(buckets.buckets.last().unwrap().1, 1);
     }

@@ -82,9 +82,15 @@ impl Client {
             stream.set_write_timeout(Some(ANSWER_TIME))?;
             Ok(stream)
         };
-        let stream =
-            connect().map_err(|source| AttachError::Connect { path: socket.into(), source })?;
-        Ok(Self { stream: BufReader::new(stream), socket: socket.into(), next: 1 })
+        let stream = connect().map_err(|source| AttachError::Connect {
+            path: socket.into(),
+            source,
+        })?;
+        Ok(Self {
+            stream: BufReader::new(stream),
+            socket: socket.into(),
+            next: 1,
+        })
     }
 
     /// The socket.
@@ -100,7 +106,12 @@ impl Client {
     pub fn call(&mut self, cmd: &str, args: Map<String, Json>) -> Result<Json, AttachError> {
         let id = self.next;
         self.next += 1;
-        let request = Request { v: protocol::VERSION, id, cmd: cmd.to_owned(), args };
+        let request = Request {
+            v: protocol::VERSION,
+            id,
+            cmd: cmd.to_owned(),
+            args,
+        };
         let mut line = serde_json::to_vec(&request)
             .map_err(|error| AttachError::Garbled(error.to_string()))?;
         line.push(b'\n');
@@ -108,18 +119,23 @@ impl Client {
         let sent = self.stream.get_mut().write_all(&line).map_err(lost);
         let mut text = String::new();
         let limit = protocol::ANSWER_MAX as u64 + 1;
-        let read = Read::by_ref(&mut self.stream).take(limit).read_line(&mut text).map_err(lost);
+        let read = Read::by_ref(&mut self.stream)
+            .take(limit)
+            .read_line(&mut text)
+            .map_err(lost);
         match (read, sent) {
             (Ok(read), _) if read > 0 => {}
             (_, Err(error)) | (Err(error), _) => return Err(error),
             (Ok(_), Ok(())) => return Err(lost(io::ErrorKind::UnexpectedEof.into())),
         }
-        let answer: Answer = serde_json::from_str(&text)
-            .map_err(|error| AttachError::Garbled(error.to_string()))?;
+        let answer: Answer =
+            serde_json::from_str(&text).map_err(|error| AttachError::Garbled(error.to_string()))?;
         match (answer.data, answer.error) {
             (_, Some(refusal)) => Err(refusal.into()),
             (Some(data), None) if answer.id == id => Ok(data),
-            _ => Err(AttachError::Garbled("neither data nor error for this request".into())),
+            _ => Err(AttachError::Garbled(
+                "neither data nor error for this request".into(),
+            )),
         }
     }
 }
@@ -166,14 +182,19 @@ pub fn locate(address: Option<&str>) -> Result<PathBuf, AttachError> {
                     .map(|name| name.to_string_lossy().into_owned())
                     .collect();
                 let names = names.join(", ");
-                Err(AttachError::NoNode(format!("several nodes run: {names}; name one")))
+                Err(AttachError::NoNode(format!(
+                    "several nodes run: {names}; name one"
+                )))
             }
         };
     };
     if address.contains('/') || Path::new(address).exists() {
         let path = Path::new(address);
-        let socket =
-            if path.is_dir() { path.join(state_dir::SOCKET) } else { path.to_path_buf() };
+        let socket = if path.is_dir() {
+            path.join(state_dir::SOCKET)
+        } else {
+            path.to_path_buf()
+        };
         return Ok(socket);
     }
     Ok(state_dir::default_path(address).join(state_dir::SOCKET))

@@ -104,7 +104,12 @@ pub struct Command {
 }
 
 const fn arg(name: &'static str, takes: Takes, required: bool, help: &'static str) -> Arg {
-    Arg { name, takes, required, help }
+    Arg {
+        name,
+        takes,
+        required,
+        help,
+    }
 }
 
 const PATH: Arg = arg("PATH", Takes::Path, true, "the actor");
@@ -115,21 +120,38 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "ps",
         args: &[
-            arg("FILTER", Takes::Pattern, false, "only these paths; * and ? match any characters"),
+            arg(
+                "FILTER",
+                Takes::Pattern,
+                false,
+                "only these paths; * and ? match any characters",
+            ),
             arg(
                 "--state",
                 Takes::Word(&["running", "restarting", "quarantined", "stopped"]),
                 false,
                 "only this state",
             ),
-            arg("--after", Takes::Path, false, "rows after this path, for the next page"),
+            arg(
+                "--after",
+                Takes::Path,
+                false,
+                "rows after this path, for the next page",
+            ),
             LIMIT,
         ],
         impact: Impact::Ro,
         help: "List actors in path order, a page at a time.",
         example: "ps /transport/* --limit 20",
         view: View::Rows(&[
-            "path", "host", "state", "incarnation", "depth", "capacity", "handled", "restarts",
+            "path",
+            "host",
+            "state",
+            "incarnation",
+            "depth",
+            "capacity",
+            "handled",
+            "restarts",
         ]),
     },
     Command {
@@ -170,7 +192,12 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "trigger",
-        args: &[arg("TARGET", Takes::Path, true, "a device: its path or its id")],
+        args: &[arg(
+            "TARGET",
+            Takes::Path,
+            true,
+            "a device: its path or its id",
+        )],
         impact: Impact::Rw,
         help: "Make a device report Presence = 0; the twin then stops its relay.",
         example: "trigger industrial-0000",
@@ -195,7 +222,12 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "fault",
         args: &[
-            arg("ACTION", Takes::Word(&["list", "crash"]), false, "list (default) or crash"),
+            arg(
+                "ACTION",
+                Takes::Word(&["list", "crash"]),
+                false,
+                "list (default) or crash",
+            ),
             arg("PATH", Takes::Path, false, "the actor to crash"),
             LIMIT,
         ],
@@ -206,7 +238,10 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "events",
-        args: &[arg("--since", Takes::Number, false, "events after this id"), LIMIT],
+        args: &[
+            arg("--since", Takes::Number, false, "events after this id"),
+            LIMIT,
+        ],
         impact: Impact::Ro,
         help: "The last events of the node.",
         example: "events --limit 20",
@@ -214,7 +249,12 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "help",
-        args: &[arg("COMMAND", Takes::Command, false, "the command to explain")],
+        args: &[arg(
+            "COMMAND",
+            Takes::Command,
+            false,
+            "the command to explain",
+        )],
         impact: Impact::Ro,
         help: "List the commands, or explain one.",
         example: "help kill",
@@ -272,7 +312,9 @@ pub fn parse(line: &str) -> Result<Option<Parsed>, String> {
     let mut words = words[1..].iter();
     while let Some(word) = words.next() {
         let (arg, text) = if word.starts_with("--") {
-            let (name, inline) = word.split_once('=').map_or((*word, None), |(n, v)| (n, Some(v)));
+            let (name, inline) = word
+                .split_once('=')
+                .map_or((*word, None), |(n, v)| (n, Some(v)));
             let arg = command
                 .args
                 .iter()
@@ -284,7 +326,10 @@ pub fn parse(line: &str) -> Result<Option<Parsed>, String> {
                 (_, Some(inline)) => Some(inline),
                 (_, None) => words.next().copied(),
             };
-            (arg, text.ok_or_else(|| wrong(command, &format!("{name} takes a value or none")))?)
+            (
+                arg,
+                text.ok_or_else(|| wrong(command, &format!("{name} takes a value or none")))?,
+            )
         } else {
             let arg = positional
                 .next()
@@ -338,9 +383,11 @@ fn value(arg: &Arg, text: &str) -> Result<Json, String> {
             .parse::<u64>()
             .map(Json::from)
             .map_err(|_| format!("{} takes a number, not `{text}`", arg.name)),
-        Takes::Word(words) if !words.contains(&text) => {
-            Err(format!("{} is one of {}, not `{text}`", arg.name, words.join(", ")))
-        }
+        Takes::Word(words) if !words.contains(&text) => Err(format!(
+            "{} is one of {}, not `{text}`",
+            arg.name,
+            words.join(", ")
+        )),
         Takes::Command if find(text).is_none() => Err(unknown(text)),
         Takes::Nothing if text == "true" => Ok(Json::Bool(true)),
         Takes::Nothing => Err(format!("{} takes no value", arg.name)),
@@ -376,9 +423,7 @@ pub fn help(name: Option<&str>) -> Json {
             serde_json::json!({ "rows": COMMANDS.iter().map(row).collect::<Vec<_>>() })
         }
         Some(command) => {
-            let row = |arg: &Arg| {
-                serde_json::json!({ "command": arg.name, "impact": "", "help": arg.help })
-            };
+            let row = |arg: &Arg| serde_json::json!({ "command": arg.name, "impact": "", "help": arg.help });
             let own = serde_json::json!({
                 "command": command.usage(),
                 "impact": command.impact.label(),
@@ -420,7 +465,9 @@ mod tests {
 
     #[test]
     fn options_and_positions_become_named_arguments() {
-        let (_, given) = parse("ps /fleet/* --limit=3 --state running").unwrap().unwrap();
+        let (_, given) = parse("ps /fleet/* --limit=3 --state running")
+            .unwrap()
+            .unwrap();
         let expected = serde_json::json!({ "filter": "/fleet/*", "limit": 3, "state": "running" });
         assert_eq!(Json::Object(given), expected);
         assert!(parse("  # a comment").unwrap().is_none());

@@ -78,7 +78,10 @@ pub async fn dispatch(
     }
     let usage = |message| Refusal::new(Code::Usage, message);
     let command = command::find(cmd).ok_or_else(|| {
-        usage(format!("unknown command `{cmd}`: this node is version {}", crate::cli::VERSION))
+        usage(format!(
+            "unknown command `{cmd}`: this node is version {}",
+            crate::cli::VERSION
+        ))
     })?;
     command::check(command, args).map_err(usage)?;
     if command.impact != command::Impact::Ro {
@@ -86,17 +89,28 @@ pub async fn dispatch(
     }
     let number = |key: &str| args.get(key).and_then(Json::as_u64);
     let limit = number("limit").map_or(LIMIT_DEFAULT, |limit| {
-        usize::try_from(limit).unwrap_or(LIMIT_MAX).clamp(1, LIMIT_MAX)
+        usize::try_from(limit)
+            .unwrap_or(LIMIT_MAX)
+            .clamp(1, LIMIT_MAX)
     });
     let path = || text("path").unwrap_or_default();
     match command.name {
         "ps" => {
             let (glob, state, after) = (text("filter"), text("state"), text("after"));
-            plane.ps(PsFilter { glob, state, after, limit }).await
+            plane
+                .ps(PsFilter {
+                    glob,
+                    state,
+                    after,
+                    limit,
+                })
+                .await
         }
         "tree" => {
             let depth = number("depth").and_then(|depth| usize::try_from(depth).ok());
-            plane.tree(text("path"), depth, args.contains_key("all")).await
+            plane
+                .tree(text("path"), depth, args.contains_key("all"))
+                .await
         }
         "info" => plane.info(path()).await,
         "kill" => plane.kill(path()).await,

@@ -34,9 +34,11 @@ pub fn render(data: &Json, view: View, format: Format) -> String {
         Format::Table | Format::Tsv => match view {
             View::Rows(columns) => rows(data, columns, format),
             View::Tree if format == Format::Table => tree(data),
-            View::Tree => {
-                rows(data, &["path", "host", "state", "incarnation", "restarts", "folded"], format)
-            }
+            View::Tree => rows(
+                data,
+                &["path", "host", "state", "incarnation", "restarts", "folded"],
+                format,
+            ),
             View::Record => record(data, format),
         },
     }
@@ -46,7 +48,9 @@ fn whole(data: &Json) -> String {
     let mut out = serde_json::Map::new();
     out.insert("v".into(), json!(super::protocol::VERSION));
     match data {
-        Json::Object(map) => out.extend(map.iter().map(|(key, value)| (key.clone(), value.clone()))),
+        Json::Object(map) => {
+            out.extend(map.iter().map(|(key, value)| (key.clone(), value.clone())))
+        }
         other => drop(out.insert("data".into(), other.clone())),
     }
     format!("{:#}\n", Json::Object(out))
@@ -62,10 +66,15 @@ fn lines(data: &Json) -> String {
 fn rows(data: &Json, columns: &[&str], format: Format) -> String {
     let empty = Vec::new();
     let rows = data.get("rows").and_then(Json::as_array).unwrap_or(&empty);
-    let cells = rows.iter().map(|row| columns.iter().map(|column| cell(&row[*column])).collect());
+    let cells = rows
+        .iter()
+        .map(|row| columns.iter().map(|column| cell(&row[*column])).collect());
     if format == Format::Tsv {
         let lines = cells.map(|row: Vec<String>| {
-            row.iter().map(|cell| cell.replace(['\t', '\n'], " ")).collect::<Vec<_>>().join("\t")
+            row.iter()
+                .map(|cell| cell.replace(['\t', '\n'], " "))
+                .collect::<Vec<_>>()
+                .join("\t")
         });
         return lines.map(|line| line + "\n").collect();
     }
@@ -74,7 +83,11 @@ fn rows(data: &Json, columns: &[&str], format: Format) -> String {
     if data.get("more") == Some(&Json::Bool(true))
         && let Some(last) = rows.last()
     {
-        let _ = writeln!(text, "more follow; next page: --after {}", cell(&last["path"]));
+        let _ = writeln!(
+            text,
+            "more follow; next page: --after {}",
+            cell(&last["path"])
+        );
     }
     text
 }
@@ -94,8 +107,16 @@ fn cell(value: &Json) -> String {
 
 fn aligned(rows: &[Vec<String>]) -> String {
     let mut widths = Vec::new();
-    let cut = |text: &String| text.chars().take(CELL_MAX).collect::<String>().replace('\n', " ");
-    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(cut).collect()).collect();
+    let cut = |text: &String| {
+        text.chars()
+            .take(CELL_MAX)
+            .collect::<String>()
+            .replace('\n', " ")
+    };
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(cut).collect())
+        .collect();
     for row in &rows {
         widths.resize(row.len().max(widths.len()), 0);
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -128,15 +149,21 @@ fn flatten(prefix: &str, value: &Json, pairs: &mut Vec<Vec<String>>) {
     match value {
         Json::Object(map) if !map.is_empty() => {
             for (key, value) in map {
-                let name =
-                    if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                let name = if prefix.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{prefix}.{key}")
+                };
                 flatten(&name, value, pairs);
             }
         }
         Json::Array(items) if items.iter().any(Json::is_object) => {
             for item in items {
-                let words: Vec<_> =
-                    item.as_object().into_iter().flat_map(|map| map.values().map(cell)).collect();
+                let words: Vec<_> = item
+                    .as_object()
+                    .into_iter()
+                    .flat_map(|map| map.values().map(cell))
+                    .collect();
                 pairs.push(vec![prefix.to_owned(), words.join("  ")]);
             }
         }
@@ -147,8 +174,15 @@ fn flatten(prefix: &str, value: &Json, pairs: &mut Vec<Vec<String>>) {
 fn tree(data: &Json) -> String {
     let empty = Vec::new();
     let rows = data.get("rows").and_then(Json::as_array).unwrap_or(&empty);
-    let depths: Vec<u64> = rows.iter().map(|row| row["depth"].as_u64().unwrap_or(0)).collect();
-    let mut table = vec![["ACTOR", "HOST", "STATE", "INCARNATION", "RESTARTS"].map(Into::into).into()];
+    let depths: Vec<u64> = rows
+        .iter()
+        .map(|row| row["depth"].as_u64().unwrap_or(0))
+        .collect();
+    let mut table = vec![
+        ["ACTOR", "HOST", "STATE", "INCARNATION", "RESTARTS"]
+            .map(Into::into)
+            .into(),
+    ];
     for (at, row) in rows.iter().enumerate() {
         let mut line = String::new();
         for level in 1..=depths[at] {
@@ -164,9 +198,17 @@ fn tree(data: &Json) -> String {
         }
         line.push_str(&cell(&row["name"]));
         let mut cells = vec![line];
-        cells.extend(["host", "state", "incarnation", "restarts"].iter().map(|key| {
-            if row[*key].is_null() { String::new() } else { cell(&row[*key]) }
-        }));
+        cells.extend(
+            ["host", "state", "incarnation", "restarts"]
+                .iter()
+                .map(|key| {
+                    if row[*key].is_null() {
+                        String::new()
+                    } else {
+                        cell(&row[*key])
+                    }
+                }),
+        );
         table.push(cells);
     }
     aligned(&table)
@@ -199,10 +241,24 @@ mod tests {
     #[test]
     fn a_tree_draws_its_branches() {
         let row = |name: &str, depth: u64| json!({ "name": name, "depth": depth, "host": "task" });
-        let rows = [row("/", 0), row("a", 1), row("b", 2), row("c", 2), row("d", 1), row("e", 2)];
+        let rows = [
+            row("/", 0),
+            row("a", 1),
+            row("b", 2),
+            row("c", 2),
+            row("d", 1),
+            row("e", 2),
+        ];
         let shown = render(&json!({ "rows": rows }), View::Tree, Format::Table);
-        let names: Vec<_> = shown.lines().skip(1).map(|l| l.split("  task").next().unwrap().trim_end()).collect();
-        assert_eq!(names, ["/", "├── a", "│   ├── b", "│   └── c", "└── d", "    └── e"]);
+        let names: Vec<_> = shown
+            .lines()
+            .skip(1)
+            .map(|l| l.split("  task").next().unwrap().trim_end())
+            .collect();
+        assert_eq!(
+            names,
+            ["/", "├── a", "│   ├── b", "│   └── c", "└── d", "    └── e"]
+        );
     }
 
     #[test]

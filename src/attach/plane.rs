@@ -57,7 +57,9 @@ pub struct SystemPlane {
 
 impl std::fmt::Debug for SystemPlane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SystemPlane").field("node", &self.node).finish_non_exhaustive()
+        f.debug_struct("SystemPlane")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
     }
 }
 
@@ -69,7 +71,12 @@ impl SystemPlane {
         view: Arc<dyn NodeView>,
         hooks: Arc<dyn Hooks>,
     ) -> Self {
-        Self { node: node.into(), system, view, hooks }
+        Self {
+            node: node.into(),
+            system,
+            view,
+            hooks,
+        }
     }
 
     async fn act(&self, path: String, verb: Verb) -> Result<Json, Refusal> {
@@ -99,21 +106,23 @@ impl SystemPlane {
                 break;
             }
         }
-        let done = if verb == Verb::Kill { "killed" } else { "stopped" };
+        let done = if verb == Verb::Kill {
+            "killed"
+        } else {
+            "stopped"
+        };
         Ok(json!({
             "path": path, "done": done, "was_incarnation": was.0, "now_incarnation": now,
             "state": state,
         }))
     }
 
-    async fn tree_rows(
-        &self,
-        below: &ActorPath,
-        depth: Option<usize>,
-        all: bool,
-    ) -> Vec<Json> {
+    async fn tree_rows(&self, below: &ActorPath, depth: Option<usize>, all: bool) -> Vec<Json> {
         let census = self.system.census();
-        let filter = CensusFilter { within: Some(below.clone()), ..CensusFilter::default() };
+        let filter = CensusFilter {
+            within: Some(below.clone()),
+            ..CensusFilter::default()
+        };
         let mut nodes: BTreeMap<ActorPath, Option<ActorRow>> = BTreeMap::new();
         for row in census.task_rows(&filter, None, TREE_MAX).rows {
             nodes.insert(row.path.clone(), Some(row));
@@ -144,7 +153,9 @@ impl SystemPlane {
             .iter()
             .filter(|(path, _)| depth.is_none_or(|depth| level(path) - base <= depth))
             .map(|(path, row)| {
-                let fold = folded.get(path).map(|count| (*count, self.hooks.noun(path)));
+                let fold = folded
+                    .get(path)
+                    .map(|count| (*count, self.hooks.noun(path)));
                 tree_row(path, level(path) - base, row.as_ref(), fold)
             })
             .collect()
@@ -156,11 +167,22 @@ impl ControlPlane for SystemPlane {
         Box::pin(async move {
             let after = filter.after.as_deref().map(parse).transpose()?;
             // A plain path means the actor and everything below it.
-            let plain = filter.glob.as_deref().filter(|glob| !glob.contains(['*', '?']));
+            let plain = filter
+                .glob
+                .as_deref()
+                .filter(|glob| !glob.contains(['*', '?']));
             let within = plain.map(parse).transpose()?;
             let glob = if within.is_some() { None } else { filter.glob };
-            let census = CensusFilter { within, glob, state: filter.state };
-            let page = self.system.census().rows(&census, after.as_ref(), filter.limit).await;
+            let census = CensusFilter {
+                within,
+                glob,
+                state: filter.state,
+            };
+            let page = self
+                .system
+                .census()
+                .rows(&census, after.as_ref(), filter.limit)
+                .await;
             let rows: Vec<_> = page.rows.iter().map(actor_row).collect();
             Ok(json!({ "rows": rows, "more": page.more }))
         })
@@ -168,10 +190,16 @@ impl ControlPlane for SystemPlane {
 
     fn tree(&self, below: Option<String>, depth: Option<usize>, all: bool) -> Outcome<'_> {
         Box::pin(async move {
-            let below = below.as_deref().map_or_else(|| Ok(ActorPath::root()), parse)?;
+            let below = below
+                .as_deref()
+                .map_or_else(|| Ok(ActorPath::root()), parse)?;
             let rows = self.tree_rows(&below, depth, all).await;
             if rows.len() <= 1 && !below.is_root() {
-                self.system.census().row(&below).await.ok_or_else(|| missing(&below))?;
+                self.system
+                    .census()
+                    .row(&below)
+                    .await
+                    .ok_or_else(|| missing(&below))?;
             }
             Ok(json!({ "node": self.node, "rows": rows }))
         })
@@ -180,7 +208,12 @@ impl ControlPlane for SystemPlane {
     fn info(&self, path: String) -> Outcome<'_> {
         Box::pin(async move {
             let path = parse(&path)?;
-            let row = self.system.census().row(&path).await.ok_or_else(|| missing(&path))?;
+            let row = self
+                .system
+                .census()
+                .row(&path)
+                .await
+                .ok_or_else(|| missing(&path))?;
             let mut info = actor_row(&row);
             let b = &row.books;
             let books = json!({
@@ -195,7 +228,10 @@ impl ControlPlane for SystemPlane {
                 info.entry(*name).or_insert_with(|| value.as_str().into());
             }
             let events = self.system.events().last(usize::MAX);
-            let own = events.iter().rev().filter(|event| event.path.as_ref() == Some(&path));
+            let own = events
+                .iter()
+                .rev()
+                .filter(|event| event.path.as_ref() == Some(&path));
             let mut own: Vec<_> = own.take(INFO_EVENTS).map(event_row).collect();
             own.reverse();
             info.insert("events".into(), Json::Array(own));
@@ -215,9 +251,10 @@ impl ControlPlane for SystemPlane {
         Box::pin(async move {
             match self.hooks.trigger(&target).await {
                 Ok(true) => Ok(json!({ "target": target, "done": "Presence = 0 sent" })),
-                Ok(false) => {
-                    Err(Refusal::new(Code::NotFound, format!("no device {target} in this node")))
-                }
+                Ok(false) => Err(Refusal::new(
+                    Code::NotFound,
+                    format!("no device {target} in this node"),
+                )),
                 Err(message) => Err(Refusal::new(Code::Failed, message)),
             }
         })
@@ -255,7 +292,10 @@ impl ControlPlane for SystemPlane {
     fn faults(&self, limit: usize) -> Outcome<'_> {
         Box::pin(async move {
             let events = self.system.events().last(usize::MAX);
-            let bad = events.iter().rev().filter(|event| event.level > Level::Info);
+            let bad = events
+                .iter()
+                .rev()
+                .filter(|event| event.level > Level::Info);
             let mut rows: Vec<_> = bad.take(limit).map(event_row).collect();
             rows.reverse();
             Ok(json!({ "rows": rows }))
@@ -291,17 +331,27 @@ impl ControlPlane for SystemPlane {
 
     fn complete(&self, prefix: String) -> Outcome<'_> {
         Box::pin(async move {
-            let filter =
-                CensusFilter { glob: Some(format!("{prefix}*")), ..CensusFilter::default() };
-            let page = self.system.census().rows(&filter, None, super::control::LIMIT_DEFAULT).await;
+            let filter = CensusFilter {
+                glob: Some(format!("{prefix}*")),
+                ..CensusFilter::default()
+            };
+            let page = self
+                .system
+                .census()
+                .rows(&filter, None, super::control::LIMIT_DEFAULT)
+                .await;
             let mut paths: Vec<String> = page
                 .rows
                 .iter()
                 .filter_map(|row| {
                     let path = row.path.as_str();
                     let rest = path.get(prefix.len()..)?;
-                    let end = rest.get(1..).and_then(|rest| rest.find('/')).map(|at| at + 1);
-                    path.get(..prefix.len() + end.unwrap_or(rest.len())).map(ToOwned::to_owned)
+                    let end = rest
+                        .get(1..)
+                        .and_then(|rest| rest.find('/'))
+                        .map(|at| at + 1);
+                    path.get(..prefix.len() + end.unwrap_or(rest.len()))
+                        .map(ToOwned::to_owned)
                 })
                 .collect();
             paths.dedup();
@@ -311,7 +361,9 @@ impl ControlPlane for SystemPlane {
 
     fn audit(&self, line: &str, uid: u32) {
         let text = format!("{line} (user {uid})");
-        self.system.events().publish(Level::Info, "commanded", None, text);
+        self.system
+            .events()
+            .publish(Level::Info, "commanded", None, text);
     }
 }
 
@@ -321,7 +373,10 @@ fn parse(path: impl AsRef<str>) -> Result<ActorPath, Refusal> {
 }
 
 fn missing(path: &ActorPath) -> Refusal {
-    Refusal::new(Code::NotFound, format!("no actor {path}; `ps` and `tree` list them"))
+    Refusal::new(
+        Code::NotFound,
+        format!("no actor {path}; `ps` and `tree` list them"),
+    )
 }
 
 fn actor_row(row: &ActorRow) -> Map<String, Json> {
@@ -361,7 +416,11 @@ fn add_parents(nodes: &mut BTreeMap<ActorPath, Option<ActorRow>>, below: &ActorP
 }
 
 fn level(path: &ActorPath) -> usize {
-    if path.is_root() { 0 } else { path.as_str().matches('/').count() }
+    if path.is_root() {
+        0
+    } else {
+        path.as_str().matches('/').count()
+    }
 }
 
 fn tree_row(

@@ -52,7 +52,12 @@ impl Answer {
             Ok(data) => (Some(data), None),
             Err(error) => (None, Some(error)),
         };
-        Self { v: VERSION, id, data, error }
+        Self {
+            v: VERSION,
+            id,
+            data,
+            error,
+        }
     }
 }
 
@@ -69,7 +74,10 @@ pub struct Refusal {
 impl Refusal {
     /// With a code and words.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 
     /// The exit code of `attach -c`.

@@ -56,7 +56,10 @@ pub fn run_line(client: &mut Client, line: &str, format: Format) -> Exit {
         Ok(None) => Exit::Ok,
         Ok(Some(text)) => {
             let mut stdout = io::stdout().lock();
-            match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            match stdout
+                .write_all(text.as_bytes())
+                .and_then(|()| stdout.flush())
+            {
                 Ok(()) => Exit::Ok,
                 Err(_) => Exit::Failed, // the reader of the pipe is gone
             }
@@ -68,13 +71,11 @@ pub fn run_line(client: &mut Client, line: &str, format: Format) -> Exit {
     }
 }
 
-fn run(
-    client: &mut Client,
-    line: &str,
-    format: Format,
-) -> Result<Option<String>, (Exit, String)> {
+fn run(client: &mut Client, line: &str, format: Format) -> Result<Option<String>, (Exit, String)> {
     let parsed = command::parse(line).map_err(|message| (Exit::Usage, message))?;
-    let Some((command, args)) = parsed else { return Ok(None) };
+    let Some((command, args)) = parsed else {
+        return Ok(None);
+    };
     let data = if command.name == "help" {
         command::help(args.get("command").and_then(Json::as_str))
     } else {
@@ -104,7 +105,9 @@ pub fn interactive(client: Client, format: Format) -> Exit {
             return Exit::Failed;
         }
     };
-    editor.set_helper(Some(Prompt { client: Rc::clone(&client) }));
+    editor.set_helper(Some(Prompt {
+        client: Rc::clone(&client),
+    }));
     let history = history_file();
     if let Some(path) = &history {
         let _ = editor.load_history(path);
@@ -150,8 +153,17 @@ fn history_file() -> Option<PathBuf> {
         Some(path) => PathBuf::from(path),
         None => crate::state_dir::root().join("history"),
     };
-    DirBuilder::new().recursive(true).mode(0o700).create(path.parent()?).ok()?;
-    OpenOptions::new().append(true).create(true).mode(0o600).open(&path).ok()?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path.parent()?)
+        .ok()?;
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(&path)
+        .ok()?;
     Some(path)
 }
 
@@ -174,8 +186,16 @@ impl Prompt {
         args.insert("prefix".into(), prefix.into());
         // A completion while a command runs cannot happen: both are on this thread.
         let data = self.client.borrow_mut().call("complete", args)?;
-        let paths = data.get("paths").and_then(Json::as_array).cloned().unwrap_or_default();
-        Ok(paths.iter().filter_map(Json::as_str).map(ToOwned::to_owned).collect())
+        let paths = data
+            .get("paths")
+            .and_then(Json::as_array)
+            .cloned()
+            .unwrap_or_default();
+        Ok(paths
+            .iter()
+            .filter_map(Json::as_str)
+            .map(ToOwned::to_owned)
+            .collect())
     }
 
     fn candidates(&self, before: &str, word: &str) -> Vec<String> {
@@ -183,7 +203,9 @@ impl Prompt {
         let Some(verb) = (!words.is_empty()).then(|| words.remove(0)) else {
             return matching(command::COMMANDS.iter().map(|command| command.name), word);
         };
-        let Some(command) = command::find(verb) else { return Vec::new() };
+        let Some(command) = command::find(verb) else {
+            return Vec::new();
+        };
         if word.starts_with("--") {
             return matching(command.args.iter().map(|arg| arg.name), word);
         }
@@ -199,7 +221,10 @@ impl Prompt {
 }
 
 fn matching<'a>(options: impl Iterator<Item = &'a str>, word: &str) -> Vec<String> {
-    options.filter(|option| option.starts_with(word)).map(ToOwned::to_owned).collect()
+    options
+        .filter(|option| option.starts_with(word))
+        .map(ToOwned::to_owned)
+        .collect()
 }
 
 /// What the argument after these words holds.
@@ -219,7 +244,12 @@ fn argument(command: &Command, words: &[&str]) -> Option<Takes> {
             None => positions += 1,
         }
     }
-    command.args.iter().filter(|arg| !arg.name.starts_with("--")).nth(positions).map(|a| a.takes)
+    command
+        .args
+        .iter()
+        .filter(|arg| !arg.name.starts_with("--"))
+        .nth(positions)
+        .map(|a| a.takes)
 }
 
 impl Completer for Prompt {
@@ -232,9 +262,14 @@ impl Completer for Prompt {
         _: &Context<'_>,
     ) -> rustyline::Result<(usize, Vec<Pair>)> {
         let before = line.get(..at).unwrap_or(line);
-        let start = before.rfind(char::is_whitespace).map_or(0, |space| space + 1);
+        let start = before
+            .rfind(char::is_whitespace)
+            .map_or(0, |space| space + 1);
         let candidates = self.candidates(&before[..start], &before[start..]);
-        let pair = |text: String| Pair { display: text.clone(), replacement: text };
+        let pair = |text: String| Pair {
+            display: text.clone(),
+            replacement: text,
+        };
         Ok((start, candidates.into_iter().map(pair).collect()))
     }
 }
@@ -246,7 +281,9 @@ impl Hinter for Prompt {
     fn hint(&self, line: &str, at: usize, _: &Context<'_>) -> Option<String> {
         let verb = line.strip_suffix(' ').filter(|verb| !verb.contains(' '))?;
         let usage = command::find(verb)?.usage();
-        (at == line.len()).then(|| usage.get(line.len()..).map(ToOwned::to_owned)).flatten()
+        (at == line.len())
+            .then(|| usage.get(line.len()..).map(ToOwned::to_owned))
+            .flatten()
     }
 }
 

@@ -85,12 +85,21 @@ async fn session(stream: UnixStream, plane: Arc<dyn ControlPlane>, limits: Limit
     let refusal = match uid {
         Ok(uid) if uid != own && uid != 0 => {
             tracing::warn!("attach: user {uid} was refused");
-            Some(Refusal::new(Code::Refused, "this node belongs to another user"))
+            Some(Refusal::new(
+                Code::Refused,
+                "this node belongs to another user",
+            ))
         }
-        Err(ref error) => Some(Refusal::new(Code::Refused, format!("no peer credentials: {error}"))),
+        Err(ref error) => Some(Refusal::new(
+            Code::Refused,
+            format!("no peer credentials: {error}"),
+        )),
         Ok(_) if full => Some(Refusal::new(
             Code::Busy,
-            format!("{} sessions are open already (control.sessions_max)", limits.sessions_max),
+            format!(
+                "{} sessions are open already (control.sessions_max)",
+                limits.sessions_max
+            ),
         )),
         Ok(_) => None,
     };
@@ -123,10 +132,18 @@ async fn answer(plane: &dyn ControlPlane, line: &[u8], uid: u32) -> Answer {
         }
     };
     if request.v != protocol::VERSION {
-        let message = format!("version {} is not spoken here, only {}", request.v, protocol::VERSION);
+        let message = format!(
+            "version {} is not spoken here, only {}",
+            request.v,
+            protocol::VERSION
+        );
         return Answer::new(request.id, Err(Refusal::new(Code::Usage, message)));
     }
-    let done = timeout(COMMAND_TIME, dispatch(plane, &request.cmd, &request.args, uid)).await;
+    let done = timeout(
+        COMMAND_TIME,
+        dispatch(plane, &request.cmd, &request.args, uid),
+    )
+    .await;
     let result = done.unwrap_or_else(|_| {
         let message = format!("no answer within {} s", COMMAND_TIME.as_secs());
         Err(Refusal::new(Code::Timeout, message))
@@ -137,19 +154,21 @@ async fn answer(plane: &dyn ControlPlane, line: &[u8], uid: u32) -> Answer {
 async fn reply(write: &mut (impl AsyncWrite + Unpin), answer: &Answer) -> io::Result<()> {
     let mut bytes = serde_json::to_vec(answer)?;
     if bytes.len() >= protocol::ANSWER_MAX {
-        let refusal = Refusal::new(Code::Failed, "the answer is too large; use a smaller --limit");
+        let refusal = Refusal::new(
+            Code::Failed,
+            "the answer is too large; use a smaller --limit",
+        );
         bytes = serde_json::to_vec(&Answer::new(answer.id, Err(refusal)))?;
     }
     bytes.push(b'\n');
-    timeout(WRITE_TIME, write.write_all(&bytes)).await.map_err(|_| io::ErrorKind::TimedOut)?
+    timeout(WRITE_TIME, write.write_all(&bytes))
+        .await
+        .map_err(|_| io::ErrorKind::TimedOut)?
 }
 
 /// Reads one line without its end; false at the end of the stream. A line that is too long is
 /// returned cut, one byte over the limit.
-async fn read_line(
-    read: &mut (impl AsyncBufRead + Unpin),
-    line: &mut Vec<u8>,
-) -> io::Result<bool> {
+async fn read_line(read: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     loop {
         let chunk = read.fill_buf().await?;

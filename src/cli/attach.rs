@@ -50,7 +50,11 @@ pub struct AttachArgs {
 
 /// Runs the command.
 pub fn run(args: &AttachArgs) -> Exit {
-    let default = if io::stdout().is_terminal() { Format::Table } else { Format::Tsv };
+    let default = if io::stdout().is_terminal() {
+        Format::Table
+    } else {
+        Format::Tsv
+    };
     let format = args.output.unwrap_or(default);
     // A line that cannot be right is refused before anything is sent.
     for line in &args.command {
@@ -88,9 +92,7 @@ pub fn run(args: &AttachArgs) -> Exit {
 fn connect(args: &AttachArgs) -> Result<Client, client::AttachError> {
     let socket = match (&args.state_dir, &args.node) {
         (Some(directory), _) => directory.join(crate::state_dir::SOCKET),
-        (None, Some(name)) => {
-            crate::state_dir::default_path(name).join(crate::state_dir::SOCKET)
-        }
+        (None, Some(name)) => crate::state_dir::default_path(name).join(crate::state_dir::SOCKET),
         (None, None) => client::locate(args.address.as_deref())?,
     };
     Client::connect(&socket)

@@ -1,23 +1,29 @@
 //! `actorsim certs`: the site authority and the certificates it signs.
 //!
-//! Bound: one authority per site directory.
+//! It only calls the transport layer's [`Site`] and [`Identity`]. Bound: one authority per site.
 
-use std::path::PathBuf;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
-use clap::Subcommand;
+use actorsim_transport::certs::{CertError, Identity, Site};
+use clap::{Args, Subcommand};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
 
 use super::Exit;
+use crate::state_dir;
 
 /// The `certs` commands.
 #[derive(Debug, Subcommand)]
 pub enum CertsCommand {
     /// Make the authority of a site, if there is none.
     Init {
-        /// Site directory [default: the default node's state directory]
-        #[arg(long, value_name = "DIR")]
-        site: Option<PathBuf>,
+        /// Which site.
+        #[command(flatten)]
+        site: SiteArgs,
     },
-    /// Sign a node's certificate and write ca.pem, node.pem and node.key.
+    /// Sign a node: writes ca.pem, node.pem and node.key.
     Issue {
         /// Name of the node
         #[arg(value_name = "NAME")]
@@ -28,20 +34,119 @@ pub enum CertsCommand {
         /// Directory to write to
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
-        /// Site directory [default: the default node's state directory]
-        #[arg(long, value_name = "DIR")]
-        site: Option<PathBuf>,
+        /// Which site.
+        #[command(flatten)]
+        site: SiteArgs,
     },
-    /// Show the authority and, of a directory, the identity.
+    /// Show the authority, or the identity in a directory.
     Show {
-        /// Directory [default: the default node's state directory]
+        /// Directory with ca.pem, node.pem and node.key
         #[arg(value_name = "DIR")]
         directory: Option<PathBuf>,
+        /// Which site.
+        #[command(flatten)]
+        site: SiteArgs,
     },
+}
+
+/// Which site.
+#[derive(Debug, Args)]
+pub struct SiteArgs {
+    /// Directory of the authority [default: $XDG_STATE_HOME/actorsim/site]
+    #[arg(long, value_name = "DIR")]
+    site: Option<PathBuf>,
+    /// Use the authority of the node with this state directory
+    #[arg(long, value_name = "DIR", conflicts_with = "site")]
+    state_dir: Option<PathBuf>,
+}
+
+impl SiteArgs {
+    fn path(&self) -> PathBuf {
+        match (&self.site, &self.state_dir) {
+            (Some(site), _) => site.clone(),
+            (None, Some(directory)) => directory.join(state_dir::SITE),
+            (None, None) => state_dir::site_path(None),
+        }
+    }
 }
 
 /// Runs the command.
 pub fn run(command: &CertsCommand) -> Exit {
-    let _ = command;
-    super::absent("the command `certs`")
+    match certs(command) {
+        Ok(text) => {
+            print!("{text}");
+            Exit::Ok
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            match error {
+                CertError::Name { .. } | CertError::Glob { .. } => Exit::Usage,
+                _ => Exit::Failed,
+            }
+        }
+    }
+}
+
+fn certs(command: &CertsCommand) -> Result<String, CertError> {
+    match command {
+        CertsCommand::Init { site } => authority(&Site::open_or_create(&site.path())?),
+        CertsCommand::Issue {
+            name,
+            devices,
+            out,
+            site,
+        } => {
+            let site = Site::open_or_create(&site.path())?;
+            site.issue(name, devices, out)?;
+            identity(out)
+        }
+        CertsCommand::Show {
+            directory: Some(directory),
+            ..
+        } => identity(directory),
+        CertsCommand::Show {
+            directory: None,
+            site,
+        } => {
+            let path = site.path();
+            if !path.join("ca.pem").exists() {
+                return Ok(format!(
+                    "no authority in {}: `actorsim certs init` or the first start makes one\n",
+                    path.display()
+                ));
+            }
+            authority(&Site::open_or_create(&path)?)
+        }
+    }
+}
+
+fn authority(site: &Site) -> Result<String, CertError> {
+    let certificate = CertificateDer::from_pem_slice(site.ca_pem().as_bytes())
+        .map_err(|error| CertError::Tls(error.to_string()))?;
+    let path = site.dir().display();
+    Ok(format!(
+        "authority    {path}\nfingerprint  {}\n",
+        fingerprint(&certificate)
+    ))
+}
+
+fn identity(directory: &Path) -> Result<String, CertError> {
+    let identity = Identity::load(directory)?;
+    let mut text = format!("identity     {}\n", identity.dir().display());
+    if let Some(certificate) = identity.chain().first() {
+        let _ = writeln!(text, "fingerprint  {}", fingerprint(certificate));
+    }
+    let devices = identity.devices().unwrap_or_else(|| "none named".into());
+    let _ = writeln!(text, "devices      {devices}");
+    Ok(text)
+}
+
+/// SHA-256 of the certificate, as other tools show it.
+fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    let digest = Sha256::digest(certificate);
+    digest
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect::<Vec<_>>()
+        .join(":")
 }

@@ -67,7 +67,10 @@ fn check(files: &[PathBuf]) -> Exit {
             Ok(_) => println!("{}: ok", file.display()),
             Err(errors) => {
                 let color = std::io::stderr().is_terminal();
-                eprint!("{}", errors.render(color && std::env::var_os("NO_COLOR").is_none()));
+                eprint!(
+                    "{}",
+                    errors.render(color && std::env::var_os("NO_COLOR").is_none())
+                );
                 exit = Exit::Usage;
             }
         }
@@ -80,7 +83,9 @@ fn explain(name: &str) -> Exit {
         print!("{text}");
         return Exit::Ok;
     }
-    let group = key::in_group(name).map(|key| format!("{name}.{key}")).collect::<Vec<_>>();
+    let group = key::in_group(name)
+        .map(|key| format!("{name}.{key}"))
+        .collect::<Vec<_>>();
     if !group.is_empty() {
         for name in group {
             print!("{}", print::explain(&name).unwrap_or_default());
@@ -88,7 +93,9 @@ fn explain(name: &str) -> Exit {
         return Exit::Ok;
     }
     let near = near(name, key::KEYS.iter().map(|key| key.name));
-    let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    let hint = near
+        .map(|near| format!("; did you mean `{near}`?"))
+        .unwrap_or_default();
     eprintln!("error: no key `{name}`{hint}");
     Exit::Usage
 }

@@ -19,7 +19,10 @@ pub fn commands() -> String {
     );
     let mut definition = super::definition();
     definition.build();
-    for sub in definition.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+    for sub in definition
+        .get_subcommands()
+        .filter(|sub| !sub.is_hide_set())
+    {
         section(&mut page, "actorsim", sub);
     }
     page.push_str(
@@ -33,7 +36,10 @@ pub fn commands() -> String {
 
 fn section(page: &mut String, prefix: &str, sub: &clap::Command) {
     let name = format!("{prefix} {}", sub.get_name());
-    let subs: Vec<_> = sub.get_subcommands().filter(|sub| sub.get_name() != "help").collect();
+    let subs: Vec<_> = sub
+        .get_subcommands()
+        .filter(|sub| sub.get_name() != "help")
+        .collect();
     if name.ends_with(" help") {
         return;
     }
@@ -45,9 +51,9 @@ fn section(page: &mut String, prefix: &str, sub: &clap::Command) {
     }
     let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
     let _ = writeln!(page, "\n## `{name}`\n\n{about}\n");
-    let shown = sub.get_arguments().filter(|arg| {
-        !arg.is_hide_set() && !matches!(arg.get_id().as_str(), "help" | "version")
-    });
+    let shown = sub
+        .get_arguments()
+        .filter(|arg| !arg.is_hide_set() && !matches!(arg.get_id().as_str(), "help" | "version"));
     let rows: Vec<_> = shown.map(row).collect();
     if !rows.is_empty() {
         page.push_str("| argument | meaning |\n|---|---|\n");
@@ -56,7 +62,10 @@ fn section(page: &mut String, prefix: &str, sub: &clap::Command) {
 }
 
 fn row(arg: &clap::Arg) -> String {
-    let value = arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
+    let value = arg
+        .get_value_names()
+        .and_then(|names| names.first())
+        .map(ToString::to_string);
     let takes = arg.get_action().takes_values();
     let flag = match (arg.get_long(), arg.get_short()) {
         (Some(long), _) => format!("--{long}"),

@@ -120,7 +120,10 @@ impl StartArgs {
             ("--amqp-url", self.amqp_url.is_some()),
             ("--coap-url", self.coap_url.is_some()),
         ];
-        given.iter().find(|(_, given)| *given).map(|(flag, _)| *flag)
+        given
+            .iter()
+            .find(|(_, given)| *given)
+            .map(|(flag, _)| *flag)
     }
 
     fn layers(&self) -> Layers {
@@ -192,8 +195,13 @@ pub fn run(args: &StartArgs) -> Exit {
         Err(exit) => return exit,
     };
     let config = NodeConfig::from_settings(&settings);
-    logging::install(&config.log_level, logging::Format::from_setting(&config.log_format));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    logging::install(
+        &config.log_level,
+        logging::Format::from_setting(&config.log_format),
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     match runtime {
         Ok(runtime) => runtime.block_on(run_node(config)),
         Err(error) => {
@@ -239,7 +247,10 @@ async fn run_node(config: NodeConfig) -> Exit {
     if let Some(path) = path
         && let Err(error) = report.write(&path)
     {
-        eprintln!("error: the report cannot be written to {}: {error}", path.display());
+        eprintln!(
+            "error: the report cannot be written to {}: {error}",
+            path.display()
+        );
         return Exit::Failed;
     }
     for line in &report.why {

@@ -52,7 +52,12 @@ impl ConfigError {
         let start = offset(text, line, column);
         let rest = text.get(start..).unwrap_or_default();
         let length = rest.find(['\n', '#', '=', ',']).unwrap_or(rest.len());
-        let length = rest.get(..length).unwrap_or_default().trim_end().len().max(1);
+        let length = rest
+            .get(..length)
+            .unwrap_or_default()
+            .trim_end()
+            .len()
+            .max(1);
         let end = (start + length).min(text.len());
         Self {
             source: file.into(),
@@ -87,7 +92,11 @@ impl ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.line > 0 {
-            write!(f, "{}:{}:{}: {}", self.source, self.line, self.column, self.message)?;
+            write!(
+                f,
+                "{}:{}:{}: {}",
+                self.source, self.line, self.column, self.message
+            )?;
         } else {
             write!(f, "{}: {}", self.source, self.message)?;
         }
@@ -110,13 +119,22 @@ pub struct ConfigErrors {
 impl ConfigErrors {
     /// The mistakes as rustc shows its own; with colour where `color`.
     pub fn render(&self, color: bool) -> String {
-        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        let renderer = if color {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
         let mut shown = String::new();
         for error in self.errors.iter().take(ERRORS_MAX) {
             shown.push_str(&self.render_one(&renderer, error));
             shown.push_str("\n\n");
         }
-        if let Some(more) = self.errors.len().checked_sub(ERRORS_MAX).filter(|more| *more > 0) {
+        if let Some(more) = self
+            .errors
+            .len()
+            .checked_sub(ERRORS_MAX)
+            .filter(|more| *more > 0)
+        {
             shown.push_str(&format!("and {more} more errors\n\n"));
         }
         let count = self.errors.len();
@@ -158,17 +176,26 @@ pub fn position(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at.min(text.len())).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (line, before.get(start..).map_or(0, |rest| rest.chars().count()) + 1)
+    (
+        line,
+        before.get(start..).map_or(0, |rest| rest.chars().count()) + 1,
+    )
 }
 
 /// The byte at a line and column, both from 1; clamped to the text.
 #[must_use]
 pub fn offset(text: &str, line: usize, column: usize) -> usize {
-    let start: usize =
-        text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let start: usize = text
+        .split_inclusive('\n')
+        .take(line.saturating_sub(1))
+        .map(str::len)
+        .sum();
     let rest = text.get(start..).unwrap_or_default();
     let rest = rest.split('\n').next().unwrap_or_default();
-    let within = rest.char_indices().nth(column.saturating_sub(1)).map_or(rest.len(), |(at, _)| at);
+    let within = rest
+        .char_indices()
+        .nth(column.saturating_sub(1))
+        .map_or(rest.len(), |(at, _)| at);
     start + within
 }
 

@@ -70,7 +70,7 @@ keys! {
     "node.shutdown", span(MS, Duration::from_secs(3_600)), Some("30s"),
         "Time for an ordered stop, after which what is left is killed.";
     "node.state_dir", Kind::Path, None,
-        "Directory of the site authority, the attach socket and the lock; \
+        "Directory of the attach socket, the lock and the own identity; \
          $XDG_STATE_HOME/actorsim/NAME when unset.";
     "node.report", Kind::Path, None,
         "File to write the run report to.";
@@ -89,7 +89,10 @@ keys! {
     "transport.server_name", Kind::Text, None,
         "Name the twin's certificate must carry; the host of transport.twin when unset.";
     "transport.identity", Kind::Path, None,
-        "Directory with ca.pem, node.pem and node.key; the state directory's own when unset.";
+        "Directory with ca.pem, node.pem and node.key; signed by the site authority when unset.";
+    "transport.site", Kind::Path, None,
+        "Directory of the site authority that signs the own identity; $XDG_STATE_HOME/actorsim/site, \
+         or site in node.state_dir, when unset.";
     "transport.links", count(0, 1_024), Some("0"),
         "Gateway connections the fleet shares; 0 is one per shard.";
     "transport.connections_max", count(1, 100_000), Some("4096"),
@@ -162,7 +165,8 @@ pub fn groups() -> impl Iterator<Item = &'static str> {
 /// Keys of one group, without the group's name.
 pub fn in_group(group: &str) -> impl Iterator<Item = &'static str> {
     let prefix = format!("{group}.");
-    KEYS.iter().filter_map(move |key| key.name.strip_prefix(prefix.as_str()))
+    KEYS.iter()
+        .filter_map(move |key| key.name.strip_prefix(prefix.as_str()))
 }
 
 #[cfg(test)]
@@ -186,7 +190,11 @@ mod tests {
         seen.dedup();
         assert_eq!(seen.len(), all, "a group is split");
         for (at, key) in KEYS.iter().enumerate() {
-            assert!(KEYS[..at].iter().all(|other| other.name != key.name), "{}", key.name);
+            assert!(
+                KEYS[..at].iter().all(|other| other.name != key.name),
+                "{}",
+                key.name
+            );
         }
     }
 }

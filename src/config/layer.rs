@@ -25,9 +25,17 @@ pub struct FileLayer {
 /// Reads the text of a file.
 pub fn read_file(name: &str, text: &str) -> FileLayer {
     let (table, syntax) = DeTable::parse_recoverable(text);
-    let mut reader = Reader { name, text, layer: FileLayer::default() };
+    let mut reader = Reader {
+        name,
+        text,
+        layer: FileLayer::default(),
+    };
     for error in &syntax {
-        reader.error(error.span().unwrap_or(0..0), error.message().trim().to_owned(), None);
+        reader.error(
+            error.span().unwrap_or(0..0),
+            error.message().trim().to_owned(),
+            None,
+        );
     }
     for (group, value) in table.get_ref() {
         reader.group(group, value);
@@ -46,11 +54,17 @@ pub fn read_file(name: &str, text: &str) -> FileLayer {
 pub fn unknown(name: &str) -> (String, Option<String>) {
     let (group, rest) = name.split_once('.').unwrap_or((name, ""));
     if key::ABSENT.contains(&group) {
-        return (format!("the group `{group}` is not available in this build"), None);
+        return (
+            format!("the group `{group}` is not available in this build"),
+            None,
+        );
     }
     if key::groups().any(|known| known == group) {
         let message = format!("unknown key `{name}`");
-        return (message, suggest(rest, &key::in_group(group).collect::<Vec<_>>()));
+        return (
+            message,
+            suggest(rest, &key::in_group(group).collect::<Vec<_>>()),
+        );
     }
     let message = if rest.is_empty() {
         format!("unknown group `{group}`")
@@ -81,6 +95,9 @@ impl Reader<'_> {
 
     fn group(&mut self, group: &Spanned<toml::de::DeString<'_>>, value: &Spanned<DeValue<'_>>) {
         let name: &str = group.get_ref();
+        if name == key::POLICY_TABLE.1 {
+            return self.supervisors(value);
+        }
         if key::groups().all(|known| known != name) {
             let (message, help) = unknown(name);
             return self.error(group.span(), message, help);
@@ -100,11 +117,14 @@ impl Reader<'_> {
 
     fn supervisors(&mut self, value: &Spanned<DeValue<'_>>) {
         let count = value.get_ref().as_array().map_or(0, |array| array.len());
-        if count == 0 || count != policy::headers(self.text) {
+        if count == 0 || count > policy::headers(self.text) {
             let message = "expected [[supervision.supervisor]] tables".to_owned();
             return self.error(value.span(), message, None);
         }
-        self.layer.policies = Some(PolicySource { file: String::new(), text: String::new() });
+        self.layer.policies = Some(PolicySource {
+            file: String::new(),
+            text: String::new(),
+        });
     }
 
     fn key(&mut self, full: &str, at: std::ops::Range<usize>, value: &Spanned<DeValue<'_>>) {

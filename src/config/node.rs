@@ -77,8 +77,10 @@ pub struct TransportConfig {
     pub twin: Option<String>,
     /// Name its certificate must carry.
     pub server_name: Option<String>,
-    /// Directory of the node identity, if not the state directory's own.
+    /// Directory of the node identity; `None` is one signed by the own site authority.
     pub identity: Option<PathBuf>,
+    /// Directory of the site authority.
+    pub site: PathBuf,
     /// Gateway connections; `None` is one per shard.
     pub links: Option<u32>,
     /// Connections the listener holds at once.
@@ -150,6 +152,10 @@ impl NodeConfig {
                 twin: settings.text("transport.twin").map(Into::into),
                 server_name: settings.text("transport.server_name").map(Into::into),
                 identity: settings.text("transport.identity").map(Into::into),
+                site: settings.text("transport.site").map_or_else(
+                    || crate::state_dir::site_path(settings.text("node.state_dir")),
+                    PathBuf::from,
+                ),
                 links: positive(settings.u64("transport.links")),
                 connections_max: narrow(settings.u64("transport.connections_max")),
             },
@@ -166,11 +172,16 @@ impl NodeConfig {
             }),
             fleet: settings.bool("fleet.enabled").then(|| FleetConfig {
                 devices: narrow(settings.u64("fleet.devices")),
-                profile: settings.text("fleet.profile").unwrap_or("industrial").to_owned(),
+                profile: settings
+                    .text("fleet.profile")
+                    .unwrap_or("industrial")
+                    .to_owned(),
                 interval: settings.duration_if_set("fleet.interval"),
             }),
             speed: settings.f64("clock.speed").unwrap_or(1.0),
-            metrics: settings.bool("metrics.enabled").then(|| address("metrics.listen")),
+            metrics: settings
+                .bool("metrics.enabled")
+                .then(|| address("metrics.listen")),
             control_sessions_max: narrow(settings.u64("control.sessions_max")),
             control_idle: settings.duration("control.idle"),
             policies: settings.policies().to_vec(),
@@ -209,15 +220,26 @@ pub fn conflicts(settings: &Settings) -> Vec<ConfigError> {
             .map_or_else(|| "configuration".into(), |(_, origin)| origin.to_string());
         errors.push(ConfigError::outside(home, message).help(Some(help.to_owned())));
     };
-    let (world, fleet) = (settings.bool("world.enabled"), settings.bool("fleet.enabled"));
+    let (world, fleet) = (
+        settings.bool("world.enabled"),
+        settings.bool("fleet.enabled"),
+    );
     let twin = settings.text("transport.twin").is_some();
     if !world && !fleet {
         let message = "a node without world and without fleet has nothing to run".to_owned();
-        refuse("world.enabled", message, "leave out --no-world or --no-fleet");
+        refuse(
+            "world.enabled",
+            message,
+            "leave out --no-world or --no-fleet",
+        );
     }
     if !world && fleet && !twin {
         let message = "a fleet without a world needs a twin: `transport.twin` is unset".to_owned();
-        refuse("world.enabled", message, "add --twin HOST:PORT --identity DIR");
+        refuse(
+            "world.enabled",
+            message,
+            "add --twin HOST:PORT --identity DIR",
+        );
     }
     if !fleet && twin {
         let message = "`transport.twin` is set, but this node has no fleet to send".to_owned();
@@ -228,12 +250,25 @@ pub fn conflicts(settings: &Settings) -> Vec<ConfigError> {
     }
     if let Err(error) = crate::logging::check_filter(settings.text("log.level").unwrap_or("")) {
         let message = format!("`log.level`: {error}");
-        refuse("log.level", message, "such as info, or warn,actorsim_transport=debug");
+        refuse(
+            "log.level",
+            message,
+            "such as info, or warn,actorsim_transport=debug",
+        );
     }
     let name = settings.text("node.name").unwrap_or_default();
-    if !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) || name.len() > 64 {
+    if name == crate::state_dir::SITE
+        || !name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        || name.len() > 64
+    {
         let message = format!("`node.name`: `{name}` is not a name");
-        refuse("node.name", message, "letters, digits, dots, dashes, underscores; at most 64");
+        refuse(
+            "node.name",
+            message,
+            "letters, digits, dots, dashes, underscores; at most 64",
+        );
     }
     errors
 }

@@ -1,7 +1,9 @@
-//! Supervision policies in a node file: `[[supervision.supervisor]]` tables, cut out so that the
-//! policy parser sees them at their own lines and columns.
+//! Supervision policies in a node file: `[[supervision.supervisor]]` tables (or `[[supervisor]]`, as
+//! in a policy file), cut out so that the policy parser sees them at their own lines and columns.
 //!
 //! It does not know a policy's keys: `actorsim-supervision` does. Bound: the file's size.
+
+use actorsim_supervision::Policies;
 
 use super::PolicySource;
 use super::error::ConfigError;
@@ -9,7 +11,9 @@ use super::error::ConfigError;
 /// `[[supervision.supervisor]]` headers of a text.
 #[must_use]
 pub fn headers(text: &str) -> usize {
-    text.lines().filter(|line| header(line).is_some_and(|at| at.array && at.own)).count()
+    text.lines()
+        .filter(|line| header(line).is_some_and(|at| at.array && at.own))
+        .count()
 }
 
 /// The policy tables of a node file in the policy parser's form: everything else is blank, and
@@ -34,13 +38,35 @@ pub fn extract(file: &str, text: &str) -> PolicySource {
             (false, _) => {}
         }
     }
-    PolicySource { file: file.to_owned(), text: kept }
+    PolicySource {
+        file: file.to_owned(),
+        text: kept,
+    }
 }
 
 /// The mistakes of a policy text; `shown` is the file as the user wrote it.
+#[must_use]
 pub fn check(file: &str, shown: &str, text: &str) -> Vec<ConfigError> {
-    let _ = (file, shown, text);
-    Vec::new()
+    let errors = Policies::from_toml(file, text).err().unwrap_or_default();
+    errors
+        .into_iter()
+        .map(|error| {
+            let help = (!error.help.is_empty()).then_some(error.help);
+            ConfigError::at_line(file, shown, error.line, error.column, error.message).help(help)
+        })
+        .collect()
+}
+
+/// The policies of a node: the shipped ones, with each source laid over those before it.
+#[must_use]
+pub fn merged(sources: &[PolicySource]) -> Policies {
+    sources.iter().fold(Policies::shipped(), |below, source| {
+        // Sources were checked when the configuration was resolved.
+        match Policies::from_toml(&source.file, &source.text) {
+            Ok(policies) => policies.over(below),
+            Err(_) => below,
+        }
+    })
 }
 
 struct Header {
@@ -53,7 +79,7 @@ struct Header {
     own: bool,
 }
 
-/// A header `[[supervision.supervisor..` or `[supervision.supervisor..` of a line.
+/// A header `[[supervision.supervisor..`, `[[supervisor..`, or of a table below one.
 fn header(line: &str) -> Option<Header> {
     let open = line.len() - line.trim_start().len();
     let brackets = line[open..].chars().take_while(|c| *c == '[').count();
@@ -61,11 +87,13 @@ fn header(line: &str) -> Option<Header> {
         return None;
     }
     let inner = &line[open + brackets..];
-    let start = open + brackets + (inner.len() - inner.trim_start().len());
-    let rest = line[start..].strip_prefix("supervision")?;
-    let dot = rest.trim_start().strip_prefix('.')?.trim_start();
-    let below = dot.strip_prefix("supervisor")?;
-    let end = line.len() - dot.len();
+    let start = line.len() - inner.trim_start().len();
+    let name = match line[start..].strip_prefix("supervision") {
+        Some(rest) => rest.trim_start().strip_prefix('.')?.trim_start(),
+        None => &line[start..],
+    };
+    let below = name.strip_prefix("supervisor")?;
+    let end = line.len() - name.len();
     let next = below.trim_start().chars().next();
     matches!(next, Some(']' | '.')).then_some(Header {
         start,
@@ -90,5 +118,29 @@ mod tests {
                         [            supervisor.backoff]\nmin = \"5ms\"\n\n\n";
         assert_eq!(cut, expected);
         toml::from_str::<toml::Table>(&cut).unwrap();
+    }
+
+    #[test]
+    fn a_policy_is_checked_where_it_stands() {
+        let text = "[log]\nlevel = \"info\"\n[[supervision.supervisor]]\npath = \"/twin\"\n\
+                    strategy = \"one_for_noone\"\n[supervision.supervisor.backoff]\nmin = 3\n";
+        let errors = check("a", text, &extract("a", text).text);
+        let places: Vec<_> = errors
+            .iter()
+            .map(|error| (error.line, error.column))
+            .collect();
+        assert_eq!(places, [(5, 12), (7, 7)], "{errors:?}");
+    }
+
+    #[test]
+    fn a_later_source_wins_over_the_shipped_policy() {
+        let text = "[[supervisor]]\npath = \"/twin\"\nintensity = 7\n";
+        let source = PolicySource {
+            file: "a".into(),
+            text: text.into(),
+        };
+        let path = actorsim_actors::ActorPath::new("/twin").unwrap();
+        assert_eq!(merged(&[]).for_path(&path).intensity, 30);
+        assert_eq!(merged(&[source]).for_path(&path).intensity, 7);
     }
 }

@@ -52,7 +52,8 @@ pub fn explain(name: &str) -> Option<String> {
 }
 
 fn default(key: &Key) -> String {
-    key.default_value().map_or_else(|| "unset".into(), |value| value.to_string())
+    key.default_value()
+        .map_or_else(|| "unset".into(), |value| value.to_string())
 }
 
 /// The reference page `docs/reference/config.md`.
@@ -67,11 +68,21 @@ pub fn reference() -> String {
          This page is made from the table of keys; a test holds it equal.\n",
     );
     for group in key::groups() {
-        let _ = write!(page, "\n## {group}\n\n| key | value | default | meaning |\n|---|---|---|---|\n");
+        let _ = write!(
+            page,
+            "\n## {group}\n\n| key | value | default | meaning |\n|---|---|---|---|\n"
+        );
         for name in key::in_group(group) {
-            let Some(key) = key::find(&format!("{group}.{name}")) else { continue };
+            let Some(key) = key::find(&format!("{group}.{name}")) else {
+                continue;
+            };
             let (kind, doc) = (key.kind.label(), key.doc);
-            let _ = writeln!(page, "| `{}` | {kind} | {} | {doc} |", key.name, default(key));
+            let _ = writeln!(
+                page,
+                "| `{}` | {kind} | {} | {doc} |",
+                key.name,
+                default(key)
+            );
         }
         if group == key::POLICY_TABLE.0 {
             page.push_str(
@@ -98,8 +109,7 @@ pub fn schema() -> Json {
             let tables = json!({ "type": "array", "items": { "type": "object" } });
             keys.insert(key::POLICY_TABLE.1.to_owned(), tables);
         }
-        let object =
-            json!({ "type": "object", "additionalProperties": false, "properties": keys });
+        let object = json!({ "type": "object", "additionalProperties": false, "properties": keys });
         groups.insert(group.to_owned(), object);
     }
     json!({

@@ -80,9 +80,11 @@ impl Kind {
         let text = text.trim();
         let value = match self {
             Self::Bool => Value::Bool(text.parse().map_err(|_| self.expected(text))?),
-            Self::U64 { .. } => {
-                Value::U64(text.replace('_', "").parse().map_err(|_| self.expected(text))?)
-            }
+            Self::U64 { .. } => Value::U64(
+                text.replace('_', "")
+                    .parse()
+                    .map_err(|_| self.expected(text))?,
+            ),
             Self::F64 { .. } => Value::F64(text.parse().map_err(|_| self.expected(text))?),
             Self::Paths => Value::List(
                 text.split(',')
@@ -108,12 +110,20 @@ impl Kind {
                 let digits = number.as_str().replace('_', "");
                 Value::U64(u64::from_str_radix(&digits, number.radix()).map_err(|_| wrong())?)
             }
-            (Self::F64 { .. }, DeValue::Integer(number)) => {
-                Value::F64(number.as_str().replace('_', "").parse().map_err(|_| wrong())?)
-            }
-            (Self::F64 { .. }, DeValue::Float(number)) => {
-                Value::F64(number.as_str().replace('_', "").parse().map_err(|_| wrong())?)
-            }
+            (Self::F64 { .. }, DeValue::Integer(number)) => Value::F64(
+                number
+                    .as_str()
+                    .replace('_', "")
+                    .parse()
+                    .map_err(|_| wrong())?,
+            ),
+            (Self::F64 { .. }, DeValue::Float(number)) => Value::F64(
+                number
+                    .as_str()
+                    .replace('_', "")
+                    .parse()
+                    .map_err(|_| wrong())?,
+            ),
             (Self::Paths, DeValue::Array(items)) => {
                 let mut list = Vec::with_capacity(items.len());
                 for item in items.iter() {
@@ -145,7 +155,9 @@ impl Kind {
             }
             Self::Choice(options) if !options.contains(&text) => {
                 let near = super::near(text, options.iter().copied());
-                let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+                let hint = near
+                    .map(|near| format!("; did you mean `{near}`?"))
+                    .unwrap_or_default();
                 Err(format!("{}{hint}", self.expected(text)))
             }
             _ => Ok(Value::Text(text.into())),
@@ -156,13 +168,15 @@ impl Kind {
         let ok = match (self, &value) {
             (Self::U64 { min, max }, Value::U64(number)) => (min..=max).contains(number),
             (Self::F64 { min, max }, Value::F64(number)) => (min..=max).contains(number),
-            (Self::Duration { min, max }, Value::Duration(length)) => {
-                (min..=max).contains(length)
-            }
+            (Self::Duration { min, max }, Value::Duration(length)) => (min..=max).contains(length),
             (Self::Paths, Value::List(items)) => items.len() <= LIST_MAX,
             _ => true,
         };
-        if ok { Ok(value) } else { Err(self.expected(&value.to_string())) }
+        if ok {
+            Ok(value)
+        } else {
+            Err(self.expected(&value.to_string()))
+        }
     }
 
     fn expected(self, given: &str) -> String {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabel, EncodeLabelSet, LabelSetEncoder, NoLabelSet,
+    DescriptorEncoder, EncodeLabel, EncodeLabelSet, LabelSetEncoder, MetricEncoder, NoLabelSet,
 };
 use prometheus_client::metrics::MetricType;
 
@@ -35,7 +35,10 @@ impl Collector for NodeCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let samples = samples(&self.0.snapshot());
         for metric in table::METRICS {
-            let mut own = samples.iter().filter(|sample| sample.name == metric.name).peekable();
+            let mut own = samples
+                .iter()
+                .filter(|sample| sample.name == metric.name)
+                .peekable();
             if own.peek().is_some() {
                 encode_metric(&mut encoder, metric, own)?;
             }
@@ -57,26 +60,39 @@ fn encode_metric<'a>(
     let family = metric.name.strip_suffix("_total").unwrap_or(metric.name);
     let mut encoder = encoder.encode_descriptor(family, metric.help, None, kind)?;
     for sample in samples {
-        let labels = Labels(metric.labels, &sample.labels);
-        let mut one = encoder.encode_family(&labels)?;
-        match &sample.value {
-            Number::Whole(value) if metric.kind == Kind::Counter => {
-                one.encode_counter::<NoLabelSet, _, u64>(value, None)?;
-            }
-            Number::Float(value) if metric.kind == Kind::Counter => {
-                one.encode_counter::<NoLabelSet, _, u64>(value, None)?;
-            }
-            Number::Whole(value) => one.encode_gauge(&(*value as f64))?,
-            Number::Float(value) => one.encode_gauge(value)?,
-            Number::Buckets(value) => one.encode_histogram::<NoLabelSet>(
-                value.sum,
-                value.count,
-                &value.buckets,
-                None,
-            )?,
+        if metric.labels.is_empty() {
+            encode_value(&mut encoder, metric.kind, &sample.value)?;
+        } else {
+            let labels = Labels(metric.labels, &sample.labels);
+            encode_value(
+                &mut encoder.encode_family(&labels)?,
+                metric.kind,
+                &sample.value,
+            )?;
         }
     }
     Ok(())
+}
+
+fn encode_value(
+    encoder: &mut MetricEncoder<'_>,
+    kind: Kind,
+    value: &Number,
+) -> Result<(), fmt::Error> {
+    match (kind, value) {
+        (Kind::Counter, Number::Whole(value)) => {
+            encoder.encode_counter::<NoLabelSet, _, u64>(value, None)
+        }
+        (Kind::Counter, Number::Float(value)) => {
+            encoder.encode_counter::<NoLabelSet, _, u64>(value, None)
+        }
+        (_, Number::Whole(value)) => encoder.encode_gauge(&(*value as f64)),
+        (_, Number::Float(value)) => encoder.encode_gauge(value),
+        (_, Number::Buckets(value)) => {
+            let (sum, count) = (value.sum, value.count);
+            encoder.encode_histogram::<NoLabelSet>(sum, count, &value.buckets, None)
+        }
+    }
 }
 
 struct Labels<'a>(&'a [&'static str], &'a [String]);
@@ -116,7 +132,11 @@ struct Samples(Vec<Sample>);
 impl Samples {
     fn add(&mut self, name: &'static str, labels: &[&str], value: Number) {
         let labels = labels.iter().map(|label| (*label).to_owned()).collect();
-        self.0.push(Sample { name, labels, value });
+        self.0.push(Sample {
+            name,
+            labels,
+            value,
+        });
     }
 
     fn whole(&mut self, name: &'static str, labels: &[&str], value: u64) {
@@ -151,7 +171,11 @@ fn tiers(snapshot: &NodeSnapshot, out: &mut Samples) {
         for (reason, count) in &tier.dropped {
             out.whole("actorsim_tier_dropped_total", &[tier.tier, reason], *count);
         }
-        out.whole("actorsim_tier_decode_errors_total", &[tier.tier], tier.decode_errors);
+        out.whole(
+            "actorsim_tier_decode_errors_total",
+            &[tier.tier],
+            tier.decode_errors,
+        );
         out.buckets("actorsim_tier_latency_seconds", &[tier.tier], &tier.latency);
     }
     if let Some(t3) = &snapshot.t3 {
@@ -177,7 +201,11 @@ fn world(snapshot: &NodeSnapshot, out: &mut Samples) {
     out.whole("actorsim_scan_overruns_total", &[], world.overruns);
     out.whole("actorsim_scan_skipped_total", &[], world.skipped);
     out.whole("actorsim_world_entities", &[], world.entities);
-    out.whole("actorsim_world_readings_applied_total", &[], world.readings_applied);
+    out.whole(
+        "actorsim_world_readings_applied_total",
+        &[],
+        world.readings_applied,
+    );
     for (kind, count, mean, min, max) in &world.aggregates {
         out.whole("actorsim_sensor_aggregate", &[kind, "count"], *count);
         for (stat, value) in [("mean", mean), ("min", min), ("max", max)] {
@@ -209,12 +237,18 @@ fn actors(snapshot: &NodeSnapshot, out: &mut Samples) {
 }
 
 fn devices(snapshot: &NodeSnapshot, out: &mut Samples) {
-    let Some(devices) = &snapshot.devices else { return };
+    let Some(devices) = &snapshot.devices else {
+        return;
+    };
     for (kind, protocol, state, count) in &devices.states {
         out.whole("actorsim_devices", &[kind, protocol, state], *count);
     }
     for (kind, protocol, status, count) in &devices.sent {
-        out.whole("actorsim_messages_sent_total", &[kind, protocol, status], *count);
+        out.whole(
+            "actorsim_messages_sent_total",
+            &[kind, protocol, status],
+            *count,
+        );
     }
     for (kind, error, count) in &devices.errors {
         out.whole("actorsim_device_errors_total", &[kind, error], *count);
@@ -231,7 +265,11 @@ fn shards(snapshot: &NodeSnapshot, out: &mut Samples) {
         if let Some(doorbells) = shard.doorbells {
             out.whole("actorsim_shard_doorbells_total", &[&index], doorbells);
         }
-        out.buckets("actorsim_shard_timer_lateness_seconds", &[&index], &shard.timer_lateness);
+        out.buckets(
+            "actorsim_shard_timer_lateness_seconds",
+            &[&index],
+            &shard.timer_lateness,
+        );
     }
 }
 
@@ -261,8 +299,15 @@ mod tests {
 
     impl NodeView for Full {
         fn snapshot(&self) -> NodeSnapshot {
-            let edges = LATENCY_EDGES.iter().map(|edge| (*edge, 1)).chain([(f64::MAX, 1)]);
-            let buckets = Some(Buckets { sum: 1.0, count: 20, buckets: edges.collect() });
+            let edges = LATENCY_EDGES
+                .iter()
+                .map(|edge| (*edge, 1))
+                .chain([(f64::INFINITY, 1)]);
+            let buckets = Some(Buckets {
+                sum: 1.0,
+                count: 20,
+                buckets: edges.collect(),
+            });
             NodeSnapshot {
                 devices: Some(DevicesView {
                     states: vec![("pump".into(), "quic", "running", 5)],
@@ -315,14 +360,20 @@ mod tests {
         text::encode(&mut page, &registry).unwrap();
         for metric in table::METRICS {
             let family = metric.name.strip_suffix("_total").unwrap_or(metric.name);
-            assert!(page.contains(&format!("# TYPE {family} ")), "{family} is missing:\n{page}");
+            assert!(
+                page.contains(&format!("# TYPE {family} ")),
+                "{family} is missing:\n{page}"
+            );
         }
         for sample in samples(&Full.snapshot()) {
             let metric = table::find(sample.name).expect(sample.name);
             assert_eq!(metric.labels.len(), sample.labels.len(), "{}", sample.name);
         }
         assert!(page.contains("actorsim_tier_dropped_total{tier=\"t1\",reason=\"full\"} 2"));
-        assert!(page.contains("actorsim_scan_took_seconds_bucket{le=\"+Inf\"} 20"), "{page}");
+        assert!(
+            page.contains("actorsim_scan_took_seconds_bucket{le=\"+Inf\"} 20"),
+            "{page}"
+        );
     }
 
     #[test]

@@ -167,7 +167,10 @@ mod tests {
         for (at, metric) in METRICS.iter().enumerate() {
             assert!(METRICS[..at].iter().all(|other| other.name != metric.name));
             assert!(metric.name.starts_with("actorsim_"), "{}", metric.name);
-            assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"));
+            assert_eq!(
+                metric.kind == Kind::Counter,
+                metric.name.ends_with("_total")
+            );
             if metric.kind == Kind::Histogram {
                 assert!(metric.name.ends_with("_seconds"), "{}", metric.name);
             }

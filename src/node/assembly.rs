@@ -40,10 +40,20 @@ impl Assembly {
             .thread_name("control")
             .enable_all()
             .build()
-            .map_err(|error| StartError::Layer { layer: "control", reason: error.to_string() })?;
-        let clock = if config.speed == 1.0 { Clock::wall() } else { Clock::scaled(config.speed) };
+            .map_err(|error| StartError::Layer {
+                layer: "control",
+                reason: error.to_string(),
+            })?;
+        let clock = if config.speed == 1.0 {
+            Clock::wall()
+        } else {
+            Clock::scaled(config.speed)
+        };
         let system = System::new(clock, control.handle().clone());
-        Ok(Self { shared: Arc::new(Shared { system }), _control: control })
+        Ok(Self {
+            shared: Arc::new(Shared { system }),
+            _control: control,
+        })
     }
 
     /// What it shows.
@@ -75,7 +85,11 @@ impl Assembly {
 
 impl NodeView for Shared {
     fn snapshot(&self) -> NodeSnapshot {
-        NodeSnapshot { ready: true, process: ProcessView::read(), ..NodeSnapshot::default() }
+        NodeSnapshot {
+            ready: true,
+            process: ProcessView::read(),
+            ..NodeSnapshot::default()
+        }
     }
 }
 

@@ -33,7 +33,9 @@ pub struct AttachActor {
 
 impl std::fmt::Debug for AttachActor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AttachActor").field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("AttachActor")
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
     }
 }
 
@@ -68,7 +70,9 @@ pub struct MetricsActor {
 
 impl std::fmt::Debug for MetricsActor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MetricsActor").field("listener", &self.listener).finish_non_exhaustive()
+        f.debug_struct("MetricsActor")
+            .field("listener", &self.listener)
+            .finish_non_exhaustive()
     }
 }
 

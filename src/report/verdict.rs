@@ -34,14 +34,21 @@ pub struct Facts {
 
 impl Default for Facts {
     fn default() -> Self {
-        Self { ending: Ending::TimeOver, scan_elapsed_s: None }
+        Self {
+            ending: Ending::TimeOver,
+            scan_elapsed_s: None,
+        }
     }
 }
 
 /// Fills `verdict` and `why`. Existing lines of `why` are kept as notes.
 pub fn decide(report: &mut RunReport, facts: &Facts) {
     let failed = failures(report, facts);
-    report.verdict = if failed.is_empty() { Verdict::Pass } else { Verdict::Fail };
+    report.verdict = if failed.is_empty() {
+        Verdict::Pass
+    } else {
+        Verdict::Fail
+    };
     report.why.splice(0..0, failed);
     report.why.extend(notes(report));
 }
@@ -64,7 +71,11 @@ fn ending(ending: &Ending, failed: &mut Vec<String>) {
         Ending::Cut => failed.push("the run was cut off by a second signal".into()),
         Ending::GaveUp(reason) => failed.push(format!("the root supervisor gave up: {reason}")),
         Ending::ShutdownTimeOver(left) => {
-            let left = if left.is_empty() { "something".into() } else { left.join(", ") };
+            let left = if left.is_empty() {
+                "something".into()
+            } else {
+                left.join(", ")
+            };
             failed.push(format!("the shutdown time was over while {left} still ran"));
         }
     }
@@ -92,6 +103,14 @@ fn tiers(report: &RunReport, failed: &mut Vec<String>) {
             ));
         }
     }
+    if let (Some(received), Some(applied), Some(after)) =
+        (t1.received, t1.applied, t1.dropped_after_receipt)
+        && received != applied + after
+    {
+        failed.push(format!(
+            "t1: applied {applied} + dropped after receipt {after} is not received {received}"
+        ));
+    }
     let t2 = &report.tiers.t2;
     match t2.lost {
         Some(lost) if lost > 0 => failed.push(format!("t2: {lost} events are lost")),
@@ -100,7 +119,9 @@ fn tiers(report: &RunReport, failed: &mut Vec<String>) {
     if let (Some(acked), Some(applied)) = (t2.acked, t2.applied)
         && acked > applied
     {
-        failed.push(format!("t2: {acked} events are acknowledged, but {applied} were applied"));
+        failed.push(format!(
+            "t2: {acked} events are acknowledged, but {applied} were applied"
+        ));
     }
 }
 
@@ -126,13 +147,18 @@ fn books(report: &RunReport, failed: &mut Vec<String>) {
         ));
     }
     if books.waiting > 0 {
-        failed.push(format!("mailboxes: {} messages still wait at the end", books.waiting));
+        failed.push(format!(
+            "mailboxes: {} messages still wait at the end",
+            books.waiting
+        ));
     }
 }
 
 fn scan(report: &RunReport, facts: &Facts, failed: &mut Vec<String>) {
     let scan = &report.world.scan;
-    let (Some(period), Some(cycles)) = (scan.period_us, scan.cycles) else { return };
+    let (Some(period), Some(cycles)) = (scan.period_us, scan.cycles) else {
+        return;
+    };
     if period <= 0.0 {
         return;
     }
@@ -150,7 +176,9 @@ fn scan(report: &RunReport, facts: &Facts, failed: &mut Vec<String>) {
 fn notes(report: &RunReport) -> Vec<String> {
     match report.devices.quarantined {
         Some(quarantined) if quarantined > 0 => {
-            vec![format!("note: {quarantined} devices are quarantined by policy")]
+            vec![format!(
+                "note: {quarantined} devices are quarantined by policy"
+            )]
         }
         _ => Vec::new(),
     }
@@ -162,7 +190,10 @@ mod tests {
     use crate::report::{Devices, Mailboxes};
 
     fn good() -> RunReport {
-        let mut report = RunReport { elapsed_s: 20.0, ..RunReport::default() };
+        let mut report = RunReport {
+            elapsed_s: 20.0,
+            ..RunReport::default()
+        };
         report.devices = Devices {
             requested: Some(10),
             running: Some(10),
@@ -193,15 +224,28 @@ mod tests {
     fn a_run_whose_checks_hold_passes() {
         let mut report = good();
         decide(&mut report, &Facts::default());
-        assert_eq!((report.verdict, report.why.len()), (Verdict::Pass, 0), "{:?}", report.why);
+        assert_eq!(
+            (report.verdict, report.why.len()),
+            (Verdict::Pass, 0),
+            "{:?}",
+            report.why
+        );
     }
 
     #[test]
     fn each_broken_check_is_named() {
         type Break = fn(&mut RunReport);
         let cases: &[(&str, Break)] = &[
-            ("9 of 10 devices are running", |r| r.devices.running = Some(9)),
-            ("t1: received 97 + counted drops 2", |r| r.tiers.t1.received = Some(97)),
+            ("9 of 10 devices are running", |r| {
+                r.devices.running = Some(9)
+            }),
+            ("t1: received 97 + counted drops 2", |r| {
+                r.tiers.t1.received = Some(97)
+            }),
+            ("t1: applied 97 + dropped after receipt 0", |r| {
+                r.tiers.t1.applied = Some(97);
+                r.tiers.t1.dropped_after_receipt = Some(0);
+            }),
             ("t2: 1 events are lost", |r| r.tiers.t2.lost = Some(1)),
             ("t2: 5 events are acknowledged, but 4", |r| {
                 r.tiers.t2.acked = Some(5);
@@ -228,7 +272,13 @@ mod tests {
     #[test]
     fn what_a_node_does_not_have_is_not_checked() {
         let mut report = RunReport::default();
-        decide(&mut report, &Facts { ending: Ending::Asked, scan_elapsed_s: None });
+        decide(
+            &mut report,
+            &Facts {
+                ending: Ending::Asked,
+                scan_elapsed_s: None,
+            },
+        );
         assert_eq!(report.verdict, Verdict::Pass);
     }
 
@@ -240,9 +290,19 @@ mod tests {
         decide(&mut report, &Facts::default());
         assert_eq!(report.verdict, Verdict::Pass);
         assert!(report.why[0].contains("2 devices are quarantined"));
-        for ending in [Ending::Cut, Ending::GaveUp("x".into()), Ending::ShutdownTimeOver(vec![])] {
+        for ending in [
+            Ending::Cut,
+            Ending::GaveUp("x".into()),
+            Ending::ShutdownTimeOver(vec![]),
+        ] {
             let mut report = good();
-            decide(&mut report, &Facts { ending, scan_elapsed_s: None });
+            decide(
+                &mut report,
+                &Facts {
+                    ending,
+                    scan_elapsed_s: None,
+                },
+            );
             assert_eq!(report.verdict, Verdict::Fail);
         }
     }

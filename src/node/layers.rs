@@ -1,0 +1,106 @@
+//! The layers of a running node, as its control plane, its metrics and its report read them.
+//!
+//! It starts and stops nothing. Bound: a snapshot is one pass over counters; nothing per device.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+
+use actorsim_actors::shard::ShardHost;
+use actorsim_actors::{ActorPath, System, Time};
+use actorsim_fleet::{DeviceCounts, DeviceError, Fleet, Injection};
+use actorsim_supervision::{Supervision, SupervisorRef};
+use actorsim_transport::TransportStats;
+use actorsim_world::{SystemId, Twin};
+use futures_util::future::BoxFuture;
+
+use super::{measure, snapshot};
+use crate::attach::plane::Hooks;
+use crate::report;
+use crate::view::{NodeSnapshot, NodeView};
+
+/// The devices of this node.
+#[derive(Debug)]
+pub(super) struct FleetLayer {
+    pub(super) fleet: Fleet,
+    pub(super) shards: ShardHost,
+    /// Type of the devices, for labels.
+    pub(super) device_type: String,
+    /// Counters at the moment the devices were asked to stop.
+    pub(super) last: OnceLock<DeviceCounts>,
+}
+
+impl FleetLayer {
+    /// Counters now, or when the devices were asked to stop.
+    pub(super) fn counts(&self) -> DeviceCounts {
+        self.last.get().copied().unwrap_or_else(|| self.fleet.counts())
+    }
+}
+
+/// What runs.
+#[derive(Debug)]
+pub(super) struct Layers {
+    pub(super) system: System,
+    pub(super) supervision: Arc<Supervision>,
+    pub(super) stats: Arc<TransportStats>,
+    pub(super) twin: Option<Twin>,
+    pub(super) fleet: Option<FleetLayer>,
+    /// The root supervisor, once it is up.
+    pub(super) root: OnceLock<SupervisorRef>,
+    /// When the tree was up.
+    pub(super) up: OnceLock<Time>,
+    /// When it was asked to stop.
+    pub(super) stopped: OnceLock<Time>,
+}
+
+impl Layers {
+    /// Seconds from up to the stop, or to now.
+    pub(super) fn elapsed_s(&self) -> f64 {
+        let now = self.system.clock().monotonic();
+        let end = self.stopped.get().copied().unwrap_or(now);
+        self.up.get().map_or(0.0, |up| (end - *up).as_secs_f64())
+    }
+}
+
+impl NodeView for Layers {
+    fn snapshot(&self) -> NodeSnapshot {
+        snapshot::of(self)
+    }
+}
+
+impl Hooks for Layers {
+    fn trigger<'a>(&'a self, target: &'a str) -> BoxFuture<'a, Result<bool, String>> {
+        Box::pin(async move {
+            let Some(layer) = &self.fleet else { return Ok(false) };
+            known(layer.fleet.trigger(target))
+        })
+    }
+
+    fn crash<'a>(&'a self, path: &'a ActorPath) -> BoxFuture<'a, Result<bool, String>> {
+        Box::pin(async move {
+            if let Some(twin) = &self.twin
+                && path == twin.scan().path()
+            {
+                let crashed = twin.panic(SystemId::Diagnostics).await;
+                return crashed.map(|()| true).map_err(|error| error.to_string());
+            }
+            let Some(layer) = &self.fleet else { return Ok(false) };
+            known(layer.fleet.inject(path.as_str(), Injection::Crash))
+        })
+    }
+
+    fn scan(&self) -> Option<report::Scan> {
+        self.twin.as_ref().map(|twin| measure::world(&twin.report()).scan)
+    }
+
+    fn noun(&self, path: &ActorPath) -> &'static str {
+        if path.as_str().starts_with("/fleet/") { "devices" } else { "actors" }
+    }
+}
+
+fn known(result: Result<(), DeviceError>) -> Result<bool, String> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(DeviceError::Unknown(_)) => Ok(false),
+        Err(error) => Err(error.to_string()),
+    }
+}

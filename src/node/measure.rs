@@ -1,0 +1,180 @@
+//! Fills the run report from the layers, at the quiet end of a run.
+//!
+//! It judges nothing: that is [`crate::report::verdict`]. What a node does not run stays `null`.
+//! Bound: one pass over the layers.
+
+use actorsim_transport::{DropReason, Tier, TransportStats};
+use actorsim_world::WorldReport;
+
+use super::layers::Layers;
+use crate::report::{self, Quantiles, RunReport};
+use crate::view::ProcessView;
+
+/// Fills in everything that was measured; returns the seconds the scan ran by its own grid.
+pub(super) fn measure(layers: &Layers, report: &mut RunReport) -> Option<f64> {
+    report.elapsed_s = layers.elapsed_s();
+    report.process.measure(ProcessView::read());
+    report.generators = actorsim_fleet::generator::versions();
+    mailboxes(layers, report);
+    supervision(layers, report);
+    devices(layers, report);
+    tiers(layers, report);
+    layers.twin.as_ref().and_then(|twin| {
+        report.world = world(&twin.report());
+        twin.scanned_s()
+    })
+}
+
+fn mailboxes(layers: &Layers, report: &mut RunReport) {
+    let census = layers.system.census();
+    let books = census.books();
+    report.mailboxes = report::Mailboxes {
+        highest_fill: Some(census.highest_fill()),
+        offered: books.offered,
+        accepted: books.accepted,
+        rejected: books.rejected,
+        handled: books.handled,
+        dropped: books.dropped,
+        conflated: books.conflated,
+        died: books.died,
+        waiting: books.waiting,
+    };
+}
+
+fn supervision(layers: &Layers, report: &mut RunReport) {
+    let stats = layers.supervision.stats();
+    let devices = layers.fleet.as_ref().map_or(0, |layer| layer.counts().restarts);
+    report.supervision = report::Supervision {
+        restarts: Some(stats.restarts + devices),
+        escalations: Some(stats.escalations),
+        kills: Some(stats.kills),
+        restart_us: Quantiles::of(&layers.supervision.restart_us(), 1.0),
+    };
+}
+
+fn devices(layers: &Layers, report: &mut RunReport) {
+    let Some(layer) = &layers.fleet else { return };
+    let counts = layer.counts();
+    report.devices = report::Devices {
+        requested: Some(counts.requested),
+        running: Some(counts.running),
+        restarts: Some(counts.restarts),
+        quarantined: Some(counts.quarantined),
+        spawn_s: counts.spawn_s,
+    };
+    report.digest.wire_sha256 = layer.fleet.wire_sha256();
+    report.process.shards = Some(layer.shards.shards().len() as u64);
+    report.process.backend = Some(layer.shards.backend().label().to_owned());
+}
+
+fn tiers(layers: &Layers, report: &mut RunReport) {
+    let stats = &layers.stats;
+    let (sends, receives) = (layers.fleet.is_some(), layers.twin.is_some());
+    let both = sends && receives;
+    report.tiers = report::Tiers {
+        t1: t1(stats, sends, receives),
+        t2: report::T2 {
+            created: sends.then(|| stats.t2.created.get()),
+            blocked: sends.then(|| stats.t2.blocked.get()),
+            sent: sends.then(|| stats.t2.sent.get()),
+            acked: sends.then(|| stats.t2.acked.get()),
+            applied: receives.then(|| stats.t2.applied.get()),
+            duplicates_dropped: receives.then(|| stats.t2.duplicates.get()),
+            lost: sends.then(|| lost_events(stats, both)),
+            latency_us: receives.then(|| latency(&stats.t2.latency)).flatten(),
+        },
+        t3: report::T3 {
+            issued: receives.then(|| stats.t3.issued.get()),
+            acked: receives.then(|| stats.t3.acked.get()),
+            superseded: receives.then(|| stats.t3.superseded.get()),
+            expired: receives.then(|| stats.t3.expired.get()),
+            no_route: receives.then(|| stats.t3.no_route.get()),
+            dropped: receives.then(|| stats.t3.dropped.get()),
+            errors: receives.then(|| stats.t3.errors.get()),
+            rtt_us: latency(&stats.t3.rtt),
+            decide_us: latency(&stats.t3.decide),
+        },
+    };
+}
+
+/// Sent is what devices handed to the tier; dropped is what never came to the twin's connections.
+/// What was lost after that is a figure of its own, so that both add up.
+fn t1(stats: &TransportStats, sends: bool, receives: bool) -> report::T1 {
+    let drops = stats.drops(Tier::T1);
+    let sender = drops.get(DropReason::Sender);
+    let network = drops.get(DropReason::Network);
+    let dropped = match (sends, receives) {
+        (true, true) => sender + network,
+        (true, false) => sender,
+        _ => network,
+    };
+    let after = drops.total() - sender - network;
+    report::T1 {
+        sent: sends.then(|| stats.t1.sent.get() + sender),
+        received: receives.then(|| stats.t1.received.get()),
+        dropped: Some(dropped),
+        applied: receives.then(|| stats.t1.applied.get()),
+        dropped_after_receipt: receives.then_some(after),
+        decode_errors: receives.then(|| stats.t1.decode_errors.get()),
+        latency_us: receives.then(|| latency(&stats.t1.latency)).flatten(),
+    }
+}
+
+/// Events never acknowledged at the quiet end, or acknowledged and not in the world.
+fn lost_events(stats: &TransportStats, both: bool) -> u64 {
+    let acked = stats.t2.acked.get();
+    let unacknowledged = stats.t2.created.get().saturating_sub(acked);
+    let missing = if both { acked.saturating_sub(stats.t2.applied.get()) } else { 0 };
+    unacknowledged + missing
+}
+
+fn latency(histogram: &actorsim_transport::LatencyHistogram) -> Option<Quantiles> {
+    histogram.quantiles().map(|q| Quantiles {
+        p50: q.p50 as f64,
+        p95: q.p95 as f64,
+        p99: q.p99 as f64,
+        p999: q.p999 as f64,
+        max: q.max as f64,
+        count: q.count,
+    })
+}
+
+/// The world's figures in the report's shape; both have the contract's keys.
+pub(super) fn world(found: &WorldReport) -> report::World {
+    let scan = &found.scan;
+    let host = scan.host.as_ref();
+    report::World {
+        entities: Some(u64::from(found.entities)),
+        readings_applied: Some(found.readings_applied),
+        quality: report::Quality {
+            alignment_ratio: found.quality.alignment_ratio,
+            odte: found.quality.odte,
+            stale: found.quality.stale,
+        },
+        scan: report::Scan {
+            host: report::ScanHost {
+                pinned: host.and_then(|h| h.core.filter(|_| h.pinned)).map(|core| core as u64),
+                policy: host.map(|h| h.policy.clone()),
+                locked: host.map(|h| h.locked),
+                why: host.map(|h| h.why.clone()).unwrap_or_default(),
+            },
+            period_us: Some(scan.period_us as f64),
+            cycles: Some(scan.cycles),
+            overruns: Some(scan.overruns),
+            skipped: Some(scan.skipped),
+            jitter_us: scan.jitter_us.map(times),
+            lateness_us: scan.lateness_us.map(times),
+            took_us: scan.took_us.map(times),
+            allocations_per_cycle: scan.allocations_per_cycle,
+            systems: scan.systems.iter().map(|(name, s)| ((*name).to_owned(), system(s))).collect(),
+        },
+    }
+}
+
+fn system(found: &actorsim_world::report::SystemReport) -> report::System {
+    report::System { took_us: found.took_us.map(times), overruns: Some(found.overruns) }
+}
+
+const fn times(q: actorsim_world::scan::stats::Quantiles) -> Quantiles {
+    Quantiles { p50: q.p50, p95: q.p95, p99: q.p99, p999: q.p999, max: q.max, count: q.count }
+}

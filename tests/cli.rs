@@ -1,0 +1,247 @@
+//! The command line as scripts see it: exit codes and messages.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn actorsim(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_actorsim"));
+    command
+        .args(args)
+        .env("NO_COLOR", "1")
+        .env_remove("RUST_LOG");
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ACTORSIM__")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn run(args: &[&str]) -> (i32, String, String) {
+    outcome(&actorsim(args).output().unwrap())
+}
+
+fn outcome(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code().unwrap_or(-1),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn help_lists_what_works_and_only_that() {
+    let (code, out, _) = run(&["--help"]);
+    assert_eq!(code, 0);
+    for shown in ["start", "attach", "config", "certs"] {
+        assert!(out.contains(&format!("  {shown} ")), "{shown}: {out}");
+    }
+    for hidden in ["scenario", "replay", "doctor"] {
+        assert!(!out.contains(hidden), "{hidden}");
+    }
+    let (code, out, _) = run(&["start", "--help"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("--devices") && out.contains("--t2-rate"));
+    assert!(!out.contains("--chaos") && !out.contains("--mqtt-url"));
+}
+
+#[test]
+fn what_this_build_lacks_is_refused_by_name() {
+    for args in [
+        &["start", "--join", "h:1"][..],
+        &["start", "--chaos", "p.toml"],
+        &["start", "--mqtt-url", "mqtt://h"],
+        &["scenario", "run", "x", "--seed", "1"],
+        &["doctor", "-o", "json"],
+    ] {
+        let (code, _, err) = run(args);
+        assert_eq!(code, 2, "{args:?}: {err}");
+        assert!(
+            err.contains("is not available in this build"),
+            "{args:?}: {err}"
+        );
+    }
+}
+
+#[test]
+fn a_misspelt_flag_or_command_exits_2() {
+    assert_eq!(run(&["start", "--devces", "3"]).0, 2);
+    assert_eq!(run(&["strat"]).0, 2);
+    assert_eq!(run(&[]).0, 2);
+}
+
+#[test]
+fn an_unknown_key_a_wrong_type_and_a_bad_policy_are_three_errors_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "[fleet]\ndevces = 10\ninterval = 5\n\n\
+                [[supervision.supervisor]]\npath = \"/twin\"\nstrategy = \"one_for_noone\"\n";
+    let file = write(dir.path(), "node.toml", text);
+    let state = dir.path().join("state").display().to_string();
+    for args in [
+        &["config", "check", &file][..],
+        &[
+            "start",
+            "--config",
+            &file,
+            "--state-dir",
+            &state,
+            "--for",
+            "1s",
+        ],
+    ] {
+        let (code, _, err) = run(args);
+        assert_eq!(code, 2, "{err}");
+        for place in ["node.toml:2:1", "node.toml:3:12", "node.toml:7:"] {
+            assert!(err.contains(place), "{place} is missing:\n{err}");
+        }
+        assert!(err.contains("did you mean `devices`?"), "{err}");
+        assert!(err.contains("3 errors; nothing was started"), "{err}");
+    }
+    assert!(!Path::new(&state).exists(), "nothing was started");
+}
+
+#[test]
+fn a_missing_file_and_bad_flags_are_named() {
+    let (code, _, err) = run(&[
+        "start",
+        "--config",
+        "/no/such.toml",
+        "--devices",
+        "many",
+        "-X",
+        "a",
+    ]);
+    assert_eq!(code, 2);
+    for words in ["/no/such.toml", "flag --devices", "expected KEY=VALUE"] {
+        assert!(err.contains(words), "{words}: {err}");
+    }
+}
+
+#[test]
+fn a_good_file_checks_and_prints_with_its_origins() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = write(dir.path(), "n.toml", "[fleet]\ndevices = 10\n");
+    let (code, out, err) = run(&["config", "check", &file]);
+    assert_eq!(
+        (code, out.as_str()),
+        (0, format!("{file}: ok\n").as_str()),
+        "{err}"
+    );
+    let args = [
+        "config",
+        "print",
+        "--origin",
+        "--config",
+        &file,
+        "--interval",
+        "2s",
+        "-X",
+        "scan.period=1ms",
+    ];
+    let output = actorsim(&args)
+        .env("ACTORSIM__LOG__LEVEL", "warn")
+        .output()
+        .unwrap();
+    let (code, out, err) = outcome(&output);
+    assert_eq!(code, 0, "{err}");
+    for line in [
+        format!("devices = 10  # {file}:2:11"),
+        "interval = \"2s\"  # flag --interval".into(),
+        "period = \"1ms\"  # flag -X".into(),
+        "level = \"warn\"  # environment ACTORSIM__LOG__LEVEL".into(),
+        "speed = 1.0  # built-in".into(),
+    ] {
+        assert!(out.contains(&line), "{line}:\n{out}");
+    }
+    let printed = write(dir.path(), "printed.toml", &run(&["config", "print"]).1);
+    assert_eq!(
+        run(&["config", "check", &printed]).0,
+        0,
+        "what is printed can be read again"
+    );
+}
+
+#[test]
+fn keys_are_explained_and_described() {
+    let (code, out, _) = run(&["config", "explain", "fleet.devices"]);
+    assert_eq!(code, 0);
+    assert!(
+        out.contains("default:  1000") && out.contains("ACTORSIM__FLEET__DEVICES"),
+        "{out}"
+    );
+    let (code, _, err) = run(&["config", "explain", "fleet.devics"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("did you mean `fleet.devices`?"), "{err}");
+    let (code, out, _) = run(&["config", "schema"]);
+    assert_eq!(code, 0);
+    let schema: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        schema["properties"]["fleet"]["properties"]["devices"]["default"],
+        1000
+    );
+}
+
+#[test]
+fn attach_without_a_node_exits_3_and_a_wrong_command_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let attach = |args: &[&str]| {
+        outcome(
+            &actorsim(args)
+                .env("XDG_STATE_HOME", dir.path())
+                .output()
+                .unwrap(),
+        )
+    };
+    let (code, _, err) = attach(&["attach", "-c", "ps"]);
+    assert_eq!(code, 3, "{err}");
+    assert!(err.contains("no node runs under"), "{err}");
+    let (code, _, err) = attach(&["attach", "nowhere", "-c", "ps"]);
+    assert_eq!(code, 3, "{err}");
+    assert!(err.contains("cannot connect to"), "{err}");
+    let (code, _, err) = attach(&["attach", "-c", "kil /x"]);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("did you mean `kill`?"), "{err}");
+}
+
+#[test]
+fn an_authority_is_made_once_and_signs_nodes() {
+    let dir = tempfile::tempdir().unwrap();
+    let certs = |args: &[&str]| {
+        outcome(
+            &actorsim(args)
+                .env("XDG_STATE_HOME", dir.path())
+                .output()
+                .unwrap(),
+        )
+    };
+    let (code, out, _) = certs(&["certs", "show"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("no authority in"), "{out}");
+    let (code, first, err) = certs(&["certs", "init"]);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(
+        certs(&["certs", "init"]).1,
+        first,
+        "a second init keeps the authority"
+    );
+    let out = dir.path().join("fleet-1").display().to_string();
+    let (code, issued, err) = certs(&[
+        "certs",
+        "issue",
+        "fleet-1",
+        "--devices",
+        "pump-*",
+        "--out",
+        &out,
+    ]);
+    assert_eq!(code, 0, "{err}");
+    assert!(issued.contains("devices      pump-*"), "{issued}");
+    assert_eq!(certs(&["certs", "show", &out]).1, issued);
+    let (code, _, err) = certs(&["certs", "issue", "a b", "--out", &out]);
+    assert_eq!(code, 2, "{err}");
+}

@@ -1,0 +1,51 @@
+//! The reference pages are what the tables say. `ACTORSIM_BLESS=1 cargo test --test reference`
+//! rewrites them.
+
+use std::path::Path;
+
+fn holds(page: &str, expected: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("docs/reference")
+        .join(page);
+    if std::env::var_os("ACTORSIM_BLESS").is_some() {
+        std::fs::write(&path, expected).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == expected,
+        "docs/reference/{page} is not what the table says; \
+         run ACTORSIM_BLESS=1 cargo test --test reference"
+    );
+}
+
+#[test]
+fn the_page_of_commands_is_the_command_tables() {
+    holds("commands.md", &actorsim::cli::reference::commands());
+}
+
+#[test]
+fn the_page_of_metrics_is_the_metric_table() {
+    holds("metrics.md", &actorsim::metrics::table::reference());
+}
+
+#[test]
+fn the_page_of_configuration_is_the_key_table() {
+    holds("config.md", &actorsim::config::print::reference());
+}
+
+#[test]
+fn every_shipped_node_file_is_valid() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let mut found = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.starts_with("node") && name.ends_with(".toml") {
+            let mut layers = actorsim::config::Layers::built_in();
+            layers.path(&path);
+            layers.resolve().unwrap();
+            found += 1;
+        }
+    }
+    assert!(found > 0, "no node file is shipped");
+}
