@@ -14,8 +14,8 @@ use crate::reading::Reading;
 use crate::session::{EventKey, T2Session};
 use crate::stats::{DropReason, Tier, TransportStats};
 
-/// Readings in one batch at most: 32 full datagrams; 40 KiB, about a millisecond at a million/s.
-pub const BATCH_READINGS_MAX: usize = 1024;
+/// Readings in one batch at most: 14 full datagrams; 20 KiB, half a millisecond at a million/s.
+pub const BATCH_READINGS_MAX: usize = 512;
 /// Spare buffers kept: those of a few connections' working set; the rest is freed.
 pub const POOL_MAX: usize = 256;
 

@@ -113,6 +113,8 @@ pub enum ToTwin {
         session: u64,
         /// The last T2 batch it knows to be acknowledged.
         acked: u64,
+        /// T1 readings the session has handed to QUIC so far.
+        t1_readings: u64,
     },
     /// Devices that are reached over this connection.
     Register {

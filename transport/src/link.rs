@@ -6,7 +6,12 @@
 //! devices. Bounds: [`LINK_BLOCKS`] blocks wait (the oldest goes), the outbox's, [`ACKS_MAX`]
 //! acknowledgements, [`REGISTRATIONS_MAX`] ranges.
 
+mod actor;
 mod block;
+mod commands;
+mod control;
+mod dial;
+mod events;
 mod outbox;
 
 use std::collections::VecDeque;
@@ -21,6 +26,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+pub use actor::{LinkSpec, link_child};
 pub use block::{BLOCK_READINGS_MAX, Block};
 pub use outbox::{BATCH_EVENTS_MAX, OUTBOX_EVENTS_MAX, OutEvent, T2Outbox, WINDOW_BATCHES_MAX};
 
@@ -101,6 +107,7 @@ impl Message for LinkMessage {
     }
 }
 
+/// What outlives the link actor and its connections.
 struct Shared {
     addr: Addr<LinkMessage>,
     session: u64,

@@ -49,14 +49,14 @@ pub struct T2Session {
 }
 
 impl T2Session {
-    fn new(id: u64, node: &str, acked: u64) -> Self {
+    fn new(id: u64, node: &str, acked: u64, t1_readings: u64) -> Self {
         Self {
             id,
             node: node.into(),
             applied: AtomicU64::new(acked),
             woken: AtomicU64::new(acked),
             changed: Notify::new(),
-            t1_received: AtomicU64::new(0),
+            t1_received: AtomicU64::new(t1_readings),
             t1_lost: AtomicU64::new(0),
         }
     }
@@ -64,7 +64,7 @@ impl T2Session {
     /// A ledger of its own, not in any table: for tests of stages and for tools.
     #[must_use]
     pub fn detached(id: u64) -> Arc<Self> {
-        Arc::new(Self::new(id, "", 0))
+        Arc::new(Self::new(id, "", 0, 0))
     }
 
     /// The session's number, chosen by the link's owner.
@@ -180,11 +180,17 @@ impl Sessions {
     }
 
     /// The session `id` of `node`. One that is not known starts after batch `acked`, the last that
-    /// the link knows to be acknowledged.
+    /// the link knows to be acknowledged, and after `t1_readings`, those it has sent already.
     ///
     /// # Errors
     /// [`SessionError`], if the number is another node's or no place is left.
-    pub fn open(&self, id: u64, node: &str, acked: u64) -> Result<Arc<T2Session>, SessionError> {
+    pub fn open(
+        &self,
+        id: u64,
+        node: &str,
+        acked: u64,
+        t1_readings: u64,
+    ) -> Result<Arc<T2Session>, SessionError> {
         let mut table = self.0.lock();
         table.opened += 1;
         let now = table.opened;
@@ -207,7 +213,7 @@ impl Sessions {
                 .map(|(id, _)| *id);
             table.by_id.remove(&idle.ok_or(SessionError::Full)?);
         }
-        let session = Arc::new(T2Session::new(id, node, acked));
+        let session = Arc::new(T2Session::new(id, node, acked, t1_readings));
         table.by_id.insert(id, (Arc::clone(&session), now));
         Ok(session)
     }
@@ -262,10 +268,10 @@ mod tests {
     #[test]
     fn a_session_survives_its_connections_and_belongs_to_its_node() {
         let sessions = Sessions::new();
-        sessions.open(7, "a", 0).unwrap().mark_applied(3);
-        assert_eq!(sessions.open(7, "a", 0).unwrap().applied(), 3);
+        sessions.open(7, "a", 0, 0).unwrap().mark_applied(3);
+        assert_eq!(sessions.open(7, "a", 0, 0).unwrap().applied(), 3);
         assert!(matches!(
-            sessions.open(7, "b", 0),
+            sessions.open(7, "b", 0, 0),
             Err(SessionError::Taken { .. })
         ));
     }
@@ -273,7 +279,7 @@ mod tests {
     #[test]
     fn an_unknown_session_goes_on_after_what_its_link_knows() {
         assert_eq!(
-            Sessions::new().open(7, "a", 41).unwrap().judge(42),
+            Sessions::new().open(7, "a", 41, 0).unwrap().judge(42),
             Arrival::Next
         );
     }
@@ -281,14 +287,18 @@ mod tests {
     #[test]
     fn a_full_table_forgets_the_oldest_without_a_connection() {
         let sessions = Sessions::new();
-        let held = sessions.open(0, "n", 0).unwrap();
+        let held = sessions.open(0, "n", 0, 0).unwrap();
         for id in 1..SESSIONS_MAX as u64 {
-            sessions.open(id, "n", 0).unwrap().mark_applied(9);
+            sessions.open(id, "n", 0, 0).unwrap().mark_applied(9);
         }
-        sessions.open(u64::MAX, "n", 0).unwrap();
+        sessions.open(u64::MAX, "n", 0, 0).unwrap();
         assert_eq!(sessions.len(), SESSIONS_MAX);
-        assert_eq!(sessions.open(0, "n", 5).unwrap().id(), held.id());
-        assert_eq!(sessions.open(1, "n", 0).unwrap().applied(), 0, "forgotten");
+        assert_eq!(sessions.open(0, "n", 5, 0).unwrap().id(), held.id());
+        assert_eq!(
+            sessions.open(1, "n", 0, 0).unwrap().applied(),
+            0,
+            "forgotten"
+        );
     }
 
     #[test]
@@ -303,7 +313,7 @@ mod tests {
     #[tokio::test]
     async fn an_acknowledgement_waits_for_the_wake_and_is_not_missed() {
         let sessions = Sessions::new();
-        let session = sessions.open(1, "n", 0).unwrap();
+        let session = sessions.open(1, "n", 0, 0).unwrap();
         assert_eq!(sessions.wake(), 0);
         let waiting = session.applied_beyond(0);
         session.mark_applied(2);

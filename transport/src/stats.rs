@@ -52,7 +52,7 @@ pub enum DropReason {
     Sender,
     /// Between the link's QUIC and ours: loss, full receive buffer, connection cut.
     Network,
-    /// The connection's mailbox was full: its oldest went.
+    /// In the connection's mailbox: it was full and its oldest went, or its actor died.
     Overflow,
     /// The tier took none within the forwarding deadline.
     Tier,

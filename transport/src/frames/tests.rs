@@ -23,6 +23,7 @@ fn messages() -> Vec<ToTwin> {
             node: "n".into(),
             session: 9,
             acked: 3,
+            t1_readings: 8,
         },
         ToTwin::Register {
             devices: DeviceRange {
@@ -78,6 +79,7 @@ fn messages_outside_their_bounds_are_refused() {
         node: node.into(),
         session: 0,
         acked: 0,
+        t1_readings: 0,
     };
     let sensors = vec![
         SensorSpec {

@@ -1,0 +1,253 @@
+//! The connection actor: one accepted QUIC connection.
+//!
+//! Its mailbox holds T1 batches alone, so that a flooding gateway evicts its own readings only. Its
+//! pumps, in reading order: [`datagrams`] (T1 in), [`events`] (T2 streams in), [`control`] (hello,
+//! registrations, T2 acknowledgements, goodbye), [`commands`] (T3 out). The connection is closed and
+//! taken out of the registry when the actor goes, however it goes. Bounds: [`CONN_BATCHES`] batches,
+//! QUIC's stream limits, the registry's command limit.
+
+mod commands;
+mod control;
+mod datagrams;
+mod events;
+mod read;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use actorsim_actors::{
+    Addr, Clock, Fault, Flow, Level, MailboxSpec, Message, Overflow, System, TaskActor, TaskContext,
+};
+use actorsim_supervision::{ChildSpec, Restart};
+use parking_lot::Mutex;
+use quinn::{ConnectionError, VarInt};
+
+use crate::batch::Batch;
+use crate::endpoint::{Protocol, codes};
+use crate::registry::Owned;
+use crate::session::T2Session;
+use crate::stats::DropReason;
+use crate::transport::Core;
+
+pub(crate) use read::{ReadFrameError, read_frame};
+
+/// T1 batches waiting in one connection's mailbox (the guide's figure); the oldest goes.
+pub const CONN_BATCHES: u32 = 1024;
+/// How long the connection holds a batch for tier T1, which also bounds how long its mailbox is not
+/// looked at.
+pub const T1_FORWARD_DEADLINE: Duration = Duration::from_millis(50);
+/// How often a live connection's lost packets are added to the counters.
+const METER_PERIOD: Duration = Duration::from_secs(5);
+/// Pause between looks at the batches of a closed connection,
+const CLOSED_LOOK: Duration = Duration::from_millis(5);
+/// and how many looks: a second in all, as long as tier T1 may hold a batch.
+const CLOSED_LOOKS_MAX: u32 = 200;
+
+/// What a connection actor is sent.
+#[derive(Debug)]
+pub enum ConnMessage {
+    /// Decoded telemetry.
+    T1(Batch),
+    /// QUIC says that it is over; looked at again while batches wait, this many times.
+    Closed {
+        /// Looks left.
+        looks: u32,
+    },
+}
+
+impl Message for ConnMessage {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::T1(_) => "t1_batch",
+            Self::Closed { .. } => "closed",
+        }
+    }
+}
+
+/// What the pumps of one connection share.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) core: Arc<Core>,
+    pub(crate) id: u32,
+    pub(crate) quic: quinn::Connection,
+    pub(crate) protocol: Protocol,
+    /// Device names its certificate may speak for; all, if `None`.
+    pub(crate) devices: Option<String>,
+    pub(crate) clock: Clock,
+    pub(crate) session: OnceLock<Arc<T2Session>>,
+    pub(crate) owned: Mutex<Owned>,
+}
+
+impl Peer {
+    /// Closes the connection because of what the peer did.
+    pub(crate) fn refuse(&self, code: VarInt, why: &str) {
+        self.quic.close(code, why.as_bytes());
+    }
+}
+
+/// An accepted connection, as the listener hands it over.
+#[derive(Clone, Debug)]
+pub(crate) struct Accepted {
+    pub(crate) quic: quinn::Connection,
+    pub(crate) protocol: Protocol,
+    pub(crate) devices: Option<String>,
+}
+
+/// The connection actor.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    peer: Arc<Peer>,
+    system: System,
+    addr: Addr<ConnMessage>,
+    closing: VarInt,
+    lost_packets: Arc<Mutex<u64>>,
+}
+
+/// The child that serves an accepted connection: temporary, `/transport/conn/<id>`.
+pub(crate) fn conn_child(system: &System, core: &Arc<Core>, accepted: Accepted) -> ChildSpec {
+    let id = core.registry.next_id();
+    let path = core.conn_path.join(&id.to_string());
+    let addr = Addr::new(path, MailboxSpec::new(CONN_BATCHES, Overflow::DropOldest));
+    let (system, core, address) = (system.clone(), Arc::clone(core), addr.clone());
+    let factory = move || {
+        let peer = Peer {
+            core: Arc::clone(&core),
+            id,
+            quic: accepted.quic.clone(),
+            protocol: accepted.protocol,
+            devices: accepted.devices.clone(),
+            clock: system.clock().clone(),
+            session: OnceLock::new(),
+            owned: Mutex::new(Owned::default()),
+        };
+        Conn {
+            peer: Arc::new(peer),
+            system: system.clone(),
+            addr: address.clone(),
+            closing: codes::KILLED,
+            lost_packets: Arc::default(),
+        }
+    };
+    ChildSpec::task(id.to_string(), &addr, factory).restart(Restart::Temporary)
+}
+
+impl TaskActor for Conn {
+    type Msg = ConnMessage;
+
+    async fn started(&mut self, cx: &mut TaskContext<ConnMessage>) -> Result<(), Fault> {
+        let peer = &self.peer;
+        let waiting = peer.core.registry.open(peer.id);
+        cx.pump(datagrams::run(Arc::clone(peer), self.addr.clone()));
+        cx.pump(events::run(Arc::clone(peer)));
+        cx.pump(commands::run(Arc::clone(peer), waiting));
+        if peer.protocol == Protocol::Actorsim1 {
+            cx.pump(control::run(Arc::clone(peer)));
+        }
+        cx.pump(watch(
+            Arc::clone(peer),
+            self.addr.clone(),
+            Arc::clone(&self.lost_packets),
+        ));
+        let from = peer.quic.remote_address();
+        let text = format!(
+            "{from} speaks {}",
+            String::from_utf8_lossy(peer.protocol.alpn())
+        );
+        self.system
+            .events()
+            .publish(Level::Info, "connected", Some(self.addr.path()), text);
+        Ok(())
+    }
+
+    async fn handle(
+        &mut self,
+        message: ConnMessage,
+        cx: &mut TaskContext<ConnMessage>,
+    ) -> Result<Flow, Fault> {
+        match message {
+            ConnMessage::Closed { looks: 0 } => Ok(Flow::Stop),
+            ConnMessage::Closed { looks } => {
+                // What came before the end is still decoded and forwarded.
+                let again = if self.addr.depth() > 1 { looks - 1 } else { 0 };
+                cx.pump(closed(self.addr.clone(), again));
+                Ok(Flow::Continue)
+            }
+            ConnMessage::T1(mut batch) => {
+                batch.on_drop(DropReason::Died);
+                if let Err(refused) = self.peer.core.t1.send(batch, T1_FORWARD_DEADLINE).await {
+                    refused.into_message().discard(DropReason::Tier);
+                }
+                Ok(Flow::Continue)
+            }
+        }
+    }
+
+    async fn stopping(&mut self, _: &mut TaskContext<ConnMessage>) {
+        self.closing = codes::STOPPED;
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        let peer = &self.peer;
+        meter(peer, &self.lost_packets);
+        let quic = &peer.core.stats.quic;
+        let why = match peer.quic.close_reason() {
+            None => {
+                peer.quic.close(self.closing, b"");
+                quic.closed_here.inc();
+                "closed here".to_owned()
+            }
+            Some(reason) => {
+                match reason {
+                    ConnectionError::LocallyClosed => quic.closed_here.inc(),
+                    ConnectionError::ApplicationClosed(_)
+                    | ConnectionError::ConnectionClosed(_) => quic.closed_by_peer.inc(),
+                    ConnectionError::TimedOut => quic.closed_idle.inc(),
+                    _ => quic.closed_error.inc(),
+                }
+                reason.to_string()
+            }
+        };
+        peer.core
+            .registry
+            .close(peer.id, &std::mem::take(&mut peer.owned.lock()));
+        self.system
+            .events()
+            .publish(Level::Info, "disconnected", Some(self.addr.path()), why);
+    }
+}
+
+/// Adds what was lost since the last look.
+fn meter(peer: &Peer, seen: &Mutex<u64>) {
+    let lost = peer.quic.stats().path.lost_packets;
+    let mut seen = seen.lock();
+    peer.core
+        .stats
+        .quic
+        .lost_packets
+        .add(lost.saturating_sub(*seen));
+    *seen = lost;
+}
+
+/// Waits for the end of the connection, and meters it meanwhile.
+async fn watch(
+    peer: Arc<Peer>,
+    addr: Addr<ConnMessage>,
+    seen: Arc<Mutex<u64>>,
+) -> Result<(), Fault> {
+    while tokio::time::timeout(METER_PERIOD, peer.quic.closed())
+        .await
+        .is_err()
+    {
+        meter(&peer, &seen);
+    }
+    closed(addr, CLOSED_LOOKS_MAX).await
+}
+
+/// Tells the actor that the connection is over, a moment later.
+async fn closed(addr: Addr<ConnMessage>, looks: u32) -> Result<(), Fault> {
+    tokio::time::sleep(CLOSED_LOOK).await;
+    let told = addr.try_send_control(ConnMessage::Closed { looks });
+    told.map_err(|_| Fault::new("closed_not_delivered"))
+}

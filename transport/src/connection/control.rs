@@ -1,0 +1,238 @@
+//! The control stream of `actorsim/1`: hello, registrations, acknowledgements of T2, goodbye.
+//!
+//! T2 is acknowledged only as far as the session's ledger says that the world has applied it. It
+//! moves no reading. Bounds: one control stream; frames of 64 KiB; [`REPLIES_MAX`] replies waiting.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actorsim_actors::{Fault, SendError};
+use quinn::{RecvStream, SendStream};
+use tokio::sync::mpsc;
+
+use super::read::ReadFrameError;
+use super::{Peer, read_frame};
+use crate::certs::glob_matches;
+use crate::device::{DeviceRange, REGISTRATION_DEVICES_MAX, Registration, SensorSpec};
+use crate::endpoint::codes;
+use crate::frames::{CONTROL_FRAME_LEN_MAX, FrameError, StreamType, ToLink, ToTwin};
+use crate::ingest::Ingest;
+use crate::session::T2Session;
+use crate::stats::DropReason;
+
+/// How long a peer has from the handshake to its hello.
+pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Replies waiting for the stream: a welcome and a farewell.
+const REPLIES_MAX: usize = 4;
+/// How long one attempt to give a registration to the world may take.
+const REGISTER_DEADLINE: Duration = Duration::from_secs(1);
+/// Attempts: through a restart of the world's first stage.
+const REGISTER_ATTEMPTS: u32 = 30;
+/// Datagrams still under way at a goodbye: looked at this often,
+const SETTLE_STEP: Duration = Duration::from_millis(20);
+/// until none came in a step, or this many steps have passed.
+const SETTLE_STEPS_MAX: u32 = 50;
+
+pub(super) async fn run(peer: Arc<Peer>) -> Result<(), Fault> {
+    if let Err(error) = serve(&peer).await {
+        let code = match &error {
+            ControlError::Refused(code, _) => *code,
+            ControlError::Frame(ReadFrameError::Stream(_)) | ControlError::Gone => return Ok(()),
+            ControlError::Frame(_) | ControlError::NoHello => codes::PROTOCOL,
+        };
+        let text = error.to_string();
+        tracing::warn!(conn = peer.id, "{text}");
+        peer.refuse(code, &text);
+    }
+    Ok(())
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ControlError {
+    #[error(transparent)]
+    Frame(#[from] ReadFrameError),
+    #[error("no hello within {} s", HELLO_TIMEOUT.as_secs())]
+    NoHello,
+    #[error("{1}")]
+    Refused(quinn::VarInt, String),
+    #[error("the connection is gone")]
+    Gone,
+}
+
+impl From<FrameError> for ControlError {
+    fn from(error: FrameError) -> Self {
+        Self::Frame(error.into())
+    }
+}
+
+async fn serve(peer: &Peer) -> Result<(), ControlError> {
+    let hello = tokio::time::timeout(HELLO_TIMEOUT, hello(peer)).await;
+    let (mut send, mut receive, session) = hello.map_err(|_| ControlError::NoHello)??;
+    let (replies, waiting) = mpsc::channel(REPLIES_MAX);
+    let applied = session.applied();
+    let welcome = ToLink::Welcome {
+        node: peer.core.node.clone(),
+        applied,
+    };
+    write(&mut send, &welcome).await?;
+    tokio::select! {
+        biased;
+        read = listen(peer, &session, &mut receive, replies) => read,
+        written = acknowledge(&session, applied, &mut send, waiting) => written,
+    }
+}
+
+/// The first stream and the first message, which open the session.
+async fn hello(peer: &Peer) -> Result<(SendStream, RecvStream, Arc<T2Session>), ControlError> {
+    let opened = peer.quic.accept_bi().await;
+    let (send, mut receive) = opened.map_err(|_| ControlError::Gone)?;
+    let mut kind = [0];
+    receive
+        .read_exact(&mut kind)
+        .await
+        .map_err(ReadFrameError::from)?;
+    if StreamType::from_byte(kind[0]) != Some(StreamType::Control) {
+        return Err(FrameError::StreamType(kind[0]).into());
+    }
+    let mut frame = Vec::new();
+    if !read_frame(&mut receive, CONTROL_FRAME_LEN_MAX, &mut frame).await? {
+        return Err(ControlError::Gone);
+    }
+    let ToTwin::Hello {
+        node,
+        session,
+        acked,
+        t1_readings,
+        ..
+    } = ToTwin::parse(&frame)?
+    else {
+        return Err(refused("the first message is not a hello"));
+    };
+    let opened = peer.core.sessions.open(session, &node, acked, t1_readings);
+    let session = opened.map_err(|error| ControlError::Refused(codes::FULL, error.to_string()))?;
+    drop(peer.session.set(Arc::clone(&session)));
+    Ok((send, receive, session))
+}
+
+fn refused(why: &str) -> ControlError {
+    ControlError::Refused(codes::PROTOCOL, why.into())
+}
+
+/// Reads until the peer is done.
+async fn listen(
+    peer: &Peer,
+    session: &T2Session,
+    receive: &mut RecvStream,
+    replies: mpsc::Sender<ToLink>,
+) -> Result<(), ControlError> {
+    let mut frame = Vec::new();
+    while read_frame(receive, CONTROL_FRAME_LEN_MAX, &mut frame).await? {
+        match ToTwin::parse(&frame)? {
+            ToTwin::Hello { .. } => return Err(refused("a second hello")),
+            ToTwin::Register { devices, sensors } => register(peer, devices, sensors).await?,
+            ToTwin::Bye { t1_readings } => {
+                settle(peer, session, t1_readings).await;
+                drop(replies.send(ToLink::Farewell).await);
+            }
+        }
+    }
+    // The peer has nothing more to say, and may still listen.
+    peer.quic.closed().await;
+    Ok(())
+}
+
+/// Writes replies, and the ledger as it moves.
+async fn acknowledge(
+    session: &T2Session,
+    mut announced: u64,
+    send: &mut SendStream,
+    mut replies: mpsc::Receiver<ToLink>,
+) -> Result<(), ControlError> {
+    let mut talking = true;
+    loop {
+        let message = tokio::select! {
+            biased;
+            reply = replies.recv(), if talking => match reply {
+                Some(reply) => reply,
+                None => {
+                    talking = false;
+                    continue;
+                }
+            },
+            applied = session.applied_beyond(announced) => {
+                announced = applied;
+                ToLink::Applied { sequence: applied }
+            }
+        };
+        write(send, &message).await?;
+    }
+}
+
+async fn write(send: &mut SendStream, message: &ToLink) -> Result<(), ControlError> {
+    let frame = message.frame()?;
+    send.write_all(&frame).await.map_err(|_| ControlError::Gone)
+}
+
+/// Makes the devices reachable, then known to the world, a piece at a time.
+async fn register(
+    peer: &Peer,
+    devices: DeviceRange,
+    sensors: Vec<SensorSpec>,
+) -> Result<(), ControlError> {
+    let sensors: Arc<[SensorSpec]> = sensors.into();
+    for piece in devices.pieces(REGISTRATION_DEVICES_MAX) {
+        let allowed = |name: &str| {
+            peer.devices
+                .as_deref()
+                .is_none_or(|glob| glob == "*" || glob_matches(glob, name))
+        };
+        {
+            let mut owned = peer.owned.lock();
+            let registry = &peer.core.registry;
+            registry
+                .claim_range(peer.id, &mut owned, &piece, allowed)
+                .map_err(|name| {
+                    let why = format!("the certificate does not speak for device {name:?}");
+                    ControlError::Refused(codes::DEVICES, why)
+                })?;
+        }
+        let registration = Registration {
+            devices: piece,
+            sensors: Arc::clone(&sensors),
+        };
+        announce(peer, registration).await;
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+/// Tells the world; if it stays away, the devices get their rows with their first readings.
+async fn announce(peer: &Peer, registration: Registration) {
+    let mut message = Ingest::Register(registration);
+    for _ in 0..REGISTER_ATTEMPTS {
+        match peer.core.world.send(message, REGISTER_DEADLINE).await {
+            Ok(()) | Err(SendError::Closed(_)) => return,
+            Err(refused) => message = refused.into_message(),
+        }
+    }
+    tracing::warn!(conn = peer.id, "the world took no registration");
+}
+
+/// Waits for the datagrams still under way, then counts those that will not come.
+async fn settle(peer: &Peer, session: &T2Session, sent: u64) {
+    for _ in 0..SETTLE_STEPS_MAX {
+        let before = session.t1_received();
+        if before >= sent {
+            break;
+        }
+        tokio::time::sleep(SETTLE_STEP).await;
+        if session.t1_received() == before {
+            break;
+        }
+    }
+    peer.core
+        .stats
+        .t1
+        .dropped
+        .add(DropReason::Network, session.settle_t1(sent));
+}

@@ -1,0 +1,140 @@
+//! T1 in: datagrams into pooled batches, as many as are ready for each wake-up.
+//!
+//! One pass decodes straight into the batch; nothing is sent per reading. It forwards nothing: the
+//! batch goes into the connection's own mailbox, which drops its oldest. Bound: a batch.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use actorsim_actors::{Addr, Fault};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use uuid::Uuid;
+
+use super::{ConnMessage, Peer};
+use crate::batch::{BATCH_READINGS_MAX, Batch};
+use crate::endpoint::Protocol;
+use crate::reading::{Reading, decode_all};
+use crate::registry::PLAIN_DEVICES_MAX;
+use crate::stats::{DropReason, Tier};
+
+/// Readings a datagram may hold at the largest MTU we discover (1452 bytes).
+const DATAGRAM_READINGS: usize = 37;
+
+/// Devices that a `dt/1` connection has shown.
+#[derive(Debug, Default)]
+pub(super) struct FirstSight {
+    seen: BTreeSet<Uuid>,
+    last: Option<Uuid>,
+}
+
+impl FirstSight {
+    /// Registers the devices of `readings` that were not seen before.
+    pub(super) fn look(&mut self, peer: &Peer, readings: &[Reading]) {
+        if peer.protocol != Protocol::Dt1 {
+            return;
+        }
+        for reading in readings {
+            if self.last == Some(reading.device) {
+                continue;
+            }
+            self.last = Some(reading.device);
+            if self.seen.len() < PLAIN_DEVICES_MAX && self.seen.insert(reading.device) {
+                let mut owned = peer.owned.lock();
+                peer.core
+                    .registry
+                    .claim_plain(peer.id, &mut owned, reading.device);
+            }
+        }
+    }
+}
+
+/// What one wake-up brought.
+struct Gathered {
+    readings: Vec<Reading>,
+    datagrams: u64,
+    bad: u64,
+    latencies: Vec<u64>,
+}
+
+impl Gathered {
+    fn take(&mut self, datagram: &Bytes, now_us: u64) {
+        let first = self.readings.len();
+        match decode_all(datagram, &mut self.readings) {
+            Ok(_) => {
+                self.datagrams += 1;
+                self.latencies
+                    .push(now_us.saturating_sub(self.readings[first].at_us));
+            }
+            Err(error) => {
+                self.bad += 1;
+                tracing::debug!(%error, "bad datagram");
+            }
+        }
+    }
+}
+
+pub(super) async fn run(peer: Arc<Peer>, addr: Addr<ConnMessage>) -> Result<(), Fault> {
+    let mut first_sight = FirstSight::default();
+    let mut latencies = Vec::new();
+    while let Ok(first) = peer.quic.read_datagram().await {
+        let now_us = peer.clock.unix_us();
+        latencies.clear();
+        let readings = peer.core.pool.take();
+        let mut gathered = Gathered {
+            readings,
+            datagrams: 0,
+            bad: 0,
+            latencies,
+        };
+        gathered.take(&first, now_us);
+        let mut full = true;
+        while gathered.readings.len() + DATAGRAM_READINGS <= BATCH_READINGS_MAX {
+            let Some(Ok(next)) = peer.quic.read_datagram().now_or_never() else {
+                full = false;
+                break;
+            };
+            gathered.take(&next, now_us);
+        }
+        latencies = deliver(&peer, &addr, &mut first_sight, gathered);
+        if full {
+            // There is more: let the actor forward this batch first.
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(())
+}
+
+/// Counts what came and puts it into the mailbox; gives the latency buffer back.
+fn deliver(
+    peer: &Peer,
+    addr: &Addr<ConnMessage>,
+    first_sight: &mut FirstSight,
+    gathered: Gathered,
+) -> Vec<u64> {
+    let Gathered {
+        readings,
+        datagrams,
+        bad,
+        latencies,
+    } = gathered;
+    let t1 = &peer.core.stats.t1;
+    let count = readings.len() as u64;
+    t1.received.add(count);
+    t1.datagrams_received.add(datagrams);
+    if bad > 0 {
+        t1.decode_errors.add(bad);
+    }
+    t1.latency.record_all(&latencies);
+    if let Some(session) = peer.session.get() {
+        session.count_t1(count);
+    }
+    first_sight.look(peer, &readings);
+    let mut batch = Batch::new(Tier::T1, readings, peer.clock.monotonic(), &peer.core.pool);
+    if count > 0 {
+        batch.on_drop(DropReason::Overflow);
+        // A mailbox that takes nothing leaves the batch to count itself.
+        drop(addr.try_send(ConnMessage::T1(batch)));
+    }
+    latencies
+}

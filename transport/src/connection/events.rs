@@ -1,0 +1,156 @@
+//! T2 in: event batches of `actorsim/1`, plain readings of `dt/1`.
+//!
+//! Both wait for tier T2, so a slow world is felt by QUIC's flow control and then by the sender. A
+//! stream that carries something else is stopped, the connection lives. It acknowledges nothing.
+//! Bounds: QUIC's stream limit; a frame, or a batch, in memory for each stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actorsim_actors::{Fault, SendError};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use quinn::RecvStream;
+
+use super::datagrams::FirstSight;
+use super::read::ReadFrameError;
+use super::{Peer, read_frame};
+use crate::batch::{BATCH_READINGS_MAX, Batch, EventBatch};
+use crate::endpoint::{Protocol, STREAMS_MAX, codes};
+use crate::frames::{EVENTS_FRAME_LEN_MAX, Events, FrameError, StreamType};
+use crate::reading::{READING_LEN, Reading};
+use crate::stats::{DropReason, Tier};
+use crate::tiers::T2Message;
+
+/// How long one batch waits for tier T2 before the wait is looked at again.
+const T2_FORWARD_DEADLINE: Duration = Duration::from_secs(1);
+/// Bytes taken from a `dt/1` stream at once: a batch's worth.
+const PLAIN_CHUNK: usize = BATCH_READINGS_MAX * READING_LEN;
+
+pub(super) async fn run(peer: Arc<Peer>) -> Result<(), Fault> {
+    let mut streams = FuturesUnordered::new();
+    loop {
+        let room = streams.len() < STREAMS_MAX as usize;
+        tokio::select! {
+            biased;
+            Some(()) = streams.next() => {}
+            accepted = peer.quic.accept_uni(), if room => match accepted {
+                Ok(stream) => streams.push(serve(Arc::clone(&peer), stream)),
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+}
+
+async fn serve(peer: Arc<Peer>, mut stream: RecvStream) {
+    let served = match peer.protocol {
+        Protocol::Dt1 => plain(&peer, &mut stream).await,
+        Protocol::Actorsim1 => typed(&peer, &mut stream).await,
+    };
+    if let Err(ReadFrameError::Frame(error)) = served {
+        peer.core.stats.t2.decode_errors.inc();
+        peer.core.stats.quic.stream_resets.inc();
+        tracing::debug!(%error, conn = peer.id, "T2 stream refused");
+        drop(stream.stop(codes::READING));
+    }
+}
+
+async fn typed(peer: &Peer, stream: &mut RecvStream) -> Result<(), ReadFrameError> {
+    let mut kind = [0];
+    stream.read_exact(&mut kind).await?;
+    let session = peer.session.get();
+    let (Some(StreamType::Events), Some(session)) = (StreamType::from_byte(kind[0]), session)
+    else {
+        return Err(FrameError::StreamType(kind[0]).into());
+    };
+    let mut frame = Vec::new();
+    while read_frame(stream, EVENTS_FRAME_LEN_MAX, &mut frame).await? {
+        let parsed = Events::parse(&frame)?;
+        let (mut events, mut keys) = (peer.core.pool.take(), Vec::new());
+        parsed.decode_into(&mut events, &mut keys)?;
+        count(peer, &events);
+        let received = peer.clock.monotonic();
+        let pool = &peer.core.pool;
+        let session = Arc::clone(session);
+        let batch = EventBatch::new(session, parsed.sequence, events, keys, received, pool);
+        // One that is not taken is not acknowledged, and comes again.
+        drop(
+            peer.core
+                .t2
+                .send(T2Message::Events(batch), T2_FORWARD_DEADLINE)
+                .await,
+        );
+    }
+    Ok(())
+}
+
+fn count(peer: &Peer, readings: &[Reading]) {
+    let t2 = &peer.core.stats.t2;
+    t2.received.add(readings.len() as u64);
+    if let Some(first) = readings.first() {
+        t2.latency
+            .record(peer.clock.unix_us().saturating_sub(first.at_us));
+    }
+}
+
+/// Readings until FIN. Those before a bad one are delivered.
+async fn plain(peer: &Peer, stream: &mut RecvStream) -> Result<(), ReadFrameError> {
+    let mut first_sight = FirstSight::default();
+    let mut carry: Vec<u8> = Vec::new();
+    loop {
+        let chunk = match stream.read_chunk(PLAIN_CHUNK, true).await {
+            Ok(Some(chunk)) => chunk.bytes,
+            Ok(None) if carry.is_empty() => return Ok(()),
+            Ok(None) => {
+                let length = carry.len();
+                return Err(
+                    FrameError::from(crate::reading::DecodeError::Length { length }).into(),
+                );
+            }
+            // Reset by its sender, or the connection is gone: nobody to tell.
+            Err(_) => return Ok(()),
+        };
+        carry.extend_from_slice(&chunk);
+        let mut readings = peer.core.pool.take();
+        let (whole, rest) = carry.as_chunks::<READING_LEN>();
+        let mut bad = None;
+        for bytes in whole {
+            match Reading::decode(bytes) {
+                Ok(reading) => readings.push(reading),
+                Err(error) => {
+                    bad = Some(error);
+                    break;
+                }
+            }
+        }
+        carry = rest.to_vec();
+        count(peer, &readings);
+        first_sight.look(peer, &readings);
+        let batch = Batch::new(Tier::T2, readings, peer.clock.monotonic(), &peer.core.pool);
+        forward(peer, batch).await;
+        if let Some(error) = bad {
+            return Err(FrameError::from(error).into());
+        }
+    }
+}
+
+/// Waits for tier T2 as long as the connection lives: nobody would send this again.
+async fn forward(peer: &Peer, batch: Batch) {
+    if batch.readings.is_empty() {
+        return;
+    }
+    let mut message = T2Message::Plain(batch);
+    while peer.quic.close_reason().is_none() {
+        match peer.core.t2.send(message, T2_FORWARD_DEADLINE).await {
+            Ok(()) => return,
+            Err(SendError::Closed(refused)) => {
+                message = refused;
+                break;
+            }
+            Err(refused) => message = refused.into_message(),
+        }
+    }
+    if let T2Message::Plain(batch) = message {
+        batch.discard(DropReason::Tier);
+    }
+}

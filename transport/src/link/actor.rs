@@ -1,0 +1,193 @@
+//! The link actor: keeps one connection to a twin and sends telemetry over it.
+//!
+//! Telemetry is what it handles; dialling and the streams are its pump ([`super::dial`]). Nothing is
+//! dropped silently inside QUIC: it waits for room there, and its own mailbox drops the oldest block,
+//! counted. Bounds: [`T1_WAIT`] for a connection, [`FLUSH_STEPS_MAX`] steps at an ordered stop.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actorsim_actors::{Fault, Flow, TaskActor, TaskContext};
+use actorsim_supervision::ChildSpec;
+use quinn::{Connection, SendDatagramError};
+use tokio::sync::{Notify, watch};
+
+use super::{Block, Downlink, Link, LinkMessage, dial};
+use crate::certs::Identity;
+use crate::endpoint::{DATAGRAM_SEND_BUFFER, Protocol};
+use crate::reading::READING_LEN;
+
+/// How long a block waits for a connection before it is stale and dropped.
+const T1_WAIT: Duration = Duration::from_millis(200);
+/// At an ordered stop the outbox is looked at this often,
+const FLUSH_STEP: Duration = Duration::from_millis(10);
+/// this many times at most: two seconds.
+const FLUSH_STEPS_MAX: u32 = 200;
+/// How long the twin has to settle the totals: a little more than it takes for it.
+const FAREWELL_DEADLINE: Duration = Duration::from_millis(1500);
+
+/// Where a link goes, and as whom.
+#[derive(Clone)]
+pub struct LinkSpec {
+    /// The twin.
+    pub twin: SocketAddr,
+    /// The name its certificate must carry ([`crate::certs::SITE_SERVER_NAME`] fits any node).
+    pub server_name: String,
+    /// Our certificate.
+    pub identity: Identity,
+    /// What to speak.
+    pub protocol: Protocol,
+    /// This node's name.
+    pub node: String,
+    /// Draws the jitter of reconnects.
+    pub seed: u64,
+    /// Where commands go.
+    pub downlink: Arc<dyn Downlink>,
+}
+
+impl fmt::Debug for LinkSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinkSpec")
+            .field("twin", &self.twin)
+            .field("server_name", &self.server_name)
+            .field("protocol", &self.protocol)
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The child that keeps a link: permanent, at the link's path.
+#[must_use]
+pub fn link_child(id: impl Into<String>, link: &Link, spec: LinkSpec) -> ChildSpec {
+    let spec = Arc::new(spec);
+    let shared = link.clone();
+    ChildSpec::task(id, link.addr(), move || {
+        LinkActor::new(shared.clone(), Arc::clone(&spec))
+    })
+}
+
+/// Asks the connection's control stream for a goodbye, and hears of its end.
+#[derive(Debug, Default)]
+pub(super) struct Goodbye {
+    pub(super) asked: Notify,
+    pub(super) settled: Notify,
+}
+
+struct LinkActor {
+    link: Link,
+    spec: Arc<LinkSpec>,
+    live: watch::Sender<Option<Connection>>,
+    goodbye: Arc<Goodbye>,
+}
+
+impl LinkActor {
+    fn new(link: Link, spec: Arc<LinkSpec>) -> Self {
+        Self {
+            link,
+            spec,
+            live: watch::Sender::new(None),
+            goodbye: Arc::default(),
+        }
+    }
+
+    /// The connection, waited for as long as a block may wait.
+    async fn connection(&self) -> Option<Connection> {
+        let mut live = self.live.subscribe();
+        let up = live.wait_for(Option::is_some);
+        tokio::time::timeout(T1_WAIT, up).await.ok()?.ok()?.clone()
+    }
+
+    /// Sends a block in as few datagrams as fit. What is not sent counts itself when it is dropped.
+    async fn send(&self, mut block: Block) {
+        let Some(connection) = self.connection().await else {
+            return;
+        };
+        let mut most = readings_per_datagram(&connection, self.spec.protocol);
+        while let Some(datagram) = block.front(most) {
+            let length = datagram.len();
+            match connection.send_datagram_wait(datagram).await {
+                Ok(()) => {
+                    block.sent(length);
+                    let readings = (length / READING_LEN) as u64;
+                    self.link.0.t1_sent.fetch_add(readings, Ordering::Relaxed);
+                }
+                Err(SendDatagramError::TooLarge) if most > 1 => {
+                    // The path got narrower since we asked.
+                    let fits = readings_per_datagram(&connection, self.spec.protocol);
+                    most = fits.min(most / 2).max(1);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "telemetry not sent");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Readings that fit a datagram now. The guide's own peers send one.
+fn readings_per_datagram(connection: &Connection, protocol: Protocol) -> usize {
+    match protocol {
+        Protocol::Dt1 => 1,
+        Protocol::Actorsim1 => (connection.max_datagram_size().unwrap_or(0) / READING_LEN).max(1),
+    }
+}
+
+impl TaskActor for LinkActor {
+    type Msg = LinkMessage;
+
+    async fn started(&mut self, cx: &mut TaskContext<LinkMessage>) -> Result<(), Fault> {
+        let line = dial::Line {
+            link: self.link.clone(),
+            spec: Arc::clone(&self.spec),
+            live: self.live.clone(),
+            goodbye: Arc::clone(&self.goodbye),
+            system: cx.system().clone(),
+        };
+        cx.pump(dial::run(line));
+        Ok(())
+    }
+
+    async fn handle(
+        &mut self,
+        message: LinkMessage,
+        _: &mut TaskContext<LinkMessage>,
+    ) -> Result<Flow, Fault> {
+        match message {
+            LinkMessage::T1(block) => self.send(block).await,
+            LinkMessage::T3Ack { ticket, status } => drop(self.link.ack(ticket, status)),
+        }
+        Ok(Flow::Continue)
+    }
+
+    /// Sends what waits, says goodbye with the totals, closes.
+    async fn stopping(&mut self, _: &mut TaskContext<LinkMessage>) {
+        if self.live.borrow().is_none() {
+            return;
+        }
+        for _ in 0..FLUSH_STEPS_MAX {
+            let telemetry = self
+                .live
+                .borrow()
+                .as_ref()
+                .map_or(DATAGRAM_SEND_BUFFER, |connection| {
+                    connection.datagram_send_buffer_space()
+                });
+            if self.link.outbox().waiting() == 0 && telemetry >= DATAGRAM_SEND_BUFFER {
+                break;
+            }
+            tokio::time::sleep(FLUSH_STEP).await;
+        }
+        if self.spec.protocol == Protocol::Actorsim1 {
+            let settled = self.goodbye.settled.notified();
+            self.goodbye.asked.notify_one();
+            drop(tokio::time::timeout(FAREWELL_DEADLINE, settled).await);
+        }
+        if let Some(connection) = self.live.borrow().as_ref() {
+            connection.close(crate::endpoint::codes::STOPPED, b"the link stops");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! T3 in: commands from the twin to their devices, and the devices' answers back.
+//!
+//! It executes nothing. A command that the fleet does not take is refused on the wire; one whose
+//! answer never comes is the twin's to expire. Bounds: [`PENDING_MAX`] commands without an answer
+//! (the oldest is given up), [`READ_TIMEOUT`] to read one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+
+use super::dial::Line;
+use super::{Downlink, Ticket, WireCommand};
+use crate::command::AckStatus;
+use crate::endpoint::{Protocol, STREAMS_MAX, codes};
+use crate::frames::{COMMAND_LEN, CommandFrame, StreamType, ack_frame};
+use crate::reading::{READING_LEN, Reading};
+
+/// Commands of one connection without an answer: QUIC's stream limit, doubled.
+const PENDING_MAX: usize = 2 * STREAMS_MAX as usize;
+/// From the opening of a stream to its last byte: 52 bytes, one packet.
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A command that waits for its device.
+struct Pending {
+    send: SendStream,
+    reading: Reading,
+}
+
+pub(super) async fn run(line: &Line, connection: &Connection, number: u64) -> ConnectionError {
+    let shared = &line.link.0;
+    let protocol = line.spec.protocol;
+    let mut reading = FuturesUnordered::new();
+    let mut pending = BTreeMap::new();
+    let mut last = 0_u64;
+    loop {
+        answer(line, &mut pending).await;
+        let room = reading.len() < STREAMS_MAX as usize;
+        tokio::select! {
+            biased;
+            () = shared.acks_wake.notified() => {}
+            Some(read) = reading.next() => {
+                if let Some((send, command)) = read {
+                    last += 1;
+                    let ticket = Ticket((number << 32) | (last & 0xffff_ffff));
+                    take(&*line.spec.downlink, protocol, &mut pending, ticket, send, command);
+                }
+            }
+            accepted = connection.accept_bi(), if room => match accepted {
+                Ok((send, receive)) => reading.push(read(protocol, send, receive)),
+                Err(why) => return why,
+            }
+        }
+    }
+}
+
+/// Writes the answers that wait.
+async fn answer(line: &Line, pending: &mut BTreeMap<Ticket, Pending>) {
+    loop {
+        let Some((ticket, status)) = line.link.0.acks.lock().pop_front() else {
+            return;
+        };
+        if let Some(Pending { send, reading }) = pending.remove(&ticket) {
+            reply(line.spec.protocol, send, &reading, status).await;
+        }
+    }
+}
+
+async fn reply(protocol: Protocol, mut send: SendStream, reading: &Reading, status: AckStatus) {
+    let written = match (protocol, status) {
+        (Protocol::Actorsim1, _) => send.write_all(&ack_frame(reading, status)).await,
+        (Protocol::Dt1, AckStatus::Refused) => {
+            drop(send.reset(codes::REFUSED));
+            return;
+        }
+        (Protocol::Dt1, _) => send.write_all(&reading.encode()).await,
+    };
+    if written.is_ok() {
+        drop(send.finish());
+    }
+}
+
+/// Hands a command to the fleet, or refuses it.
+fn take(
+    downlink: &dyn Downlink,
+    protocol: Protocol,
+    pending: &mut BTreeMap<Ticket, Pending>,
+    ticket: Ticket,
+    mut send: SendStream,
+    command: CommandFrame,
+) {
+    let reading = command.reading;
+    let wire = WireCommand {
+        device: reading.device,
+        sensor: reading.sensor,
+        kind: reading.kind,
+        value: reading.value,
+        id: command.id,
+        left: (protocol == Protocol::Actorsim1)
+            .then(|| Duration::from_millis(u64::from(command.left_ms))),
+    };
+    if let Err(error) = downlink.command(ticket, wire) {
+        tracing::debug!(%error, device = %reading.device, "command refused");
+        drop(send.reset(codes::REFUSED));
+        return;
+    }
+    pending.insert(ticket, Pending { send, reading });
+    if pending.len() > PENDING_MAX
+        && let Some((_, mut oldest)) = pending.pop_first()
+    {
+        drop(oldest.send.reset(codes::DEADLINE));
+    }
+}
+
+/// Reads one command; a stream that carries something else is reset.
+async fn read(
+    protocol: Protocol,
+    mut send: SendStream,
+    mut receive: RecvStream,
+) -> Option<(SendStream, CommandFrame)> {
+    let command = async {
+        match protocol {
+            Protocol::Dt1 => {
+                let mut bytes = [0; READING_LEN];
+                receive.read_exact(&mut bytes).await.ok()?;
+                let reading = Reading::decode(&bytes).ok()?;
+                Some(CommandFrame {
+                    id: u64::from(reading.sequence),
+                    left_ms: 0,
+                    reading,
+                })
+            }
+            Protocol::Actorsim1 => {
+                let mut bytes = [0; 1 + COMMAND_LEN];
+                receive.read_exact(&mut bytes).await.ok()?;
+                let (kind, frame) = bytes.split_first_chunk::<1>()?;
+                (kind[0] == StreamType::Command as u8).then_some(())?;
+                CommandFrame::parse(frame.first_chunk()?).ok()
+            }
+        }
+    };
+    match tokio::time::timeout(READ_TIMEOUT, command).await {
+        Ok(Some(command)) => Some((send, command)),
+        _ => {
+            drop(send.reset(codes::PROTOCOL));
+            drop(receive.stop(codes::PROTOCOL));
+            None
+        }
+    }
+}

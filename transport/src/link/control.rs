@@ -1,0 +1,130 @@
+//! The link's end of the control stream: hello, registrations, acknowledgements, goodbye.
+//!
+//! It moves no reading. Bounds: frames of 64 KiB; registrations are written one frame at a time.
+
+use std::convert::Infallible;
+use std::sync::atomic::Ordering;
+
+use quinn::{Connection, ConnectionError, ReadExactError, RecvStream, SendStream, WriteError};
+
+use super::dial::Line;
+use crate::connection::{ReadFrameError, read_frame};
+use crate::frames::{
+    CONTROL_FRAME_LEN_MAX, FrameError, PROTOCOL_VERSION, StreamType, ToLink, ToTwin,
+};
+
+/// Why the control stream ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ControlError {
+    #[error("{0}")]
+    Open(#[from] ConnectionError),
+    #[error("{0}")]
+    Write(#[from] WriteError),
+    #[error("{0}")]
+    Read(#[from] ReadExactError),
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("the twin ended the control stream")]
+    Ended,
+    #[error("the first answer is not a welcome")]
+    NoWelcome,
+}
+
+impl From<ReadFrameError> for ControlError {
+    fn from(error: ReadFrameError) -> Self {
+        match error {
+            ReadFrameError::Frame(error) => Self::Frame(error),
+            ReadFrameError::Stream(error) => Self::Read(error),
+        }
+    }
+}
+
+/// The open control stream.
+#[derive(Debug)]
+pub(super) struct Control {
+    send: SendStream,
+    receive: RecvStream,
+}
+
+/// Opens the control stream and waits for the welcome, which tells what of T2 is applied.
+pub(super) async fn hello(line: &Line, connection: &Connection) -> Result<Control, ControlError> {
+    let (mut send, mut receive) = connection.open_bi().await?;
+    let hello = ToTwin::Hello {
+        version: PROTOCOL_VERSION,
+        node: line.spec.node.clone(),
+        session: line.link.session(),
+        acked: line.link.outbox().acked(),
+        t1_readings: line.link.0.t1_sent.load(Ordering::Relaxed),
+    };
+    send.write_all(&[StreamType::Control as u8]).await?;
+    send.write_all(&hello.frame()?).await?;
+    match read(&mut receive, &mut Vec::new()).await? {
+        ToLink::Welcome { applied, .. } => {
+            line.link.outbox().acknowledge(applied);
+            Ok(Control { send, receive })
+        }
+        _ => Err(ControlError::NoWelcome),
+    }
+}
+
+async fn read(receive: &mut RecvStream, frame: &mut Vec<u8>) -> Result<ToLink, ControlError> {
+    if !read_frame(receive, CONTROL_FRAME_LEN_MAX, frame).await? {
+        return Err(ControlError::Ended);
+    }
+    Ok(ToLink::parse(frame)?)
+}
+
+/// Serves the control stream; without one (`dt/1`) it waits for ever.
+pub(super) async fn run(line: &Line, control: Option<Control>) -> ControlError {
+    let Some(Control {
+        mut send,
+        mut receive,
+    }) = control
+    else {
+        return std::future::pending().await;
+    };
+    let ended = tokio::select! {
+        biased;
+        ended = listen(line, &mut receive) => ended,
+        ended = talk(line, &mut send) => ended,
+    };
+    match ended {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+async fn listen(line: &Line, receive: &mut RecvStream) -> Result<Infallible, ControlError> {
+    let mut frame = Vec::new();
+    loop {
+        match read(receive, &mut frame).await? {
+            ToLink::Applied { sequence } => drop(line.link.outbox().acknowledge(sequence)),
+            ToLink::Farewell => line.goodbye.settled.notify_waiters(),
+            ToLink::Welcome { .. } => return Err(ControlError::NoWelcome),
+        }
+    }
+}
+
+async fn talk(line: &Line, send: &mut SendStream) -> Result<Infallible, ControlError> {
+    let shared = &line.link.0;
+    let mut announced = 0;
+    loop {
+        let next = shared.registrations.lock().get(announced).cloned();
+        if let Some(registration) = next {
+            announced += 1;
+            let devices = registration.devices;
+            let sensors = registration.sensors.to_vec();
+            send.write_all(&ToTwin::Register { devices, sensors }.frame()?)
+                .await?;
+            continue;
+        }
+        tokio::select! {
+            biased;
+            () = shared.registered.notified() => {}
+            () = line.goodbye.asked.notified() => {
+                let t1_readings = shared.t1_sent.load(Ordering::Relaxed);
+                send.write_all(&ToTwin::Bye { t1_readings }.frame()?).await?;
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Dialling: connect, say hello, serve the streams until the connection ends, back off, again.
+//!
+//! It never gives up; a twin that is away costs one attempt every two seconds. It carries no
+//! telemetry. Bounds: [`BACKOFF_MAX`], [`DIAL_TIMEOUT`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actorsim_actors::{Fault, Level, System};
+use quinn::{Connection, Endpoint};
+use tokio::sync::watch;
+
+use super::actor::{Goodbye, LinkSpec};
+use super::{Link, commands, control, events};
+use crate::endpoint::{HANDSHAKE_TIMEOUT, Protocol, codes, dialler};
+
+/// First wait after a lost connection.
+const BACKOFF_MIN: Duration = Duration::from_millis(20);
+/// Longest wait: a fleet's links then make a few attempts a second between them.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// From the first packet to the welcome.
+const DIAL_TIMEOUT: Duration = HANDSHAKE_TIMEOUT;
+
+/// What the dialling pump needs.
+pub(super) struct Line {
+    pub(super) link: Link,
+    pub(super) spec: Arc<LinkSpec>,
+    pub(super) live: watch::Sender<Option<Connection>>,
+    pub(super) goodbye: Arc<Goodbye>,
+    pub(super) system: System,
+}
+
+/// Waits that double up to a bound, each shortened by up to half, drawn from a seed.
+#[derive(Debug)]
+struct Backoff {
+    state: u64,
+    failures: u32,
+}
+
+impl Backoff {
+    fn next(&mut self) -> Duration {
+        let whole = BACKOFF_MIN
+            .saturating_mul(1 << self.failures.min(10))
+            .min(BACKOFF_MAX);
+        self.failures += 1;
+        // SplitMix64 (Steele, Lea, Flood 2014).
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let part = (z >> 11) as f64 / (1_u64 << 53) as f64;
+        whole.mul_f64(0.5 + 0.5 * part)
+    }
+}
+
+/// Why an attempt came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    #[error("{0}")]
+    Connect(#[from] quinn::ConnectError),
+    #[error("{0}")]
+    Handshake(#[from] quinn::ConnectionError),
+    #[error("no welcome within {} s", DIAL_TIMEOUT.as_secs())]
+    TimedOut,
+    #[error("{0}")]
+    Control(#[from] control::ControlError),
+}
+
+/// Closes the connection and takes it down when the pump is aborted, as when it ends.
+struct Up<'a> {
+    line: &'a Line,
+    connection: Connection,
+}
+
+impl Drop for Up<'_> {
+    fn drop(&mut self) {
+        self.line.live.send_replace(None);
+        self.line.link.0.connected.store(false, Ordering::Release);
+        self.connection.close(codes::KILLED, b"the link is gone");
+    }
+}
+
+pub(super) async fn run(line: Line) -> Result<(), Fault> {
+    let spec = &line.spec;
+    let handle = line.system.handle();
+    let endpoint = dialler(handle, spec.twin, &spec.identity, spec.protocol)
+        .map_err(|error| Fault::with("dial", error))?;
+    let seed = spec.seed ^ line.link.session() ^ line.link.connections();
+    let mut backoff = Backoff {
+        state: seed,
+        failures: 0,
+    };
+    loop {
+        let attempt = connect(&line, &endpoint);
+        let made = tokio::time::timeout(DIAL_TIMEOUT, attempt).await;
+        match made.unwrap_or(Err(DialError::TimedOut)) {
+            Ok((up, control)) => {
+                backoff.failures = 0;
+                let why = serve(&line, &up.connection, control).await;
+                drop(up);
+                say(&line, Level::Info, "disconnected", &why);
+            }
+            Err(error) => {
+                line.link.0.stats.quic.dial_failed.inc();
+                if backoff.failures == 0 {
+                    say(&line, Level::Warn, "connect_failed", &error);
+                }
+            }
+        }
+        tokio::time::sleep(backoff.next()).await;
+    }
+}
+
+fn say(line: &Line, level: Level, name: &'static str, why: &dyn fmt::Display) {
+    let text = format!("twin {}: {why}", line.spec.twin);
+    line.system
+        .events()
+        .publish(level, name, Some(line.link.addr().path()), text);
+}
+
+/// One attempt, up to the welcome.
+async fn connect<'a>(
+    line: &'a Line,
+    endpoint: &Endpoint,
+) -> Result<(Up<'a>, Option<control::Control>), DialError> {
+    let connecting = endpoint.connect(line.spec.twin, &line.spec.server_name)?;
+    let connection = connecting.await?;
+    let up = Up { line, connection };
+    let control = match line.spec.protocol {
+        Protocol::Dt1 => None,
+        Protocol::Actorsim1 => Some(control::hello(line, &up.connection).await?),
+    };
+    Ok((up, control))
+}
+
+/// Serves the streams of a connection; returns why it ended.
+async fn serve(line: &Line, connection: &Connection, control: Option<control::Control>) -> String {
+    let link = &line.link.0;
+    link.outbox.rewind();
+    link.stats.quic.dialled.inc();
+    let number = link.connections.fetch_add(1, Ordering::AcqRel) + 1;
+    link.connected.store(true, Ordering::Release);
+    line.live.send_replace(Some(connection.clone()));
+    say(line, Level::Info, "connected", &"welcome");
+    tokio::select! {
+        biased;
+        why = control::run(line, control) => why.to_string(),
+        why = events::run(line, connection) => why,
+        why = commands::run(line, connection, number) => why.to_string(),
+        why = connection.closed() => why.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_their_bound_with_jitter_that_a_seed_repeats() {
+        let draw = |seed| {
+            let mut backoff = Backoff {
+                state: seed,
+                failures: 0,
+            };
+            (0..12).map(|_| backoff.next()).collect::<Vec<_>>()
+        };
+        let waits = draw(7);
+        assert_eq!(waits, draw(7));
+        assert_ne!(waits, draw(8));
+        assert!(waits[0] >= BACKOFF_MIN / 2 && waits[0] <= BACKOFF_MIN);
+        assert!(waits[11] >= BACKOFF_MAX / 2 && waits.iter().all(|wait| *wait <= BACKOFF_MAX));
+    }
+}

@@ -1,0 +1,196 @@
+//! The listener actor: accepts connections and gives each its own actor.
+//!
+//! The endpoint lives outside the actor, so killing it drops neither the port nor a connection; what
+//! arrives meanwhile waits in QUIC. It reads no stream. Bounds: [`HANDSHAKES_MAX`] handshakes at
+//! once, each [`HANDSHAKE_TIMEOUT`] long; `CONNECTIONS_MAX` connections.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use actorsim_actors::{Fault, Flow, Level, Message, System, TaskActor, TaskContext};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use quinn::{ConnectionError, Endpoint, Incoming};
+
+use crate::certs::glob::device_glob;
+use crate::certs::tls::{ALPN_ACTORSIM1, agreed_alpn, peer_certificate};
+use crate::connection::{Accepted, conn_child};
+use crate::endpoint::{HANDSHAKE_TIMEOUT, Listening, Protocol, codes};
+use crate::registry::CONNECTIONS_MAX;
+use crate::transport::Core;
+
+/// Handshakes at once: about 10 ms of one core.
+pub const HANDSHAKES_MAX: usize = 16;
+
+/// The listener is sent nothing.
+#[derive(Debug)]
+pub enum ListenerMessage {}
+
+impl Message for ListenerMessage {}
+
+/// The listener actor.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) core: Arc<Core>,
+}
+
+impl TaskActor for Listener {
+    type Msg = ListenerMessage;
+
+    async fn started(&mut self, cx: &mut TaskContext<ListenerMessage>) -> Result<(), Fault> {
+        for which in [Listening::Main, Listening::Plain] {
+            let endpoint = self.core.listening(which, cx.system().handle());
+            if let Some(endpoint) = endpoint.map_err(|error| Fault::with("bind", error))? {
+                cx.pump(accept(
+                    Arc::clone(&self.core),
+                    cx.system().clone(),
+                    endpoint,
+                    which,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle(
+        &mut self,
+        message: ListenerMessage,
+        _: &mut TaskContext<ListenerMessage>,
+    ) -> Result<Flow, Fault> {
+        match message {}
+    }
+}
+
+async fn accept(
+    core: Arc<Core>,
+    system: System,
+    endpoint: Endpoint,
+    which: Listening,
+) -> Result<(), Fault> {
+    let mut handshakes = FuturesUnordered::new();
+    loop {
+        let room = handshakes.len() < HANDSHAKES_MAX;
+        tokio::select! {
+            biased;
+            Some(()) = handshakes.next() => {}
+            incoming = endpoint.accept(), if room => match incoming {
+                Some(incoming) => handshakes.push(admit(&core, &system, incoming, which)),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+async fn admit(core: &Arc<Core>, system: &System, incoming: Incoming, which: Listening) {
+    let stats = &core.stats.quic;
+    let from = incoming.remote_address();
+    if core.registry.connections() >= CONNECTIONS_MAX {
+        stats.handshakes_refused.inc();
+        core.said.full.say(
+            system,
+            format!("{from} refused: {CONNECTIONS_MAX} connections"),
+        );
+        incoming.refuse();
+        return;
+    }
+    let handshake = async { incoming.accept()?.await };
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Err(_) | Ok(Err(ConnectionError::TimedOut)) => stats.handshakes_timed_out.inc(),
+        Ok(Err(error)) if is_certificate_error(&error) => {
+            stats.handshakes_foreign.inc();
+            core.said.foreign.say(
+                system,
+                format!("{from} refused: not a certificate of this site"),
+            );
+        }
+        Ok(Err(error)) => {
+            stats.handshakes_failed.inc();
+            core.said
+                .failed
+                .say(system, format!("{from}: handshake failed: {error}"));
+        }
+        Ok(Ok(quic)) => hand_over(core, system, quic, which).await,
+    }
+}
+
+/// Gives an established connection its actor.
+async fn hand_over(core: &Arc<Core>, system: &System, quic: quinn::Connection, which: Listening) {
+    let stats = &core.stats.quic;
+    let from = quic.remote_address();
+    let protocol = match which {
+        Listening::Main if agreed_alpn(&quic).as_deref() == Some(ALPN_ACTORSIM1) => {
+            Protocol::Actorsim1
+        }
+        Listening::Main | Listening::Plain => Protocol::Dt1,
+    };
+    let certificate = peer_certificate(&quic);
+    if protocol == Protocol::Actorsim1 && certificate.is_none() {
+        stats.handshakes_foreign.inc();
+        core.said.foreign.say(
+            system,
+            format!("{from} refused: actorsim/1 needs a certificate"),
+        );
+        quic.close(codes::CERTIFICATE, b"a certificate of the site is needed");
+        return;
+    }
+    let devices = certificate.as_ref().and_then(device_glob);
+    let accepted = Accepted {
+        quic: quic.clone(),
+        protocol,
+        devices,
+    };
+    match core
+        .conns
+        .start_child(conn_child(system, core, accepted))
+        .await
+    {
+        Ok(_) => stats.handshakes_accepted.inc(),
+        Err(error) => {
+            stats.handshakes_refused.inc();
+            core.said
+                .full
+                .say(system, format!("{from} refused: {error}"));
+            quic.close(codes::FULL, b"no room for another connection");
+        }
+    }
+}
+
+/// Whether a handshake failed over the certificate (RFC 8446 section 6, as QUIC carries alerts).
+fn is_certificate_error(error: &ConnectionError) -> bool {
+    let code = match error {
+        ConnectionError::TransportError(error) => u64::from(error.code),
+        ConnectionError::ConnectionClosed(close) => u64::from(close.error_code),
+        _ => return false,
+    };
+    // bad, unsupported, revoked, expired, unknown certificate, unknown CA, certificate required.
+    code.checked_sub(0x100)
+        .is_some_and(|alert| matches!(alert, 42..=46 | 48 | 116))
+}
+
+/// Something that is said the first time, then at each tenfold count.
+#[derive(Debug)]
+pub(crate) struct Folded {
+    name: &'static str,
+    count: AtomicU64,
+}
+
+impl Folded {
+    pub(crate) const fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            count: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn say(&self, system: &System, text: String) {
+        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        if count == 10_u64.pow(count.ilog10()) {
+            let text = if count == 1 {
+                text
+            } else {
+                format!("{text} ({count} so far)")
+            };
+            system.events().publish(Level::Warn, self.name, None, text);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Which connection reaches a device, and how to hand that connection a command.
+//!
+//! Compact: 20 bytes an entry (a 16-byte id, a u32 connection number), no name, no pointer. It opens
+//! no stream and decides no retry. Bounds: devices announced, [`CONNECTIONS_MAX`] connections,
+//! [`COMMANDS_WAITING_MAX`] commands waiting for each.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use actorsim_actors::Addr;
+use dashmap::DashMap;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::command::{Issued, T3Message};
+use crate::device::DeviceRange;
+
+/// Accepted connections at most: 100 KiB each in QUIC, some hundred MiB in all.
+pub const CONNECTIONS_MAX: usize = 4096;
+/// Commands that wait for one connection's streams at most.
+pub const COMMANDS_WAITING_MAX: usize = 64;
+/// Devices one `dt/1` connection may stand for: they come without being announced.
+pub const PLAIN_DEVICES_MAX: usize = 65_536;
+
+/// A command in the hands of one connection. If the connection is lost before an outcome, the
+/// command goes back to its tier for another one.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    issued: Option<Issued>,
+    back: Addr<T3Message>,
+}
+
+impl InFlight {
+    pub(crate) fn new(issued: Issued, back: Addr<T3Message>) -> Self {
+        Self {
+            issued: Some(issued),
+            back,
+        }
+    }
+
+    /// The command, if it was not taken back.
+    pub(crate) fn issued(&mut self) -> Option<&mut Issued> {
+        self.issued.as_mut()
+    }
+
+    /// Takes the command out: it will not go back by itself.
+    pub(crate) fn take(&mut self) -> Option<Issued> {
+        self.issued.take()
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if let Some(issued) = self.issued.take() {
+            // A tier that takes nothing back leaves the command to count itself as dropped.
+            drop(self.back.try_send_control(T3Message::Retry(issued)));
+        }
+    }
+}
+
+/// The way to one connection.
+#[derive(Debug)]
+struct Route {
+    commands: mpsc::Sender<InFlight>,
+}
+
+/// The devices of one connection, kept so that they can be taken out again.
+#[derive(Debug, Default)]
+pub(crate) struct Owned {
+    ranges: Vec<DeviceRange>,
+    plain: Vec<Uuid>,
+}
+
+/// How a command found its connection.
+#[derive(Debug)]
+pub(crate) enum Routed {
+    /// The connection has it.
+    Sent,
+    /// No connection for the device.
+    NoRoute(Issued),
+    /// The connection has all it may have.
+    Busy(Issued),
+}
+
+/// Devices and connections of a listener.
+#[derive(Debug, Default)]
+pub struct Registry {
+    devices: DashMap<Uuid, u32>,
+    routes: DashMap<u32, Route>,
+    last_id: AtomicU32,
+}
+
+impl Registry {
+    /// An empty registry.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Devices that have a connection.
+    #[must_use]
+    pub fn devices(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// Connections up.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// The connection that reaches a device.
+    #[must_use]
+    pub fn connection_of(&self, device: &Uuid) -> Option<u32> {
+        self.devices.get(device).map(|entry| *entry)
+    }
+
+    /// A number for the next connection; numbers are not used again within 4 billion.
+    pub(crate) fn next_id(&self) -> u32 {
+        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A connection is up: returns where its commands come out.
+    pub(crate) fn open(&self, id: u32) -> mpsc::Receiver<InFlight> {
+        let (commands, waiting) = mpsc::channel(COMMANDS_WAITING_MAX);
+        self.routes.insert(id, Route { commands });
+        waiting
+    }
+
+    /// Announced devices are reached by connection `id` from now on. Calls `each` with every id and
+    /// name first; a name that it refuses ends the announcement.
+    pub(crate) fn claim_range(
+        &self,
+        id: u32,
+        owned: &mut Owned,
+        range: &DeviceRange,
+        allowed: impl Fn(&str) -> bool,
+    ) -> Result<(), String> {
+        let mut refused = None;
+        range.for_each(|_, name| {
+            if refused.is_none() && !allowed(name) {
+                refused = Some(name.to_owned());
+            }
+        });
+        if let Some(name) = refused {
+            return Err(name);
+        }
+        owned.ranges.push(range.clone());
+        range.for_each(|device, _| {
+            self.devices.insert(device, id);
+        });
+        Ok(())
+    }
+
+    /// A `dt/1` connection showed a device for the first time. Returns false beyond the bound.
+    pub(crate) fn claim_plain(&self, id: u32, owned: &mut Owned, device: Uuid) -> bool {
+        if owned.plain.len() >= PLAIN_DEVICES_MAX {
+            return false;
+        }
+        owned.plain.push(device);
+        self.devices.insert(device, id);
+        true
+    }
+
+    /// Connection `id` is gone: so are its route and the devices nobody else has claimed since.
+    pub(crate) fn close(&self, id: u32, owned: &Owned) {
+        self.routes.remove(&id);
+        let forget = |device: Uuid| {
+            self.devices.remove_if(&device, |_, at| *at == id);
+        };
+        owned.plain.iter().copied().for_each(forget);
+        for range in &owned.ranges {
+            range.for_each(|device, _| forget(device));
+        }
+        if self.devices.is_empty() {
+            self.devices.shrink_to_fit();
+        }
+    }
+
+    /// Hands a command to the connection of its device.
+    pub(crate) fn route(&self, issued: Issued, back: &Addr<T3Message>) -> Routed {
+        let Some(id) = self.connection_of(&issued.command().device) else {
+            return Routed::NoRoute(issued);
+        };
+        let Some(route) = self.routes.get(&id) else {
+            return Routed::NoRoute(issued);
+        };
+        match route.commands.try_reserve() {
+            Ok(place) => {
+                place.send(InFlight::new(issued, back.clone()));
+                Routed::Sent
+            }
+            Err(mpsc::error::TrySendError::Full(())) => Routed::Busy(issued),
+            Err(mpsc::error::TrySendError::Closed(())) => Routed::NoRoute(issued),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::device_uuid;
+
+    fn range(count: u32) -> DeviceRange {
+        DeviceRange {
+            prefix: "pump-".into(),
+            first: 0,
+            count,
+            width: 4,
+        }
+    }
+
+    #[test]
+    fn a_closed_connection_takes_its_devices_out_but_not_those_of_its_successor() {
+        let registry = Registry::default();
+        let (mut old, mut new) = (Owned::default(), Owned::default());
+        let _old_commands = registry.open(1);
+        let _new_commands = registry.open(2);
+        registry
+            .claim_range(1, &mut old, &range(3), |_| true)
+            .unwrap();
+        assert!(registry.claim_plain(1, &mut old, device_uuid("lone")));
+        registry
+            .claim_range(2, &mut new, &range(2), |_| true)
+            .unwrap();
+        registry.close(1, &old);
+        assert_eq!(registry.connection_of(&device_uuid("pump-0001")), Some(2));
+        assert_eq!(registry.connection_of(&device_uuid("pump-0002")), None);
+        assert_eq!(registry.connection_of(&device_uuid("lone")), None);
+        registry.close(2, &new);
+        assert_eq!((registry.devices(), registry.connections()), (0, 0));
+    }
+
+    #[test]
+    fn a_name_outside_the_certificate_claims_nothing() {
+        let registry = Registry::default();
+        let mut owned = Owned::default();
+        let refused = registry.claim_range(1, &mut owned, &range(3), |name| name != "pump-0002");
+        assert_eq!(refused, Err("pump-0002".into()));
+        assert_eq!(registry.devices(), 0);
+    }
+}

@@ -1,0 +1,216 @@
+//! Assembly: what all transport actors share, and the subtree they form.
+//!
+//! [`Transport::open`] binds the sockets, so that a port in use is told before anything starts;
+//! [`Transport::child`] is the `/transport` subtree. It handles no traffic itself. Bounds: those of
+//! its parts.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use actorsim_actors::{ActorPath, Addr, MailboxSpec, Overflow, System};
+use actorsim_supervision::{ChildSpec, Policies, SupervisorRef, SupervisorSpec};
+use parking_lot::Mutex;
+use quinn::Endpoint;
+use tokio::runtime::Handle;
+
+use crate::batch::{Batch, BatchPool};
+use crate::certs::Identity;
+use crate::command::T3Message;
+use crate::endpoint::{BindError, Listening, codes, listen};
+use crate::ingest::Ingest;
+use crate::listener::{Folded, Listener, ListenerMessage};
+use crate::registry::Registry;
+use crate::session::Sessions;
+use crate::stats::TransportStats;
+use crate::tiers::{T2Message, TierT1, TierT2, TierT3, t1_mailbox, t2_mailbox, t3_mailbox};
+
+/// How a node listens.
+#[derive(Clone, Debug)]
+pub struct TransportConfig {
+    /// This node's name, told to links.
+    pub node: String,
+    /// Where `actorsim/1` and `dt/1` are served.
+    pub listen: SocketAddr,
+    /// Where peers that offer no ALPN are served, if anywhere.
+    pub plain: Option<SocketAddr>,
+    /// This node's certificate, and the authority it trusts.
+    pub identity: Identity,
+}
+
+/// What is said seldom.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) foreign: Folded,
+    pub(crate) full: Folded,
+    pub(crate) failed: Folded,
+}
+
+/// What the transport's actors share, and what outlives each of them.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) node: String,
+    pub(crate) stats: Arc<TransportStats>,
+    pub(crate) pool: Arc<BatchPool>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) world: Addr<Ingest>,
+    pub(crate) t1: Addr<Batch>,
+    pub(crate) t2: Addr<T2Message>,
+    pub(crate) t3: Addr<T3Message>,
+    pub(crate) conns: SupervisorRef,
+    pub(crate) conn_path: ActorPath,
+    pub(crate) said: Said,
+    listener: Addr<ListenerMessage>,
+    conn_supervisor: SupervisorSpec,
+    identity: Identity,
+    addrs: BTreeMap<Listening, SocketAddr>,
+    endpoints: Mutex<BTreeMap<Listening, Endpoint>>,
+}
+
+impl Core {
+    /// The endpoint of a listener, bound if it is not yet; `None` if it is not configured.
+    pub(crate) fn listening(
+        &self,
+        which: Listening,
+        handle: &Handle,
+    ) -> Result<Option<Endpoint>, BindError> {
+        let Some(addr) = self.addrs.get(&which) else {
+            return Ok(None);
+        };
+        let mut endpoints = self.endpoints.lock();
+        if let Some(endpoint) = endpoints.get(&which) {
+            return Ok(Some(endpoint.clone()));
+        }
+        let endpoint = listen(handle, *addr, which, &self.identity)?;
+        endpoints.insert(which, endpoint.clone());
+        Ok(Some(endpoint))
+    }
+}
+
+/// The listening side of a node.
+#[derive(Clone, Debug)]
+pub struct Transport(Arc<Core>);
+
+impl Transport {
+    /// Binds the sockets on the system's runtime and prepares the actors. `world` is where batches
+    /// and registrations go; `policies` say how the subtree is supervised.
+    ///
+    /// # Errors
+    /// [`BindError`], before anything has started.
+    pub fn open(
+        system: &System,
+        config: TransportConfig,
+        world: Addr<Ingest>,
+        stats: Arc<TransportStats>,
+        policies: &Policies,
+    ) -> Result<Self, BindError> {
+        let path = ActorPath::root().join("transport");
+        let conn_path = path.join("conn");
+        let policy = policies.for_path(&conn_path);
+        let conn_supervisor = SupervisorSpec::new(conn_path.clone(), policy);
+        let mut addrs = BTreeMap::from([(Listening::Main, config.listen)]);
+        addrs.extend(config.plain.map(|addr| (Listening::Plain, addr)));
+        let core = Core {
+            node: config.node,
+            pool: BatchPool::new(Arc::clone(&stats)),
+            stats,
+            sessions: Sessions::new(),
+            registry: Registry::new(),
+            world,
+            t1: Addr::new(path.join("tier-t1"), t1_mailbox()),
+            t2: Addr::new(path.join("tier-t2"), t2_mailbox()),
+            t3: Addr::new(path.join("tier-t3"), t3_mailbox()),
+            conns: conn_supervisor.reference(),
+            conn_path,
+            said: Said {
+                foreign: Folded::new("foreign_certificate"),
+                full: Folded::new("connection_refused"),
+                failed: Folded::new("handshake_failed"),
+            },
+            listener: Addr::new(path.join("listener"), MailboxSpec::new(1, Overflow::Reject)),
+            conn_supervisor,
+            identity: config.identity,
+            addrs,
+            endpoints: Mutex::default(),
+        };
+        for which in [Listening::Main, Listening::Plain] {
+            core.listening(which, system.handle())?;
+        }
+        Ok(Self(Arc::new(core)))
+    }
+
+    /// The `/transport` subtree: the tiers, the connections' supervisor, the listener.
+    #[must_use]
+    pub fn child(&self, policies: &Policies) -> ChildSpec {
+        let core = &self.0;
+        let world = core.world.clone();
+        let t1 = move || TierT1 {
+            world: world.clone(),
+        };
+        let world = core.world.clone();
+        let t2 = move || TierT2 {
+            world: world.clone(),
+        };
+        let (registry, stats) = (Arc::clone(&core.registry), Arc::clone(&core.stats));
+        let t3 = move || TierT3::new(Arc::clone(&registry), Arc::clone(&stats));
+        let shared = Arc::clone(core);
+        let listener = move || Listener {
+            core: Arc::clone(&shared),
+        };
+        let spec = SupervisorSpec::new(ActorPath::root().join("transport"), Default::default())
+            .child(ChildSpec::task("tier-t1", &core.t1, t1))
+            .child(ChildSpec::task("tier-t2", &core.t2, t2))
+            .child(ChildSpec::task("tier-t3", &core.t3, t3))
+            .child(ChildSpec::supervisor("conn", core.conn_supervisor.clone()))
+            .child(ChildSpec::task("listener", &core.listener, listener))
+            .configured(policies);
+        ChildSpec::supervisor("transport", spec)
+    }
+
+    /// Where a listener really listens (a port 0 asked for is a real one here).
+    #[must_use]
+    pub fn local_addr(&self, which: Listening) -> Option<SocketAddr> {
+        self.0.endpoints.lock().get(&which)?.local_addr().ok()
+    }
+
+    /// Tier T3, for commands out of the world.
+    #[must_use]
+    pub fn t3(&self) -> &Addr<T3Message> {
+        &self.0.t3
+    }
+
+    /// The T2 ledgers; `wake` them after a cycle that applied events.
+    #[must_use]
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.0.sessions
+    }
+
+    /// Devices and connections.
+    #[must_use]
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.0.registry
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn stats(&self) -> &Arc<TransportStats> {
+        &self.0.stats
+    }
+
+    /// Closes the sockets in order, after the subtree has stopped; the ports are free when it
+    /// returns.
+    pub async fn close(&self) {
+        let endpoints = std::mem::take(&mut *self.0.endpoints.lock());
+        for endpoint in endpoints.into_values() {
+            endpoint.close(codes::STOPPED, b"the node stops");
+            endpoint.wait_idle().await;
+        }
+    }
+}
+
+/// The `/transport` subtree of a node: see [`Transport::child`].
+#[must_use]
+pub fn transport_children(transport: &Transport, policies: &Policies) -> ChildSpec {
+    transport.child(policies)
+}
