@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actorsim_actors::{ActorPath, ActorRef, Addr, ExitReason, Incarnation, Reply};
+use actorsim_actors::{
+    ActorPath, ActorRef, Addr, AskError, ExitReason, Incarnation, Reply, SendError,
+};
 use serde::Serialize;
 
 use super::{
@@ -109,15 +111,28 @@ impl SupervisorRef {
         self.seat.supervision()
     }
 
+    /// Asks and waits for the answer; a supervisor that is down is waited for as long as a query.
     async fn call<R: Send>(
         &self,
         request: impl FnOnce(Reply<R>) -> Request,
         deadline: Duration,
     ) -> Result<R, CallError> {
-        Ok(self
+        let (reply, answer) = Reply::channel();
+        let sent = self
             .addr
-            .ask(|reply| SupervisorMessage(request(reply)), deadline)
-            .await?)
+            .send(SupervisorMessage(request(reply)), QUERY_DEADLINE)
+            .await;
+        sent.map_err(|refused| match refused {
+            SendError::Full(_) => AskError::Full,
+            SendError::Closed(_) => AskError::Closed,
+            SendError::Timeout(_) if !self.addr.is_up() => AskError::Restarting,
+            _ => AskError::Timeout,
+        })?;
+        match tokio::time::timeout(deadline, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(CallError(AskError::Canceled)),
+            Err(_) => Err(CallError(AskError::Timeout)),
+        }
     }
 
     /// Adds a child after all others and starts it; answers when it is up.

@@ -68,10 +68,11 @@ pub async fn start_root(
 ) -> Result<SupervisorRef, StartError> {
     let reference = spec.reference();
     let (_keep, cancel) = watch::channel(0);
+    let addr = spec.addr.clone();
     let cx = StartContext::new(
         system.clone(),
         spec.addr.next_incarnation(),
-        Box::new(|_| {}),
+        Box::new(move |_| addr.close()), // nobody starts a root again
         spec.seat.supervision(),
         cancel,
     );
@@ -206,8 +207,11 @@ impl Work {
         *seat.actor.lock() = None;
         match (exit, ready) {
             (Some(exit), None) => {
-                seat.ended.send_replace(Some(reason.clone()));
-                on_exit(Exit { reason, ..exit });
+                on_exit(Exit {
+                    reason: reason.clone(),
+                    ..exit
+                });
+                seat.ended.send_replace(Some(reason));
             }
             (_, ready) => {
                 drop(on_exit); // the start failed: the parent waits for its result, not for an exit

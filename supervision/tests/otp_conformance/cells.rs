@@ -1,0 +1,171 @@
+//! The restart types on cells: the same matrix by the policy of groups of 256.
+
+use std::time::Duration;
+
+use actorsim_actors::{
+    ActorPath, CellDecision, CellSupervisor, ExitReason, Fault, Incarnation, Time,
+};
+use actorsim_supervision::{
+    Backoff, CellPolicy, CellPolicyError, Restart, Strategy, SupervisorPolicy,
+};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn cells(policy: SupervisorPolicy) -> CellPolicy {
+    CellPolicy::new(policy, &ActorPath::root().join("fleet")).unwrap()
+}
+
+fn at(seconds: u64) -> Time {
+    Time(seconds * SECOND)
+}
+
+fn fault() -> ExitReason {
+    ExitReason::Fault(Fault::new("bad"))
+}
+
+fn ends(policy: &mut CellPolicy, cell: u32, reason: &ExitReason, now: Time) -> CellDecision {
+    policy.exited(cell, Incarnation::FIRST, reason, now)
+}
+
+#[test]
+fn restart_type_matrix() {
+    let abnormal = [fault(), ExitReason::Killed, ExitReason::HostDown];
+    let normal = [ExitReason::Normal, ExitReason::Shutdown];
+    for (restart, after_normal, after_abnormal) in [
+        (Restart::Permanent, true, true),
+        (Restart::Transient, false, true),
+        (Restart::Temporary, false, false),
+    ] {
+        let cases = normal.iter().map(|r| (r, after_normal));
+        for (reason, again) in cases.chain(abnormal.iter().map(|r| (r, after_abnormal))) {
+            let mut policy = cells(SupervisorPolicy::default().quarantine()).restart(restart);
+            let expected = if again {
+                CellDecision::Restart { at: at(7) }
+            } else {
+                CellDecision::Stop
+            };
+            assert_eq!(
+                ends(&mut policy, 3, reason, at(7)),
+                expected,
+                "{restart:?} {reason:?}"
+            );
+            assert_eq!(policy.restarts(), u64::from(again));
+        }
+    }
+}
+
+#[test]
+fn a_cell_that_fails_too_often_is_parked_and_its_neighbours_are_not() {
+    let policy = SupervisorPolicy::default()
+        .intensity(2, Duration::from_secs(60))
+        .quarantine();
+    let mut policy = cells(policy);
+    for second in 0..2 {
+        let decision = ends(&mut policy, 5, &fault(), at(second));
+        assert_eq!(decision, CellDecision::Restart { at: at(second) });
+    }
+    assert_eq!(
+        ends(&mut policy, 5, &fault(), at(2)),
+        CellDecision::Quarantine
+    );
+    assert_eq!(
+        ends(&mut policy, 6, &fault(), at(2)),
+        CellDecision::Restart { at: at(2) }
+    );
+    assert_eq!((policy.restarts(), policy.quarantined()), (3, 1));
+    assert_eq!(
+        policy.remembered(),
+        1,
+        "state for those that failed and are not parked"
+    );
+    let again = ends(&mut policy, 5, &fault(), at(3));
+    assert_eq!(
+        again,
+        CellDecision::Restart { at: at(3) },
+        "restarted by hand: a new chance"
+    );
+}
+
+#[test]
+fn with_supervisor_scope_a_group_counts_together_and_its_neighbour_group_does_not() {
+    let mut policy = cells(SupervisorPolicy::default().intensity(2, Duration::from_secs(60)));
+    assert_eq!(
+        ends(&mut policy, 0, &fault(), at(0)),
+        CellDecision::Restart { at: at(0) }
+    );
+    assert_eq!(
+        ends(&mut policy, 255, &fault(), at(0)),
+        CellDecision::Restart { at: at(0) }
+    );
+    assert_eq!(
+        ends(&mut policy, 256, &fault(), at(0)),
+        CellDecision::Restart { at: at(0) }
+    );
+    assert_eq!(
+        ends(&mut policy, 7, &fault(), at(1)),
+        CellDecision::Escalate
+    );
+    assert_eq!(
+        ends(&mut policy, 7, &fault(), at(1)),
+        CellDecision::Restart { at: at(1) }
+    );
+}
+
+#[test]
+fn a_group_that_escalates_for_ever_parks_its_cells_in_the_end() {
+    let mut policy = cells(SupervisorPolicy::default().intensity(1, Duration::from_secs(3_600)));
+    let mut decisions = (0..20).map(|i| ends(&mut policy, i, &fault(), at(u64::from(i))));
+    assert!(decisions.any(|d| d == CellDecision::Quarantine));
+}
+
+#[test]
+fn backoff_and_budget_spread_the_restarts_of_a_group() {
+    let backoff = Backoff {
+        min: Duration::from_secs(1),
+        jitter: 0.0,
+        ..Backoff::default()
+    };
+    let mut policy = SupervisorPolicy::default().backoff(backoff).quarantine();
+    policy.restart_budget_per_s = Some(10);
+    let mut policy = cells(policy);
+    let times: Vec<u64> = (0..30)
+        .map(
+            |cell| match ends(&mut policy, cell, &ExitReason::HostDown, at(0)) {
+                CellDecision::Restart { at } => at.0 / 1_000_000,
+                other => panic!("{other:?}"),
+            },
+        )
+        .collect();
+    assert_eq!(times[..3], [1_000, 1_100, 1_200]);
+    assert_eq!(times[29], 3_900);
+}
+
+#[test]
+fn decisions_do_not_depend_on_how_groups_are_spread_over_shards() {
+    let policy = || {
+        let policy = SupervisorPolicy::default().intensity(3, Duration::from_secs(60));
+        let mut policy = policy.quarantine().backoff(Backoff::default());
+        policy.restart_budget_per_s = Some(50);
+        cells(policy)
+    };
+    let exits: Vec<(u32, u64)> = (0..2_000)
+        .map(|i| ((i * 7_919) % 1_024, u64::from(i)))
+        .collect();
+    let mut one = policy();
+    let mut four = [policy(), policy(), policy(), policy()];
+    for (cell, ms) in exits {
+        let now = Time(ms * 1_000_000);
+        let apart = ends(&mut four[(cell / 256 % 4) as usize], cell, &fault(), now);
+        assert_eq!(ends(&mut one, cell, &fault(), now), apart, "cell {cell}");
+    }
+}
+
+#[test]
+fn cells_refuse_what_only_supervisors_of_tasks_can_do() {
+    let path = ActorPath::root();
+    let refused = CellPolicy::new(SupervisorPolicy::new(Strategy::RestForOne), &path);
+    assert_eq!(
+        refused.unwrap_err(),
+        CellPolicyError::OnlyOneForOne(Strategy::RestForOne)
+    );
+}
