@@ -106,10 +106,9 @@ impl ScanThread {
         self.ends.carry.snapshot.incarnations += 1;
         self.tell(ScanNews::Ready(host));
         let end = loop {
-            let slot = self.wait();
-            if self.stop.load(Ordering::Acquire) {
+            let Some(slot) = self.wait() else {
                 break ScanNews::Stopped;
-            }
+            };
             if let Err(fault) = self.cycle(slot) {
                 break ScanNews::Faulted(fault);
             }
@@ -129,7 +128,8 @@ impl ScanThread {
         let _ = self.news.try_send(news);
     }
 
-    fn wait(&mut self) -> Slot {
+    /// The next slot; `None` when the incarnation shall end, which consumes no slot.
+    fn wait(&mut self) -> Option<Slot> {
         loop {
             let grid = self
                 .ends
@@ -138,7 +138,11 @@ impl ScanThread {
                 .as_mut()
                 .expect("run lays the grid before it waits");
             sleep_until_ns(grid.next_due_ns());
-            if let Some(slot) = grid.take(now_ns()) {
+            if self.stop.load(Ordering::Acquire) {
+                return None;
+            }
+            let slot = grid.take(now_ns());
+            if slot.is_some() {
                 return slot;
             }
         }

@@ -37,20 +37,32 @@ pub(super) fn entered(system: SystemId) {
 }
 
 /// The handler: keeps the first fault of this thread until [`take_fault`].
-pub(crate) fn record(error: BevyError, _context: ErrorContext) {
+pub(crate) fn record(mut error: BevyError, _context: ErrorContext) {
     FIRST.with(|first| {
         // a fault within this handler must not unwind either
         let Ok(mut first) = first.try_borrow_mut() else {
             return;
         };
         if first.is_none() {
-            let detail: String = error.to_string().trim().chars().take(DETAIL_LEN).collect();
+            let text = panic_text(&mut error).unwrap_or_else(|| error.to_string());
+            let detail: String = text.trim().chars().take(DETAIL_LEN).collect();
             *first = Some(SystemFault {
                 system: ENTERED.get(),
                 detail: detail.into(),
             });
         }
     });
+}
+
+/// The message of a caught panic; `None` for an error that a system returned.
+fn panic_text(error: &mut BevyError) -> Option<String> {
+    let payload = error.take_payload()?;
+    let text = payload.downcast_ref::<String>().cloned();
+    text.or_else(|| {
+        payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+    })
 }
 
 /// Takes the first fault that was recorded on this thread.

@@ -50,7 +50,7 @@ impl Aggregate {
 #[derive(Resource, Clone, Debug, Default)]
 pub struct Sweep {
     next: u32,
-    per_cycle: u32,
+    cycle: u64,
     /// Whole walks so far.
     pub sweeps: u64,
     /// This walk ages rows.
@@ -67,17 +67,19 @@ pub struct Sweep {
 
 impl Sweep {
     /// Chooses the slice of the next cycle: the table is `rows` long and a whole walk shall take
-    /// `cycles`; rows age in every `age_every`-th walk.
+    /// `cycles`, never less; rows age in every `age_every`-th walk.
     pub fn advance(&mut self, rows: u32, cycles: u64, age_every: u64) {
-        if self.next == 0 {
-            let per_cycle = u64::from(rows).div_ceil(cycles.max(1));
-            self.per_cycle = (per_cycle as u32).clamp(1, SWEEP_ROWS_PER_CYCLE);
+        let cycles = cycles.max(1);
+        if self.cycle == 0 {
             self.ageing = self.sweeps.is_multiple_of(age_every.max(1));
         }
-        let end = self.next.saturating_add(self.per_cycle).min(rows);
+        self.cycle += 1;
+        let wanted = u64::from(rows) * self.cycle.min(cycles) / cycles;
+        let most = self.next.saturating_add(SWEEP_ROWS_PER_CYCLE);
+        let end = (wanted as u32).min(most).max(self.next);
         self.range = self.next as usize..end as usize;
-        self.ends = end == rows;
-        self.next = if self.ends { 0 } else { end };
+        self.ends = self.cycle >= cycles && end >= rows;
+        (self.next, self.cycle) = if self.ends { (0, 0) } else { (end, self.cycle) };
     }
 }
 
@@ -85,30 +87,34 @@ impl Sweep {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_walk_visits_each_row_once_in_its_time() {
-        let mut sweep = Sweep::default();
-        let mut seen = vec![0; 1_003];
-        let mut cycles = 0;
-        loop {
-            sweep.advance(1_003, 100, 1);
-            cycles += 1;
-            for row in sweep.range.clone() {
-                seen[row] += 1;
-            }
+    /// Rows seen by one whole walk, and its cycles.
+    fn walk(rows: u32, cycles: u64) -> (Vec<u32>, u64) {
+        let (mut sweep, mut seen) = (Sweep::default(), vec![0; rows as usize]);
+        for cycle in 1..1_000_000 {
+            sweep.advance(rows, cycles, 1);
+            seen[sweep.range.clone()]
+                .iter_mut()
+                .for_each(|times| *times += 1);
             if sweep.ends {
-                break;
+                return (seen, cycle);
             }
         }
-        assert!(seen.iter().all(|times| *times == 1));
-        assert!((90..=100).contains(&cycles), "{cycles}");
+        panic!("a walk must end");
     }
 
     #[test]
-    fn an_empty_table_is_walked_without_rows() {
-        let mut sweep = Sweep::default();
-        sweep.advance(0, 100, 1);
-        assert!(sweep.range.is_empty());
-        assert!(sweep.ends);
+    fn a_walk_visits_each_row_once_in_its_time() {
+        for (rows, cycles) in [(1_003, 100), (7, 100), (0, 100), (5, 1), (100, 100)] {
+            let (seen, took) = walk(rows, cycles);
+            assert!(seen.iter().all(|times| *times == 1), "{rows} rows");
+            assert_eq!(took, cycles, "{rows} rows");
+        }
+    }
+
+    #[test]
+    fn a_walk_over_too_many_rows_takes_longer_not_more_per_cycle() {
+        let (seen, took) = walk(SWEEP_ROWS_PER_CYCLE * 3, 2);
+        assert!(seen.iter().all(|times| *times == 1));
+        assert_eq!(took, 3);
     }
 }

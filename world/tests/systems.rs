@@ -1,0 +1,472 @@
+//! What the five systems do to rows, stepped without a thread.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actorsim_actors::Time;
+use actorsim_transport::{Batch, BatchPool, T2Session, Tier, TransportStats};
+use actorsim_world::batch::{NO_ROW, Origin, Outcome, RowBatch, RowReading};
+use actorsim_world::components::{KIND_PRESENCE, RowFill};
+use actorsim_world::scanned::{ScannedWorld, WorldSize};
+use actorsim_world::systems::{Commanded, RelayCommand, SystemId, Tally, WorldRules};
+
+const PERIOD_NS: u64 = 10_000_000;
+const CURRENT: u8 = 4;
+
+struct Bench {
+    world: ScannedWorld,
+    pool: Arc<BatchPool>,
+    commanded: Commanded,
+    now_ns: u64,
+    room: usize,
+}
+
+impl Bench {
+    fn new(rules: WorldRules) -> Self {
+        let commanded = Commanded::new(1_000);
+        let mut bench = Self {
+            world: world(&rules, &commanded),
+            pool: BatchPool::new(TransportStats::new()),
+            commanded,
+            now_ns: 0,
+            room: 64,
+        };
+        bench
+            .world
+            .fill((0..7).map(|kind| fill(u32::from(kind), kind)));
+        bench
+    }
+
+    fn t1(&mut self, readings: &[RowReading]) {
+        let batch = Batch::new(Tier::T1, self.pool.take(), Time::ZERO, &self.pool);
+        self.world
+            .batches()
+            .push(RowBatch::new(readings.to_vec(), Origin::T1(batch)));
+    }
+
+    fn event(&mut self, session: &Arc<T2Session>, sequence: u64, readings: &[RowReading]) {
+        let origin = Origin::Event {
+            session: Arc::clone(session),
+            sequence,
+        };
+        self.world
+            .batches()
+            .push(RowBatch::new(readings.to_vec(), origin));
+    }
+
+    /// One cycle; gives the outcomes of its batches and its commands.
+    fn cycle(&mut self) -> (Vec<Outcome>, Vec<RelayCommand>) {
+        self.now_ns += PERIOD_NS;
+        self.world.cycle(self.now_ns, PERIOD_NS, self.room).unwrap();
+        let outcomes = self
+            .world
+            .batches()
+            .drain(..)
+            .map(|batch| batch.outcome)
+            .collect();
+        (outcomes, self.world.commands().drain(..).collect())
+    }
+
+    fn sample(&mut self, row: u32, sequence: u32, value: f64) -> Vec<RelayCommand> {
+        self.t1(&[reading(row, sequence, value)]);
+        self.cycle().1
+    }
+
+    fn value(&mut self, row: u32) -> Option<f64> {
+        self.world.view(row).unwrap().value
+    }
+}
+
+fn world(rules: &WorldRules, commanded: &Commanded) -> ScannedWorld {
+    let size = WorldSize {
+        capacity: 64,
+        capacity_max: 256,
+    };
+    ScannedWorld::new(size, rules.clone(), commanded.clone(), Tally::default())
+}
+
+fn fill(row: u32, kind: u8) -> RowFill {
+    RowFill {
+        device: [9; 16],
+        row,
+        asset: 0,
+        sensor: row as u16,
+        relay: 6,
+        kind,
+    }
+}
+
+/// A reading whose stamp goes with its sequence.
+fn reading(row: u32, sequence: u32, value: f64) -> RowReading {
+    RowReading {
+        value,
+        at_us: 1_000_000 + u64::from(sequence) * 1_000,
+        row,
+        sequence,
+    }
+}
+
+#[test]
+fn a_blank_row_is_stale_and_has_no_value() {
+    let mut bench = Bench::new(WorldRules::default());
+    let view = bench.world.view(3).unwrap();
+    assert_eq!(
+        (view.value, view.smoothed, view.sequence, view.stale),
+        (None, None, None, true)
+    );
+    assert_eq!(bench.world.view(40), None, "not bound");
+    assert_eq!(bench.world.entities(), 7);
+}
+
+#[test]
+fn newest_wins_within_a_cycle_and_across_cycles() {
+    let mut bench = Bench::new(WorldRules::default());
+    bench.t1(&[
+        reading(0, 1, 10.0),
+        reading(0, 3, 30.0),
+        reading(0, 2, 20.0),
+    ]);
+    bench.cycle();
+    assert_eq!(bench.value(0), Some(30.0));
+    bench.sample(0, 2, 99.0);
+    assert_eq!(bench.value(0), Some(30.0));
+    let tally = *bench.world.tally();
+    assert_eq!((tally.t1_applied, tally.late), (4, 2));
+}
+
+#[test]
+fn gaps_are_lost_until_the_late_one_arrives() {
+    let mut bench = Bench::new(WorldRules::default());
+    for sequence in [1, 2, 6] {
+        bench.sample(0, sequence, 1.0);
+    }
+    assert_eq!(bench.world.tally().lost, 3);
+    bench.sample(0, 4, 1.0);
+    assert_eq!((bench.world.tally().lost, bench.world.tally().late), (2, 1));
+}
+
+#[test]
+fn a_sequence_wraps_without_loss() {
+    let mut bench = Bench::new(WorldRules::default());
+    for (at, sequence) in [u32::MAX - 1, u32::MAX, 0, 1].into_iter().enumerate() {
+        let reading = RowReading {
+            value: at as f64,
+            at_us: 1_000 + at as u64,
+            row: 0,
+            sequence,
+        };
+        bench.t1(&[reading]);
+        bench.cycle();
+    }
+    assert_eq!(bench.value(0), Some(3.0));
+    assert_eq!((bench.world.tally().lost, bench.world.tally().late), (0, 0));
+}
+
+#[test]
+fn the_first_reading_of_a_row_is_no_gap() {
+    let mut bench = Bench::new(WorldRules::default());
+    bench.sample(0, 5_000, 1.0);
+    assert_eq!(bench.world.tally().lost, 0);
+}
+
+#[test]
+fn a_restarted_series_is_taken_up_again() {
+    let mut bench = Bench::new(WorldRules::default());
+    bench.sample(0, 900, 1.0);
+    bench.t1(&[RowReading {
+        value: 2.0,
+        at_us: 9_000_000,
+        row: 0,
+        sequence: 0,
+    }]);
+    bench.cycle();
+    assert_eq!(bench.value(0), Some(2.0));
+    assert_eq!(
+        (
+            bench.world.tally().series_restarts,
+            bench.world.tally().lost
+        ),
+        (1, 0)
+    );
+}
+
+#[test]
+fn smoothing_folds_the_newest_value_once_per_touched_cycle() {
+    let mut bench = Bench::new(WorldRules {
+        alpha: 0.5,
+        ..WorldRules::default()
+    });
+    bench.sample(0, 1, 8.0);
+    bench.t1(&[reading(0, 2, 100.0), reading(0, 3, 16.0)]);
+    bench.cycle();
+    assert_eq!(bench.world.view(0).unwrap().smoothed, Some(12.0));
+    bench.cycle();
+    assert_eq!(
+        bench.world.view(0).unwrap().smoothed,
+        Some(12.0),
+        "an untouched row rests"
+    );
+}
+
+#[test]
+fn not_finite_values_are_kept_raw_flagged_and_folded_nowhere() {
+    let mut bench = Bench::new(WorldRules {
+        sweep: Duration::ZERO,
+        ..WorldRules::default()
+    });
+    bench.sample(0, 1, 20.0);
+    for (at, value) in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY]
+        .into_iter()
+        .enumerate()
+    {
+        bench.sample(0, 2 + at as u32, value);
+        let view = bench.world.view(0).unwrap();
+        assert!(view.non_finite);
+        assert_eq!(view.value.map(f64::to_bits), Some(value.to_bits()));
+        assert_eq!(view.smoothed, Some(20.0));
+        assert_eq!(bench.world.sweep().aggregates[0].count, 0);
+    }
+    bench.sample(0, 9, 20.0);
+    assert!(!bench.world.view(0).unwrap().non_finite);
+    assert_eq!(bench.world.sweep().aggregates[0].mean(), Some(20.0));
+    assert_eq!(bench.world.tally().non_finite, 3);
+}
+
+#[test]
+fn crossings_count_each_passage_of_the_smoothed_value() {
+    let rules = WorldRules {
+        alpha: 1.0,
+        thresholds: [50.0; 7],
+        ..WorldRules::default()
+    };
+    let mut bench = Bench::new(rules);
+    for (at, value) in [40.0, 60.0, 70.0, 30.0, 50.0].into_iter().enumerate() {
+        bench.sample(0, at as u32 + 1, value);
+    }
+    assert_eq!(bench.world.view(0).unwrap().crossings, 3);
+    assert_eq!(bench.world.tally().crossings, 3);
+}
+
+#[test]
+fn absence_stops_the_relay_once_and_presence_starts_it_again() {
+    let mut bench = Bench::new(WorldRules::default());
+    let row = u32::from(KIND_PRESENCE);
+    assert_eq!(
+        bench.sample(row, 1, 1.0),
+        [],
+        "present from the start: nothing to command"
+    );
+    let stop = bench.sample(row, 2, 0.0);
+    assert_eq!(stop.len(), 1);
+    assert_eq!(
+        (stop[0].device, stop[0].sensor, stop[0].start),
+        ([9; 16], 6, false)
+    );
+    assert_eq!(stop[0].decided_ns, bench.now_ns);
+    assert_eq!(bench.sample(row, 3, 0.9), [], "still absent");
+    assert!(bench.world.view(row).unwrap().stopped);
+    let start = bench.sample(row, 4, 1.0);
+    assert_eq!((start.len(), start[0].start), (1, true));
+    assert!(!bench.world.view(row).unwrap().stopped);
+    assert_eq!(
+        bench.sample(row, 5, f64::NAN),
+        [],
+        "not a value that commands"
+    );
+    assert_eq!(
+        bench.sample(u32::from(CURRENT), 1, 0.0),
+        [],
+        "only presence commands"
+    );
+}
+
+#[test]
+fn a_full_command_lane_defers_and_forgets_nothing() {
+    let mut bench = Bench::new(WorldRules::default());
+    let row = u32::from(KIND_PRESENCE);
+    bench.room = 0;
+    assert_eq!(bench.sample(row, 1, 0.0), []);
+    assert!(!bench.world.view(row).unwrap().stopped, "not commanded yet");
+    bench.room = 1;
+    assert_eq!(bench.cycle().1.len(), 1);
+    assert_eq!(bench.world.tally().commands_deferred, 1);
+}
+
+#[test]
+fn the_commanded_state_outlives_the_world() {
+    let mut bench = Bench::new(WorldRules::default());
+    let row = u32::from(KIND_PRESENCE);
+    bench.sample(row, 1, 0.0);
+    bench.world = world(&WorldRules::default(), &bench.commanded);
+    bench.world.fill([fill(row, KIND_PRESENCE)]);
+    assert!(bench.world.view(row).unwrap().stopped);
+    assert_eq!(bench.sample(row, 2, 0.0), [], "stop is in force already");
+    assert_eq!(bench.sample(row, 3, 1.0).len(), 1, "and is lifted");
+}
+
+#[test]
+fn a_session_is_applied_once_in_order_duplicates_and_gaps_ignored() {
+    let mut bench = Bench::new(WorldRules::default());
+    let session = T2Session::detached(1);
+    bench.event(&session, 1, &[reading(1, 1, 11.0)]);
+    bench.event(&session, 1, &[reading(1, 1, 99.0)]);
+    bench.event(&session, 3, &[reading(1, 3, 33.0)]);
+    bench.event(&session, 2, &[reading(1, 2, 22.0)]);
+    let (outcomes, _) = bench.cycle();
+    use Outcome::{Applied, Duplicate, Gap};
+    assert_eq!(outcomes, [Applied, Duplicate, Gap, Applied]);
+    assert_eq!((session.applied(), bench.value(1)), (2, Some(22.0)));
+    bench.event(&session, 3, &[reading(1, 3, 33.0)]);
+    bench.cycle();
+    assert_eq!((session.applied(), bench.value(1)), (3, Some(33.0)));
+    let tally = *bench.world.tally();
+    assert_eq!(
+        (tally.t2_applied, tally.t2_duplicates, tally.t2_gaps),
+        (3, 1, 1)
+    );
+}
+
+#[test]
+fn an_event_older_than_the_value_counts_and_commands_but_does_not_overwrite() {
+    let mut bench = Bench::new(WorldRules::default());
+    let row = u32::from(KIND_PRESENCE);
+    let session = T2Session::detached(1);
+    bench.sample(row, 10, 1.0);
+    bench.event(&session, 1, &[reading(row, 3, 0.0)]);
+    let (_, commands) = bench.cycle();
+    let starts: Vec<_> = commands.iter().map(|command| command.start).collect();
+    assert_eq!(
+        starts,
+        [false, true],
+        "the rule is triggered, the newer value has the last word"
+    );
+    assert_eq!(bench.value(row), Some(1.0));
+    assert_eq!(bench.world.tally().t2_applied, 1);
+}
+
+#[test]
+fn a_delayed_sample_does_not_undo_a_newer_event() {
+    let mut bench = Bench::new(WorldRules::default());
+    let session = T2Session::detached(1);
+    bench.sample(1, 1, 1.0);
+    bench.event(&session, 1, &[reading(1, 50, 5.0)]);
+    bench.cycle();
+    bench.sample(1, 2, 2.0);
+    assert_eq!(bench.value(1), Some(5.0));
+    bench.sample(1, 60, 6.0);
+    assert_eq!(bench.value(1), Some(6.0));
+}
+
+#[test]
+fn a_reading_without_a_row_is_counted_and_harms_nothing() {
+    let mut bench = Bench::new(WorldRules::default());
+    bench.t1(&[
+        reading(NO_ROW, 1, 1.0),
+        reading(64, 1, 1.0),
+        reading(2, 1, 3.0),
+    ]);
+    bench.cycle();
+    assert_eq!(bench.world.tally().unplaced, 2);
+    assert_eq!(bench.value(2), Some(3.0));
+}
+
+#[test]
+fn aggregates_cover_every_row_once_per_sweep() {
+    let mut bench = Bench::new(WorldRules {
+        sweep: Duration::ZERO,
+        ..WorldRules::default()
+    });
+    bench.world.fill((7..27).map(|row| fill(row, 3)));
+    let readings: Vec<_> = (7..27).map(|row| reading(row, 1, f64::from(row))).collect();
+    bench.t1(&readings);
+    bench.cycle();
+    let voltage = bench.world.sweep().aggregates[3];
+    assert_eq!((voltage.count, voltage.min, voltage.max), (20, 7.0, 26.0));
+    assert_eq!(voltage.mean(), Some(16.5));
+}
+
+#[test]
+fn rows_become_stale_after_the_stale_time_and_young_by_a_value() {
+    let (sweep, stale_after) = (Duration::from_millis(100), Duration::from_millis(500));
+    let mut bench = Bench::new(WorldRules {
+        sweep,
+        stale_after,
+        ..WorldRules::default()
+    });
+    bench.sample(0, 1, 1.0);
+    let mut cycles = 0;
+    while !bench.world.view(0).unwrap().stale {
+        bench.cycle();
+        cycles += 1;
+        assert!(cycles < 100);
+    }
+    assert!(
+        (50..=65).contains(&cycles),
+        "stale after {cycles} cycles of 10 ms"
+    );
+    bench.sample(0, 2, 1.0);
+    assert!(!bench.world.view(0).unwrap().stale);
+}
+
+#[test]
+fn growing_keeps_slot_and_row_together() {
+    let mut bench = Bench::new(WorldRules::default());
+    bench.sample(0, 1, 1.5);
+    assert!(bench.world.fill((7..200).map(|row| fill(row, 0))));
+    assert!(bench.world.rows() >= 200);
+    for row in 0..200 {
+        assert_eq!(bench.world.view(row).unwrap().sensor, row as u16);
+    }
+    assert_eq!(bench.value(0), Some(1.5));
+    bench.world.fill([fill(256, 0)]);
+    assert_eq!(
+        (bench.world.rows(), bench.world.view(256)),
+        (256.min(bench.world.rows()), None)
+    );
+}
+
+#[test]
+fn filling_a_row_twice_keeps_its_value() {
+    let mut bench = Bench::new(WorldRules::default());
+    bench.sample(0, 1, 1.5);
+    bench.world.fill([fill(0, 0)]);
+    assert_eq!(bench.value(0), Some(1.5));
+    assert_eq!(bench.world.entities(), 7);
+}
+
+#[test]
+fn a_panicking_system_is_isolated_and_the_others_run_on() {
+    let mut bench = Bench::new(WorldRules::default());
+    bench.world.inject(SystemId::Simulation);
+    bench.t1(&[reading(0, 1, 4.0)]);
+    let fault = bench.world.cycle(1, PERIOD_NS, 8).unwrap_err();
+    assert_eq!(fault.system, SystemId::Simulation);
+    assert!(
+        fault.detail.contains("injected into simulation"),
+        "{}",
+        fault.detail
+    );
+    let took = bench.world.took_ns();
+    assert!(
+        took.iter().all(Option::is_some),
+        "later systems ran in the faulted cycle: {took:?}"
+    );
+    bench.world.batches().clear();
+    bench.sample(0, 2, 8.0);
+    assert_eq!(bench.value(0), Some(8.0), "ingest runs on");
+    assert_eq!(
+        bench.world.took_ns()[SystemId::Simulation as usize],
+        None,
+        "isolated"
+    );
+    assert_eq!(bench.world.enabled().iter().filter(|on| !**on).count(), 1);
+}
+
+#[test]
+fn the_first_of_two_faults_in_a_cycle_is_kept() {
+    let mut bench = Bench::new(WorldRules::default());
+    bench.world.inject(SystemId::Export);
+    let first = bench.world.cycle(1, PERIOD_NS, 8).unwrap_err();
+    assert_eq!(first.system, SystemId::Export);
+    assert!(bench.world.cycle(2, PERIOD_NS, 8).is_ok());
+}
