@@ -1,6 +1,7 @@
 //! Attach: look into a running node and act on it, from another process, over a Unix socket.
 //!
-//! - [`command`]: the one table of commands; parsing, completion, help and the reference page.
+//! - [`command`]: the one table of commands: completion, help and the reference page. [`parse`]:
+//!   reading a line by it.
 //! - [`protocol`]: JSON lines with a version. [`control`]: what a node answers.
 //! - [`server`]: the socket in the state directory. [`plane`]: answers from the census.
 //! - [`client`], [`repl`], [`output`]: the other end.
@@ -12,6 +13,7 @@ pub mod client;
 pub mod command;
 pub mod control;
 pub mod output;
+pub mod parse;
 pub mod plane;
 pub mod protocol;
 pub mod repl;

@@ -1,6 +1,8 @@
 //! The attach protocol against a control plane of its own: what a session may do, and what it may
 //! not.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;

@@ -1,5 +1,7 @@
 //! The command line as scripts see it: exit codes and messages.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

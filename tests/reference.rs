@@ -1,6 +1,8 @@
 //! The reference pages are what the tables say. `ACTORSIM_BLESS=1 cargo test --test reference`
 //! rewrites them.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 use std::path::Path;
 
 fn holds(page: &str, expected: &str) {

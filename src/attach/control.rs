@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Map, Value as Json};
 
 use super::command::{self, Command};
+use super::parse;
 use super::protocol::{Code, Refusal};
 
 /// Rows shown when no limit is given: a screen or two.
@@ -83,7 +84,7 @@ pub async fn dispatch(
             crate::cli::VERSION
         ))
     })?;
-    command::check(command, args).map_err(usage)?;
+    parse::check(command, args).map_err(usage)?;
     if command.impact != command::Impact::Ro {
         plane.audit(&shown(command, args), uid);
     }

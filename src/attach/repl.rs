@@ -24,6 +24,7 @@ use serde_json::{Map, Value as Json};
 use super::client::{AttachError, Client};
 use super::command::{self, Command, Takes};
 use super::output::{self, Format};
+use super::parse;
 use crate::cli::Exit;
 
 /// Lines of history: years of an operator, well below a megabyte.
@@ -72,7 +73,7 @@ pub fn run_line(client: &mut Client, line: &str, format: Format) -> Exit {
 }
 
 fn run(client: &mut Client, line: &str, format: Format) -> Result<Option<String>, (Exit, String)> {
-    let parsed = command::parse(line).map_err(|message| (Exit::Usage, message))?;
+    let parsed = parse::parse(line).map_err(|message| (Exit::Usage, message))?;
     let Some((command, args)) = parsed else {
         return Ok(None);
     };

@@ -11,7 +11,7 @@ use clap::Args;
 use super::Exit;
 use crate::attach::client::{self, Client};
 use crate::attach::output::Format;
-use crate::attach::{command, repl};
+use crate::attach::{parse, repl};
 
 /// Shown below the flags.
 pub const AFTER_HELP: &str = "\
@@ -58,7 +58,7 @@ pub fn run(args: &AttachArgs) -> Exit {
     let format = args.output.unwrap_or(default);
     // A line that cannot be right is refused before anything is sent.
     for line in &args.command {
-        if let Err(message) = command::parse(line) {
+        if let Err(message) = parse::parse(line) {
             eprintln!("error: {message}");
             return Exit::Usage;
         }

@@ -93,7 +93,7 @@ impl Kind {
                     .map(Into::into)
                     .collect(),
             ),
-            _ => return self.from_text(text),
+            _ => return self.read_text(text),
         };
         self.bounded(value)
     }
@@ -134,13 +134,13 @@ impl Kind {
             (
                 Self::Text | Self::Path | Self::Address | Self::Choice(_) | Self::Duration { .. },
                 DeValue::String(text),
-            ) => return self.from_text(text),
+            ) => return self.read_text(text),
             _ => return Err(wrong()),
         };
         self.bounded(read)
     }
 
-    fn from_text(self, text: &str) -> Result<Value, String> {
+    fn read_text(self, text: &str) -> Result<Value, String> {
         match self {
             Self::Duration { .. } => {
                 let value = humantime::parse_duration(text).map_err(|_| self.expected(text))?;

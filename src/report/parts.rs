@@ -1,0 +1,259 @@
+//! The parts of the run report, as plain data.
+//!
+//! They measure and judge nothing. Bound: systems are as many as the world's schedule has.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Quantiles;
+
+/// The fleet; `null` where the node runs none.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Devices {
+    /// Asked for.
+    pub requested: Option<u64>,
+    /// Running at the end.
+    pub running: Option<u64>,
+    /// Restarts of devices.
+    pub restarts: Option<u64>,
+    /// Quarantined at the end.
+    pub quarantined: Option<u64>,
+    /// Time to spawn them all.
+    pub spawn_s: Option<f64>,
+}
+
+/// The tiers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tiers {
+    /// Telemetry.
+    pub t1: T1,
+    /// Events.
+    pub t2: T2,
+    /// Commands.
+    pub t3: T3,
+}
+
+/// T1: telemetry. `null` for the end that is not in this node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct T1 {
+    /// Readings handed to the tier by devices.
+    pub sent: Option<u64>,
+    /// Readings received by the twin.
+    pub received: Option<u64>,
+    /// Readings that never came to the twin's connections: at the sender, in the network.
+    pub dropped: Option<u64>,
+    /// Readings applied to the world.
+    pub applied: Option<u64>,
+    /// Readings lost after receipt: full mailboxes, killed actors.
+    pub dropped_after_receipt: Option<u64>,
+    /// Undecodable.
+    pub decode_errors: Option<u64>,
+    /// From stamp to receipt.
+    pub latency_us: Option<Quantiles>,
+}
+
+/// T2: events. `null` for the end that is not in this node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct T2 {
+    /// Events made by devices.
+    pub created: Option<u64>,
+    /// Samples skipped because the outbox was full.
+    pub blocked: Option<u64>,
+    /// Events sent, repeats included.
+    pub sent: Option<u64>,
+    /// Events acknowledged to their devices.
+    pub acked: Option<u64>,
+    /// Events applied to the world.
+    pub applied: Option<u64>,
+    /// Repeats that were recognised and dropped.
+    pub duplicates_dropped: Option<u64>,
+    /// Events acknowledged but not applied, or never acknowledged at a quiet end.
+    pub lost: Option<u64>,
+    /// From stamp to application.
+    pub latency_us: Option<Quantiles>,
+}
+
+/// T3: commands. `null` for the end that is not in this node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct T3 {
+    /// Commands decided by the world or an operator.
+    pub issued: Option<u64>,
+    /// Acknowledged by the device.
+    pub acked: Option<u64>,
+    /// Answered as overtaken by a later one.
+    pub superseded: Option<u64>,
+    /// Not answered by their deadline.
+    pub expired: Option<u64>,
+    /// For a device without a connection.
+    pub no_route: Option<u64>,
+    /// Dropped by a full queue.
+    pub dropped: Option<u64>,
+    /// Failed on the wire.
+    pub errors: Option<u64>,
+    /// From sending to acknowledgement.
+    pub rtt_us: Option<Quantiles>,
+    /// From the decision to acknowledgement.
+    pub decide_us: Option<Quantiles>,
+}
+
+/// One publisher protocol.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Publish {
+    /// Sessions.
+    pub sessions: Option<u64>,
+    /// Of those, connected.
+    pub connected: Option<u64>,
+    /// Messages sent.
+    pub sent: Option<u64>,
+    /// Messages acknowledged.
+    pub acked: Option<u64>,
+    /// Errors.
+    pub errors: Option<u64>,
+    /// Messages dropped.
+    pub dropped: Option<u64>,
+    /// Publish to acknowledgement.
+    pub latency_us: Option<Quantiles>,
+}
+
+/// The world; `null` where the node runs none.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct World {
+    /// Entities in use.
+    pub entities: Option<u64>,
+    /// Readings applied.
+    pub readings_applied: Option<u64>,
+    /// Twin quality.
+    pub quality: Quality,
+    /// The scan.
+    pub scan: Scan,
+}
+
+/// Twin quality.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Quality {
+    /// Twin alignment ratio.
+    pub alignment_ratio: Option<f64>,
+    /// Overall digital twin entanglement.
+    pub odte: Option<f64>,
+    /// Entities without a recent reading.
+    pub stale: Option<u64>,
+}
+
+/// The scan.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scan {
+    /// What the host granted.
+    pub host: ScanHost,
+    /// Period.
+    pub period_us: Option<f64>,
+    /// Cycles run.
+    pub cycles: Option<u64>,
+    /// Cycles longer than the period.
+    pub overruns: Option<u64>,
+    /// Slots skipped.
+    pub skipped: Option<u64>,
+    /// Deviation between neighbouring cycles.
+    pub jitter_us: Option<Quantiles>,
+    /// Start after its slot.
+    pub lateness_us: Option<Quantiles>,
+    /// Execution time.
+    pub took_us: Option<Quantiles>,
+    /// Heap allocations per cycle, where counted.
+    pub allocations_per_cycle: Option<f64>,
+    /// Each system.
+    pub systems: BTreeMap<String, System>,
+}
+
+/// What the host granted to the scan thread.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScanHost {
+    /// Pinned to this core.
+    pub pinned: Option<u64>,
+    /// Scheduling policy.
+    pub policy: Option<String>,
+    /// Memory locked.
+    pub locked: Option<bool>,
+    /// Why something was not granted.
+    pub why: Vec<String>,
+}
+
+/// One system of the world's schedule.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct System {
+    /// Execution time.
+    pub took_us: Option<Quantiles>,
+    /// Cycles in which it took longer than its share.
+    pub overruns: Option<u64>,
+}
+
+/// All mailboxes together. `offered = accepted + rejected`, and
+/// `accepted = handled + dropped + conflated + died + waiting`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Mailboxes {
+    /// Highest depth over capacity of any mailbox.
+    pub highest_fill: Option<f64>,
+    /// Offered.
+    pub offered: u64,
+    /// Accepted.
+    pub accepted: u64,
+    /// Rejected.
+    pub rejected: u64,
+    /// Handled.
+    pub handled: u64,
+    /// Dropped by an overflow rule.
+    pub dropped: u64,
+    /// Merged into another.
+    pub conflated: u64,
+    /// Lost with their actor.
+    pub died: u64,
+    /// Waiting at the end.
+    pub waiting: u64,
+}
+
+/// Supervision.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Supervision {
+    /// Restarts, of cells and actors.
+    pub restarts: Option<u64>,
+    /// Supervisors that gave up.
+    pub escalations: Option<u64>,
+    /// Actors killed, by an operator or after their shutdown time.
+    pub kills: Option<u64>,
+    /// From an exit to its replacement in service.
+    pub restart_us: Option<Quantiles>,
+}
+
+/// Digests.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Digest {
+    /// SHA-256 over the devices' own digests, in device order.
+    pub wire_sha256: Option<String>,
+}
+
+/// The process.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Process {
+    /// Resident memory at the end.
+    pub rss_bytes: Option<u64>,
+    /// Its highest.
+    pub rss_peak_bytes: Option<u64>,
+    /// User and system time.
+    pub cpu_s: Option<f64>,
+    /// Threads.
+    pub threads: Option<u64>,
+    /// Shard threads.
+    pub shards: Option<u64>,
+    /// `uring`, `portable` or `sim`.
+    pub backend: Option<String>,
+}
+
+impl Process {
+    /// Takes over what the kernel says of the process.
+    pub fn measure(&mut self, view: crate::view::ProcessView) {
+        self.rss_bytes = view.rss_bytes;
+        self.rss_peak_bytes = view.rss_peak_bytes;
+        self.cpu_s = view.cpu_s;
+        self.threads = view.threads;
+    }
+}
