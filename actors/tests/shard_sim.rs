@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use actorsim_actors::shard::SimShards;
 use actorsim_actors::{CellDecision, Clock, ExitReason, MailboxSpec, Overflow, Time};
-use kit::{Do, Host, Plan, Sent, Threads, Virtual};
+use kit::{Do, Host, Plan, Rules, Sent, Threads, Virtual};
 
 const MS: u64 = 1_000_000;
 
@@ -169,5 +169,31 @@ fn a_scaled_clock_ticks_faster_and_backs_off_in_real_time() {
     slab.kill(1).unwrap();
     host.until(|| slab.counts().restarts == 1);
     assert!(clock.monotonic().since(begin) >= pause);
+    host.stop();
+}
+
+#[test]
+fn a_start_that_always_fails_does_not_stop_time() {
+    let mut host = Virtual::new(1);
+    let rules = Rules {
+        start_faults_below: Some((1, u32::MAX)),
+        ..Rules::default()
+    };
+    let (slab, _) = Plan {
+        rules,
+        ..Plan::default()
+    }
+    .add(&host.shard());
+    host.shards.run_until(Time(100 * MS));
+    let counts = slab.counts();
+    assert!(
+        (90..=101).contains(&counts.faults),
+        "{} starts in 100 ms",
+        counts.faults
+    );
+    assert_eq!(
+        (counts.running, counts.restarting, counts.timers),
+        (3, 1, 0)
+    );
     host.stop();
 }

@@ -4,6 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+
 use super::*;
 use crate::cell::{Cell, CellContext, CellDecision, CellSupervisor, Outbox};
 use crate::clock::Time;
@@ -119,6 +121,15 @@ fn late_ticks_are_counted_and_missed_ones_are_the_cells_to_skip() {
     let counts = slab.counts();
     assert_eq!((counts.timers_fired, counts.timers_late), (3, 1));
     assert_eq!(counts.timer_lateness_ns_max, 35 * MS);
+    let mut asked = Box::pin(slab.with_out(|out| out.0.clone()));
+    assert!((&mut asked).now_or_never().is_none());
+    core.step(&at(61));
+    let ticks = asked.now_or_never().unwrap().unwrap();
+    assert_eq!(
+        ticks,
+        [(0, 10), (0, 20), (0, 60)],
+        "each with the time it was set for"
+    );
 }
 
 #[test]
