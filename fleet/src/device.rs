@@ -26,6 +26,7 @@ pub use identity::Identity;
 pub use message::{DeviceInfo, DeviceMessage, Injection, Setpoint};
 pub use schedule::{BLOCK_OF_PHASE, Schedule};
 pub use shared::DeviceShared;
+pub(crate) use shared::device_name;
 
 /// Missed samples that are drawn, to keep a series with memory going: 4,096 draws are about half a
 /// millisecond. Beyond it the series starts anew and says so.

@@ -30,9 +30,18 @@
 
 pub mod counters;
 pub mod device;
+mod directory;
+pub mod fleet;
 pub mod generator;
 pub mod out;
+pub mod population;
 pub mod profile;
 pub mod program;
 pub mod seed;
 pub mod wire;
+
+pub use counters::Tally;
+pub use device::{Device, DeviceInfo, DeviceMessage, Injection};
+pub use fleet::{DeviceCounts, DeviceError, Fleet, FleetDownlink, FleetError, Uplink};
+pub use population::{Population, PopulationError};
+pub use profile::Profile;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use actorsim_actors::{Outbox, Time};
 use actorsim_transport::{
     AckStatus, BLOCK_READINGS_MAX, EventKey, Link, OUTBOX_EVENTS_MAX, OutEvent, READING_LEN,
-    Reading, Ticket, TransportStats,
+    Reading, Ticket, Tier, TransportStats,
 };
 use bytes::BytesMut;
 
@@ -82,7 +82,7 @@ impl DeviceOut {
     pub fn telemetry(&mut self, ordinal: u32, reading: &Reading) {
         match &mut self.sink {
             Sink::Link(_) => reading.encode_into(&mut self.t1),
-            Sink::Digests(digests) => digests.write(ordinal, &reading.encode()),
+            Sink::Digests(digests) => digests.write(ordinal, Tier::T1, &reading.encode()),
         }
     }
 
@@ -107,9 +107,9 @@ impl DeviceOut {
         match &mut self.sink {
             Sink::Link(_) => self.events.push(OutEvent { reading, key }),
             Sink::Digests(digests) => {
-                digests.write(ordinal, &reading.encode());
-                digests.write(ordinal, &key.epoch.to_le_bytes());
-                digests.write(ordinal, &key.event.to_le_bytes());
+                digests.write(ordinal, Tier::T2, &reading.encode());
+                digests.write(ordinal, Tier::T2, &key.epoch.to_le_bytes());
+                digests.write(ordinal, Tier::T2, &key.event.to_le_bytes());
             }
         }
     }
@@ -118,16 +118,7 @@ impl DeviceOut {
     pub fn ack(&mut self, ordinal: u32, ticket: Ticket, status: AckStatus) {
         match &mut self.sink {
             Sink::Link(_) => self.acks.push((ticket, status)),
-            Sink::Digests(digests) => digests.write(ordinal, &[status as u8]),
-        }
-    }
-
-    /// SHA-256 of what each device has written so far; empty where nothing is hashed.
-    #[must_use]
-    pub fn digests(&mut self) -> Vec<(u32, [u8; 32])> {
-        match &mut self.sink {
-            Sink::Link(_) => Vec::new(),
-            Sink::Digests(digests) => digests.digests(),
+            Sink::Digests(digests) => digests.write(ordinal, Tier::T3, &[status as u8]),
         }
     }
 

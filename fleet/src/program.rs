@@ -245,13 +245,16 @@ impl Rule {
             hysteresis,
             ..
         } = self.threshold;
-        match (side, raised) {
-            (Side::Below, false) => value < limit,
-            (Side::Above, false) => value > limit,
-            // Written so that NaN keeps the latch.
-            (Side::Below, true) => !(value >= limit + hysteresis),
-            (Side::Above, true) => !(value <= limit - hysteresis),
-        }
+        // Comparisons with NaN are false, so it keeps the latch as it is.
+        let enters = match side {
+            Side::Below => value < limit,
+            Side::Above => value > limit,
+        };
+        let leaves = match side {
+            Side::Below => value >= limit + hysteresis,
+            Side::Above => value <= limit - hysteresis,
+        };
+        if raised { !leaves } else { enters }
     }
 }
 

@@ -2,7 +2,8 @@
 //! design: `device_seed = master XOR fnv1a64(device id)`, `field_seed = device_seed XOR
 //! fnv1a64(field)`.
 //!
-//! It does not choose a master seed and holds no state. Bound: none needed, pure functions.
+//! [`choose`] is the one place where a run may be random. It holds no state; pure functions
+//! otherwise.
 
 /// Offset basis of 64-bit FNV-1a (RFC 9923, section 5).
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
@@ -37,6 +38,15 @@ pub const fn device_seed(master_seed: u64, device_id: &str) -> u64 {
 #[must_use]
 pub const fn field_seed(device_seed: u64, field: &str) -> u64 {
     device_seed ^ fnv1a64(field)
+}
+
+/// The master seed of a run: the one asked for, or a random one for 0. The run's report names it.
+#[must_use]
+pub fn choose(asked: u64) -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    // The operating system's randomness, by way of the standard library's hash keys.
+    let random = RandomState::new().hash_one(asked);
+    if asked == 0 { random.max(1) } else { asked }
 }
 
 #[cfg(test)]

@@ -4,26 +4,72 @@
 //! of a fleet is over the devices' digests in the order of device ids, so it does not depend on
 //! how devices lie on shards. Bound: one hash state (112 bytes) per device, and one flush of bytes.
 
+use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
+use actorsim_transport::Tier;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
-/// Hashes of the devices of one slab.
+/// Bytes that one device put on the wire of one tier, in one flush.
+#[derive(Clone, Copy, Debug)]
+pub struct WireRecord<'a> {
+    /// Type of the device; with its ordinal it makes the device's id.
+    pub device_type: &'a str,
+    /// Number of the device.
+    pub ordinal: u32,
+    /// Where it went: T1 in readings of 39 bytes, T2 in records of 51 (reading, epoch, event), T3
+    /// in one byte (status).
+    pub tier: Tier,
+    /// What.
+    pub bytes: &'a [u8],
+}
+
+/// Called with everything that is hashed, in order of each device.
+pub type WireTap = Arc<dyn Fn(&WireRecord<'_>) + Send + Sync>;
+
+/// Hashes of the devices of one slab, and the bytes since the last flush.
 #[derive(Debug)]
 pub struct WireDigests {
+    bytes: Vec<u8>,
+    pieces: Vec<Piece>,
+    table: Arc<WireTable>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    ordinal: u32,
+    tier: Tier,
+    end: usize,
+}
+
+/// The hashes of a slab; read from any thread, written at each flush.
+pub struct WireTable {
+    device_type: Arc<str>,
+    tap: Option<WireTap>,
     ordinals: Vec<Range<u32>>,
     /// Index of the first hash of each range.
     firsts: Vec<usize>,
-    hashes: Vec<Sha256>,
-    bytes: Vec<u8>,
-    /// (ordinal, end of its bytes).
-    pieces: Vec<(u32, usize)>,
+    hashes: Mutex<Vec<Sha256>>,
 }
 
-impl WireDigests {
+impl fmt::Debug for WireTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WireTable")
+            .field("ordinals", &self.ordinals)
+            .finish_non_exhaustive()
+    }
+}
+
+impl WireTable {
     /// Hashes for the ordinals of a slab.
     #[must_use]
-    pub fn new(mut ordinals: Vec<Range<u32>>) -> Self {
+    pub fn new(
+        device_type: Arc<str>,
+        mut ordinals: Vec<Range<u32>>,
+        tap: Option<WireTap>,
+    ) -> Arc<Self> {
         ordinals.sort_by_key(|range| range.start);
         let mut firsts = Vec::with_capacity(ordinals.len());
         let mut count = 0;
@@ -31,23 +77,55 @@ impl WireDigests {
             firsts.push(count);
             count += range.len();
         }
-        let hashes = vec![Sha256::new(); count];
-        Self {
+        let hashes = Mutex::new(vec![Sha256::new(); count]);
+        Arc::new(Self {
+            device_type,
+            tap,
             ordinals,
             firsts,
             hashes,
+        })
+    }
+
+    /// The digest of each device, as of the last flush.
+    #[must_use]
+    pub fn digests(&self) -> Vec<(u32, [u8; 32])> {
+        let hashes = self.hashes.lock();
+        let ordinals = self.ordinals.iter().cloned().flatten();
+        ordinals
+            .zip(&*hashes)
+            .map(|(at, hash)| (at, hash.clone().finalize().into()))
+            .collect()
+    }
+
+    fn index(&self, ordinal: u32) -> Option<usize> {
+        let range = self.ordinals.partition_point(|range| range.end <= ordinal);
+        let found = self
+            .ordinals
+            .get(range)
+            .filter(|range| range.contains(&ordinal))?;
+        Some(self.firsts[range] + (ordinal - found.start) as usize)
+    }
+}
+
+impl WireDigests {
+    /// Writes into a table.
+    #[must_use]
+    pub fn new(table: Arc<WireTable>) -> Self {
+        Self {
             bytes: Vec::new(),
             pieces: Vec::new(),
+            table,
         }
     }
 
     /// Appends bytes that a device puts on the wire.
-    pub fn write(&mut self, ordinal: u32, bytes: &[u8]) {
+    pub fn write(&mut self, ordinal: u32, tier: Tier, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
         let end = self.bytes.len();
         match self.pieces.last_mut() {
-            Some((last, last_end)) if *last == ordinal => *last_end = end,
-            _ => self.pieces.push((ordinal, end)),
+            Some(last) if last.ordinal == ordinal && last.tier == tier => last.end = end,
+            _ => self.pieces.push(Piece { ordinal, tier, end }),
         }
     }
 
@@ -61,38 +139,32 @@ impl WireDigests {
     pub fn cut(&mut self, (bytes, pieces): (usize, usize)) {
         self.bytes.truncate(bytes);
         self.pieces.truncate(pieces);
-        if let Some((_, end)) = self.pieces.last_mut() {
-            *end = bytes.min(*end);
+        if let Some(last) = self.pieces.last_mut() {
+            last.end = bytes.min(last.end);
         }
     }
 
     /// Hashes what was written.
     pub fn hash(&mut self) {
+        let table = &*self.table;
         let mut start = 0;
-        for (ordinal, end) in core::mem::take(&mut self.pieces) {
-            let range = self.ordinals.partition_point(|range| range.end <= ordinal);
-            let found = self
-                .ordinals
-                .get(range)
-                .filter(|range| range.contains(&ordinal));
-            if let Some(found) = found {
-                let at = self.firsts[range] + (ordinal - found.start) as usize;
-                self.hashes[at].update(&self.bytes[start..end]);
+        let mut hashes = table.hashes.lock();
+        for Piece { ordinal, tier, end } in self.pieces.drain(..) {
+            let bytes = &self.bytes[start..end];
+            if let Some(at) = table.index(ordinal) {
+                hashes[at].update(bytes);
+            }
+            if let Some(tap) = &table.tap {
+                tap(&WireRecord {
+                    device_type: &table.device_type,
+                    ordinal,
+                    tier,
+                    bytes,
+                });
             }
             start = end;
         }
         self.bytes.clear();
-    }
-
-    /// The digest of each device so far.
-    #[must_use]
-    pub fn digests(&mut self) -> Vec<(u32, [u8; 32])> {
-        self.hash();
-        let ordinals = self.ordinals.iter().cloned().flatten();
-        ordinals
-            .zip(&self.hashes)
-            .map(|(at, hash)| (at, hash.clone().finalize().into()))
-            .collect()
     }
 }
 
@@ -116,21 +188,25 @@ mod tests {
 
     #[test]
     fn a_step_that_is_cut_back_leaves_no_trace() {
-        let mut clean = WireDigests::new(vec![0..2, 512..514]);
-        clean.write(513, b"ab");
-        clean.write(0, b"x");
-        let mut cut = WireDigests::new(vec![512..514, 0..2]);
-        cut.write(513, b"a");
+        let table = |ordinals| WireTable::new("t".into(), ordinals, None);
+        let (clean_table, cut_table) = (table(vec![0..2, 512..514]), table(vec![512..514, 0..2]));
+        let mut clean = WireDigests::new(Arc::clone(&clean_table));
+        clean.write(513, Tier::T1, b"ab");
+        clean.write(0, Tier::T2, b"x");
+        clean.hash();
+        let mut cut = WireDigests::new(Arc::clone(&cut_table));
+        cut.write(513, Tier::T1, b"a");
         let mark = cut.mark();
-        cut.write(513, b"oops");
-        cut.write(1, b"oops");
+        cut.write(513, Tier::T1, b"oops");
+        cut.write(1, Tier::T2, b"oops");
         cut.cut(mark);
-        cut.write(513, b"b");
+        cut.write(513, Tier::T2, b"b");
         cut.hash();
-        cut.write(0, b"x");
-        assert_eq!(clean.digests(), cut.digests());
+        cut.write(0, Tier::T1, b"x");
+        cut.hash();
+        assert_eq!(clean_table.digests(), cut_table.digests());
         assert_eq!(
-            clean.digests()[3].1,
+            clean_table.digests()[3].1,
             <[u8; 32]>::from(Sha256::digest(b"ab"))
         );
     }

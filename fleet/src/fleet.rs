@@ -1,0 +1,579 @@
+//! The fleet of a node: populations on shards, their links, the way back for commands.
+//!
+//! Order: [`Fleet::new`] compiles and names everything; the node starts the links
+//! ([`Fleet::link_children`]) and waits for them as it likes; [`Fleet::start`] puts the devices on
+//! shards; [`Fleet::stop`] ends them in order and flushes what they wrote, before the links end.
+//! Restarts are decided by the supervision crate, per group of 256. Bound: [`POPULATIONS_MAX`].
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use actorsim_actors::shard::{
+    AddSlabError, ShardHandle, SlabCounts, SlabError, SlabHandle, SlabSpec,
+};
+use actorsim_actors::{ActorPath, Books, MailboxSpec, Overflow, Reply, SendError, System, Time};
+use actorsim_supervision::{CellPolicy, CellPolicyError, ChildSpec, Policies, Supervision};
+use actorsim_transport::{Link, LinkSpec, RangeError, TransportStats, link_child, session_id};
+
+use crate::counters::{FleetCounters, Tally};
+use crate::device::{
+    Device, DeviceInfo, DeviceMessage, DeviceShared, Identity, Injection, Schedule,
+};
+use crate::directory::Directory;
+use crate::out::DeviceOut;
+use crate::population::{Compiled, Population, PopulationError, shard_of};
+use crate::wire::{WireDigests, WireTable, WireTap, wire_sha256};
+
+mod downlink;
+
+pub use downlink::FleetDownlink;
+
+/// Populations of one node.
+pub const POPULATIONS_MAX: usize = 64;
+/// Messages that wait for one device: commands for one actuator supersede one another anyway.
+pub const DEVICE_MAILBOX: u32 = 16;
+/// How often [`Fleet::spawned`] and [`Fleet::connected`] look.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Why there is no such fleet.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FleetError {
+    /// A population is impossible.
+    #[error(transparent)]
+    Population(#[from] PopulationError),
+    /// Device ids are made from the type, and must be unique on a node.
+    #[error("two populations have devices of type `{0}`: their ids would be the same")]
+    SameType(String),
+    /// Two populations of one name.
+    #[error("two populations are called `{0}`")]
+    SameName(String),
+    /// Too many populations, or devices in all.
+    #[error("the fleet is too large: at most {POPULATIONS_MAX} populations and 2^32 devices")]
+    TooLarge,
+    /// A link refused to announce devices.
+    #[error("the devices cannot be announced: {0}")]
+    Announce(#[from] RangeError),
+    /// The policy of a population's groups.
+    #[error("the policy for {path} cannot be used for devices: {error}")]
+    Policy {
+        /// The population.
+        path: ActorPath,
+        /// Why.
+        error: CellPolicyError,
+    },
+    /// A shard did not take its devices.
+    #[error("devices could not be put on a shard: {0}")]
+    Shard(#[from] AddSlabError),
+    /// It runs already, or on another number of shards than it was made for.
+    #[error("the fleet is made for {0} shards and is started once")]
+    Started(usize),
+}
+
+/// Why a device did not do what it was told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// There is no such device.
+    #[error("there is no device `{0}` in this fleet")]
+    Unknown(String),
+    /// It has no presence sensor.
+    #[error("device `{0}` has no presence sensor to trigger")]
+    NoPresence(String),
+    /// Its mailbox or queue is full, or it is down.
+    #[error("device `{0}` takes no message now")]
+    Busy(String),
+    /// It did not answer: it ended with the question in hand.
+    #[error("device `{0}` did not answer")]
+    NoAnswer(String),
+}
+
+/// Where devices write.
+#[derive(Clone)]
+pub enum Uplink {
+    /// To a twin, one link per shard, named `/fleet/links/<shard>`.
+    Links {
+        /// The node: with the time of its start it names the links' sessions.
+        node: String,
+        /// What the tiers count.
+        stats: Arc<TransportStats>,
+    },
+    /// Hashed and forgotten: a simulation without a twin.
+    Digests {
+        /// Sees everything that is hashed.
+        tap: Option<WireTap>,
+    },
+}
+
+impl fmt::Debug for Uplink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Links { node, .. } => f.debug_struct("Links").field("node", node).finish(),
+            Self::Digests { .. } => f.write_str("Digests"),
+        }
+    }
+}
+
+/// Numbers of a fleet for the report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+pub struct DeviceCounts {
+    /// Devices asked for.
+    pub requested: u64,
+    /// Devices alive.
+    pub running: u64,
+    /// Incarnations after the first.
+    pub restarts: u64,
+    /// Devices quarantined now.
+    pub quarantined: u64,
+    /// From start until each device had been started once; `None` before that.
+    pub spawn_s: Option<f64>,
+}
+
+/// A fleet.
+#[derive(Debug)]
+pub struct Fleet {
+    system: System,
+    shards: usize,
+    epoch: u32,
+    counters: Arc<FleetCounters>,
+    links: Vec<Link>,
+    stats: Option<Arc<TransportStats>>,
+    tables: Vec<Vec<Arc<WireTable>>>,
+    core: Arc<Core>,
+    began: OnceLock<Time>,
+    spawned: OnceLock<Duration>,
+}
+
+/// What the downlink shares with the fleet.
+#[derive(Debug)]
+struct Core {
+    populations: Vec<Compiled>,
+    /// First device number of each population.
+    firsts: Vec<u32>,
+    directory: Directory,
+    /// By population, then shard; set when the fleet starts.
+    slabs: OnceLock<Vec<Vec<Option<SlabHandle<Device>>>>>,
+    shards: usize,
+}
+
+impl Core {
+    fn name(&self, device: u32) -> String {
+        let at = self.firsts.partition_point(|first| *first <= device) - 1;
+        self.populations[at].name_of(device - self.firsts[at])
+    }
+
+    fn slab(&self, population: usize, ordinal: u32) -> Option<&SlabHandle<Device>> {
+        self.slabs
+            .get()?
+            .get(population)?
+            .get(shard_of(ordinal, self.shards))?
+            .as_ref()
+    }
+
+    fn slabs(&self) -> impl Iterator<Item = &SlabHandle<Device>> {
+        self.slabs.get().into_iter().flatten().flatten().flatten()
+    }
+}
+
+impl Fleet {
+    /// Compiles populations for a number of shards. With links, each link announces the devices of
+    /// its shard.
+    ///
+    /// # Errors
+    /// [`FleetError`], the first that is found.
+    pub fn new(
+        system: &System,
+        populations: Vec<Population>,
+        shards: usize,
+        uplink: Uplink,
+    ) -> Result<Self, FleetError> {
+        let shards = shards.max(1);
+        let core = Arc::new(core(populations, shards)?);
+        let (links, stats, tables) = match uplink {
+            Uplink::Digests { tap } => (Vec::new(), None, tables(&core, tap.as_ref())),
+            Uplink::Links { node, stats } => {
+                let started = system.clock().unix_us();
+                (
+                    links(&core, &node, started, &stats)?,
+                    Some(stats),
+                    Vec::new(),
+                )
+            }
+        };
+        Ok(Self {
+            system: system.clone(),
+            shards,
+            epoch: (system.clock().unix_us() / 1_000_000) as u32,
+            counters: Arc::default(),
+            links,
+            stats,
+            tables,
+            core,
+            began: OnceLock::new(),
+            spawned: OnceLock::new(),
+        })
+    }
+
+    /// The links, by shard; none in a simulation without a twin.
+    #[must_use]
+    pub fn links(&self) -> &[Link] {
+        &self.links
+    }
+
+    /// One child per link, for the supervisor at `/fleet/links`. `spec` says where they go; its
+    /// downlink should be [`Fleet::downlink`].
+    #[must_use]
+    pub fn link_children(&self, spec: &LinkSpec) -> Vec<ChildSpec> {
+        let child = |(at, link): (usize, &Link)| {
+            let seed = spec.seed.wrapping_add(at as u64);
+            link_child(
+                at.to_string(),
+                link,
+                LinkSpec {
+                    seed,
+                    ..spec.clone()
+                },
+            )
+        };
+        self.links.iter().enumerate().map(child).collect()
+    }
+
+    /// Waits until each link has a welcomed connection, or the deadline; returns whether it was so.
+    pub async fn connected(&self, deadline: Duration) -> bool {
+        poll(deadline, || self.links.iter().all(Link::is_connected)).await
+    }
+
+    /// The way back for commands.
+    #[must_use]
+    pub fn downlink(&self) -> Arc<FleetDownlink> {
+        Arc::new(FleetDownlink::new(
+            Arc::clone(&self.core),
+            self.system.clock().clone(),
+        ))
+    }
+
+    /// Puts the devices on their shards.
+    ///
+    /// # Errors
+    /// [`FleetError`]. Devices on earlier shards keep running: call [`Fleet::stop`].
+    pub fn start(
+        &self,
+        shards: &[ShardHandle],
+        policies: &Policies,
+        supervision: &Arc<Supervision>,
+    ) -> Result<(), FleetError> {
+        if shards.len() != self.shards || self.began.set(self.system.clock().monotonic()).is_err() {
+            return Err(FleetError::Started(self.shards));
+        }
+        let origin = self.system.clock().now();
+        let mut slabs = Vec::with_capacity(self.core.populations.len());
+        for (population, compiled) in self.core.populations.iter().enumerate() {
+            let mut row = Vec::with_capacity(shards.len());
+            for (at, shard) in shards.iter().enumerate() {
+                let ordinals = compiled.ordinals_on(at, self.shards);
+                if ordinals.is_empty() {
+                    row.push(None);
+                    continue;
+                }
+                let path = compiled.path.clone();
+                let policy = CellPolicy::new(policies.for_path(&path), &path).map_err(|error| {
+                    FleetError::Policy {
+                        path: path.clone(),
+                        error,
+                    }
+                })?;
+                let namer = Arc::clone(&compiled.device_type);
+                let name: Arc<dyn Fn(u32) -> String + Send + Sync> =
+                    Arc::new(move |ordinal| crate::device::device_name(&namer, ordinal));
+                let policy = policy.reporting(&self.system, supervision, &path, Arc::clone(&name));
+                let program = Arc::clone(&compiled.program);
+                let fresh = Identity::new(&program);
+                row.push(Some(shard.add_slab(SlabSpec {
+                    path,
+                    name,
+                    ordinals,
+                    shared: self.shared(compiled, origin),
+                    out: self.out(population, at),
+                    identity: Box::new(move |_| fresh),
+                    mailbox: MailboxSpec::new(DEVICE_MAILBOX, Overflow::Reject).kept(),
+                    supervisor: Box::new(policy),
+                })?));
+            }
+            slabs.push(row);
+        }
+        self.core
+            .slabs
+            .set(slabs)
+            .map_err(|_| FleetError::Started(self.shards))
+    }
+
+    fn shared(&self, compiled: &Compiled, origin: Time) -> DeviceShared {
+        let asked = &compiled.asked;
+        DeviceShared {
+            schedule: Schedule::new(origin, compiled.program.interval(), asked.seed),
+            program: Arc::clone(&compiled.program),
+            device_type: Arc::clone(&compiled.device_type),
+            master_seed: asked.seed,
+            epoch: self.epoch,
+            t1: asked.t1,
+            t2: asked.t2,
+        }
+    }
+
+    fn out(&self, population: usize, shard: usize) -> DeviceOut {
+        let counters = Arc::clone(&self.counters);
+        match (self.links.get(shard), &self.stats) {
+            (Some(link), Some(stats)) => {
+                DeviceOut::to_link(link.clone(), Arc::clone(stats), counters)
+            }
+            _ => {
+                let table = Arc::clone(&self.tables[population][shard]);
+                DeviceOut::to_digests(WireDigests::new(table), counters)
+            }
+        }
+    }
+
+    /// Waits until each device has been started once, or the deadline; returns whether it was so.
+    pub async fn spawned(&self, deadline: Duration) -> bool {
+        poll(deadline, || {
+            let starting: u64 = self.core.slabs().map(|slab| slab.counts().starting).sum();
+            let begun = self
+                .began
+                .get()
+                .filter(|_| starting == 0 && self.core.slabs.get().is_some());
+            if let Some(began) = begun {
+                let _ = self.spawned.set(self.system.clock().monotonic() - *began);
+            }
+            begun.is_some()
+        })
+        .await
+    }
+
+    /// Stops the devices in order, the last slab first; what they wrote is handed to the links.
+    /// Stopping twice is harmless.
+    pub async fn stop(&self) {
+        let slabs: Vec<_> = self.core.slabs().collect();
+        for slab in slabs.into_iter().rev() {
+            // Closed already: the shard was stopped before.
+            let _ = slab.close().await;
+        }
+    }
+
+    /// Numbers for the report.
+    #[must_use]
+    pub fn counts(&self) -> DeviceCounts {
+        let requested = self
+            .core
+            .populations
+            .iter()
+            .map(|one| u64::from(one.asked.count))
+            .sum();
+        let mut counts = DeviceCounts {
+            requested,
+            ..DeviceCounts::default()
+        };
+        for slab in self.slab_counts() {
+            counts.running += slab.running;
+            counts.restarts += slab.restarts;
+            counts.quarantined += slab.quarantined;
+        }
+        counts.spawn_s = self.spawned.get().map(Duration::as_secs_f64);
+        counts
+    }
+
+    /// Counters of each slab.
+    #[must_use]
+    pub fn slab_counts(&self) -> Vec<SlabCounts> {
+        self.core.slabs().map(SlabHandle::counts).collect()
+    }
+
+    /// Books of all devices' mailboxes.
+    #[must_use]
+    pub fn books(&self) -> Books {
+        self.core
+            .slabs()
+            .fold(Books::default(), |sum, slab| sum + slab.books())
+    }
+
+    /// What devices have counted.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.counters.read()
+    }
+
+    /// `wire_sha256` of the report; `None` where bytes went to a twin.
+    #[must_use]
+    pub fn wire_sha256(&self) -> Option<String> {
+        if !self.links.is_empty() {
+            return None;
+        }
+        let mut all = Vec::new();
+        for (compiled, tables) in self.core.populations.iter().zip(&self.tables) {
+            for (ordinal, digest) in tables.iter().flat_map(|table| table.digests()) {
+                all.push((compiled.name_of(ordinal), digest));
+            }
+        }
+        Some(wire_sha256(all))
+    }
+
+    /// Pushes the presence of a device to 0, as if somebody had left; `device` is an id, or the
+    /// path of its actor.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub fn trigger(&self, device: &str) -> Result<(), DeviceError> {
+        let (population, ordinal) = self.locate(device)?;
+        if self.core.populations[population]
+            .program
+            .presence()
+            .is_none()
+        {
+            return Err(DeviceError::NoPresence(device.to_owned()));
+        }
+        self.send(device, population, ordinal, DeviceMessage::Trigger)
+    }
+
+    /// Injects a fault into a device.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub fn inject(&self, device: &str, injection: Injection) -> Result<(), DeviceError> {
+        let (population, ordinal) = self.locate(device)?;
+        self.send(
+            device,
+            population,
+            ordinal,
+            DeviceMessage::Inject(injection),
+        )
+    }
+
+    /// What a device tells about itself.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub async fn info(&self, device: &str) -> Result<DeviceInfo, DeviceError> {
+        let (population, ordinal) = self.locate(device)?;
+        let (reply, answer) = Reply::channel();
+        self.send(device, population, ordinal, DeviceMessage::Info(reply))?;
+        answer
+            .await
+            .map_err(|_| DeviceError::NoAnswer(device.to_owned()))
+    }
+
+    /// Ends a device at once, which its supervisor takes as abnormal.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub fn kill(&self, device: &str) -> Result<(), DeviceError> {
+        let (population, ordinal) = self.locate(device)?;
+        let slab = self.core.slab(population, ordinal);
+        let killed = slab.map_or(Err(SlabError::Closed), |slab| slab.kill(ordinal));
+        killed.map_err(|_| DeviceError::Busy(device.to_owned()))
+    }
+
+    fn locate(&self, device: &str) -> Result<(usize, u32), DeviceError> {
+        let (parent, id) = device.rsplit_once('/').unwrap_or(("", device));
+        self.core
+            .populations
+            .iter()
+            .enumerate()
+            .filter(|(_, one)| parent.is_empty() || one.path.as_str() == parent)
+            .find_map(|(at, one)| one.ordinal_of(id).map(|ordinal| (at, ordinal)))
+            .ok_or_else(|| DeviceError::Unknown(device.to_owned()))
+    }
+
+    fn send(
+        &self,
+        device: &str,
+        population: usize,
+        ordinal: u32,
+        message: DeviceMessage,
+    ) -> Result<(), DeviceError> {
+        let sent = match self.core.slab(population, ordinal) {
+            None => Err(SendError::Closed(message)),
+            Some(slab) => slab.send(ordinal, message),
+        };
+        sent.map_err(|_| DeviceError::Busy(device.to_owned()))
+    }
+}
+
+/// Looks again and again until something holds, or the deadline has passed.
+async fn poll(deadline: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let polls = deadline.as_nanos().div_ceil(POLL.as_nanos());
+    for _ in 0..polls {
+        if holds() {
+            return true;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    holds()
+}
+
+fn core(populations: Vec<Population>, shards: usize) -> Result<Core, FleetError> {
+    if populations.len() > POPULATIONS_MAX {
+        return Err(FleetError::TooLarge);
+    }
+    let mut compiled: Vec<Compiled> = Vec::with_capacity(populations.len());
+    let mut firsts = Vec::with_capacity(populations.len());
+    let mut count = 0u32;
+    for population in populations {
+        let one = Compiled::new(population)?;
+        if compiled
+            .iter()
+            .any(|other| other.device_type == one.device_type)
+        {
+            return Err(FleetError::SameType(one.device_type.to_string()));
+        }
+        if compiled.iter().any(|other| other.path == one.path) {
+            return Err(FleetError::SameName(one.asked.name));
+        }
+        firsts.push(count);
+        count = count
+            .checked_add(one.asked.count)
+            .ok_or(FleetError::TooLarge)?;
+        compiled.push(one);
+    }
+    let directory = Directory::default();
+    let mut core = Core {
+        populations: compiled,
+        firsts,
+        directory,
+        slabs: OnceLock::new(),
+        shards,
+    };
+    core.directory = Directory::new(count, |device| core.name(device));
+    Ok(core)
+}
+
+fn links(
+    core: &Core,
+    node: &str,
+    started_us: u64,
+    stats: &Arc<TransportStats>,
+) -> Result<Vec<Link>, FleetError> {
+    let parent = ActorPath::root().join("fleet/links");
+    let mut links = Vec::with_capacity(core.shards);
+    for shard in 0..core.shards {
+        let path = parent.join(&shard.to_string());
+        let session = session_id(node, path.as_str(), started_us);
+        let link = Link::new(path, session, Arc::clone(stats));
+        for one in &core.populations {
+            for registration in one.registrations(shard, core.shards) {
+                link.register(registration)?;
+            }
+        }
+        links.push(link);
+    }
+    Ok(links)
+}
+
+fn tables(core: &Core, tap: Option<&WireTap>) -> Vec<Vec<Arc<WireTable>>> {
+    let of = |one: &Compiled| {
+        (0..core.shards)
+            .map(|at| {
+                let ordinals = one.ordinals_on(at, core.shards);
+                WireTable::new(Arc::clone(&one.device_type), ordinals, tap.cloned())
+            })
+            .collect()
+    };
+    core.populations.iter().map(of).collect()
+}

@@ -1,0 +1,239 @@
+//! A population: one profile, a number of devices, one seed.
+//!
+//! Devices are numbered from 0; groups of 256 are the unit of placement, so a device keeps its
+//! group whatever the number of shards. It starts nothing: that is [`crate::fleet`]. Bound:
+//! [`DEVICES_MAX`].
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actorsim_actors::ActorPath;
+use actorsim_actors::shard::GROUP_SIZE;
+use actorsim_transport::{DeviceRange, RANGE_DEVICES_MAX, Registration, SensorSpec};
+
+use crate::device::device_name;
+use crate::profile::Profile;
+use crate::program::{Program, ProgramError};
+
+/// Devices of one population.
+pub const DEVICES_MAX: u32 = RANGE_DEVICES_MAX;
+/// Digits of a device's number at least.
+const NAME_DIGITS: u8 = 4;
+
+/// What a population is asked to be.
+#[derive(Clone, Debug)]
+pub struct Population {
+    /// Its segment under `/fleet`.
+    pub name: String,
+    /// What each device is.
+    pub profile: Arc<Profile>,
+    /// How many devices.
+    pub count: u32,
+    /// Time between samples; the profile's if `None`.
+    pub interval: Option<Duration>,
+    /// Master seed; see [`crate::seed::choose`].
+    pub seed: u64,
+    /// Whether samples are sent.
+    pub t1: bool,
+    /// Whether threshold events are sent.
+    pub t2: bool,
+}
+
+impl Population {
+    /// A population that sends everything at the profile's interval.
+    #[must_use]
+    pub fn new(name: impl Into<String>, profile: Arc<Profile>, count: u32, seed: u64) -> Self {
+        let name = name.into();
+        Self {
+            name,
+            profile,
+            count,
+            interval: None,
+            seed,
+            t1: true,
+            t2: true,
+        }
+    }
+
+    /// The same with another interval.
+    #[must_use]
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = Some(interval);
+        self
+    }
+}
+
+/// Why there can be no such population.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PopulationError {
+    /// The profile cannot run.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// None, or too many.
+    #[error("population `{name}` has {count} devices; 1 to {DEVICES_MAX} are possible")]
+    Count {
+        /// The population.
+        name: String,
+        /// Devices asked for.
+        count: u32,
+    },
+    /// No segment of a path.
+    #[error("`{0}` is no name for a population (use letters, digits, `.`, `_` and `-`)")]
+    Name(String),
+}
+
+/// A population that can be started.
+#[derive(Clone, Debug)]
+pub(crate) struct Compiled {
+    pub(crate) path: ActorPath,
+    pub(crate) device_type: Arc<str>,
+    pub(crate) program: Arc<Program>,
+    pub(crate) asked: Population,
+}
+
+impl Compiled {
+    pub(crate) fn new(asked: Population) -> Result<Self, PopulationError> {
+        let path = ActorPath::new(&format!("/fleet/{}", asked.name))
+            .map_err(|_| PopulationError::Name(asked.name.clone()))?;
+        if asked.count == 0 || asked.count > DEVICES_MAX {
+            let (name, count) = (asked.name, asked.count);
+            return Err(PopulationError::Count { name, count });
+        }
+        let program = Arc::new(Program::new(&asked.profile, asked.interval)?);
+        let device_type = asked.profile.device_type.as_str().into();
+        Ok(Self {
+            path,
+            device_type,
+            program,
+            asked,
+        })
+    }
+
+    pub(crate) fn name_of(&self, ordinal: u32) -> String {
+        device_name(&self.device_type, ordinal)
+    }
+
+    /// The ordinal of a device id, if it is one of ours.
+    pub(crate) fn ordinal_of(&self, id: &str) -> Option<u32> {
+        let digits = id.strip_prefix(&*self.device_type)?.strip_prefix('-')?;
+        let ordinal = digits.parse().ok().filter(|at| *at < self.asked.count)?;
+        (self.name_of(ordinal) == id).then_some(ordinal)
+    }
+
+    /// The groups on one shard, as ranges of ordinals.
+    pub(crate) fn ordinals_on(&self, shard: usize, shards: usize) -> Vec<Range<u32>> {
+        let groups = self.asked.count.div_ceil(GROUP_SIZE);
+        (0..groups)
+            .filter(|group| shard_of_group(*group, shards) == shard)
+            .map(|group| {
+                let first = group * GROUP_SIZE;
+                first..self.asked.count.min(first + GROUP_SIZE)
+            })
+            .collect()
+    }
+
+    /// What a link announces for the groups on its shard.
+    pub(crate) fn registrations(&self, shard: usize, shards: usize) -> Vec<Registration> {
+        let sensors: Arc<[SensorSpec]> = self
+            .program
+            .sensors()
+            .iter()
+            .map(|sensor| SensorSpec {
+                sensor: sensor.field,
+                kind: sensor.kind,
+            })
+            .collect();
+        self.ordinals_on(shard, shards)
+            .into_iter()
+            .map(|range| Registration {
+                devices: DeviceRange {
+                    prefix: format!("{}-", self.device_type),
+                    first: range.start,
+                    count: range.end - range.start,
+                    width: NAME_DIGITS,
+                },
+                sensors: Arc::clone(&sensors),
+            })
+            .collect()
+    }
+}
+
+/// The shard of a group: round robin.
+pub(crate) fn shard_of_group(group: u32, shards: usize) -> usize {
+    group as usize % shards.max(1)
+}
+
+/// The shard of a device.
+pub(crate) fn shard_of(ordinal: u32, shards: usize) -> usize {
+    shard_of_group(ordinal / GROUP_SIZE, shards)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compiled(count: u32) -> Compiled {
+        let profile = Arc::new(Profile::load("single").unwrap().profile);
+        Compiled::new(Population::new("default", profile, count, 1)).unwrap()
+    }
+
+    #[test]
+    fn every_device_has_one_shard_and_its_registration_names_it() {
+        let population = compiled(1_000);
+        let mut seen = vec![0; 1_000];
+        for shard in 0..3 {
+            for range in population.ordinals_on(shard, 3) {
+                for ordinal in range {
+                    seen[ordinal as usize] += 1;
+                    assert_eq!(shard_of(ordinal, 3), shard);
+                }
+            }
+            for registration in population.registrations(shard, 3) {
+                registration.devices.check().unwrap();
+                let first = registration.devices.first;
+                assert_eq!(registration.devices.name(0), population.name_of(first));
+            }
+        }
+        assert!(seen.iter().all(|times| *times == 1));
+        assert!(compiled(200).ordinals_on(1, 2).is_empty());
+    }
+
+    #[test]
+    fn a_device_id_leads_back_to_its_ordinal() {
+        let population = compiled(12_000);
+        for ordinal in [0, 7, 9_999, 10_000, 11_999] {
+            assert_eq!(
+                population.ordinal_of(&population.name_of(ordinal)),
+                Some(ordinal)
+            );
+        }
+        for id in [
+            "single-12000",
+            "single-7",
+            "single-00007",
+            "other-0007",
+            "single-",
+            "single",
+        ] {
+            assert_eq!(population.ordinal_of(id), None, "{id}");
+        }
+    }
+
+    #[test]
+    fn impossible_populations_are_refused() {
+        let profile = Arc::new(Profile::load("single").unwrap().profile);
+        let refused = |name: &str, count| {
+            Compiled::new(Population::new(name, Arc::clone(&profile), count, 1)).unwrap_err()
+        };
+        assert!(matches!(
+            refused("default", 0),
+            PopulationError::Count { .. }
+        ));
+        assert!(matches!(
+            refused("default", u32::MAX),
+            PopulationError::Count { .. }
+        ));
+        assert!(matches!(refused("a b", 1), PopulationError::Name(_)));
+    }
+}

@@ -1,0 +1,439 @@
+//! A fleet on simulated shards: same bytes, closed loop, restarts that nobody else notices.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use actorsim_actors::shard::SimShards;
+use actorsim_actors::{Clock, System};
+use actorsim_fleet::wire::{WireRecord, WireTap};
+use actorsim_fleet::{Fleet, Injection, Population, Profile, Uplink};
+use actorsim_supervision::{Policies, Supervision};
+use actorsim_transport::{
+    Downlink, DownlinkError, Reading, SensorType, Ticket, Tier, WireCommand, device_uuid,
+};
+
+/// 2026-01-01T00:00:00Z.
+const EPOCH_US: u64 = 1_767_225_600_000_000;
+
+/// What devices wrote: readings of T1 and of T2, statuses of T3, by ordinal.
+#[derive(Default)]
+struct Seen {
+    t1: BTreeMap<u32, Vec<Reading>>,
+    t2: BTreeMap<u32, Vec<(Reading, u64)>>,
+    t3: BTreeMap<u32, Vec<u8>>,
+}
+
+impl Seen {
+    fn take(&mut self, record: &WireRecord<'_>) {
+        let reading = |bytes: &[u8]| Reading::decode(bytes[..39].try_into().unwrap()).unwrap();
+        let at = record.ordinal;
+        match record.tier {
+            Tier::T1 => {
+                let readings = record.bytes.chunks(39).map(reading);
+                self.t1.entry(at).or_default().extend(readings);
+            }
+            Tier::T2 => self
+                .t2
+                .entry(at)
+                .or_default()
+                .extend(record.bytes.chunks(51).map(|bytes| {
+                    (
+                        reading(bytes),
+                        u64::from_le_bytes(bytes[43..51].try_into().unwrap()),
+                    )
+                })),
+            Tier::T3 => self.t3.entry(at).or_default().extend(record.bytes),
+        }
+    }
+
+    fn of(&self, ordinal: u32, kind: SensorType) -> Vec<Reading> {
+        self.t1[&ordinal]
+            .iter()
+            .filter(|reading| reading.kind == kind)
+            .copied()
+            .collect()
+    }
+}
+
+struct Rig {
+    _runtime: tokio::runtime::Runtime,
+    shards: SimShards,
+    fleet: Arc<Fleet>,
+    clock: Clock,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Rig {
+    fn new(profile: &str, count: u32, seed: u64, shards: usize) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let system = System::new(Clock::virtual_from(EPOCH_US), runtime.handle().clone());
+        let sim = SimShards::of(&system, shards);
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let tapped = Arc::clone(&seen);
+        let tap: WireTap = Arc::new(move |record| tapped.lock().unwrap().take(record));
+        let profile = if profile.contains('\n') {
+            Profile::parse("test.yaml", profile).unwrap()
+        } else {
+            Profile::load(profile).unwrap()
+        };
+        let population = Population::new("default", Arc::new(profile.profile), count, seed);
+        let uplink = Uplink::Digests { tap: Some(tap) };
+        let fleet = Fleet::new(&system, vec![population], shards, uplink).unwrap();
+        let supervision = Arc::new(Supervision::default());
+        fleet
+            .start(sim.shards(), &Policies::shipped(), &supervision)
+            .unwrap();
+        let clock = system.clock().clone();
+        Self {
+            _runtime: runtime,
+            shards: sim,
+            fleet: Arc::new(fleet),
+            clock,
+            seen,
+        }
+    }
+
+    fn run(&mut self, seconds: u64) {
+        let end = self.shards.now() + Duration::from_secs(seconds);
+        self.shards.run_until(end);
+    }
+
+    /// Completes a question to a device: virtual shards answer when they are stepped.
+    fn answer<T>(&mut self, question: impl Future<Output = T>) -> T {
+        let mut question = pin!(question);
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..10 {
+            if let Poll::Ready(answer) = question.as_mut().poll(&mut cx) {
+                return answer;
+            }
+            self.shards.settle();
+        }
+        panic!("no answer");
+    }
+
+    fn command(&self, ordinal: u32, id: u64, value: f64) -> Result<(), DownlinkError> {
+        let command = WireCommand {
+            device: device_uuid(&format!("industrial-{ordinal:04}")),
+            sensor: 6,
+            kind: SensorType::Relay,
+            value,
+            id,
+            left: Some(Duration::from_secs(1)),
+        };
+        self.fleet.downlink().command(Ticket(id), command)
+    }
+
+    fn last(&self, ordinal: u32, kind: SensorType) -> f64 {
+        self.seen
+            .lock()
+            .unwrap()
+            .of(ordinal, kind)
+            .last()
+            .unwrap()
+            .value
+    }
+}
+
+fn digest(seed: u64, shards: usize) -> String {
+    let mut rig = Rig::new("industrial", 1_000, seed, shards);
+    rig.run(5);
+    // A fault is part of the run, and of its bytes.
+    rig.fleet
+        .inject("industrial-0300", Injection::Crash)
+        .unwrap();
+    rig.run(25);
+    assert_eq!(rig.fleet.counts().restarts, 1);
+    rig.shards.stop();
+    rig.fleet.wire_sha256().unwrap()
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_on_any_number_of_shards() {
+    let one = digest(42, 1);
+    assert_eq!(one, digest(42, 1));
+    assert_eq!(one, digest(42, 3));
+    assert_ne!(one, digest(43, 1));
+}
+
+#[test]
+fn every_device_sends_seven_readings_each_interval_with_contiguous_sequences() {
+    let mut rig = Rig::new("industrial", 300, 7, 2);
+    rig.run(20);
+    let seen = rig.seen.lock().unwrap();
+    assert_eq!(seen.t1.len(), 300);
+    for (ordinal, readings) in &seen.t1 {
+        assert_eq!(readings.len(), 4 * 7, "device {ordinal}");
+        for (at, reading) in readings.iter().enumerate() {
+            assert_eq!(reading.sequence as usize, at / 7);
+            assert_eq!(usize::from(reading.sensor), at % 7);
+            assert_eq!(usize::from(reading.kind.byte()), at % 7);
+            assert_eq!(
+                reading.device,
+                device_uuid(&format!("industrial-{ordinal:04}"))
+            );
+            assert!(reading.value.is_finite());
+        }
+        let stamps: Vec<u64> = readings
+            .iter()
+            .step_by(7)
+            .map(|r| r.at_us - EPOCH_US)
+            .collect();
+        assert!(
+            stamps.windows(2).all(|pair| pair[1] - pair[0] == 5_000_000),
+            "{stamps:?}"
+        );
+    }
+    let first: std::collections::BTreeSet<u64> = seen.t1.values().map(|r| r[0].at_us).collect();
+    assert_eq!(first.len(), 5, "each block of 64 has its own phase");
+}
+
+#[test]
+fn the_default_fleet_raises_events_within_twenty_seconds() {
+    let mut rig = Rig::new("industrial", 1_000, 42, 2);
+    rig.run(20);
+    let seen = rig.seen.lock().unwrap();
+    let events: Vec<_> = seen.t2.values().flatten().collect();
+    let left = events
+        .iter()
+        .filter(|(reading, _)| reading.value < 1.0)
+        .count();
+    assert!(
+        (5..60).contains(&left),
+        "{left} of 1,000 devices lost presence"
+    );
+    assert!(
+        events.iter().any(|(reading, _)| reading.value == 1.0),
+        "and some came back"
+    );
+    assert!(
+        events
+            .iter()
+            .all(|(reading, _)| reading.kind == SensorType::Presence)
+    );
+}
+
+#[test]
+fn a_stop_command_takes_the_current_and_leaves_the_voltage() {
+    let mut rig = Rig::new("industrial", 2, 1, 1);
+    rig.run(6);
+    assert!((rig.last(0, SensorType::Current) - 6.5).abs() < 2.0);
+    rig.command(0, 1, 0.0).unwrap();
+    rig.run(6);
+    assert_eq!(rig.last(0, SensorType::Current), 0.0);
+    assert_eq!(rig.last(0, SensorType::Relay), 0.0);
+    assert!((rig.last(0, SensorType::Voltage) - 230.0).abs() < 10.0);
+    assert!(
+        rig.last(1, SensorType::Current) > 4.0,
+        "the neighbour runs on"
+    );
+    rig.command(0, 2, 1.0).unwrap();
+    rig.command(0, 1, 0.0).unwrap();
+    rig.run(6);
+    assert!(
+        rig.last(0, SensorType::Current) > 4.0,
+        "a late stop cannot overtake a start"
+    );
+    assert_eq!(
+        rig.seen.lock().unwrap().t3[&0],
+        [0, 0, 1],
+        "executed, executed, superseded"
+    );
+    let tally = rig.fleet.tally();
+    assert_eq!((tally.executed, tally.superseded), (2, 1));
+}
+
+#[test]
+fn a_command_for_a_sensor_is_refused_and_one_for_a_stranger_has_no_device() {
+    let mut rig = Rig::new("industrial", 1, 1, 1);
+    rig.run(1);
+    let command = |device: &str, sensor, kind, value| WireCommand {
+        device: device_uuid(device),
+        sensor,
+        kind,
+        value,
+        id: 1,
+        left: None,
+    };
+    let downlink = rig.fleet.downlink();
+    for command in [
+        command("industrial-0000", 3, SensorType::Voltage, 0.0),
+        command("industrial-0000", 6, SensorType::Voltage, 0.0),
+        command("industrial-0000", 6, SensorType::Relay, f64::NAN),
+    ] {
+        downlink.command(Ticket(1), command).unwrap();
+    }
+    let stranger = command("industrial-0001", 6, SensorType::Relay, 0.0);
+    let unknown = downlink.command(Ticket(2), stranger);
+    assert_eq!(unknown, Err(DownlinkError::UnknownDevice));
+    rig.run(1);
+    assert_eq!(rig.seen.lock().unwrap().t3[&0], [2, 2, 2]);
+}
+
+#[test]
+fn a_command_that_comes_too_late_is_not_executed() {
+    let mut rig = Rig::new("industrial", 1, 1, 1);
+    rig.run(1);
+    rig.command(0, 1, 0.0).unwrap();
+    let late = rig.shards.now() + Duration::from_secs(2);
+    rig.clock.advance_to(late); // before the shard gets to it
+    rig.run(6);
+    assert_eq!(rig.fleet.tally().expired, 1);
+    assert!(rig.last(0, SensorType::Current) > 4.0);
+    assert!(
+        rig.seen.lock().unwrap().t3.is_empty(),
+        "the twin reports it at its deadline"
+    );
+}
+
+#[test]
+fn a_trigger_is_an_event_at_once_and_presence_returns_by_itself() {
+    let mut rig = Rig::new("industrial", 1, 1, 1);
+    rig.run(12);
+    let before = rig.seen.lock().unwrap().t2.len();
+    assert_eq!(before, 0, "the seed keeps presence at 1 so far");
+    rig.fleet.trigger("/fleet/default/industrial-0000").unwrap();
+    rig.shards.settle();
+    {
+        let seen = rig.seen.lock().unwrap();
+        let (reading, event) = seen.t2[&0][0];
+        assert_eq!(
+            (reading.kind, reading.value, event),
+            (SensorType::Presence, 0.0, 0)
+        );
+        assert_eq!(
+            reading.at_us,
+            EPOCH_US + 12_000_000,
+            "at once, not at the next sample"
+        );
+    }
+    rig.run(5);
+    assert_eq!(
+        rig.last(0, SensorType::Presence),
+        0.0,
+        "held through the next sample"
+    );
+    rig.run(5);
+    let seen = rig.seen.lock().unwrap();
+    let values: Vec<_> = seen.t2[&0]
+        .iter()
+        .map(|(reading, event)| (reading.value, *event))
+        .collect();
+    assert_eq!(values, [(0.0, 0), (1.0, 1)]);
+    assert!(rig.fleet.trigger("industrial-0001").is_err());
+    assert!(rig.fleet.trigger("/fleet/other/industrial-0000").is_err());
+}
+
+#[test]
+fn a_device_that_fails_goes_on_with_the_series_it_would_have_had() {
+    let calm = {
+        let mut rig = Rig::new("industrial", 10, 5, 1);
+        rig.run(30);
+        rig.seen
+    };
+    for injection in [Injection::Crash, Injection::Panic, Injection::Poison] {
+        let mut rig = Rig::new("industrial", 10, 5, 1);
+        rig.run(12);
+        rig.fleet.inject("industrial-0004", injection).unwrap();
+        rig.run(18);
+        assert_eq!(rig.fleet.counts().restarts, 1, "{injection:?}");
+        assert_eq!(rig.fleet.counts().running, 10, "{injection:?}");
+        let (calm, seen) = (calm.lock().unwrap(), rig.seen.lock().unwrap());
+        for ordinal in (0..10).filter(|at| *at != 4) {
+            assert_eq!(
+                calm.t1[&ordinal], seen.t1[&ordinal],
+                "a neighbour noticed {injection:?}"
+            );
+        }
+        let sequences: Vec<u32> = seen
+            .of(4, SensorType::Pressure)
+            .iter()
+            .map(|reading| reading.sequence)
+            .collect();
+        let contiguous: Vec<u32> = (0..sequences.len() as u32).collect();
+        assert_eq!(sequences, contiguous, "{injection:?}");
+        // Each sample is the one that the calm run took at the same time.
+        let by_time: BTreeMap<(u64, u16), u64> = calm.t1[&4]
+            .iter()
+            .map(|reading| ((reading.at_us, reading.sensor), reading.value.to_bits()))
+            .collect();
+        for reading in &seen.t1[&4] {
+            let same = by_time[&(reading.at_us, reading.sensor)];
+            assert_eq!(
+                same,
+                reading.value.to_bits(),
+                "{injection:?} bent the series"
+            );
+        }
+        let missed = calm.t1[&4].len() - seen.t1[&4].len();
+        assert_eq!(
+            rig.fleet.tally().missed as usize,
+            missed / 7,
+            "{injection:?}"
+        );
+    }
+}
+
+#[test]
+fn a_device_with_a_wide_profile_redraws_its_series_after_a_fault() {
+    let mut text = String::from("type: wide\ntelemetry_interval: 1s\ntelemetry_fields:\n");
+    for field in 0..12 {
+        text +=
+            &format!("  f{field}_pressure: {{type: brownian, start: {field}, volatility: 1}}\n");
+    }
+    let run = |crash: bool| {
+        let mut rig = Rig::new(&text, 3, 11, 1);
+        rig.run(10);
+        if crash {
+            rig.fleet.inject("wide-0001", Injection::Crash).unwrap();
+        }
+        rig.run(10);
+        let seen = rig.seen.lock().unwrap();
+        seen.t1[&1].last().unwrap().value
+    };
+    assert_eq!(run(false).to_bits(), run(true).to_bits());
+}
+
+#[test]
+fn a_device_that_keeps_failing_is_parked_and_its_neighbours_go_on() {
+    let mut rig = Rig::new("industrial", 10, 5, 1);
+    for _ in 0..8 {
+        rig.run(5);
+        let _ = rig.fleet.inject("industrial-0004", Injection::Crash);
+    }
+    rig.run(10);
+    let counts = rig.fleet.counts();
+    assert_eq!(
+        (counts.quarantined, counts.running, counts.requested),
+        (1, 9, 10)
+    );
+}
+
+#[test]
+fn a_device_tells_about_itself() {
+    let mut rig = Rig::new("industrial", 300, 5, 2);
+    rig.run(11);
+    let fleet = Arc::clone(&rig.fleet);
+    let info = rig.answer(fleet.info("industrial-0299")).unwrap();
+    assert_eq!(info.id, "industrial-0299");
+    assert_eq!(info.uuid, device_uuid("industrial-0299"));
+    assert_eq!(
+        (info.slot, info.sequence),
+        (3, 3),
+        "its phase is early in the interval"
+    );
+    assert_eq!(
+        (info.relay, info.last_command, info.missed),
+        (Some(1.0), 0, 0)
+    );
+}
