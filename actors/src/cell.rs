@@ -1,9 +1,10 @@
 //! Cells: actors that never wait, so that a million of them fit on a few threads.
 //!
-//! A cell's step runs to completion on its shard and writes only to its [`CellContext`]; on a fault or a
-//! panic its output is cut back, its identity restored, the cell dropped and its [`CellSupervisor`]
-//! asked. A cell does no I/O: that is its [`Outbox`]'s part, one per slab. Bound: a cell has at most
-//! [`TIMERS_PER_CELL_MAX`] timers; its mailbox is bounded by its `MailboxSpec`.
+//! A cell's step runs to completion on its shard and writes only to its [`CellContext`]; on a fault
+//! or a panic its output is cut back, its identity restored, the cell dropped and its
+//! [`CellSupervisor`] asked. A cell does no I/O: that is its [`Outbox`]'s part, one per slab.
+//! Bound: a cell has at most [`TIMERS_PER_CELL_MAX`] timers; its mailbox is bounded by its
+//! `MailboxSpec`.
 
 use std::fmt;
 use std::time::Duration;
@@ -42,14 +43,15 @@ pub trait Cell: Sized + 'static {
     fn handle(&mut self, msg: Self::Msg, cx: &mut CellContext<'_, Self>) -> Result<Flow, Fault>;
 
     /// A timer is due: at or after [`CellContext::due`], which is the time it was set for. A timer
-    /// fires once; set it again from here. Ticks missed are the cell's to make up, by `due` and `now`.
+    /// fires once; set it again from here. Ticks missed are the cell's to make up, by `due` and
+    /// `now`.
     ///
     /// # Errors
     /// A fault ends this incarnation.
     fn timer(&mut self, key: u8, cx: &mut CellContext<'_, Self>) -> Result<Flow, Fault>;
 
-    /// The last step of an ordered stop (`Flow::Stop`, stop by an operator, end of the host); not on
-    /// a fault, a panic or a kill.
+    /// The last step of an ordered stop (`Flow::Stop`, stop by an operator, end of the host); not
+    /// on a fault, a panic or a kill.
     fn stopping(&mut self, cx: &mut CellContext<'_, Self>) {
         let _ = cx;
     }
@@ -57,7 +59,8 @@ pub trait Cell: Sized + 'static {
 
 /// Output of a slab's cells, written within steps and flushed between them.
 ///
-/// [`Outbox::mark`] is taken before each step: keep it a few words. `flush` and `cut` must not panic.
+/// [`Outbox::mark`] is taken before each step: keep it a few words. `flush` and `cut` must not
+/// panic.
 pub trait Outbox: Send + 'static {
     /// A position in the unflushed output.
     type Mark: Copy;

@@ -2,19 +2,19 @@
 //!
 //! In reading order:
 //! - `spec`: what a slab of cells is made from, and its counters;
-//! - [`Wheel`](wheel): timers, O(1);
+//! - `wheel`: timers, O(1);
 //! - `guard`: one step under `catch_unwind`, with a quiet panic hook;
 //! - `inbox`: bounded queues into a shard, and its doorbell;
 //! - `slab`: the cells of one population on one shard, in ordinal order (`slab/steps.rs`: what runs
 //!   in a step; `slab/exits.rs`: exits, restarts, escalation);
-//! - `core`: the pure [`ShardCore`](core): `step(now) -> effects`, no thread, no clock;
+//! - `core`: the pure `ShardCore`: `step(now) -> effects`, no thread, no clock;
 //! - `handle`: the sending ends, usable from any thread;
 //! - `listing`: the census source of a slab;
 //! - `driver`: what a thread waits on; `portable`: a parked thread; `sim`: virtual time;
 //! - `host`: starts and stops the shards of a node.
 //!
-//! A cell never blocks its shard and is never moved to another. Bounds are named where they are used:
-//! each phase of a step, each queue, the timers of a cell.
+//! A cell never blocks its shard and is never moved to another. Bounds are named where they are
+//! used: each phase of a step, each queue, the timers of a cell.
 
 mod core;
 mod driver;

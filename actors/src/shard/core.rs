@@ -1,7 +1,7 @@
 //! The pure core of a shard: its slabs, and `step(now) -> effects`.
 //!
-//! No thread, no clock, no waiting: a driver reads time, steps the core, and waits for what the effects
-//! say. Threads and virtual time run the same core. Bound: [`SLABS_MAX`] slabs.
+//! No thread, no clock, no waiting: a driver reads time, steps the core, and waits for what the
+//! effects say. Threads and virtual time run the same core. Bound: [`SLABS_MAX`] slabs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,8 +1,8 @@
 //! The seat of a shard's thread: reads time, steps the core, waits.
 //!
 //! A [`Driver`] is what the thread waits on and is woken by: a parked thread
-//! ([`Portable`](super::portable::Portable)) or, with sockets, a ring. Everything else is the same for
-//! all. It never polls: without work it waits for its doorbell or for the next timer.
+//! ([`Portable`](super::portable::Portable)) or, with sockets, a ring. Everything else is the same
+//! for all. It never polls: without work it waits for its doorbell or for the next timer.
 
 use std::time::Duration;
 

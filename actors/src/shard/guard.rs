@@ -1,8 +1,9 @@
 //! One step of a cell under `catch_unwind`, and a panic hook that is quiet for cells.
 //!
-//! A panic in a cell is a fault like any other: it is counted and reported by the supervisor's side, so
-//! the default hook must not print a million backtraces. The hook is installed once per process, does
-//! nothing on threads that are not inside a step, and hands everything else to the hook that was there.
+//! A panic in a cell is a fault like any other: it is counted and reported by the supervisor's
+//! side, so the default hook must not print a million backtraces. The hook is installed once per
+//! process, does nothing on threads that are not inside a step, and hands everything else to the
+//! hook that was there.
 
 use std::any::Any;
 use std::cell::Cell;

@@ -1,9 +1,9 @@
 //! The sending ends of shards and slabs, usable from any thread.
 //!
 //! A message goes into the bounded pair queue of this handle's lane; `Ok` means accepted there. The
-//! cell's mailbox then applies its own rule, and what it refuses is counted (`bounced`). Requests of
-//! the control plane have a queue of their own and overtake messages. It waits for nothing except for
-//! answers to requests.
+//! cell's mailbox then applies its own rule, and what it refuses is counted (`bounced`). Requests
+//! of the control plane have a queue of their own and overtake messages. It waits for nothing
+//! except for answers to requests.
 
 use std::fmt;
 use std::ops::Range;
@@ -203,12 +203,12 @@ impl<C: Cell> SlabHandle<C> {
         self.board.has(ordinal)
     }
 
-    /// Sends a message to a cell. `Ok`: the pair queue took it; the cell's mailbox applies its rule.
-    /// Messages of one lane to one cell keep their order.
+    /// Sends a message to a cell. `Ok`: the pair queue took it; the cell's mailbox applies its
+    /// rule. Messages of one lane to one cell keep their order.
     ///
     /// # Errors
-    /// With the message: `Full` when the pair queue is full, `Closed` when the ordinal does not live
-    /// here or the slab has been stopped.
+    /// With the message: `Full` when the pair queue is full, `Closed` when the ordinal does not
+    /// live here or the slab has been stopped.
     pub fn send(&self, ordinal: u32, message: C::Msg) -> Result<(), SendError<C::Msg>> {
         if !self.board.has(ordinal) {
             self.board.unknown.fetch_add(1, Ordering::Relaxed);
@@ -229,8 +229,8 @@ impl<C: Cell> SlabHandle<C> {
         }
     }
 
-    /// A handle with a pair queue of its own: one sender's flood does not fill another's. Where there
-    /// are too many already, or the slab is closed, it shares this one's.
+    /// A handle with a pair queue of its own: one sender's flood does not fill another's. Where
+    /// there are too many already, or the slab is closed, it shares this one's.
     #[must_use]
     pub fn lane(&self) -> Self {
         let mut lanes = self.board.lanes.lock();
@@ -328,8 +328,8 @@ impl<C: Cell> SlabHandle<C> {
         self.board.ask(Control::Close).await
     }
 
-    /// Counters of all mailboxes, as of the end of the shard's last step. Messages in pair queues have
-    /// not been offered yet.
+    /// Counters of all mailboxes, as of the end of the shard's last step. Messages in pair queues
+    /// have not been offered yet.
     #[must_use]
     pub fn books(&self) -> Books {
         self.board.report().books

@@ -1,8 +1,8 @@
 //! Starts and stops the shards of a node: one thread each.
 //!
-//! It hosts cells only through their slabs and decides nothing about them. A shard whose thread panics
-//! (not a cell: those are caught) closes its slabs, is told as `shard_down` and refuses new ones.
-//! Bounds: [`SHARDS_MAX`] threads; a stop waits for at most [`STOP_MAX`].
+//! It hosts cells only through their slabs and decides nothing about them. A shard whose thread
+//! panics (not a cell: those are caught) closes its slabs, is told as `shard_down` and refuses new
+//! ones. Bounds: [`SHARDS_MAX`] threads; a stop waits for at most [`STOP_MAX`].
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -27,8 +27,8 @@ use crate::system::System;
 /// Most shards of one host: more threads than any machine this is meant for has cores.
 pub const SHARDS_MAX: usize = 1_024;
 
-/// Longest wait for the shards to stop their cells: a million ordered stops take well under a second
-/// here, so a shard that needs longer is stuck in a step.
+/// Longest wait for the shards to stop their cells: a million ordered stops take well under a
+/// second here, so a shard that needs longer is stuck in a step.
 pub const STOP_MAX: Duration = Duration::from_secs(30);
 
 /// What the threads of shards wait on.

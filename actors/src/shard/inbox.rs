@@ -1,9 +1,9 @@
 //! Queues into a shard from other threads, and the doorbell that wakes it.
 //!
 //! One queue per (sender, slab) pair, many producers behind one short lock, drained whole by the
-//! shard. Only the push that finds the queue empty rings, and a bell that is rung is not rung again until
-//! the shard has looked. Bound: `capacity`, counted until the shard has *delivered* a message, so that
-//! a slow shard does not hide a second queue behind the first.
+//! shard. Only the push that finds the queue empty rings, and a bell that is rung is not rung again
+//! until the shard has looked. Bound: `capacity`, counted until the shard has *delivered* a
+//! message, so that a slow shard does not hide a second queue behind the first.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! The census of a slab: its cells as rows, in path order, cut to a page.
 //!
-//! Names are functions of ordinals, so nothing is stored: a page is one pass over the names that keeps
-//! the smallest ones after the last page. A filter by state asks the shard first, some groups at a time. The work is the asker's; the shard only copies rows. Bounds:
+//! Names are functions of ordinals, so nothing is stored: a page is one pass over the names that
+//! keeps the smallest ones after the last page. A filter by state asks the shard first, some groups
+//! at a time. The work is the asker's; the shard only copies rows. Bounds:
 //! [`CENSUS_PAGE_MAX`](crate::census::PAGE_MAX) rows, [`GROUPS_PER_REQUEST`] groups per request.
 
 use std::collections::{BTreeMap, BinaryHeap};

@@ -1,7 +1,7 @@
 //! The portable driver: a parked thread.
 //!
-//! Works wherever threads do. It waits by `park_timeout` until the next timer, so its precision is the
-//! host's timer slack (50 us by default on Linux), well below a wheel tick. It has no sockets.
+//! Works wherever threads do. It waits by `park_timeout` until the next timer, so its precision is
+//! the host's timer slack (50 us by default on Linux), well below a wheel tick. It has no sockets.
 
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};

@@ -1,9 +1,10 @@
 //! Simulated shards: virtual time, lock-step windows, the same order every time.
 //!
-//! All shards do everything that is due at one virtual instant, in the order of their numbers, before
-//! time moves to the next instant at which any of them has work. What a cell does depends on its
-//! ordinal and on virtual time, not on how many shards there are. It runs on the caller's thread, and
-//! real time does not enter. Bound: as a live shard, but each phase of an instant runs to its end.
+//! All shards do everything that is due at one virtual instant, in the order of their numbers,
+//! before time moves to the next instant at which any of them has work. What a cell does depends on
+//! its ordinal and on virtual time, not on how many shards there are. It runs on the caller's
+//! thread, and real time does not enter. Bound: as a live shard, but each phase of an instant runs
+//! to its end.
 
 use std::fmt;
 
@@ -52,8 +53,8 @@ impl SimShards {
         Self::build(clock, None, shards)
     }
 
-    /// The shards of a node whose clock is virtual: slabs are listed in its census and exits told in
-    /// its events.
+    /// The shards of a node whose clock is virtual: slabs are listed in its census and exits told
+    /// in its events.
     #[must_use]
     pub fn of(system: &System, shards: usize) -> Self {
         Self::build(system.clock().clone(), Some(system.clone()), shards)

@@ -1,9 +1,9 @@
 //! The cells of one population on one shard: a typed slab behind the object-safe [`AnySlab`].
 //!
-//! Cells lie in ordinal order in groups of 256. A slot costs 24 bytes beside the cell and its identity
-//! (mailbox pointer, incarnation, timer list, counter, state), a live timer 32 more; names are
-//! computed, mailboxes allocated when the first message waits, books kept for the whole slab.
-//! A key is `group index << 8 | place in the group`. It runs nothing by itself: see [`steps`].
+//! Cells lie in ordinal order in groups of 256. A slot costs 24 bytes beside the cell and its
+//! identity (mailbox pointer, incarnation, timer list, counter, state), a live timer 32 more; names
+//! are computed, mailboxes allocated when the first message waits, books kept for the whole slab. A
+//! key is `group index << 8 | place in the group`. It runs nothing by itself: see [`steps`].
 //! Bounds: [`Limits`] for each phase of a step; what waits is bounded by queues and mailboxes.
 
 mod exits;
@@ -351,7 +351,8 @@ impl<C: Cell> Slab<C> {
         })
     }
 
-    /// Ordinals in state `state` among the groups `from..from + n`, and whether there are more groups.
+    /// Ordinals in state `state` among the groups `from..from + n`, and whether there are more
+    /// groups.
     fn select(&self, state: CellState, from: usize, n: usize) -> (Vec<u32>, bool) {
         let end = from.saturating_add(n).min(self.groups.len());
         let ordinals = self.groups[from.min(end)..end]

@@ -3,8 +3,9 @@
 //! Entries live in one vector and are linked by index: into their slot, and into the list of their
 //! owner, so that a cell carries four bytes for all its timers. Level 0 has 4,096 slots of one tick
 //! (1 ms), so a timer of up to 4 s is never moved; four levels of 64 slots above it reach 2 years,
-//! farther ones go round again. It does not know what time means: one wheel is fed simulated, another
-//! monotonic time. Bound: owners x `TIMERS_PER_CELL_MAX` entries; freed ones are used again.
+//! farther ones go round again. It does not know what time means: one wheel is fed simulated,
+//! another monotonic time. Bound: owners x `TIMERS_PER_CELL_MAX` entries; freed ones are used
+//! again.
 
 use crate::cell::TIMERS_PER_CELL_MAX;
 use crate::clock::Time;
@@ -153,9 +154,9 @@ impl Wheel {
         Some(Time(ticks.saturating_mul(WHEEL_TICK_NS)))
     }
 
-    /// Moves time to `now` and appends what is due, grouped by tick and within one tick in the order
-    /// of owners, then of time. The entries stay with their owners until [`Wheel::fire`] takes them, so
-    /// that one step can still cancel or move the timers of the next.
+    /// Moves time to `now` and appends what is due, grouped by tick and within one tick in the
+    /// order of owners, then of time. The entries stay with their owners until [`Wheel::fire`]
+    /// takes them, so that one step can still cancel or move the timers of the next.
     pub(crate) fn advance(&mut self, now: Time, due: &mut Vec<Due>) {
         let target = now.0 / WHEEL_TICK_NS;
         while let Some(tick) = self.next_tick() {
@@ -497,11 +498,13 @@ mod tests {
     }
 
     fn op() -> impl Strategy<Value = Op> {
-        prop_oneof![
-            4 => (0u32..12, 0u8..4, span()).prop_map(|(owner, key, after)| Op::Set { owner, key, after }),
-            1 => (0u32..12, 0u8..4).prop_map(|(owner, key)| Op::Cancel { owner, key }),
-            3 => span().prop_map(Op::Advance),
-        ]
+        let set = (0u32..12, 0u8..4, span()).prop_map(|(owner, key, after)| Op::Set {
+            owner,
+            key,
+            after,
+        });
+        let cancel = (0u32..12, 0u8..4).prop_map(|(owner, key)| Op::Cancel { owner, key });
+        prop_oneof![4 => set, 1 => cancel, 3 => span().prop_map(Op::Advance)]
     }
 
     proptest! {
@@ -511,7 +514,9 @@ mod tests {
             let mut now = 0u64;
             for op in ops {
                 match op {
-                    Op::Set { owner, key, after } => pair.set(owner, key, now.saturating_add(after)),
+                    Op::Set { owner, key, after } => {
+                        pair.set(owner, key, now.saturating_add(after));
+                    }
                     Op::Cancel { owner, key } => pair.cancel(owner, key),
                     Op::Advance(by) => {
                         now = now.saturating_add(by).min(u64::MAX / 4);

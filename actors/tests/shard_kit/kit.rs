@@ -1,4 +1,5 @@
-//! A cell that does as it is told, a supervisor that follows a script, and the two hosts it runs on.
+//! A cell that does as it is told, a supervisor that follows a script, and the two hosts it runs
+//! on.
 //!
 //! Not a test by itself. Bound: a wait gives up after [`PATIENCE`].
 #![allow(dead_code, reason = "each test binary uses its part")]

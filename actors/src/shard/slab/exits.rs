@@ -1,8 +1,8 @@
 //! How cells of a slab end: faults, kills, stops, escalation, and what the supervisor decides.
 //!
-//! Every end takes one way through [`Slab::exit`] or the ordered stop: cell dropped, timers cancelled,
-//! mailbox kept or booked as died. A restart is queued, never run from here. Bound: [`NOTES_MAX`] notes
-//! per step.
+//! Every end takes one way through [`Slab::exit`] or the ordered stop: cell dropped, timers
+//! cancelled, mailbox kept or booked as died. A restart is queued, never run from here. Bound:
+//! [`NOTES_MAX`] notes per step.
 
 use std::fmt::Write as _;
 

@@ -15,8 +15,8 @@ use crate::shard::wheel::NIL;
 /// Requests taken per step.
 const REQUESTS_PER_STEP: usize = 256;
 
-/// Shortest pause between two flushes that an outbox asks for, in nanoseconds: a wish for "now" must
-/// not keep a thread awake.
+/// Shortest pause between two flushes that an outbox asks for, in nanoseconds: a wish for "now"
+/// must not keep a thread awake.
 const FLUSH_PAUSE_MIN_NS: u64 = 100_000;
 
 impl<C: Cell> Slab<C> {
@@ -164,7 +164,8 @@ impl<C: Cell> Slab<C> {
         self.due_next < self.due.len()
     }
 
-    /// Starts cells: those whose restart is due, then new ones in ordinal order. True if some are left.
+    /// Starts cells: those whose restart is due, then new ones in ordinal order. True if some are
+    /// left.
     pub(super) fn start_cells(&mut self, at: &Moment, limits: &Limits) -> bool {
         let mut due = Vec::new();
         self.restarts.advance(at.monotonic, &mut due);
@@ -204,7 +205,8 @@ impl<C: Cell> Slab<C> {
         self.fresh.0 < self.groups.len()
     }
 
-    /// Moves messages from the pair queues into mailboxes, each queue its share. True if some are left.
+    /// Moves messages from the pair queues into mailboxes, each queue its share. True if some are
+    /// left.
     pub(super) fn deliver(&mut self, limits: &Limits) -> bool {
         let share = (limits.deliveries / self.lanes.len().max(1)).max(1);
         let mut left = false;
