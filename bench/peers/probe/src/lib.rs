@@ -66,12 +66,10 @@ pub fn actors_from_args() -> usize {
 /// Where there is no `/proc`.
 #[must_use]
 pub fn resident_bytes() -> u64 {
-    let statm = fs::read_to_string("/proc/self/statm").expect("Linux has /proc/self/statm");
-    let pages = statm
-        .split(' ')
-        .nth(1)
-        .and_then(|field| field.parse::<u64>().ok());
-    pages.expect("the second field is the resident pages") * 4096
+    let status = fs::read_to_string("/proc/self/status").expect("Linux has /proc/self/status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    kib.expect("VmRSS is given in kB") << 10
 }
 
 /// The one line the harness reads.

@@ -1,0 +1,133 @@
+//! Children: ours are this binary again, peers are their own binaries; each prints one JSON line.
+//!
+//! A process per measurement keeps resident memory clean of what ran before. Bound: one child at a
+//! time, killed at its scenario's time limit.
+
+use std::fs;
+use std::io::Read;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc;
+
+use serde_json::Value;
+
+use crate::peers::Peer;
+use crate::scenario::{SCENARIOS, Scenario};
+
+/// The hidden first argument that makes this binary the measured side.
+pub(crate) const CHILD: &str = "child";
+
+/// A participant.
+#[derive(Debug)]
+pub(crate) enum Child {
+    Ours(&'static Scenario),
+    Peer(Peer),
+}
+
+impl Child {
+    /// For people.
+    pub(crate) fn name(&self) -> String {
+        self.peer().unwrap_or_else(|| "ours".to_owned())
+    }
+
+    /// For the line: none is ours.
+    pub(crate) fn peer(&self) -> Option<String> {
+        match self {
+            Self::Ours(_) => None,
+            Self::Peer(peer) => Some(format!("{} {}", peer.name, peer.version)),
+        }
+    }
+
+    /// Runs it once and reads its line.
+    pub(crate) fn run(&self, devices: u32, scenario: &Scenario) -> Result<Value, String> {
+        let mut command = match self {
+            Self::Ours(scenario) => {
+                let own = std::env::current_exe();
+                let mut command = Command::new(own.map_err(|e| format!("own binary: {e}"))?);
+                command.args([CHILD, scenario.name]);
+                command
+            }
+            Self::Peer(peer) => {
+                let mut command = Command::new(&peer.binary);
+                command.arg(scenario.name);
+                command
+            }
+        };
+        command
+            .arg(devices.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let mut child = command.spawn().map_err(|e| format!("cannot start: {e}"))?;
+        let mut stdout = child.stdout.take().expect("stdout is piped");
+        let (sender, receiver) = mpsc::sync_channel(1); // one text, one receiver
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            let read = stdout.read_to_string(&mut text).map(|_| text);
+            drop(sender.send(read));
+        });
+        let Ok(text) = receiver.recv_timeout(scenario.time_limit) else {
+            drop(child.kill());
+            drop(child.wait());
+            return Err(format!("killed after {:?}", scenario.time_limit));
+        };
+        drop(reader.join());
+        let status = child.wait().map_err(|e| format!("lost: {e}"))?;
+        if !status.success() {
+            return Err(format!("ended with {status}"));
+        }
+        let text = text.map_err(|e| format!("cannot read its line: {e}"))?;
+        let line = text.lines().next_back().unwrap_or_default();
+        serde_json::from_str(line).map_err(|e| format!("not a JSON line ({e}): {line:?}"))
+    }
+}
+
+/// The measured side of `child SCENARIO DEVICES`.
+pub(crate) fn be_child(mut args: impl Iterator<Item = String>) -> ExitCode {
+    let name = args.next().unwrap_or_default();
+    let devices = args.next().and_then(|count| count.parse().ok());
+    let scenario = SCENARIOS.iter().find(|scenario| scenario.name == name);
+    let (Some(scenario), Some(devices)) = (scenario, devices) else {
+        eprintln!("usage: {CHILD} SCENARIO DEVICES");
+        return ExitCode::from(2);
+    };
+    match (scenario.child)(devices) {
+        Ok(value) => {
+            println!("{value}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{name} {devices}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Resident memory of this process in bytes.
+pub(crate) fn resident_bytes() -> Result<u64, String> {
+    let status = fs::read_to_string("/proc/self/status").map_err(|e| format!("status: {e}"))?;
+    kib_of(&status, "VmRSS:").ok_or_else(|| "no VmRSS in /proc/self/status".to_owned())
+}
+
+/// Memory the machine can still give, or none where it does not say.
+pub(crate) fn available_bytes() -> Option<u64> {
+    kib_of(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
+}
+
+/// Bytes of a line such as `VmRSS:      123 kB`.
+fn kib_of(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_from_the_kernels_lines() {
+        let text = "VmPeak:\t  12 kB\nVmRSS:\t     345 kB\n";
+        assert_eq!(kib_of(text, "VmRSS:"), Some(345 << 10));
+        assert_eq!(kib_of(text, "VmSwap:"), None);
+        assert!(resident_bytes().is_ok_and(|bytes| bytes > 0));
+    }
+}
