@@ -15,7 +15,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-pub use glob::{GLOB_LEN_MAX, glob_matches};
+pub use glob::GLOB_LEN_MAX;
 pub use identity::Identity;
 pub use site::Site;
 

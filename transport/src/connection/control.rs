@@ -6,13 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actorsim_actors::census::glob_matches;
 use actorsim_actors::{Fault, SendError};
 use quinn::{RecvStream, SendStream};
 use tokio::sync::mpsc;
 
 use super::read::ReadFrameError;
 use super::{Peer, read_frame};
-use crate::certs::glob_matches;
 use crate::device::{DeviceRange, REGISTRATION_DEVICES_MAX, Registration, SensorSpec};
 use crate::endpoint::codes;
 use crate::frames::{CONTROL_FRAME_LEN_MAX, FrameError, StreamType, ToLink, ToTwin};

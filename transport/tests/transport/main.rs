@@ -1,0 +1,8 @@
+//! The transport as its peers and the world see it: real QUIC over loopback, real supervision.
+
+mod bare_client;
+mod kills;
+mod refusals;
+mod rig;
+mod telemetry;
+mod wire_doc;

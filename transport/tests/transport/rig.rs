@@ -1,0 +1,256 @@
+//! A supervised transport with a world that only remembers, and links whose devices only answer.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use actorsim_actors::{
+    ActorPath, ActorRef, Addr, Clock, Fault, Flow, MailboxSpec, Overflow, System, TaskActor,
+    TaskContext,
+};
+use actorsim_supervision::{ChildSpec, Policies, SupervisorRef, SupervisorSpec, start_root};
+use actorsim_transport::*;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tempfile::TempDir;
+
+/// Longest any condition of a test may take on a machine that does other things too.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits for a condition that other tasks bring about.
+pub async fn until(what: &str, condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// What reached the world.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub t1: Vec<Reading>,
+    pub t2: Vec<(Reading, EventKey)>,
+    pub t2_plain: Vec<Reading>,
+    pub registered: BTreeMap<String, usize>,
+}
+
+pub struct World {
+    seen: Arc<Mutex<Seen>>,
+    stats: Arc<TransportStats>,
+    sessions: Arc<OnceLock<Arc<Sessions>>>,
+}
+
+impl TaskActor for World {
+    type Msg = Ingest;
+
+    async fn handle(&mut self, m: Ingest, _: &mut TaskContext<Ingest>) -> Result<Flow, Fault> {
+        let mut seen = self.seen.lock();
+        match m {
+            Ingest::T1(batch) => {
+                seen.t1.extend(&batch.readings);
+                batch.applied();
+            }
+            Ingest::T2Plain(batch) => {
+                seen.t2_plain.extend(&batch.readings);
+                batch.applied();
+            }
+            Ingest::T2(batch) => match batch.session.judge(batch.sequence) {
+                Arrival::Next => {
+                    let events = batch.events.iter().copied();
+                    seen.t2.extend(events.zip(batch.keys.iter().copied()));
+                    batch.session.mark_applied(batch.sequence);
+                    self.stats.t2.applied.add(batch.events.len() as u64);
+                    self.sessions.get().unwrap().wake();
+                }
+                Arrival::Duplicate => self.stats.t2.duplicates.add(batch.events.len() as u64),
+                Arrival::Early => self.stats.t2.out_of_order.add(batch.events.len() as u64),
+            },
+            Ingest::Register(registration) => registration.devices.for_each(|_, name| {
+                seen.registered.insert(name.to_owned(), registration.sensors.len());
+            }),
+        }
+        Ok(Flow::Continue)
+    }
+}
+
+/// Devices that execute every command, unless told otherwise.
+#[derive(Default)]
+pub struct Devices {
+    pub link: OnceLock<Link>,
+    pub commands: Mutex<Vec<WireCommand>>,
+    pub answer: Mutex<Option<AckStatus>>,
+}
+
+impl Downlink for Devices {
+    fn command(&self, ticket: Ticket, command: WireCommand) -> Result<(), DownlinkError> {
+        self.commands.lock().push(command);
+        if let (Some(status), Some(link)) = (*self.answer.lock(), self.link.get()) {
+            assert!(link.ack(ticket, status));
+        }
+        Ok(())
+    }
+}
+
+pub struct Rig {
+    pub system: System,
+    pub root: SupervisorRef,
+    pub transport: Transport,
+    pub stats: Arc<TransportStats>,
+    pub seen: Arc<Mutex<Seen>>,
+    pub site: Site,
+    pub dir: TempDir,
+    pub links: SupervisorRef,
+}
+
+pub fn any_port() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 0).into()
+}
+
+impl Rig {
+    pub async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let site = Site::open_or_create(&dir.path().join("site")).unwrap();
+        let identity = site.identity("twin", "*", &dir.path().join("twin")).unwrap();
+        let system = System::new(Clock::wall(), tokio::runtime::Handle::current());
+        let stats = TransportStats::new();
+        let (seen, sessions) = (Arc::<Mutex<Seen>>::default(), Arc::new(OnceLock::new()));
+        let world = Addr::new(
+            ActorPath::root().join("world"),
+            MailboxSpec::new(64, Overflow::Block).kept(),
+        );
+        let config = TransportConfig {
+            node: "twin".into(),
+            listen: any_port(),
+            plain: Some(any_port()),
+            identity,
+        };
+        let policies = Policies::shipped();
+        let transport =
+            Transport::open(&system, config, world.clone(), Arc::clone(&stats), &policies).unwrap();
+        sessions.set(Arc::clone(transport.sessions())).unwrap();
+        let (s, c, t) = (Arc::clone(&seen), Arc::clone(&stats), Arc::clone(&sessions));
+        let factory = move || World {
+            seen: Arc::clone(&s),
+            stats: Arc::clone(&c),
+            sessions: Arc::clone(&t),
+        };
+        let links = SupervisorSpec::new(ActorPath::root().join("links"), Default::default());
+        let links = links.configured(&policies);
+        let reference = links.reference();
+        let spec = SupervisorSpec::new(ActorPath::root(), Default::default())
+            .child(ChildSpec::task("world", &world, factory))
+            .child(transport.child(&policies))
+            .child(ChildSpec::supervisor("links", links))
+            .configured(&policies);
+        let root = start_root(&system, spec).await.unwrap();
+        Self { system, root, transport, stats, seen, site, dir, links: reference }
+    }
+
+    pub fn addr(&self, which: Listening) -> SocketAddr {
+        self.transport.local_addr(which).unwrap()
+    }
+
+    /// A running link, and the devices behind it.
+    pub async fn link(&self, id: &str, devices_glob: &str) -> (Link, Arc<Devices>) {
+        let dir = self.dir.path().join(id);
+        let identity = self.site.identity(id, devices_glob, &dir).unwrap();
+        let path = self.links.path().join(id);
+        let session = session_id("fleet", id, 1);
+        let link = Link::new(path, session, Arc::clone(&self.stats));
+        let devices = Arc::new(Devices::default());
+        *devices.answer.lock() = Some(AckStatus::Executed);
+        devices.link.set(link.clone()).unwrap();
+        let spec = LinkSpec {
+            twin: self.addr(Listening::Main),
+            server_name: SITE_SERVER_NAME.into(),
+            identity,
+            protocol: Protocol::Actorsim1,
+            node: "fleet".into(),
+            seed: 1,
+            downlink: Arc::clone(&devices) as Arc<dyn Downlink>,
+        };
+        self.links.start_child(link_child(id, &link, spec)).await.unwrap();
+        (link, devices)
+    }
+
+    /// The live incarnation at a path.
+    pub async fn actor(&self, path: &str) -> ActorRef {
+        let path = ActorPath::new(path).unwrap();
+        until(path.as_str(), || self.system.census().task(&path).is_some()).await;
+        self.system.census().task(&path).unwrap()
+    }
+
+    /// Kills what lives at a path, and waits for the next incarnation.
+    pub async fn kill(&self, path: &str) {
+        let victim = self.actor(path).await;
+        victim.kill();
+        victim.exited().await;
+        let path = ActorPath::new(path).unwrap();
+        until("next incarnation", || {
+            let next = self.system.census().task(&path);
+            next.is_some_and(|next| next.incarnation() > victim.incarnation())
+        })
+        .await;
+    }
+
+    /// The connection that carries a device.
+    pub async fn conn_path(&self, device: &str) -> String {
+        let device = device_uuid(device);
+        let registry = self.transport.registry();
+        until("a connection", || registry.connection_of(&device).is_some()).await;
+        format!("/transport/conn/{}", registry.connection_of(&device).unwrap())
+    }
+
+    pub fn command(&self, device: &str, id: u64, deadline: Duration) -> Command {
+        Command {
+            device: device_uuid(device),
+            sensor: 6,
+            kind: SensorType::Relay,
+            value: 0.0,
+            id,
+            decided: self.system.clock().monotonic(),
+            deadline,
+        }
+    }
+
+    pub fn issue(&self, command: Command) {
+        drop(self.transport.t3().try_send(T3Message::issue(command, &self.stats)));
+    }
+
+    pub async fn stop(self) {
+        self.root.stop().await;
+        self.transport.close().await;
+    }
+}
+
+pub fn reading(device: &str, sequence: u32) -> Reading {
+    Reading {
+        device: device_uuid(device),
+        sensor: 3,
+        kind: SensorType::Voltage,
+        value: 230.0,
+        at_us: Clock::wall().unix_us(),
+        sequence,
+    }
+}
+
+pub fn pumps(count: u32) -> Registration {
+    let devices = DeviceRange { prefix: "pump-".into(), first: 0, count, width: 4 };
+    let sensors = [SensorSpec { sensor: 3, kind: SensorType::Voltage }];
+    Registration { devices, sensors: sensors.into() }
+}
+
+pub fn block(device: &str, sequences: std::ops::Range<u32>) -> Bytes {
+    let mut bytes = Vec::new();
+    for sequence in sequences {
+        reading(device, sequence).encode_into(&mut bytes);
+    }
+    bytes.into()
+}
+
+pub fn event(device: &str, event: u64) -> OutEvent {
+    OutEvent { reading: reading(device, event as u32), key: EventKey { epoch: 1, event } }
+}

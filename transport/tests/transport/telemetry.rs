@@ -1,0 +1,109 @@
+//! Links to a listener and back: the equations of T1, T2 and T3 when nothing is killed.
+
+use std::time::Duration;
+
+use actorsim_transport::*;
+
+use crate::rig::{Rig, block, event, pumps, until};
+
+#[tokio::test]
+async fn every_reading_is_sent_received_and_applied_or_counted_as_lost() {
+    let rig = Rig::start().await;
+    let (link, _) = rig.link("gate-1", "*").await;
+    until("connected", || link.is_connected()).await;
+    for n in 0..50 {
+        link.telemetry(block("pump-0001", n * 1000..(n + 1) * 1000)).unwrap();
+        if n % 10 == 9 {
+            until("sent", || link.addr().depth() == 0).await;
+        }
+    }
+    rig.links.terminate_child("gate-1").await.unwrap();
+    let t1 = &rig.stats.t1;
+    let lost = t1.dropped.get(DropReason::Network);
+    assert_eq!(t1.sent.get() + t1.dropped.get(DropReason::Sender), 50_000);
+    assert_eq!(t1.sent.get(), t1.received.get() + lost);
+    let applied = || t1.applied.get() + t1.dropped.total() - lost;
+    let before = t1.dropped.get(DropReason::Sender);
+    until("applied", || applied() - before == t1.received.get()).await;
+    assert!(t1.applied.get() > 0 && t1.decode_errors.get() == 0);
+    assert!(t1.datagrams_sent.get() * 20 < t1.sent.get(), "datagrams are packed");
+    assert_eq!(rig.seen.lock().t1.len() as u64, t1.applied.get());
+    assert!(t1.latency.quantiles().is_some());
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn events_are_acknowledged_only_when_the_world_has_them() {
+    let rig = Rig::start().await;
+    let (link, _) = rig.link("gate-1", "*").await;
+    let events: Vec<_> = (0..1000).map(|n| event("pump-0001", n)).collect();
+    for some in events.chunks(37) {
+        assert_eq!(link.events(some), some.len());
+    }
+    until("acknowledged", || link.outbox().waiting() == 0).await;
+    let t2 = &rig.stats.t2;
+    assert_eq!((t2.created.get(), t2.acked.get(), t2.applied.get()), (1000, 1000, 1000));
+    let seen: Vec<_> = rig.seen.lock().t2.iter().map(|(_, key)| key.event).collect();
+    assert_eq!(seen, (0..1000).collect::<Vec<_>>());
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn announced_devices_are_known_to_the_world_and_reached_by_commands() {
+    let rig = Rig::start().await;
+    let (link, devices) = rig.link("gate-1", "pump-*").await;
+    link.register(pumps(3000)).unwrap();
+    until("registered", || rig.seen.lock().registered.len() == 3000).await;
+    for id in 1..=20 {
+        rig.issue(rig.command("pump-2999", id, Duration::from_secs(20)));
+    }
+    until("acknowledged", || rig.stats.t3.acked.get() == 20).await;
+    let ids: Vec<_> = devices.commands.lock().iter().map(|command| command.id).collect();
+    assert_eq!(ids.len(), 20);
+    let left = devices.commands.lock()[0].left.unwrap();
+    assert!(left > Duration::from_secs(1) && left <= Duration::from_secs(20));
+    assert_eq!(rig.stats.t3.rtt.quantiles().unwrap().count, 20);
+    assert_eq!(rig.stats.t3.decide.quantiles().unwrap().count, 20);
+    rig.links.terminate_child("gate-1").await.unwrap();
+    until("purged", || rig.transport.registry().devices() == 0).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn each_outcome_of_a_command_has_its_own_counter() {
+    let rig = Rig::start().await;
+    let (link, devices) = rig.link("gate-1", "*").await;
+    link.register(pumps(2)).unwrap();
+    until("registered", || rig.transport.registry().devices() == 2).await;
+    let t3 = &rig.stats.t3;
+    rig.issue(rig.command("nobody", 1, Duration::from_millis(30)));
+    until("no route", || t3.no_route.get() == 1).await;
+    *devices.answer.lock() = Some(AckStatus::Superseded);
+    rig.issue(rig.command("pump-0000", 1, Duration::from_secs(20)));
+    until("superseded", || t3.superseded.get() == 1).await;
+    *devices.answer.lock() = Some(AckStatus::Refused);
+    rig.issue(rig.command("pump-0000", 2, Duration::from_secs(20)));
+    until("refused", || t3.errors.get() == 1).await;
+    *devices.answer.lock() = None;
+    rig.issue(rig.command("pump-0000", 3, Duration::from_millis(100)));
+    until("expired", || t3.expired.get() == 1).await;
+    assert_eq!((t3.issued.get(), t3.settled()), (4, 4));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_stuck_device_costs_itself_only() {
+    let rig = Rig::start().await;
+    let (link, devices) = rig.link("gate-1", "*").await;
+    link.register(pumps(2)).unwrap();
+    until("registered", || rig.transport.registry().devices() == 2).await;
+    *devices.answer.lock() = None;
+    for id in 1..=40 {
+        rig.issue(rig.command("pump-0000", id, Duration::from_secs(60)));
+    }
+    until("stuck", || devices.commands.lock().len() == 40).await;
+    *devices.answer.lock() = Some(AckStatus::Executed);
+    rig.issue(rig.command("pump-0001", 1, Duration::from_secs(60)));
+    until("acknowledged", || rig.stats.t3.acked.get() == 1).await;
+    rig.stop().await;
+}
