@@ -35,12 +35,19 @@ pub const KIND_NAMES: [&str; KINDS] = [
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
 pub struct Raw(pub f64);
 
-/// Exponentially weighted mean of a row's finite values.
+/// What the systems keep about a row's value: everything but the value that a scan touches.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
-pub struct Smoothed(pub f32);
+pub struct State {
+    /// Exponentially weighted mean of the finite values, if [`Flags::FOLDED`].
+    pub smoothed: f32,
+    /// State bits.
+    pub flags: Flags,
+    /// How often the smoothed value crossed its type's threshold; wraps.
+    pub crossings: u16,
+}
 
 /// State bits of a row: see the constants for each bit.
-#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(pub u16);
 
 impl Flags {
@@ -61,7 +68,7 @@ impl Flags {
     pub const FROM_EVENT: u16 = 1 << 10;
     /// The row is in the list of rows touched by the present cycle.
     pub const TOUCHED: u16 = 1 << 11;
-    /// `Smoothed` holds a mean.
+    /// `State::smoothed` holds a mean.
     pub const FOLDED: u16 = 1 << 12;
     const KIND_SHIFT: u16 = 13;
 
@@ -115,7 +122,10 @@ impl Flags {
     }
 }
 
-/// Everything of a row that no system scans: identity, stamp, sequence, crossings.
+/// Everything of a row that no system scans: identity, stamp, sequence.
+///
+/// Packed to four bytes, which saves four per row; fields are copied out, never referenced.
+#[repr(C, packed(4))]
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cold {
     /// Stamp of the last accepted value, device clock, microseconds since the Unix epoch.
@@ -130,8 +140,6 @@ pub struct Cold {
     pub sensor: u16,
     /// Sensor id of the relay that this device's automation commands.
     pub relay: u16,
-    /// How often the smoothed value crossed its type's threshold; wraps.
-    pub crossings: u16,
 }
 
 impl Cold {
@@ -143,7 +151,6 @@ impl Cold {
         sequence: 0,
         sensor: 0,
         relay: 0,
-        crossings: 0,
     };
 }
 
@@ -151,8 +158,7 @@ impl Cold {
 #[derive(Bundle, Clone, Copy, Debug)]
 pub struct BlankRow {
     raw: Raw,
-    smoothed: Smoothed,
-    flags: Flags,
+    state: State,
     cold: Cold,
 }
 
@@ -162,8 +168,7 @@ impl BlankRow {
     pub fn new() -> Self {
         Self {
             raw: Raw(0.0),
-            smoothed: Smoothed(0.0),
-            flags: Flags(0),
+            state: State::default(),
             cold: Cold::BLANK,
         }
     }

@@ -36,7 +36,9 @@ pub type AllocationCounter = fn() -> u64;
 pub struct ScanConfig {
     /// Time between cycles.
     pub period: Duration,
-    /// Core to pin to; `None` takes the highest allowed one.
+    /// Pin the thread to one core.
+    pub pin: bool,
+    /// That core; `None` takes the highest allowed one.
     pub core: Option<usize>,
     /// Priority in `SCHED_FIFO`.
     pub priority: u8,
@@ -56,6 +58,7 @@ impl Default for ScanConfig {
     fn default() -> Self {
         Self {
             period: Duration::from_millis(10),
+            pin: true,
             core: None,
             priority: 80,
             fifo: true,
@@ -74,6 +77,7 @@ impl ScanConfig {
 
     pub(crate) fn host_request(&self) -> rt::HostRequest {
         rt::HostRequest {
+            pin: self.pin,
             core: self.core,
             priority: self.fifo.then_some(self.priority),
             lock_memory: self.lock_memory,

@@ -14,7 +14,7 @@ use bevy_ecs::prelude::*;
 use uuid::Uuid;
 
 use crate::batch::RowBatch;
-use crate::components::{BlankRow, Cold, Flags, Raw, RowFill, Smoothed};
+use crate::components::{BlankRow, Cold, Flags, Raw, RowFill, State};
 use crate::request::RowView;
 use crate::systems::{
     BATCHES_PER_CYCLE, Commanded, Health, Intake, Outbox, READINGS_PER_CYCLE, RelayCommand,
@@ -34,12 +34,7 @@ pub struct WorldSize {
     pub capacity_max: u32,
 }
 
-type Columns = (
-    &'static mut Raw,
-    &'static mut Smoothed,
-    &'static mut Flags,
-    &'static mut Cold,
-);
+type Columns = (&'static mut Raw, &'static mut State, &'static mut Cold);
 
 /// A world of rows and the schedule that scans it.
 pub struct ScannedWorld {
@@ -170,11 +165,11 @@ impl ScannedWorld {
 
     fn bind(&mut self, fill: RowFill) {
         let stopped = self.commanded.is_stopped(fill.row);
-        let Some((mut flags, mut cold)) = self.flags_and_cold() else {
+        let Some((mut state, mut cold)) = self.state_and_cold() else {
             return;
         };
         let row = fill.row as usize;
-        let flags = &mut flags.bypass_change_detection()[row];
+        let flags = &mut state.bypass_change_detection()[row].flags;
         if flags.has(Flags::BOUND) {
             return;
         }
@@ -194,13 +189,13 @@ impl ScannedWorld {
     }
 
     #[allow(clippy::type_complexity, reason = "two columns of one table")]
-    fn flags_and_cold(&mut self) -> Option<(ContiguousMut<'_, Flags>, ContiguousMut<'_, Cold>)> {
-        let (_, _, flags, cold) = self
+    fn state_and_cold(&mut self) -> Option<(ContiguousMut<'_, State>, ContiguousMut<'_, Cold>)> {
+        let (_, state, cold) = self
             .columns
             .contiguous_iter_mut(&mut self.world)
             .ok()?
             .next()?;
-        Some((flags, cold))
+        Some((state, cold))
     }
 
     fn spawn_to(&mut self, rows: u32) {
@@ -251,13 +246,17 @@ impl ScannedWorld {
 
     /// What row `row` holds; `None` when it is not bound.
     pub fn view(&mut self, row: u32) -> Option<RowView> {
-        let (raw, smoothed, flags, cold) = self
+        let (raw, state, cold) = self
             .columns
             .contiguous_iter_mut(&mut self.world)
             .ok()?
             .next()?;
         let at = row as usize;
-        let flags = *flags.get(at)?;
+        let State {
+            smoothed,
+            flags,
+            crossings,
+        } = *state.get(at)?;
         if !flags.has(Flags::BOUND) {
             return None;
         }
@@ -268,10 +267,10 @@ impl ScannedWorld {
             sensor: cold.sensor,
             kind: flags.kind(),
             value: flags.has(Flags::VALUED).then_some(raw[at].0),
-            smoothed: flags.has(Flags::FOLDED).then_some(smoothed[at].0),
+            smoothed: flags.has(Flags::FOLDED).then_some(smoothed),
             at_us: cold.at_us,
             sequence: flags.has(Flags::SEQUENCED).then_some(cold.sequence),
-            crossings: cold.crossings,
+            crossings,
             stale: flags.has(Flags::STALE),
             non_finite: flags.has(Flags::NON_FINITE),
             stopped: flags.has(Flags::STOPPED),

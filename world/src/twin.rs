@@ -163,6 +163,14 @@ impl Twin {
         self.shared.folded.lock().times.clone()
     }
 
+    /// How long the scan has run by the clock: from its first cycle to the end of its last slot,
+    /// over all incarnations; `None` before the first.
+    #[must_use]
+    pub fn scanned(&self) -> Option<Duration> {
+        let span = self.times().span()?;
+        Some(span + self.shared.config.scan.period)
+    }
+
     /// Calls `hook` with each cycle's record from now on, outside the scan thread.
     pub fn on_cycle(&self, hook: CycleHook) {
         self.shared.hook(hook);

@@ -44,7 +44,6 @@ struct Rig {
     twin: Twin,
     stats: Arc<TransportStats>,
     pool: Arc<BatchPool>,
-    sessions: Arc<Sessions>,
     commands: mpsc::Receiver<(bool, u64)>,
 }
 
@@ -65,7 +64,6 @@ impl Rig {
         };
         let twin = Twin::new(config, system.clock().clone()).unwrap();
         let stats = TransportStats::new();
-        let sessions = Sessions::new();
         let tier3 = Addr::new(
             ActorPath::root().join("tier-t3"),
             MailboxSpec::new(256, Overflow::Reject),
@@ -78,7 +76,7 @@ impl Rig {
             .unwrap();
         let outlets = Outlets {
             commands: tier3,
-            sessions: Arc::clone(&sessions),
+            sessions: Sessions::new(),
             stats: Arc::clone(&stats),
         };
         let many = SupervisorPolicy::new(Strategy::OneForOne).intensity(30, PATIENCE);
@@ -92,7 +90,6 @@ impl Rig {
             twin,
             stats,
             pool,
-            sessions,
             commands,
         }
     }
@@ -331,7 +328,7 @@ async fn each_killed_stage_goes_on_with_the_same_lanes() {
 async fn events_are_applied_once_though_the_scan_is_killed_between() {
     let rig = Rig::start().await;
     rig.register(1).await;
-    let session = rig.sessions.open(7, "node", 0).unwrap();
+    let session = T2Session::detached(7);
     rig.event(&session, 1, &[reading("pump-0000", 0, 1, 1.0)])
         .await;
     rig.settled().await;

@@ -27,7 +27,9 @@ const TIMER_SLACK_NS: u64 = 1;
 /// What the scan asks of its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostRequest {
-    /// Core to pin to; `None` takes the highest core this process may use.
+    /// Pin to one core.
+    pub pin: bool,
+    /// That core; `None` takes the highest core this process may use.
     pub core: Option<usize>,
     /// `SCHED_FIFO` priority, 1 to 99; `None` stays in the normal class.
     pub priority: Option<u8>,
@@ -74,6 +76,9 @@ pub fn prepare(request: HostRequest) -> HostReport {
 }
 
 fn pin(request: HostRequest, report: &mut HostReport) {
+    if !request.pin {
+        return;
+    }
     let allowed = match sched_getaffinity(None) {
         Ok(allowed) => allowed,
         Err(error) => {
@@ -148,6 +153,7 @@ mod tests {
     fn a_core_that_does_not_exist_is_reported_not_fatal() {
         let report = std::thread::spawn(|| {
             prepare(HostRequest {
+                pin: true,
                 core: Some(1_000_000),
                 priority: None,
                 lock_memory: false,
@@ -167,6 +173,7 @@ mod tests {
     fn an_impossible_priority_is_reported_not_fatal() {
         let report = std::thread::spawn(|| {
             prepare(HostRequest {
+                pin: true,
                 core: None,
                 priority: Some(200),
                 lock_memory: false,
@@ -185,6 +192,7 @@ mod tests {
     fn every_request_is_granted_or_explained() {
         let report = std::thread::spawn(|| {
             prepare(HostRequest {
+                pin: true,
                 core: None,
                 priority: Some(10),
                 lock_memory: false,

@@ -8,6 +8,7 @@
 //! sliding window.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -144,6 +145,8 @@ pub struct CycleTimes {
     /// Length of each system.
     pub systems: [Times; SYSTEMS],
     window: VecDeque<CycleRecord>,
+    /// Start of the first cycle, and of the last.
+    span_ns: Option<(u64, u64)>,
     counted: u64,
     allocations: u64,
 }
@@ -154,6 +157,8 @@ impl CycleTimes {
         if let Some(jitter_ns) = record.jitter_ns {
             self.jitter.record(jitter_ns);
         }
+        let first = self.span_ns.map_or(record.ts_ns, |(first, _)| first);
+        self.span_ns = Some((first, record.ts_ns));
         self.lateness.record(record.late_ns);
         self.took.record(record.took_ns);
         for (times, took_ns) in self.systems.iter_mut().zip(record.systems_ns) {
@@ -169,6 +174,13 @@ impl CycleTimes {
             self.window.pop_front();
         }
         self.window.push_back(*record);
+    }
+
+    /// Time from the start of the first cycle to that of the last, over all incarnations.
+    #[must_use]
+    pub fn span(&self) -> Option<Duration> {
+        self.span_ns
+            .map(|(first, last)| Duration::from_nanos(last.saturating_sub(first)))
     }
 
     /// The latest cycles, oldest first.

@@ -12,14 +12,14 @@ use bevy_ecs::prelude::*;
 use super::{
     Commanded, Intake, Outbox, RelayCommand, SystemId, Tally, Timings, Touched, WorldRules,
 };
-use crate::components::{Cold, Flags};
+use crate::components::{Cold, Flags, State};
 
 #[expect(
     clippy::too_many_arguments,
     reason = "a system's parameters are its data"
 )]
 pub(super) fn automation(
-    mut rows: Query<'_, '_, (&mut Flags, &Cold)>,
+    mut rows: Query<'_, '_, (&mut State, &Cold)>,
     rules: Res<'_, WorldRules>,
     intake: Res<'_, Intake>,
     commanded: Res<'_, Commanded>,
@@ -32,17 +32,17 @@ pub(super) fn automation(
     if touched.presence.is_empty() {
         return Ok(());
     }
-    let Some((mut flags, cold)) = rows.contiguous_iter_mut()?.next() else {
+    let Some((mut state, cold)) = rows.contiguous_iter_mut()?.next() else {
         return Ok(());
     };
-    let flags = flags.bypass_change_detection();
+    let state = state.bypass_change_detection();
     let decided_ns = intake.now_ns;
     let mut kept = 0;
     for at in 0..touched.presence.len() {
         let sample = touched.presence[at];
         let row = sample.row as usize;
         let stop = sample.value < rules.presence_min;
-        if !sample.value.is_finite() || stop == flags[row].has(Flags::STOPPED) {
+        if !sample.value.is_finite() || stop == state[row].flags.has(Flags::STOPPED) {
             continue;
         }
         if outbox.commands.len() >= outbox.room {
@@ -52,9 +52,9 @@ pub(super) fn automation(
             continue;
         }
         if stop {
-            flags[row].set(Flags::STOPPED);
+            state[row].flags.set(Flags::STOPPED);
         } else {
-            flags[row].clear(Flags::STOPPED);
+            state[row].flags.clear(Flags::STOPPED);
         }
         commanded.set_stopped(sample.row, stop);
         let Cold {

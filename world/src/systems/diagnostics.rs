@@ -9,22 +9,22 @@
 use bevy_ecs::prelude::*;
 
 use super::{Sweep, SystemId, Timings, WorldRules};
-use crate::components::Flags;
+use crate::components::{Flags, State};
 
 pub(super) fn diagnostics(
-    mut rows: Query<'_, '_, &mut Flags>,
+    mut rows: Query<'_, '_, &mut State>,
     rules: Res<'_, WorldRules>,
     mut sweep: ResMut<'_, Sweep>,
     mut timings: ResMut<'_, Timings>,
 ) -> Result {
     let _running = timings.enter(SystemId::Diagnostics);
-    let Some(mut flags) = rows.contiguous_iter_mut()?.next() else {
+    let Some(mut state) = rows.contiguous_iter_mut()?.next() else {
         return Ok(());
     };
     let (_, stale_age) = rules.ageing();
     let sweep = &mut *sweep;
     let mut stale = 0;
-    for flags in &mut flags.bypass_change_detection()[sweep.range.clone()] {
+    for State { flags, .. } in &mut state.bypass_change_detection()[sweep.range.clone()] {
         if !flags.has(Flags::BOUND) {
             continue;
         }

@@ -10,22 +10,22 @@ use bevy_ecs::prelude::*;
 
 use super::{Intake, PresenceSample, SystemId, Tally, Timings, Touched};
 use crate::batch::{Outcome, RowReading};
-use crate::components::{Cold, Flags, KIND_PRESENCE, Raw};
+use crate::components::{Cold, Flags, KIND_PRESENCE, Raw, State};
 
 pub(super) fn ingest(
-    mut rows: Query<'_, '_, (&mut Raw, &mut Flags, &mut Cold)>,
+    mut rows: Query<'_, '_, (&mut Raw, &mut State, &mut Cold)>,
     mut intake: ResMut<'_, Intake>,
     mut touched: ResMut<'_, Touched>,
     mut tally: ResMut<'_, Tally>,
     mut timings: ResMut<'_, Timings>,
 ) -> Result {
     let _running = timings.enter(SystemId::Ingest);
-    let Some((mut raw, mut flags, mut cold)) = rows.contiguous_iter_mut()?.next() else {
+    let Some((mut raw, mut state, mut cold)) = rows.contiguous_iter_mut()?.next() else {
         return Ok(());
     };
     let mut columns = Columns {
         raw: raw.bypass_change_detection(),
-        flags: flags.bypass_change_detection(),
+        state: state.bypass_change_detection(),
         cold: cold.bypass_change_detection(),
         touched: &mut touched,
         tally: &mut tally,
@@ -82,7 +82,7 @@ fn order(last: u32, sequence: u32, newer_stamp: bool) -> Order {
 
 struct Columns<'a> {
     raw: &'a mut [Raw],
-    flags: &'a mut [Flags],
+    state: &'a mut [State],
     cold: &'a mut [Cold],
     touched: &'a mut Touched,
     tally: &'a mut Tally,
@@ -92,7 +92,7 @@ impl Columns<'_> {
     /// A T1 reading.
     fn sample(&mut self, reading: &RowReading) {
         let row = reading.row as usize;
-        let Some(flags) = self.flags.get_mut(row) else {
+        let Some(State { flags, .. }) = self.state.get_mut(row) else {
             self.tally.unplaced += 1;
             return;
         };
@@ -123,7 +123,7 @@ impl Columns<'_> {
     /// A T2 reading.
     fn event(&mut self, reading: &RowReading) {
         let row = reading.row as usize;
-        let Some(flags) = self.flags.get_mut(row) else {
+        let Some(State { flags, .. }) = self.state.get_mut(row) else {
             self.tally.unplaced += 1;
             return;
         };
@@ -142,7 +142,7 @@ impl Columns<'_> {
     }
 
     fn write(&mut self, row: usize, reading: &RowReading) {
-        let flags = &mut self.flags[row];
+        let flags = &mut self.state[row].flags;
         flags.refresh();
         if reading.value.is_finite() {
             flags.clear(Flags::NON_FINITE);

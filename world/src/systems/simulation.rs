@@ -8,41 +8,42 @@
 use bevy_ecs::prelude::*;
 
 use super::{SystemId, Tally, Timings, Touched, WorldRules};
-use crate::components::{Cold, Flags, Raw, Smoothed};
+use crate::components::{Flags, Raw, State};
 
 pub(super) fn simulation(
-    mut rows: Query<'_, '_, (&Raw, &mut Smoothed, &mut Flags, &mut Cold)>,
+    mut rows: Query<'_, '_, (&Raw, &mut State)>,
     rules: Res<'_, WorldRules>,
     mut touched: ResMut<'_, Touched>,
     mut tally: ResMut<'_, Tally>,
     mut timings: ResMut<'_, Timings>,
 ) -> Result {
     let _running = timings.enter(SystemId::Simulation);
-    let Some((raw, mut smoothed, mut flags, mut cold)) = rows.contiguous_iter_mut()?.next() else {
+    let Some((raw, mut state)) = rows.contiguous_iter_mut()?.next() else {
         return Ok(());
     };
-    let smoothed = smoothed.bypass_change_detection();
-    let flags = flags.bypass_change_detection();
-    let cold = cold.bypass_change_detection();
+    let state = state.bypass_change_detection();
     for row in touched.rows.drain(..) {
         let row = row as usize;
-        let flags = &mut flags[row];
+        let State {
+            smoothed,
+            flags,
+            crossings,
+        } = &mut state[row];
         flags.clear(Flags::TOUCHED);
         let value = raw[row].0;
         if !value.is_finite() {
             continue;
         }
-        let mean = &mut smoothed[row].0;
         if !flags.has(Flags::FOLDED) {
             flags.set(Flags::FOLDED);
-            *mean = clamped(value);
+            *smoothed = clamped(value);
             continue;
         }
-        let before = *mean;
-        *mean = folded(before, value, rules.alpha);
+        let before = *smoothed;
+        *smoothed = folded(before, value, rules.alpha);
         let threshold = rules.thresholds[flags.kind() as usize % rules.thresholds.len()];
-        if crossed(before, *mean, threshold) {
-            cold[row].crossings = cold[row].crossings.wrapping_add(1);
+        if crossed(before, *smoothed, threshold) {
+            *crossings = crossings.wrapping_add(1);
             tally.crossings += 1;
         }
     }
