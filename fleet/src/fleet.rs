@@ -9,25 +9,25 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use actorsim_actors::shard::{
-    AddSlabError, ShardHandle, SlabCounts, SlabError, SlabHandle, SlabSpec,
-};
-use actorsim_actors::{ActorPath, Books, MailboxSpec, Overflow, Reply, SendError, System, Time};
-use actorsim_supervision::{CellPolicy, CellPolicyError, ChildSpec, Policies, Supervision};
-use actorsim_transport::{Link, LinkSpec, RangeError, TransportStats, link_child, session_id};
+use actorsim_actors::shard::{ShardHandle, SlabCounts, SlabError, SlabHandle, SlabSpec};
+use actorsim_actors::{Books, MailboxSpec, Overflow, Reply, SendError, System, Time};
+use actorsim_supervision::{CellPolicy, ChildSpec, Policies, Supervision};
+use actorsim_transport::{Link, LinkSpec, TransportStats, link_child};
 
 use crate::counters::{FleetCounters, Tally};
-use crate::device::{
-    Device, DeviceInfo, DeviceMessage, DeviceShared, Identity, Injection, Schedule,
-};
-use crate::directory::Directory;
+use crate::device::{DeviceInfo, DeviceMessage, DeviceShared, Identity, Injection, Schedule};
 use crate::out::DeviceOut;
-use crate::population::{Compiled, Population, PopulationError, shard_of};
+use crate::population::{Compiled, Population};
 use crate::wire::{WireDigests, WireTable, WireTap, wire_sha256};
 
+mod core;
 mod downlink;
+mod error;
 
 pub use downlink::FleetDownlink;
+pub use error::{DeviceError, FleetError};
+
+use self::core::{Core, core, links, tables};
 
 /// Populations of one node.
 pub const POPULATIONS_MAX: usize = 64;
@@ -35,57 +35,6 @@ pub const POPULATIONS_MAX: usize = 64;
 pub const DEVICE_MAILBOX: u32 = 16;
 /// How often [`Fleet::spawned`] and [`Fleet::connected`] look.
 const POLL: Duration = Duration::from_millis(5);
-
-/// Why there is no such fleet.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FleetError {
-    /// A population is impossible.
-    #[error(transparent)]
-    Population(#[from] PopulationError),
-    /// Device ids are made from the type, and must be unique on a node.
-    #[error("two populations have devices of type `{0}`: their ids would be the same")]
-    SameType(String),
-    /// Two populations of one name.
-    #[error("two populations are called `{0}`")]
-    SameName(String),
-    /// Too many populations, or devices in all.
-    #[error("the fleet is too large: at most {POPULATIONS_MAX} populations and 2^32 devices")]
-    TooLarge,
-    /// A link refused to announce devices.
-    #[error("the devices cannot be announced: {0}")]
-    Announce(#[from] RangeError),
-    /// The policy of a population's groups.
-    #[error("the policy for {path} cannot be used for devices: {error}")]
-    Policy {
-        /// The population.
-        path: ActorPath,
-        /// Why.
-        error: CellPolicyError,
-    },
-    /// A shard did not take its devices.
-    #[error("devices could not be put on a shard: {0}")]
-    Shard(#[from] AddSlabError),
-    /// It runs already, or on another number of shards than it was made for.
-    #[error("the fleet is made for {0} shards and is started once")]
-    Started(usize),
-}
-
-/// Why a device did not do what it was told.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DeviceError {
-    /// There is no such device.
-    #[error("there is no device `{0}` in this fleet")]
-    Unknown(String),
-    /// It has no presence sensor.
-    #[error("device `{0}` has no presence sensor to trigger")]
-    NoPresence(String),
-    /// Its mailbox or queue is full, or it is down.
-    #[error("device `{0}` takes no message now")]
-    Busy(String),
-    /// It did not answer: it ended with the question in hand.
-    #[error("device `{0}` did not answer")]
-    NoAnswer(String),
-}
 
 /// Where devices write.
 #[derive(Clone)]
@@ -141,37 +90,6 @@ pub struct Fleet {
     core: Arc<Core>,
     began: OnceLock<Time>,
     spawned: OnceLock<Duration>,
-}
-
-/// What the downlink shares with the fleet.
-#[derive(Debug)]
-struct Core {
-    populations: Vec<Compiled>,
-    /// First device number of each population.
-    firsts: Vec<u32>,
-    directory: Directory,
-    /// By population, then shard; set when the fleet starts.
-    slabs: OnceLock<Vec<Vec<Option<SlabHandle<Device>>>>>,
-    shards: usize,
-}
-
-impl Core {
-    fn name(&self, device: u32) -> String {
-        let at = self.firsts.partition_point(|first| *first <= device) - 1;
-        self.populations[at].name_of(device - self.firsts[at])
-    }
-
-    fn slab(&self, population: usize, ordinal: u32) -> Option<&SlabHandle<Device>> {
-        self.slabs
-            .get()?
-            .get(population)?
-            .get(shard_of(ordinal, self.shards))?
-            .as_ref()
-    }
-
-    fn slabs(&self) -> impl Iterator<Item = &SlabHandle<Device>> {
-        self.slabs.get().into_iter().flatten().flatten().flatten()
-    }
 }
 
 impl Fleet {
@@ -506,74 +424,4 @@ async fn poll(deadline: Duration, mut holds: impl FnMut() -> bool) -> bool {
         tokio::time::sleep(POLL).await;
     }
     holds()
-}
-
-fn core(populations: Vec<Population>, shards: usize) -> Result<Core, FleetError> {
-    if populations.len() > POPULATIONS_MAX {
-        return Err(FleetError::TooLarge);
-    }
-    let mut compiled: Vec<Compiled> = Vec::with_capacity(populations.len());
-    let mut firsts = Vec::with_capacity(populations.len());
-    let mut count = 0u32;
-    for population in populations {
-        let one = Compiled::new(population)?;
-        if compiled
-            .iter()
-            .any(|other| other.device_type == one.device_type)
-        {
-            return Err(FleetError::SameType(one.device_type.to_string()));
-        }
-        if compiled.iter().any(|other| other.path == one.path) {
-            return Err(FleetError::SameName(one.asked.name));
-        }
-        firsts.push(count);
-        count = count
-            .checked_add(one.asked.count)
-            .ok_or(FleetError::TooLarge)?;
-        compiled.push(one);
-    }
-    let directory = Directory::default();
-    let mut core = Core {
-        populations: compiled,
-        firsts,
-        directory,
-        slabs: OnceLock::new(),
-        shards,
-    };
-    core.directory = Directory::new(count, |device| core.name(device));
-    Ok(core)
-}
-
-fn links(
-    core: &Core,
-    node: &str,
-    started_us: u64,
-    stats: &Arc<TransportStats>,
-) -> Result<Vec<Link>, FleetError> {
-    let parent = ActorPath::root().join("fleet/links");
-    let mut links = Vec::with_capacity(core.shards);
-    for shard in 0..core.shards {
-        let path = parent.join(&shard.to_string());
-        let session = session_id(node, path.as_str(), started_us);
-        let link = Link::new(path, session, Arc::clone(stats));
-        for one in &core.populations {
-            for registration in one.registrations(shard, core.shards) {
-                link.register(registration)?;
-            }
-        }
-        links.push(link);
-    }
-    Ok(links)
-}
-
-fn tables(core: &Core, tap: Option<&WireTap>) -> Vec<Vec<Arc<WireTable>>> {
-    let of = |one: &Compiled| {
-        (0..core.shards)
-            .map(|at| {
-                let ordinals = one.ordinals_on(at, core.shards);
-                WireTable::new(Arc::clone(&one.device_type), ordinals, tap.cloned())
-            })
-            .collect()
-    };
-    core.populations.iter().map(of).collect()
 }

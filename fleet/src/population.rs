@@ -18,6 +18,8 @@ use crate::program::{Program, ProgramError};
 
 /// Devices of one population.
 pub const DEVICES_MAX: u32 = RANGE_DEVICES_MAX;
+/// Names that other children of `/fleet` have.
+const RESERVED: [&str; 3] = ["links", "publisher", "scenario"];
 /// Digits of a device's number at least.
 const NAME_DIGITS: u8 = 4;
 
@@ -79,7 +81,10 @@ pub enum PopulationError {
         count: u32,
     },
     /// No segment of a path.
-    #[error("`{0}` is no name for a population (use letters, digits, `.`, `_` and `-`)")]
+    #[error(
+        "`{0}` is no name for a population (use letters, digits, `.`, `_` and `-`; not links, \
+         publisher or scenario)"
+    )]
     Name(String),
 }
 
@@ -94,8 +99,11 @@ pub(crate) struct Compiled {
 
 impl Compiled {
     pub(crate) fn new(asked: Population) -> Result<Self, PopulationError> {
-        let path = ActorPath::new(&format!("/fleet/{}", asked.name))
-            .map_err(|_| PopulationError::Name(asked.name.clone()))?;
+        let path = ActorPath::new(&format!("/fleet/{}", asked.name)).ok();
+        let segment = !asked.name.contains('/') && !RESERVED.contains(&asked.name.as_str());
+        let path = path
+            .filter(|_| segment)
+            .ok_or_else(|| PopulationError::Name(asked.name.clone()))?;
         if asked.count == 0 || asked.count > DEVICES_MAX {
             let (name, count) = (asked.name, asked.count);
             return Err(PopulationError::Count { name, count });
@@ -234,6 +242,11 @@ mod tests {
             refused("default", u32::MAX),
             PopulationError::Count { .. }
         ));
-        assert!(matches!(refused("a b", 1), PopulationError::Name(_)));
+        for name in ["a b", "a/b", "links", ""] {
+            assert!(
+                matches!(refused(name, 1), PopulationError::Name(_)),
+                "{name}"
+            );
+        }
     }
 }

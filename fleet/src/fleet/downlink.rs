@@ -8,7 +8,7 @@ use std::sync::Arc;
 use actorsim_actors::{Clock, SendError, Time};
 use actorsim_transport::{Downlink, DownlinkError, Ticket, WireCommand};
 
-use super::Core;
+use super::core::Core;
 use crate::device::{DeviceMessage, Setpoint};
 
 /// The fleet's end of tier T3.
