@@ -117,6 +117,28 @@ pub struct ConfigErrors {
 }
 
 impl ConfigErrors {
+    /// Mistakes of a profile or a policy file, which its own crate has found.
+    #[must_use]
+    pub fn of_profile(found: Vec<actorsim_supervision::ConfigError>) -> Self {
+        let mut files: Vec<(String, String)> = Vec::new();
+        let mut errors = Vec::new();
+        for error in found {
+            if files.iter().all(|(name, _)| *name != error.file)
+                && let Ok(text) = super::read_bounded(std::path::Path::new(&error.file))
+            {
+                files.push((error.file.clone(), text));
+            }
+            let text = files.iter().find(|(name, _)| *name == error.file);
+            let text = text.map_or("", |(_, text)| text.as_str());
+            let help = (!error.help.is_empty()).then_some(error.help);
+            let (line, column) = (error.line, error.column);
+            errors.push(
+                ConfigError::at_line(&error.file, text, line, column, error.message).help(help),
+            );
+        }
+        Self { errors, files }
+    }
+
     /// The mistakes as rustc shows its own; with colour where `color`.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color {
@@ -153,6 +175,10 @@ impl ConfigErrors {
                     .line_start(1)
                     .annotation(AnnotationKind::Primary.span(span)),
             ),
+            _ if error.line > 0 => {
+                let place = format!("in {}:{}:{}", error.source, error.line, error.column);
+                title.element(Level::NOTE.message(place))
+            }
             _ => title.element(Level::NOTE.message(format!("in {}", error.source))),
         };
         if let Some(help) = &error.help {

@@ -93,10 +93,6 @@ keys! {
     "transport.site", Kind::Path, None,
         "Directory of the site authority that signs the own identity; $XDG_STATE_HOME/actorsim/site, \
          or site in node.state_dir, when unset.";
-    "transport.links", count(0, 1_024), Some("0"),
-        "Gateway connections the fleet shares; 0 is one per shard.";
-    "transport.connections_max", count(1, 100_000), Some("4096"),
-        "Connections the listener holds at once; more are refused and counted.";
     "tiers.t1_rate", rate(1_000.0), None,
         "T1 readings per second and sensor; 0 turns the tier off; unset is 1 / fleet.interval.";
     "tiers.t2_rate", rate(1_000.0), None,

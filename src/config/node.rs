@@ -81,10 +81,6 @@ pub struct TransportConfig {
     pub identity: Option<PathBuf>,
     /// Directory of the site authority.
     pub site: PathBuf,
-    /// Gateway connections; `None` is one per shard.
-    pub links: Option<u32>,
-    /// Connections the listener holds at once.
-    pub connections_max: u32,
 }
 
 /// The tiers.
@@ -156,8 +152,6 @@ impl NodeConfig {
                     || crate::state_dir::site_path(settings.text("node.state_dir")),
                     PathBuf::from,
                 ),
-                links: positive(settings.u64("transport.links")),
-                connections_max: narrow(settings.u64("transport.connections_max")),
             },
             tiers: TiersConfig {
                 t1_rate: settings.f64("tiers.t1_rate"),

@@ -89,8 +89,19 @@ fn encode_value(
         (_, Number::Whole(value)) => encoder.encode_gauge(&(*value as f64)),
         (_, Number::Float(value)) => encoder.encode_gauge(value),
         (_, Number::Buckets(value)) => {
-            let (sum, count) = (value.sum, value.count);
-            encoder.encode_histogram::<NoLabelSet>(sum, count, &value.buckets, None)
+            let edge = |edge: f64| {
+                if edge == f64::MAX {
+                    f64::INFINITY
+                } else {
+                    edge
+                }
+            };
+            let buckets: Vec<_> = value
+                .buckets
+                .iter()
+                .map(|row| (edge(row.0), row.1))
+                .collect();
+            encoder.encode_histogram::<NoLabelSet>(value.sum, value.count, &buckets, None)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The `/control` subtree: attach server and metrics endpoint as actors of the control runtime.
+//! The actors of `/control`: attach server and metrics endpoint as actors of the control runtime.
 //!
 //! They start first and stop last, on a runtime of their own, so that a busy node can still be
 //! looked into. Bound: see [`crate::attach::server`] and [`crate::metrics`].
@@ -7,103 +7,13 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use actorsim_actors::{
-    ActorPath, Addr, Fault, Flow, MailboxSpec, Message, Overflow, TaskActor, TaskContext,
-};
-use actorsim_supervision::{ChildSpec, Policies, SupervisorSpec};
+use actorsim_actors::{Fault, Flow, Message, TaskActor, TaskContext};
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
-
-use super::StartError;
 
 use crate::attach::control::ControlPlane;
 use crate::attach::server::{self, Limits};
 use crate::metrics;
 use crate::view::NodeView;
-
-/// Mailbox of an actor without messages: the smallest there is.
-const NO_MESSAGES: MailboxSpec = MailboxSpec::new(1, Overflow::Reject);
-
-/// What the subtree is made of.
-pub struct Control {
-    /// The control runtime.
-    pub runtime: Handle,
-    /// Socket to bind.
-    pub socket: PathBuf,
-    /// Who answers.
-    pub plane: Arc<dyn ControlPlane>,
-    /// Limits of the attach server.
-    pub limits: Limits,
-    /// The bound metrics listener, from [`bind_metrics`]; `None` when metrics are off.
-    pub metrics: Option<TcpListener>,
-    /// What the metrics endpoint shows.
-    pub view: Arc<dyn NodeView>,
-}
-
-impl std::fmt::Debug for Control {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Control")
-            .field("socket", &self.socket)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Control {
-    /// The subtree `/control`.
-    #[must_use]
-    pub fn child(self, policies: &Policies) -> ChildSpec {
-        let root = ActorPath::root().join("control");
-        let mut tree = SupervisorSpec::new(root.clone(), policies.for_path(&root));
-        let attach = Addr::new(root.join("attach"), NO_MESSAGES);
-        let (socket, plane, limits) = (self.socket, self.plane, self.limits);
-        let child = ChildSpec::task("attach", &attach, move || AttachActor {
-            socket: socket.clone(),
-            plane: Arc::clone(&plane),
-            limits,
-        });
-        tree = tree.child(on_runtime(child, &self.runtime));
-        if let Some(listener) = self.metrics {
-            let metrics = Addr::new(root.join("metrics"), NO_MESSAGES);
-            let actor = MetricsActor {
-                listener: Arc::new(Mutex::new(listener)),
-                view: self.view,
-            };
-            let child = ChildSpec::task("metrics", &metrics, move || actor.clone());
-            tree = tree.child(on_runtime(child, &self.runtime));
-        }
-        on_runtime(
-            ChildSpec::supervisor("control", tree.configured(policies)),
-            &self.runtime,
-        )
-    }
-}
-
-/// The same child, started on another runtime.
-fn on_runtime(mut child: ChildSpec, runtime: &Handle) -> ChildSpec {
-    let (start, runtime) = (Arc::clone(&child.start), runtime.clone());
-    child.start = Arc::new(move |mut cx| {
-        cx.system = cx.system.on_runtime(runtime.clone());
-        start(cx)
-    });
-    child
-}
-
-/// Binds the metrics endpoint.
-///
-/// # Errors
-/// [`StartError::Listen`] if the port is in use.
-pub fn bind_metrics(address: &str) -> Result<TcpListener, StartError> {
-    let bind = || {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    };
-    bind().map_err(|source| StartError::Listen {
-        key: "metrics.listen",
-        address: address.to_owned(),
-        source,
-    })
-}
 
 /// Control actors take no messages.
 #[derive(Debug)]
