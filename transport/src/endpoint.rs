@@ -39,6 +39,11 @@ pub const INCOMING_MAX: usize = 1024;
 /// A handshake that is not done by then is given up: ten round trips of a bad line.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Pause between looks at the port of a closed endpoint,
+const FREE_LOOK: Duration = Duration::from_millis(1);
+/// and how many looks: a second, though one is nearly always enough.
+const FREE_LOOKS_MAX: u32 = 1000;
+
 /// What two peers agreed to speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
@@ -128,6 +133,16 @@ fn bind_socket(addr: SocketAddr) -> Result<UdpSocket, BindError> {
         Ok(socket.into())
     };
     open().map_err(|error| BindError::io(addr, error))
+}
+
+/// Waits until the port of a closed endpoint is free: its driver lets the socket go a moment later.
+pub(crate) async fn until_free(addr: SocketAddr) {
+    for _ in 0..FREE_LOOKS_MAX {
+        if bind_socket(addr).is_ok() {
+            return;
+        }
+        tokio::time::sleep(FREE_LOOK).await;
+    }
 }
 
 /// The settings both sides share.

@@ -162,9 +162,10 @@ fn is_certificate_error(error: &ConnectionError) -> bool {
         ConnectionError::ConnectionClosed(close) => u64::from(close.error_code),
         _ => return false,
     };
-    // bad, unsupported, revoked, expired, unknown certificate, unknown CA, certificate required.
+    // bad, unsupported, revoked, expired, unknown certificate; unknown CA; a signature that is not
+    // its authority's or not its key's; certificate required.
     code.checked_sub(0x100)
-        .is_some_and(|alert| matches!(alert, 42..=46 | 48 | 116))
+        .is_some_and(|alert| matches!(alert, 42..=46 | 48 | 51 | 116))
 }
 
 /// Something that is said the first time, then at each tenfold count.

@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use crate::batch::{Batch, BatchPool};
 use crate::certs::Identity;
 use crate::command::T3Message;
-use crate::endpoint::{BindError, Listening, codes, listen};
+use crate::endpoint::{BindError, Listening, codes, listen, until_free};
 use crate::ingest::Ingest;
 use crate::listener::{Folded, Listener, ListenerMessage};
 use crate::registry::Registry;
@@ -205,6 +205,11 @@ impl Transport {
         for endpoint in endpoints.into_values() {
             endpoint.close(codes::STOPPED, b"the node stops");
             endpoint.wait_idle().await;
+            let addr = endpoint.local_addr();
+            drop(endpoint);
+            if let Ok(addr) = addr {
+                until_free(addr).await;
+            }
         }
     }
 }

@@ -15,7 +15,13 @@ use rustls_pki_types::pem::PemObject as _;
 use crate::rig::{Rig, until};
 
 /// Little endian: device 16, sensor 2, value 8, stamp 8, sequence 4, type 1.
-pub fn encode(device: [u8; 16], sensor: u16, value: f64, sequence: u32, kind: u8) -> Vec<u8> {
+pub(crate) fn encode(
+    device: [u8; 16],
+    sensor: u16,
+    value: f64,
+    sequence: u32,
+    kind: u8,
+) -> Vec<u8> {
     let mut bytes = device.to_vec();
     bytes.extend(sensor.to_le_bytes());
     bytes.extend(value.to_le_bytes());
@@ -27,9 +33,11 @@ pub fn encode(device: [u8; 16], sensor: u16, value: f64, sequence: u32, kind: u8
 }
 
 /// A client that trusts a PEM file and shows no certificate.
-pub fn client(ca_pem: &str, alpn: Option<&[u8]>) -> Endpoint {
+pub(crate) fn client(ca_pem: &str, alpn: Option<&[u8]>) -> Endpoint {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
+    roots
+        .add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap())
+        .unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -47,7 +55,9 @@ const DEVICE: [u8; 16] = [0xab; 16];
 
 async fn served_on_every_tier(rig: &Rig, connection: &Connection) {
     // T1: one reading, then three in one datagram.
-    connection.send_datagram(encode(DEVICE, 0, 21.5, 1, 0).into()).unwrap();
+    connection
+        .send_datagram(encode(DEVICE, 0, 21.5, 1, 0).into())
+        .unwrap();
     let three: Vec<u8> = (2..5).flat_map(|n| encode(DEVICE, 1, 40.0, n, 1)).collect();
     connection.send_datagram(three.into()).unwrap();
     until("T1", || rig.seen.lock().t1.len() == 4).await;
@@ -55,13 +65,21 @@ async fn served_on_every_tier(rig: &Rig, connection: &Connection) {
 
     // T2: a stream of readings until FIN, cut where it pleases the network.
     let mut stream = connection.open_uni().await.unwrap();
-    let many: Vec<u8> = (0..1000).flat_map(|n| encode(DEVICE, 5, 0.0, n, 5)).collect();
+    let many: Vec<u8> = (0..1000)
+        .flat_map(|n| encode(DEVICE, 5, 0.0, n, 5))
+        .collect();
     for part in many.chunks(1001) {
         stream.write_all(part).await.unwrap();
     }
     stream.finish().unwrap();
     until("T2", || rig.seen.lock().t2_plain.len() == 1000).await;
-    let sequences: Vec<_> = rig.seen.lock().t2_plain.iter().map(|r| r.sequence).collect();
+    let sequences: Vec<_> = rig
+        .seen
+        .lock()
+        .t2_plain
+        .iter()
+        .map(|r| r.sequence)
+        .collect();
     assert_eq!(sequences, (0..1000).collect::<Vec<_>>());
 
     // T3: a stream that the twin opens: 39 bytes out, 39 bytes back.
@@ -85,7 +103,9 @@ async fn served_on_every_tier(rig: &Rig, connection: &Connection) {
 async fn a_bare_quinn_client_is_served_on_every_tier_over_dt1() {
     let rig = Rig::start().await;
     let endpoint = client(rig.site.ca_pem(), Some(b"dt/1"));
-    let connecting = endpoint.connect(rig.addr(Listening::Main), "localhost").unwrap();
+    let connecting = endpoint
+        .connect(rig.addr(Listening::Main), "localhost")
+        .unwrap();
     served_on_every_tier(&rig, &connecting.await.unwrap()).await;
     rig.stop().await;
 }
@@ -94,7 +114,9 @@ async fn a_bare_quinn_client_is_served_on_every_tier_over_dt1() {
 async fn a_bare_quinn_client_without_alpn_is_served_on_the_plain_listener() {
     let rig = Rig::start().await;
     let endpoint = client(rig.site.ca_pem(), None);
-    let connecting = endpoint.connect(rig.addr(Listening::Plain), "localhost").unwrap();
+    let connecting = endpoint
+        .connect(rig.addr(Listening::Plain), "localhost")
+        .unwrap();
     served_on_every_tier(&rig, &connecting.await.unwrap()).await;
     rig.stop().await;
 }
@@ -103,9 +125,13 @@ async fn a_bare_quinn_client_without_alpn_is_served_on_the_plain_listener() {
 async fn an_acknowledgement_of_something_else_is_an_error() {
     let rig = Rig::start().await;
     let endpoint = client(rig.site.ca_pem(), Some(b"dt/1"));
-    let connecting = endpoint.connect(rig.addr(Listening::Main), "localhost").unwrap();
+    let connecting = endpoint
+        .connect(rig.addr(Listening::Main), "localhost")
+        .unwrap();
     let connection = connecting.await.unwrap();
-    connection.send_datagram(encode(DEVICE, 0, 1.0, 1, 0).into()).unwrap();
+    connection
+        .send_datagram(encode(DEVICE, 0, 1.0, 1, 0).into())
+        .unwrap();
     until("seen", || rig.transport.registry().devices() == 1).await;
     let command = actorsim_transport::Command {
         device: uuid::Uuid::from_bytes(DEVICE),
@@ -126,10 +152,14 @@ async fn an_acknowledgement_of_something_else_is_an_error() {
 async fn what_a_closing_peer_sent_before_still_counts_and_its_devices_are_forgotten() {
     let rig = Rig::start().await;
     let endpoint = client(rig.site.ca_pem(), Some(b"dt/1"));
-    let connecting = endpoint.connect(rig.addr(Listening::Main), "localhost").unwrap();
+    let connecting = endpoint
+        .connect(rig.addr(Listening::Main), "localhost")
+        .unwrap();
     let connection = connecting.await.unwrap();
     for n in 0..10 {
-        connection.send_datagram(encode(DEVICE, 0, 1.0, n, 0).into()).unwrap();
+        connection
+            .send_datagram(encode(DEVICE, 0, 1.0, n, 0).into())
+            .unwrap();
     }
     until("seen", || rig.transport.registry().devices() == 1).await;
     connection.close(0_u32.into(), b"done");

@@ -31,8 +31,17 @@ async fn exactly_once_through(victim: &str, kills: usize) {
     }
     until("all acknowledged", || link.outbox().waiting() == 0).await;
     let t2 = &rig.stats.t2;
-    assert_eq!((t2.created.get(), t2.acked.get(), t2.applied.get()), (made, made, made));
-    let seen: Vec<_> = rig.seen.lock().t2.iter().map(|(_, key)| key.event).collect();
+    assert_eq!(
+        (t2.created.get(), t2.acked.get(), t2.applied.get()),
+        (made, made, made)
+    );
+    let seen: Vec<_> = rig
+        .seen
+        .lock()
+        .t2
+        .iter()
+        .map(|(_, key)| key.event)
+        .collect();
     assert_eq!(seen, (0..made).collect::<Vec<_>>(), "{victim}");
     rig.stop().await;
 }
@@ -44,7 +53,7 @@ async fn a_killed_connection_loses_and_doubles_no_event() {
 
 #[tokio::test]
 async fn a_killed_link_loses_and_doubles_no_event() {
-    exactly_once_through("/links/gate-1", 3).await;
+    exactly_once_through("/fleet/links/gate-1", 3).await;
 }
 
 #[tokio::test]
@@ -129,10 +138,13 @@ async fn telemetry_lost_with_a_killed_connection_is_counted_at_the_goodbye() {
         until("connected", || link.is_connected()).await;
         for n in 0..20 {
             let first = (round * 20 + n) * 500;
-            link.telemetry(block("pump-0000", first..first + 500)).unwrap();
+            link.telemetry(block("pump-0000", first..first + 500))
+                .unwrap();
         }
         tokio::task::yield_now().await;
-        rig.actor(&path).await.kill();
+        let conn = rig.actor(&path).await;
+        conn.kill();
+        conn.exited().await;
     }
     until("connected again", || link.is_connected()).await;
     until("sent", || link.addr().depth() == 0).await;

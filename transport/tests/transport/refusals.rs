@@ -11,7 +11,9 @@ const DEVICE: [u8; 16] = [1; 16];
 async fn a_datagram_of_38_bytes_is_counted_and_the_connection_lives() {
     let rig = Rig::start().await;
     let endpoint = client(rig.site.ca_pem(), Some(b"dt/1"));
-    let connecting = endpoint.connect(rig.addr(Listening::Main), "localhost").unwrap();
+    let connecting = endpoint
+        .connect(rig.addr(Listening::Main), "localhost")
+        .unwrap();
     let connection = connecting.await.unwrap();
     let good = encode(DEVICE, 0, f64::NAN, 1, 0);
     let mut bad_type = good.clone();
@@ -30,14 +32,21 @@ async fn a_datagram_of_38_bytes_is_counted_and_the_connection_lives() {
 async fn a_bad_type_byte_resets_its_stream_only() {
     let rig = Rig::start().await;
     let endpoint = client(rig.site.ca_pem(), Some(b"dt/1"));
-    let connecting = endpoint.connect(rig.addr(Listening::Main), "localhost").unwrap();
+    let connecting = endpoint
+        .connect(rig.addr(Listening::Main), "localhost")
+        .unwrap();
     let connection = connecting.await.unwrap();
     let mut bad = connection.open_uni().await.unwrap();
     let mut other = connection.open_uni().await.unwrap();
     bad.write_all(&encode(DEVICE, 0, 1.0, 1, 0)).await.unwrap();
-    bad.write_all(&encode(DEVICE, 0, 1.0, 2, 200)).await.unwrap();
+    bad.write_all(&encode(DEVICE, 0, 1.0, 2, 200))
+        .await
+        .unwrap();
     assert!(bad.stopped().await.unwrap().is_some(), "reset");
-    other.write_all(&encode(DEVICE, 0, 1.0, 3, 0)).await.unwrap();
+    other
+        .write_all(&encode(DEVICE, 0, 1.0, 3, 0))
+        .await
+        .unwrap();
     other.finish().unwrap();
     until("both good ones", || rig.seen.lock().t2_plain.len() == 2).await;
     assert_eq!(rig.stats.t2.decode_errors.get(), 1);
@@ -49,10 +58,15 @@ async fn a_bad_type_byte_resets_its_stream_only() {
 async fn a_stream_that_ends_inside_a_reading_is_counted() {
     let rig = Rig::start().await;
     let endpoint = client(rig.site.ca_pem(), Some(b"dt/1"));
-    let connecting = endpoint.connect(rig.addr(Listening::Main), "localhost").unwrap();
+    let connecting = endpoint
+        .connect(rig.addr(Listening::Main), "localhost")
+        .unwrap();
     let connection = connecting.await.unwrap();
     let mut stream = connection.open_uni().await.unwrap();
-    stream.write_all(&encode(DEVICE, 0, 1.0, 1, 0)[..20]).await.unwrap();
+    stream
+        .write_all(&encode(DEVICE, 0, 1.0, 1, 0)[..20])
+        .await
+        .unwrap();
     stream.finish().unwrap();
     until("counted", || rig.stats.t2.decode_errors.get() == 1).await;
     rig.stop().await;
@@ -71,7 +85,10 @@ async fn strange_link(rig: &Rig, identity: Identity) -> Link {
         seed: 1,
         downlink: std::sync::Arc::new(crate::rig::Devices::default()),
     };
-    rig.links.start_child(link_child("stranger", &link, spec)).await.unwrap();
+    rig.links
+        .start_child(link_child("stranger", &link, spec))
+        .await
+        .unwrap();
     link
 }
 
@@ -84,11 +101,16 @@ async fn a_foreign_certificate_is_refused_counted_and_said_once() {
     other.issue("stranger", "*", &out).unwrap();
     std::fs::write(out.join("ca.pem"), rig.site.ca_pem()).unwrap();
     let link = strange_link(&rig, Identity::load(&out).unwrap()).await;
-    until("refused twice", || rig.stats.quic.handshakes_foreign.get() >= 2).await;
+    until("refused twice", || {
+        rig.stats.quic.handshakes_foreign.get() >= 2
+    })
+    .await;
     assert!(!link.is_connected());
     assert_eq!(rig.stats.quic.handshakes_accepted.get(), 0);
     let events = rig.system.events().last(4096);
-    let said = events.iter().filter(|event| event.name == "foreign_certificate");
+    let said = events
+        .iter()
+        .filter(|event| event.name == "foreign_certificate");
     assert!(said.count() <= 2, "folded");
     let (ours, _) = rig.link("gate-1", "*").await;
     until("the node lives", || ours.is_connected()).await;
@@ -99,7 +121,9 @@ async fn a_foreign_certificate_is_refused_counted_and_said_once() {
 async fn actorsim1_without_a_certificate_is_refused_even_on_loopback() {
     let rig = Rig::start().await;
     let endpoint = client(rig.site.ca_pem(), Some(b"actorsim/1"));
-    let connecting = endpoint.connect(rig.addr(Listening::Main), "localhost").unwrap();
+    let connecting = endpoint
+        .connect(rig.addr(Listening::Main), "localhost")
+        .unwrap();
     let connection = connecting.await.unwrap();
     let why = connection.closed().await.to_string();
     assert!(why.contains("certificate"), "{why}");
@@ -111,7 +135,9 @@ async fn actorsim1_without_a_certificate_is_refused_even_on_loopback() {
 async fn a_client_without_alpn_is_refused_on_the_main_listener() {
     let rig = Rig::start().await;
     let endpoint = client(rig.site.ca_pem(), None);
-    let connecting = endpoint.connect(rig.addr(Listening::Main), "localhost").unwrap();
+    let connecting = endpoint
+        .connect(rig.addr(Listening::Main), "localhost")
+        .unwrap();
     assert!(connecting.await.is_err());
     until("counted", || rig.stats.quic.handshakes_failed.get() == 1).await;
     rig.stop().await;

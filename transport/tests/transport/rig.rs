@@ -16,28 +16,30 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 /// Longest any condition of a test may take on a machine that does other things too.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits for a condition that other tasks bring about.
-pub async fn until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
     let waiting = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+    tokio::time::timeout(PATIENCE, waiting)
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 /// What reached the world.
 #[derive(Debug, Default)]
-pub struct Seen {
-    pub t1: Vec<Reading>,
-    pub t2: Vec<(Reading, EventKey)>,
-    pub t2_plain: Vec<Reading>,
-    pub registered: BTreeMap<String, usize>,
+pub(crate) struct Seen {
+    pub(crate) t1: Vec<Reading>,
+    pub(crate) t2: Vec<(Reading, EventKey)>,
+    pub(crate) t2_plain: Vec<Reading>,
+    pub(crate) registered: BTreeMap<String, usize>,
 }
 
-pub struct World {
+pub(crate) struct World {
     seen: Arc<Mutex<Seen>>,
     stats: Arc<TransportStats>,
     sessions: Arc<OnceLock<Arc<Sessions>>>,
@@ -69,7 +71,8 @@ impl TaskActor for World {
                 Arrival::Early => self.stats.t2.out_of_order.add(batch.events.len() as u64),
             },
             Ingest::Register(registration) => registration.devices.for_each(|_, name| {
-                seen.registered.insert(name.to_owned(), registration.sensors.len());
+                seen.registered
+                    .insert(name.to_owned(), registration.sensors.len());
             }),
         }
         Ok(Flow::Continue)
@@ -78,10 +81,10 @@ impl TaskActor for World {
 
 /// Devices that execute every command, unless told otherwise.
 #[derive(Default)]
-pub struct Devices {
-    pub link: OnceLock<Link>,
-    pub commands: Mutex<Vec<WireCommand>>,
-    pub answer: Mutex<Option<AckStatus>>,
+pub(crate) struct Devices {
+    pub(crate) link: OnceLock<Link>,
+    pub(crate) commands: Mutex<Vec<WireCommand>>,
+    pub(crate) answer: Mutex<Option<AckStatus>>,
 }
 
 impl Downlink for Devices {
@@ -94,26 +97,28 @@ impl Downlink for Devices {
     }
 }
 
-pub struct Rig {
-    pub system: System,
-    pub root: SupervisorRef,
-    pub transport: Transport,
-    pub stats: Arc<TransportStats>,
-    pub seen: Arc<Mutex<Seen>>,
-    pub site: Site,
-    pub dir: TempDir,
-    pub links: SupervisorRef,
+pub(crate) struct Rig {
+    pub(crate) system: System,
+    pub(crate) root: SupervisorRef,
+    pub(crate) transport: Transport,
+    pub(crate) stats: Arc<TransportStats>,
+    pub(crate) seen: Arc<Mutex<Seen>>,
+    pub(crate) site: Site,
+    pub(crate) dir: TempDir,
+    pub(crate) links: SupervisorRef,
 }
 
-pub fn any_port() -> SocketAddr {
+pub(crate) fn any_port() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
 impl Rig {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let site = Site::open_or_create(&dir.path().join("site")).unwrap();
-        let identity = site.identity("twin", "*", &dir.path().join("twin")).unwrap();
+        let identity = site
+            .identity("twin", "*", &dir.path().join("twin"))
+            .unwrap();
         let system = System::new(Clock::wall(), tokio::runtime::Handle::current());
         let stats = TransportStats::new();
         let (seen, sessions) = (Arc::<Mutex<Seen>>::default(), Arc::new(OnceLock::new()));
@@ -128,8 +133,14 @@ impl Rig {
             identity,
         };
         let policies = Policies::shipped();
-        let transport =
-            Transport::open(&system, config, world.clone(), Arc::clone(&stats), &policies).unwrap();
+        let transport = Transport::open(
+            &system,
+            config,
+            world.clone(),
+            Arc::clone(&stats),
+            &policies,
+        )
+        .unwrap();
         sessions.set(Arc::clone(transport.sessions())).unwrap();
         let (s, c, t) = (Arc::clone(&seen), Arc::clone(&stats), Arc::clone(&sessions));
         let factory = move || World {
@@ -137,7 +148,7 @@ impl Rig {
             stats: Arc::clone(&c),
             sessions: Arc::clone(&t),
         };
-        let links = SupervisorSpec::new(ActorPath::root().join("links"), Default::default());
+        let links = SupervisorSpec::new(ActorPath::root().join("fleet/links"), Default::default());
         let links = links.configured(&policies);
         let reference = links.reference();
         let spec = SupervisorSpec::new(ActorPath::root(), Default::default())
@@ -146,15 +157,24 @@ impl Rig {
             .child(ChildSpec::supervisor("links", links))
             .configured(&policies);
         let root = start_root(&system, spec).await.unwrap();
-        Self { system, root, transport, stats, seen, site, dir, links: reference }
+        Self {
+            system,
+            root,
+            transport,
+            stats,
+            seen,
+            site,
+            dir,
+            links: reference,
+        }
     }
 
-    pub fn addr(&self, which: Listening) -> SocketAddr {
+    pub(crate) fn addr(&self, which: Listening) -> SocketAddr {
         self.transport.local_addr(which).unwrap()
     }
 
     /// A running link, and the devices behind it.
-    pub async fn link(&self, id: &str, devices_glob: &str) -> (Link, Arc<Devices>) {
+    pub(crate) async fn link(&self, id: &str, devices_glob: &str) -> (Link, Arc<Devices>) {
         let dir = self.dir.path().join(id);
         let identity = self.site.identity(id, devices_glob, &dir).unwrap();
         let path = self.links.path().join(id);
@@ -172,19 +192,22 @@ impl Rig {
             seed: 1,
             downlink: Arc::clone(&devices) as Arc<dyn Downlink>,
         };
-        self.links.start_child(link_child(id, &link, spec)).await.unwrap();
+        self.links
+            .start_child(link_child(id, &link, spec))
+            .await
+            .unwrap();
         (link, devices)
     }
 
     /// The live incarnation at a path.
-    pub async fn actor(&self, path: &str) -> ActorRef {
+    pub(crate) async fn actor(&self, path: &str) -> ActorRef {
         let path = ActorPath::new(path).unwrap();
         until(path.as_str(), || self.system.census().task(&path).is_some()).await;
         self.system.census().task(&path).unwrap()
     }
 
     /// Kills what lives at a path, and waits for the next incarnation.
-    pub async fn kill(&self, path: &str) {
+    pub(crate) async fn kill(&self, path: &str) {
         let victim = self.actor(path).await;
         victim.kill();
         victim.exited().await;
@@ -197,14 +220,17 @@ impl Rig {
     }
 
     /// The connection that carries a device.
-    pub async fn conn_path(&self, device: &str) -> String {
+    pub(crate) async fn conn_path(&self, device: &str) -> String {
         let device = device_uuid(device);
         let registry = self.transport.registry();
         until("a connection", || registry.connection_of(&device).is_some()).await;
-        format!("/transport/conn/{}", registry.connection_of(&device).unwrap())
+        format!(
+            "/transport/conn/{}",
+            registry.connection_of(&device).unwrap()
+        )
     }
 
-    pub fn command(&self, device: &str, id: u64, deadline: Duration) -> Command {
+    pub(crate) fn command(&self, device: &str, id: u64, deadline: Duration) -> Command {
         Command {
             device: device_uuid(device),
             sensor: 6,
@@ -216,17 +242,21 @@ impl Rig {
         }
     }
 
-    pub fn issue(&self, command: Command) {
-        drop(self.transport.t3().try_send(T3Message::issue(command, &self.stats)));
+    pub(crate) fn issue(&self, command: Command) {
+        drop(
+            self.transport
+                .t3()
+                .try_send(T3Message::issue(command, &self.stats)),
+        );
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.root.stop().await;
         self.transport.close().await;
     }
 }
 
-pub fn reading(device: &str, sequence: u32) -> Reading {
+pub(crate) fn reading(device: &str, sequence: u32) -> Reading {
     Reading {
         device: device_uuid(device),
         sensor: 3,
@@ -237,13 +267,24 @@ pub fn reading(device: &str, sequence: u32) -> Reading {
     }
 }
 
-pub fn pumps(count: u32) -> Registration {
-    let devices = DeviceRange { prefix: "pump-".into(), first: 0, count, width: 4 };
-    let sensors = [SensorSpec { sensor: 3, kind: SensorType::Voltage }];
-    Registration { devices, sensors: sensors.into() }
+pub(crate) fn pumps(count: u32) -> Registration {
+    let devices = DeviceRange {
+        prefix: "pump-".into(),
+        first: 0,
+        count,
+        width: 4,
+    };
+    let sensors = [SensorSpec {
+        sensor: 3,
+        kind: SensorType::Voltage,
+    }];
+    Registration {
+        devices,
+        sensors: sensors.into(),
+    }
 }
 
-pub fn block(device: &str, sequences: std::ops::Range<u32>) -> Bytes {
+pub(crate) fn block(device: &str, sequences: std::ops::Range<u32>) -> Bytes {
     let mut bytes = Vec::new();
     for sequence in sequences {
         reading(device, sequence).encode_into(&mut bytes);
@@ -251,6 +292,9 @@ pub fn block(device: &str, sequences: std::ops::Range<u32>) -> Bytes {
     bytes.into()
 }
 
-pub fn event(device: &str, event: u64) -> OutEvent {
-    OutEvent { reading: reading(device, event as u32), key: EventKey { epoch: 1, event } }
+pub(crate) fn event(device: &str, event: u64) -> OutEvent {
+    OutEvent {
+        reading: reading(device, event as u32),
+        key: EventKey { epoch: 1, event },
+    }
 }

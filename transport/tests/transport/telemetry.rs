@@ -12,7 +12,8 @@ async fn every_reading_is_sent_received_and_applied_or_counted_as_lost() {
     let (link, _) = rig.link("gate-1", "*").await;
     until("connected", || link.is_connected()).await;
     for n in 0..50 {
-        link.telemetry(block("pump-0001", n * 1000..(n + 1) * 1000)).unwrap();
+        link.telemetry(block("pump-0001", n * 1000..(n + 1) * 1000))
+            .unwrap();
         if n % 10 == 9 {
             until("sent", || link.addr().depth() == 0).await;
         }
@@ -26,7 +27,10 @@ async fn every_reading_is_sent_received_and_applied_or_counted_as_lost() {
     let before = t1.dropped.get(DropReason::Sender);
     until("applied", || applied() - before == t1.received.get()).await;
     assert!(t1.applied.get() > 0 && t1.decode_errors.get() == 0);
-    assert!(t1.datagrams_sent.get() * 20 < t1.sent.get(), "datagrams are packed");
+    assert!(
+        t1.datagrams_sent.get() * 20 < t1.sent.get(),
+        "datagrams are packed"
+    );
     assert_eq!(rig.seen.lock().t1.len() as u64, t1.applied.get());
     assert!(t1.latency.quantiles().is_some());
     rig.stop().await;
@@ -42,8 +46,17 @@ async fn events_are_acknowledged_only_when_the_world_has_them() {
     }
     until("acknowledged", || link.outbox().waiting() == 0).await;
     let t2 = &rig.stats.t2;
-    assert_eq!((t2.created.get(), t2.acked.get(), t2.applied.get()), (1000, 1000, 1000));
-    let seen: Vec<_> = rig.seen.lock().t2.iter().map(|(_, key)| key.event).collect();
+    assert_eq!(
+        (t2.created.get(), t2.acked.get(), t2.applied.get()),
+        (1000, 1000, 1000)
+    );
+    let seen: Vec<_> = rig
+        .seen
+        .lock()
+        .t2
+        .iter()
+        .map(|(_, key)| key.event)
+        .collect();
     assert_eq!(seen, (0..1000).collect::<Vec<_>>());
     rig.stop().await;
 }
@@ -58,7 +71,12 @@ async fn announced_devices_are_known_to_the_world_and_reached_by_commands() {
         rig.issue(rig.command("pump-2999", id, Duration::from_secs(20)));
     }
     until("acknowledged", || rig.stats.t3.acked.get() == 20).await;
-    let ids: Vec<_> = devices.commands.lock().iter().map(|command| command.id).collect();
+    let ids: Vec<_> = devices
+        .commands
+        .lock()
+        .iter()
+        .map(|command| command.id)
+        .collect();
     assert_eq!(ids.len(), 20);
     let left = devices.commands.lock()[0].left.unwrap();
     assert!(left > Duration::from_secs(1) && left <= Duration::from_secs(20));

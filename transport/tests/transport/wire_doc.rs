@@ -27,7 +27,10 @@ fn constants_are_those_of_the_page() {
     let text = |bytes: &'static [u8]| std::str::from_utf8(bytes).unwrap().to_owned();
     let facts = [
         ("device namespace", format!("`{DEVICE_NAMESPACE}`")),
-        ("id of `pump-000017`", format!("`{}`", device_uuid("pump-000017"))),
+        (
+            "id of `pump-000017`",
+            format!("`{}`", device_uuid("pump-000017")),
+        ),
         ("reading", format!("{READING_LEN} bytes")),
         ("event", format!("{EVENT_LEN} bytes")),
         ("command", format!("{COMMAND_LEN} bytes")),
@@ -44,13 +47,31 @@ fn constants_are_those_of_the_page() {
         ("node name", format!("{NODE_NAME_LEN_MAX} bytes")),
         ("sensors of a device", SENSORS_MAX.to_string()),
         ("devices in a range", RANGE_DEVICES_MAX.to_string()),
-        ("idle time-out", format!("{} s", endpoint::IDLE_TIMEOUT.as_secs())),
-        ("keep-alive", format!("{} s", endpoint::KEEP_ALIVE.as_secs())),
-        ("handshake", format!("{} s", endpoint::HANDSHAKE_TIMEOUT.as_secs())),
-        ("acknowledgement delay", format!("{} ms", endpoint::MAX_ACK_DELAY.as_millis())),
+        (
+            "idle time-out",
+            format!("{} s", endpoint::IDLE_TIMEOUT.as_secs()),
+        ),
+        (
+            "keep-alive",
+            format!("{} s", endpoint::KEEP_ALIVE.as_secs()),
+        ),
+        (
+            "handshake",
+            format!("{} s", endpoint::HANDSHAKE_TIMEOUT.as_secs()),
+        ),
+        (
+            "acknowledgement delay",
+            format!("{} ms", endpoint::MAX_ACK_DELAY.as_millis()),
+        ),
         ("streams each way", endpoint::STREAMS_MAX.to_string()),
-        ("datagram send buffer", format!("{} bytes", endpoint::DATAGRAM_SEND_BUFFER)),
-        ("datagram receive buffer", format!("{} bytes", endpoint::DATAGRAM_RECEIVE_BUFFER)),
+        (
+            "datagram send buffer",
+            format!("{} bytes", endpoint::DATAGRAM_SEND_BUFFER),
+        ),
+        (
+            "datagram receive buffer",
+            format!("{} bytes", endpoint::DATAGRAM_RECEIVE_BUFFER),
+        ),
     ];
     for (name, value) in facts {
         assert_eq!(row(name), value, "{name}");
