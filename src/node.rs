@@ -5,7 +5,11 @@
 //! Bound: an ordered stop takes at most `node.shutdown`; a second request ends it at once.
 
 pub mod assembly;
+mod build;
 pub mod control;
+mod layers;
+mod measure;
+mod snapshot;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -40,6 +44,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// A QUIC socket cannot be bound.
+    #[error("{0}")]
+    Bind(String),
     /// The configuration names something that does not exist or does not fit.
     #[error("{0}")]
     Config(String),
@@ -58,7 +65,9 @@ impl StartError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::StateDir(_) | Self::Listen { .. } | Self::Config(_) => Exit::Usage,
+            Self::StateDir(_) | Self::Listen { .. } | Self::Bind(_) | Self::Config(_) => {
+                Exit::Usage
+            }
             Self::Layer { .. } => Exit::Failed,
         }
     }
@@ -93,9 +102,9 @@ impl Node {
     ///
     /// # Errors
     /// [`StartError`]; what had started is stopped again.
-    pub fn start(config: NodeConfig) -> Result<Self, StartError> {
+    pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
         let state_dir = StateDir::open(&config.state_dir)?;
-        let assembly = Assembly::start(&config, &state_dir)?;
+        let assembly = Assembly::start(&config, &state_dir).await?;
         Ok(Self {
             config,
             assembly,

@@ -217,7 +217,10 @@ impl<M: Message> Addr<M> {
 
     /// Sends many, in order, until one is refused; returns how many were accepted.
     pub fn try_send_batch(&self, messages: impl IntoIterator<Item = M>) -> usize {
-        messages.into_iter().map_while(|m| self.try_send(m).ok()).count()
+        messages
+            .into_iter()
+            .map_while(|m| self.try_send(m).ok())
+            .count()
     }
 
     /// Sends, waiting for room or for the end of a restart for at most `deadline`.
@@ -276,15 +279,19 @@ impl<M: Message> Addr<M> {
     ) -> Result<R, AskError> {
         let (reply, answer) = Reply::channel();
         let asking = async {
-            self.send(message(reply), deadline).await.map_err(|e| match e {
-                SendError::Full(_) => AskError::Full,
-                SendError::Restarting(_) => AskError::Restarting,
-                SendError::Closed(_) => AskError::Closed,
-                SendError::Timeout(_) => AskError::Timeout,
-            })?;
+            self.send(message(reply), deadline)
+                .await
+                .map_err(|e| match e {
+                    SendError::Full(_) => AskError::Full,
+                    SendError::Restarting(_) => AskError::Restarting,
+                    SendError::Closed(_) => AskError::Closed,
+                    SendError::Timeout(_) => AskError::Timeout,
+                })?;
             answer.await.map_err(|_| AskError::Canceled)
         };
-        tokio::time::timeout(deadline, asking).await.unwrap_or(Err(AskError::Timeout))
+        tokio::time::timeout(deadline, asking)
+            .await
+            .unwrap_or(Err(AskError::Timeout))
     }
 
     /// `book`: whether a refusal is booked here, or left to a caller that will wait and try again.
@@ -306,9 +313,10 @@ impl<M: Message> Addr<M> {
                 return Err(refusal(message));
             }
             let offered = match lane {
-                Lane::Control => {
-                    state.ring.offer_control(&mut state.books, message).map(|()| Offered::Queued)
-                }
+                Lane::Control => state
+                    .ring
+                    .offer_control(&mut state.books, message)
+                    .map(|()| Offered::Queued),
                 Lane::Work => state.ring.offer(&self.0.spec, &mut state.books, message),
             };
             match offered {
@@ -342,7 +350,9 @@ impl<M: Message> Addr<M> {
     #[must_use]
     pub fn books(&self) -> Books {
         let state = self.0.state.lock();
-        state.books.with_waiting(state.ring.len() as u64 + u64::from(state.in_hand))
+        state
+            .books
+            .with_waiting(state.ring.len() as u64 + u64::from(state.in_hand))
     }
 
     /// Messages that wait, the one in hand included.

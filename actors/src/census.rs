@@ -65,8 +65,13 @@ impl CensusFilter {
     /// Whether a path passes, its state not regarded.
     #[must_use]
     pub fn admits_path(&self, path: &ActorPath) -> bool {
-        self.within.as_ref().is_none_or(|within| path.is_within(within))
-            && self.glob.as_ref().is_none_or(|glob| glob_matches(glob, path.as_str()))
+        self.within
+            .as_ref()
+            .is_none_or(|within| path.is_within(within))
+            && self
+                .glob
+                .as_ref()
+                .is_none_or(|glob| glob_matches(glob, path.as_str()))
     }
 
     /// Whether a row passes.
@@ -188,7 +193,9 @@ pub struct Census {
 
 impl fmt::Debug for Census {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Census").field("tasks", &self.tasks.read().len()).finish_non_exhaustive()
+        f.debug_struct("Census")
+            .field("tasks", &self.tasks.read().len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -208,7 +215,15 @@ impl Census {
         let mut tasks = self.tasks.write();
         let path = actor.path().clone();
         let last_exit = tasks.remove(&path).and_then(|old| old.last_exit);
-        tasks.insert(path, Entry { mailbox, actor, up: true, last_exit });
+        tasks.insert(
+            path,
+            Entry {
+                mailbox,
+                actor,
+                up: true,
+                last_exit,
+            },
+        );
     }
 
     pub(crate) fn exited(&self, path: &ActorPath, incarnation: Incarnation, reason: &ExitReason) {
@@ -233,7 +248,11 @@ impl Census {
     /// The task actor at a path, if one is alive.
     #[must_use]
     pub fn task(&self, path: &ActorPath) -> Option<ActorRef> {
-        self.tasks.read().get(path).filter(|e| e.up).map(|e| e.actor.clone())
+        self.tasks
+            .read()
+            .get(path)
+            .filter(|e| e.up)
+            .map(|e| e.actor.clone())
     }
 
     /// Rows of task actors only, in path order, at most `limit`.
@@ -284,7 +303,11 @@ impl Census {
         if let Some(row) = self.tasks.read().get(path).map(|e| e.row(path)) {
             return Some(row);
         }
-        for source in self.sources().into_iter().filter(|s| path.is_within(s.within())) {
+        for source in self
+            .sources()
+            .into_iter()
+            .filter(|s| path.is_within(s.within()))
+        {
             if let Some(row) = source.row(path.clone()).await {
                 return Some(row);
             }
@@ -301,7 +324,11 @@ impl Census {
             }
             return true;
         }
-        for source in self.sources().into_iter().filter(|s| path.is_within(s.within())) {
+        for source in self
+            .sources()
+            .into_iter()
+            .filter(|s| path.is_within(s.within()))
+        {
             if source.act(path.clone(), verb).await {
                 return true;
             }
@@ -331,7 +358,10 @@ impl Census {
     #[must_use]
     pub fn live(&self) -> BTreeMap<&'static str, u64> {
         let mut live = BTreeMap::new();
-        live.insert("task", self.tasks.read().values().filter(|e| e.up).count() as u64);
+        live.insert(
+            "task",
+            self.tasks.read().values().filter(|e| e.up).count() as u64,
+        );
         for source in self.sources() {
             *live.entry(source.host()).or_insert(0) += source.live();
         }

@@ -1,7 +1,7 @@
 //! All time comes from here: wall, scaled or virtual.
 //!
-//! Two readings that must not be mixed: *simulated* time ([`Clock::now`], [`Clock::unix_us`]) drives
-//! ticks, generators, stamps and faults and runs at the clock's speed; *monotonic* time
+//! Two readings that must not be mixed: *simulated* time ([`Clock::now`], [`Clock::unix_us`])
+//! drives ticks, generators, stamps and faults and runs at the clock's speed; *monotonic* time
 //! ([`Clock::monotonic`]) drives supervision, deadlines and keep-alive and is never scaled. On a
 //! virtual clock both are the same number and move only by [`Clock::advance_to`].
 
@@ -90,11 +90,17 @@ impl Clock {
     /// A `speed` that is not finite and positive counts as 1.
     #[must_use]
     pub fn scaled(speed: f64) -> Self {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Self(Source::Wall(Arc::new(Wall {
             origin: Instant::now(),
             origin_unix_us: u64::try_from(unix.as_micros()).unwrap_or(u64::MAX),
-            speed: if speed.is_finite() && speed > 0.0 { speed } else { 1.0 },
+            speed: if speed.is_finite() && speed > 0.0 {
+                speed
+            } else {
+                1.0
+            },
         })))
     }
 
@@ -102,7 +108,10 @@ impl Clock {
     /// (microseconds since the Unix epoch).
     #[must_use]
     pub fn virtual_from(unix_us: u64) -> Self {
-        let state = Virtual { now: AtomicU64::new(0), origin_unix_us: unix_us };
+        let state = Virtual {
+            now: AtomicU64::new(0),
+            origin_unix_us: unix_us,
+        };
         Self(Source::Virtual(Arc::new(state)))
     }
 
@@ -134,9 +143,6 @@ impl Clock {
 
     /// Simulated time at monotonic time `at`.
     #[must_use]
-
-
-
     pub fn simulated_at(&self, at: Time) -> Time {
         match self.speed() {
             1.0 => at,
@@ -146,9 +152,6 @@ impl Clock {
 
     /// Monotonic time at which simulated time reaches `at`.
     #[must_use]
-
-
-
     pub fn monotonic_at(&self, at: Time) -> Time {
         match self.speed() {
             1.0 => at,

@@ -52,7 +52,10 @@ pub struct Events {
 
 impl Events {
     pub(crate) fn new(clock: Clock) -> Self {
-        Self { clock, ring: Mutex::new((0, VecDeque::new())) }
+        Self {
+            clock,
+            ring: Mutex::new((0, VecDeque::new())),
+        }
     }
 
     /// Records an event and logs it; returns its id.
@@ -77,7 +80,14 @@ impl Events {
         if ring.len() == EVENTS_KEPT {
             ring.pop_front();
         }
-        ring.push_back(Event { id: *last, at_us, level, name, path: path.cloned(), text });
+        ring.push_back(Event {
+            id: *last,
+            at_us,
+            level,
+            name,
+            path: path.cloned(),
+            text,
+        });
         *last
     }
 
@@ -85,7 +95,13 @@ impl Events {
     #[must_use]
     pub fn since(&self, after: u64, limit: usize) -> Vec<Event> {
         let guard = self.ring.lock();
-        guard.1.iter().filter(|e| e.id > after).take(limit).cloned().collect()
+        guard
+            .1
+            .iter()
+            .filter(|e| e.id > after)
+            .take(limit)
+            .cloned()
+            .collect()
     }
 
     /// The last `limit` events, oldest first.

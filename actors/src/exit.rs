@@ -53,7 +53,10 @@ impl Fault {
     /// A fault with a detail.
     #[must_use]
     pub fn with(code: &'static str, detail: impl fmt::Display) -> Self {
-        Self { code, detail: Some(detail.to_string().into_boxed_str()) }
+        Self {
+            code,
+            detail: Some(detail.to_string().into_boxed_str()),
+        }
     }
 
     /// The fault that a caught panic payload becomes.
@@ -63,7 +66,10 @@ impl Fault {
             .downcast_ref::<&'static str>()
             .copied()
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        Self { code: PANIC, detail: text.map(Box::from) }
+        Self {
+            code: PANIC,
+            detail: text.map(Box::from),
+        }
     }
 }
 

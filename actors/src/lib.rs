@@ -1,4 +1,4 @@
-//! What an actor is: a path, a bounded mailbox, an address, an exit reason, and the hosts it runs on.
+//! What an actor is: a path, a bounded mailbox, an address, an exit reason, and its hosts.
 //!
 //! In reading order:
 //! - [`path`], [`exit`], [`clock`]: names, ends and time.

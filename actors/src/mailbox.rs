@@ -68,13 +68,20 @@ impl MailboxSpec {
     #[must_use]
     pub const fn new(capacity: u32, overflow: Overflow) -> Self {
         let capacity = if capacity == 0 { 1 } else { capacity };
-        Self { capacity, overflow, on_restart: OnRestart::Dropped }
+        Self {
+            capacity,
+            overflow,
+            on_restart: OnRestart::Dropped,
+        }
     }
 
     /// The same, kept across restarts.
     #[must_use]
     pub const fn kept(self) -> Self {
-        Self { on_restart: OnRestart::Kept, ..self }
+        Self {
+            on_restart: OnRestart::Kept,
+            ..self
+        }
     }
 }
 
@@ -177,7 +184,10 @@ pub struct Ring<M> {
 
 impl<M> Default for Ring<M> {
     fn default() -> Self {
-        Self { control: VecDeque::new(), work: VecDeque::new() }
+        Self {
+            control: VecDeque::new(),
+            work: VecDeque::new(),
+        }
     }
 }
 
@@ -309,7 +319,11 @@ mod tests {
         ] {
             let (_, books, order) = fill(overflow, 5);
             assert_eq!(order, kept, "{overflow:?}");
-            assert_eq!((books.rejected, books.dropped), (rejected, dropped), "{overflow:?}");
+            assert_eq!(
+                (books.rejected, books.dropped),
+                (rejected, dropped),
+                "{overflow:?}"
+            );
             assert!(books.balanced(), "{overflow:?} {books:?}");
         }
     }
@@ -320,7 +334,10 @@ mod tests {
         let (mut ring, mut books) = (Ring::default(), Books::default());
         ring.offer(&spec, &mut books, "work").unwrap();
         ring.offer_control(&mut books, "control").unwrap();
-        assert_eq!([ring.take(), ring.take(), ring.take()], [Some("control"), Some("work"), None]);
+        assert_eq!(
+            [ring.take(), ring.take(), ring.take()],
+            [Some("control"), Some("work"), None]
+        );
     }
 
     #[test]

@@ -64,7 +64,10 @@ impl ActorPath {
                 return Err(PathError::EmptySegment(text.to_owned()));
             }
             if let Some(character) = segment.chars().find(|c| !is_segment_char(*c)) {
-                return Err(PathError::BadCharacter { path: text.to_owned(), character });
+                return Err(PathError::BadCharacter {
+                    path: text.to_owned(),
+                    character,
+                });
             }
         }
         Ok(Self(Arc::from(text)))
@@ -88,10 +91,18 @@ impl ActorPath {
         }
         for segment in id.split('/').filter(|s| !s.is_empty()) {
             text.push('/');
-            text.extend(segment.chars().map(|c| if is_segment_char(c) { c } else { '_' }));
+            text.extend(
+                segment
+                    .chars()
+                    .map(|c| if is_segment_char(c) { c } else { '_' }),
+            );
         }
         text.truncate(PATH_LEN_MAX);
-        if text.is_empty() { Self::root() } else { Self(Arc::from(text)) }
+        if text.is_empty() {
+            Self::root()
+        } else {
+            Self(Arc::from(text))
+        }
     }
 
     /// The path above this one; `None` for the root.
@@ -129,7 +140,10 @@ impl ActorPath {
     pub fn is_within(&self, other: &Self) -> bool {
         other.is_root()
             || self == other
-            || self.0.strip_prefix(&*other.0).is_some_and(|rest| rest.starts_with('/'))
+            || self
+                .0
+                .strip_prefix(&*other.0)
+                .is_some_and(|rest| rest.starts_with('/'))
     }
 }
 

@@ -31,13 +31,23 @@ impl System {
     #[must_use]
     pub fn new(clock: Clock, handle: Handle) -> Self {
         let events = Events::new(clock.clone());
-        Self { node: Arc::new(Node { clock, census: Census::default(), events }), handle }
+        Self {
+            node: Arc::new(Node {
+                clock,
+                census: Census::default(),
+                events,
+            }),
+            handle,
+        }
     }
 
     /// The same node, with task actors on another runtime.
     #[must_use]
     pub fn on_runtime(&self, handle: Handle) -> Self {
-        Self { node: Arc::clone(&self.node), handle }
+        Self {
+            node: Arc::clone(&self.node),
+            handle,
+        }
     }
 
     /// The node's time.

@@ -29,7 +29,10 @@ impl TaskActor for Sink {
         match work {
             Work::Item { sender, number } => {
                 let before = self.seen[sender].fetch_max(number, Ordering::SeqCst);
-                assert!(before < number, "order per sender: {before} before {number}");
+                assert!(
+                    before < number,
+                    "order per sender: {before} before {number}"
+                );
                 if number % 7 == 0 {
                     tokio::task::yield_now().await;
                 }
@@ -57,16 +60,24 @@ fn cases() -> impl Strategy<Value = Case> {
         Just(Overflow::DropOldest),
         Just(Overflow::DropNewest),
     ];
-    (overflow, any::<bool>(), 1u32..20, 1usize..5, 1u64..300, 0u32..4).prop_map(
-        |(overflow, kept, capacity, senders, messages, faults)| Case {
-            overflow,
-            kept,
-            capacity,
-            senders,
-            messages,
-            faults,
-        },
+    (
+        overflow,
+        any::<bool>(),
+        1u32..20,
+        1usize..5,
+        1u64..300,
+        0u32..4,
     )
+        .prop_map(
+            |(overflow, kept, capacity, senders, messages, faults)| Case {
+                overflow,
+                kept,
+                capacity,
+                senders,
+                messages,
+                faults,
+            },
+        )
 }
 
 async fn send_all(addr: Addr<Work>, sender: usize, messages: u64, wait: bool) -> (u64, u64) {
@@ -93,7 +104,12 @@ async fn send_all(addr: Addr<Work>, sender: usize, messages: u64, wait: bool) ->
 fn keep_alive(system: System, addr: Addr<Work>, seen: Arc<Vec<AtomicU64>>) {
     let again = system.clone();
     system.detached(async move {
-        let (next, sink) = (again.clone(), Sink { seen: Arc::clone(&seen) });
+        let (next, sink) = (
+            again.clone(),
+            Sink {
+                seen: Arc::clone(&seen),
+            },
+        );
         let life = addr.next_incarnation();
         let address = addr.clone();
         let started = again
@@ -117,7 +133,8 @@ async fn run(case: &Case) {
     let spec = MailboxSpec::new(case.capacity, case.overflow);
     let spec = if case.kept { spec.kept() } else { spec };
     let addr = Addr::new(ActorPath::root().join("sink"), spec);
-    let seen: Arc<Vec<AtomicU64>> = Arc::new((0..case.senders).map(|_| AtomicU64::new(0)).collect());
+    let seen: Arc<Vec<AtomicU64>> =
+        Arc::new((0..case.senders).map(|_| AtomicU64::new(0)).collect());
     keep_alive(system.clone(), addr.clone(), seen);
     let senders: Vec<_> = (0..case.senders)
         .map(|s| tokio::spawn(send_all(addr.clone(), s, case.messages, true)))
@@ -143,9 +160,19 @@ async fn run(case: &Case) {
     let books = addr.books();
     assert!(books.balanced(), "{books:?}");
     assert_eq!(books.waiting, 0, "{books:?}");
-    assert_eq!(books.offered, accepted + refused + offered_faults, "{books:?}");
-    assert!(books.rejected >= refused && books.accepted >= accepted, "{books:?}");
-    assert!(addr.highest_depth() <= case.capacity + case.faults, "{books:?}");
+    assert_eq!(
+        books.offered,
+        accepted + refused + offered_faults,
+        "{books:?}"
+    );
+    assert!(
+        books.rejected >= refused && books.accepted >= accepted,
+        "{books:?}"
+    );
+    assert!(
+        addr.highest_depth() <= case.capacity + case.faults,
+        "{books:?}"
+    );
 }
 
 proptest! {

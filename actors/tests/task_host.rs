@@ -75,19 +75,34 @@ impl Bench {
         let system = System::new(Clock::wall(), tokio::runtime::Handle::current());
         let addr = Addr::new(ActorPath::root().join("worker"), spec);
         let (tx, exits) = mpsc::channel(16);
-        Self { system, addr, stopped: Arc::default(), exits, tx }
+        Self {
+            system,
+            addr,
+            stopped: Arc::default(),
+            exits,
+            tx,
+        }
     }
 
     async fn start(&self) -> ActorRef {
         let tx = self.tx.clone();
         let on_exit: OnExit = Box::new(move |exit| tx.try_send(exit).expect("room for exits"));
-        let worker = Worker { total: 0, stopped_in_order: Arc::clone(&self.stopped) };
+        let worker = Worker {
+            total: 0,
+            stopped_in_order: Arc::clone(&self.stopped),
+        };
         let life = self.addr.next_incarnation();
-        self.system.start_task(&self.addr, life, worker, on_exit).await.expect("starts")
+        self.system
+            .start_task(&self.addr, life, worker, on_exit)
+            .await
+            .expect("starts")
     }
 
     async fn exit(&mut self) -> Exit {
-        tokio::time::timeout(SOON, self.exits.recv()).await.expect("in time").expect("an exit")
+        tokio::time::timeout(SOON, self.exits.recv())
+            .await
+            .expect("in time")
+            .expect("an exit")
     }
 }
 
@@ -95,10 +110,22 @@ impl Bench {
 async fn every_way_to_end_has_its_reason() {
     for (job, reason) in [
         (Job::Finish, ExitReason::Normal),
-        (Job::Fail, ExitReason::Fault(Fault::with("broken", "on request"))),
-        (Job::Panic, ExitReason::Fault(Fault::with("panic", "on request"))),
-        (Job::Pump("fail"), ExitReason::Fault(Fault::new("pump_broke"))),
-        (Job::Pump("panic"), ExitReason::Fault(Fault::with("panic", "pump"))),
+        (
+            Job::Fail,
+            ExitReason::Fault(Fault::with("broken", "on request")),
+        ),
+        (
+            Job::Panic,
+            ExitReason::Fault(Fault::with("panic", "on request")),
+        ),
+        (
+            Job::Pump("fail"),
+            ExitReason::Fault(Fault::new("pump_broke")),
+        ),
+        (
+            Job::Pump("panic"),
+            ExitReason::Fault(Fault::with("panic", "pump")),
+        ),
     ] {
         let mut bench = Bench::new(MailboxSpec::new(8, Overflow::Block));
         let actor = bench.start().await;
@@ -141,11 +168,16 @@ async fn a_stop_gets_in_between_messages() {
     let mut bench = Bench::new(MailboxSpec::new(100, Overflow::Block));
     let actor = bench.start().await;
     for _ in 0..50 {
-        bench.addr.try_send(Job::Sleep(Duration::from_millis(100))).unwrap();
+        bench
+            .addr
+            .try_send(Job::Sleep(Duration::from_millis(100)))
+            .unwrap();
     }
     tokio::time::sleep(Duration::from_millis(20)).await;
     actor.stop();
-    let exit = tokio::time::timeout(Duration::from_secs(1), bench.exit()).await.unwrap();
+    let exit = tokio::time::timeout(Duration::from_secs(1), bench.exit())
+        .await
+        .unwrap();
     assert_eq!(exit.reason, ExitReason::Shutdown);
     assert!(exit.depth > 40);
     assert!(bench.addr.books().balanced());
@@ -157,7 +189,10 @@ async fn an_address_outlives_a_restart_and_its_senders_wait_through_it() {
     bench.start().await;
     bench.addr.try_send(Job::Fail).unwrap();
     bench.exit().await;
-    assert!(matches!(bench.addr.try_send(Job::Count), Err(SendError::Restarting(_))));
+    assert!(matches!(
+        bench.addr.try_send(Job::Count),
+        Err(SendError::Restarting(_))
+    ));
     assert_eq!(
         bench.addr.ask(Job::Total, Duration::from_millis(30)).await,
         Err(AskError::Timeout)
@@ -210,11 +245,17 @@ async fn the_census_follows_a_life() {
     let mut bench = Bench::new(MailboxSpec::new(4, Overflow::Reject));
     let actor = bench.start().await;
     let row = bench.system.census().row(actor.path()).await.unwrap();
-    assert_eq!((row.state, row.incarnation.0, row.capacity), ("running", 1, 4));
+    assert_eq!(
+        (row.state, row.incarnation.0, row.capacity),
+        ("running", 1, 4)
+    );
     actor.kill();
     bench.exit().await;
     let row = bench.system.census().row(actor.path()).await.unwrap();
-    assert_eq!((row.state, row.last_exit.as_deref()), ("restarting", Some("killed")));
+    assert_eq!(
+        (row.state, row.last_exit.as_deref()),
+        ("restarting", Some("killed"))
+    );
     let books = bench.system.census().books();
     bench.system.census().retire(actor.path());
     assert!(bench.system.census().row(actor.path()).await.is_none());

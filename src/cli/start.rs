@@ -220,7 +220,7 @@ async fn run_node(config: NodeConfig) -> Exit {
             return Exit::Failed;
         }
     };
-    let mut node = match Node::start(config) {
+    let mut node = match Node::start(config).await {
         Ok(node) => node,
         Err(error) => {
             eprintln!("error: {error}");

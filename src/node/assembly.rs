@@ -1,32 +1,90 @@
-//! The assembly: runtimes, the system, the control plane, and the layers below them.
+//! The assembly: runtimes, the system, the layers, and the tree that keeps them up.
 //!
-//! Bound: see each layer.
+//! Order of start: control, twin, transport, fleet; devices last. Order of stop: devices, links,
+//! what is under way into the world, then the tree in reverse. It decides nothing about actors.
+//!
+//! Bound: two runtimes of one thread each; the layers' own.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use actorsim_actors::{ActorPath, Clock, System};
-use futures_util::future::BoxFuture;
-use tokio::runtime::Runtime;
+use actorsim_actors::{ActorPath, Addr, CensusFilter, Clock, MailboxSpec, Overflow, System};
+use actorsim_supervision::{ChildSpec, Policies, SupervisorRef, SupervisorSpec, start_root};
+use actorsim_transport::{Transport, TransportStats};
+use tokio::runtime::{Handle, Runtime};
 
-use super::StartError;
-use crate::attach::plane::Hooks;
-use crate::config::NodeConfig;
-use crate::report::{self, RunReport};
+use super::build;
+use super::control::{AttachActor, MetricsActor, Nothing};
+use super::layers::Layers;
+use super::{StartError, measure};
+use crate::attach::plane::SystemPlane;
+use crate::attach::server::Limits;
+use crate::config::{NodeConfig, policy};
+use crate::report::RunReport;
 use crate::state_dir::StateDir;
-use crate::view::{NodeSnapshot, NodeView, ProcessView};
+use crate::view::NodeView;
+
+/// Time for the last readings to be scanned and the last commands to be answered.
+const QUIESCE_MAX: Duration = Duration::from_secs(5);
+
+/// How often the quiet is looked for.
+const QUIESCE_POLL: Duration = Duration::from_millis(5);
+
+/// Time for the devices to start once; later ones still start, but `spawn_s` is unknown.
+const SPAWN_MAX: Duration = Duration::from_secs(600);
 
 /// What runs.
 #[derive(Debug)]
 pub struct Assembly {
-    shared: Arc<Shared>,
-    _control: Runtime,
+    layers: Arc<Layers>,
+    root: SupervisorRef,
+    transport: Option<Transport>,
+    /// Dropped last: everything runs on them.
+    _runtimes: Runtimes,
 }
 
-/// What the control plane reads.
+/// Control has a thread of its own, so that a busy node can still be looked into.
 #[derive(Debug)]
-struct Shared {
-    system: System,
+struct Runtimes {
+    control: Option<Runtime>,
+    net: Option<Runtime>,
+}
+
+impl Runtimes {
+    fn new() -> Result<Self, StartError> {
+        let runtime = |name: &'static str| {
+            tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .max_blocking_threads(2)
+                .thread_name(name)
+                .enable_all()
+                .build()
+                .map_err(|error| StartError::Layer {
+                    layer: name,
+                    reason: error.to_string(),
+                })
+        };
+        Ok(Self {
+            control: Some(runtime("control")?),
+            net: Some(runtime("net")?),
+        })
+    }
+
+    fn handle(runtime: &Option<Runtime>) -> Handle {
+        let runtime = runtime
+            .as_ref()
+            .expect("a runtime is there until the assembly is dropped");
+        runtime.handle().clone()
+    }
+}
+
+impl Drop for Runtimes {
+    fn drop(&mut self) {
+        // The node may be dropped inside a runtime, where waiting for another is not allowed.
+        for runtime in [self.net.take(), self.control.take()].into_iter().flatten() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Assembly {
@@ -34,79 +92,236 @@ impl Assembly {
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(config: &NodeConfig, _state_dir: &StateDir) -> Result<Self, StartError> {
-        let control = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("control")
-            .enable_all()
-            .build()
-            .map_err(|error| StartError::Layer {
-                layer: "control",
-                reason: error.to_string(),
-            })?;
+    pub async fn start(config: &NodeConfig, state_dir: &StateDir) -> Result<Self, StartError> {
+        let runtimes = Runtimes::new()?;
         let clock = if config.speed == 1.0 {
             Clock::wall()
         } else {
             Clock::scaled(config.speed)
         };
-        let system = System::new(clock, control.handle().clone());
-        Ok(Self {
-            shared: Arc::new(Shared { system }),
-            _control: control,
-        })
+        let system = System::new(clock, Runtimes::handle(&runtimes.control));
+        let net = system.on_runtime(Runtimes::handle(&runtimes.net));
+        let policies = policy::merged(&config.policies);
+        let stats = TransportStats::new();
+        let identity = build::identity(config, state_dir)?;
+
+        let twin = config
+            .world
+            .as_ref()
+            .map(|world| build::twin(config, world, &net));
+        let twin = twin.transpose()?;
+        let transport = twin
+            .as_ref()
+            .map(|twin| build::transport(config, &net, twin, &identity, &stats, &policies))
+            .transpose()?;
+        let root_spec =
+            SupervisorSpec::new(ActorPath::root(), policies.for_path(&ActorPath::root()));
+        let root = root_spec.reference();
+        let supervision = root.supervision();
+        let fleet = config
+            .fleet
+            .as_ref()
+            .map(|fleet| build::fleet(config, fleet, &net, &stats));
+        let fleet = fleet.transpose()?;
+
+        let layers = Arc::new(Layers {
+            system: system.clone(),
+            supervision,
+            stats,
+            twin,
+            fleet,
+            up: Default::default(),
+            stopped: Default::default(),
+        });
+        let mut spec = root_spec.child(control(config, state_dir, &layers, &policies)?);
+        if let (Some(twin), Some(transport)) = (&layers.twin, &transport) {
+            let subtree = build::twin_subtree(twin, transport, &policies);
+            spec = spec.child(on_runtime(subtree, &net));
+            spec = spec.child(on_runtime(transport.child(&policies), &net));
+        }
+        if let Some(layer) = &layers.fleet {
+            let to = build::destination(config, transport.as_ref())?;
+            let subtree = build::links(config, layer, to, &identity, &policies)?;
+            spec = spec.child(on_runtime(subtree, &net));
+        }
+        let starting = start_root(&system, spec.configured(&policies)).await;
+        starting.map_err(|error| StartError::Layer {
+            layer: "tree",
+            reason: error.to_string(),
+        })?;
+        let assembly = Self {
+            layers,
+            root,
+            transport,
+            _runtimes: runtimes,
+        };
+        assembly.start_devices(&policies)?;
+        let now = assembly.layers.system.clock().monotonic();
+        let _ = assembly.layers.up.set(now);
+        Ok(assembly)
+    }
+
+    fn start_devices(&self, policies: &Policies) -> Result<(), StartError> {
+        let Some(layer) = &self.layers.fleet else {
+            return Ok(());
+        };
+        layer
+            .fleet
+            .start(layer.shards.shards(), policies, &self.layers.supervision)
+            .map_err(|error| StartError::Layer {
+                layer: "fleet",
+                reason: error.to_string(),
+            })?;
+        let layers = Arc::clone(&self.layers);
+        self.layers.system.detached(async move {
+            if let Some(layer) = &layers.fleet
+                && layer.fleet.spawned(SPAWN_MAX).await
+            {
+                let counts = layer.fleet.counts();
+                let text = format!("{} devices", counts.requested);
+                let events = layers.system.events();
+                events.publish(actorsim_actors::Level::Info, "spawned", None, text);
+            }
+        });
+        Ok(())
     }
 
     /// What it shows.
     pub fn view(&self) -> Arc<dyn NodeView> {
-        Arc::clone(&self.shared) as Arc<dyn NodeView>
+        Arc::clone(&self.layers) as Arc<dyn NodeView>
     }
 
     /// A name for this run: the time of its start.
     pub fn run_id(&self) -> String {
-        format!("run-{}", self.shared.system.clock().unix_us())
+        format!("run-{}", self.layers.system.clock().unix_us())
     }
 
     /// Resolves if the root supervisor gives up, with its reason.
     pub async fn gave_up(&self) -> String {
-        std::future::pending().await
+        self.root.exited().await.to_string()
     }
 
     /// Stops in order; returns what still ran when the time was over.
-    pub async fn stop(&self, _within: Duration) -> Vec<String> {
-        Vec::new()
+    pub async fn stop(&self, within: Duration) -> Vec<String> {
+        let _ = self
+            .layers
+            .stopped
+            .set(self.layers.system.clock().monotonic());
+        if tokio::time::timeout(within, self.stop_in_order())
+            .await
+            .is_ok()
+        {
+            return Vec::new();
+        }
+        let running = CensusFilter {
+            state: Some("running".to_owned()),
+            ..CensusFilter::default()
+        };
+        let rows = self
+            .layers
+            .system
+            .census()
+            .task_rows(&running, None, 16)
+            .rows;
+        rows.into_iter().map(|row| row.path.to_string()).collect()
+    }
+
+    async fn stop_in_order(&self) {
+        if let Some(layer) = &self.layers.fleet {
+            let _ = layer.last.set(layer.fleet.counts());
+            layer.fleet.stop().await;
+            if let Err(error) = layer.shards.stop().await {
+                tracing::error!("{error}");
+            }
+            // The links hand over what the devices wrote, and say farewell.
+            if let Err(error) = self.root.terminate_child("fleet").await {
+                tracing::error!("the links did not stop in order: {error}");
+            }
+        }
+        self.quiesce().await;
+        self.root.stop().await;
+        if let Some(transport) = &self.transport {
+            transport.close().await;
+        }
+    }
+
+    /// Waits until nothing is under way between the connections and the world.
+    async fn quiesce(&self) {
+        let Some(twin) = &self.layers.twin else {
+            return;
+        };
+        let census = self.layers.system.census();
+        let path = ActorPath::root().join("transport");
+        let filter = CensusFilter {
+            within: Some(path),
+            ..CensusFilter::default()
+        };
+        let quiet = async {
+            loop {
+                let rows = census.task_rows(&filter, None, usize::MAX).rows;
+                if rows.iter().all(|row| row.depth == 0) && twin.quiesce(QUIESCE_MAX).await {
+                    return;
+                }
+                tokio::time::sleep(QUIESCE_POLL).await;
+            }
+        };
+        if tokio::time::timeout(QUIESCE_MAX, quiet).await.is_err() {
+            tracing::warn!("readings were still under way when the twin was stopped");
+        }
     }
 
     /// Fills in what was measured; returns the seconds the scan ran by its own grid.
     pub fn measure(&self, report: &mut RunReport) -> Option<f64> {
-        report.process.measure(ProcessView::read());
-        None
+        measure::measure(&self.layers, report)
     }
 }
 
-impl NodeView for Shared {
-    fn snapshot(&self) -> NodeSnapshot {
-        NodeSnapshot {
-            ready: true,
-            process: ProcessView::read(),
-            ..NodeSnapshot::default()
-        }
-    }
+/// The same child, on another runtime of the node; its own children follow it.
+fn on_runtime(mut child: ChildSpec, system: &System) -> ChildSpec {
+    let (start, handle) = (Arc::clone(&child.start), system.handle().clone());
+    child.start = Arc::new(move |mut cx| {
+        cx.system = cx.system.on_runtime(handle.clone());
+        start(cx)
+    });
+    child
 }
 
-impl Hooks for Shared {
-    fn trigger<'a>(&'a self, _target: &'a str) -> BoxFuture<'a, Result<bool, String>> {
-        Box::pin(async { Ok(false) })
+/// The `/control` subtree.
+fn control(
+    config: &NodeConfig,
+    state_dir: &StateDir,
+    layers: &Arc<Layers>,
+    policies: &Policies,
+) -> Result<ChildSpec, StartError> {
+    let at = ActorPath::root().join("control");
+    let mailbox = MailboxSpec::new(1, Overflow::Reject);
+    let view: Arc<dyn NodeView> = Arc::clone(layers) as Arc<dyn NodeView>;
+    let plane = Arc::new(SystemPlane::new(
+        config.name.clone(),
+        layers.system.clone(),
+        Arc::clone(&view),
+        Arc::clone(layers) as Arc<dyn crate::attach::plane::Hooks>,
+    ));
+    let limits = Limits {
+        sessions_max: config.control_sessions_max,
+        idle: config.control_idle,
+    };
+    let socket = state_dir.socket();
+    let address: Addr<Nothing> = Addr::new(at.join("attach"), mailbox);
+    let attach = ChildSpec::task("attach", &address, move || AttachActor {
+        socket: socket.clone(),
+        plane: plane.clone(),
+        limits,
+    });
+    let mut spec = SupervisorSpec::new(at.clone(), Default::default()).child(attach);
+    if let Some(listen) = &config.metrics {
+        let listener = build::metrics_listener(listen)?;
+        let address: Addr<Nothing> = Addr::new(at.join("http"), mailbox);
+        let actor = MetricsActor {
+            listener: Arc::new(parking_lot::Mutex::new(listener)),
+            view,
+        };
+        spec = spec.child(ChildSpec::task("http", &address, move || actor.clone()));
     }
-
-    fn crash<'a>(&'a self, _path: &'a ActorPath) -> BoxFuture<'a, Result<bool, String>> {
-        Box::pin(async { Ok(false) })
-    }
-
-    fn scan(&self) -> Option<report::Scan> {
-        None
-    }
-
-    fn noun(&self, _path: &ActorPath) -> &'static str {
-        "actors"
-    }
+    Ok(ChildSpec::supervisor("control", spec.configured(policies)))
 }

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use actorsim_actors::shard::ShardHost;
 use actorsim_actors::{ActorPath, System, Time};
 use actorsim_fleet::{DeviceCounts, DeviceError, Fleet, Injection};
-use actorsim_supervision::{Supervision, SupervisorRef};
+use actorsim_supervision::Supervision;
 use actorsim_transport::TransportStats;
 use actorsim_world::{SystemId, Twin};
 use futures_util::future::BoxFuture;
@@ -32,7 +32,10 @@ pub(super) struct FleetLayer {
 impl FleetLayer {
     /// Counters now, or when the devices were asked to stop.
     pub(super) fn counts(&self) -> DeviceCounts {
-        self.last.get().copied().unwrap_or_else(|| self.fleet.counts())
+        self.last
+            .get()
+            .copied()
+            .unwrap_or_else(|| self.fleet.counts())
     }
 }
 
@@ -44,8 +47,6 @@ pub(super) struct Layers {
     pub(super) stats: Arc<TransportStats>,
     pub(super) twin: Option<Twin>,
     pub(super) fleet: Option<FleetLayer>,
-    /// The root supervisor, once it is up.
-    pub(super) root: OnceLock<SupervisorRef>,
     /// When the tree was up.
     pub(super) up: OnceLock<Time>,
     /// When it was asked to stop.
@@ -70,7 +71,9 @@ impl NodeView for Layers {
 impl Hooks for Layers {
     fn trigger<'a>(&'a self, target: &'a str) -> BoxFuture<'a, Result<bool, String>> {
         Box::pin(async move {
-            let Some(layer) = &self.fleet else { return Ok(false) };
+            let Some(layer) = &self.fleet else {
+                return Ok(false);
+            };
             known(layer.fleet.trigger(target))
         })
     }
@@ -83,17 +86,25 @@ impl Hooks for Layers {
                 let crashed = twin.panic(SystemId::Diagnostics).await;
                 return crashed.map(|()| true).map_err(|error| error.to_string());
             }
-            let Some(layer) = &self.fleet else { return Ok(false) };
+            let Some(layer) = &self.fleet else {
+                return Ok(false);
+            };
             known(layer.fleet.inject(path.as_str(), Injection::Crash))
         })
     }
 
     fn scan(&self) -> Option<report::Scan> {
-        self.twin.as_ref().map(|twin| measure::world(&twin.report()).scan)
+        self.twin
+            .as_ref()
+            .map(|twin| measure::world(&twin.report()).scan)
     }
 
     fn noun(&self, path: &ActorPath) -> &'static str {
-        if path.as_str().starts_with("/fleet/") { "devices" } else { "actors" }
+        if path.as_str().starts_with("/fleet/") {
+            "devices"
+        } else {
+            "actors"
+        }
     }
 }
 

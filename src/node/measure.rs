@@ -14,14 +14,17 @@ use crate::view::ProcessView;
 pub(super) fn measure(layers: &Layers, report: &mut RunReport) -> Option<f64> {
     report.elapsed_s = layers.elapsed_s();
     report.process.measure(ProcessView::read());
-    report.generators = actorsim_fleet::generator::versions();
+    let versions = actorsim_fleet::generator::VERSIONS.iter();
+    report.generators = versions
+        .map(|(k, v)| ((*k).to_owned(), v.to_string()))
+        .collect();
     mailboxes(layers, report);
     supervision(layers, report);
     devices(layers, report);
     tiers(layers, report);
     layers.twin.as_ref().and_then(|twin| {
         report.world = world(&twin.report());
-        twin.scanned_s()
+        twin.scanned().map(|time| time.as_secs_f64())
     })
 }
 
@@ -43,7 +46,10 @@ fn mailboxes(layers: &Layers, report: &mut RunReport) {
 
 fn supervision(layers: &Layers, report: &mut RunReport) {
     let stats = layers.supervision.stats();
-    let devices = layers.fleet.as_ref().map_or(0, |layer| layer.counts().restarts);
+    let devices = layers
+        .fleet
+        .as_ref()
+        .map_or(0, |layer| layer.counts().restarts);
     report.supervision = report::Supervision {
         restarts: Some(stats.restarts + devices),
         escalations: Some(stats.escalations),
@@ -124,7 +130,11 @@ fn t1(stats: &TransportStats, sends: bool, receives: bool) -> report::T1 {
 fn lost_events(stats: &TransportStats, both: bool) -> u64 {
     let acked = stats.t2.acked.get();
     let unacknowledged = stats.t2.created.get().saturating_sub(acked);
-    let missing = if both { acked.saturating_sub(stats.t2.applied.get()) } else { 0 };
+    let missing = if both {
+        acked.saturating_sub(stats.t2.applied.get())
+    } else {
+        0
+    };
     unacknowledged + missing
 }
 
@@ -153,7 +163,9 @@ pub(super) fn world(found: &WorldReport) -> report::World {
         },
         scan: report::Scan {
             host: report::ScanHost {
-                pinned: host.and_then(|h| h.core.filter(|_| h.pinned)).map(|core| core as u64),
+                pinned: host
+                    .and_then(|h| h.core.filter(|_| h.pinned))
+                    .map(|core| core as u64),
                 policy: host.map(|h| h.policy.clone()),
                 locked: host.map(|h| h.locked),
                 why: host.map(|h| h.why.clone()).unwrap_or_default(),
@@ -166,15 +178,29 @@ pub(super) fn world(found: &WorldReport) -> report::World {
             lateness_us: scan.lateness_us.map(times),
             took_us: scan.took_us.map(times),
             allocations_per_cycle: scan.allocations_per_cycle,
-            systems: scan.systems.iter().map(|(name, s)| ((*name).to_owned(), system(s))).collect(),
+            systems: scan
+                .systems
+                .iter()
+                .map(|(name, s)| ((*name).to_owned(), system(s)))
+                .collect(),
         },
     }
 }
 
 fn system(found: &actorsim_world::report::SystemReport) -> report::System {
-    report::System { took_us: found.took_us.map(times), overruns: Some(found.overruns) }
+    report::System {
+        took_us: found.took_us.map(times),
+        overruns: Some(found.overruns),
+    }
 }
 
 const fn times(q: actorsim_world::scan::stats::Quantiles) -> Quantiles {
-    Quantiles { p50: q.p50, p95: q.p95, p99: q.p99, p999: q.p999, max: q.max, count: q.count }
+    Quantiles {
+        p50: q.p50,
+        p95: q.p95,
+        p99: q.p99,
+        p999: q.p999,
+        max: q.max,
+        count: q.count,
+    }
 }

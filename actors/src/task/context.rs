@@ -37,7 +37,13 @@ impl<M: crate::mailbox::Message> TaskContext<M> {
         cell: ractor::ActorCell,
         life: Arc<Life>,
     ) -> Self {
-        Self { addr, incarnation, system, cell, life }
+        Self {
+            addr,
+            incarnation,
+            system,
+            cell,
+            life,
+        }
     }
 
     /// The actor's path.

@@ -163,7 +163,13 @@ impl<A: TaskActor> ractor::Actor for Host<A> {
         myself: ractor::ActorRef<Wake>,
         args: Arguments<A>,
     ) -> Result<HostState<A>, ActorProcessingErr> {
-        let Arguments { mut actor, addr, incarnation, system, life } = args;
+        let Arguments {
+            mut actor,
+            addr,
+            incarnation,
+            system,
+            life,
+        } = args;
         let cell = myself.get_cell();
         let mut context =
             TaskContext::new(addr.clone(), incarnation, system, cell, Arc::clone(&life));
@@ -172,8 +178,16 @@ impl<A: TaskActor> ractor::Actor for Host<A> {
             return Err(Box::new(fault));
         }
         // A wake-up that fails finds a dead actor, whose mailbox is being ended.
-        addr.begin(incarnation, Arc::new(move || drop(myself.send_message(Wake))));
-        Ok(HostState { actor, context, addr, life })
+        addr.begin(
+            incarnation,
+            Arc::new(move || drop(myself.send_message(Wake))),
+        );
+        Ok(HostState {
+            actor,
+            context,
+            addr,
+            life,
+        })
     }
 
     async fn handle(
@@ -294,7 +308,9 @@ async fn start<A: TaskActor>(
                 cell: actor.get_cell(),
                 life: Arc::clone(&life),
             };
-            system.census().started(actor.clone(), Box::new(addr.clone()));
+            system
+                .census()
+                .started(actor.clone(), Box::new(addr.clone()));
             let handle = system.handle().clone();
             drop(handle.spawn(watch(join, life, addr, incarnation, system, on_exit)));
             if let Err(Ok(abandoned)) = started.send(Ok(actor)) {
@@ -320,5 +336,11 @@ async fn watch<M: Message>(
     system.census().exited(addr.path(), incarnation, &reason);
     life.exited.store(true, Ordering::Release);
     life.exit_seen.notify_waiters();
-    on_exit(Exit { path: addr.path().clone(), incarnation, reason, last_kind, depth });
+    on_exit(Exit {
+        path: addr.path().clone(),
+        incarnation,
+        reason,
+        last_kind,
+        depth,
+    });
 }

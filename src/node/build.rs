@@ -1,0 +1,258 @@
+//! Makes each layer from the node's configuration; starts none of them.
+//!
+//! Every refusal names the key that is wrong. Bound: as configured.
+
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use actorsim_actors::shard::{Backend, ShardConfig, ShardHost};
+use actorsim_actors::{ActorPath, System};
+use actorsim_fleet::{Fleet, Population, Profile, Uplink, seed};
+use actorsim_supervision::config::render_all;
+use actorsim_supervision::{ChildSpec, Policies, SupervisorSpec};
+use actorsim_transport::{
+    BindError, Identity, LinkSpec, Listening, Protocol, SITE_SERVER_NAME, Site, Transport,
+    TransportConfig, TransportStats, link_child,
+};
+use actorsim_world::{Outlets, ScanConfig, Twin, TwinConfig, twin_children};
+
+use super::StartError;
+use super::layers::FleetLayer;
+use crate::config::NodeConfig;
+use crate::config::node::{FleetConfig, ScanCore, WorldConfig};
+use crate::state_dir::StateDir;
+
+/// Rows kept beside those of the own fleet, for peers that come by.
+const ROWS_SPARE: u32 = 4_096;
+
+fn config_error(key: &str, error: impl std::fmt::Display) -> StartError {
+    StartError::Config(format!("`{key}`: {error}"))
+}
+
+/// An address of a key, resolved.
+fn address(key: &'static str, text: &str) -> Result<SocketAddr, StartError> {
+    let found = text.to_socket_addrs().map_err(|error| {
+        config_error(
+            key,
+            format!("{text} is no HOST:PORT that can be resolved: {error}"),
+        )
+    })?;
+    let mut found: Vec<_> = found.collect();
+    // IPv4 first: the default listener is on 127.0.0.1, and localhost may be both.
+    found.sort_by_key(SocketAddr::is_ipv6);
+    found
+        .first()
+        .copied()
+        .ok_or_else(|| config_error(key, format!("{text} has no address")))
+}
+
+/// The node's certificate: its own directory's, or one of the site authority in the state
+/// directory, made on first start.
+pub(super) fn identity(config: &NodeConfig, state_dir: &StateDir) -> Result<Identity, StartError> {
+    if let Some(dir) = &config.transport.identity {
+        return Identity::load(dir).map_err(|error| config_error("transport.identity", error));
+    }
+    let layer = |error| StartError::Layer {
+        layer: "site authority",
+        reason: format!("{error}"),
+    };
+    let site = Site::open_or_create(&config.transport.site).map_err(layer)?;
+    let dir = state_dir.path().join("identity");
+    site.identity(&config.name, "*", &dir).map_err(layer)
+}
+
+/// The twin.
+pub(super) fn twin(
+    config: &NodeConfig,
+    world: &WorldConfig,
+    system: &System,
+) -> Result<Twin, StartError> {
+    let sensors = 7;
+    let own = config
+        .fleet
+        .as_ref()
+        .map_or(0, |fleet| fleet.devices.saturating_mul(sensors));
+    let capacity = world
+        .capacity
+        .unwrap_or_else(|| own.saturating_add(ROWS_SPARE));
+    let defaults = ScanConfig::default();
+    let scan = ScanConfig {
+        period: world.period,
+        core: match config.scan_core {
+            ScanCore::Core(core) => Some(core),
+            ScanCore::Auto | ScanCore::None => None,
+        },
+        pin: config.scan_core != ScanCore::None,
+        priority: world.priority.max(1),
+        fifo: world.priority > 0,
+        lock_memory: world.lock_memory,
+        capacity,
+        capacity_max: defaults.capacity_max.max(capacity),
+        ..defaults
+    };
+    let twin = TwinConfig {
+        scan,
+        command_deadline: config.tiers.t3_deadline,
+        ..TwinConfig::default()
+    };
+    Twin::new(twin, system.clock().clone()).map_err(|error| StartError::Layer {
+        layer: "twin",
+        reason: error.to_string(),
+    })
+}
+
+/// The listening side, its sockets bound.
+pub(super) fn transport(
+    config: &NodeConfig,
+    system: &System,
+    twin: &Twin,
+    identity: &Identity,
+    stats: &Arc<TransportStats>,
+    policies: &Policies,
+) -> Result<Transport, StartError> {
+    let plain = config.transport.plain_listen.as_deref();
+    let config = TransportConfig {
+        node: config.name.clone(),
+        listen: address("transport.listen", &config.transport.listen)?,
+        plain: plain
+            .map(|text| address("transport.plain.listen", text))
+            .transpose()?,
+        identity: identity.clone(),
+    };
+    let opened = Transport::open(system, config, twin.route(), Arc::clone(stats), policies);
+    opened.map_err(|error| match error {
+        BindError::Cert(error) => config_error("transport.identity", error),
+        other => StartError::Bind(other.to_string()),
+    })
+}
+
+/// The `/twin` subtree, its output connected.
+pub(super) fn twin_subtree(twin: &Twin, transport: &Transport, policies: &Policies) -> ChildSpec {
+    let outlets = Outlets {
+        commands: transport.t3().clone(),
+        sessions: Arc::clone(transport.sessions()),
+        stats: Arc::clone(transport.stats()),
+    };
+    twin_children(
+        twin,
+        outlets,
+        policies.for_path(&ActorPath::root().join("twin")),
+    )
+}
+
+/// The devices, compiled, and the shards they will run on.
+pub(super) fn fleet(
+    config: &NodeConfig,
+    fleet: &FleetConfig,
+    system: &System,
+    stats: &Arc<TransportStats>,
+) -> Result<FleetLayer, StartError> {
+    let loaded =
+        Profile::load(&fleet.profile).map_err(|errors| StartError::Config(render_all(&errors)))?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let device_type = loaded.profile.device_type.clone();
+    let mut population = Population::new(
+        "default",
+        Arc::new(loaded.profile),
+        fleet.devices,
+        config.seed,
+    );
+    population.interval = fleet.interval;
+    if let Some(rate) = config.tiers.t1_rate {
+        population.t1 = rate > 0.0;
+        if rate > 0.0 {
+            population.interval = Some(Duration::from_secs_f64(1.0 / rate));
+        }
+    }
+    if let Some(rate) = config.tiers.t2_rate {
+        population.t2 = rate > 0.0;
+    }
+    let shards = ShardConfig {
+        shards: config.shards.map_or(0, |n| n as usize),
+        backend: Backend::Portable,
+        cores: Vec::new(),
+    };
+    let layer = |layer| move |reason: String| StartError::Layer { layer, reason };
+    let shards =
+        ShardHost::start(system, &shards).map_err(|error| layer("shards")(error.to_string()))?;
+    let uplink = Uplink::Links {
+        node: config.name.clone(),
+        stats: Arc::clone(stats),
+    };
+    let fleet = Fleet::new(system, vec![population], shards.shards().len(), uplink)
+        .map_err(|error| StartError::Config(error.to_string()))?;
+    Ok(FleetLayer {
+        fleet,
+        shards,
+        device_type,
+        last: OnceLock::new(),
+    })
+}
+
+/// Where the links dial, and the name expected there.
+pub(super) fn destination(
+    config: &NodeConfig,
+    own: Option<&Transport>,
+) -> Result<(SocketAddr, String), StartError> {
+    let name = config.transport.server_name.clone();
+    let name = name.unwrap_or_else(|| SITE_SERVER_NAME.to_owned());
+    if let Some(twin) = &config.transport.twin {
+        return Ok((address("transport.twin", twin)?, name));
+    }
+    let listening = own.and_then(|transport| transport.local_addr(Listening::Main));
+    let mut to = listening.ok_or_else(|| config_error("transport.twin", "is not set"))?;
+    if to.ip().is_unspecified() {
+        to.set_ip(match to {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    Ok((to, name))
+}
+
+/// The `/fleet` subtree: one link per shard.
+pub(super) fn links(
+    config: &NodeConfig,
+    layer: &FleetLayer,
+    (twin, server_name): (SocketAddr, String),
+    identity: &Identity,
+    policies: &Policies,
+) -> Result<ChildSpec, StartError> {
+    let at = ActorPath::root().join("fleet");
+    let mut links = SupervisorSpec::new(at.join("links"), Default::default());
+    for (index, link) in layer.fleet.links().iter().enumerate() {
+        let id = index.to_string();
+        let spec = LinkSpec {
+            twin,
+            server_name: server_name.clone(),
+            identity: identity.clone(),
+            protocol: Protocol::Actorsim1,
+            node: config.name.clone(),
+            seed: config.seed ^ seed::fnv1a64(&id),
+            downlink: layer.fleet.downlink(),
+        };
+        links = links.child(link_child(id, link, spec));
+    }
+    let links = ChildSpec::supervisor("links", links.configured(policies));
+    let spec = SupervisorSpec::new(at, Default::default())
+        .child(links)
+        .configured(policies);
+    Ok(ChildSpec::supervisor("fleet", spec))
+}
+
+/// The metrics endpoint's socket, bound before anything starts.
+pub(super) fn metrics_listener(listen: &str) -> Result<TcpListener, StartError> {
+    let address = address("metrics.listen", listen)?;
+    let listener = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listener.map_err(|source| StartError::Listen {
+        key: "metrics.listen",
+        address: listen.to_owned(),
+        source,
+    })
+}

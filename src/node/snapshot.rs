@@ -1,0 +1,316 @@
+//! One moment of a running node, from its layers' counters: for metrics, health and status line.
+//!
+//! It judges only health: what is down, what gave up. Bound: rows by host, kind, tier or shard; task
+//! actors are folded by kind, devices by population.
+
+use std::collections::BTreeMap;
+
+use actorsim_actors::CensusFilter;
+use actorsim_actors::census::PAGE_MAX;
+use actorsim_transport::{DropReason, LatencyHistogram, Tier, TransportStats};
+use actorsim_world::scan::stats::Times;
+
+use super::layers::{FleetLayer, Layers};
+use crate::view::{
+    Buckets, DevicesView, LATENCY_EDGES, MailboxView, NodeSnapshot, ProcessView, ShardView, T3View,
+    TierView, WorldView,
+};
+
+/// Seconds in a microsecond, the unit of the layers' histograms.
+const MICRO: f64 = 1e-6;
+
+/// The state now.
+pub(super) fn of(layers: &Layers) -> NodeSnapshot {
+    let up = layers.up.get().is_some();
+    let stats = layers.supervision.stats();
+    let now = layers.system.clock().monotonic();
+    let uptime = layers.up.get().map(|up| now - *up);
+    let up_ns = uptime.map(|up| up.as_nanos() as f64).filter(|up| *up > 0.0);
+    NodeSnapshot {
+        ready: up && layers.stopped.get().is_none(),
+        unhealthy: unhealthy(layers),
+        uptime: uptime.unwrap_or_default(),
+        devices: layers.fleet.as_ref().map(devices),
+        tiers: layers
+            .twin
+            .as_ref()
+            .map(|_| tiers(&layers.stats))
+            .unwrap_or_default(),
+        t3: layers.twin.as_ref().map(|_| t3(&layers.stats)),
+        world: layers.twin.as_ref().map(world),
+        mailboxes: mailboxes(layers),
+        actors: layers.system.census().live().into_iter().collect(),
+        restarts: restarts(layers, stats.restarts),
+        escalations: vec![("/".to_owned(), stats.escalations)],
+        restart_time: Some(Buckets::from_histogram(
+            &layers.supervision.restart_us(),
+            MICRO,
+        )),
+        quic: quic(&layers.stats),
+        shards: layers
+            .fleet
+            .as_ref()
+            .map(|layer| shards(layer, up_ns))
+            .unwrap_or_default(),
+        process: ProcessView::read(),
+    }
+}
+
+fn restarts(layers: &Layers, actors: u64) -> Vec<(String, &'static str, u64)> {
+    let mut rows = vec![("/".to_owned(), "any", actors)];
+    if let Some(layer) = &layers.fleet {
+        rows.push(("/fleet".to_owned(), "any", layer.counts().restarts));
+    }
+    rows
+}
+
+fn unhealthy(layers: &Layers) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if layers.up.get().is_none() {
+        wrong.push("the node is still starting".to_owned());
+    }
+    if layers.stopped.get().is_some() {
+        wrong.push("the node is stopping".to_owned());
+        return wrong;
+    }
+    let down = CensusFilter {
+        state: Some("restarting".to_owned()),
+        ..CensusFilter::default()
+    };
+    for row in layers.system.census().task_rows(&down, None, PAGE_MAX).rows {
+        wrong.push(format!(
+            "{} is restarting ({})",
+            row.path,
+            row.last_exit.unwrap_or_default()
+        ));
+    }
+    if let Some(layer) = &layers.fleet {
+        let counts = layer.counts();
+        if counts.quarantined > 0 {
+            wrong.push(format!("{} devices are quarantined", counts.quarantined));
+        }
+        let apart = layer
+            .fleet
+            .links()
+            .iter()
+            .filter(|link| !link.is_connected())
+            .count();
+        if apart > 0 {
+            wrong.push(format!("{apart} links are not connected to their twin"));
+        }
+    }
+    wrong
+}
+
+fn devices(layer: &FleetLayer) -> DevicesView {
+    let kind = &layer.device_type;
+    let (counts, tally) = (layer.counts(), layer.fleet.tally());
+    let mut states: BTreeMap<&'static str, u64> = BTreeMap::new();
+    let (mut faults, mut panics) = (0, 0);
+    for slab in layer.fleet.slab_counts() {
+        for (state, n) in [
+            ("idle", slab.starting),
+            ("running", slab.running),
+            ("restarting", slab.restarting),
+            ("stopped", slab.stopped),
+            ("quarantined", slab.quarantined),
+        ] {
+            *states.entry(state).or_insert(0) += n;
+        }
+        faults += slab.faults - slab.panics;
+        panics += slab.panics;
+    }
+    let row = |state, n| (kind.clone(), "quic", state, n);
+    DevicesView {
+        requested: counts.requested,
+        states: states.into_iter().map(|(state, n)| row(state, n)).collect(),
+        sent: vec![row("telemetry", tally.readings), row("event", tally.events)],
+        errors: vec![
+            (kind.clone(), "fault".to_owned(), faults),
+            (kind.clone(), "panic".to_owned(), panics),
+        ],
+        restarts: counts.restarts,
+    }
+}
+
+fn tiers(stats: &TransportStats) -> Vec<TierView> {
+    let view = |tier: Tier, received: u64, decode_errors: u64, latency: &LatencyHistogram| {
+        let drops = stats.drops(tier);
+        TierView {
+            tier: tier.label(),
+            received,
+            dropped: DropReason::ALL
+                .iter()
+                .map(|r| (r.label(), drops.get(*r)))
+                .collect(),
+            decode_errors,
+            latency: Some(Buckets::from_histogram(&latency.snapshot(), MICRO)),
+        }
+    };
+    let (t1, t2, t3) = (&stats.t1, &stats.t2, &stats.t3);
+    let mut tiers = vec![
+        view(
+            Tier::T1,
+            t1.received.get(),
+            t1.decode_errors.get(),
+            &t1.latency,
+        ),
+        view(
+            Tier::T2,
+            t2.received.get(),
+            t2.decode_errors.get(),
+            &t2.latency,
+        ),
+    ];
+    tiers.push(TierView {
+        tier: Tier::T3.label(),
+        received: t3.acked.get(),
+        dropped: vec![("overflow", t3.dropped.get())],
+        decode_errors: t3.errors.get(),
+        latency: Some(Buckets::from_histogram(&t3.rtt.snapshot(), MICRO)),
+    });
+    tiers
+}
+
+fn t3(stats: &TransportStats) -> T3View {
+    T3View {
+        no_route: stats.t3.no_route.get(),
+        dropped: stats.t3.dropped.get(),
+        errors: stats.t3.errors.get(),
+        expired: stats.t3.expired.get(),
+    }
+}
+
+fn world(twin: &actorsim_world::Twin) -> WorldView {
+    let (snapshot, times) = (twin.snapshot(), twin.times());
+    let report = twin.report();
+    let window = report.scan.jitter_window_us;
+    WorldView {
+        entities: u64::from(snapshot.entities),
+        readings_applied: report.readings_applied,
+        period: twin.config().scan.period,
+        cycles: snapshot.cycles,
+        overruns: snapshot.overruns,
+        skipped: snapshot.skipped,
+        took: Some(buckets(&times.took)),
+        jitter: Some(buckets(&times.jitter)),
+        jitter_p99: window.map(|q| std::time::Duration::from_secs_f64(q.p99 * MICRO)),
+        aggregates: report
+            .aggregates
+            .iter()
+            .map(|(kind, a)| (*kind, a.count, a.mean.unwrap_or_default(), a.min, a.max))
+            .collect(),
+    }
+}
+
+fn buckets(times: &Times) -> Buckets {
+    let mut below = 0;
+    let edges = LATENCY_EDGES.iter().copied().chain([f64::MAX]);
+    let buckets = edges.map(|edge| {
+        let at = if edge == f64::MAX {
+            times.count()
+        } else {
+            times.count_at_or_below((edge * 1e9) as u64)
+        };
+        let own = at - below;
+        below = at;
+        (edge, own)
+    });
+    Buckets {
+        buckets: buckets.collect(),
+        sum: times.sum_ns() * 1e-9,
+        count: times.count(),
+    }
+}
+
+/// The kind of an actor: its last segment, or the one above for numbered ones.
+fn kind(path: &str) -> &str {
+    let mut segments = path.rsplit('/');
+    let last = segments.next().unwrap_or("");
+    if last.bytes().all(|b| b.is_ascii_digit()) {
+        segments.next().unwrap_or(last)
+    } else {
+        last
+    }
+}
+
+fn mailboxes(layers: &Layers) -> Vec<MailboxView> {
+    let census = layers.system.census();
+    let mut by_kind: BTreeMap<String, MailboxView> = BTreeMap::new();
+    for row in census
+        .task_rows(&CensusFilter::default(), None, PAGE_MAX)
+        .rows
+    {
+        let name = kind(row.path.as_str());
+        let name = if name.is_empty() { "root" } else { name };
+        let view = by_kind
+            .entry(name.to_owned())
+            .or_insert_with(|| MailboxView {
+                host: row.host,
+                kind: name.to_owned(),
+                ..MailboxView::default()
+            });
+        view.depth += u64::from(row.depth);
+        view.capacity += u64::from(row.capacity);
+        view.rejected += row.books.rejected;
+        view.dropped += row.books.dropped;
+    }
+    let mut views: Vec<_> = by_kind.into_values().collect();
+    if let Some(layer) = &layers.fleet {
+        let (books, counts) = (layer.fleet.books(), layer.counts());
+        views.push(MailboxView {
+            host: "shard",
+            kind: "device".to_owned(),
+            depth: books.waiting,
+            capacity: counts.requested * u64::from(actorsim_fleet::fleet::DEVICE_MAILBOX),
+            rejected: books.rejected,
+            dropped: books.dropped,
+        });
+    }
+    views
+}
+
+fn quic(stats: &TransportStats) -> Vec<(&'static str, &'static str, u64)> {
+    let q = &stats.quic;
+    vec![
+        ("handshakes", "accepted", q.handshakes_accepted.get()),
+        ("handshakes", "foreign", q.handshakes_foreign.get()),
+        ("handshakes", "refused", q.handshakes_refused.get()),
+        ("handshakes", "timed_out", q.handshakes_timed_out.get()),
+        ("handshakes", "failed", q.handshakes_failed.get()),
+        ("closed", "here", q.closed_here.get()),
+        ("closed", "peer", q.closed_by_peer.get()),
+        ("closed", "idle", q.closed_idle.get()),
+        ("closed", "error", q.closed_error.get()),
+        ("datagrams", "sent", stats.t1.datagrams_sent.get()),
+        ("datagrams", "received", stats.t1.datagrams_received.get()),
+        ("lost_packets", "", q.lost_packets.get()),
+        ("stream_resets", "", q.stream_resets.get()),
+    ]
+}
+
+fn shards(layer: &FleetLayer, up_ns: Option<f64>) -> Vec<ShardView> {
+    let shards = layer.shards.shards().iter();
+    let view = |shard: &actorsim_actors::shard::ShardHandle| {
+        let stats = shard.stats();
+        ShardView {
+            index: stats.index as u32,
+            busy_ratio: up_ns.map(|up| stats.busy_ns as f64 / up),
+            doorbells: Some(stats.rings),
+            timer_lateness: None,
+        }
+    };
+    shards.map(view).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kind;
+
+    #[test]
+    fn numbered_actors_share_the_kind_of_their_parent() {
+        assert_eq!(kind("/transport/conn/17"), "conn");
+        assert_eq!(kind("/twin/scan"), "scan");
+        assert_eq!(kind("/"), "");
+    }
+}
