@@ -1,12 +1,11 @@
 //! Profiles: what a type of device is, from YAML or TOML.
 //!
 //! Map: `tree` (both formats as one tree with places), `findings` (errors, and a map read key by
-//! key), `generators` (a field's generator), `events` (thresholds), `secrets` (what may not stand in a
-//! profile), and here the profile itself. Loading reports everything that is wrong at once. It
-//! runs nothing; [`crate::program`] makes a profile runnable. Bounds: [`FIELDS_MAX`],
+//! key), `generators` (a field's generator), `events` (thresholds), `secrets` (what may not stand
+//! in a profile), and here the profile itself. Loading reports everything wrong at once. It runs
+//! nothing; [`crate::program`] makes a profile runnable. Bounds: [`FIELDS_MAX`],
 //! [`EVENTS_MAX`], [`LABELS_MAX`], [`ACTUATORS_MAX`].
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -374,8 +373,7 @@ fn labels(
         }
         labels.push((key.text.clone(), text));
     }
-    let names: HashSet<&str> = labels.iter().map(|(name, _)| name.as_str()).collect();
-    if !names.contains("device_type") {
+    if !labels.iter().any(|(name, _)| name == "device_type") {
         labels.push(("device_type".to_owned(), device_type.to_owned()));
     }
     labels

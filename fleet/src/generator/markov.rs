@@ -33,41 +33,8 @@ impl Markov {
         matrix: &[Vec<f64>],
         initial: &Value,
     ) -> Result<Self, Vec<String>> {
-        let mut wrong = Vec::new();
-        if states.is_empty() {
-            wrong.push("a chain needs at least one state".to_owned());
-        }
-        if states.len() > MARKOV_STATES_MAX {
-            wrong.push(format!(
-                "{} states; at most {MARKOV_STATES_MAX}",
-                states.len()
-            ));
-        }
-        if matrix.len() != states.len() {
-            wrong.push(format!(
-                "the matrix has {} rows for {} states",
-                matrix.len(),
-                states.len()
-            ));
-        }
-        for (at, row) in matrix.iter().enumerate() {
-            if row.len() != states.len() {
-                let (have, want) = (row.len(), states.len());
-                wrong.push(format!(
-                    "row {at} of the matrix has {have} numbers for {want} states"
-                ));
-            }
-            if row.iter().any(|p| !(0.0..=1.0).contains(p)) {
-                wrong.push(format!(
-                    "row {at} of the matrix has a probability outside 0..1"
-                ));
-            }
-            let sum: f64 = row.iter().sum();
-            if (sum - 1.0).abs() > ROW_SUM_TOLERANCE {
-                wrong.push(format!("row {at} of the matrix sums to {sum}, not to 1"));
-            }
-        }
         let initial_at = states.iter().position(|state| same(state, initial));
+        let mut wrong = faults(&states, matrix);
         if initial_at.is_none() && !states.is_empty() {
             wrong.push(format!(
                 "the initial state {initial} is not one of the states"
@@ -145,6 +112,45 @@ impl Markov {
         let total = row[row.len() - 1];
         row.iter().position(|&edge| edge >= total).unwrap_or(0)
     }
+}
+
+/// What is wrong with states and matrix.
+fn faults(states: &[Value], matrix: &[Vec<f64>]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if states.is_empty() {
+        wrong.push("a chain needs at least one state".to_owned());
+    }
+    if states.len() > MARKOV_STATES_MAX {
+        wrong.push(format!(
+            "{} states; at most {MARKOV_STATES_MAX}",
+            states.len()
+        ));
+    }
+    if matrix.len() != states.len() {
+        wrong.push(format!(
+            "the matrix has {} rows for {} states",
+            matrix.len(),
+            states.len()
+        ));
+    }
+    for (at, row) in matrix.iter().enumerate() {
+        if row.len() != states.len() {
+            let (have, want) = (row.len(), states.len());
+            wrong.push(format!(
+                "row {at} of the matrix has {have} numbers for {want} states"
+            ));
+        }
+        if row.iter().any(|p| !(0.0..=1.0).contains(p)) {
+            wrong.push(format!(
+                "row {at} of the matrix has a probability outside 0..1"
+            ));
+        }
+        let sum: f64 = row.iter().sum();
+        if (sum - 1.0).abs() > ROW_SUM_TOLERANCE {
+            wrong.push(format!("row {at} of the matrix sums to {sum}, not to 1"));
+        }
+    }
+    wrong
 }
 
 /// Equal as data: `1` and `1.0` are the same state.

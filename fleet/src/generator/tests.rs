@@ -1,3 +1,5 @@
+//! Statistics, properties and the first draws of every generator.
+
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! Bad profiles with everything that must be said about them, and good ones with their meaning.
+
 use super::*;
 use crate::generator::{Brownian, Generator};
 
@@ -115,7 +117,8 @@ const BAD: &[Bad] = &[
     ),
     (
         "a.yaml",
-        "type: t\ntelemetry_fields:\n  a: {type: brownian, start: 1, volatility: -2, min: 5, max: 4}\n",
+        "type: t\ntelemetry_fields:\n  \
+         a: {type: brownian, start: 1, volatility: -2, min: 5, max: 4}\n",
         &[
             (3, 45, "`volatility` must not be below 0"),
             (3, 62, "`min` 5 is above `max` 4"),
@@ -123,7 +126,8 @@ const BAD: &[Bad] = &[
     ),
     (
         "a.yaml",
-        "type: t\ntelemetry_fields:\n  a: {type: diurnal, baseline: 1, amplitude: 1, peak_hour: 24}\n",
+        "type: t\ntelemetry_fields:\n  \
+         a: {type: diurnal, baseline: 1, amplitude: 1, peak_hour: 24}\n",
         &[(3, 60, "`peak_hour` must lie in 0..23")],
     ),
     (
@@ -146,7 +150,8 @@ const BAD: &[Bad] = &[
     ),
     (
         "a.yaml",
-        "type: t\ntelemetry_fields:\n  a: {type: follow, field: b}\n  b: {type: follow, field: a}\n",
+        "type: t\ntelemetry_fields:\n  a: {type: follow, field: b}\n  \
+         b: {type: follow, field: a}\n",
         &[
             (3, 3, "field `a` follows itself"),
             (4, 3, "field `b` follows itself"),
