@@ -100,7 +100,7 @@ impl DeviceIndex {
             loose: BTreeMap::new(),
             undelivered: VecDeque::new(),
             next_row: 0,
-            rows_max: rows_max.min(NO_ROW),
+            rows_max,
             refused: 0,
             last: None,
         }

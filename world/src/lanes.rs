@@ -8,6 +8,7 @@
 //!
 //! Bound: the capacities below; a batch is in exactly one ring, or in the hands of one actor.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::OwnedFd;
@@ -154,6 +155,10 @@ pub struct ApplyEnds {
     pub t1: Producer<RowBatch>,
     /// T2 batches to the scan.
     pub t2: Producer<RowBatch>,
+    /// T2 batches that found their lane full and wait for room, oldest first.
+    pub held: VecDeque<RowBatch>,
+    /// The T1 batch that waits for room.
+    pub waiting: Option<RowBatch>,
 }
 
 /// Ends that `actuate` holds.
@@ -232,6 +237,8 @@ impl Lanes {
             apply: Berth::new(ApplyEnds {
                 t1: t1_in,
                 t2: t2_in,
+                held: VecDeque::new(),
+                waiting: None,
             }),
             actuate: Berth::new(actuate),
             requests: Mutex::new(requests_in),

@@ -99,6 +99,8 @@ impl ScannedWorld {
             grown: 0,
         };
         scanned.spawn_to(size.capacity.min(size.capacity_max).max(1));
+        // the query meets its table here, so that no cycle allocates for that
+        let _ = scanned.state_and_cold();
         scanned
     }
 

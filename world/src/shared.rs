@@ -5,7 +5,7 @@
 //!
 //! Bound: [`SPARE_MAX`] spare row buffers.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use actorsim_actors::{Clock, Time};
@@ -51,6 +51,7 @@ pub struct Shared {
     command_id: AtomicU64,
     entered: AtomicU64,
     left: AtomicU64,
+    scanning: AtomicBool,
 }
 
 impl std::fmt::Debug for Shared {
@@ -76,6 +77,7 @@ impl Shared {
             command_id: AtomicU64::new(first_command),
             entered: AtomicU64::new(0),
             left: AtomicU64::new(0),
+            scanning: AtomicBool::new(false),
             config,
             clock,
         })
@@ -96,6 +98,21 @@ impl Shared {
         self.entered.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Notes that a batch that had entered came to its end.
+    pub(crate) fn left(&self) {
+        self.left.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Notes that a scan runs, or that it was ended.
+    pub(crate) fn set_scanning(&self, scanning: bool) {
+        self.scanning.store(scanning, Ordering::Release);
+    }
+
+    /// Whether a scan runs; while none does, stages must not wait for one.
+    pub(crate) fn is_scanning(&self) -> bool {
+        self.scanning.load(Ordering::Acquire)
+    }
+
     /// Batches between `apply` and the end of their life.
     pub(crate) fn in_lanes(&self) -> u64 {
         let left = self.left.load(Ordering::Acquire);
@@ -112,7 +129,7 @@ impl Shared {
             let ago_ns = host_now_ns.saturating_sub(batch.scanned_ns);
             let scanned = Time(now.0.saturating_sub(ago_ns));
             moved |= self.settle_one(batch, scanned, &mut times);
-            self.left.fetch_add(1, Ordering::AcqRel);
+            self.left();
         }
         drop(times);
         while let Ok(request) = ends.answers.pop() {
@@ -176,14 +193,18 @@ impl Shared {
 
     /// Gives up what still lies in the lanes to the scan; for the end of a twin.
     pub(crate) fn discard_lanes(&self) {
-        let Some(mut ends) = self.lanes.scan.take() else {
-            return;
-        };
-        loop {
-            let batch = ends.t2.pop().or_else(|_| ends.t1.pop());
-            let Ok(batch) = batch else { return };
-            batch.discard(DropReason::Died);
-            self.left.fetch_add(1, Ordering::AcqRel);
+        if let Some(mut ends) = self.lanes.scan.take() {
+            while let Ok(batch) = ends.t2.pop().or_else(|_| ends.t1.pop()) {
+                batch.discard(DropReason::Died);
+                self.left();
+            }
+        }
+        if let Some(mut ends) = self.lanes.apply.take() {
+            let waiting = ends.waiting.take();
+            for batch in ends.held.drain(..).chain(waiting) {
+                batch.discard(DropReason::Died);
+                self.left();
+            }
         }
     }
 

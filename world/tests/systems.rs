@@ -1,5 +1,7 @@
 //! What the five systems do to rows, stepped without a thread.
 
+#![allow(clippy::unwrap_used, reason = "a test may unwrap, in its tools too")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! The twin as a supervised subtree: stages, scan thread, restarts, accounting.
 
+#![allow(clippy::unwrap_used, reason = "a test may unwrap, in its tools too")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -109,6 +109,7 @@ impl Drop for Scan {
     fn drop(&mut self) {
         // a kill or a fault ends here too: the thread ends after its present cycle
         self.stop.store(true, Ordering::Release);
+        self.shared.set_scanning(false);
     }
 }
 
@@ -130,6 +131,7 @@ impl TaskActor for Scan {
                     .events()
                     .publish(Level::Info, "scan_started", Some(cx.path()), text);
                 *self.shared.host.lock() = Some(host);
+                self.shared.set_scanning(true);
             }
             _ => {
                 return Err(Fault::with(

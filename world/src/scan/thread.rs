@@ -58,6 +58,7 @@ pub(crate) struct ScanThread {
     previous_start_ns: Option<u64>,
     faults: u32,
     last_wake: u64,
+    allocated_total: u64,
 }
 
 impl ScanThread {
@@ -81,6 +82,7 @@ impl ScanThread {
             previous_start_ns: None,
             faults: 0,
             last_wake: 0,
+            allocated_total: 0,
         }
     }
 
@@ -105,6 +107,7 @@ impl ScanThread {
         );
         self.ends.carry.snapshot.incarnations += 1;
         self.tell(ScanNews::Ready(host));
+        self.allocated();
         let end = loop {
             let Some(slot) = self.wait() else {
                 break ScanNews::Stopped;
@@ -150,7 +153,6 @@ impl ScanThread {
 
     fn cycle(&mut self, slot: Slot) -> Result<(), SystemFault> {
         let start_ns = slot.due_ns + slot.late_ns;
-        let allocated = self.config.allocations.map(|count| count());
         let maintenance = self.take_in();
         let room = self.ends.commands.slots();
         let outcome = self.world.cycle(start_ns, self.period_ns, room);
@@ -165,11 +167,7 @@ impl ScanThread {
             self.publish();
         }
         record.took_ns = now_ns().saturating_sub(start_ns);
-        record.allocations = self
-            .config
-            .allocations
-            .zip(allocated)
-            .map(|(count, before)| count() - before);
+        record.allocations = self.allocated();
         if self.ends.records.push(record).is_err() {
             self.lanes.records_lapped.fetch_add(1, Ordering::Relaxed);
         }
@@ -274,6 +272,12 @@ impl ScanThread {
             skipped: slot.skipped,
             ..CycleRecord::default()
         }
+    }
+
+    /// Allocations of this thread since the last call, sleep and publishing included.
+    fn allocated(&mut self) -> Option<u64> {
+        let total = self.config.allocations?();
+        Some(total - std::mem::replace(&mut self.allocated_total, total))
     }
 
     fn account(&mut self, record: &CycleRecord) {

@@ -51,7 +51,8 @@ impl Route {
         rows
     }
 
-    /// Pushes every fill that was not delivered yet; waits a cycle where the lane is full.
+    /// Pushes every fill that was not delivered yet; waits a cycle where the lane is full. While no
+    /// scan runs the rest may wait: a rebuilt world binds every row of the index.
     async fn deliver_fills(&mut self) {
         let Some(lane) = &mut self.fills else { return };
         let wait = self.shared.config.scan.period;
@@ -65,7 +66,7 @@ impl Route {
                     }
                     undelivered.pop_front();
                 }
-                if undelivered.is_empty() {
+                if undelivered.is_empty() || !self.shared.is_scanning() {
                     return;
                 }
             }
@@ -83,6 +84,10 @@ impl Route {
                 }
                 Err(refused) => refused.into_message(),
             };
+            if !self.shared.is_scanning() && matches!(batch.origin, Origin::Event { .. }) {
+                // not acknowledged: the link sends it again, and the supervisor need not wait
+                return Ok(());
+            }
         }
     }
 

@@ -1,0 +1,205 @@
+//! The scan thread allocates and frees nothing in steady state, whole cycles with sleep, ingest,
+//! commands, requests and publishing included.
+//!
+//! In a program of its own, because it installs an allocator; one test, because it measures time.
+
+#![allow(clippy::unwrap_used, reason = "a test may unwrap, in its tools too")]
+
+use std::alloc::{GlobalAlloc, Layout, System as Heap};
+use std::cell::Cell;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use actorsim_actors::{ActorPath, Addr, Clock, MailboxSpec, Overflow, System};
+use actorsim_supervision::{Strategy, SupervisorPolicy, SupervisorSpec, start_root};
+use actorsim_transport::{
+    Batch, BatchPool, DeviceRange, EventBatch, Ingest, Reading, Registration, SensorSpec,
+    SensorType, Sessions, T2Session, Tier, TransportStats, device_uuid,
+};
+use actorsim_world::scan::stats::CycleRecord;
+use actorsim_world::{Outlets, ScanConfig, SystemId, Twin, TwinConfig, twin_children};
+
+/// Counts calls of the heap per thread.
+struct Counting;
+
+thread_local! {
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    CALLS.with(|calls| calls.set(calls.get() + 1));
+}
+
+fn calls_of_this_thread() -> u64 {
+    CALLS.with(Cell::get)
+}
+
+#[expect(
+    unsafe_code,
+    reason = "a counting allocator is an unsafe trait by nature"
+)]
+// SAFETY: every call is handed to the system's allocator unchanged; the counter is a constant
+// thread-local without a destructor, so counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { Heap.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        count();
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { Heap.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `realloc`.
+        unsafe { Heap.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const DEVICES: u32 = 200;
+const ROUNDS: u32 = 100;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn twin(clock: Clock) -> Twin {
+    let scan = ScanConfig {
+        period: Duration::from_millis(1),
+        fifo: false,
+        lock_memory: false,
+        capacity: DEVICES * 7,
+        capacity_max: DEVICES * 7,
+        allocations: Some(calls_of_this_thread),
+        ..ScanConfig::default()
+    };
+    Twin::new(
+        TwinConfig {
+            scan,
+            ..TwinConfig::default()
+        },
+        clock,
+    )
+    .unwrap()
+}
+
+fn registration() -> Registration {
+    let specs = SensorType::ALL.into_iter().enumerate();
+    let sensors = specs
+        .map(|(sensor, kind)| SensorSpec {
+            sensor: sensor as u16,
+            kind,
+        })
+        .collect();
+    let devices = DeviceRange {
+        prefix: "pump-".to_owned(),
+        first: 0,
+        count: DEVICES,
+        width: 4,
+    };
+    Registration { devices, sensors }
+}
+
+/// All sensors of one device; presence comes and goes, so that commands flow.
+fn readings(device: u32, round: u32, into: &mut Vec<Reading>) {
+    let id = device_uuid(&format!("pump-{device:04}"));
+    into.extend(SensorType::ALL.into_iter().map(|kind| Reading {
+        device: id,
+        sensor: u16::from(kind.byte()),
+        kind,
+        value: f64::from(round % 2),
+        at_us: u64::from(round),
+        sequence: round,
+    }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steady_cycles_do_not_touch_the_heap_and_a_panic_does() {
+    let system = System::new(Clock::wall(), tokio::runtime::Handle::current());
+    let twin = twin(system.clock().clone());
+    let stats = TransportStats::new();
+    let pool = BatchPool::new(Arc::clone(&stats));
+    // no tier takes the commands: they stay in hand and in their lane, which the scan sees fill up
+    let spec = MailboxSpec::new(256, Overflow::Reject);
+    let commands = Addr::new(ActorPath::root().join("tier-t3"), spec);
+    let outlets = Outlets {
+        commands,
+        sessions: Sessions::new(),
+        stats: Arc::clone(&stats),
+    };
+    let records: Arc<Mutex<Vec<CycleRecord>>> = Arc::default();
+    let kept = Arc::clone(&records);
+    twin.on_cycle(Box::new(move |record| kept.lock().unwrap().push(*record)));
+    let policy = SupervisorPolicy::new(Strategy::OneForOne).intensity(30, PATIENCE);
+    let spec = SupervisorSpec::new(ActorPath::root(), policy.clone())
+        .child(twin_children(&twin, outlets, policy));
+    let root = start_root(&system, spec).await.unwrap();
+    twin.route()
+        .send(Ingest::Register(registration()), PATIENCE)
+        .await
+        .unwrap();
+    let session = T2Session::detached(1);
+
+    for round in 1..=ROUNDS {
+        let now = system.clock().monotonic();
+        let mut samples = pool.take();
+        (0..100).for_each(|device| readings(device, round, &mut samples));
+        let batch = Batch::new(Tier::T1, samples, now, &pool);
+        twin.route()
+            .send(Ingest::T1(batch), PATIENCE)
+            .await
+            .unwrap();
+        let mut events = pool.take();
+        (100..200).for_each(|device| readings(device, round, &mut events));
+        let (session, keys) = (Arc::clone(&session), Vec::new());
+        let batch = EventBatch::new(session, u64::from(round), events, keys, now, &pool);
+        twin.route()
+            .send(Ingest::T2(batch), PATIENCE)
+            .await
+            .unwrap();
+        if round % 10 == 0 {
+            twin.device(device_uuid("pump-0000")).await.unwrap();
+        }
+    }
+    assert!(twin.quiesce(PATIENCE).await);
+    while twin.snapshot().cycles < u64::from(ROUNDS) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(session.applied(), u64::from(ROUNDS));
+
+    // the negative control: a caught panic allocates, and is seen to
+    twin.panic(SystemId::Export).await.unwrap();
+    while twin.snapshot().faulted == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let tally = twin.snapshot().tally;
+    root.stop().await;
+    assert_eq!(tally.t1_applied, u64::from(ROUNDS) * 700);
+    assert_eq!(tally.t2_applied, u64::from(ROUNDS) * 700);
+    assert!(tally.commands > 0);
+
+    let records = records.lock().unwrap();
+    let faulted = records.iter().position(|record| record.faulted).unwrap();
+    assert!(
+        records[faulted].allocations > Some(0),
+        "the counter sees an allocation"
+    );
+    let steady = &records[..faulted];
+    assert!(
+        steady.len() > ROUNDS as usize / 2,
+        "{} cycles",
+        steady.len()
+    );
+    let dirty: Vec<_> = steady.iter().filter(|r| r.allocations != Some(0)).collect();
+    assert!(
+        dirty.is_empty(),
+        "{} of {}: {:?}",
+        dirty.len(),
+        steady.len(),
+        dirty.first()
+    );
+}
