@@ -33,9 +33,9 @@ pub(crate) use read::{ReadFrameError, read_frame};
 
 /// T1 batches waiting in one connection's mailbox (the guide's figure); the oldest goes.
 pub const CONN_BATCHES: u32 = 1024;
-/// How long the connection holds a batch for tier T1, which also bounds how long its mailbox is not
-/// looked at.
-pub const T1_FORWARD_DEADLINE: Duration = Duration::from_millis(50);
+/// How long a batch waits for tier T1 before it is stale and dropped; newer ones wait behind it
+/// meanwhile.
+pub const T1_FORWARD_DEADLINE: Duration = Duration::from_secs(1);
 /// How often a live connection's lost packets are added to the counters.
 const METER_PERIOD: Duration = Duration::from_secs(5);
 /// Pause between looks at the batches of a closed connection,

@@ -30,7 +30,7 @@ pub const T3_WAITING_MAX: usize = 4096;
 /// How often waiting commands look for a connection again: well below a reconnect's 20 ms.
 pub const T3_LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// How long a T1 batch waits for the world before it is stale and dropped.
-pub const T1_WORLD_DEADLINE: Duration = Duration::from_millis(500);
+pub const T1_WORLD_DEADLINE: Duration = Duration::from_secs(1);
 /// How long one attempt of a T2 batch waits for the world.
 pub const T2_WORLD_DEADLINE: Duration = Duration::from_secs(1);
 /// Attempts of a `dt/1` T2 batch, which nobody would send again: beyond them the world is gone.

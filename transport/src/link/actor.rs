@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{Block, Downlink, Link, LinkMessage, dial};
 use crate::certs::Identity;
-use crate::endpoint::{DATAGRAM_SEND_BUFFER, Protocol};
+use crate::endpoint::{DATAGRAM_SEND_IDLE, Protocol};
 use crate::reading::READING_LEN;
 
 /// How long a block waits for a connection before it is stale and dropped.
@@ -173,10 +173,10 @@ impl TaskActor for LinkActor {
                 .live
                 .borrow()
                 .as_ref()
-                .map_or(DATAGRAM_SEND_BUFFER, |connection| {
+                .map_or(DATAGRAM_SEND_IDLE, |connection| {
                     connection.datagram_send_buffer_space()
                 });
-            if self.link.outbox().waiting() == 0 && telemetry >= DATAGRAM_SEND_BUFFER {
+            if self.link.outbox().waiting() == 0 && telemetry >= DATAGRAM_SEND_IDLE {
                 break;
             }
             tokio::time::sleep(FLUSH_STEP).await;

@@ -1,5 +1,7 @@
 //! The transport as its peers and the world see it: real QUIC over loopback, real supervision.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 mod bare_client;
 mod kills;
 mod refusals;

@@ -14,6 +14,7 @@ use actorsim_transport::*;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 /// Longest any condition of a test may take on a machine that does other things too.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -43,12 +44,14 @@ pub(crate) struct World {
     seen: Arc<Mutex<Seen>>,
     stats: Arc<TransportStats>,
     sessions: Arc<OnceLock<Arc<Sessions>>>,
+    open: watch::Receiver<bool>,
 }
 
 impl TaskActor for World {
     type Msg = Ingest;
 
     async fn handle(&mut self, m: Ingest, _: &mut TaskContext<Ingest>) -> Result<Flow, Fault> {
+        self.open.wait_for(|open| *open).await.unwrap();
         let mut seen = self.seen.lock();
         match m {
             Ingest::T1(batch) => {
@@ -106,6 +109,8 @@ pub(crate) struct Rig {
     pub(crate) site: Site,
     pub(crate) dir: TempDir,
     pub(crate) links: SupervisorRef,
+    /// Whether the world takes anything.
+    pub(crate) open: watch::Sender<bool>,
 }
 
 pub(crate) fn any_port() -> SocketAddr {
@@ -143,7 +148,10 @@ impl Rig {
         .unwrap();
         sessions.set(Arc::clone(transport.sessions())).unwrap();
         let (s, c, t) = (Arc::clone(&seen), Arc::clone(&stats), Arc::clone(&sessions));
+        let open = watch::Sender::new(true);
+        let gate = open.subscribe();
         let factory = move || World {
+            open: gate.clone(),
             seen: Arc::clone(&s),
             stats: Arc::clone(&c),
             sessions: Arc::clone(&t),
@@ -166,6 +174,7 @@ impl Rig {
             site,
             dir,
             links: reference,
+            open,
         }
     }
 
@@ -175,6 +184,17 @@ impl Rig {
 
     /// A running link, and the devices behind it.
     pub(crate) async fn link(&self, id: &str, devices_glob: &str) -> (Link, Arc<Devices>) {
+        self.link_speaking(Protocol::Actorsim1, id, devices_glob)
+            .await
+    }
+
+    /// The same in another protocol.
+    pub(crate) async fn link_speaking(
+        &self,
+        protocol: Protocol,
+        id: &str,
+        devices_glob: &str,
+    ) -> (Link, Arc<Devices>) {
         let dir = self.dir.path().join(id);
         let identity = self.site.identity(id, devices_glob, &dir).unwrap();
         let path = self.links.path().join(id);
@@ -187,7 +207,7 @@ impl Rig {
             twin: self.addr(Listening::Main),
             server_name: SITE_SERVER_NAME.into(),
             identity,
-            protocol: Protocol::Actorsim1,
+            protocol,
             node: "fleet".into(),
             seed: 1,
             downlink: Arc::clone(&devices) as Arc<dyn Downlink>,

@@ -125,3 +125,73 @@ async fn a_stuck_device_costs_itself_only() {
     until("acknowledged", || rig.stats.t3.acked.get() == 1).await;
     rig.stop().await;
 }
+
+#[tokio::test]
+async fn a_flooding_gateway_loses_its_own_readings_only() {
+    let rig = Rig::start().await;
+    let (flooding, _) = rig.link("gate-1", "*").await;
+    let (modest, _) = rig.link("gate-2", "*").await;
+    until("connected", || {
+        flooding.is_connected() && modest.is_connected()
+    })
+    .await;
+    rig.open.send_replace(false);
+    let t1 = &rig.stats.t1;
+    // One datagram a batch: each block is sent when the one before it has arrived.
+    let mut sent = 0;
+    while t1.dropped.get(DropReason::Overflow) == 0 {
+        let some = sent..sent + 30;
+        sent += 30;
+        flooding.telemetry(block("pump-0001", some)).unwrap();
+        until("received", || t1.received.get() == u64::from(sent)).await;
+    }
+    modest.telemetry(block("pump-0002", 0..10)).unwrap();
+    until("received", || t1.received.get() == u64::from(sent) + 10).await;
+    rig.open.send_replace(true);
+    let modest_id = device_uuid("pump-0002");
+    let from_modest = || {
+        rig.seen
+            .lock()
+            .t1
+            .iter()
+            .filter(|r| r.device == modest_id)
+            .count()
+    };
+    until("the modest one's", || from_modest() == 10).await;
+    until("books balance", || {
+        t1.applied.get() + t1.dropped.total() == t1.received.get()
+    })
+    .await;
+    let newest = rig
+        .seen
+        .lock()
+        .t1
+        .iter()
+        .filter(|r| r.device != modest_id)
+        .map(|r| r.sequence)
+        .max();
+    assert_eq!(newest, Some(sent - 1), "the oldest went");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_link_that_speaks_dt1_is_served_without_the_extensions() {
+    let rig = Rig::start().await;
+    let (link, devices) = rig.link_speaking(Protocol::Dt1, "gate-1", "*").await;
+    until("connected", || link.is_connected()).await;
+    link.telemetry(block("pump-0001", 0..100)).unwrap();
+    let t1 = &rig.stats.t1;
+    until("T1", || t1.applied.get() == 100).await;
+    assert_eq!(t1.datagrams_sent.get(), 100, "one reading each");
+    let events: Vec<_> = (0..600).map(|n| event("pump-0001", n)).collect();
+    assert_eq!(link.events(&events), 600);
+    until("T2", || {
+        rig.seen.lock().t2_plain.len() == 600 && link.outbox().waiting() == 0
+    })
+    .await;
+    rig.issue(rig.command("pump-0001", 7, Duration::from_secs(20)));
+    until("T3", || rig.stats.t3.acked.get() == 1).await;
+    let command = devices.commands.lock()[0];
+    assert_eq!((command.id, command.left), (7, None));
+    rig.stop().await;
+}
