@@ -28,7 +28,7 @@ use crate::scan::snapshot::ScanSnapshot;
 use crate::scan::stats::CycleRecord;
 use crate::systems::RelayCommand;
 
-/// Batches in the T1 lane: 20 ms of 1.4 M readings a second even if each batch is one datagram of 29.
+/// Batches in the T1 lane: 20 ms of 1.4 M readings a second even in batches of one datagram of 29.
 pub const T1_LANE: usize = 1_024;
 
 /// Batches in the T2 lane; a full lane is backpressure up to the devices.

@@ -2,8 +2,8 @@
 //! for it in the supervision tree.
 //!
 //! Reading order: `grid` (when), `clock` (the only clock), `rt` (privileges), `stats` and
-//! `snapshot` (what is told), `thread` (the loop), `actor` (the proxy at `/twin/scan`). Other actors
-//! never see the world; they see lanes, snapshots and records.
+//! `snapshot` (what is told), `thread` (the loop), `actor` (the proxy at `/twin/scan`). Other
+//! actors never see the world; they see lanes, snapshots and records.
 //!
 //! Bound: per cycle [`FILLS_PER_CYCLE`] fills, [`REQUESTS_PER_CYCLE`] requests, and the readings
 //! and batches of `systems`.

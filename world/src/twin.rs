@@ -171,7 +171,8 @@ impl Twin {
         Some(span + self.shared.config.scan.period)
     }
 
-    /// Calls `hook` with each cycle's record from now on, outside the scan thread.
+    /// Calls `hook` with each cycle's record from now on, outside the scan thread. It is called
+    /// with the statistics locked: it may write a file, but not ask the twin.
     pub fn on_cycle(&self, hook: CycleHook) {
         self.shared.hook(hook);
     }

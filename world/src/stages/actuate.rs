@@ -88,7 +88,8 @@ impl Actuate {
     }
 }
 
-/// Sends a command, or gives it back to be sent later; a tier that ended for good loses it, counted.
+/// Sends a command, or gives it back to be sent later; a tier that ended for good loses it, and it
+/// is counted.
 fn offer(tier: &Addr<T3Message>, command: T3Message) -> Option<T3Message> {
     match tier.try_send(command) {
         Ok(()) | Err(SendError::Closed(_)) => None,
