@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::out::DeviceOut;
 use crate::profile::FIELDS_MAX;
-use crate::program::{INLINE_SLOTS, Rule};
+use crate::program::{EventSource, INLINE_SLOTS, Rule};
 use crate::seed::device_seed;
 
 mod identity;
@@ -34,8 +34,10 @@ pub const CATCH_UP_MAX: u64 = 4_096;
 /// Draws made at a restart where the state of a wide profile lies in the cell.
 pub const REPLAY_MAX: u64 = 65_536;
 
-/// The one timer of a device.
+/// The timer of samples.
 const TICK: u8 = 0;
+/// The timer of events at a fixed rate; set only where a population asks for them.
+const BEAT: u8 = 1;
 
 /// One device.
 #[derive(Debug)]
@@ -46,6 +48,8 @@ pub struct Device {
     held_until: Time,
     /// State of a program that does not fit the identity block.
     wide: Option<Box<[f64]>>,
+    /// The value that the last sample had for [`Program::beat`](crate::program::Program::beat).
+    last: f64,
     poisoned: bool,
 }
 
@@ -68,6 +72,7 @@ impl Cell for Device {
             seed,
             held_until: Time::ZERO,
             wide,
+            last: f64::NAN,
             poisoned: false,
         };
         let slot = cx.shared.schedule.slot_at_or_after(cx.ordinal, cx.now);
@@ -87,6 +92,7 @@ impl Cell for Device {
         }
         let first = cx.shared.schedule.time_of(cx.ordinal, cx.identity.slot);
         cx.set_timer_at(TICK, first);
+        set_beat(cx);
         Ok(device)
     }
 
@@ -107,8 +113,13 @@ impl Cell for Device {
         Ok(Flow::Continue)
     }
 
-    fn timer(&mut self, _key: u8, cx: &mut CellContext<'_, Self>) -> Result<Flow, Fault> {
+    fn timer(&mut self, key: u8, cx: &mut CellContext<'_, Self>) -> Result<Flow, Fault> {
         self.sting()?;
+        if key == BEAT {
+            self.beat(cx);
+            set_beat(cx);
+            return Ok(Flow::Continue);
+        }
         let late = cx.shared.schedule.slots_in(cx.now.since(cx.due));
         if late > 0 {
             cx.identity.missed = cx.identity.missed.wrapping_add(late as u32);
@@ -144,6 +155,7 @@ impl Device {
         if let Some(field) = presence {
             values[usize::from(field)] = 0.0;
         }
+        self.last = values[usize::from(cx.shared.program.beat().field)];
         cx.out.tally.ticks += 1;
         if cx.shared.t1 {
             for sensor in cx.shared.program.sensors() {
@@ -213,24 +225,31 @@ impl Device {
         for (bit, rule) in shared.program.rules().iter().enumerate() {
             let value = values[usize::from(rule.threshold.field)];
             let raised = cx.identity.latches & (1 << bit) != 0;
-            if rule.latch(raised, value) != raised && self.event(rule, value, cx) {
+            if rule.latch(raised, value) != raised && self.event(rule.source(), value, cx) {
                 cx.identity.latches ^= 1 << bit;
             }
         }
     }
 
-    /// Sends an event; false if there was no room, and the latch must stay.
-    fn event(&self, rule: &Rule, value: f64, cx: Context<'_, '_>) -> bool {
+    /// Sends the last value as an event, once there is one.
+    fn beat(&self, cx: Context<'_, '_>) {
+        if !self.last.is_nan() {
+            let _ = self.event(cx.shared.program.beat(), self.last, cx);
+        }
+    }
+
+    /// Sends an event; false if there was no room, and a latch must stay.
+    fn event(&self, of: EventSource, value: f64, cx: Context<'_, '_>) -> bool {
         if !cx.out.has_event_room() {
             cx.out.blocked();
             return false;
         }
         let identity = &mut *cx.identity;
-        let counter = &mut identity.event_sequences[usize::from(rule.counter)];
+        let counter = &mut identity.event_sequences[usize::from(of.counter)];
         let reading = Reading {
             device: self.uuid,
-            sensor: rule.threshold.field,
-            kind: rule.kind,
+            sensor: of.field,
+            kind: of.kind,
             value,
             at_us: cx.unix_us,
             sequence: *counter,
@@ -258,7 +277,7 @@ impl Device {
         for (bit, rule) in shared.program.rules().iter().enumerate() {
             let raised = cx.identity.latches & (1 << bit) != 0;
             let now = watching(rule) && rule.latch(raised, 0.0);
-            if now && !raised && self.event(rule, 0.0, cx) {
+            if now && !raised && self.event(rule.source(), 0.0, cx) {
                 cx.identity.latches |= 1 << bit;
             }
         }
@@ -319,5 +338,14 @@ impl Device {
             last_command: identity.last_command,
             relay,
         }
+    }
+}
+
+/// Sets the next event at a fixed rate, after now.
+fn set_beat(cx: &mut CellContext<'_, Device>) {
+    if let Some(schedule) = cx.shared.beat {
+        let after = cx.now + Duration::from_nanos(1);
+        let slot = schedule.slot_at_or_after(cx.ordinal, after);
+        cx.set_timer_at(BEAT, schedule.time_of(cx.ordinal, slot));
     }
 }

@@ -228,6 +228,10 @@ impl Fleet {
         let asked = &compiled.asked;
         DeviceShared {
             schedule: Schedule::new(origin, compiled.program.interval(), asked.seed),
+            beat: asked
+                .t2_period
+                .filter(|_| asked.t2)
+                .map(|period| Schedule::new(origin, period, asked.seed.rotate_left(32))),
             program: Arc::clone(&compiled.program),
             device_type: Arc::clone(&compiled.device_type),
             master_seed: asked.seed,

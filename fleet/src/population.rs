@@ -40,6 +40,8 @@ pub struct Population {
     pub t1: bool,
     /// Whether threshold events are sent.
     pub t2: bool,
+    /// Time between further events of each device, besides those of thresholds; none if `None`.
+    pub t2_period: Option<Duration>,
 }
 
 impl Population {
@@ -55,6 +57,7 @@ impl Population {
             seed,
             t1: true,
             t2: true,
+            t2_period: None,
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use actorsim_transport::SensorType;
 
 use crate::generator::{Draw, Generator};
-use crate::profile::{FIELDS_MAX, Gate, Profile, Side, Threshold};
+use crate::profile::{EVENTS_MAX, FIELDS_MAX, Gate, Profile, Side, Threshold};
 use crate::seed::fnv1a64;
 
 /// State slots in a device's identity block; a program with more keeps them in the cell.
@@ -26,6 +26,7 @@ pub struct Program {
     actuators: Box<[Actuator]>,
     slots: usize,
     presence: Option<u16>,
+    beat: EventSource,
     interval: Duration,
 }
 
@@ -55,6 +56,17 @@ pub struct Rule {
     /// What is watched.
     pub threshold: Threshold,
     /// Type of the watched field.
+    pub kind: SensorType,
+    /// Index into a device's T2 sequences.
+    pub counter: u8,
+}
+
+/// A field as events on T2 name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventSource {
+    /// Field index and sensor id.
+    pub field: u16,
+    /// Type.
     pub kind: SensorType,
     /// Index into a device's T2 sequences.
     pub counter: u8,
@@ -128,6 +140,7 @@ impl Program {
             .map(|s| s.field);
         let interval = interval.unwrap_or(profile.interval);
         let rules = rules(profile);
+        let beat = beat(&sensors, &rules);
         Ok(Self {
             steps,
             sensors,
@@ -135,6 +148,7 @@ impl Program {
             actuators,
             slots,
             presence,
+            beat,
             interval,
         })
     }
@@ -167,6 +181,12 @@ impl Program {
     #[must_use]
     pub fn presence(&self) -> Option<u16> {
         self.presence
+    }
+
+    /// The field for events at a fixed rate: the first sensor, if a sequence is left for it.
+    #[must_use]
+    pub fn beat(&self) -> EventSource {
+        self.beat
     }
 
     /// The setpoint slot of an actuator field.
@@ -236,6 +256,16 @@ impl Program {
 }
 
 impl Rule {
+    /// How its events are named on T2.
+    #[must_use]
+    pub fn source(&self) -> EventSource {
+        EventSource {
+            field: self.threshold.field,
+            kind: self.kind,
+            counter: self.counter,
+        }
+    }
+
     /// The latch after a value; NaN changes nothing.
     #[must_use]
     pub fn latch(&self, raised: bool, value: f64) -> bool {
@@ -286,6 +316,21 @@ fn rules(profile: &Profile) -> Box<[Rule]> {
             })
         })
         .collect()
+}
+
+/// The first sensor with a counter of its own; a watched one where all counters are taken.
+fn beat(sensors: &[Sensor], rules: &[Rule]) -> EventSource {
+    let Sensor { field, kind } = sensors[0];
+    let used = rules.iter().map(|rule| rule.counter + 1).max().unwrap_or(0);
+    let shared = rules.iter().find(|rule| rule.threshold.field == field);
+    match (shared, rules.first()) {
+        (None, Some(first)) if usize::from(used) == EVENTS_MAX => first.source(),
+        (shared, _) => EventSource {
+            field,
+            kind,
+            counter: shared.map_or(used, |rule| rule.counter),
+        },
+    }
 }
 
 /// Fields after those that they follow or are gated by; `None` if there is a circle.

@@ -74,6 +74,16 @@ struct Rig {
 
 impl Rig {
     fn new(profile: &str, count: u32, seed: u64, shards: usize) -> Self {
+        Self::with(profile, shards, |profile| {
+            Population::new("default", profile, count, seed)
+        })
+    }
+
+    fn with(
+        profile: &str,
+        shards: usize,
+        population: impl FnOnce(Arc<Profile>) -> Population,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
@@ -87,7 +97,7 @@ impl Rig {
         } else {
             Profile::load(profile).unwrap()
         };
-        let population = Population::new("default", Arc::new(profile.profile), count, seed);
+        let population = population(Arc::new(profile.profile));
         let uplink = Uplink::Digests { tap: Some(tap) };
         let fleet = Fleet::new(&system, vec![population], shards, uplink).unwrap();
         let supervision = Arc::new(Supervision::default());
@@ -436,4 +446,38 @@ fn a_device_tells_about_itself() {
         (info.relay, info.last_command, info.missed),
         (Some(1.0), 0, 0)
     );
+}
+
+#[test]
+fn events_at_a_fixed_rate_carry_the_last_value_in_their_own_sequence() {
+    let mut rig = Rig::with("industrial", 2, |profile| Population {
+        t2_period: Some(Duration::from_millis(500)),
+        ..Population::new("default", profile, 300, 9)
+    });
+    rig.run(21);
+    let seen = rig.seen.lock().unwrap();
+    for ordinal in 0..300 {
+        let beats: Vec<&Reading> = seen.t2[&ordinal]
+            .iter()
+            .map(|(reading, _)| reading)
+            .filter(|reading| reading.kind == SensorType::Temperature)
+            .collect();
+        assert!((30..=42).contains(&beats.len()), "{} events", beats.len());
+        assert!(
+            beats
+                .windows(2)
+                .all(|pair| pair[1].sequence == pair[0].sequence + 1)
+        );
+        let last = seen.of(ordinal, SensorType::Temperature);
+        assert!(
+            beats
+                .iter()
+                .all(|beat| last.iter().any(|reading| reading.value == beat.value))
+        );
+        let events: Vec<u64> = seen.t2[&ordinal].iter().map(|(_, event)| *event).collect();
+        assert!(
+            events.iter().copied().eq(0..events.len() as u64),
+            "one number per event"
+        );
+    }
 }

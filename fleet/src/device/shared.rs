@@ -16,6 +16,8 @@ pub struct DeviceShared {
     pub device_type: Arc<str>,
     /// When devices sample.
     pub schedule: Schedule,
+    /// When devices send their last value as an event, besides thresholds.
+    pub beat: Option<Schedule>,
     /// Master seed of the run.
     pub master_seed: u64,
     /// Life of the fleet: events of an earlier life have other keys.
