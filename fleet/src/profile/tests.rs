@@ -355,15 +355,18 @@ fn every_shipped_profile_loads_without_a_warning() {
 proptest::proptest! {
     #[test]
     fn no_text_makes_the_loader_panic(
-        cut in 0..1_500usize, len in 0..12usize, junk in "[-\\[\\]{}:,&*!|>'\"%@` \n\tä0-9.eE_a-z]{0,12}",
+        cut in 0..1_500usize,
+        len in 0..12usize,
+        junk in "[-\\[\\]{}:,&*!|>'\"%@` \n\tä0-9.eE_a-z]{0,12}",
         toml: bool,
     ) {
         let industrial = include_str!("../../../config/profiles/industrial.yaml");
         let chars: Vec<char> = industrial.chars().collect();
         let cut = cut.min(chars.len());
         let end = (cut + len).min(chars.len());
-        let text: String =
-            chars[..cut].iter().copied().chain(junk.chars()).chain(chars[end..].iter().copied()).collect();
+        let mut text: String = chars[..cut].iter().collect();
+        text += &junk;
+        text.extend(&chars[end..]);
         for text in [text.as_str(), junk.as_str()] {
             let file = if toml { "a.toml" } else { "a.yaml" };
             if let Err(errors) = Profile::parse(file, text) {
