@@ -14,6 +14,7 @@ use actorsim_transport::{
     Batch, BatchPool, DeviceRange, EventBatch, Ingest, Reading, Registration, SensorSpec,
     SensorType, Sessions, T2Session, T3Message, Tier, TransportStats, device_uuid,
 };
+use actorsim_world::lanes::T2_LANE;
 use actorsim_world::scan::ScanMessage;
 use actorsim_world::{Outlets, RowView, ScanConfig, SystemId, Twin, TwinConfig, twin_children};
 use tokio::sync::mpsc;
@@ -51,8 +52,13 @@ struct Rig {
 
 impl Rig {
     async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A twin of small size and short period, changed as a test needs it.
+    async fn with(change: impl Fn(&mut ScanConfig)) -> Self {
         let system = System::new(Clock::wall(), tokio::runtime::Handle::current());
-        let scan = ScanConfig {
+        let mut scan = ScanConfig {
             period: Duration::from_millis(2),
             fifo: false,
             lock_memory: false,
@@ -60,6 +66,7 @@ impl Rig {
             capacity_max: 4_096,
             ..ScanConfig::default()
         };
+        change(&mut scan);
         let config = TwinConfig {
             scan,
             ..TwinConfig::default()
@@ -421,6 +428,50 @@ async fn an_unknown_device_is_an_answer_not_a_wait() {
     let rig = Rig::start().await;
     let answer = rig.twin.device(device_uuid("nobody")).await;
     assert_eq!(answer, Err(actorsim_world::AskTwinError::UnknownDevice));
+    rig.root.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_event_lane_is_backpressure_and_loses_nothing() {
+    let rig = Rig::with(|scan| scan.period = Duration::from_millis(100)).await;
+    let batches = T2_LANE as u32 + 500;
+    let feed = async {
+        for sequence in 0..batches {
+            let mut buffer = rig.pool.take();
+            buffer.push(reading("pump-0000", 1, sequence, f64::from(sequence)));
+            let now = rig.system.clock().monotonic();
+            rig.send(Ingest::T2Plain(Batch::new(
+                Tier::T2,
+                buffer,
+                now,
+                &rig.pool,
+            )))
+            .await;
+        }
+    };
+    feed.await;
+    rig.settled().await;
+    assert_eq!(rig.stats.t2.applied.get(), u64::from(batches));
+    assert_eq!(rig.stats.t2.dropped.total(), 0);
+    let row = rig.row("pump-0000", 1).await.unwrap();
+    assert_eq!(row.value, Some(f64::from(batches - 1)), "in order");
+    rig.root.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_privilege_is_granted_or_its_refusal_reported() {
+    let rig = Rig::with(|scan| (scan.fifo, scan.lock_memory) = (true, true)).await;
+    let host = rig.twin.host().unwrap();
+    let refused = [host.pinned, host.policy == "fifo:80", host.locked];
+    let refused = refused.iter().filter(|granted| !**granted).count();
+    assert_eq!(host.why.len(), refused, "{host:?}");
+    rig.until(|rig| rig.twin.snapshot().cycles > 10).await;
+    let report = rig.twin.report();
+    assert!(report.scan.jitter_us.is_some() && report.scan.took_us.is_some());
+    assert_eq!(
+        report.scan.allocations_per_cycle, None,
+        "nobody counts here"
+    );
     rig.root.stop().await;
 }
 
