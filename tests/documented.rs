@@ -4,6 +4,8 @@
 //! It does not run the commands: `.ci/run` and the whole-node tests do. Bound: the repository's
 //! pages and configuration files.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

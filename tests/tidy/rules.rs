@@ -230,8 +230,10 @@ fn banned_calls(source: &Source) -> Vec<Violation> {
     found
 }
 
-/// Whether the call stands in the code as its own path, not as the end of a longer name.
+/// Whether the call stands in the code as its own path, not as the end of a longer name. tokio's
+/// `Instant` is not the wall clock: paused tests move it.
 fn calls(code: &str, call: &str) -> bool {
+    let code = code.replace("tokio::time::Instant::now", "");
     code.match_indices(call).any(|(at, _)| {
         let joined = |c: char| c.is_alphanumeric() || c == '_';
         let starts_word = call.starts_with(joined);
