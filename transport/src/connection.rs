@@ -12,6 +12,7 @@ mod datagrams;
 mod events;
 mod read;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,10 +22,12 @@ use actorsim_actors::{
 use actorsim_supervision::{ChildSpec, Restart};
 use parking_lot::Mutex;
 use quinn::{ConnectionError, VarInt};
+use uuid::Uuid;
 
 use crate::batch::Batch;
 use crate::endpoint::{Protocol, codes};
-use crate::registry::Owned;
+use crate::reading::Reading;
+use crate::registry::{Owned, PLAIN_DEVICES_MAX};
 use crate::session::T2Session;
 use crate::stats::DropReason;
 use crate::transport::Core;
@@ -76,9 +79,36 @@ pub(crate) struct Peer {
     pub(crate) clock: Clock,
     pub(crate) session: OnceLock<Arc<T2Session>>,
     pub(crate) owned: Mutex<Owned>,
+    first_sight: Mutex<FirstSight>,
+}
+
+/// Devices that a `dt/1` connection has shown, on any tier.
+#[derive(Debug, Default)]
+struct FirstSight {
+    seen: BTreeSet<Uuid>,
+    last: Option<Uuid>,
 }
 
 impl Peer {
+    /// Makes the devices of `readings` reachable that a `dt/1` connection shows for the first time.
+    fn look(&self, readings: &[Reading]) {
+        if self.protocol != Protocol::Dt1 {
+            return;
+        }
+        let mut sight = self.first_sight.lock();
+        for reading in readings {
+            if sight.last == Some(reading.device) {
+                continue;
+            }
+            sight.last = Some(reading.device);
+            if sight.seen.len() < PLAIN_DEVICES_MAX && sight.seen.insert(reading.device) {
+                self.core
+                    .registry
+                    .claim_plain(self.id, &mut self.owned.lock(), reading.device);
+            }
+        }
+    }
+
     /// Closes the connection because of what the peer did.
     pub(crate) fn refuse(&self, code: VarInt, why: &str) {
         self.quic.close(code, why.as_bytes());
@@ -119,6 +149,7 @@ pub(crate) fn conn_child(system: &System, core: &Arc<Core>, accepted: Accepted) 
             clock: system.clock().clone(),
             session: OnceLock::new(),
             owned: Mutex::new(Owned::default()),
+            first_sight: Mutex::default(),
         };
         Conn {
             peer: Arc::new(peer),

@@ -157,12 +157,13 @@ impl Site {
         write_atomically(&out.join(CA_FILE), self.ca_pem.as_bytes(), CERT_MODE)
     }
 
-    /// The identity in `out`, issued first if there is none.
+    /// The identity in `out`, issued first if there is none, or if it is another authority's.
     ///
     /// # Errors
     /// As [`Site::issue`] and [`Identity::load`].
     pub fn identity(&self, name: &str, devices: &str, out: &Path) -> Result<Identity, CertError> {
-        if !exists(&out.join(CA_FILE))? {
+        let ca = out.join(CA_FILE);
+        if !exists(&ca)? || read_pem(&ca, HELP)? != self.ca_pem.as_bytes() {
             self.issue(name, devices, out)?;
         }
         Identity::load(out)

@@ -90,3 +90,20 @@ fn names_and_globs_that_cannot_stand_in_a_certificate_are_refused() {
         ));
     }
 }
+
+#[test]
+fn a_node_whose_authority_was_replaced_gets_a_new_identity() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("node");
+    let first = Site::open_or_create(&dir.path().join("a")).unwrap();
+    let old = first.identity("node", "*", &out).unwrap();
+    assert_eq!(
+        first.identity("node", "*", &out).unwrap().chain(),
+        old.chain()
+    );
+    let second = Site::open_or_create(&dir.path().join("b")).unwrap();
+    assert_ne!(
+        second.identity("node", "*", &out).unwrap().chain(),
+        old.chain()
+    );
+}

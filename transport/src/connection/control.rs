@@ -181,21 +181,17 @@ async fn register(
 ) -> Result<(), ControlError> {
     let sensors: Arc<[SensorSpec]> = sensors.into();
     for piece in devices.pieces(REGISTRATION_DEVICES_MAX) {
-        let allowed = |name: &str| {
-            peer.devices
-                .as_deref()
-                .is_none_or(|glob| glob == "*" || glob_matches(glob, name))
-        };
+        if let Some(name) = peer
+            .devices
+            .as_deref()
+            .and_then(|glob| outside(glob, &piece))
         {
-            let mut owned = peer.owned.lock();
-            let registry = &peer.core.registry;
-            registry
-                .claim_range(peer.id, &mut owned, &piece, allowed)
-                .map_err(|name| {
-                    let why = format!("the certificate does not speak for device {name:?}");
-                    ControlError::Refused(codes::DEVICES, why)
-                })?;
+            let why = format!("the certificate does not speak for device {name:?}");
+            return Err(ControlError::Refused(codes::DEVICES, why));
         }
+        peer.core
+            .registry
+            .claim_range(peer.id, &mut peer.owned.lock(), &piece);
         let registration = Registration {
             devices: piece,
             sensors: Arc::clone(&sensors),
@@ -204,6 +200,13 @@ async fn register(
         tokio::task::yield_now().await;
     }
     Ok(())
+}
+
+/// The first name of a range that a glob does not stand for.
+fn outside(glob: &str, range: &DeviceRange) -> Option<String> {
+    let all = glob == "*";
+    let names = (0..if all { 0 } else { range.count }).map(|nth| range.name(nth));
+    names.into_iter().find(|name| !glob_matches(glob, name))
 }
 
 /// Tells the world; if it stays away, the devices get their rows with their first readings.

@@ -3,51 +3,19 @@
 //! One pass decodes straight into the batch; nothing is sent per reading. It forwards nothing: the
 //! batch goes into the connection's own mailbox, which drops its oldest. Bound: a batch.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use actorsim_actors::{Addr, Fault};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use uuid::Uuid;
 
 use super::{ConnMessage, Peer};
 use crate::batch::{BATCH_READINGS_MAX, Batch};
-use crate::endpoint::Protocol;
 use crate::reading::{Reading, decode_all};
-use crate::registry::PLAIN_DEVICES_MAX;
 use crate::stats::{DropReason, Tier};
 
 /// Readings a datagram may hold at the largest MTU we discover (1452 bytes).
 const DATAGRAM_READINGS: usize = 37;
-
-/// Devices that a `dt/1` connection has shown.
-#[derive(Debug, Default)]
-pub(super) struct FirstSight {
-    seen: BTreeSet<Uuid>,
-    last: Option<Uuid>,
-}
-
-impl FirstSight {
-    /// Registers the devices of `readings` that were not seen before.
-    pub(super) fn look(&mut self, peer: &Peer, readings: &[Reading]) {
-        if peer.protocol != Protocol::Dt1 {
-            return;
-        }
-        for reading in readings {
-            if self.last == Some(reading.device) {
-                continue;
-            }
-            self.last = Some(reading.device);
-            if self.seen.len() < PLAIN_DEVICES_MAX && self.seen.insert(reading.device) {
-                let mut owned = peer.owned.lock();
-                peer.core
-                    .registry
-                    .claim_plain(peer.id, &mut owned, reading.device);
-            }
-        }
-    }
-}
 
 /// What one wake-up brought.
 struct Gathered {
@@ -75,7 +43,6 @@ impl Gathered {
 }
 
 pub(super) async fn run(peer: Arc<Peer>, addr: Addr<ConnMessage>) -> Result<(), Fault> {
-    let mut first_sight = FirstSight::default();
     let mut latencies = Vec::new();
     while let Ok(first) = peer.quic.read_datagram().await {
         let now_us = peer.clock.unix_us();
@@ -96,7 +63,7 @@ pub(super) async fn run(peer: Arc<Peer>, addr: Addr<ConnMessage>) -> Result<(), 
             };
             gathered.take(&next, now_us);
         }
-        latencies = deliver(&peer, &addr, &mut first_sight, gathered);
+        latencies = deliver(&peer, &addr, gathered);
         if full {
             // There is more: let the actor forward this batch first.
             tokio::task::yield_now().await;
@@ -106,12 +73,7 @@ pub(super) async fn run(peer: Arc<Peer>, addr: Addr<ConnMessage>) -> Result<(), 
 }
 
 /// Counts what came and puts it into the mailbox; gives the latency buffer back.
-fn deliver(
-    peer: &Peer,
-    addr: &Addr<ConnMessage>,
-    first_sight: &mut FirstSight,
-    gathered: Gathered,
-) -> Vec<u64> {
+fn deliver(peer: &Peer, addr: &Addr<ConnMessage>, gathered: Gathered) -> Vec<u64> {
     let Gathered {
         readings,
         datagrams,
@@ -129,7 +91,7 @@ fn deliver(
     if let Some(session) = peer.session.get() {
         session.count_t1(count);
     }
-    first_sight.look(peer, &readings);
+    peer.look(&readings);
     let mut batch = Batch::new(Tier::T1, readings, peer.clock.monotonic(), &peer.core.pool);
     if count > 0 {
         batch.on_drop(DropReason::Overflow);

@@ -12,7 +12,6 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use quinn::RecvStream;
 
-use super::datagrams::FirstSight;
 use super::read::ReadFrameError;
 use super::{Peer, read_frame};
 use crate::batch::{BATCH_READINGS_MAX, Batch, EventBatch};
@@ -95,7 +94,6 @@ fn count(peer: &Peer, readings: &[Reading]) {
 
 /// Readings until FIN. Those before a bad one are delivered.
 async fn plain(peer: &Peer, stream: &mut RecvStream) -> Result<(), ReadFrameError> {
-    let mut first_sight = FirstSight::default();
     let mut carry: Vec<u8> = Vec::new();
     loop {
         let chunk = match stream.read_chunk(PLAIN_CHUNK, true).await {
@@ -125,7 +123,7 @@ async fn plain(peer: &Peer, stream: &mut RecvStream) -> Result<(), ReadFrameErro
         }
         carry = rest.to_vec();
         count(peer, &readings);
-        first_sight.look(peer, &readings);
+        peer.look(&readings);
         let batch = Batch::new(Tier::T2, readings, peer.clock.monotonic(), &peer.core.pool);
         forward(peer, batch).await;
         if let Some(error) = bad {

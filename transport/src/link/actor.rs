@@ -72,7 +72,8 @@ pub fn link_child(id: impl Into<String>, link: &Link, spec: LinkSpec) -> ChildSp
 /// Asks the connection's control stream for a goodbye, and hears of its end.
 #[derive(Debug, Default)]
 pub(super) struct Goodbye {
-    pub(super) asked: Notify,
+    /// Stays set, so that a connection made meanwhile says it too.
+    pub(super) asked: watch::Sender<bool>,
     pub(super) settled: Notify,
 }
 
@@ -183,7 +184,7 @@ impl TaskActor for LinkActor {
         }
         if self.spec.protocol == Protocol::Actorsim1 {
             let settled = self.goodbye.settled.notified();
-            self.goodbye.asked.notify_one();
+            self.goodbye.asked.send_replace(true);
             drop(tokio::time::timeout(FAREWELL_DEADLINE, settled).await);
         }
         if let Some(connection) = self.live.borrow().as_ref() {

@@ -7,6 +7,8 @@ use std::sync::atomic::Ordering;
 
 use quinn::{Connection, ConnectionError, ReadExactError, RecvStream, SendStream, WriteError};
 
+use tokio::sync::watch;
+
 use super::dial::Line;
 use crate::connection::{ReadFrameError, read_frame};
 use crate::frames::{
@@ -108,6 +110,8 @@ async fn listen(line: &Line, receive: &mut RecvStream) -> Result<Infallible, Con
 async fn talk(line: &Line, send: &mut SendStream) -> Result<Infallible, ControlError> {
     let shared = &line.link.0;
     let mut announced = 0;
+    let mut asked = line.goodbye.asked.subscribe();
+    let mut said = false;
     loop {
         let next = shared.registrations.lock().get(announced).cloned();
         if let Some(registration) = next {
@@ -121,10 +125,18 @@ async fn talk(line: &Line, send: &mut SendStream) -> Result<Infallible, ControlE
         tokio::select! {
             biased;
             () = shared.registered.notified() => {}
-            () = line.goodbye.asked.notified() => {
+            () = goodbye_asked(&mut asked), if !said => {
+                said = true;
                 let t1_readings = shared.t1_sent.load(Ordering::Relaxed);
                 send.write_all(&ToTwin::Bye { t1_readings }.frame()?).await?;
             }
         }
+    }
+}
+
+/// Waits until the link is asked to say goodbye; for ever, if it is gone.
+async fn goodbye_asked(asked: &mut watch::Receiver<bool>) {
+    if asked.wait_for(|asked| *asked).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

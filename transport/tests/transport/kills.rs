@@ -46,12 +46,12 @@ async fn exactly_once_through(victim: &str, kills: usize) {
     rig.stop().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_connection_loses_and_doubles_no_event() {
     exactly_once_through("conn", 3).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_link_loses_and_doubles_no_event() {
     exactly_once_through("/fleet/links/gate-1", 3).await;
 }
@@ -128,8 +128,8 @@ async fn commands_keep_their_outcome_through_kills_of_their_tier() {
     rig.stop().await;
 }
 
-#[tokio::test]
-async fn telemetry_lost_with_a_killed_connection_is_counted_at_the_goodbye() {
+/// Sends telemetry while `victim` is killed again and again, then checks every equation of T1.
+async fn telemetry_is_counted_through(victim: &str) {
     let rig = Rig::start().await;
     let (link, _) = rig.link("gate-1", "*").await;
     link.register(pumps(1)).unwrap();
@@ -142,17 +142,25 @@ async fn telemetry_lost_with_a_killed_connection_is_counted_at_the_goodbye() {
                 .unwrap();
         }
         tokio::task::yield_now().await;
-        let conn = rig.actor(&path).await;
-        conn.kill();
-        conn.exited().await;
+        if victim == "conn" {
+            let conn = rig.actor(&path).await;
+            conn.kill();
+            conn.exited().await;
+        } else {
+            rig.kill(victim).await;
+        }
     }
     until("connected again", || link.is_connected()).await;
     until("sent", || link.addr().depth() == 0).await;
     rig.links.terminate_child("gate-1").await.unwrap();
     let t1 = &rig.stats.t1;
     let lost = t1.dropped.get(DropReason::Network);
-    assert_eq!(t1.sent.get() + t1.dropped.get(DropReason::Sender), 30_000);
-    assert_eq!(t1.sent.get(), t1.received.get() + lost);
+    assert_eq!(
+        t1.sent.get() + t1.dropped.get(DropReason::Sender),
+        30_000,
+        "{victim}"
+    );
+    assert_eq!(t1.sent.get(), t1.received.get() + lost, "{victim}");
     let here = [DropReason::Overflow, DropReason::Tier, DropReason::Died];
     until("books balance", || {
         let dropped: u64 = here.iter().map(|reason| t1.dropped.get(*reason)).sum();
@@ -160,4 +168,29 @@ async fn telemetry_lost_with_a_killed_connection_is_counted_at_the_goodbye() {
     })
     .await;
     rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn telemetry_lost_with_a_killed_connection_is_counted() {
+    telemetry_is_counted_through("conn").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn telemetry_lost_with_a_killed_link_is_counted() {
+    telemetry_is_counted_through("/fleet/links/gate-1").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn telemetry_lost_with_a_killed_tier_is_counted() {
+    telemetry_is_counted_through("/transport/tier-t1").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn telemetry_lost_with_a_killed_world_stage_is_counted() {
+    telemetry_is_counted_through("/world").await;
+}
+
+#[tokio::test]
+async fn a_killed_subtree_comes_back_on_its_port_with_its_ledgers() {
+    exactly_once_through("/transport", 2).await;
 }
