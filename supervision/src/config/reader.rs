@@ -271,13 +271,13 @@ impl<'a, 'n> Section<'a, 'n> {
     }
 
     /// A table.
-    pub fn section(&mut self, key: &'static str) -> Option<Section<'a, 'n>> {
+    pub fn section(&mut self, key: &'static str) -> Option<Self> {
         let (table, span) = self.typed(key, "a table", DeValue::as_table)?;
         Some(Section::new(self.child_name(key), span, table, self.notes))
     }
 
     /// An array of tables, `[[key]]`; one table `[key]` counts as an array of one.
-    pub fn sections(&mut self, key: &'static str, max: usize) -> Vec<Section<'a, 'n>> {
+    pub fn sections(&mut self, key: &'static str, max: usize) -> Vec<Self> {
         let Some(value) = self.value(key) else {
             return Vec::new();
         };

@@ -695,3 +695,6 @@ impl Core {
         self.tree.children.remove(&id);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,330 @@
+//! The state machine under every order of events that a seed can make, against its invariants.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use proptest::strategy::Strategy as _;
+
+use super::*;
+use crate::policy::{Backoff, IntensityScope, Strategy, SupervisorPolicy};
+
+/// A child as the world outside sees it.
+#[derive(Debug, Clone)]
+struct Actor {
+    attempt: u64,
+    up: bool,
+    asked: bool,
+    killed: bool,
+}
+
+/// Plays the shell and the children; checks every effect on the way.
+#[derive(Debug)]
+struct World {
+    core: Core,
+    now: Time,
+    alive: BTreeMap<ChildId, Actor>,
+    restarts: Vec<Time>,
+    last_ended: Option<ChildId>,
+    ready: bool,
+    finished: bool,
+    log: Vec<String>,
+}
+
+impl World {
+    fn new(policy: SupervisorPolicy, children: &[(Restart, Shutdown, Kind)]) -> Self {
+        let mut core = Core::new(Tree::new(policy, 7));
+        for (restart, shutdown, kind) in children {
+            core.add(
+                (*restart, false),
+                (*kind, *shutdown),
+                Origin::Initial,
+                Time(0),
+            );
+        }
+        let mut world = Self {
+            core,
+            now: Time(0),
+            alive: BTreeMap::new(),
+            restarts: Vec::new(),
+            last_ended: None,
+            ready: false,
+            finished: false,
+            log: Vec::new(),
+        };
+        world.settle();
+        world
+    }
+
+    fn settle(&mut self) {
+        loop {
+            self.core.settle(self.now);
+            let mut idle = true;
+            while let Some(effect) = self.core.next_effect() {
+                idle = false;
+                self.log.push(format!("{} {effect:?}", self.now.0));
+                self.check(&effect);
+            }
+            if idle {
+                return;
+            }
+        }
+    }
+
+    fn check(&mut self, effect: &Effect) {
+        let ending = self.core.ending().is_some();
+        match effect {
+            Effect::Start(id, attempt) => {
+                assert!(!ending, "nothing starts in a supervisor that ends");
+                let actor = Actor {
+                    attempt: *attempt,
+                    up: false,
+                    asked: false,
+                    killed: false,
+                };
+                let before = self.alive.insert(*id, actor);
+                assert!(
+                    before.is_none(),
+                    "{id:?} starts while its former life goes on"
+                );
+                if self.in_order() {
+                    let others_start = self.alive.iter().any(|(i, a)| i != id && !a.up);
+                    assert!(!others_start, "two starts at once");
+                    assert!(
+                        !self.alive.values().any(|a| a.asked),
+                        "a start during a stop"
+                    );
+                }
+            }
+            Effect::Stop(id) | Effect::Cancel(id) | Effect::Kill(id) => {
+                let simple = self.core.tree.policy.strategy == Strategy::SimpleOneForOne;
+                let first = !self.alive[id].asked;
+                if first && !simple && (ending || self.in_order()) {
+                    let asked = self.alive.iter().find(|(i, a)| *i != id && a.asked);
+                    assert!(
+                        asked.is_none(),
+                        "{id:?} is stopped while {asked:?} still is"
+                    );
+                }
+                if first && ending && !simple {
+                    assert!(
+                        self.last_ended.is_none_or(|last| *id < last),
+                        "not in reverse order"
+                    );
+                    self.last_ended = Some(*id);
+                }
+                let actor = self.alive.get_mut(id).unwrap();
+                actor.asked = true;
+                actor.killed |= !matches!(effect, Effect::Stop(_));
+            }
+            Effect::Crashed { plan, .. } if plan.decision == Decision::Restart => {
+                self.restarts.push(self.now);
+            }
+            // a thread that hangs holds up a restart, but not the end of the supervisor
+            Effect::Stuck(id) if ending => drop(self.alive.remove(id)),
+            Effect::Ready => self.ready = true,
+            Effect::Finished => {
+                assert!(self.alive.is_empty(), "finished with children alive");
+                self.finished = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn in_order(&self) -> bool {
+        matches!(
+            self.core.tree.policy.strategy,
+            Strategy::OneForAll | Strategy::RestForOne
+        )
+    }
+
+    /// Lets something happen, chosen by `dice`; false if nothing can.
+    fn step(&mut self, dice: u32, quiet: bool) -> bool {
+        let ids: Vec<ChildId> = self.alive.keys().copied().collect();
+        let deadline = self.core.next_deadline();
+        let choices = ids.len() + usize::from(deadline.is_some());
+        if choices == 0 {
+            return false;
+        }
+        let pick = dice as usize % choices;
+        let Some(id) = ids.get(pick).copied() else {
+            self.now = self.now.max(deadline.unwrap());
+            self.settle();
+            return true;
+        };
+        let actor = self.alive[&id].clone();
+        let luck = dice / 64 % 8;
+        if !actor.up {
+            self.finish_start(id, &actor, luck, quiet);
+        } else if actor.killed || (actor.asked && luck < 6) || (!quiet && !actor.asked && luck < 2)
+        {
+            let reason = match (actor.killed, actor.asked, luck) {
+                (true, ..) => ExitReason::Killed,
+                (_, true, _) => ExitReason::Shutdown,
+                (.., 0) => ExitReason::Normal,
+                _ => ExitReason::Fault(Fault::new("bad")),
+            };
+            self.alive.remove(&id);
+            self.core.exited(id, actor.attempt, &reason, self.now);
+        } else {
+            return quiet && (actor.asked || deadline.is_some()) || !quiet;
+        }
+        self.settle();
+        true
+    }
+
+    fn finish_start(&mut self, id: ChildId, actor: &Actor, luck: u32, quiet: bool) {
+        let fault = Err(Fault::new("start"));
+        match luck {
+            _ if actor.killed => {
+                self.alive.remove(&id);
+                self.core
+                    .exited(id, actor.attempt, &ExitReason::HostDown, self.now);
+                self.core.started(id, actor.attempt, fault, self.now);
+            }
+            0 if !quiet => {
+                self.alive.remove(&id);
+                self.core.started(id, actor.attempt, fault, self.now);
+                self.core
+                    .exited(id, actor.attempt, &ExitReason::HostDown, self.now);
+            }
+            1 if !quiet => {
+                // it was up and is gone before the news of its start came
+                self.alive.remove(&id);
+                self.core
+                    .exited(id, actor.attempt, &ExitReason::Killed, self.now);
+                self.core.started(id, actor.attempt, Ok(()), self.now);
+            }
+            _ => {
+                self.alive.get_mut(&id).unwrap().up = true;
+                self.core.started(id, actor.attempt, Ok(()), self.now);
+            }
+        }
+    }
+
+    /// Nobody fails any more: runs until nothing can happen.
+    fn quiesce(&mut self) {
+        for round in 0..10_000_u32 {
+            let blocked: BTreeSet<ChildId> = self
+                .alive
+                .iter()
+                .filter(|(_, a)| !a.up || a.asked)
+                .map(|(id, _)| *id)
+                .collect();
+            if blocked.is_empty() {
+                let Some(deadline) = self.core.next_deadline() else {
+                    return;
+                };
+                self.now = self.now.max(deadline);
+                self.settle();
+                continue;
+            }
+            let pick = *blocked.iter().nth(round as usize % blocked.len()).unwrap();
+            let index = self.alive.keys().position(|id| *id == pick).unwrap() as u32;
+            let alive = self.alive.len() as u32 + u32::from(self.core.next_deadline().is_some());
+            // luck 5: a stop is obeyed, a start succeeds
+            let dice = (0..64).map(|k| index + k * alive).find(|d| d / 64 % 8 == 5);
+            self.step(dice.unwrap_or(index), true);
+        }
+        panic!(
+            "it does not come to rest: {:#?}",
+            self.log.iter().rev().take(20).collect::<Vec<_>>()
+        );
+    }
+}
+
+fn shutdowns() -> impl proptest::strategy::Strategy<Value = Shutdown> {
+    prop_oneof![
+        Just(Shutdown::BrutalKill),
+        Just(Shutdown::After(Duration::from_millis(5))),
+        Just(Shutdown::Infinity),
+    ]
+}
+
+fn children() -> impl proptest::strategy::Strategy<Value = Vec<(Restart, Shutdown, Kind)>> {
+    let restart = prop_oneof![
+        3 => Just(Restart::Permanent),
+        1 => Just(Restart::Transient),
+        1 => Just(Restart::Temporary),
+    ];
+    let kind = prop_oneof![Just(Kind::Worker), Just(Kind::Supervisor)];
+    proptest::collection::vec((restart, shutdowns(), kind), 1..6)
+}
+
+fn policies() -> impl proptest::strategy::Strategy<Value = SupervisorPolicy> {
+    let strategy = prop_oneof![
+        Just(Strategy::OneForOne),
+        Just(Strategy::OneForAll),
+        Just(Strategy::RestForOne),
+        Just(Strategy::SimpleOneForOne),
+    ];
+    let backoff = prop_oneof![Just(None), Just(Some(Backoff::default()))];
+    (strategy, 0_u32..6, any::<bool>(), backoff).prop_map(
+        |(strategy, intensity, child, backoff)| {
+            let mut policy =
+                SupervisorPolicy::new(strategy).intensity(intensity, Duration::from_secs(1));
+            if child {
+                policy = policy.quarantine();
+            }
+            policy.backoff = backoff;
+            policy
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 5_000, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_order_of_events_keeps_the_invariants(
+        policy in policies(),
+        children in children(),
+        dice in proptest::collection::vec(any::<u32>(), 0..120),
+        ends in any::<bool>(),
+    ) {
+        let mut world = World::new(policy.clone(), &children);
+        for dice in dice {
+            world.step(dice, false);
+        }
+        if ends {
+            world.core.end(End::Asked);
+            world.settle();
+        }
+        world.quiesce();
+
+        if policy.scope == IntensityScope::Supervisor {
+            for (i, at) in world.restarts.iter().enumerate() {
+                let within = world.restarts[i..].iter().filter(|t| **t - *at <= policy.period);
+                prop_assert!(within.count() <= policy.intensity as usize, "{:#?}", world.log);
+            }
+        }
+        prop_assert_eq!(world.core.ending().is_some(), world.finished);
+        prop_assert!(!ends || world.finished);
+        if !world.finished {
+            prop_assert!(world.ready);
+            for (id, node) in &world.core.tree.children {
+                let shown = world.core.shown(*id);
+                let expected: &[Option<Shown>] = match node.restart {
+                    Restart::Permanent => &[Some(Shown::Up), Some(Shown::Quarantined)],
+                    _ => &[Some(Shown::Up), Some(Shown::Quarantined), Some(Shown::Down)],
+                };
+                prop_assert!(expected.contains(&shown), "{id:?} is {shown:?}: {:#?}", world.log);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_child_that_survives_its_kill_is_reported_and_does_not_hold_up_the_end() {
+    let brutal = (Restart::Permanent, Shutdown::BrutalKill, Kind::Worker);
+    let mut world = World::new(SupervisorPolicy::default(), &[brutal, brutal]);
+    world.quiesce();
+    world.core.end(End::Asked);
+    world.settle();
+    let stuck = *world.alive.iter().find(|(_, a)| a.killed).unwrap().0;
+    world.now = world.core.next_deadline().unwrap();
+    assert!(world.alive.contains_key(&stuck));
+    world.settle();
+    assert!(world.log.iter().any(|l| l.contains("Stuck")));
+    world.quiesce();
+    assert!(world.finished);
+}
