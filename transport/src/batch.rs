@@ -1,8 +1,8 @@
 //! Pooled batches of readings that account for themselves.
 //!
 //! A batch is counted exactly once: as applied, when the world says so, or as dropped when it goes
-//! out of scope anywhere else (a full mailbox, a killed actor, a late deadline). It does not know who
-//! carries it. Bound: a pool keeps at most [`POOL_MAX`] spare buffers; a batch holds at most
+//! out of scope anywhere else (a full mailbox, a killed actor, a late deadline). It does not know
+//! who carries it. Bound: a pool keeps at most [`POOL_MAX`] spare buffers; a batch holds at most
 //! [`BATCH_READINGS_MAX`] readings.
 
 use std::sync::Arc;

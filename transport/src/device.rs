@@ -156,9 +156,8 @@ impl DeviceRange {
 /// The width of a name that has no number.
 const UNNUMBERED: u8 = u8::MAX;
 
-/// Devices announced by a link, for the world to give rows to. At most
-/// [`REGISTRATION_DEVICES_MAX`] devices; announced again on each connection, so taking it twice must
-/// be harmless.
+/// Devices announced by a link, for the world to give rows to. At most [`REGISTRATION_DEVICES_MAX`]
+/// devices; announced again on each connection, so taking it twice must be harmless.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registration {
     /// Which.

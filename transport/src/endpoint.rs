@@ -1,7 +1,7 @@
 //! Sockets and QUIC settings, each limit with its reason.
 //!
-//! It accepts and dials nothing. Figures are those of `docs/reference/wire.md`. Bound: the constants
-//! below are the bounds.
+//! It accepts and dials nothing. Figures are those of `docs/reference/wire.md`. Bound: the
+//! constants below are the bounds.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -25,8 +25,8 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// Datagrams waiting in QUIC: small, so that old telemetry waits in our mailbox, where the oldest
 /// is dropped and counted (1 MiB was 8 ms of old telemetry at 1 Gbit/s).
 pub const DATAGRAM_SEND_BUFFER: usize = 64 * 1024;
-/// Room in that buffer when nothing waits there: quinn keeps back the bookkeeping of one datagram (32
-/// bytes), and one waiting reading would take 71.
+/// Room in that buffer when nothing waits there: quinn keeps back the bookkeeping of one datagram
+/// (32 bytes), and one waiting reading would take 71.
 pub const DATAGRAM_SEND_IDLE: usize = DATAGRAM_SEND_BUFFER - 64;
 /// Datagrams received and not yet read: 100,000 single readings, 70 ms at 1.4 million/s.
 pub const DATAGRAM_RECEIVE_BUFFER: usize = 4 * 1024 * 1024;

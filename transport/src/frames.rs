@@ -1,8 +1,9 @@
 //! What `actorsim/1` puts on its streams, as parsers over slices.
 //!
-//! Each stream starts with a type byte ([`StreamType`]); control and event streams then carry frames
-//! of a length (u32, little endian) and that many bytes. It reads and writes no socket. Bounds: a
-//! control frame holds [`CONTROL_LEN_MAX`] bytes, an event frame [`EVENTS_FRAME_LEN_MAX`].
+//! Each stream starts with a type byte ([`StreamType`]); control and event streams then carry
+//! frames of a length (u32, little endian) and that many bytes. It reads and writes no socket.
+//! Bounds: a control frame holds [`CONTROL_LEN_MAX`] bytes, an event frame
+//! [`EVENTS_FRAME_LEN_MAX`].
 
 use bytes::BufMut;
 use serde::{Deserialize, Serialize};

@@ -9,20 +9,20 @@
 //! What is counted and remembered: [`stats`], [`batch`] (pooled, accounting for themselves),
 //! [`session`] (the ledger of T2), [`registry`] (device to connection).
 //!
-//! The listening side: [`transport`] (assembly), [`listener`], [`connection`], [`tiers`], [`ingest`]
-//! (what the world is handed). The dialling side: [`link`]. Both: [`endpoint`] (QUIC settings),
-//! [`certs`] (who may speak).
+//! The listening side: [`transport`] (assembly), [`listener`], [`connection`], [`tiers`],
+//! [`ingest`] (what the world is handed). The dialling side: [`link`]. Both: [`endpoint`] (QUIC
+//! settings), [`certs`] (who may speak).
 //!
 //! # Invariants
 //!
 //! - It knows no world and no fleet: the one is an address of [`Ingest`], the other a [`Downlink`].
-//! - A T1 reading is counted once on its way: sent or dropped at the sender, received or lost on the
-//!   network, applied or dropped here.
+//! - A T1 reading is counted once on its way: sent or dropped at the sender, received or lost on
+//!   the network, applied or dropped here.
 //! - A T2 event is acknowledged only after the world has applied it, and is applied once.
 //! - A T3 command has exactly one outcome.
 //! - Ports, sessions, outboxes and registrations outlive the actors that use them.
-//! - Nothing that comes from a peer panics, allocates without bound, or ends more than its stream or
-//!   its connection.
+//! - Nothing that comes from a peer panics, allocates without bound, or ends more than its stream
+//!   or its connection.
 //!
 //! # Example
 //!

@@ -2,8 +2,8 @@
 //!
 //! [`Link`] is what the devices hold: the address for telemetry, the outbox of events, the queue of
 //! acknowledgements, the devices announced. All of it outlives the link actor and its connections.
-//! [`link_child`] is the actor: it dials, backs off, says hello, and pumps. It decides nothing about
-//! devices. Bounds: [`LINK_BLOCKS`] blocks wait (the oldest goes), the outbox's, [`ACKS_MAX`]
+//! [`link_child`] is the actor: it dials, backs off, says hello, and pumps. It decides nothing
+//! about devices. Bounds: [`LINK_BLOCKS`] blocks wait (the oldest goes), the outbox's, [`ACKS_MAX`]
 //! acknowledgements, [`REGISTRATIONS_MAX`] ranges.
 
 mod actor;

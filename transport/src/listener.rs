@@ -1,8 +1,8 @@
 //! The listener actor: accepts connections and gives each its own actor.
 //!
-//! The endpoint lives outside the actor, so killing it drops neither the port nor a connection; what
-//! arrives meanwhile waits in QUIC. It reads no stream. Bounds: [`HANDSHAKES_MAX`] handshakes at
-//! once, each [`HANDSHAKE_TIMEOUT`] long; `CONNECTIONS_MAX` connections.
+//! The endpoint lives outside the actor, so killing it drops neither the port nor a connection;
+//! what arrives meanwhile waits in QUIC. It reads no stream. Bounds: [`HANDSHAKES_MAX`] handshakes
+//! at once, each [`HANDSHAKE_TIMEOUT`] long; `CONNECTIONS_MAX` connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

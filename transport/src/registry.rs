@@ -1,8 +1,8 @@
 //! Which connection reaches a device, and how to hand that connection a command.
 //!
-//! Compact: 20 bytes an entry (a 16-byte id, a u32 connection number), no name, no pointer. It opens
-//! no stream and decides no retry. Bounds: devices announced, [`CONNECTIONS_MAX`] connections,
-//! [`COMMANDS_WAITING_MAX`] commands waiting for each.
+//! Compact: 20 bytes an entry (a 16-byte id, a u32 connection number), no name, no pointer. It
+//! opens no stream and decides no retry. Bounds: devices announced, [`CONNECTIONS_MAX`]
+//! connections, [`COMMANDS_WAITING_MAX`] commands waiting for each.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,8 +1,9 @@
 //! The link actor: keeps one connection to a twin and sends telemetry over it.
 //!
-//! Telemetry is what it handles; dialling and the streams are its pump ([`super::dial`]). Nothing is
-//! dropped silently inside QUIC: it waits for room there, and its own mailbox drops the oldest block,
-//! counted. Bounds: [`T1_WAIT`] for a connection, [`FLUSH_STEPS_MAX`] steps at an ordered stop.
+//! Telemetry is what it handles; dialling and the streams are its pump ([`super::dial`]). Nothing
+//! is dropped silently inside QUIC: it waits for room there, and its own mailbox drops the oldest
+//! block, counted. Bounds: [`T1_WAIT`] for a connection, [`FLUSH_STEPS_MAX`] steps at an ordered
+//! stop.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -1,9 +1,9 @@
 //! The outbox of T2: events that the twin has not acknowledged, in numbered batches.
 //!
-//! It lives outside the link actor, so that neither the actor's death nor a lost connection loses an
-//! event. Go-back-N: what is not acknowledged is sent again, in order, under the same numbers. It
-//! opens no stream. Bound: [`OUTBOX_EVENTS_MAX`] events; beyond it events are refused and counted as
-//! blocked.
+//! It lives outside the link actor, so that neither the actor's death nor a lost connection loses
+//! an event. Go-back-N: what is not acknowledged is sent again, in order, under the same numbers.
+//! It opens no stream. Bound: [`OUTBOX_EVENTS_MAX`] events; beyond it events are refused and
+//! counted as blocked.
 
 use std::collections::VecDeque;
 use std::fmt;
