@@ -32,7 +32,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("{error}");
@@ -43,5 +46,9 @@ fn main() -> ExitCode {
     let report = node.report(&ending);
     println!("readings in the world: {:?}", report.world.readings_applied);
     println!("verdict: {:?} {:?}", report.verdict, report.why);
-    if report.verdict == Verdict::Pass { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if report.verdict == Verdict::Pass {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

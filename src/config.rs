@@ -1,12 +1,12 @@
 //! Configuration: one table of keys, five layers, every error at once.
 //!
 //! Layers, weakest first: built-in, `--config` files, environment (`ACTORSIM__GROUP__KEY`), flags,
-//! `-X group.key=value`. Each layer is read by itself, so an error always has a home: file, line and
-//! column, variable name, or flag. A resolved value remembers the layer it came from.
+//! `-X group.key=value`. Each layer is read by itself, so an error always has a home: file, line
+//! and column, variable name, or flag. A resolved value remembers the layer it came from.
 //!
 //! - [`key`]: the table. [`value`]: what a key may hold. [`layer`]: reading a layer.
 //! - [`policy`]: `[[supervision.supervisor]]` tables. [`error`]: mistakes, as rustc shows them.
-//! - [`node`]: the resolved configuration of a node, typed. [`print`]: the `config` commands' texts.
+//! - [`node`]: the resolved configuration of a node, typed. [`print`]: texts of `config`.
 //!
 //! Bound: a file is at most [`FILE_MAX`] bytes, and at most [`FILES_MAX`] files are read.
 

@@ -12,22 +12,55 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::status;
 
-/// Named events, the `event` field of their lines. They are an interface: dashboards select by them.
-pub const EVENTS: &[&str] = &[
-    "spawned",
-    "connected",
-    "disconnected",
-    "publish_retry",
-    "fault_injected",
-    "fault_reverted",
-    "restarted",
-    "quarantined",
-    "escalated",
-    "stopped",
-    "policy_changed",
-    "chaos_started",
-    "chaos_stopped",
-    "commanded",
+/// Named events, the `event` field of their lines, and what each says. They are an interface:
+/// dashboards select by them. The last ones of this list are ours, the others the design's.
+pub const EVENTS: &[(&str, &str)] = &[
+    ("spawned", "the devices of this node have started"),
+    ("connected", "a link or an accepted connection is up"),
+    (
+        "disconnected",
+        "a link or an accepted connection is gone, and why",
+    ),
+    ("publish_retry", "a publisher tries again"),
+    ("fault_injected", "a fault was put in on purpose"),
+    ("fault_reverted", "a fault was taken out again"),
+    (
+        "restarted",
+        "an actor is in service again, and why it ended",
+    ),
+    (
+        "quarantined",
+        "an actor failed too often and is parked by its policy",
+    ),
+    ("escalated", "a supervisor gave up"),
+    ("stopped", "an actor was stopped and stays down"),
+    ("policy_changed", "a supervision policy was changed"),
+    ("chaos_started", "a chaos plan runs"),
+    ("chaos_stopped", "a chaos plan ended"),
+    (
+        "commanded",
+        "an operator gave a command that is not read-only",
+    ),
+    (
+        "scan_started",
+        "the scan runs, and what the host granted it",
+    ),
+    (
+        "system_isolated",
+        "a system of the world failed and is left out",
+    ),
+    (
+        "shard_not_pinned",
+        "a shard thread is not pinned to its core, and why",
+    ),
+    (
+        "shard_down",
+        "a shard thread ended; its cells exit with host_down",
+    ),
+    (
+        "stuck",
+        "an actor did not end within its shutdown time and was killed",
+    ),
 ];
 
 /// How lines look.
@@ -65,7 +98,15 @@ pub fn check_filter(filter: &str) -> Result<(), String> {
 
 /// Installs the process's subscriber; a second call changes nothing (the first one stays).
 pub fn install(filter: &str, format: Format) {
-    let filter = filter.parse().unwrap_or_else(|_| EnvFilter::new("info"));
+    // The task host's library wraps every line in a span of its own; its ids mean nothing here.
+    let quiet = if filter.contains("ractor") {
+        String::new()
+    } else {
+        ",ractor=error".into()
+    };
+    let filter = format!("{filter}{quiet}")
+        .parse()
+        .unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(Stderr);
@@ -74,7 +115,12 @@ pub fn install(filter: &str, format: Format) {
             let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             builder.with_ansi(color).with_target(false).try_init()
         }
-        Format::Json => builder.json().flatten_event(true).try_init(),
+        Format::Json => builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .try_init(),
     };
     if installed.is_err() {
         tracing::debug!("a log subscriber is already installed; it stays");

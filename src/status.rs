@@ -24,7 +24,8 @@ pub const PLAIN_EVERY: Duration = Duration::from_secs(10);
 /// The line on the terminal, empty when there is none.
 static SHOWN: Mutex<String> = Mutex::new(String::new());
 
-/// Writes to stderr with the status line lifted. A failed write is dropped: there is nowhere to say it.
+/// Writes to stderr with the status line lifted. A failed write is dropped: there is nowhere to
+/// say it.
 pub fn above(write: impl FnOnce(&mut io::StderrLock<'_>) -> io::Result<()>) {
     let shown = SHOWN.lock();
     let mut stderr = io::stderr().lock();

@@ -51,3 +51,48 @@ fn every_shipped_node_file_is_valid() {
     }
     assert!(found > 0, "no node file is shipped");
 }
+
+/// Texts of every source file of the workspace's crates.
+fn sources() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let crates = ["actors", "supervision", "transport", "world", "fleet"];
+    let mut folders: Vec<_> = crates
+        .iter()
+        .map(|name| root.join(name).join("src"))
+        .collect();
+    folders.push(root.join("src"));
+    let mut texts = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                texts.push(std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    texts
+}
+
+#[test]
+fn every_event_that_is_published_is_listed() {
+    let mut seen = 0;
+    for text in sources() {
+        for (at, _) in text.match_indices(".publish(") {
+            let call = text[at..].split(';').next().unwrap_or_default();
+            let Some(name) = call.split('"').nth(1) else {
+                continue;
+            };
+            seen += 1;
+            let listed = actorsim::logging::EVENTS
+                .iter()
+                .any(|(event, _)| *event == name);
+            assert!(
+                listed,
+                "the event `{name}` is not in actorsim::logging::EVENTS"
+            );
+        }
+    }
+    assert!(seen > 5, "only {seen} calls were found");
+}

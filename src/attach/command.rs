@@ -303,7 +303,10 @@ pub fn help(name: Option<&str>) -> Json {
             serde_json::json!({ "rows": COMMANDS.iter().map(row).collect::<Vec<_>>() })
         }
         Some(command) => {
-            let row = |arg: &Arg| serde_json::json!({ "command": arg.name, "impact": "", "help": arg.help });
+            let row = |arg: &Arg| {
+                let (name, help) = (arg.name, arg.help);
+                serde_json::json!({ "command": name, "impact": "", "help": help })
+            };
             let own = serde_json::json!({
                 "command": command.usage(),
                 "impact": command.impact.label(),

@@ -93,7 +93,11 @@ impl SystemPlane {
         for _ in 0..BACK_TIME.as_millis() / BACK_POLL.as_millis() {
             tokio::time::sleep(BACK_POLL).await;
             match census.row(&path).await {
-                None => state = "gone",
+                None => {
+                    // Nobody starts it again: temporary, or its supervisor went with it.
+                    state = "gone";
+                    break;
+                }
                 Some(row) => {
                     state = row.state;
                     if row.incarnation > was && row.state == "running" {

@@ -39,8 +39,8 @@ pub struct Limits {
     pub idle: Duration,
 }
 
-/// Binds the socket with mode 0600; a socket left over by an earlier node is replaced, which is safe
-/// because the caller holds the state directory.
+/// Binds the socket with mode 0600. A socket left over by an earlier node is replaced, which is
+/// safe because the caller holds the state directory.
 ///
 /// # Errors
 /// Whatever the file system says.

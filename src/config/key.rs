@@ -91,8 +91,8 @@ keys! {
     "transport.identity", Kind::Path, None,
         "Directory with ca.pem, node.pem and node.key; signed by the site authority when unset.";
     "transport.site", Kind::Path, None,
-        "Directory of the site authority that signs the own identity; $XDG_STATE_HOME/actorsim/site, \
-         or site in node.state_dir, when unset.";
+        "Directory of the site authority that signs the own identity; when unset \
+         $XDG_STATE_HOME/actorsim/site, or site in node.state_dir.";
     "tiers.t1_rate", rate(1_000.0), None,
         "T1 readings per second and sensor; 0 turns the tier off; unset is 1 / fleet.interval.";
     "tiers.t2_rate", rate(1_000.0), None,

@@ -1,5 +1,5 @@
-//! Supervision policies in a node file: `[[supervision.supervisor]]` tables (or `[[supervisor]]`, as
-//! in a policy file), cut out so that the policy parser sees them at their own lines and columns.
+//! Supervision policies in a node file: `[[supervision.supervisor]]` tables (or `[[supervisor]]`,
+//! as in a policy file), cut out so that the policy parser sees them at their lines and columns.
 //!
 //! It does not know a policy's keys: `actorsim-supervision` does. Bound: the file's size.
 

@@ -155,6 +155,13 @@ pub fn reference() -> String {
         let (labels, help, was) = (metric.labels.join(", "), metric.help, metric.was);
         let _ = writeln!(page, "| `{name}` | {kind} | {labels} | {help} | {was} |");
     }
+    page.push_str(
+        "\n## Events\n\nThe `event` field of log lines, and the name in `attach -c events`.\n\n\
+         | event | says |\n|---|---|\n",
+    );
+    for (name, says) in crate::logging::EVENTS {
+        let _ = writeln!(page, "| `{name}` | {says} |");
+    }
     page
 }
 

@@ -1,0 +1,368 @@
+//! Whole nodes, as an operator runs them: started, looked into, killed in parts, stopped, judged.
+
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+fn actorsim(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_actorsim"));
+    command.args(args).env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+/// A port nobody listens on now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+/// A running node.
+struct Node {
+    child: Child,
+    log: BufReader<ChildStderr>,
+    state: PathBuf,
+    report: PathBuf,
+    seen: String,
+}
+
+impl Node {
+    fn start(dir: &Path, name: &str, args: &[&str]) -> Self {
+        let (state, report) = (dir.join(name), dir.join(format!("{name}.json")));
+        let mut child = actorsim(&["start", "--json-logs", "--node", name])
+            .args(["--state-dir", state.to_str().unwrap()])
+            .args(["--report", report.to_str().unwrap()])
+            .args(args)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        Self {
+            child,
+            log,
+            state,
+            report,
+            seen: String::new(),
+        }
+    }
+
+    /// Reads the log until a line holds the words.
+    fn wait_for(&mut self, words: &str) {
+        loop {
+            let mut line = String::new();
+            let read = self.log.read_line(&mut line).unwrap();
+            self.seen.push_str(&line);
+            assert!(read > 0, "the node ended before {words}:\n{}", self.seen);
+            if line.contains(words) {
+                return;
+            }
+        }
+    }
+
+    fn attach(&self, commands: &[&str]) -> Output {
+        let mut command = actorsim(&["attach", "-o", "json", "--state-dir"]);
+        command.arg(&self.state);
+        for line in commands {
+            command.args(["-c", line]);
+        }
+        command.output().unwrap()
+    }
+
+    fn ask(&self, line: &str) -> Value {
+        let output = self.attach(&[line]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{line}: {error}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the end; exit code and report.
+    fn end(mut self) -> (i32, Value) {
+        self.log.read_to_string(&mut self.seen).unwrap();
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        let report = std::fs::read(&self.report).unwrap_or_else(|_| {
+            panic!("exit code {code}, no report:\n{}", self.seen);
+        });
+        let report = serde_json::from_slice(&report).unwrap();
+        (code, report)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn number(report: &Value, at: &str) -> u64 {
+    report
+        .pointer(at)
+        .and_then(Value::as_u64)
+        .unwrap_or_else(|| panic!("{at} in {report:#}"))
+}
+
+fn passes(code: i32, report: &Value) {
+    assert_eq!(report["verdict"], "pass", "{:#}", report["why"]);
+    assert_eq!(code, 0);
+}
+
+const SMALL: &[&str] = &[
+    "--devices",
+    "40",
+    "--interval",
+    "200ms",
+    "--listen",
+    "127.0.0.1:0",
+    "-X",
+    "metrics.enabled=false",
+];
+
+#[test]
+fn a_node_runs_for_its_time_and_every_equation_of_the_report_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = [SMALL, &["--for", "4s", "--run-id", "r1", "--seed", "7"]].concat();
+    let (code, report) = Node::start(dir.path(), "n1", &args).end();
+    passes(code, &report);
+    assert_eq!(
+        (&report["run_id"], &report["seed"]),
+        (&"r1".into(), &7.into())
+    );
+    assert_eq!(number(&report, "/devices/running"), 40);
+    let t1 = |key: &str| number(&report, &format!("/tiers/t1/{key}"));
+    assert_eq!(t1("received") + t1("dropped"), t1("sent"));
+    assert!(t1("received") >= 40 * 7 * 10, "{report:#}");
+    assert_eq!(number(&report, "/tiers/t2/lost"), 0);
+    assert_eq!(
+        number(&report, "/tiers/t2/acked"),
+        number(&report, "/tiers/t2/created")
+    );
+    assert!(number(&report, "/world/readings_applied") > 0);
+    assert!(number(&report, "/world/scan/cycles") > 100);
+    assert_eq!(number(&report, "/mailboxes/waiting"), 0);
+}
+
+#[test]
+fn a_second_node_on_the_same_directory_or_port_is_refused_and_the_first_lives() {
+    let dir = tempfile::tempdir().unwrap();
+    let (quic, metrics) = (free_port(), free_port());
+    let listen = format!("127.0.0.1:{quic}");
+    let scrape = format!("metrics.listen=127.0.0.1:{metrics}");
+    let args = ["--devices", "5", "--listen", &listen, "-X", &scrape];
+    let mut first = Node::start(dir.path(), "n1", &args);
+    first.wait_for("\"spawned\"");
+    let second = |args: &[&str]| {
+        let output = actorsim(&["start", "--for", "1s", "--state-dir"])
+            .args(args)
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let (state, other) = (
+        first.state.display().to_string(),
+        dir.path().join("o").display().to_string(),
+    );
+    let (code, error) = second(&[&state]);
+    assert_eq!(code, Some(2), "{error}");
+    assert!(
+        error.contains("in use by another node (process "),
+        "{error}"
+    );
+    let (code, error) = second(&[&other, "--listen", &listen, "-X", "metrics.enabled=false"]);
+    assert_eq!(code, Some(2), "{error}");
+    assert!(error.contains(&listen), "{error}");
+    let (code, error) = second(&[&other, "--listen", "127.0.0.1:0", "-X", &scrape]);
+    assert_eq!(code, Some(2), "{error}");
+    assert!(
+        error.contains("metrics.listen") && error.contains("--port-offset"),
+        "{error}"
+    );
+    assert_eq!(first.ask("health")["healthy"], true);
+    first.signal(Signal::INT);
+    let (code, report) = first.end();
+    passes(code, &report);
+}
+
+#[test]
+fn whatever_is_killed_comes_back_and_the_node_passes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(dir.path(), "n1", SMALL);
+    node.wait_for("\"spawned\"");
+    for path in [
+        "/fleet/default/industrial-0003",
+        "/fleet/links/0",
+        "/transport/tier-t1",
+        "/transport/tier-t2",
+        "/transport/tier-t3",
+        "/twin/route",
+        "/twin/apply",
+        "/twin/actuate",
+        "/twin/scan",
+        "/transport/listener",
+    ] {
+        let before = number(&node.ask(&format!("info {path}")), "/incarnation");
+        let killed = node.ask(&format!("kill {path}"));
+        let now = number(&killed, "/now_incarnation");
+        assert!(now > before, "{path}: {killed}");
+        let shown = number(&node.ask(&format!("info {path}")), "/incarnation");
+        assert!(shown >= now, "{path}");
+    }
+    let conn = node.ask("ps /transport/conn/* --state running");
+    let conn = conn["rows"][0]["path"]
+        .as_str()
+        .expect("a connection")
+        .to_owned();
+    assert_eq!(
+        node.ask(&format!("kill {conn}"))["done"],
+        "killed",
+        "temporary: another comes"
+    );
+    let events = node.ask("events --limit 1000").to_string();
+    assert!(
+        events.contains("commanded") && events.contains("kill /twin/scan"),
+        "{events}"
+    );
+    let tree = node.attach(&["tree"]);
+    assert!(tree.status.success());
+    node.signal(Signal::TERM);
+    let (code, report) = node.end();
+    passes(code, &report);
+    assert!(number(&report, "/supervision/restarts") >= 10, "{report:#}");
+}
+
+#[test]
+fn a_triggered_device_is_commanded_by_the_world() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(dir.path(), "n1", SMALL);
+    node.wait_for("\"spawned\"");
+    node.ask("trigger industrial-0001");
+    node.ask("trigger /fleet/default/industrial-0002");
+    let missing = node.attach(&["trigger industrial-9999"]);
+    assert_eq!(missing.status.code(), Some(1));
+    node.signal(Signal::INT);
+    let (code, report) = node.end();
+    passes(code, &report);
+    assert!(number(&report, "/tiers/t2/created") > 0, "{report:#}");
+}
+
+fn get(port: u16, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (
+        status,
+        answer
+            .split_once("\r\n\r\n")
+            .map(|parts| parts.1.to_owned())
+            .unwrap_or_default(),
+    )
+}
+
+#[test]
+fn the_endpoint_shows_only_metrics_of_the_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let scrape = format!("metrics.listen=127.0.0.1:{port}");
+    let args = ["--devices", "20", "--listen", "127.0.0.1:0", "-X", &scrape];
+    let mut node = Node::start(dir.path(), "n1", &args);
+    node.wait_for("\"spawned\"");
+    assert_eq!(get(port, "/readyz").0, 200);
+    let (status, page) = get(port, "/metrics");
+    assert_eq!(status, 200);
+    let mut shown = 0;
+    for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = line.split(' ').next().unwrap();
+        assert!(actorsim::metrics::table::find(name).is_some(), "{name}");
+        shown += 1;
+    }
+    assert!(shown > 20, "{page}");
+    assert!(!page.contains("industrial-0"), "a label names a device");
+    node.signal(Signal::INT);
+    let (code, report) = node.end();
+    passes(code, &report);
+}
+
+#[test]
+fn a_twin_and_a_fleet_meet_with_one_authority_and_a_stranger_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let issue = |name: &str, site: &str| {
+        let (out, site) = (path(&format!("id-{name}")), path(site));
+        let output = actorsim(&["certs", "issue", name, "--site", &site, "--out", &out]).output();
+        assert!(output.unwrap().status.success());
+        out
+    };
+    let (twin_id, fleet_id) = (issue("twin", "site"), issue("fleet", "site"));
+    let stranger_id = issue("stranger", "other-site");
+    let listen = format!("127.0.0.1:{}", free_port());
+    let off = "metrics.enabled=false";
+    let twin_args = [
+        "--no-fleet",
+        "--listen",
+        &listen,
+        "--identity",
+        &twin_id,
+        "-X",
+        "world.capacity=1000",
+        "-X",
+        off,
+    ];
+    let mut twin = Node::start(dir.path(), "twin", &twin_args);
+    twin.wait_for("\"scan_started\"");
+    let fleet_args = |id| {
+        [
+            "--no-world",
+            "--twin",
+            &listen,
+            "--identity",
+            id,
+            "--devices",
+            "20",
+            "--interval",
+            "200ms",
+            "--for",
+            "3s",
+            "-X",
+            off,
+        ]
+    };
+    let (code, report) = Node::start(dir.path(), "fleet", &fleet_args(&fleet_id)).end();
+    passes(code, &report);
+    let sent = number(&report, "/tiers/t1/sent");
+    assert!(
+        sent > 0 && report["tiers"]["t1"]["received"].is_null(),
+        "{report:#}"
+    );
+    let (_, stranger) = Node::start(dir.path(), "stranger", &fleet_args(&stranger_id)).end();
+    assert_eq!(stranger["tiers"]["t2"]["acked"], 0, "{stranger:#}");
+    assert_eq!(twin.ask("health")["healthy"], true);
+    twin.signal(Signal::INT);
+    let (code, report) = twin.end();
+    passes(code, &report);
+    assert!(number(&report, "/world/readings_applied") > 0, "{report:#}");
+}
