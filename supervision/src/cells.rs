@@ -22,6 +22,9 @@ use crate::strategy::{Case, Decision, Verdict, Why, verdict};
 
 /// Cells of one group.
 pub const GROUP_CELLS: u32 = 256;
+/// Crash reports of one slab a second: enough to see what fails; ten thousand devices that fail at
+/// once are a number, not ten thousand lines. All are counted.
+pub const REPORTS_PER_S_MAX: u32 = 8;
 
 /// Why a policy cannot be a group's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +52,8 @@ struct Reporter {
     supervision: Arc<Supervision>,
     path: ActorPath,
     name: NameOf,
+    second: u64,
+    told: u32,
 }
 
 /// Decides about the cells of one slab.
@@ -120,6 +125,8 @@ impl CellPolicy {
             supervision: Arc::clone(supervision),
             path: path.clone(),
             name,
+            second: 0,
+            told: 0,
         });
         self
     }
@@ -182,14 +189,14 @@ impl CellPolicy {
     }
 
     fn report(
-        &self,
+        &mut self,
         ordinal: u32,
         life: Incarnation,
         reason: &ExitReason,
         plan: (Verdict, u32),
         now: Time,
     ) {
-        let Some(reporter) = self.reporter.as_ref().filter(|_| !reason.is_normal()) else {
+        let Some(reporter) = self.reporter.as_mut().filter(|_| !reason.is_normal()) else {
             return;
         };
         let (decision, at) = match plan.0 {
@@ -199,8 +206,25 @@ impl CellPolicy {
             Verdict::Quarantine => (Decision::Quarantine, now),
             Verdict::Escalate => (Decision::Escalate, now),
         };
+        let Reporter {
+            system,
+            supervision,
+            path,
+            name,
+            second,
+            told,
+        } = reporter;
+        let this_second = now.as_nanos() / 1_000_000_000;
+        if *second != this_second {
+            (*second, *told) = (this_second, 0);
+        }
+        *told += 1;
+        if *told > REPORTS_PER_S_MAX {
+            supervision.count(reason, decision);
+            return;
+        }
         let exit = Exit {
-            path: reporter.path.join(&(reporter.name)(ordinal)),
+            path: path.join(&name(ordinal)),
             incarnation: life,
             reason: reason.clone(),
             last_kind: None,
@@ -213,7 +237,7 @@ impl CellPolicy {
             delay,
             ..CrashReport::of(&exit)
         };
-        reporter.supervision.crashed(&reporter.system, &report);
+        supervision.crashed(system, &report);
     }
 }
 

@@ -14,7 +14,7 @@
 //! - Decisions read no clock and hold no randomness; shells carry them out.
 //! - A child's next incarnation starts only when the former one is gone.
 //! - Children start in order, one after the other; they stop in reverse order, each within its
-//!   shutdown time. That holds for a supervisor that is killed, too, and before its own end is told.
+//!   shutdown time. That holds for a killed supervisor, too, and before its own end is told.
 //! - More than `intensity` restarts within `period` are never made.
 //! - A failed restart is decided anew, never looped; no restart waits for a sleep of its handler.
 //!

@@ -169,16 +169,21 @@ impl Supervision {
             .saturating_record(took.as_micros().min(u128::from(u64::MAX)) as u64);
     }
 
-    /// Counts an end and tells it, unless it is a repeat.
-    pub fn crashed(&self, system: &System, report: &CrashReport) {
-        if report.reason == ExitReason::Killed {
+    /// Counts an abnormal end.
+    pub(crate) fn count(&self, reason: &ExitReason, decision: Decision) {
+        if *reason == ExitReason::Killed {
             self.kills.fetch_add(1, Ordering::Relaxed);
         }
-        match report.decision {
+        match decision {
             Decision::Escalate => drop(self.escalations.fetch_add(1, Ordering::Relaxed)),
             Decision::Quarantine => drop(self.quarantined.fetch_add(1, Ordering::Relaxed)),
             _ => {}
         }
+    }
+
+    /// Counts an end and tells it, unless it is a repeat.
+    pub fn crashed(&self, system: &System, report: &CrashReport) {
+        self.count(&report.reason, report.decision);
         let routine = matches!(report.decision, Decision::Restart | Decision::Remove);
         let now = system.clock().monotonic();
         let Some(repeats) = self.fold(&report.path, report.reason.label(), now, routine) else {

@@ -1,18 +1,18 @@
 //! Supervisors of task actors: a [`TaskActor`] with an ordered table of children.
 //!
-//! - [`core`]: the children's life as a pure state machine.
-//! - [`table`]: the shell around it: carries out starts, stops and answers; lives outside the actor,
+//! - `core`: the children's life as a pure state machine.
+//! - `table`: the shell around it: carries out starts, stops and answers; lives outside the actor,
 //!   so that a killed supervisor's children are still taken in order.
-//! - [`children`]: their specs, and the answers to requests.
-//! - [`start`]: how a supervisor starts, and what happens when it ends in whatever way.
+//! - `children`: their specs, and the answers to requests.
+//! - `start`: how a supervisor starts, and what happens when it ends in whatever way.
 //! - [`reference`], [`errors`]: what a program calls, with OTP's closed error sets.
 //!
 //! A supervisor's own exit is reported to its parent after its children are gone: in reverse start
 //! order, each within its shutdown time. It does not handle messages of its children and never
 //! blocks on one: it keeps answering while children start and stop.
 //!
-//! Bound: `max_children` children; [`REQUESTS_MAX`](crate::spec::REQUESTS_MAX) waiting requests; one
-//! start result and one exit in flight for each child.
+//! Bound: `max_children` children; [`REQUESTS_MAX`](crate::spec::REQUESTS_MAX) waiting requests;
+//! one start result and one exit in flight for each child.
 
 mod children;
 pub(crate) mod core;

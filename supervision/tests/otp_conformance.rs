@@ -12,6 +12,8 @@ mod cells;
 mod death;
 #[path = "otp_conformance/restart_types.rs"]
 mod restart_types;
+#[path = "otp_conformance/shards.rs"]
+mod shards;
 #[path = "otp_conformance/significant.rs"]
 mod significant;
 #[path = "otp_conformance/stage.rs"]

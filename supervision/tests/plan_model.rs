@@ -19,7 +19,7 @@ struct Model {
 
 impl Model {
     fn too_many(&self, policy: &SupervisorPolicy, child: ChildId, now: u64) -> bool {
-        let counts = |who: &ChildId| policy.quarantine.then_some(*who == child).unwrap_or(true);
+        let counts = |who: &ChildId| !policy.quarantine || *who == child;
         let period = policy.period.as_nanos() as u64;
         let recent = self
             .restarts

@@ -141,7 +141,8 @@ fn a_mistake_is_drawn_with_its_line_and_a_caret() {
 fn a_file_laid_over_another_wins_entry_by_entry() {
     let over = Policies::from_toml(
         "over.toml",
-        "[[supervisor]]\npath = '/twin'\nintensity = 3\n\n[[supervisor.child]]\nid = 'scan'\nshutdown = '2s'\n",
+        "[[supervisor]]\npath = '/twin'\nintensity = 3\n\n\
+         [[supervisor.child]]\nid = 'scan'\nshutdown = '2s'\n",
     )
     .unwrap();
     let both = over.over(Policies::shipped());

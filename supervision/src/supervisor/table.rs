@@ -414,7 +414,7 @@ fn serde_text(policy: &crate::policy::SupervisorPolicy) -> String {
     toml::to_string(policy).map_or_else(|_| format!("{policy:?}"), |text| text.replace('\n', "; "))
 }
 
-/// Ends when a start is given up: a worker's at once when it is forced, a supervisor's never, for it
+/// Ends when a start is given up: a worker's when it is forced, a supervisor's never, for it
 /// ends its own start in order.
 async fn given_up(mut canceled: watch::Receiver<u8>, kind: Kind) {
     if kind == Kind::Supervisor || canceled.wait_for(|level| *level > 0).await.is_err() {

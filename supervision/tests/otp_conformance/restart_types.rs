@@ -1,4 +1,4 @@
-//! `{permanent,transient,temporary}_{normal,shutdown,abnormal}`: which ends are followed by a start.
+//! `{permanent,transient,temporary}_{normal,shutdown,abnormal}`: which ends lead to a start.
 
 use actorsim_supervision::{ChildState, Restart, Strategy, SupervisorPolicy, SupervisorSpec};
 

@@ -166,7 +166,7 @@ impl World {
             self.alive.remove(&id);
             self.core.exited(id, actor.attempt, &reason, self.now);
         } else {
-            return quiet && (actor.asked || deadline.is_some()) || !quiet;
+            return !quiet || actor.asked || deadline.is_some();
         }
         self.settle();
         true
@@ -272,7 +272,11 @@ fn policies() -> impl proptest::strategy::Strategy<Value = SupervisorPolicy> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 5_000, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 5_000,
+        max_shrink_iters: 2_000,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn every_order_of_events_keeps_the_invariants(
