@@ -169,6 +169,8 @@ pub(super) fn fleet(
     }
     if let Some(rate) = config.tiers.t2_rate {
         population.t2 = rate > 0.0;
+        let period = (rate > 0.0).then(|| Duration::from_secs_f64(1.0 / rate));
+        population.t2_period = period;
     }
     let shards = ShardConfig {
         shards: config.shards.map_or(0, |n| n as usize),

@@ -1,7 +1,7 @@
 //! One moment of a running node, from its layers' counters: for metrics, health and status line.
 //!
-//! It judges only health: what is down, what gave up. Bound: rows by host, kind, tier or shard; task
-//! actors are folded by kind, devices by population.
+//! It judges only health: what is down, what gave up. Bound: rows by host, kind, tier or shard;
+//! task actors are folded by kind, devices by population.
 
 use std::collections::BTreeMap;
 
