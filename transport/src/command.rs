@@ -138,7 +138,7 @@ impl Drop for Issued {
 pub enum T3Message {
     /// A new command, out of the world.
     Command(Issued),
-    /// One whose connection ended before its acknowledgement: it may have another.
+    /// One whose connection ended before its acknowledgement, or whose device was busy.
     Retry(Issued),
     /// Time to look at the waiting ones again.
     Tick,

@@ -1,8 +1,8 @@
 //! The connection actor: one accepted QUIC connection.
 //!
 //! Its mailbox holds T1 batches alone, so that a flooding gateway evicts its own readings only. Its
-//! pumps, in reading order: [`datagrams`] (T1 in), [`events`] (T2 streams in), [`control`] (hello,
-//! registrations, T2 acknowledgements, goodbye), [`commands`] (T3 out). The connection is closed
+//! pumps, in reading order: `datagrams` (T1 in), `events` (T2 streams in), `control` (hello,
+//! registrations, T2 acknowledgements, goodbye), `commands` (T3 out). The connection is closed
 //! and taken out of the registry when the actor goes, however it goes. Bounds: [`CONN_BATCHES`]
 //! batches, QUIC's stream limits, the registry's command limit.
 

@@ -252,6 +252,8 @@ pub mod codes {
     pub const DEADLINE: VarInt = VarInt::from_u32(7);
     /// The device does not take the command.
     pub const REFUSED: VarInt = VarInt::from_u32(8);
+    /// The device takes no command now: ask again.
+    pub const BUSY: VarInt = VarInt::from_u32(9);
 }
 
 #[cfg(test)]

@@ -195,7 +195,7 @@ pub struct T3Stats {
     pub dropped: Counter,
     /// Refused, or acknowledged wrongly.
     pub errors: Counter,
-    /// Sent again on another connection.
+    /// Given back by a connection to be tried again.
     pub retried: Counter,
     /// Opening the stream to acknowledgement read, microseconds.
     pub rtt: LatencyHistogram,

@@ -183,8 +183,9 @@ impl TaskActor for TierT3 {
         match message {
             T3Message::Command(issued) => self.dispatch(issued, cx),
             T3Message::Retry(issued) => {
+                // A moment later: the connection may be on its way out of the registry.
                 self.stats.t3.retried.inc();
-                self.dispatch(issued, cx);
+                self.wait(issued);
             }
             T3Message::Tick => {
                 self.ticking = false;

@@ -12,7 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 
 use super::dial::Line;
-use super::{Downlink, Ticket, WireCommand};
+use super::{Downlink, DownlinkError, Ticket, WireCommand};
 use crate::command::AckStatus;
 use crate::endpoint::{Protocol, STREAMS_MAX, codes};
 use crate::frames::{COMMAND_LEN, CommandFrame, StreamType, ack_frame};
@@ -102,8 +102,12 @@ fn take(
             .then(|| Duration::from_millis(u64::from(command.left_ms))),
     };
     if let Err(error) = downlink.command(ticket, wire) {
-        tracing::debug!(%error, device = %reading.device, "command refused");
-        drop(send.reset(codes::REFUSED));
+        tracing::debug!(%error, device = %reading.device, "command not taken");
+        let code = match error {
+            DownlinkError::Busy => codes::BUSY,
+            DownlinkError::UnknownDevice => codes::REFUSED,
+        };
+        drop(send.reset(code));
         return;
     }
     pending.insert(ticket, Pending { send, reading });

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -88,11 +89,19 @@ pub(crate) struct Devices {
     pub(crate) link: OnceLock<Link>,
     pub(crate) commands: Mutex<Vec<WireCommand>>,
     pub(crate) answer: Mutex<Option<AckStatus>>,
+    /// How many commands to take for a busy device.
+    pub(crate) busy: AtomicU32,
 }
 
 impl Downlink for Devices {
     fn command(&self, ticket: Ticket, command: WireCommand) -> Result<(), DownlinkError> {
         self.commands.lock().push(command);
+        let busy = self
+            .busy
+            .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        if busy.is_ok() {
+            return Err(DownlinkError::Busy);
+        }
         if let (Some(status), Some(link)) = (*self.answer.lock(), self.link.get()) {
             assert!(link.ack(ticket, status));
         }

@@ -101,6 +101,7 @@ fn types_statuses_and_codes_are_those_of_the_page() {
         (codes::READING, "reading"),
         (codes::DEADLINE, "deadline"),
         (codes::REFUSED, "refused"),
+        (codes::BUSY, "busy"),
     ];
     for (code, name) in all {
         assert_eq!(row(&format!("code {code}")), name);
