@@ -148,10 +148,10 @@ async fn storm(seed: u64) {
             }
         };
         victim.iter().for_each(ActorRef::kill);
-        if draw / 64 % 4 == 0 {
+        if (draw / 64).is_multiple_of(4) {
             tokio::task::yield_now().await;
         }
-        if draw / 256 % 16 == 0 {
+        if (draw / 256).is_multiple_of(16) {
             forest.heals().await;
         }
     }
