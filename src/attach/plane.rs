@@ -134,7 +134,8 @@ impl SystemPlane {
         let mut folded: BTreeMap<ActorPath, u64> = BTreeMap::new();
         for source in census.sources() {
             let within = source.within();
-            let inside = below.is_within(within) && below != within;
+            // A fleet that is asked for by its own path is shown unfolded.
+            let inside = below.is_within(within);
             if !inside && !within.is_within(below) {
                 continue;
             }

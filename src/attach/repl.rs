@@ -221,10 +221,11 @@ impl Prompt {
     }
 }
 
+/// Words end in a space, so that the next one can be typed at once; paths may go on.
 fn matching<'a>(options: impl Iterator<Item = &'a str>, word: &str) -> Vec<String> {
     options
         .filter(|option| option.starts_with(word))
-        .map(ToOwned::to_owned)
+        .map(|option| format!("{option} "))
         .collect()
 }
 
@@ -268,7 +269,7 @@ impl Completer for Prompt {
             .map_or(0, |space| space + 1);
         let candidates = self.candidates(&before[..start], &before[start..]);
         let pair = |text: String| Pair {
-            display: text.clone(),
+            display: text.trim_end().to_owned(),
             replacement: text,
         };
         Ok((start, candidates.into_iter().map(pair).collect()))
