@@ -131,6 +131,8 @@ fn unread(peer: &Peer, error: &ReadExactError) -> Result<Outcome, GivenBack> {
     match error {
         ReadExactError::ReadError(ReadError::ConnectionLost(_)) => Err(GivenBack),
         ReadExactError::ReadError(ReadError::Reset(codes::BUSY)) => Err(GivenBack),
+        // Our own link that dies lets its streams end before its connection.
+        ReadExactError::FinishedEarly(0) if peer.protocol == Protocol::Actorsim1 => Err(GivenBack),
         _ => Ok(refused(peer)),
     }
 }

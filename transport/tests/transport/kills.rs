@@ -110,6 +110,23 @@ async fn a_command_in_flight_is_retried_on_the_next_connection_of_its_device() {
 }
 
 #[tokio::test]
+async fn a_command_in_flight_survives_a_killed_link() {
+    let rig = Rig::start().await;
+    let (link, devices) = rig.link("gate-1", "*").await;
+    link.register(pumps(1)).unwrap();
+    rig.conn_path("pump-0000").await;
+    *devices.answer.lock() = None;
+    for id in 1..=10 {
+        rig.issue(rig.command("pump-0000", id, Duration::from_secs(25)));
+    }
+    until("in flight", || devices.commands.lock().len() == 10).await;
+    *devices.answer.lock() = Some(AckStatus::Executed);
+    rig.kill("/fleet/links/gate-1").await;
+    until("acknowledged", || rig.stats.t3.acked.get() == 10).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn commands_keep_their_outcome_through_kills_of_their_tier() {
     let rig = Rig::start().await;
     let (link, _) = rig.link("gate-1", "*").await;
