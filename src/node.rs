@@ -12,6 +12,7 @@ mod measure;
 mod snapshot;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -116,6 +117,30 @@ impl Node {
     #[must_use]
     pub fn view(&self) -> Arc<dyn NodeView> {
         self.assembly.view()
+    }
+
+    /// The actor system: clock, census, events.
+    #[must_use]
+    pub fn system(&self) -> &actorsim_actors::System {
+        self.assembly.system()
+    }
+
+    /// The twin; `None` without a world.
+    #[must_use]
+    pub fn twin(&self) -> Option<&actorsim_world::Twin> {
+        self.assembly.twin()
+    }
+
+    /// The devices; `None` without a fleet.
+    #[must_use]
+    pub fn fleet(&self) -> Option<&actorsim_fleet::Fleet> {
+        self.assembly.fleet()
+    }
+
+    /// Where a QUIC listener really listens (a port 0 asked for is a real one here).
+    #[must_use]
+    pub fn local_addr(&self, which: actorsim_transport::Listening) -> Option<SocketAddr> {
+        self.assembly.local_addr(which)
     }
 
     /// Runs until its time is over, `stop` asks, or the root supervisor gives up; then stops in

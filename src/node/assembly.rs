@@ -5,12 +5,15 @@
 //!
 //! Bound: two runtimes of one thread each; the layers' own.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actorsim_actors::{ActorPath, Addr, CensusFilter, Clock, MailboxSpec, Overflow, System};
+use actorsim_fleet::Fleet;
 use actorsim_supervision::{ChildSpec, Policies, SupervisorRef, SupervisorSpec, start_root};
-use actorsim_transport::{Transport, TransportStats};
+use actorsim_transport::{Listening, Transport, TransportStats};
+use actorsim_world::Twin;
 use tokio::runtime::{Handle, Runtime};
 
 use super::build;
@@ -189,6 +192,26 @@ impl Assembly {
     /// What it shows.
     pub fn view(&self) -> Arc<dyn NodeView> {
         Arc::clone(&self.layers) as Arc<dyn NodeView>
+    }
+
+    /// The actor system.
+    pub fn system(&self) -> &System {
+        &self.layers.system
+    }
+
+    /// The twin.
+    pub fn twin(&self) -> Option<&Twin> {
+        self.layers.twin.as_ref()
+    }
+
+    /// The devices.
+    pub fn fleet(&self) -> Option<&Fleet> {
+        self.layers.fleet.as_ref().map(|layer| &layer.fleet)
+    }
+
+    /// Where a listener really listens.
+    pub fn local_addr(&self, which: Listening) -> Option<SocketAddr> {
+        self.transport.as_ref()?.local_addr(which)
     }
 
     /// A name for this run: the time of its start.
