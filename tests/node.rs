@@ -249,16 +249,35 @@ fn whatever_is_killed_comes_back_and_the_node_passes() {
 #[test]
 fn a_triggered_device_is_commanded_by_the_world() {
     let dir = tempfile::tempdir().unwrap();
-    let mut node = Node::start(dir.path(), "n1", SMALL);
+    let args = [SMALL, &["--for", "4s"]].concat();
+    let mut node = Node::start(dir.path(), "n1", &args);
     node.wait_for("\"spawned\"");
     node.ask("trigger industrial-0001");
     node.ask("trigger /fleet/default/industrial-0002");
     let missing = node.attach(&["trigger industrial-9999"]);
     assert_eq!(missing.status.code(), Some(1));
-    node.signal(Signal::INT);
     let (code, report) = node.end();
     passes(code, &report);
-    assert!(number(&report, "/tiers/t2/created") > 0, "{report:#}");
+    let t3 = |key: &str| number(&report, &format!("/tiers/t3/{key}"));
+    assert!(t3("issued") >= 2, "{report:#}");
+    assert!(t3("acked") >= 2, "{report:#}");
+}
+
+#[test]
+fn a_second_signal_ends_the_run_at_once_and_the_report_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(dir.path(), "n1", SMALL);
+    node.wait_for("\"spawned\"");
+    node.signal(Signal::INT);
+    node.signal(Signal::TERM);
+    let (code, report) = node.end();
+    assert_eq!(code, 1);
+    assert_eq!(report["verdict"], "fail");
+    assert!(
+        report["why"].to_string().contains("second signal"),
+        "{:#}",
+        report["why"]
+    );
 }
 
 fn get(port: u16, path: &str) -> (u16, String) {
