@@ -1,8 +1,8 @@
 //! T3 out: one stream for each command, its acknowledgement, its outcome.
 //!
 //! A command whose connection is lost, or whose device is busy, goes back to the tier, which tries
-//! again until its deadline. It chooses no connection. Bounds: [`COMMANDS_IN_FLIGHT_MAX`] streams at once, each
-//! until its command's deadline.
+//! again until its deadline. It chooses no connection. Bounds: [`COMMANDS_IN_FLIGHT_MAX`] streams
+//! at once, each until its command's deadline.
 
 use std::sync::Arc;
 

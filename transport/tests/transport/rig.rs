@@ -128,6 +128,11 @@ pub(crate) fn any_port() -> SocketAddr {
 
 impl Rig {
     pub(crate) async fn start() -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST).await
+    }
+
+    /// The same with its main listener at another address of this machine.
+    pub(crate) async fn start_at(at: Ipv4Addr) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let site = Site::open_or_create(&dir.path().join("site")).unwrap();
         let identity = site
@@ -142,7 +147,7 @@ impl Rig {
         );
         let config = TransportConfig {
             node: "twin".into(),
-            listen: any_port(),
+            listen: (at, 0).into(),
             plain: Some(any_port()),
             identity,
         };
