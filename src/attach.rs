@@ -17,4 +17,5 @@ pub mod parse;
 pub mod plane;
 pub mod protocol;
 pub mod repl;
+mod rows;
 pub mod server;

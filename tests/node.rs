@@ -233,6 +233,14 @@ fn whatever_is_killed_comes_back_and_the_node_passes() {
         "killed",
         "temporary: another comes"
     );
+    let own = node.ask("kill /control/attach");
+    assert_eq!(own["state"], "this session ends with it");
+    // The socket is bound again by the next incarnation.
+    let back = (0..1_000).any(|_| {
+        let output = node.attach(&["info /control/attach"]);
+        String::from_utf8_lossy(&output.stdout).contains("\"incarnation\": 2")
+    });
+    assert!(back, "the attach server did not come back");
     let events = node.ask("events --limit 1000").to_string();
     assert!(
         events.contains("commanded") && events.contains("kill /twin/scan"),
