@@ -344,12 +344,14 @@ impl Census {
         tasks + sources + *self.retired.lock()
     }
 
-    /// Highest share of a mailbox that was ever in use, 0 to 1, over the task actors.
+    /// Highest share of a mailbox that was ever in use, 0 to 1, over the task actors. A mailbox of
+    /// one is a flag, full whenever it is set, and does not count.
     #[must_use]
     pub fn highest_fill(&self) -> f64 {
         self.tasks
             .read()
             .values()
+            .filter(|e| e.mailbox.capacity() > 1)
             .map(|e| f64::from(e.mailbox.highest()) / f64::from(e.mailbox.capacity().max(1)))
             .fold(0.0, f64::max)
     }
