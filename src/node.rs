@@ -103,7 +103,14 @@ impl Node {
     ///
     /// # Errors
     /// [`StartError`]; what had started is stopped again.
-    pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
+    pub async fn start(mut config: NodeConfig) -> Result<Self, StartError> {
+        if config.seed == 0 {
+            config.seed = actorsim_fleet::seed::choose(0);
+            tracing::info!(
+                "seed {} was chosen at random; --seed repeats this run",
+                config.seed
+            );
+        }
         let state_dir = StateDir::open(&config.state_dir)?;
         let assembly = Assembly::start(&config, &state_dir).await?;
         Ok(Self {

@@ -49,6 +49,15 @@ const fn rate(max: f64) -> Kind {
     Kind::F64 { min: 0.0, max }
 }
 
+/// Whether keys of the table lie below this name.
+pub fn is_table(name: &str) -> bool {
+    KEYS.iter().any(|key| {
+        key.name
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with('.'))
+    })
+}
+
 macro_rules! keys {
     ($($name:literal, $kind:expr, $default:expr, $doc:literal;)*) => {
         /// Every key, by group.
@@ -82,7 +91,7 @@ keys! {
         "Shard threads; 0 is one per core.";
     "transport.listen", Kind::Address, Some("127.0.0.1:4433"),
         "Address of the QUIC listener.";
-    "transport.plain_listen", Kind::Address, None,
+    "transport.plain.listen", Kind::Address, None,
         "Address of a second listener for peers without ALPN; unset is none.";
     "transport.twin", Kind::Address, None,
         "Send the fleet to this twin instead of the own world.";

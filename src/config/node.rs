@@ -144,7 +144,7 @@ impl NodeConfig {
             shards: positive(settings.u64("shards.count")),
             transport: TransportConfig {
                 listen: address("transport.listen"),
-                plain_listen: settings.text("transport.plain_listen").map(Into::into),
+                plain_listen: settings.text("transport.plain.listen").map(Into::into),
                 twin: settings.text("transport.twin").map(Into::into),
                 server_name: settings.text("transport.server_name").map(Into::into),
                 identity: settings.text("transport.identity").map(Into::into),
