@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::core::Port;
 use super::inbox::{CONTROL_CAPACITY, Doorbell, LANE_CAPACITY, LANES_MAX, Queue, Refused};
-use super::slab::{AnySlab, Report, Slab};
+use super::slab::{AnySlab, Moment, Report, Slab};
 use super::spec::{
     AddSlabError, CELLS_MAX, CellInfo, CellState, ShardStats, SlabCounts, SlabError, SlabSpec,
 };
@@ -403,7 +403,8 @@ impl ShardHandle {
             board: Arc::clone(&board),
         };
         let shown = Arc::clone(&board);
-        let join = Box::new(move |at: &_| Box::new(Slab::new(spec, board, at)) as Box<dyn AnySlab>);
+        let mut unbuilt = Unbuilt(Some(board));
+        let join = Box::new(move |at: &_| unbuilt.build(spec, at));
         let edge = self.0.joins.push(join).map_err(|_| AddSlabError::Stopped)?;
         if edge {
             self.0.bell.ring();
@@ -412,6 +413,31 @@ impl ShardHandle {
             system.census().register_source(shown);
         }
         Ok(handle)
+    }
+}
+
+/// A slab on its way to its shard. One that does not get there is closed: nobody would answer.
+struct Unbuilt<C: Cell>(Option<Arc<Board<C>>>);
+
+impl<C: Cell> Unbuilt<C> {
+    fn build(&mut self, spec: SlabSpec<C>, at: &Moment) -> Box<dyn AnySlab> {
+        let board = self.0.as_ref().expect("a slab is built once");
+        let slab = Box::new(Slab::new(spec, Arc::clone(board), at));
+        self.0 = None;
+        slab
+    }
+}
+
+impl<C: Cell> Drop for Unbuilt<C> {
+    fn drop(&mut self) {
+        let Some(board) = self.0.take() else {
+            return;
+        };
+        board.close();
+        let mut report = board.report();
+        report.closed = true;
+        report.counts.stopped = std::mem::take(&mut report.counts.starting);
+        board.publish(report);
     }
 }
 

@@ -122,6 +122,8 @@ pub(crate) trait AnySlab {
 pub(crate) struct Report {
     pub(crate) books: Books,
     pub(crate) counts: SlabCounts,
+    /// Nothing will change any more.
+    pub(crate) closed: bool,
 }
 
 struct Slot<C: Cell> {
@@ -376,6 +378,7 @@ impl<C: Cell> Slab<C> {
         let report = Report {
             books: self.books.with_waiting(self.waiting),
             counts: self.counts,
+            closed: self.closed,
         };
         self.board.publish(report);
     }
@@ -441,6 +444,7 @@ impl<C: Cell> Drop for Slab<C> {
         self.counts.restarting = 0;
         self.counts.quarantined = 0;
         self.changed = true;
+        self.closed = true;
         self.publish();
     }
 }

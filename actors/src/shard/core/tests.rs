@@ -14,7 +14,7 @@ use crate::mailbox::{MailboxSpec, Message, Overflow};
 use crate::shard::handle::{ShardHandle, SlabHandle};
 use crate::shard::inbox::Bell;
 use crate::shard::slab::SLOT_OVERHEAD;
-use crate::shard::spec::SlabSpec;
+use crate::shard::spec::{SlabError, SlabSpec};
 
 const MS: u64 = 1_000_000;
 
@@ -189,6 +189,69 @@ fn a_shard_that_dies_closes_its_slabs_and_their_books_balance() {
     let (books, counts) = (slab.books(), slab.counts());
     assert!(books.balanced() && books.waiting == 0, "{books:?}");
     assert_eq!((counts.stopped, counts.running, books.rejected), (4, 0, 3));
+}
+
+#[test]
+fn what_arrives_while_a_burst_is_delivered_does_not_wait_for_the_next_ring() {
+    let limits = Limits {
+        deliveries: 4,
+        ..Limits::LIVE
+    };
+    let (mut core, slab) = shard(0..8, limits);
+    core.step(&at(0));
+    for ordinal in 0..6 {
+        slab.send(ordinal, Nudge).unwrap();
+    }
+    let bell = Arc::clone(&core.port().bell);
+    bell.answer();
+    assert!(core.step(&at(1)).busy, "two are left");
+    slab.send(6, Nudge).unwrap();
+    bell.answer();
+    let mut busy = core.step(&at(1)).busy;
+    while busy || bell.is_rung() {
+        bell.answer();
+        busy = core.step(&at(1)).busy;
+    }
+    assert_eq!(
+        slab.books().handled,
+        7,
+        "nothing waits when the shard sleeps"
+    );
+}
+
+#[test]
+fn a_request_made_while_others_are_served_does_not_wait_for_the_next_ring() {
+    let (mut core, slab) = shard(0..1, Limits::LIVE);
+    core.step(&at(0));
+    for _ in 0..300 {
+        slab.restart(0).unwrap();
+    }
+    let bell = Arc::clone(&core.port().bell);
+    bell.answer();
+    core.step(&at(1));
+    let mut asked = Box::pin(slab.info(0));
+    assert!((&mut asked).now_or_never().is_none());
+    bell.answer();
+    let mut busy = core.step(&at(1)).busy;
+    while busy || bell.is_rung() {
+        bell.answer();
+        busy = core.step(&at(1)).busy;
+    }
+    assert!(
+        asked.now_or_never().is_some(),
+        "answered before the shard sleeps"
+    );
+}
+
+#[test]
+fn a_slab_whose_shard_stops_first_is_closed() {
+    let (mut core, slab) = shard(0..2, Limits::LIVE);
+    let mut asked = Box::pin(slab.info(0));
+    assert!((&mut asked).now_or_never().is_none());
+    core.stop(&at(0));
+    assert_eq!(asked.now_or_never(), Some(Err(SlabError::Closed)));
+    assert_eq!(slab.kill(1), Err(SlabError::Closed));
+    assert_eq!(slab.counts().stopped, 2);
 }
 
 #[test]

@@ -225,8 +225,12 @@ impl<C: Cell> Slab<C> {
                 };
                 self.offer(ordinal, message);
             }
-            let lane = &self.lanes[index];
+            let lane = &mut self.lanes[index];
             lane.queue.delivered(n);
+            if lane.taken.is_empty() {
+                // What was pushed meanwhile rang a bell that has been answered by now.
+                lane.queue.drain(&mut lane.taken);
+            }
             left |= !lane.taken.is_empty();
             self.changed = true;
         }
@@ -350,6 +354,10 @@ impl<C: Cell> Slab<C> {
         }
         if n > 0 {
             self.board.control().delivered(n);
+        }
+        if self.control.is_empty() && !self.closed {
+            // What was pushed meanwhile rang a bell that has been answered by now.
+            self.board.control().drain(&mut self.control);
         }
     }
 
