@@ -8,6 +8,7 @@ use actorsim_actors::{
     ActorPath, ActorRef, Addr, AskError, Clock, Exit, ExitReason, Fault, Flow, MailboxSpec,
     Message, OnExit, Overflow, Reply, SendError, System, TaskActor, TaskContext,
 };
+use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 
 const SOON: Duration = Duration::from_secs(5);
@@ -237,6 +238,56 @@ async fn closing_frees_blocked_senders_at_once() {
     bench.system.census().retire(bench.addr.path());
     for sender in senders {
         assert!(matches!(sender.await.unwrap(), Err(SendError::Closed(_))));
+    }
+}
+
+/// Opens a pump, then waits for leave to start.
+struct Slow {
+    leave: Arc<tokio::sync::Semaphore>,
+    held_by_pump: Option<Arc<()>>,
+}
+
+impl TaskActor for Slow {
+    type Msg = Job;
+
+    async fn started(&mut self, cx: &mut TaskContext<Job>) -> Result<(), Fault> {
+        let held = self.held_by_pump.take();
+        cx.pump(async move {
+            let _held = held;
+            std::future::pending().await
+        });
+        drop(self.leave.acquire().await);
+        Ok(())
+    }
+
+    async fn handle(&mut self, _: Job, _: &mut TaskContext<Job>) -> Result<Flow, Fault> {
+        Ok(Flow::Continue)
+    }
+}
+
+#[tokio::test]
+async fn an_abandoned_start_leaves_nothing_behind_and_its_exit_is_let_go_after_all_else() {
+    for permits in [0, 1] {
+        let bench = Bench::new(MailboxSpec::new(1, Overflow::Block));
+        let owned = Arc::new(());
+        let slow = Slow {
+            leave: Arc::new(tokio::sync::Semaphore::new(permits)),
+            held_by_pump: Some(Arc::clone(&owned)),
+        };
+        let (told, mut gone) = mpsc::channel::<()>(1);
+        let on_exit: OnExit = Box::new(move |_| drop(told));
+        let life = bench.addr.next_incarnation();
+        let mut starting = Box::pin(bench.system.start_task(&bench.addr, life, slow, on_exit));
+        assert!((&mut starting).now_or_never().is_none());
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(bench.addr.is_up(), permits == 1);
+        drop(starting); // the start is under way, or over and not looked at
+        let end = tokio::time::timeout(SOON, gone.recv()).await;
+        assert_eq!(end, Ok(None), "{permits} permits");
+        assert_eq!(Arc::strong_count(&owned), 1, "the pump is gone");
+        assert!(!bench.addr.is_up());
     }
 }
 
