@@ -312,3 +312,47 @@ async fn the_census_follows_a_life() {
     assert!(bench.system.census().row(actor.path()).await.is_none());
     assert_eq!(bench.system.census().books(), books);
 }
+
+#[tokio::test]
+async fn the_sum_of_all_books_counts_each_message_once_however_often_its_actor_comes_back() {
+    let mut bench = Bench::new(MailboxSpec::new(4, Overflow::Reject));
+    let census = bench.system.clone();
+    let census = census.census();
+    for round in 1..=3 {
+        bench.start().await;
+        assert_eq!(bench.addr.ask(Job::Total, SOON).await, Ok(0));
+        bench.addr.try_send(Job::Finish).unwrap();
+        bench.exit().await;
+        assert_eq!(census.books().handled, 2 * round);
+        census.retire(bench.addr.path());
+        assert_eq!(census.books().handled, 2 * round, "retired");
+    }
+    // Another mailbox at the same path: the former one's counters stay.
+    bench.start().await;
+    bench.addr = Addr::new(bench.addr.path().clone(), *bench.addr.spec());
+    bench.start().await;
+    bench.addr.try_send(Job::Finish).unwrap();
+    bench.exit().await;
+    assert_eq!(census.books(), census.books().with_waiting(0));
+    assert_eq!(census.books().handled, 7);
+    assert!(census.books().balanced());
+}
+
+#[tokio::test]
+async fn an_actor_that_stays_down_is_not_shown_as_restarting() {
+    let mut bench = Bench::new(MailboxSpec::new(4, Overflow::Reject));
+    let actor = bench.start().await;
+    let system = bench.system.clone();
+    let state = async || system.census().row(actor.path()).await.map(|row| row.state);
+    system.census().rest(actor.path(), false);
+    assert_eq!(state().await, Some("running"), "only who is down can rest");
+    actor.stop();
+    bench.exit().await;
+    assert_eq!(state().await, Some("restarting"));
+    system.census().rest(actor.path(), false);
+    assert_eq!(state().await, Some("stopped"));
+    system.census().rest(actor.path(), true);
+    assert_eq!(state().await, Some("quarantined"));
+    bench.start().await;
+    assert_eq!(state().await, Some("running"));
+}

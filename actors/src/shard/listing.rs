@@ -101,7 +101,6 @@ impl<C: Cell> Board<C> {
     fn row_of(&self, path: ActorPath, info: CellInfo) -> ActorRow {
         let attributes = BTreeMap::from([
             ("group", (info.ordinal / GROUP_SIZE).to_string()),
-            ("handled", info.handled.to_string()),
             ("ordinal", info.ordinal.to_string()),
             ("shard", self.shard().to_string()),
             ("timers", info.timers.to_string()),
@@ -114,7 +113,10 @@ impl<C: Cell> Board<C> {
             depth: info.depth,
             capacity: self.capacity(),
             highest: info.depth,
-            books: Books::default(),
+            books: Books {
+                handled: u64::from(info.handled),
+                ..Books::default()
+            },
             restarts: info.incarnation.0.saturating_sub(1),
             last_exit: info.last_exit,
             attributes,
@@ -216,5 +218,9 @@ impl<C: Cell> CensusSource for Board<C> {
 
     fn host(&self) -> &'static str {
         "shard"
+    }
+
+    fn is_closed(&self) -> bool {
+        self.report().closed
     }
 }

@@ -221,6 +221,15 @@ impl<A: TaskActor> ractor::Actor for Host<A> {
 }
 
 impl<M: Message> MailboxView for Addr<M> {
+    fn id(&self) -> usize {
+        Self::id(self)
+    }
+    fn books_to_add(&self) -> Books {
+        Self::books_to_add(self)
+    }
+    fn retire_books(&self) -> Books {
+        Self::retire_books(self)
+    }
     fn books(&self) -> Books {
         Self::books(self)
     }
@@ -311,7 +320,7 @@ async fn start<A: TaskActor>(
             };
             system
                 .census()
-                .started(actor.clone(), Box::new(addr.clone()));
+                .started(actor.clone(), Arc::new(addr.clone()));
             let handle = system.handle().clone();
             drop(handle.spawn(watch(join, life, addr, incarnation, system, on_exit)));
             if let Err(Ok(abandoned)) = started.send(Ok(actor)) {
