@@ -6,7 +6,7 @@
 //!
 //! - [`key`]: the table. [`value`]: what a key may hold. [`layer`]: reading a layer.
 //! - [`policy`]: `[[supervision.supervisor]]` tables. [`error`]: mistakes, as rustc shows them.
-//! - [`node`]: the resolved configuration of a node, typed. [`print`]: texts of `config`.
+//! - [`node`]: the resolved configuration of a node, typed. [`mod@print`]: texts of `config`.
 //!
 //! Bound: a file is at most [`FILE_MAX`] bytes, and at most [`FILES_MAX`] files are read.
 
