@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use crate::cli::Exit;
 use crate::config::NodeConfig;
-use crate::report::verdict::{self, Ending, Facts};
+use crate::report::verdict::{self, Ending};
 use crate::report::{self, RunReport};
 use crate::state_dir::{StateDir, StateDirError};
 use crate::view::NodeView;
@@ -192,14 +192,8 @@ impl Node {
             seed: self.config.seed,
             ..RunReport::default()
         };
-        let scan_elapsed_s = self.assembly.measure(&mut report);
-        verdict::decide(
-            &mut report,
-            &Facts {
-                ending: ending.clone(),
-                scan_elapsed_s,
-            },
-        );
+        let facts = self.assembly.measure(&mut report, ending.clone());
+        verdict::decide(&mut report, &facts);
         report
     }
 }

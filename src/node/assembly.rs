@@ -24,8 +24,9 @@ use crate::attach::plane::SystemPlane;
 use crate::attach::server::Limits;
 use crate::config::{NodeConfig, policy};
 use crate::report::RunReport;
+use crate::report::verdict::{Ending, Facts};
 use crate::state_dir::StateDir;
-use crate::view::NodeView;
+use crate::view::{NodeView, ProcessView};
 
 /// Time for the last readings to be scanned and the last commands to be answered.
 const QUIESCE_MAX: Duration = Duration::from_secs(5);
@@ -135,6 +136,7 @@ impl Assembly {
             fleet,
             up: Default::default(),
             stopped: Default::default(),
+            at_work: Default::default(),
         });
         let mut spec = root_spec.child(control(config, state_dir, &layers, &policies)?);
         if let (Some(twin), Some(transport)) = (&layers.twin, &transport) {
@@ -226,6 +228,7 @@ impl Assembly {
 
     /// Stops in order; returns what still ran when the time was over.
     pub async fn stop(&self, within: Duration) -> Vec<String> {
+        let _ = self.layers.at_work.set(ProcessView::read());
         let _ = self
             .layers
             .stopped
@@ -293,9 +296,9 @@ impl Assembly {
         }
     }
 
-    /// Fills in what was measured; returns the seconds the scan ran by its own grid.
-    pub fn measure(&self, report: &mut RunReport) -> Option<f64> {
-        measure::measure(&self.layers, report)
+    /// Fills in what was measured; returns what the verdict needs beside it.
+    pub fn measure(&self, report: &mut RunReport, ending: Ending) -> Facts {
+        measure::measure(&self.layers, report, ending)
     }
 }
 

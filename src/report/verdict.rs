@@ -30,6 +30,8 @@ pub struct Facts {
     pub ending: Ending,
     /// Seconds the scan ran by its own grid; `None` is the report's `elapsed_s`.
     pub scan_elapsed_s: Option<f64>,
+    /// Links that never had a connection, and all links.
+    pub links_unconnected: (usize, usize),
 }
 
 impl Default for Facts {
@@ -37,6 +39,7 @@ impl Default for Facts {
         Self {
             ending: Ending::TimeOver,
             scan_elapsed_s: None,
+            links_unconnected: (0, 0),
         }
     }
 }
@@ -58,6 +61,11 @@ pub fn decide(report: &mut RunReport, facts: &Facts) {
 pub fn failures(report: &RunReport, facts: &Facts) -> Vec<String> {
     let mut failed = Vec::new();
     ending(&facts.ending, &mut failed);
+    if let (apart @ 1.., all) = facts.links_unconnected {
+        failed.push(format!(
+            "{apart} of {all} links never reached their twin: see `disconnected` in the events"
+        ));
+    }
     devices(report, &mut failed);
     tiers(report, &mut failed);
     books(report, &mut failed);
@@ -270,6 +278,22 @@ mod tests {
     }
 
     #[test]
+    fn a_fleet_that_never_reached_its_twin_fails() {
+        let mut report = good();
+        let facts = Facts {
+            links_unconnected: (1, 2),
+            ..Facts::default()
+        };
+        decide(&mut report, &facts);
+        assert_eq!(report.verdict, Verdict::Fail);
+        assert!(
+            report.why[0].starts_with("1 of 2 links never reached"),
+            "{:?}",
+            report.why
+        );
+    }
+
+    #[test]
     fn what_a_node_does_not_have_is_not_checked() {
         let mut report = RunReport::default();
         decide(
@@ -277,6 +301,7 @@ mod tests {
             &Facts {
                 ending: Ending::Asked,
                 scan_elapsed_s: None,
+                ..Facts::default()
             },
         );
         assert_eq!(report.verdict, Verdict::Pass);
@@ -301,6 +326,7 @@ mod tests {
                 &Facts {
                     ending,
                     scan_elapsed_s: None,
+                    ..Facts::default()
                 },
             );
             assert_eq!(report.verdict, Verdict::Fail);
