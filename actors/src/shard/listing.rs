@@ -25,7 +25,7 @@ const ROWS_PER_REQUEST: usize = 1_024;
 
 impl<C: Cell> Board<C> {
     /// The ordinal with this name, if it lives here. Names that end in their ordinal are found at
-    /// once, others by looking through all.
+    /// once, or known to live elsewhere, others by looking through all.
     fn ordinal_of(&self, path: &ActorPath) -> Option<u32> {
         if path.parent().as_ref() != Some(self.path()) {
             return None;
@@ -33,8 +33,8 @@ impl<C: Cell> Board<C> {
         let name = path.name();
         let digits = name.len() - name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
         let hint = name[name.len() - digits..].parse::<u32>().ok();
-        if let Some(hint) = hint.filter(|o| self.has(*o) && self.name_of(*o) == name) {
-            return Some(hint);
+        if let Some(hint) = hint.filter(|ordinal| self.name_of(*ordinal) == name) {
+            return Some(hint).filter(|ordinal| self.has(*ordinal));
         }
         self.each().find(|ordinal| self.name_of(*ordinal) == name)
     }

@@ -206,7 +206,9 @@ pub(crate) struct Slab<C: Cell> {
     counts: SlabCounts,
     recent: VecDeque<(u32, ExitReason)>,
     notes: Vec<Note>,
-    notes_lost: u64,
+    notes_second: u64,
+    notes_told: u32,
+    notes_lost: u32,
     /// A cell or a caller may have written output since the last flush.
     touched: bool,
     /// Something the board shows has changed.
@@ -288,6 +290,8 @@ impl<C: Cell> Slab<C> {
             },
             recent: VecDeque::new(),
             notes: Vec::new(),
+            notes_second: 0,
+            notes_told: 0,
             notes_lost: 0,
             touched: false,
             changed: true,
@@ -386,6 +390,7 @@ impl<C: Cell> Slab<C> {
 
 impl<C: Cell> AnySlab for Slab<C> {
     fn step(&mut self, at: &Moment, limits: &Limits) -> Effects {
+        self.begin_notes(at);
         self.requests(at);
         if self.closed {
             self.publish();
@@ -407,6 +412,7 @@ impl<C: Cell> AnySlab for Slab<C> {
 
     fn stop(&mut self, at: &Moment) {
         self.stop_all(at);
+        self.tell_lost_notes();
         self.publish();
     }
 
@@ -415,7 +421,6 @@ impl<C: Cell> AnySlab for Slab<C> {
     }
 
     fn notes(&mut self, into: &mut Vec<Note>) {
-        self.tell_lost_notes();
         into.append(&mut self.notes);
     }
 }
