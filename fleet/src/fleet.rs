@@ -15,7 +15,9 @@ use actorsim_supervision::{CellPolicy, ChildSpec, Policies, Supervision};
 use actorsim_transport::{Link, LinkSpec, TransportStats, link_child};
 
 use crate::counters::{FleetCounters, Tally};
-use crate::device::{DeviceInfo, DeviceMessage, DeviceShared, Identity, Injection, Schedule};
+use crate::device::{
+    Device, DeviceInfo, DeviceMessage, DeviceShared, Identity, Injection, Schedule,
+};
 use crate::out::DeviceOut;
 use crate::population::{Compiled, Population};
 use crate::wire::{WireDigests, WireTable, WireTap, wire_sha256};
@@ -183,45 +185,59 @@ impl Fleet {
             return Err(FleetError::Started(self.shards));
         }
         let origin = self.system.clock().now();
-        let mut slabs = Vec::with_capacity(self.core.populations.len());
-        for (population, compiled) in self.core.populations.iter().enumerate() {
-            let mut row = Vec::with_capacity(shards.len());
-            for (at, shard) in shards.iter().enumerate() {
-                let ordinals = compiled.ordinals_on(at, self.shards);
-                if ordinals.is_empty() {
-                    row.push(None);
-                    continue;
+        let mut slabs = vec![vec![None; shards.len()]; self.core.populations.len()];
+        let mut start = || {
+            for (population, row) in slabs.iter_mut().enumerate() {
+                for (at, (place, shard)) in row.iter_mut().zip(shards).enumerate() {
+                    let spec = self.slab(population, at, origin, policies, supervision)?;
+                    *place = spec.map(|spec| shard.add_slab(spec)).transpose()?;
                 }
-                let path = compiled.path.clone();
-                let policy = CellPolicy::new(policies.for_path(&path), &path).map_err(|error| {
-                    FleetError::Policy {
-                        path: path.clone(),
-                        error,
-                    }
-                })?;
-                let namer = Arc::clone(&compiled.device_type);
-                let name: Arc<dyn Fn(u32) -> String + Send + Sync> =
-                    Arc::new(move |ordinal| crate::device::device_name(&namer, ordinal));
-                let policy = policy.reporting(&self.system, supervision, &path, Arc::clone(&name));
-                let program = Arc::clone(&compiled.program);
-                let fresh = Identity::new(&program);
-                row.push(Some(shard.add_slab(SlabSpec {
-                    path,
-                    name,
-                    ordinals,
-                    shared: self.shared(compiled, origin),
-                    out: self.out(population, at),
-                    identity: Box::new(move |_| fresh),
-                    mailbox: MailboxSpec::new(DEVICE_MAILBOX, Overflow::Reject).kept(),
-                    supervisor: Box::new(policy),
-                })?));
             }
-            slabs.push(row);
+            Ok(())
+        };
+        let started = start();
+        // those that run are kept in any case, so that they can be stopped
+        let kept = self.core.slabs.set(slabs);
+        kept.map_err(|_| FleetError::Started(self.shards))?;
+        started
+    }
+
+    /// The devices of a population on one shard; `None` if there are none.
+    fn slab(
+        &self,
+        population: usize,
+        shard: usize,
+        origin: Time,
+        policies: &Policies,
+        supervision: &Arc<Supervision>,
+    ) -> Result<Option<SlabSpec<Device>>, FleetError> {
+        let compiled = &self.core.populations[population];
+        let ordinals = compiled.ordinals_on(shard, self.shards);
+        if ordinals.is_empty() {
+            return Ok(None);
         }
-        self.core
-            .slabs
-            .set(slabs)
-            .map_err(|_| FleetError::Started(self.shards))
+        let path = compiled.path.clone();
+        let policy = CellPolicy::new(policies.for_path(&path), &path).map_err(|error| {
+            FleetError::Policy {
+                path: path.clone(),
+                error,
+            }
+        })?;
+        let namer = Arc::clone(&compiled.device_type);
+        let name: Arc<dyn Fn(u32) -> String + Send + Sync> =
+            Arc::new(move |ordinal| crate::device::device_name(&namer, ordinal));
+        let policy = policy.reporting(&self.system, supervision, &path, Arc::clone(&name));
+        let fresh = Identity::new(&compiled.program);
+        Ok(Some(SlabSpec {
+            path,
+            name,
+            ordinals,
+            shared: self.shared(compiled, origin),
+            out: self.out(population, shard),
+            identity: Box::new(move |_| fresh),
+            mailbox: MailboxSpec::new(DEVICE_MAILBOX, Overflow::Reject).kept(),
+            supervisor: Box::new(policy),
+        }))
     }
 
     fn shared(&self, compiled: &Compiled, origin: Time) -> DeviceShared {

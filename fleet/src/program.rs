@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actorsim_transport::SensorType;
 
-use crate::generator::{Draw, Generator};
+use crate::generator::{Draw, FOLLOW_LAG_SAMPLES_MAX, Generator};
 use crate::profile::{EVENTS_MAX, FIELDS_MAX, Gate, Profile, Side, Threshold};
 use crate::seed::fnv1a64;
 
@@ -88,6 +88,17 @@ pub enum ProgramError {
          current, presence or relay; or `sensor: TYPE`)"
     )]
     NoSensor(String),
+    /// An interval so short that a lag is too many samples.
+    #[error(
+        "field `{field}` follows another one with a lag of {samples} samples at this interval; at \
+         most {FOLLOW_LAG_SAMPLES_MAX}"
+    )]
+    Lag {
+        /// The field.
+        field: String,
+        /// Its lag.
+        samples: u64,
+    },
     /// Fields that wait for one another.
     #[error("the fields of profile `{0}` follow or gate one another in a circle")]
     Circle(String),
@@ -116,29 +127,12 @@ impl Program {
                 first: setpoint(&field.generator),
             })
             .collect();
-        let mut slots = actuators.len();
-        let steps = order
-            .into_iter()
-            .filter(|at| !profile.fields[usize::from(*at)].actuator)
-            .map(|at| {
-                let field = &profile.fields[usize::from(at)];
-                let own = field.generator.slots();
-                slots += own;
-                Step {
-                    field: at,
-                    name_hash: fnv1a64(&field.name),
-                    generator: field.generator.clone(),
-                    first_slot: slots - own,
-                    slots: own,
-                    gate: field.gate,
-                }
-            })
-            .collect();
+        let interval = interval.unwrap_or(profile.interval);
+        let (steps, slots) = steps(profile, order, actuators.len(), interval)?;
         let presence = sensors
             .iter()
             .find(|s| s.kind == SensorType::Presence)
             .map(|s| s.field);
-        let interval = interval.unwrap_or(profile.interval);
         let rules = rules(profile);
         let beat = beat(&sensors, &rules);
         Ok(Self {
@@ -288,6 +282,40 @@ impl Rule {
     }
 }
 
+/// The fields that are drawn, and how many slots they end with.
+fn steps(
+    profile: &Profile,
+    order: Vec<u16>,
+    mut slots: usize,
+    interval: Duration,
+) -> Result<(Box<[Step]>, usize), ProgramError> {
+    let mut steps = Vec::with_capacity(order.len());
+    for at in order {
+        let field = &profile.fields[usize::from(at)];
+        if field.actuator {
+            continue;
+        }
+        let mut generator = field.generator.clone();
+        generator
+            .pace(interval)
+            .map_err(|samples| ProgramError::Lag {
+                field: field.name.clone(),
+                samples: samples as u64,
+            })?;
+        let own = generator.slots();
+        steps.push(Step {
+            field: at,
+            name_hash: fnv1a64(&field.name),
+            generator,
+            first_slot: slots,
+            slots: own,
+            gate: field.gate,
+        });
+        slots += own;
+    }
+    Ok((steps.into(), slots))
+}
+
 fn setpoint(generator: &Generator) -> f64 {
     match generator {
         Generator::Static(value) => value.as_f64().unwrap_or(0.0),
@@ -415,6 +443,23 @@ mod tests {
         assert_eq!(program.sensors().len(), 7);
         assert_eq!(program.presence(), Some(5));
         assert_eq!(program.actuators(), 1);
+    }
+
+    #[test]
+    fn a_lag_is_the_same_time_at_any_interval() {
+        let text = "type: t\ntelemetry_interval: 5s\ntelemetry_fields:\n  \
+             a_voltage: {type: follow, field: b, lag: 10s}\n  b: {type: static, value: 5}\n";
+        let profile = Profile::parse("a.yaml", text).unwrap().profile;
+        let slots = |seconds: u64| {
+            let program = Program::new(&profile, Some(Duration::from_secs(seconds)));
+            program.map(|program| program.slots())
+        };
+        assert_eq!(
+            [1, 2, 5, 60].map(|seconds| slots(seconds).unwrap()),
+            [10, 5, 2, 0]
+        );
+        let short = Program::new(&profile, Some(Duration::from_millis(100)));
+        assert!(matches!(short, Err(ProgramError::Lag { samples: 100, .. })));
     }
 
     #[test]
