@@ -146,7 +146,11 @@ impl TierT3 {
         }
         match self.registry.route(issued, cx.addr()) {
             Routed::Sent => {}
-            Routed::NoRoute(issued) | Routed::Busy(issued) => self.wait(issued),
+            Routed::NoRoute(issued) => self.wait(issued),
+            Routed::Busy(mut issued) => {
+                issued.routed = true;
+                self.wait(issued);
+            }
         }
     }
 
@@ -166,8 +170,11 @@ impl TierT3 {
         let addr = cx.addr().clone();
         cx.pump(async move {
             tokio::time::sleep(T3_LOOK_AGAIN).await;
-            addr.try_send_control(T3Message::Tick)
-                .map_err(|_| Fault::new("t3_tick_refused"))
+            // A lane full of retries is no reason to die with those that wait.
+            while addr.try_send_control(T3Message::Tick).is_err() {
+                tokio::time::sleep(T3_LOOK_AGAIN).await;
+            }
+            Ok(())
         });
     }
 }

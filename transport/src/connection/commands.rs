@@ -48,7 +48,7 @@ async fn fly(peer: Arc<Peer>, mut in_flight: InFlight) {
     };
     let command = issued.command().clone();
     let left = command.expires().since(peer.clock.monotonic());
-    issued.tried = true;
+    issued.routed = true;
     let mut opened = None;
     let asked = tokio::time::timeout(left, ask(&peer, &command, &mut opened)).await;
     let outcome = match asked {

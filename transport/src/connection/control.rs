@@ -67,7 +67,12 @@ impl From<FrameError> for ControlError {
 
 async fn serve(peer: &Peer) -> Result<(), ControlError> {
     let hello = tokio::time::timeout(HELLO_TIMEOUT, hello(peer)).await;
-    let (mut send, mut receive, session) = hello.map_err(|_| ControlError::NoHello)??;
+    let (mut send, mut receive, session) = match hello {
+        Ok(Err(ControlError::Frame(ReadFrameError::Stream(_)))) | Err(_) => {
+            return Err(ControlError::NoHello);
+        }
+        Ok(said) => said?,
+    };
     let (replies, waiting) = mpsc::channel(REPLIES_MAX);
     let applied = session.applied();
     let welcome = ToLink::Welcome {
@@ -96,7 +101,7 @@ async fn hello(peer: &Peer) -> Result<(SendStream, RecvStream, Arc<T2Session>), 
     }
     let mut frame = Vec::new();
     if !read_frame(&mut receive, CONTROL_FRAME_LEN_MAX, &mut frame).await? {
-        return Err(ControlError::Gone);
+        return Err(ControlError::NoHello);
     }
     let ToTwin::Hello {
         node,
@@ -179,6 +184,10 @@ async fn register(
     devices: DeviceRange,
     sensors: Vec<SensorSpec>,
 ) -> Result<(), ControlError> {
+    if !peer.owned.lock().admit(&devices) {
+        let why = "more devices than one connection may register";
+        return Err(ControlError::Refused(codes::FULL, why.into()));
+    }
     let sensors: Arc<[SensorSpec]> = sensors.into();
     for piece in devices.pieces(REGISTRATION_DEVICES_MAX) {
         if let Some(name) = peer
@@ -204,9 +213,8 @@ async fn register(
 
 /// The first name of a range that a glob does not stand for.
 fn outside(glob: &str, range: &DeviceRange) -> Option<String> {
-    let all = glob == "*";
-    let names = (0..if all { 0 } else { range.count }).map(|nth| range.name(nth));
-    names.into_iter().find(|name| !glob_matches(glob, name))
+    let mut names = (0..range.count).map(|nth| range.name(nth));
+    names.find(|name| !glob_matches(glob, name))
 }
 
 /// Tells the world; if it stays away, the devices get their rows with their first readings.

@@ -75,7 +75,7 @@ pub(super) async fn run(peer: Arc<Peer>, addr: Addr<ConnMessage>) -> Result<(), 
 /// Counts what came and puts it into the mailbox; gives the latency buffer back.
 fn deliver(peer: &Peer, addr: &Addr<ConnMessage>, gathered: Gathered) -> Vec<u64> {
     let Gathered {
-        readings,
+        mut readings,
         datagrams,
         bad,
         latencies,
@@ -92,8 +92,10 @@ fn deliver(peer: &Peer, addr: &Addr<ConnMessage>, gathered: Gathered) -> Vec<u64
         session.count_t1(count);
     }
     peer.look(&readings);
+    let refused = peer.sift(&mut readings);
+    t1.dropped.add(DropReason::Refused, refused);
     let mut batch = Batch::new(Tier::T1, readings, peer.clock.monotonic(), &peer.core.pool);
-    if count > 0 {
+    if count > refused {
         batch.on_drop(DropReason::Overflow);
         // A mailbox that takes nothing leaves the batch to count itself.
         drop(addr.try_send(ConnMessage::T1(batch)));

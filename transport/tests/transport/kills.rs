@@ -113,11 +113,12 @@ async fn a_command_in_flight_is_retried_on_the_next_connection_of_its_device() {
 async fn a_command_in_flight_survives_a_killed_link() {
     let rig = Rig::start().await;
     let (link, devices) = rig.link("gate-1", "*").await;
-    link.register(pumps(1)).unwrap();
-    rig.conn_path("pump-0000").await;
+    link.register(pumps(10)).unwrap();
+    until("registered", || rig.transport.registry().devices() == 10).await;
     *devices.answer.lock() = None;
-    for id in 1..=10 {
-        rig.issue(rig.command("pump-0000", id, Duration::from_secs(25)));
+    for n in 0..10 {
+        let device = format!("pump-{n:04}");
+        rig.issue(rig.command(&device, 1, Duration::from_secs(25)));
     }
     until("in flight", || devices.commands.lock().len() == 10).await;
     *devices.answer.lock() = Some(AckStatus::Executed);

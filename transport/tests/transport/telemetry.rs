@@ -126,23 +126,6 @@ async fn a_busy_device_is_asked_again_until_it_takes_the_command() {
 }
 
 #[tokio::test]
-async fn a_stuck_device_costs_itself_only() {
-    let rig = Rig::start().await;
-    let (link, devices) = rig.link("gate-1", "*").await;
-    link.register(pumps(2)).unwrap();
-    until("registered", || rig.transport.registry().devices() == 2).await;
-    *devices.answer.lock() = None;
-    for id in 1..=40 {
-        rig.issue(rig.command("pump-0000", id, Duration::from_secs(60)));
-    }
-    until("stuck", || devices.commands.lock().len() == 40).await;
-    *devices.answer.lock() = Some(AckStatus::Executed);
-    rig.issue(rig.command("pump-0001", 1, Duration::from_secs(60)));
-    until("acknowledged", || rig.stats.t3.acked.get() == 1).await;
-    rig.stop().await;
-}
-
-#[tokio::test]
 async fn a_flooding_gateway_loses_its_own_readings_only() {
     let rig = Rig::start().await;
     let (flooding, _) = rig.link("gate-1", "*").await;

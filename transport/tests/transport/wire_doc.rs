@@ -63,7 +63,37 @@ fn constants_are_those_of_the_page() {
             "acknowledgement delay",
             format!("{} ms", endpoint::MAX_ACK_DELAY.as_millis()),
         ),
-        ("streams each way", endpoint::STREAMS_MAX.to_string()),
+        ("event streams", endpoint::STREAMS_MAX.to_string()),
+        ("command streams", endpoint::STREAMS_MAX.to_string()),
+        (
+            "streams a link opens both ways",
+            endpoint::CONTROL_STREAMS_MAX.to_string(),
+        ),
+        (
+            "stream window",
+            format!("{} bytes", endpoint::STREAM_WINDOW),
+        ),
+        (
+            "connection window",
+            format!("{} bytes", endpoint::CONNECTION_WINDOW),
+        ),
+        (
+            "commands of a device under way",
+            registry::DEVICE_COMMANDS_MAX.to_string(),
+        ),
+        (
+            "devices of a connection",
+            registry::CONN_DEVICES_MAX.to_string(),
+        ),
+        (
+            "registrations of a connection",
+            REGISTRATIONS_MAX.to_string(),
+        ),
+        ("handshakes at once", listener::HANDSHAKES_MAX.to_string()),
+        (
+            "handshakes with unproved addresses",
+            listener::HANDSHAKES_UNPROVEN_MAX.to_string(),
+        ),
         (
             "datagram send buffer",
             format!("{} bytes", endpoint::DATAGRAM_SEND_BUFFER),
