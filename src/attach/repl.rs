@@ -152,7 +152,7 @@ fn history_file() -> Option<PathBuf> {
     let path = match std::env::var_os("ACTORSIM_HISTFILE") {
         Some(path) if path.is_empty() => return None,
         Some(path) => PathBuf::from(path),
-        None => crate::state_dir::root().join("history"),
+        None => crate::state_dir::root().join(crate::state_dir::HISTORY),
     };
     DirBuilder::new()
         .recursive(true)

@@ -73,7 +73,7 @@ keys! {
     "node.run_id", Kind::Text, None,
         "Name of this run in the report; made from the start time when unset.";
     "node.seed", count(0, u64::MAX), Some("1"),
-        "Seed of everything that is drawn.";
+        "Seed of everything that is drawn; 0 draws one and says it.";
     "node.run_for", span(MS, Duration::from_secs(366 * 86_400)), None,
         "Stop in order after this time; unset runs until a signal.";
     "node.shutdown", span(MS, Duration::from_secs(3_600)), Some("30s"),
@@ -96,7 +96,7 @@ keys! {
     "transport.twin", Kind::Address, None,
         "Send the fleet to this twin instead of the own world.";
     "transport.server_name", Kind::Text, None,
-        "Name the twin's certificate must carry; the host of transport.twin when unset.";
+        "Name the twin's certificate must carry; when unset any node of the same site is good.";
     "transport.identity", Kind::Path, None,
         "Directory with ca.pem, node.pem and node.key; signed by the site authority when unset.";
     "transport.site", Kind::Path, None,
