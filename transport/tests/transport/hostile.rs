@@ -122,6 +122,30 @@ async fn a_stuck_device_costs_itself_only() {
 }
 
 #[tokio::test]
+async fn commands_that_were_never_answered_leave_no_stream_open() {
+    let rig = Rig::start().await;
+    let (link, devices) = rig.link("gate-1", "*").await;
+    link.register(pumps(60)).unwrap();
+    until("registered", || rig.transport.registry().devices() == 60).await;
+    *devices.answer.lock() = None;
+    let t3 = &rig.stats.t3;
+    // More than the streams that a connection may have open.
+    for n in 0..60 {
+        for id in 1..=2 {
+            let device = format!("pump-{n:04}");
+            rig.issue(rig.command(&device, id, Duration::from_millis(50)));
+        }
+        until("expired", || t3.settled() == 2 * (n + 1)).await;
+    }
+    assert_eq!(t3.expired.get(), 120);
+    *devices.answer.lock() = Some(AckStatus::Executed);
+    rig.issue(rig.command("pump-0000", 3, Duration::from_secs(3)));
+    until("settled", || t3.settled() == 121).await;
+    assert_eq!((t3.acked.get(), link.connections()), (1, 1));
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn events_of_a_dt1_peer_that_leaves_at_once_still_reach_the_world() {
     let rig = Rig::start().await;
     let endpoint = client(rig.site.ca_pem(), Some(b"dt/1"));
