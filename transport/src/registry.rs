@@ -5,7 +5,7 @@
 //! [`CONN_DEVICES_MAX`] devices and [`COMMANDS_WAITING_MAX`] commands waiting, for each device
 //! [`DEVICE_COMMANDS_MAX`] commands on their way.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -107,14 +107,14 @@ pub(crate) struct Owned {
     registrations: usize,
     registered: u64,
     /// The ids of the ranges, where the certificate does not cover every device.
-    covered: Option<HashSet<Uuid>>,
+    covered: Option<BTreeSet<Uuid>>,
 }
 
 impl Owned {
     /// Nothing yet; a `restricted` connection may speak only for what it registers.
     pub(crate) fn new(restricted: bool) -> Self {
         Self {
-            covered: restricted.then(HashSet::new),
+            covered: restricted.then(BTreeSet::new),
             ..Self::default()
         }
     }
