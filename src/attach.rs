@@ -11,6 +11,7 @@
 
 pub mod client;
 pub mod command;
+mod completion;
 pub mod control;
 pub mod output;
 pub mod parse;

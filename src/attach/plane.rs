@@ -15,6 +15,7 @@ use actorsim_actors::{ActorPath, System};
 use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, json};
 
+use super::completion;
 use super::control::{ControlPlane, Outcome, PsFilter};
 use super::protocol::{Code, Refusal};
 use super::rows::{actor_row, add_parents, event_row, level, tree_row};
@@ -359,30 +360,7 @@ impl ControlPlane for SystemPlane {
 
     fn complete(&self, prefix: String) -> Outcome<'_> {
         Box::pin(async move {
-            let filter = CensusFilter {
-                glob: Some(format!("{prefix}*")),
-                ..CensusFilter::default()
-            };
-            let page = self
-                .system
-                .census()
-                .rows(&filter, None, super::control::LIMIT_DEFAULT)
-                .await;
-            let mut paths: Vec<String> = page
-                .rows
-                .iter()
-                .filter_map(|row| {
-                    let path = row.path.as_str();
-                    let rest = path.get(prefix.len()..)?;
-                    let end = rest
-                        .get(1..)
-                        .and_then(|rest| rest.find('/'))
-                        .map(|at| at + 1);
-                    path.get(..prefix.len() + end.unwrap_or(rest.len()))
-                        .map(ToOwned::to_owned)
-                })
-                .collect();
-            paths.dedup();
+            let paths = completion::paths(self.system.census(), &prefix).await;
             Ok(json!({ "paths": paths }))
         })
     }

@@ -112,7 +112,7 @@ fn devices(layer: &FleetLayer) -> DevicesView {
         states.extend([("running", last.running), ("quarantined", last.quarantined)]);
     }
     for slab in layer.fleet.slab_counts() {
-        faults += slab.faults - slab.panics;
+        faults += slab.faults.saturating_sub(slab.panics); // read one by one, while they run
         panics += slab.panics;
         if layer.last.get().is_some() {
             continue;

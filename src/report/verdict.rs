@@ -3,7 +3,7 @@
 //! It measures nothing. A number that was not measured is not checked: a fleet without a world
 //! cannot say what was received. Bound: one line per check.
 
-use super::{RunReport, Verdict};
+use super::{RunReport, T3, Verdict};
 
 /// Cycles by which the scan may miss its grid at the edges of a run: the first and the last slot.
 pub const CYCLE_TOLERANCE: u64 = 2;
@@ -129,6 +129,25 @@ fn tiers(report: &RunReport, failed: &mut Vec<String>) {
     {
         failed.push(format!(
             "t2: {acked} events are acknowledged, but {applied} were applied"
+        ));
+    }
+    commands(&report.tiers.t3, failed);
+}
+
+/// Every command that was issued has come to something that is counted.
+fn commands(t3: &T3, failed: &mut Vec<String>) {
+    let outcomes = [
+        t3.acked,
+        t3.superseded,
+        t3.expired,
+        t3.no_route,
+        t3.dropped,
+        t3.errors,
+    ];
+    let known: u64 = outcomes.iter().flatten().sum();
+    if let Some(issued) = t3.issued.filter(|issued| *issued != known) {
+        failed.push(format!(
+            "t3: {issued} commands were issued, but the outcomes of {known} are known"
         ));
     }
 }
@@ -258,6 +277,11 @@ mod tests {
             ("t2: 5 events are acknowledged, but 4", |r| {
                 r.tiers.t2.acked = Some(5);
                 r.tiers.t2.applied = Some(4);
+            }),
+            ("t3: 3 commands were issued", |r| {
+                r.tiers.t3.issued = Some(3);
+                r.tiers.t3.acked = Some(1);
+                r.tiers.t3.expired = Some(1);
             }),
             ("offered 11 is not", |r| r.mailboxes.offered = 11),
             ("accepted 9 is not", |r| r.mailboxes.handled = 4),
