@@ -47,6 +47,19 @@ fn constants_are_those_of_the_page() {
         ("node name", format!("{NODE_NAME_LEN_MAX} bytes")),
         ("sensors of a device", SENSORS_MAX.to_string()),
         ("devices in a range", RANGE_DEVICES_MAX.to_string()),
+    ];
+    agree(&facts);
+}
+
+fn agree(facts: &[(&str, String)]) {
+    for (name, value) in facts {
+        assert_eq!(row(name), value, "{name}");
+    }
+}
+
+#[test]
+fn limits_are_those_of_the_page() {
+    let facts = [
         (
             "idle time-out",
             format!("{} s", endpoint::IDLE_TIMEOUT.as_secs()),
@@ -103,9 +116,7 @@ fn constants_are_those_of_the_page() {
             format!("{} bytes", endpoint::DATAGRAM_RECEIVE_BUFFER),
         ),
     ];
-    for (name, value) in facts {
-        assert_eq!(row(name), value, "{name}");
-    }
+    agree(&facts);
 }
 
 #[test]
