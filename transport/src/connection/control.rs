@@ -28,6 +28,10 @@ const REPLIES_MAX: usize = 4;
 const REGISTER_DEADLINE: Duration = Duration::from_secs(1);
 /// Attempts: through a restart of the world's first stage.
 const REGISTER_ATTEMPTS: u32 = 30;
+/// Devices made known in one turn of the network thread, about 0.1 ms: telemetry of those that send
+/// already is read in between.
+const REGISTER_PIECE: u32 = 64;
+const _: () = assert!(REGISTER_PIECE <= REGISTRATION_DEVICES_MAX);
 /// Datagrams still under way at a goodbye: looked at this often,
 const SETTLE_STEP: Duration = Duration::from_millis(20);
 /// until none came in a step, or this many steps have passed.
@@ -189,7 +193,7 @@ async fn register(
         return Err(ControlError::Refused(codes::FULL, why.into()));
     }
     let sensors: Arc<[SensorSpec]> = sensors.into();
-    for piece in devices.pieces(REGISTRATION_DEVICES_MAX) {
+    for piece in devices.pieces(REGISTER_PIECE) {
         if let Some(name) = peer
             .devices
             .as_deref()

@@ -17,6 +17,10 @@ use crate::stats::{DropReason, Tier};
 /// Readings a datagram may hold at the largest MTU we discover (1452 bytes).
 const DATAGRAM_READINGS: usize = 37;
 
+/// Full batches read in one turn of the network thread. A burst is read out of QUIC's buffer, where
+/// it would push out what came before, into a mailbox that holds a thousand batches.
+const BATCHES_PER_TURN: u32 = 16;
+
 /// What one wake-up brought.
 struct Gathered {
     readings: Vec<Reading>,
@@ -44,6 +48,7 @@ impl Gathered {
 
 pub(super) async fn run(peer: Arc<Peer>, addr: Addr<ConnMessage>) -> Result<(), Fault> {
     let mut latencies = Vec::new();
+    let mut batches = 0;
     while let Ok(first) = peer.quic.read_datagram().await {
         let now_us = peer.clock.unix_us();
         latencies.clear();
@@ -64,8 +69,10 @@ pub(super) async fn run(peer: Arc<Peer>, addr: Addr<ConnMessage>) -> Result<(), 
             gathered.take(&next, now_us);
         }
         latencies = deliver(&peer, &addr, gathered);
-        if full {
-            // There is more: let the actor forward this batch first.
+        batches = if full { batches + 1 } else { 0 };
+        if batches == BATCHES_PER_TURN {
+            // There is more: let the actor forward these first.
+            batches = 0;
             tokio::task::yield_now().await;
         }
     }
