@@ -192,6 +192,7 @@ impl Layers {
         }
         settings.policies.append(&mut self.policies);
         self.found.errors.extend(node::conflicts(&settings));
+        node::profile(&settings, &mut self.found);
         if self.found.errors.is_empty() {
             Ok(settings)
         } else {

@@ -283,3 +283,19 @@ fn a_reader_that_leaves_early_is_no_panic() {
     let (code, _, err) = outcome(&child.wait_with_output().unwrap());
     assert!(code != 101 && !err.contains("panicked"), "{code}: {err}");
 }
+
+#[test]
+fn a_bad_profile_is_listed_with_the_other_mistakes_at_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "device_type: pump\ninterval: soon\nfields: []\n";
+    let profile = write(folder.path(), "pump.yaml", text);
+    let setting = format!("fleet.profile={profile}");
+    let (code, _, err) = run(&["config", "print", "-X", &setting, "--devices", "0"]);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("pump.yaml:1:1"), "{err}");
+    assert!(err.contains("--devices"), "{err}");
+    let (code, _, err) = run(&["config", "print", "--profile", "nosuch"]);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("cannot read the profile"), "{err}");
+    assert_eq!(err.matches("error:").count(), 1, "{err}");
+}

@@ -120,7 +120,7 @@ keys! {
         "Lock the process in memory where that is permitted.";
     "fleet.enabled", Kind::Bool, Some("true"),
         "Run devices in this node.";
-    "fleet.devices", count(0, 16_000_000), Some("1000"),
+    "fleet.devices", count(1, actorsim_fleet::population::DEVICES_MAX as u64), Some("1000"),
         "Number of devices.";
     "fleet.profile", Kind::Text, Some("industrial"),
         "Profile of the devices: a shipped name or a file.";

@@ -145,6 +145,9 @@ impl Reader<'_> {
     }
 
     fn key(&mut self, full: &str, at: std::ops::Range<usize>, value: &Spanned<DeValue<'_>>) {
+        if value.span().is_empty() {
+            return; // not in the text: the parser made it up where the syntax is wrong
+        }
         let Some(key) = key::find(full) else {
             let (message, help) = unknown(full);
             return self.error(at, message, help);

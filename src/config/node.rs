@@ -3,10 +3,12 @@
 //! It is made only from [`Settings`], so every value has passed the table of keys.
 //! Bound: as in the table of keys.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::error::ConfigError;
+use actorsim_fleet::Profile;
+
+use super::error::{ConfigError, ConfigErrors};
 use super::{PolicySource, Settings};
 use crate::ports;
 
@@ -270,6 +272,21 @@ pub fn conflicts(settings: &Settings) -> Vec<ConfigError> {
         );
     }
     errors
+}
+
+/// Adds the mistakes of the fleet's profile, and its text if it is a file that can be shown.
+pub fn profile(settings: &Settings, found: &mut ConfigErrors) {
+    let name = settings
+        .text("fleet.profile")
+        .filter(|_| settings.bool("fleet.enabled"));
+    let Some((name, Err(wrong))) = name.map(|name| (name, Profile::load(name))) else {
+        return;
+    };
+    let text = super::read_bounded(Path::new(name)).unwrap_or_default();
+    let placed = wrong.into_iter();
+    let placed = placed.map(|error| ConfigError::of_layer(error, &text));
+    found.errors.extend(placed);
+    found.files.push((name.to_owned(), text));
 }
 
 /// A name is also that of a directory, beside those of [`crate::state_dir::RESERVED`]; empty is
