@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::core::Port;
 use super::inbox::{CONTROL_CAPACITY, Doorbell, LANE_CAPACITY, LANES_MAX, Queue, Refused};
+use super::mail::{Envelope, LINK_CAPACITY, LINKS_MAX, NOBODY, Origin, Pair};
 use super::slab::{AnySlab, Report, Slab};
 use super::spec::{
     AddSlabError, CELLS_MAX, CellInfo, CellState, ShardStats, SlabCounts, SlabError, SlabSpec,
@@ -36,7 +37,7 @@ pub(crate) enum Control<C: Cell> {
 }
 
 type OutStep<C> = Box<dyn FnOnce(&mut <C as Cell>::Out) + Send>;
-type Lane<C> = Arc<Queue<(u32, <C as Cell>::Msg)>>;
+pub(crate) type Lane<C> = Arc<Pair<<C as Cell>::Msg>>;
 
 /// What a slab and its handles share.
 pub(crate) struct Board<C: Cell> {
@@ -51,6 +52,11 @@ pub(crate) struct Board<C: Cell> {
     report: Mutex<Report>,
     queue_full: AtomicU64,
     unknown: AtomicU64,
+}
+
+fn pair<M>(capacity: usize, origin: Option<Origin>) -> Arc<Pair<M>> {
+    let queue = Queue::new(capacity);
+    Arc::new(Pair { queue, origin })
 }
 
 impl<C: Cell> Board<C> {
@@ -69,7 +75,7 @@ impl<C: Cell> Board<C> {
             shard: port.index,
             bell: Arc::clone(&port.bell),
             control: Queue::new(CONTROL_CAPACITY),
-            lanes: Mutex::new(vec![Arc::new(Queue::new(LANE_CAPACITY))]),
+            lanes: Mutex::new(vec![pair(LANE_CAPACITY, None)]),
             report: Mutex::new(Report {
                 counts,
                 ..Report::default()
@@ -125,9 +131,16 @@ impl<C: Cell> Board<C> {
         *self.report.lock()
     }
 
-    /// Refuses requests from now on; those that wait are dropped, so that their askers are told.
-    pub(crate) fn close(&self) {
+    pub(crate) const fn bell(&self) -> &Arc<Doorbell> {
+        &self.bell
+    }
+
+    /// Refuses requests and messages from now on; requests that wait are dropped, so that their
+    /// askers are told, and messages handed out.
+    pub(crate) fn close(&self) -> Vec<Envelope<C::Msg>> {
         drop(self.control.close());
+        let lanes = self.lanes.lock();
+        lanes.iter().flat_map(|lane| lane.queue.close()).collect()
     }
 
     pub(crate) fn request(&self, request: Control<C>) -> Result<(), SlabError> {
@@ -157,6 +170,7 @@ impl<C: Cell> Board<C> {
 pub struct SlabHandle<C: Cell> {
     board: Arc<Board<C>>,
     lane: Lane<C>,
+    link_capacity: u32,
 }
 
 impl<C: Cell> Clone for SlabHandle<C> {
@@ -164,6 +178,7 @@ impl<C: Cell> Clone for SlabHandle<C> {
         Self {
             board: Arc::clone(&self.board),
             lane: Arc::clone(&self.lane),
+            link_capacity: self.link_capacity,
         }
     }
 }
@@ -214,18 +229,23 @@ impl<C: Cell> SlabHandle<C> {
             self.board.unknown.fetch_add(1, Ordering::Relaxed);
             return Err(SendError::Closed(message));
         }
-        match self.lane.push((ordinal, message)) {
+        let envelope = Envelope {
+            to: ordinal,
+            from: NOBODY,
+            message,
+        };
+        match self.lane.queue.push(envelope) {
             Ok(edge) => {
                 if edge {
                     self.board.bell.ring();
                 }
                 Ok(())
             }
-            Err(Refused::Full((_, message))) => {
+            Err(Refused::Full(envelope)) => {
                 self.board.queue_full.fetch_add(1, Ordering::Relaxed);
-                Err(SendError::Full(message))
+                Err(SendError::Full(envelope.message))
             }
-            Err(Refused::Closed((_, message))) => Err(SendError::Closed(message)),
+            Err(Refused::Closed(envelope)) => Err(SendError::Closed(envelope.message)),
         }
     }
 
@@ -233,26 +253,63 @@ impl<C: Cell> SlabHandle<C> {
     /// there are too many already, or the slab is closed, it shares this one's.
     #[must_use]
     pub fn lane(&self) -> Self {
+        let lane = self.open(LANES_MAX, LANE_CAPACITY, None);
+        Self {
+            lane: lane.unwrap_or_else(|| Arc::clone(&self.lane)),
+            ..self.clone()
+        }
+    }
+
+    /// The same handle, where cells that send through it get pair queues of `capacity` messages.
+    /// It counts where a slab has not sent here yet.
+    #[must_use]
+    pub fn with_link_capacity(self, capacity: u32) -> Self {
+        Self {
+            link_capacity: capacity.max(1),
+            ..self
+        }
+    }
+
+    /// A pair queue for a slab that sends here; none if the slab is closed or there are too many.
+    pub(crate) fn pair(&self, capacity: usize, origin: Origin) -> Option<Lane<C>> {
+        self.open(LINKS_MAX, capacity, Some(origin))
+    }
+
+    fn open(&self, most: usize, capacity: usize, origin: Option<Origin>) -> Option<Lane<C>> {
         let mut lanes = self.board.lanes.lock();
         // Held by the board and the slab only: nobody sends there any more.
         let first = Arc::clone(&lanes[0]);
-        lanes.retain(|l| Arc::ptr_eq(l, &first) || Arc::strong_count(l) > 2 || l.len() > 0);
-        if lanes.len() >= LANES_MAX {
-            return self.clone();
-        }
-        let lane = Arc::new(Queue::new(LANE_CAPACITY));
-        if self
-            .board
-            .request(Control::Lane(Arc::clone(&lane)))
-            .is_err()
+        lanes.retain(|l| Arc::ptr_eq(l, &first) || Arc::strong_count(l) > 2 || l.queue.len() > 0);
+        if lanes
+            .iter()
+            .filter(|l| l.origin.is_some() == origin.is_some())
+            .count()
+            >= most
         {
-            return self.clone();
+            return None;
         }
+        let lane = pair(capacity, origin);
+        let request = Control::Lane(Arc::clone(&lane));
+        self.board.request(request).ok()?;
         lanes.push(Arc::clone(&lane));
-        Self {
-            board: Arc::clone(&self.board),
-            lane,
-        }
+        Some(lane)
+    }
+
+    pub(crate) const fn board(&self) -> &Arc<Board<C>> {
+        &self.board
+    }
+
+    pub(crate) const fn own_lane(&self) -> &Lane<C> {
+        &self.lane
+    }
+
+    pub(crate) const fn link_capacity(&self) -> usize {
+        self.link_capacity as usize
+    }
+
+    pub(crate) fn count_refused(&self, full: u64, unknown: u64) {
+        self.board.queue_full.fetch_add(full, Ordering::Relaxed);
+        self.board.unknown.fetch_add(unknown, Ordering::Relaxed);
     }
 
     fn check(&self, ordinal: u32) -> Result<(), SlabError> {
@@ -343,7 +400,7 @@ impl<C: Cell> SlabHandle<C> {
             .lanes
             .lock()
             .iter()
-            .map(|lane| lane.len() as u64)
+            .map(|lane| lane.queue.len() as u64)
             .sum();
         SlabCounts {
             queue_full: self.board.queue_full.load(Ordering::Relaxed),
@@ -401,6 +458,7 @@ impl ShardHandle {
         let handle = SlabHandle {
             lane: board.first_lane(),
             board: Arc::clone(&board),
+            link_capacity: LINK_CAPACITY,
         };
         let shown = Arc::clone(&board);
         let join = Box::new(move |at: &_| Box::new(Slab::new(spec, board, at)) as Box<dyn AnySlab>);

@@ -6,16 +6,17 @@
 //! key is `group index << 8 | place in the group`. It runs nothing by itself: see [`steps`].
 //! Bounds: [`Limits`] for each phase of a step; what waits is bounded by queues and mailboxes.
 
+mod delivery;
 mod exits;
 mod steps;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::core::Note;
 use super::guard;
-use super::handle::{Board, Control};
-use super::inbox::Queue;
+use super::handle::{Board, Control, Lane};
+use super::mail::{Envelope, Mail, Resumed, Returned};
 use super::spec::{CellInfo, CellState, GROUP_SIZE, SlabCounts, SlabSpec};
 use super::wheel::{Due, NIL, Wheel};
 use crate::cell::{Cell, CellSupervisor};
@@ -42,6 +43,9 @@ pub(crate) struct Limits {
     pub(crate) visits: usize,
     /// Messages of one cell per visit.
     pub(crate) budget: usize,
+    /// Whether messages of cells are delivered in rounds, in the order of their senders, so that it
+    /// does not depend on the number of shards. The driver then calls [`AnySlab::exchange`].
+    pub(crate) rounds: bool,
 }
 
 impl Limits {
@@ -52,6 +56,7 @@ impl Limits {
         deliveries: 4_096,
         visits: 1_024,
         budget: 16,
+        rounds: false,
     };
     /// In virtual time nothing waits, and the order of a cell's steps must not depend on how many
     /// cells share its shard: each phase runs to its end.
@@ -61,6 +66,7 @@ impl Limits {
         deliveries: usize::MAX,
         visits: usize::MAX,
         budget: 16,
+        rounds: true,
     };
 }
 
@@ -109,6 +115,8 @@ impl Effects {
 pub(crate) trait AnySlab {
     /// Does what is due, within the limits.
     fn step(&mut self, at: &Moment, limits: &Limits) -> Effects;
+    /// Sends what its cells have sent to other slabs, and bounces, on their way.
+    fn exchange(&mut self);
     /// Stops all cells in order, flushes, refuses everything from now on.
     fn stop(&mut self, at: &Moment);
     /// Whether it has been stopped.
@@ -133,6 +141,8 @@ struct Slot<C: Cell> {
     state: CellState,
     /// Whether it is in the run queue.
     queued: bool,
+    /// Whether it takes no messages, as one it sent waits for room.
+    parked: bool,
     identity: C::Identity,
     cell: Option<C>,
 }
@@ -174,14 +184,41 @@ struct Group<C: Cell> {
     slots: Box<[Slot<C>]>,
 }
 
-struct LaneEnd<M> {
-    queue: Arc<Queue<(u32, M)>>,
-    taken: VecDeque<(u32, M)>,
+/// The receiving end of a pair queue. Its place in the slab is its name: places are used again, not
+/// moved.
+struct LaneEnd<C: Cell> {
+    lane: Lane<C>,
+    taken: VecDeque<Envelope<C::Msg>>,
+    /// Delivered, and its queue not told yet.
+    settled: usize,
+    /// Bounces for the slab that sends.
+    back: VecDeque<Returned>,
 }
+
+impl<C: Cell> LaneEnd<C> {
+    const fn new(lane: Lane<C>) -> Self {
+        Self {
+            lane,
+            taken: VecDeque::new(),
+            settled: 0,
+            back: VecDeque::new(),
+        }
+    }
+
+    /// Nobody sends there any more; the other owner is the board.
+    fn is_done(&self) -> bool {
+        Arc::strong_count(&self.lane) <= 2 && self.lane.queue.len() == 0 && self.back.is_empty()
+    }
+}
+
+/// Messages for one `Block` mailbox that is full, with the places of their lanes.
+type Held<M> = VecDeque<(usize, Envelope<M>)>;
 
 pub(crate) struct Slab<C: Cell> {
     board: Arc<Board<C>>,
     groups: Vec<Group<C>>,
+    /// Distance of groups in the population, where they are dealt evenly.
+    stride: u32,
     shared: C::Shared,
     out: C::Out,
     mailbox: MailboxSpec,
@@ -195,7 +232,11 @@ pub(crate) struct Slab<C: Cell> {
     ready: VecDeque<u32>,
     /// The next cell to be started for the first time.
     fresh: (usize, usize),
-    lanes: Vec<LaneEnd<C::Msg>>,
+    lanes: Vec<LaneEnd<C>>,
+    mail: Mail<C>,
+    /// By key.
+    held: BTreeMap<u32, Held<C::Msg>>,
+    resumed: Vec<Resumed>,
     control: VecDeque<Control<C>>,
     #[expect(clippy::vec_box, reason = "mailboxes move between slots by pointer")]
     pool: Vec<Box<Ring<C::Msg>>>,
@@ -211,6 +252,13 @@ pub(crate) struct Slab<C: Cell> {
     changed: bool,
     flush_at: Option<Time>,
     closed: bool,
+}
+
+/// Distance of groups that are dealt evenly; else a guess that misses.
+fn stride<C: Cell>(groups: &[Group<C>]) -> u32 {
+    let number = |g: Option<&Group<C>>| g.map_or(0, |g| g.first / GROUP_SIZE);
+    let span = number(groups.last()) - number(groups.first());
+    (span / (groups.len() as u32).saturating_sub(1).max(1)).max(1)
 }
 
 const fn split(key: u32) -> (usize, usize) {
@@ -247,6 +295,7 @@ impl<C: Cell> Slab<C> {
                         handled: 0,
                         state: CellState::New,
                         queued: false,
+                        parked: false,
                         identity: identity(ordinal),
                         cell: None,
                     })
@@ -256,12 +305,15 @@ impl<C: Cell> Slab<C> {
             }
         }
         let cells = groups.iter().map(|group| group.slots.len() as u64).sum();
-        let lane = LaneEnd {
-            queue: board.first_lane(),
-            taken: VecDeque::new(),
-        };
+        let lane = LaneEnd::new(board.first_lane());
+        let stride = stride(&groups);
+        let mail = Mail::new(Arc::clone(&board));
         Self {
             board,
+            stride,
+            mail,
+            held: BTreeMap::new(),
+            resumed: Vec::new(),
             groups,
             shared,
             out,
@@ -296,10 +348,13 @@ impl<C: Cell> Slab<C> {
 
     /// Key of an ordinal, if it is on this shard.
     fn find(&self, ordinal: u32) -> Option<u32> {
-        let index = self
-            .groups
-            .partition_point(|g| g.first <= ordinal)
-            .checked_sub(1)?;
+        let guess = (ordinal / GROUP_SIZE).checked_sub(self.groups[0].first / GROUP_SIZE)?;
+        let mut index = (guess / self.stride) as usize;
+        let hit = |g: &Group<C>| g.first <= ordinal && ordinal - g.first < GROUP_SIZE;
+        if !self.groups.get(index).is_some_and(hit) {
+            let after = self.groups.partition_point(|g| g.first <= ordinal);
+            index = after.checked_sub(1)?;
+        }
         let place = (ordinal - self.groups[index].first) as usize;
         (place < self.groups[index].slots.len()).then(|| join(index, place))
     }
@@ -373,6 +428,7 @@ impl<C: Cell> Slab<C> {
             return;
         }
         self.counts.timers = self.wheel.len() as u64;
+        self.count_mail();
         let report = Report {
             books: self.books.with_waiting(self.waiting),
             counts: self.counts,
@@ -388,18 +444,29 @@ impl<C: Cell> AnySlab for Slab<C> {
             self.publish();
             return Effects::default();
         }
+        self.resume(at, limits);
         let mut busy = self.fire_timers(at, limits);
         busy |= self.start_cells(at, limits);
+        self.tell_bounces(at);
         busy |= self.deliver(limits);
         busy |= self.run_cells(at, limits);
+        busy |= self.run_local(at, limits);
+        busy |= self.has_mail();
         busy |= !self.ready.is_empty() || !self.control.is_empty();
         self.flush(at);
         self.publish();
         Effects {
             busy,
             next: self.wheel.next_at(),
-            next_monotonic: earlier(self.restarts.next_at(), self.flush_at),
+            next_monotonic: earlier(
+                earlier(self.restarts.next_at(), self.flush_at),
+                self.mail.until(),
+            ),
         }
+    }
+
+    fn exchange(&mut self) {
+        self.send_away();
     }
 
     fn stop(&mut self, at: &Moment) {
@@ -423,13 +490,20 @@ impl<C: Cell> Drop for Slab<C> {
         if self.closed {
             return;
         }
-        self.board.close();
+        self.mail.flush();
+        let mut lost = (self.board.close().len() + self.mail.len()) as u64;
         for lane in self.lanes.drain(..) {
-            let lost = (lane.taken.len() + lane.queue.close().len()) as u64;
-            self.books.offered += lost;
-            self.books.rejected += lost;
-            self.counts.undeliverable += lost;
+            lost += (lane.taken.len() + lane.lane.queue.close().len()) as u64;
         }
+        lost += self
+            .held
+            .values()
+            .map(|held| held.len() as u64)
+            .sum::<u64>();
+        self.held.clear();
+        self.books.offered += lost;
+        self.books.rejected += lost;
+        self.counts.undeliverable += lost;
         for slot in self.groups.iter_mut().flat_map(|group| &mut group.slots) {
             guard::discard((slot.cell.take(), slot.mailbox.take()));
         }

@@ -1,0 +1,432 @@
+//! Messages to cells: from pair queues and the local queue into mailboxes, and handled.
+//!
+//! A message of the same slab for a cell that has nothing else to do is handled from the local queue
+//! without a mailbox. What a full `Block` mailbox has no room for is held aside, still counted in
+//! its pair queue: it goes in when there is room, and holds up nobody but its own pair, when that
+//! has no room left. Everything else that is refused bounces. In virtual time there are rounds: what
+//! is sent in one is delivered in the next, in the order of its senders. Bound: the [`Limits`] of
+//! the driver; the pair queues.
+
+use super::super::guard;
+use super::super::mail::{Envelope, NOBODY, RETURNS_MAX, Refusal, Returned, returned};
+use super::{Limits, Moment, POOL_MAX, Slab, split};
+use crate::cell::Cell;
+use crate::mailbox::{Offered, OnRestart, Overflow};
+use crate::shard::spec::CellState;
+
+/// Place of the local queue, which is no lane.
+const LOCAL: usize = usize::MAX;
+
+impl<C: Cell> Slab<C> {
+    /// Moves messages from the pair queues into mailboxes, each queue its share. True if some are
+    /// left.
+    pub(super) fn deliver(&mut self, limits: &Limits) -> bool {
+        for lane in &mut self.lanes {
+            if lane.taken.is_empty() {
+                lane.lane.queue.drain(&mut lane.taken);
+            }
+        }
+        if limits.rounds {
+            self.deliver_round();
+            self.settle_lanes();
+            return false;
+        }
+        let share = (limits.deliveries / self.lanes.len().max(1)).max(1);
+        let mut left = false;
+        for place in 0..self.lanes.len() {
+            for _ in 0..self.lanes[place].taken.len().min(share) {
+                let Some(envelope) = self.lanes[place].taken.pop_front() else {
+                    break;
+                };
+                self.offer(place, envelope);
+            }
+            left |= !self.lanes[place].taken.is_empty();
+        }
+        self.settle_lanes();
+        left
+    }
+
+    /// Delivers all that waits, ordered by sender: population, then ordinal, then as it was sent.
+    fn deliver_round(&mut self) {
+        let mut round = Vec::new();
+        for (place, lane) in self.lanes.iter_mut().enumerate() {
+            let rank = lane.lane.origin.as_ref().map_or(0, |origin| origin.rank);
+            round.extend(lane.taken.drain(..).map(|e| (rank, place, e)));
+        }
+        let rank = self.mail.rank();
+        while let Some(envelope) = self.mail.next() {
+            round.push((rank, LOCAL, envelope));
+        }
+        round.sort_by_key(|(rank, _, envelope)| (*rank, envelope.from));
+        for (_, place, envelope) in round {
+            self.offer(place, envelope);
+        }
+    }
+
+    /// Tells the pair queues what has been delivered, and waiting senders of room.
+    fn settle_lanes(&mut self) {
+        for end in &mut self.lanes {
+            let n = std::mem::take(&mut end.settled);
+            if n == 0 {
+                continue;
+            }
+            self.changed = true;
+            if end.lane.queue.delivered(n)
+                && let Some(origin) = &end.lane.origin
+            {
+                origin.bell.ring();
+            }
+        }
+    }
+
+    fn settled(&mut self, place: usize) {
+        if place != LOCAL {
+            self.lanes[place].settled += 1;
+        }
+    }
+
+    /// Offers a message to the mailbox of a cell, which applies its rule.
+    fn offer(&mut self, place: usize, envelope: Envelope<C::Msg>) {
+        let Some(key) = self.find(envelope.to) else {
+            self.settled(place);
+            self.undeliverable(place, envelope);
+            return;
+        };
+        if !self.is_open(key) {
+            self.settled(place);
+            self.undeliverable(place, envelope);
+            return;
+        }
+        if self.mailbox.overflow == Overflow::Block {
+            let capacity = self.mailbox.capacity as usize;
+            let ring = self.slot(key).mailbox.as_ref();
+            if ring.is_some_and(|ring| ring.work_len() >= capacity) {
+                self.mail.held += usize::from(place == LOCAL);
+                self.counts.held += 1;
+                self.held
+                    .entry(key)
+                    .or_default()
+                    .push_back((place, envelope));
+                return;
+            }
+        }
+        self.settled(place);
+        self.put(place, key, envelope);
+    }
+
+    fn is_open(&mut self, key: u32) -> bool {
+        let kept = self.mailbox.on_restart == OnRestart::Kept;
+        match self.slot(key).state {
+            CellState::New | CellState::Running => true,
+            CellState::Restarting => kept,
+            CellState::Stopped | CellState::Quarantined => false,
+        }
+    }
+
+    fn put(&mut self, place: usize, key: u32, envelope: Envelope<C::Msg>) {
+        let (group, at) = split(key);
+        let slot = &mut self.groups[group].slots[at];
+        let pool = &mut self.pool;
+        let ring = slot
+            .mailbox
+            .get_or_insert_with(|| pool.pop().unwrap_or_default());
+        let Envelope { to, from, message } = envelope;
+        match ring.offer(&self.mailbox, &mut self.books, message) {
+            Ok(Offered::Queued) => self.waiting += 1,
+            Ok(Offered::Displaced(message) | Offered::Discarded(message)) => {
+                guard::discard(message);
+            }
+            Err(message) => {
+                self.counts.bounced += 1;
+                self.bounce(place, Envelope { to, from, message }, Refusal::Full);
+            }
+        }
+        let slot = self.slot(key);
+        if slot.state == CellState::Running
+            && !slot.parked
+            && !std::mem::replace(&mut slot.queued, true)
+        {
+            self.run.push_back(key);
+        }
+    }
+
+    /// A message for a cell that is down, or not here.
+    pub(super) fn undeliverable(&mut self, place: usize, envelope: Envelope<C::Msg>) {
+        self.books.refuse();
+        self.counts.undeliverable += 1;
+        let why = if self.closed {
+            Refusal::Closed
+        } else {
+            Refusal::Down
+        };
+        self.bounce(place, envelope, why);
+    }
+
+    /// Gives a refused message back to the cell that sent it, if that hears.
+    fn bounce(&mut self, place: usize, envelope: Envelope<C::Msg>, why: Refusal) {
+        if envelope.from == NOBODY {
+            guard::discard(envelope);
+        } else if place == LOCAL {
+            match C::HEARS_BOUNCES {
+                true => self.mail.bounce(returned(envelope, why)),
+                false => drop(guard::discard(envelope)),
+            }
+        } else {
+            let end = &mut self.lanes[place];
+            let hears = end
+                .lane
+                .origin
+                .as_ref()
+                .is_some_and(|o| o.returns.is_some());
+            if hears && end.back.len() < RETURNS_MAX {
+                end.back.push_back(returned(envelope, why));
+            } else {
+                self.counts.bounces_lost += u64::from(hears);
+                guard::discard(envelope);
+            }
+        }
+    }
+
+    /// Moves held messages into a mailbox that has room again.
+    fn refill(&mut self, key: u32) {
+        if !self.held.contains_key(&key) {
+            return;
+        }
+        let capacity = self.mailbox.capacity as usize;
+        while self
+            .slot(key)
+            .mailbox
+            .as_ref()
+            .is_none_or(|ring| ring.work_len() < capacity)
+        {
+            let Some((place, envelope)) = self.held.get_mut(&key).and_then(|h| h.pop_front())
+            else {
+                self.held.remove(&key);
+                break;
+            };
+            self.unhold(place);
+            self.put(place, key, envelope);
+        }
+    }
+
+    fn unhold(&mut self, place: usize) {
+        self.settled(place);
+        self.mail.held -= usize::from(place == LOCAL);
+        self.counts.held -= 1;
+    }
+
+    /// Refuses what is held for a cell that is down.
+    pub(super) fn refuse_held(&mut self, key: u32) {
+        for (place, envelope) in self.held.remove(&key).unwrap_or_default() {
+            self.unhold(place);
+            self.undeliverable(place, envelope);
+        }
+    }
+
+    /// Visits cells that have messages, each for its budget, then the next. True if some are left.
+    pub(super) fn run_cells(&mut self, at: &Moment, limits: &Limits) -> bool {
+        let mut visits = limits.visits;
+        while visits > 0 {
+            let Some(key) = self.run.pop_front() else {
+                break;
+            };
+            self.visit(key, at, limits.budget);
+            visits -= 1;
+        }
+        self.settle_lanes();
+        !self.run.is_empty()
+    }
+
+    /// Handles messages between cells of this slab. True if some are left.
+    pub(super) fn run_local(&mut self, at: &Moment, limits: &Limits) -> bool {
+        if limits.rounds {
+            return false;
+        }
+        // A cell that gets more than its budget in a row takes the rest from its mailbox, in turn.
+        let (mut last, mut turn) = (u32::MAX, 0);
+        for _ in 0..limits.deliveries {
+            let Some(envelope) = self.mail.next() else {
+                self.mail.tidy();
+                break;
+            };
+            turn = if envelope.to == last { turn + 1 } else { 0 };
+            last = envelope.to;
+            let idle = self.find(last).filter(|key| {
+                let slot = self.slot(*key);
+                slot.state == CellState::Running && slot.mailbox.is_none() && !slot.parked
+            });
+            match idle {
+                Some(key) if turn < limits.budget => {
+                    self.books.offered += 1;
+                    self.books.accepted += 1;
+                    self.handle(key, at, envelope.message);
+                }
+                _ => self.offer(LOCAL, envelope),
+            }
+        }
+        self.mail.len() > 0 || !self.run.is_empty()
+    }
+
+    /// One message, taken from its mailbox or never put there.
+    #[inline]
+    fn handle(&mut self, key: u32, at: &Moment, message: C::Msg) {
+        let result = self.run_step(key, at, at.now, |cell, cx| cell.handle(message, cx));
+        if result.is_ok() {
+            self.books.handled += 1;
+            let slot = self.slot(key);
+            slot.handled = slot.handled.wrapping_add(1);
+        } else {
+            self.books.died += 1;
+        }
+        self.settle(key, at, result);
+    }
+
+    fn visit(&mut self, key: u32, at: &Moment, budget: usize) {
+        for _ in 0..budget {
+            let slot = self.slot(key);
+            if slot.state != CellState::Running || slot.parked {
+                break;
+            }
+            let Some(message) = slot.mailbox.as_mut().and_then(|ring| ring.take()) else {
+                break;
+            };
+            self.waiting -= 1;
+            self.handle(key, at, message);
+        }
+        if !self.held.is_empty() {
+            self.refill(key);
+        }
+        let slot = self.slot(key);
+        let waits = slot.mailbox.as_ref().is_some_and(|ring| !ring.is_empty());
+        slot.queued = waits && !slot.parked && slot.state == CellState::Running;
+        if slot.queued {
+            self.run.push_back(key);
+        } else if !waits {
+            self.release_mailbox(key);
+        }
+    }
+
+    /// Takes an empty mailbox from its slot.
+    pub(super) fn release_mailbox(&mut self, key: u32) {
+        if let Some(ring) = self.slot(key).mailbox.take()
+            && self.pool.len() < POOL_MAX
+        {
+            self.pool.push(ring);
+        }
+    }
+
+    /// Whether cells have messages or bounces to take now.
+    pub(super) fn has_mail(&self) -> bool {
+        self.mail.len() > 0 || !self.mail.returns.is_empty() || self.mail.can_resume()
+    }
+
+    /// Sends messages to other slabs, and bounces, on their way.
+    pub(super) fn send_away(&mut self) {
+        self.mail.flush();
+        for end in &mut self.lanes {
+            let Some(origin) = end.lane.origin.as_ref().filter(|_| !end.back.is_empty()) else {
+                continue;
+            };
+            let mut edge = false;
+            if let Some(returns) = &origin.returns {
+                edge = returns.push_many(&mut end.back);
+            }
+            if edge {
+                origin.bell.ring();
+            }
+            self.counts.bounces_lost += end.back.len() as u64;
+            self.changed = true;
+            guard::discard(std::mem::take(&mut end.back));
+        }
+    }
+
+    /// Tells cells of messages that came back.
+    pub(super) fn tell_bounces(&mut self, at: &Moment) {
+        if !C::HEARS_BOUNCES {
+            return;
+        }
+        self.mail.collect_returns();
+        let mut bounces = std::mem::take(&mut self.mail.returns);
+        bounces
+            .make_contiguous()
+            .sort_by_key(|(from, bounce)| (*from, bounce.to));
+        for (from, bounce) in bounces {
+            self.tell_bounce(at, (from, bounce));
+        }
+    }
+
+    fn tell_bounce(&mut self, at: &Moment, (from, bounce): Returned) {
+        let key = self.find(from);
+        let alive = key.filter(|key| self.slot(*key).state == CellState::Running);
+        let Some(key) = alive else {
+            self.counts.bounces_lost += 1;
+            guard::discard(bounce);
+            return;
+        };
+        self.counts.bounces_told += 1;
+        let result = self.run_step(key, at, at.now, |cell, cx| cell.bounced(bounce, cx));
+        self.settle(key, at, result);
+    }
+
+    /// Ends the waits of parked cells for which there is room, or whose time is up.
+    pub(super) fn resume(&mut self, at: &Moment, limits: &Limits) {
+        if limits.rounds {
+            self.mail.make_roomy();
+        }
+        if self.mail.waiting() == 0 {
+            return;
+        }
+        let groups = &self.groups;
+        let mut done = std::mem::take(&mut self.resumed);
+        let mut alive = |key, life| {
+            let (group, place) = split(key);
+            let slot = &groups[group].slots[place];
+            slot.state == CellState::Running && slot.parked && slot.incarnation == life
+        };
+        self.mail.resume(at.monotonic, &mut alive, &mut done);
+        for end in done.drain(..) {
+            let slot = self.slot(end.key);
+            slot.parked = false;
+            let waits = slot.mailbox.as_ref().is_some_and(|ring| !ring.is_empty());
+            if waits && !std::mem::replace(&mut slot.queued, true) {
+                self.run.push_back(end.key);
+            }
+            self.changed = true;
+            if let Some(back) = end.bounce {
+                self.mail.bounce(back);
+            }
+        }
+        self.resumed = done;
+    }
+
+    /// Puts the counters of what cells send where handles read them.
+    pub(super) fn count_mail(&mut self) {
+        let mail = &self.mail.counts;
+        self.counts.sent = mail.sent;
+        self.counts.send_refused = mail.refused;
+        self.counts.send_cut = mail.cut;
+        self.counts.send_lost = mail.lost;
+        self.counts.send_waits = mail.waits;
+        self.counts.send_timeouts = mail.timeouts;
+        self.counts.bounces_lost += std::mem::take(&mut self.mail.counts.returns_lost);
+    }
+
+    /// Refuses what is under way to cells of this slab, and what its own cells would have sent.
+    pub(super) fn close_mail(&mut self) {
+        for place in 0..self.lanes.len() {
+            let rest = self.lanes[place].lane.queue.close();
+            let taken = std::mem::take(&mut self.lanes[place].taken);
+            for envelope in taken.into_iter().chain(rest) {
+                self.undeliverable(place, envelope);
+            }
+        }
+        while let Some(envelope) = self.mail.next() {
+            self.undeliverable(LOCAL, envelope);
+        }
+        // Those of queues that this slab has not been told of yet.
+        for mut envelope in self.board.close() {
+            envelope.from = NOBODY;
+            self.undeliverable(LOCAL, envelope);
+        }
+    }
+}
