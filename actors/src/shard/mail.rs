@@ -17,6 +17,7 @@ mod stage;
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +53,8 @@ pub(crate) const RETURNS_MAX: usize = 1_024;
 /// All that the cells of a slab send.
 pub(crate) struct Mail<C: Cell> {
     board: Arc<Board<C>>,
+    /// The first of its ranges of ordinals, mostly the only one.
+    first: Range<u32>,
     own: Stage<C::Msg>,
     /// Messages taken from the local queue that no mailbox has room for.
     pub(crate) held: usize,
@@ -98,6 +101,7 @@ impl<C: Cell> Mail<C> {
             returns,
         };
         Self {
+            first: board.ordinals().first().cloned().unwrap_or_default(),
             board,
             own: Stage::new(),
             held: 0,
@@ -165,7 +169,7 @@ impl<C: Cell> Mail<C> {
         to: u32,
         message: C::Msg,
     ) -> Result<(), SendError<C::Msg>> {
-        if !self.board.has(to) {
+        if !self.first.contains(&to) && !self.board.has(to) {
             self.counts.refused += 1;
             return Err(SendError::Closed(message));
         }

@@ -21,7 +21,7 @@ use super::spec::{CellInfo, CellState, GROUP_SIZE, SlabCounts, SlabSpec};
 use super::wheel::{Due, NIL, Wheel};
 use crate::cell::{Cell, CellSupervisor};
 use crate::clock::Time;
-use crate::exit::{ExitReason, Incarnation};
+use crate::exit::{ExitReason, Fault, Incarnation};
 use crate::mailbox::{Books, MailboxSpec, Ring};
 
 /// Empty mailboxes kept for the next cell that gets a message: as many as one step visits.
@@ -243,6 +243,8 @@ pub(crate) struct Slab<C: Cell> {
     books: Books,
     waiting: u64,
     counts: SlabCounts,
+    /// Of the step that has just faulted.
+    fault: Option<Fault>,
     recent: VecDeque<(u32, ExitReason)>,
     notes: Vec<Note>,
     notes_lost: u64,
@@ -336,6 +338,7 @@ impl<C: Cell> Slab<C> {
                 starting: cells,
                 ..SlabCounts::default()
             },
+            fault: None,
             recent: VecDeque::new(),
             notes: Vec::new(),
             notes_lost: 0,
@@ -347,9 +350,13 @@ impl<C: Cell> Slab<C> {
     }
 
     /// Key of an ordinal, if it is on this shard.
+    #[inline]
     fn find(&self, ordinal: u32) -> Option<u32> {
         let guess = (ordinal / GROUP_SIZE).checked_sub(self.groups[0].first / GROUP_SIZE)?;
-        let mut index = (guess / self.stride) as usize;
+        let mut index = match self.stride {
+            1 => guess as usize,
+            stride => (guess / stride) as usize,
+        };
         let hit = |g: &Group<C>| g.first <= ordinal && ordinal - g.first < GROUP_SIZE;
         if !self.groups.get(index).is_some_and(hit) {
             let after = self.groups.partition_point(|g| g.first <= ordinal);

@@ -11,6 +11,7 @@ use super::super::guard;
 use super::super::mail::{Envelope, NOBODY, RETURNS_MAX, Refusal, Returned, returned};
 use super::{Limits, Moment, POOL_MAX, Slab, split};
 use crate::cell::Cell;
+use crate::exit::Flow;
 use crate::mailbox::{Offered, OnRestart, Overflow};
 use crate::shard::spec::CellState;
 
@@ -245,13 +246,14 @@ impl<C: Cell> Slab<C> {
         // A cell that gets more than its budget in a row takes the rest from its mailbox, in turn.
         let (mut last, mut turn) = (u32::MAX, 0);
         for _ in 0..limits.deliveries {
-            let Some(envelope) = self.mail.next() else {
+            let mut next = self.mail.next();
+            let Some(to) = next.as_ref().map(|envelope| envelope.to) else {
                 self.mail.tidy();
                 break;
             };
-            turn = if envelope.to == last { turn + 1 } else { 0 };
-            last = envelope.to;
-            let idle = self.find(last).filter(|key| {
+            turn = if to == last { turn + 1 } else { 0 };
+            last = to;
+            let idle = self.find(to).filter(|key| {
                 let slot = self.slot(*key);
                 slot.state == CellState::Running && slot.mailbox.is_none() && !slot.parked
             });
@@ -259,9 +261,13 @@ impl<C: Cell> Slab<C> {
                 Some(key) if turn < limits.budget => {
                     self.books.offered += 1;
                     self.books.accepted += 1;
-                    self.handle(key, at, envelope.message);
+                    self.handle(key, at, || next.take().map(|envelope| envelope.message));
                 }
-                _ => self.offer(LOCAL, envelope),
+                _ => {
+                    if let Some(envelope) = next {
+                        self.offer(LOCAL, envelope);
+                    }
+                }
             }
         }
         self.mail.len() > 0 || !self.run.is_empty()
@@ -269,8 +275,12 @@ impl<C: Cell> Slab<C> {
 
     /// One message, taken from its mailbox or never put there.
     #[inline]
-    fn handle(&mut self, key: u32, at: &Moment, message: C::Msg) {
-        let result = self.run_step(key, at, at.now, |cell, cx| cell.handle(message, cx));
+    fn handle(&mut self, key: u32, at: &Moment, mut take: impl FnMut() -> Option<C::Msg>) {
+        // Taken in the step itself: a message moved through it is a message copied.
+        let result = self.run_step(key, at, at.now, |cell, cx| match take() {
+            Some(message) => cell.handle(message, cx),
+            None => Ok(Flow::Continue),
+        });
         if result.is_ok() {
             self.books.handled += 1;
             let slot = self.slot(key);
@@ -287,11 +297,12 @@ impl<C: Cell> Slab<C> {
             if slot.state != CellState::Running || slot.parked {
                 break;
             }
-            let Some(message) = slot.mailbox.as_mut().and_then(|ring| ring.take()) else {
+            let mut message = slot.mailbox.as_mut().and_then(|ring| ring.take());
+            if message.is_none() {
                 break;
-            };
+            }
             self.waiting -= 1;
-            self.handle(key, at, message);
+            self.handle(key, at, || message.take());
         }
         if !self.held.is_empty() {
             self.refill(key);

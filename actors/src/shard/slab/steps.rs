@@ -2,12 +2,12 @@
 //!
 //! Each phase goes on where it was cut short. Bound: the [`Limits`] of the driver, per step.
 
-use super::super::guard;
+use super::super::guard::{self, Faulted};
 use super::super::handle::Control;
 use super::{AnySlab, LaneEnd, Limits, Moment, Slab, split};
 use crate::cell::{Cell, CellContext, CellTimers, Outbox};
 use crate::clock::Time;
-use crate::exit::{ExitReason, Fault, Flow, Incarnation};
+use crate::exit::{ExitReason, Fault, Flow, Incarnation, PANIC};
 use crate::shard::spec::CellState;
 use crate::shard::wheel::NIL;
 
@@ -20,13 +20,14 @@ const FLUSH_PAUSE_MIN_NS: u64 = 100_000;
 
 impl<C: Cell> Slab<C> {
     /// Runs one step of a cell; undoes what it wrote if it faults or unwinds.
+    #[inline]
     pub(super) fn run_step(
         &mut self,
         key: u32,
         at: &Moment,
         due: Time,
         run: impl FnOnce(&mut C, &mut CellContext<'_, C>) -> Result<Flow, Fault>,
-    ) -> Result<Flow, Fault> {
+    ) -> Result<Flow, Faulted> {
         let (group, place) = split(key);
         let group = &mut self.groups[group];
         let ordinal = group.first + place as u32;
@@ -56,7 +57,7 @@ impl<C: Cell> Slab<C> {
             },
             mail: &mut self.mail,
         };
-        let result = guard::step(|| run(cell, &mut cx));
+        let result = guard::flow(&mut self.fault, || run(cell, &mut cx));
         if result.is_err() {
             slot.identity = saved;
             self.out.cut(mark);
@@ -118,14 +119,25 @@ impl<C: Cell> Slab<C> {
     }
 
     /// What a step returned, turned into an exit where it ends the incarnation.
-    pub(super) fn settle(&mut self, key: u32, at: &Moment, result: Result<Flow, Fault>) {
+    #[inline]
+    pub(super) fn settle(&mut self, key: u32, at: &Moment, result: Result<Flow, Faulted>) {
+        if result != Ok(Flow::Continue) {
+            self.ended(key, at, result);
+        }
+    }
+
+    #[cold]
+    fn ended(&mut self, key: u32, at: &Moment, result: Result<Flow, Faulted>) {
         match result {
             Ok(Flow::Continue) => {}
             Ok(Flow::Stop) => {
                 self.last_step(key, at);
                 self.exit(key, at, ExitReason::Normal, false);
             }
-            Err(fault) => self.exit(key, at, ExitReason::Fault(fault), false),
+            Err(Faulted) => {
+                let fault = self.fault.take().unwrap_or(Fault::new(PANIC));
+                self.exit(key, at, ExitReason::Fault(fault), false);
+            }
         }
     }
 
@@ -135,7 +147,9 @@ impl<C: Cell> Slab<C> {
             cell.stopping(cx);
             Ok(Flow::Stop)
         });
-        drop(stopped);
+        if stopped.is_err() {
+            self.fault = None;
+        }
     }
 
     /// Fires what is due, in ordinal order within a tick. True if some of it is left.
