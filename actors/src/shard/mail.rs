@@ -329,6 +329,10 @@ impl<C: Cell> Mail<C> {
         for (_, link) in &mut self.links {
             link.flush(&mut lost, C::HEARS_BOUNCES);
         }
+        // They are told in the next step, which nobody else may ask for.
+        if !self.returns.is_empty() {
+            self.origin.bell.ring();
+        }
     }
 
     /// Takes a bounce for a cell of this slab.

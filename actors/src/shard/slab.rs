@@ -205,6 +205,15 @@ impl<C: Cell> LaneEnd<C> {
         }
     }
 
+    /// Refuses messages from now on, and lets waiting senders know.
+    fn close(&self) -> VecDeque<Envelope<C::Msg>> {
+        let rest = self.lane.queue.close();
+        if let Some(origin) = &self.lane.origin {
+            origin.bell.ring();
+        }
+        rest
+    }
+
     /// Nobody sends there any more; the other owner is the board.
     fn is_done(&self) -> bool {
         Arc::strong_count(&self.lane) <= 2 && self.lane.queue.len() == 0 && self.back.is_empty()
@@ -498,9 +507,9 @@ impl<C: Cell> Drop for Slab<C> {
             return;
         }
         self.mail.flush();
-        let mut lost = (self.board.close().len() + self.mail.len()) as u64;
+        let mut lost = self.mail.len() as u64;
         for lane in self.lanes.drain(..) {
-            lost += (lane.taken.len() + lane.lane.queue.close().len()) as u64;
+            lost += (lane.taken.len() + lane.close().len()) as u64;
         }
         lost += self
             .held

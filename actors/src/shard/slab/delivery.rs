@@ -425,7 +425,7 @@ impl<C: Cell> Slab<C> {
     /// Refuses what is under way to cells of this slab, and what its own cells would have sent.
     pub(super) fn close_mail(&mut self) {
         for place in 0..self.lanes.len() {
-            let rest = self.lanes[place].lane.queue.close();
+            let rest = self.lanes[place].close();
             let taken = std::mem::take(&mut self.lanes[place].taken);
             for envelope in taken.into_iter().chain(rest) {
                 self.undeliverable(place, envelope);
