@@ -10,7 +10,7 @@
 //!   in a step; `slab/delivery.rs`: messages to cells; `slab/exits.rs`: exits, restarts,
 //!   escalation);
 //! - `core`: the pure `ShardCore`: `step(now) -> effects`, no thread, no clock;
-//! - `handle`: the sending ends, usable from any thread (`asking`: questions and batches);
+//! - `handle`, `sending`: the ends that ask and send, usable from any thread;
 //! - `listing`: the census source of a slab;
 //! - `driver`: what a thread waits on; `portable`: a parked thread; `sim`: virtual time;
 //! - `host`: starts and stops the shards of a node.
@@ -18,7 +18,6 @@
 //! A cell never blocks its shard and is never moved to another. Bounds are named where they are
 //! used: each phase of a step, each queue, the timers of a cell.
 
-mod asking;
 mod core;
 mod driver;
 mod guard;
@@ -28,6 +27,7 @@ mod inbox;
 mod listing;
 mod mail;
 mod portable;
+mod sending;
 mod sim;
 mod slab;
 mod spec;

@@ -356,7 +356,7 @@ fn walk(shards: usize, seed: u64, mailbox: MailboxSpec) -> Vec<Vec<(u32, u64)>> 
 
 #[test]
 fn the_same_seed_gives_the_same_walks_on_one_and_three_shards() {
-    for overflow in [Overflow::Block, Overflow::DropOldest] {
+    for overflow in [Overflow::Block, Overflow::DropOldest, Overflow::Reject] {
         let mailbox = MailboxSpec::new(3, overflow);
         let one = walk(1, 7, mailbox);
         assert!(one.iter().map(Vec::len).sum::<usize>() > 10_000);

@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::core::Port;
-use super::inbox::{CONTROL_CAPACITY, Doorbell, LANE_CAPACITY, LANES_MAX, Queue, Refused};
-use super::mail::{Envelope, LINK_CAPACITY, LINKS_MAX, NOBODY, Origin, Pair};
+use super::inbox::{CONTROL_CAPACITY, Doorbell, LANE_CAPACITY, Queue, Refused};
+use super::mail::{Envelope, LINK_CAPACITY, Origin, Pair};
 use super::slab::{AnySlab, Report, Slab};
 use super::spec::{
     AddSlabError, CELLS_MAX, CellInfo, CellState, ShardStats, SlabCounts, SlabError, SlabSpec,
 };
-use crate::addr::{Reply, SendError};
+use crate::addr::Reply;
 use crate::cell::Cell;
 use crate::mailbox::Books;
 use crate::path::ActorPath;
@@ -46,15 +46,15 @@ pub(crate) struct Board<C: Cell> {
     ordinals: Box<[Range<u32>]>,
     capacity: u32,
     shard: usize,
-    bell: Arc<Doorbell>,
+    pub(super) bell: Arc<Doorbell>,
     control: Queue<Control<C>>,
-    lanes: Mutex<Vec<Lane<C>>>,
+    pub(super) lanes: Mutex<Vec<Lane<C>>>,
     report: Mutex<Report>,
-    queue_full: AtomicU64,
-    unknown: AtomicU64,
+    pub(super) queue_full: AtomicU64,
+    pub(super) unknown: AtomicU64,
 }
 
-fn pair<M>(capacity: usize, origin: Option<Origin>) -> Arc<Pair<M>> {
+pub(super) fn pair<M>(capacity: usize, origin: Option<Origin>) -> Arc<Pair<M>> {
     let queue = Queue::new(capacity);
     Arc::new(Pair { queue, origin })
 }
@@ -168,9 +168,9 @@ impl<C: Cell> Board<C> {
 
 /// Sends to the cells of one slab. Clones share a lane, and with it the order of their messages.
 pub struct SlabHandle<C: Cell> {
-    board: Arc<Board<C>>,
-    lane: Lane<C>,
-    link_capacity: u32,
+    pub(super) board: Arc<Board<C>>,
+    pub(super) lane: Lane<C>,
+    pub(super) link_capacity: u32,
 }
 
 impl<C: Cell> Clone for SlabHandle<C> {
@@ -216,100 +216,6 @@ impl<C: Cell> SlabHandle<C> {
     #[must_use]
     pub fn has(&self, ordinal: u32) -> bool {
         self.board.has(ordinal)
-    }
-
-    /// Sends a message to a cell. `Ok`: the pair queue took it; the cell's mailbox applies its
-    /// rule. Messages of one lane to one cell keep their order.
-    ///
-    /// # Errors
-    /// With the message: `Full` when the pair queue is full, `Closed` when the ordinal does not
-    /// live here or the slab has been stopped.
-    pub fn send(&self, ordinal: u32, message: C::Msg) -> Result<(), SendError<C::Msg>> {
-        if !self.board.has(ordinal) {
-            self.board.unknown.fetch_add(1, Ordering::Relaxed);
-            return Err(SendError::Closed(message));
-        }
-        let envelope = Envelope {
-            to: ordinal,
-            from: NOBODY,
-            message,
-        };
-        match self.lane.queue.push(envelope) {
-            Ok(edge) => {
-                if edge {
-                    self.board.bell.ring();
-                }
-                Ok(())
-            }
-            Err(Refused::Full(envelope)) => {
-                self.board.queue_full.fetch_add(1, Ordering::Relaxed);
-                Err(SendError::Full(envelope.message))
-            }
-            Err(Refused::Closed(envelope)) => Err(SendError::Closed(envelope.message)),
-        }
-    }
-
-    /// A handle with a pair queue of its own: one sender's flood does not fill another's. Where
-    /// there are too many already, or the slab is closed, it shares this one's.
-    #[must_use]
-    pub fn lane(&self) -> Self {
-        let lane = self.open(LANES_MAX, LANE_CAPACITY, None);
-        Self {
-            lane: lane.unwrap_or_else(|| Arc::clone(&self.lane)),
-            ..self.clone()
-        }
-    }
-
-    /// The same handle, where cells that send through it get pair queues of `capacity` messages.
-    /// It counts where a slab has not sent here yet.
-    #[must_use]
-    pub fn with_link_capacity(self, capacity: u32) -> Self {
-        Self {
-            link_capacity: capacity.max(1),
-            ..self
-        }
-    }
-
-    /// A pair queue for a slab that sends here; none if the slab is closed or there are too many.
-    pub(crate) fn pair(&self, capacity: usize, origin: Origin) -> Option<Lane<C>> {
-        self.open(LINKS_MAX, capacity, Some(origin))
-    }
-
-    fn open(&self, most: usize, capacity: usize, origin: Option<Origin>) -> Option<Lane<C>> {
-        let mut lanes = self.board.lanes.lock();
-        // Held by the board and the slab only: nobody sends there any more.
-        let first = Arc::clone(&lanes[0]);
-        lanes.retain(|l| Arc::ptr_eq(l, &first) || Arc::strong_count(l) > 2 || l.queue.len() > 0);
-        if lanes
-            .iter()
-            .filter(|l| l.origin.is_some() == origin.is_some())
-            .count()
-            >= most
-        {
-            return None;
-        }
-        let lane = pair(capacity, origin);
-        let request = Control::Lane(Arc::clone(&lane));
-        self.board.request(request).ok()?;
-        lanes.push(Arc::clone(&lane));
-        Some(lane)
-    }
-
-    pub(crate) const fn board(&self) -> &Arc<Board<C>> {
-        &self.board
-    }
-
-    pub(crate) const fn own_lane(&self) -> &Lane<C> {
-        &self.lane
-    }
-
-    pub(crate) const fn link_capacity(&self) -> usize {
-        self.link_capacity as usize
-    }
-
-    pub(crate) fn count_refused(&self, full: u64, unknown: u64) {
-        self.board.queue_full.fetch_add(full, Ordering::Relaxed);
-        self.board.unknown.fetch_add(unknown, Ordering::Relaxed);
     }
 
     fn check(&self, ordinal: u32) -> Result<(), SlabError> {

@@ -8,15 +8,20 @@
 
 mod delivery;
 mod exits;
+mod lanes;
+mod returns;
 mod steps;
+mod turn;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use self::lanes::LaneEnd;
+pub(crate) use self::turn::{Effects, Limits, Moment, earlier};
 use super::core::Note;
 use super::guard;
-use super::handle::{Board, Control, Lane};
-use super::mail::{Envelope, Mail, Resumed, Returned};
+use super::handle::{Board, Control};
+use super::mail::{Envelope, Mail, Resumed};
 use super::spec::{CellInfo, CellState, GROUP_SIZE, SlabCounts, SlabSpec};
 use super::wheel::{Due, NIL, Wheel};
 use crate::cell::{Cell, CellSupervisor};
@@ -29,87 +34,6 @@ const POOL_MAX: usize = 1_024;
 
 /// Last exits remembered for `info`.
 const RECENT_MAX: usize = 256;
-
-/// What one step of a slab may do at most, so that timers, messages and requests take turns.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// Timer steps.
-    pub(crate) timers: usize,
-    /// Starts and restarts.
-    pub(crate) starts: usize,
-    /// Messages moved from pair queues into mailboxes.
-    pub(crate) deliveries: usize,
-    /// Cells visited that have messages.
-    pub(crate) visits: usize,
-    /// Messages of one cell per visit.
-    pub(crate) budget: usize,
-    /// Whether messages of cells are delivered in rounds, in the order of their senders, so that it
-    /// does not depend on the number of shards. The driver then calls [`AnySlab::exchange`].
-    pub(crate) rounds: bool,
-}
-
-impl Limits {
-    /// On a thread: about a millisecond of small steps, then time is read again.
-    pub(crate) const LIVE: Self = Self {
-        timers: 4_096,
-        starts: 2_048,
-        deliveries: 4_096,
-        visits: 1_024,
-        budget: 16,
-        rounds: false,
-    };
-    /// In virtual time nothing waits, and the order of a cell's steps must not depend on how many
-    /// cells share its shard: each phase runs to its end.
-    pub(crate) const SIM: Self = Self {
-        timers: usize::MAX,
-        starts: usize::MAX,
-        deliveries: usize::MAX,
-        visits: usize::MAX,
-        budget: 16,
-        rounds: true,
-    };
-}
-
-/// The times of one step, read once.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
-    /// Simulated.
-    pub(crate) now: Time,
-    /// Never scaled.
-    pub(crate) monotonic: Time,
-    /// Stamp of `now`.
-    pub(crate) unix_us: u64,
-    /// Simulated nanoseconds after which a timer counts as late.
-    pub(crate) late_ns: u64,
-}
-
-/// What a step asks of its driver.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Effects {
-    /// There is more to do now.
-    pub(crate) busy: bool,
-    /// Step again by this simulated time.
-    pub(crate) next: Option<Time>,
-    /// Step again by this monotonic time.
-    pub(crate) next_monotonic: Option<Time>,
-}
-
-pub(crate) fn earlier(a: Option<Time>, b: Option<Time>) -> Option<Time> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
-}
-
-impl Effects {
-    pub(crate) fn merge(self, other: Self) -> Self {
-        Self {
-            busy: self.busy | other.busy,
-            next: earlier(self.next, other.next),
-            next_monotonic: earlier(self.next_monotonic, other.next_monotonic),
-        }
-    }
-}
 
 /// A slab, whatever its cells are.
 pub(crate) trait AnySlab {
@@ -156,21 +80,21 @@ pub(crate) const SLOT_OVERHEAD: usize = {
         type Shared = ();
         type Identity = u64;
         type Out = ();
-        fn start(_: &mut crate::CellContext<'_, Self>) -> Result<Self, crate::Fault> {
+        fn start(_: &mut crate::CellContext<'_, Self>) -> Result<Self, Fault> {
             Ok(Self)
         }
         fn handle(
             &mut self,
             _: Never,
             _: &mut crate::CellContext<'_, Self>,
-        ) -> Result<crate::Flow, crate::Fault> {
+        ) -> Result<crate::Flow, Fault> {
             Ok(crate::Flow::Stop)
         }
         fn timer(
             &mut self,
             _: u8,
             _: &mut crate::CellContext<'_, Self>,
-        ) -> Result<crate::Flow, crate::Fault> {
+        ) -> Result<crate::Flow, Fault> {
             Ok(crate::Flow::Stop)
         }
     }
@@ -182,42 +106,6 @@ pub(crate) const SLOT_OVERHEAD: usize = {
 struct Group<C: Cell> {
     first: u32,
     slots: Box<[Slot<C>]>,
-}
-
-/// The receiving end of a pair queue. Its place in the slab is its name: places are used again, not
-/// moved.
-struct LaneEnd<C: Cell> {
-    lane: Lane<C>,
-    taken: VecDeque<Envelope<C::Msg>>,
-    /// Delivered, and its queue not told yet.
-    settled: usize,
-    /// Bounces for the slab that sends.
-    back: VecDeque<Returned>,
-}
-
-impl<C: Cell> LaneEnd<C> {
-    const fn new(lane: Lane<C>) -> Self {
-        Self {
-            lane,
-            taken: VecDeque::new(),
-            settled: 0,
-            back: VecDeque::new(),
-        }
-    }
-
-    /// Refuses messages from now on, and lets waiting senders know.
-    fn close(&self) -> VecDeque<Envelope<C::Msg>> {
-        let rest = self.lane.queue.close();
-        if let Some(origin) = &self.lane.origin {
-            origin.bell.ring();
-        }
-        rest
-    }
-
-    /// Nobody sends there any more; the other owner is the board.
-    fn is_done(&self) -> bool {
-        Arc::strong_count(&self.lane) <= 2 && self.lane.queue.len() == 0 && self.back.is_empty()
-    }
 }
 
 /// Messages for one `Block` mailbox that is full, with the places of their lanes.

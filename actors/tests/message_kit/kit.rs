@@ -191,9 +191,14 @@ impl Cell for Clerk {
         assert!(bounce.message.is::<Letter>());
         let mut bounces = cx.shared.bounces.lock();
         bounces.push((cx.ordinal, bounce.to, bounce.why));
+        let entry = (cx.ordinal, BOUNCED, u64::from(bounce.to));
+        cx.out.pending.push(entry);
         Ok(Flow::Continue)
     }
 }
+
+/// Stands for the sender in the note of a bounce.
+pub(crate) const BOUNCED: u32 = u32::MAX;
 
 /// Cells of the walk.
 pub(crate) const WALKERS: u32 = 1_000;

@@ -4,7 +4,8 @@
 
 use super::super::guard::{self, Faulted};
 use super::super::handle::Control;
-use super::{AnySlab, LaneEnd, Limits, Moment, Slab, split};
+use super::lanes::LaneEnd;
+use super::{AnySlab, Limits, Moment, Slab, split};
 use crate::cell::{Cell, CellContext, CellTimers, Outbox};
 use crate::clock::Time;
 use crate::exit::{ExitReason, Fault, Flow, Incarnation, PANIC};
