@@ -86,9 +86,9 @@ pub(crate) struct MailCounts {
     pub(crate) timeouts: u64,
 }
 
-/// Where a step began.
+/// Where a step began: messages sent until then.
 #[derive(Clone, Copy)]
-pub(crate) struct MailMark(usize);
+pub(crate) struct MailMark(u64);
 
 impl<C: Cell> Mail<C> {
     pub(crate) fn new(board: Arc<Board<C>>) -> Self {
@@ -126,7 +126,7 @@ impl<C: Cell> Mail<C> {
     pub(crate) fn mark(&mut self, parked: bool) -> MailMark {
         self.parked = parked;
         self.journal.clear();
-        MailMark(self.own.staged.len())
+        MailMark(self.counts.sent)
     }
 
     /// A step has ended well. True if its cell waits from now on.
@@ -138,15 +138,14 @@ impl<C: Cell> Mail<C> {
     /// A step has faulted: it has sent nothing.
     #[cold]
     pub(crate) fn cut(&mut self, mark: MailMark) {
-        while self.own.staged.len() > mark.0 {
+        let all = self.counts.sent - mark.0;
+        self.counts.sent = mark.0;
+        self.counts.cut += all;
+        for _ in self.journal.len() as u64..all {
             guard::discard(self.own.staged.pop_back());
-            self.counts.sent -= 1;
-            self.counts.cut += 1;
         }
         for index in self.journal.drain(..).rev() {
             self.links[index as usize].1.cut();
-            self.counts.sent -= 1;
-            self.counts.cut += 1;
         }
         if let Some(waits) = self.waits.take() {
             match waits {
@@ -262,6 +261,12 @@ impl<C: Cell> Mail<C> {
     #[inline]
     pub(crate) fn next(&mut self) -> Option<Envelope<C::Msg>> {
         self.own.staged.pop_front()
+    }
+
+    /// Whom the next message of the local queue is for.
+    #[inline]
+    pub(crate) fn next_to(&self) -> Option<u32> {
+        self.own.staged.front().map(|envelope| envelope.to)
     }
 
     /// Messages in the local queue.

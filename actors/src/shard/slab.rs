@@ -254,7 +254,10 @@ impl<C: Cell> Slab<C> {
             1 => guess as usize,
             stride => (guess / stride) as usize,
         };
-        let hit = |g: &Group<C>| g.first <= ordinal && ordinal - g.first < GROUP_SIZE;
+        let hit = |g: &Group<C>| {
+            let place = ordinal.checked_sub(g.first);
+            place.is_some_and(|place| (place as usize) < g.slots.len())
+        };
         if !self.groups.get(index).is_some_and(hit) {
             let after = self.groups.partition_point(|g| g.first <= ordinal);
             index = after.checked_sub(1)?;

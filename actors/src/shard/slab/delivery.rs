@@ -10,7 +10,7 @@
 use super::super::guard;
 use super::super::mail::{Envelope, Refusal};
 use super::{Limits, Moment, POOL_MAX, Slab, split};
-use crate::cell::Cell;
+use crate::cell::{Cell, CellContext};
 use crate::exit::Flow;
 use crate::mailbox::{Offered, OnRestart, Overflow};
 use crate::shard::spec::CellState;
@@ -209,8 +209,7 @@ impl<C: Cell> Slab<C> {
         // A cell that gets more than its budget in a row takes the rest from its mailbox, in turn.
         let (mut last, mut turn) = (u32::MAX, 0);
         for _ in 0..limits.deliveries {
-            let mut next = self.mail.next();
-            let Some(to) = next.as_ref().map(|envelope| envelope.to) else {
+            let Some(to) = self.mail.next_to() else {
                 self.mail.tidy();
                 break;
             };
@@ -224,10 +223,12 @@ impl<C: Cell> Slab<C> {
                 Some(key) if turn < limits.budget => {
                     self.books.offered += 1;
                     self.books.accepted += 1;
-                    self.handle(key, at, || next.take().map(|envelope| envelope.message));
+                    self.handle(key, at, |cx| {
+                        cx.mail.next().map(|envelope| envelope.message)
+                    });
                 }
                 _ => {
-                    if let Some(envelope) = next {
+                    if let Some(envelope) = self.mail.next() {
                         self.offer(LOCAL, envelope);
                     }
                 }
@@ -238,16 +239,19 @@ impl<C: Cell> Slab<C> {
 
     /// One message, taken from its mailbox or never put there.
     #[inline]
-    fn handle(&mut self, key: u32, at: &Moment, mut take: impl FnMut() -> Option<C::Msg>) {
+    fn handle(
+        &mut self,
+        key: u32,
+        at: &Moment,
+        take: impl FnOnce(&mut CellContext<'_, C>) -> Option<C::Msg>,
+    ) {
         // Taken in the step itself: a message moved through it is a message copied.
-        let result = self.run_step(key, at, at.now, |cell, cx| match take() {
+        let result = self.run_step(key, at, at.now, 1, |cell, cx| match take(cx) {
             Some(message) => cell.handle(message, cx),
             None => Ok(Flow::Continue),
         });
         if result.is_ok() {
             self.books.handled += 1;
-            let slot = self.slot(key);
-            slot.handled = slot.handled.wrapping_add(1);
         } else {
             self.books.died += 1;
         }
@@ -265,7 +269,7 @@ impl<C: Cell> Slab<C> {
                 break;
             }
             self.waiting -= 1;
-            self.handle(key, at, || message.take());
+            self.handle(key, at, |_| message.take());
         }
         if !self.held.is_empty() {
             self.refill(key);

@@ -97,7 +97,7 @@ impl<C: Cell> Slab<C> {
             return;
         };
         self.counts.bounces_told += 1;
-        let result = self.run_step(key, at, at.now, |cell, cx| cell.bounced(bounce, cx));
+        let result = self.run_step(key, at, at.now, 0, |cell, cx| cell.bounced(bounce, cx));
         self.settle(key, at, result);
     }
 

@@ -20,13 +20,15 @@ const REQUESTS_PER_STEP: usize = 256;
 const FLUSH_PAUSE_MIN_NS: u64 = 100_000;
 
 impl<C: Cell> Slab<C> {
-    /// Runs one step of a cell; undoes what it wrote if it faults or unwinds.
+    /// Runs one step of a cell that takes this many messages (one or none); undoes what it wrote if
+    /// it faults or unwinds.
     #[inline]
     pub(super) fn run_step(
         &mut self,
         key: u32,
         at: &Moment,
         due: Time,
+        messages: u32,
         run: impl FnOnce(&mut C, &mut CellContext<'_, C>) -> Result<Flow, Fault>,
     ) -> Result<Flow, Faulted> {
         let (group, place) = split(key);
@@ -63,7 +65,10 @@ impl<C: Cell> Slab<C> {
             slot.identity = saved;
             self.out.cut(mark);
             self.mail.cut(mail);
-        } else if self.mail.keep() {
+            return result;
+        }
+        slot.handled = slot.handled.wrapping_add(messages);
+        if self.mail.keep() {
             slot.parked = true;
         }
         result
@@ -144,7 +149,7 @@ impl<C: Cell> Slab<C> {
 
     /// The ordered end of a live cell; a fault in it changes nothing.
     pub(super) fn last_step(&mut self, key: u32, at: &Moment) {
-        let stopped = self.run_step(key, at, at.now, |cell, cx| {
+        let stopped = self.run_step(key, at, at.now, 0, |cell, cx| {
             cell.stopping(cx);
             Ok(Flow::Stop)
         });
@@ -176,7 +181,8 @@ impl<C: Cell> Slab<C> {
             self.counts.timers_fired += 1;
             self.counts.timers_late += u64::from(late > at.late_ns);
             self.counts.timer_lateness_ns_max = self.counts.timer_lateness_ns_max.max(late);
-            let result = self.run_step(due.owner, at, due.at, |cell, cx| cell.timer(due.key, cx));
+            let result =
+                self.run_step(due.owner, at, due.at, 0, |cell, cx| cell.timer(due.key, cx));
             self.settle(due.owner, at, result);
         }
         self.due_next = end;
