@@ -314,6 +314,28 @@ fn a_wait_ends_with_its_life_and_its_message_does_not_go_out() {
 }
 
 #[test]
+fn ordinals_are_found_however_they_are_dealt() {
+    for ranges in [
+        vec![0..3, 100..110, 600..610],
+        vec![300..301, 512..1_024, 1_500..1_600],
+        vec![0..256, 1_024..1_280, 2_048..2_304],
+    ] {
+        let mut host = Virtual::new(1);
+        let office = Office::open(&host.rooms(), vec![ranges.clone()], reject(64), 64);
+        let all: Vec<u32> = ranges.into_iter().flatten().collect();
+        for ordinal in &all {
+            office.send(*ordinal, Letter::Burst(burst(*ordinal, 1)));
+        }
+        host.until(|| office.notes.lock().len() == all.len());
+        assert!(
+            all.iter()
+                .all(|ordinal| office.of(*ordinal, *ordinal) == [0])
+        );
+        host.stop();
+    }
+}
+
+#[test]
 fn a_rally_without_end_starves_nobody() {
     let mut host = Live::new();
     let office = Office::pair(&host, reject(64), 64);
