@@ -2,7 +2,8 @@
 //!
 //! A cell's step runs to completion on its shard and writes only to its [`CellContext`]; on a fault
 //! or a panic its output is cut back, its identity restored, the cell dropped and its
-//! [`CellSupervisor`] asked. A cell does no I/O: that is its [`Outbox`]'s part, one per slab.
+//! [`CellSupervisor`] asked. It sends to cells by its context; to a tokio actor by `Addr::try_send`
+//! from its [`Outbox`]. A cell does no I/O: that is its [`Outbox`]'s part, one per slab.
 //! Bound: a cell has at most [`TIMERS_PER_CELL_MAX`] timers; its mailbox is bounded by its
 //! `MailboxSpec`.
 

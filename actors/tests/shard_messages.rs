@@ -309,6 +309,7 @@ fn a_wait_ends_with_its_life_and_its_message_does_not_go_out() {
     office.send(0, Letter::Note { from: 99, n: 1 });
     host.until(|| office.of(0, 99) == [1]);
     assert_eq!(office.of(5, 0), [0, 1], "the third died with its sender");
+    assert_eq!(office.slabs[0].counts().send_cut, 1);
     assert!(total(&office).balanced());
     host.stop();
 }

@@ -319,8 +319,9 @@ impl<C: Cell> Mail<C> {
         }
     }
 
-    /// Refuses bounces from now on.
+    /// The end: refuses bounces from now on; what waits for room is lost.
     pub(crate) fn close(&mut self) {
+        self.counts.lost += std::mem::take(&mut self.waiting) as u64;
         let mut rest = std::mem::take(&mut self.returns);
         if let Some(queue) = &self.origin.returns {
             rest.append(&mut queue.close());

@@ -398,6 +398,7 @@ impl<C: Cell> Drop for Slab<C> {
             return;
         }
         self.mail.flush();
+        self.mail.close();
         let mut lost = self.mail.len() as u64;
         for lane in self.lanes.drain(..) {
             lost += (lane.taken.len() + lane.close().len()) as u64;

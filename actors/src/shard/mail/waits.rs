@@ -65,6 +65,8 @@ impl<C: Cell> Mail<C> {
         }
         self.counts.sent += staged as u64;
         self.counts.timeouts += done.iter().filter(|end| end.timed_out).count() as u64;
+        // The rest were of lives that have ended.
+        self.counts.cut += (self.waiting - left - done.len()) as u64;
         self.waiting = left;
     }
 
