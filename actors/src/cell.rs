@@ -56,8 +56,8 @@ pub trait Cell: Sized + 'static {
     /// Whether [`Cell::bounced`] wants to hear. If not, bounces are counted only, and cost nothing.
     const HEARS_BOUNCES: bool = false;
 
-    /// A message that this cell sent has come back after `Ok`. Called if `HEARS_BOUNCES`, at most 1,024
-    /// waiting per slab; bounces for a former incarnation come here, too.
+    /// A message that this cell sent has come back after `Ok`. Called if `HEARS_BOUNCES`, at most
+    /// 1,024 waiting per slab; bounces for a former incarnation come here, too.
     ///
     /// # Errors
     /// A fault ends this incarnation.
@@ -190,8 +190,8 @@ impl<C: Cell> CellContext<'_, C> {
     }
 }
 
-/// Messages to other cells. They go out when the step has ended well, and not at all if it faults or
-/// unwinds. Order is kept per (from, to).
+/// Messages to other cells. They go out when the step has ended well, and not at all if it faults
+/// or unwinds. Order is kept per (from, to).
 impl<C: Cell> CellContext<'_, C> {
     /// Sends to a cell of this slab: a plain push, without locks and atomics. `Ok`: the local queue
     /// took it; the cell's mailbox applies its rule, and what it refuses is counted and comes back
@@ -209,8 +209,8 @@ impl<C: Cell> CellContext<'_, C> {
     /// slabs took it; then as [`CellContext::send`], which this is for the cell's own slab.
     ///
     /// # Errors
-    /// With the message: `Full` when the pair queue is full, or has a message waiting; `Closed` when
-    /// the ordinal does not live there or the slab has been closed.
+    /// With the message: `Full` when the pair queue is full, or has a message waiting; `Closed`
+    /// when the ordinal does not live there or the slab has been closed.
     #[inline]
     pub fn send_to<D: Cell>(
         &mut self,

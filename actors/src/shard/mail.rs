@@ -7,9 +7,9 @@
 //!
 //! `Ok` means that the pair queue has room for the message: it is reserved when it is staged. A
 //! step that faults or unwinds has sent nothing: what it staged is cut back and counted. The local
-//! queue has no lock and no atomics; a link takes one lock for all that a slab's step sent. Order is
-//! kept per (from, to): nobody overtakes a message that waits for room. Bounds: [`LOCAL_CAPACITY`],
-//! [`LINK_CAPACITY`] per pair, [`LINKS_MAX`], [`RETURNS_MAX`].
+//! queue has no lock and no atomics; a link takes one lock for all that a slab's step sent. Order
+//! is kept per (from, to): nobody overtakes a message that waits for room. Bounds:
+//! [`LOCAL_CAPACITY`], [`LINK_CAPACITY`] per pair, [`LINKS_MAX`], [`RETURNS_MAX`].
 
 mod envelope;
 mod link;

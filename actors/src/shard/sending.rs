@@ -104,9 +104,9 @@ impl<C: Cell> SlabHandle<C> {
     /// Asks a cell and waits for its answer for at most `deadline`.
     ///
     /// # Errors
-    /// `Full`: the pair queue has no room. `Closed`: the ordinal does not live here, or the slab has
-    /// been closed. `Timeout`. `Canceled`: the question was dropped without an answer, by the cell,
-    /// with it, or because it was down or its mailbox full.
+    /// `Full`: the pair queue has no room. `Closed`: the ordinal does not live here, or the slab
+    /// has been closed. `Timeout`. `Canceled`: the question was dropped without an answer, by the
+    /// cell, with it, or because it was down or its mailbox full.
     pub async fn ask<R>(
         &self,
         ordinal: u32,

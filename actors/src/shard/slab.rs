@@ -14,6 +14,7 @@ mod steps;
 mod turn;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use self::lanes::LaneEnd;
@@ -153,6 +154,38 @@ pub(crate) struct Slab<C: Cell> {
     closed: bool,
 }
 
+/// Groups of new cells, in ordinal order.
+fn groups<C: Cell>(
+    ordinals: &[Range<u32>],
+    identity: &mut dyn FnMut(u32) -> C::Identity,
+) -> Vec<Group<C>> {
+    let mut groups = Vec::new();
+    for range in ordinals {
+        let mut first = range.start;
+        while first < range.end {
+            let end = (first - first % GROUP_SIZE)
+                .saturating_add(GROUP_SIZE)
+                .min(range.end);
+            let slots = (first..end)
+                .map(|ordinal| Slot {
+                    mailbox: None,
+                    incarnation: Incarnation(0),
+                    timers: NIL,
+                    handled: 0,
+                    state: CellState::New,
+                    queued: false,
+                    parked: false,
+                    identity: identity(ordinal),
+                    cell: None,
+                })
+                .collect();
+            groups.push(Group { first, slots });
+            first = end;
+        }
+    }
+    groups
+}
+
 /// Distance of groups that are dealt evenly; else a guess that misses.
 fn stride<C: Cell>(groups: &[Group<C>]) -> u32 {
     let number = |g: Option<&Group<C>>| g.map_or(0, |g| g.first / GROUP_SIZE);
@@ -179,30 +212,7 @@ impl<C: Cell> Slab<C> {
             supervisor,
             ..
         } = spec;
-        let mut groups = Vec::new();
-        for range in board.ordinals() {
-            let mut first = range.start;
-            while first < range.end {
-                let end = (first - first % GROUP_SIZE)
-                    .saturating_add(GROUP_SIZE)
-                    .min(range.end);
-                let slots = (first..end)
-                    .map(|ordinal| Slot {
-                        mailbox: None,
-                        incarnation: Incarnation(0),
-                        timers: NIL,
-                        handled: 0,
-                        state: CellState::New,
-                        queued: false,
-                        parked: false,
-                        identity: identity(ordinal),
-                        cell: None,
-                    })
-                    .collect();
-                groups.push(Group { first, slots });
-                first = end;
-            }
-        }
+        let groups = groups(board.ordinals(), &mut identity);
         let cells = groups.iter().map(|group| group.slots.len() as u64).sum();
         let lane = LaneEnd::new(board.first_lane());
         let stride = stride(&groups);

@@ -194,11 +194,11 @@ pub struct SlabCounts {
     pub sent: u64,
     /// Sends of these cells that were refused at once: the step got `Full` or `Closed`.
     pub send_refused: u64,
-    /// Messages of steps that then faulted or unwound, or that waited for room when their cell ended:
-    /// they never went out.
+    /// Messages of steps that then faulted or unwound, or that waited for room when their cell
+    /// ended: they never went out.
     pub send_cut: u64,
-    /// Messages whose pair queue was closed before they got there, or that waited for room when their
-    /// own slab was closed.
+    /// Messages whose pair queue was closed before they got there, or that waited for room when
+    /// their own slab was closed.
     pub send_lost: u64,
     /// Messages that waited for room, and their cells with them.
     pub send_waits: u64,

@@ -1,11 +1,11 @@
 //! Messages to cells: from pair queues and the local queue into mailboxes, and handled.
 //!
-//! A message of the same slab for a cell that has nothing else to do is handled from the local queue
-//! without a mailbox. What a full `Block` mailbox has no room for is held aside, still counted in
-//! its pair queue: it goes in when there is room, and holds up nobody but its own pair, when that
-//! has no room left. Everything else that is refused bounces. In virtual time there are rounds: what
-//! is sent in one is delivered in the next, in the order of its senders. Bound: the [`Limits`] of
-//! the driver; the pair queues.
+//! A message of the same slab for a cell that has nothing else to do is handled from the local
+//! queue without a mailbox. What a full `Block` mailbox has no room for is held aside, still
+//! counted in its pair queue: it goes in when there is room, and holds up nobody but its own pair,
+//! when that has no room left. Everything else that is refused bounces. In virtual time there are
+//! rounds: what is sent in one is delivered in the next, in the order of its senders. Bound: the
+//! [`Limits`] of the driver; the pair queues.
 
 use super::super::guard;
 use super::super::mail::{Envelope, Refusal};

@@ -1,7 +1,7 @@
 //! Messages on their way out of a slab: to other slabs, back to their senders, and waits for room.
 //!
-//! A bounce goes to the slab that sent, is told in a step of its own, and is counted if nobody hears.
-//! Bound: [`RETURNS_MAX`] bounces per sending slab.
+//! A bounce goes to the slab that sent, is told in a step of its own, and is counted if nobody
+//! hears. Bound: [`RETURNS_MAX`] bounces per sending slab.
 
 use super::super::guard;
 use super::super::mail::{Envelope, NOBODY, RETURNS_MAX, Refusal, Returned, returned};
