@@ -41,7 +41,12 @@ impl<C: Cell> Slab<C> {
                 };
                 self.offer(place, envelope);
             }
-            left |= !self.lanes[place].taken.is_empty();
+            let end = &mut self.lanes[place];
+            if end.taken.is_empty() {
+                // What was pushed meanwhile rang a bell that has been answered by now.
+                end.lane.queue.drain(&mut end.taken);
+            }
+            left |= !end.taken.is_empty();
         }
         self.settle_lanes();
         left
