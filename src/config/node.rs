@@ -10,6 +10,9 @@ use super::error::ConfigError;
 use super::{PolicySource, Settings};
 use crate::ports;
 
+/// Slowest rate: one a day, as the longest `fleet.interval`.
+const RATE_MIN: f64 = 1.0 / 86_400.0;
+
 /// Everything a node is told.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
@@ -144,7 +147,7 @@ impl NodeConfig {
             shards: positive(settings.u64("shards.count")),
             transport: TransportConfig {
                 listen: address("transport.listen"),
-                plain_listen: settings.text("transport.plain_listen").map(Into::into),
+                plain_listen: settings.text("transport.plain.listen").map(Into::into),
                 twin: settings.text("transport.twin").map(Into::into),
                 server_name: settings.text("transport.server_name").map(Into::into),
                 identity: settings.text("transport.identity").map(Into::into),
@@ -250,19 +253,31 @@ pub fn conflicts(settings: &Settings) -> Vec<ConfigError> {
             "such as info, or warn,actorsim_transport=debug",
         );
     }
+    for key in ["tiers.t1_rate", "tiers.t2_rate"] {
+        if let Some(rate) = settings.f64(key).filter(|r| *r > 0.0 && *r < RATE_MIN) {
+            let message = format!("`{key}`: {rate:e} is less than one reading a day");
+            refuse(key, message, "0 turns the tier off");
+        }
+    }
     let name = settings.text("node.name").unwrap_or_default();
-    if name == crate::state_dir::SITE
-        || !name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-        || name.len() > 64
-    {
+    if !is_name(name) {
         let message = format!("`node.name`: `{name}` is not a name");
         refuse(
             "node.name",
             message,
-            "letters, digits, dots, dashes, underscores; at most 64",
+            "letters, digits, dots, dashes, underscores; at most 64; not `site` or `history`, and \
+             no dot at the start",
         );
     }
     errors
+}
+
+/// A name is also that of a directory, beside those of [`crate::state_dir::RESERVED`]; empty is
+/// the default.
+fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    name.len() <= 64
+        && name.chars().all(plain)
+        && !name.starts_with('.')
+        && !crate::state_dir::RESERVED.contains(&name)
 }

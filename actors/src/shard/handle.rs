@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::core::Port;
 use super::inbox::{CONTROL_CAPACITY, Doorbell, LANE_CAPACITY, Queue, Refused};
 use super::mail::{Envelope, LINK_CAPACITY, Origin, Pair};
-use super::slab::{AnySlab, Report, Slab};
+use super::slab::{AnySlab, Moment, Report, Slab};
 use super::spec::{
     AddSlabError, CELLS_MAX, CellInfo, CellState, ShardStats, SlabCounts, SlabError, SlabSpec,
 };
@@ -367,7 +367,8 @@ impl ShardHandle {
             link_capacity: LINK_CAPACITY,
         };
         let shown = Arc::clone(&board);
-        let join = Box::new(move |at: &_| Box::new(Slab::new(spec, board, at)) as Box<dyn AnySlab>);
+        let mut unbuilt = Unbuilt(Some(board));
+        let join = Box::new(move |at: &_| unbuilt.build(spec, at));
         let edge = self.0.joins.push(join).map_err(|_| AddSlabError::Stopped)?;
         if edge {
             self.0.bell.ring();
@@ -376,6 +377,34 @@ impl ShardHandle {
             system.census().register_source(shown);
         }
         Ok(handle)
+    }
+}
+
+/// A slab on its way to its shard. One that does not get there is closed: nobody would answer.
+struct Unbuilt<C: Cell>(Option<Arc<Board<C>>>);
+
+impl<C: Cell> Unbuilt<C> {
+    fn build(&mut self, spec: SlabSpec<C>, at: &Moment) -> Box<dyn AnySlab> {
+        let board = self.0.as_ref().expect("a slab is built once");
+        let slab = Box::new(Slab::new(spec, Arc::clone(board), at));
+        self.0 = None;
+        slab
+    }
+}
+
+impl<C: Cell> Drop for Unbuilt<C> {
+    fn drop(&mut self) {
+        let Some(board) = self.0.take() else {
+            return;
+        };
+        let lost = board.close();
+        let mut report = board.report();
+        report.books.offered += lost.len() as u64;
+        report.books.rejected += lost.len() as u64;
+        report.counts.undeliverable += lost.len() as u64;
+        report.closed = true;
+        report.counts.stopped = std::mem::take(&mut report.counts.starting);
+        board.publish(report);
     }
 }
 

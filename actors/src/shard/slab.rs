@@ -55,6 +55,8 @@ pub(crate) trait AnySlab {
 pub(crate) struct Report {
     pub(crate) books: Books,
     pub(crate) counts: SlabCounts,
+    /// Nothing will change any more.
+    pub(crate) closed: bool,
 }
 
 struct Slot<C: Cell> {
@@ -145,7 +147,9 @@ pub(crate) struct Slab<C: Cell> {
     fault: Option<Fault>,
     recent: VecDeque<(u32, ExitReason)>,
     notes: Vec<Note>,
-    notes_lost: u64,
+    notes_second: u64,
+    notes_told: u32,
+    notes_lost: u32,
     /// A cell or a caller may have written output since the last flush.
     touched: bool,
     /// Something the board shows has changed.
@@ -248,6 +252,8 @@ impl<C: Cell> Slab<C> {
             fault: None,
             recent: VecDeque::new(),
             notes: Vec::new(),
+            notes_second: 0,
+            notes_told: 0,
             notes_lost: 0,
             touched: false,
             changed: true,
@@ -349,6 +355,7 @@ impl<C: Cell> Slab<C> {
         let report = Report {
             books: self.books.with_waiting(self.waiting),
             counts: self.counts,
+            closed: self.closed,
         };
         self.board.publish(report);
     }
@@ -356,6 +363,7 @@ impl<C: Cell> Slab<C> {
 
 impl<C: Cell> AnySlab for Slab<C> {
     fn step(&mut self, at: &Moment, limits: &Limits) -> Effects {
+        self.begin_notes(at);
         self.requests(at);
         if self.closed {
             self.publish();
@@ -388,6 +396,7 @@ impl<C: Cell> AnySlab for Slab<C> {
 
     fn stop(&mut self, at: &Moment) {
         self.stop_all(at);
+        self.tell_lost_notes();
         self.publish();
     }
 
@@ -396,7 +405,6 @@ impl<C: Cell> AnySlab for Slab<C> {
     }
 
     fn notes(&mut self, into: &mut Vec<Note>) {
-        self.tell_lost_notes();
         into.append(&mut self.notes);
     }
 }
@@ -433,6 +441,7 @@ impl<C: Cell> Drop for Slab<C> {
         self.counts.restarting = 0;
         self.counts.quarantined = 0;
         self.changed = true;
+        self.closed = true;
         self.publish();
     }
 }

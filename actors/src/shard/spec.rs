@@ -23,7 +23,8 @@ pub(crate) const CELLS_MAX: u64 = u32::MAX as u64 - 1;
 pub struct SlabSpec<C: Cell> {
     /// The population: cells are shown as `<path>/<device id>`.
     pub path: ActorPath,
-    /// Device id of an ordinal: one path segment, unique in the population.
+    /// Device id of an ordinal: one path segment, unique in the population. It is asked about any
+    /// number, also one that no device has.
     pub name: Arc<dyn Fn(u32) -> String + Send + Sync>,
     /// The ordinals on this shard, best whole groups of [`GROUP_SIZE`].
     pub ordinals: Vec<Range<u32>>,

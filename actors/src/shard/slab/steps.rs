@@ -259,6 +259,10 @@ impl<C: Cell> Slab<C> {
         if n > 0 {
             self.board.control().delivered(n);
         }
+        if self.control.is_empty() && !self.closed {
+            // What was pushed meanwhile rang a bell that has been answered by now.
+            self.board.control().drain(&mut self.control);
+        }
     }
 
     fn request(&mut self, request: Control<C>, at: &Moment) {
