@@ -189,6 +189,26 @@ pub struct SlabCounts {
     pub bounced: u64,
     /// Messages accepted by a pair queue for a cell that was down.
     pub undeliverable: u64,
+    /// Messages taken from a pair queue that wait until a `Block` mailbox has room.
+    pub held: u64,
+    /// Messages that these cells have sent to cells, this slab's own included.
+    pub sent: u64,
+    /// Sends of these cells that were refused at once: the step got `Full` or `Closed`.
+    pub send_refused: u64,
+    /// Messages of steps that then faulted or unwound, or that waited for room when their cell
+    /// ended: they never went out.
+    pub send_cut: u64,
+    /// Messages whose pair queue was closed before they got there, or that waited for room when
+    /// their own slab was closed.
+    pub send_lost: u64,
+    /// Messages that waited for room, and their cells with them.
+    pub send_waits: u64,
+    /// Of these those for which none came in time.
+    pub send_timeouts: u64,
+    /// Bounces that cells of this slab have been told.
+    pub bounces_told: u64,
+    /// Bounces for cells that were down by then, or above the bound.
+    pub bounces_lost: u64,
 }
 
 /// Counters of one shard.

@@ -71,6 +71,7 @@ impl<C: Cell> Slab<C> {
             CellState::Restarting => self.restarts.cancel_all(&mut slot.timers),
             _ => self.wheel.cancel_all(&mut slot.timers),
         }
+        slot.parked = false;
         guard::discard(slot.cell.take());
         if self.mailbox.on_restart == OnRestart::Dropped {
             self.kill_mailbox(key);
@@ -84,6 +85,9 @@ impl<C: Cell> Slab<C> {
             self.waiting -= ring.len() as u64;
             guard::discard(ring.die(&mut self.books));
             self.release_mailbox(key);
+        }
+        if !self.held.is_empty() {
+            self.refuse_held(key);
         }
     }
 
@@ -174,20 +178,16 @@ impl<C: Cell> Slab<C> {
         if std::mem::replace(&mut self.closed, true) {
             return;
         }
-        self.board.close();
-        for lane in std::mem::take(&mut self.lanes) {
-            let rest = lane.queue.close();
-            for (_, message) in lane.taken.into_iter().chain(rest) {
-                self.books.refuse();
-                self.counts.undeliverable += 1;
-                guard::discard(message);
-            }
-        }
+        self.close_mail();
         for group in 0..self.groups.len() {
             for place in 0..self.groups[group].slots.len() {
                 self.stop_one(self.groups[group].first + place as u32, at);
             }
         }
+        // What last steps have sent within the slab.
+        self.close_mail();
+        self.send_away();
+        self.mail.close();
         self.control.clear();
         self.run.clear();
         self.ready.clear();
