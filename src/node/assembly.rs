@@ -1,7 +1,7 @@
 //! The assembly: runtimes, the system, the layers, and the tree that keeps them up.
 //!
 //! Order of start: control, twin, transport, fleet; devices last. Order of stop: devices, links,
-//! what is under way into the world, then the tree in reverse. It decides nothing about actors.
+//! what is under way into the world, transport, then the rest of the tree in reverse. It decides nothing about actors.
 //!
 //! Bound: two runtimes of one thread each; the layers' own.
 
@@ -265,9 +265,28 @@ impl Assembly {
             }
         }
         self.quiesce().await;
-        self.root.stop().await;
         if let Some(transport) = &self.transport {
+            if let Err(error) = self.root.terminate_child("transport").await {
+                tracing::error!("the transport did not stop in order: {error}");
+            }
             transport.close().await;
+            self.forget("transport");
+        }
+        self.root.stop().await;
+    }
+
+    /// Closes the mailboxes of what was stopped below `/name`: peers elsewhere go on, so the twin
+    /// still decides commands, and nobody is there to take them.
+    fn forget(&self, name: &str) {
+        let census = self.layers.system.census();
+        let filter = CensusFilter {
+            within: Some(ActorPath::root().join(name)),
+            ..CensusFilter::default()
+        };
+        for row in census.task_rows(&filter, None, usize::MAX).rows {
+            if row.state != "running" {
+                census.retire(&row.path);
+            }
         }
     }
 
