@@ -160,7 +160,7 @@ pub struct WorldView {
     pub skipped: u64,
     /// Execution time of a cycle.
     pub took: Option<Buckets>,
-    /// Deviation from the grid.
+    /// Deviation of the time between two cycles from the period.
     pub jitter: Option<Buckets>,
     /// 99th percentile of the jitter.
     pub jitter_p99: Option<Duration>,

@@ -78,7 +78,7 @@ metrics! {
     "actorsim_scan_took_seconds" Histogram []
         "Execution time of a scan cycle" "";
     "actorsim_scan_jitter_seconds" Histogram []
-        "Deviation of a scan cycle from its grid" "";
+        "Deviation of the time between two scan cycles from the period" "";
     "actorsim_scan_overruns_total" Counter []
         "Scan cycles longer than the period" "";
     "actorsim_scan_skipped_total" Counter []
