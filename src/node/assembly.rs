@@ -1,7 +1,8 @@
 //! The assembly: runtimes, the system, the layers, and the tree that keeps them up.
 //!
 //! Order of start: control, twin, transport, fleet; devices last. Order of stop: devices, links,
-//! what is under way into the world, transport, then the rest of the tree in reverse. It decides nothing about actors.
+//! what is under way into the world, transport, then the rest of the tree in reverse. It decides
+//! nothing about actors.
 //!
 //! Bound: two runtimes of one thread each; the layers' own.
 
