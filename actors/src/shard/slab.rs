@@ -7,7 +7,7 @@
 //! Bounds: [`Limits`] for each phase of a step; what waits is bounded by queues and mailboxes.
 
 mod exits;
-mod steps;
+pub(super) mod steps;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -383,16 +383,16 @@ impl<C: Cell> Slab<C> {
 
 impl<C: Cell> AnySlab for Slab<C> {
     fn step(&mut self, at: &Moment, limits: &Limits) -> Effects {
-        self.requests(at);
+        let mut busy = self.requests(at);
         if self.closed {
             self.publish();
             return Effects::default();
         }
-        let mut busy = self.fire_timers(at, limits);
+        busy |= self.fire_timers(at, limits);
         busy |= self.start_cells(at, limits);
         busy |= self.deliver(limits);
         busy |= self.run_cells(at, limits);
-        busy |= !self.ready.is_empty() || !self.control.is_empty();
+        busy |= !self.ready.is_empty();
         self.flush(at);
         self.publish();
         Effects {

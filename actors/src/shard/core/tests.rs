@@ -197,3 +197,30 @@ fn a_slot_and_a_timer_cost_at_most_64_bytes_beside_the_cell() {
     // The timer's 32 bytes are asserted beside the wheel.
     const { assert!(SLOT_OVERHEAD + 32 <= 64) };
 }
+
+#[test]
+fn what_was_rung_for_while_a_queue_waited_for_its_share_is_not_slept_over() {
+    let limits = Limits {
+        deliveries: 4,
+        ..Limits::LIVE
+    };
+    let (mut core, slab) = shard(0..8, limits);
+    core.step(&at(0));
+    let send = |n: u32| (0..n).for_each(|o| slab.send(o, Nudge).unwrap());
+    send(5);
+    assert!(core.step(&at(1)).busy, "one is left of the five");
+    send(1);
+    core.port().bell.answer();
+    assert!(core.step(&at(2)).busy, "the queue was not looked into");
+    assert!(!core.step(&at(3)).busy);
+    assert_eq!(slab.books().handled, 6);
+
+    for _ in 0..=crate::shard::slab::steps::REQUESTS_PER_STEP {
+        slab.stop(0).unwrap();
+    }
+    assert!(core.step(&at(4)).busy);
+    slab.stop(1).unwrap();
+    assert!(core.step(&at(5)).busy, "the requests were not looked into");
+    assert!(!core.step(&at(6)).busy);
+    assert_eq!(slab.counts().stopped, 2);
+}

@@ -13,7 +13,7 @@ use crate::shard::spec::CellState;
 use crate::shard::wheel::NIL;
 
 /// Requests taken per step.
-const REQUESTS_PER_STEP: usize = 256;
+pub(in crate::shard) const REQUESTS_PER_STEP: usize = 256;
 
 /// Shortest pause between two flushes that an outbox asks for, in nanoseconds: a wish for "now"
 /// must not keep a thread awake.
@@ -206,7 +206,7 @@ impl<C: Cell> Slab<C> {
     }
 
     /// Moves messages from the pair queues into mailboxes, each queue its share. True if some are
-    /// left.
+    /// or may be left: a queue that was not drained may hold what has been rung for already.
     pub(super) fn deliver(&mut self, limits: &Limits) -> bool {
         let share = (limits.deliveries / self.lanes.len().max(1)).max(1);
         let mut left = false;
@@ -214,6 +214,8 @@ impl<C: Cell> Slab<C> {
             let lane = &mut self.lanes[index];
             if lane.taken.is_empty() {
                 lane.queue.drain(&mut lane.taken);
+            } else {
+                left = true;
             }
             let n = lane.taken.len().min(share);
             if n == 0 {
@@ -336,10 +338,13 @@ impl<C: Cell> Slab<C> {
         self.flush_at = self.out.flush(at.monotonic).map(|t| t.max(pause));
     }
 
-    /// Does what handles asked for, before everything else.
-    pub(super) fn requests(&mut self, at: &Moment) {
+    /// Does what handles asked for, before everything else. True if requests are or may be left.
+    pub(super) fn requests(&mut self, at: &Moment) -> bool {
+        let mut left = false;
         if self.control.is_empty() {
             self.board.control().drain(&mut self.control);
+        } else {
+            left = true;
         }
         let n = self.control.len().min(REQUESTS_PER_STEP);
         for _ in 0..n {
@@ -351,6 +356,7 @@ impl<C: Cell> Slab<C> {
         if n > 0 {
             self.board.control().delivered(n);
         }
+        left || !self.control.is_empty()
     }
 
     fn request(&mut self, request: Control<C>, at: &Moment) {
