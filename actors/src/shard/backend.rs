@@ -105,7 +105,7 @@ fn portable(shards: usize, level: Level, why: String) -> Chosen {
     }
 }
 
-#[cfg(all(test, not(actorsim_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -23,8 +23,8 @@ mod sync {
 #[path = "inbox/model_sync.rs"]
 mod sync;
 
-#[cfg(all(test, actorsim_loom))]
-#[path = "inbox/model.rs"]
+#[cfg(actorsim_loom)]
+#[cfg(test)]
 mod model;
 
 /// Messages of one pair queue: a step's worth of deliveries several times over, 1 MiB or so at most
@@ -198,7 +198,7 @@ impl<T> Queue<T> {
     }
 }
 
-#[cfg(all(test, not(actorsim_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

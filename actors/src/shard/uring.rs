@@ -11,7 +11,7 @@
 mod roster;
 mod setup;
 mod sys;
-#[cfg(all(test, not(actorsim_loom)))]
+#[cfg(test)]
 mod tests;
 mod token;
 
