@@ -200,7 +200,7 @@ impl Rig {
         }
         let used = cpu_since(cpu);
         println!(
-            "  idle, {IDLE_CELLS} cells with a 60 s timer each: {:.4} % of a core, {} waits in {seconds} s",
+            "  {IDLE_CELLS} idle cells with a timer each: {:.4} % of a core, {} waits, {seconds} s",
             used.as_secs_f64() / seconds as f64 * 100.0,
             waits() - before
         );

@@ -80,7 +80,7 @@ impl Driver for Uring {
     }
 
     fn wait(&mut self, at_most: Option<Duration>) -> io::Result<()> {
-        self.ring_due()?;
+        self.ring_due();
         if !self.done.watched {
             self.watch();
             if !self.done.watched {
@@ -94,7 +94,7 @@ impl Driver for Uring {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.ring_due()?;
+        self.ring_due();
         let queue = self.ring.submission();
         let wanted = !queue.is_empty() || queue.taskrun() || queue.cq_overflow();
         drop(queue);
@@ -116,21 +116,16 @@ impl Driver for Uring {
 }
 
 impl Uring {
-    /// Turns noted doorbells into ring messages, which go out with the next call.
-    fn ring_due(&mut self) -> io::Result<()> {
-        let mut due = std::mem::take(&mut self.due);
-        roster::take_due(&mut due);
-        for shard in due.drain(..) {
+    /// Turns noted doorbells into ring messages, which go out with the next call; those that find
+    /// the submission queue full are rung at once.
+    fn ring_due(&mut self) {
+        roster::take_due(&mut self.due);
+        while let Some(shard) = self.due.pop() {
             self.counts.doorbells += 1;
             if !self.message(shard) {
-                self.submit()?;
-                if !self.message(shard) {
-                    self.roster.ring(shard);
-                }
+                self.roster.ring(shard);
             }
         }
-        self.due = due;
-        Ok(())
     }
 
     fn message(&mut self, shard: u32) -> bool {
@@ -230,6 +225,10 @@ impl Drop for Uring {
                 seat.close();
             }
             roster::give_back();
+            // Doorbells that a failed call left behind; a ring too many wakes for nothing, once.
+            if !self.ring.submission().is_empty() {
+                self.roster.ring_all();
+            }
         }
     }
 }

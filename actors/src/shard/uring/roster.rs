@@ -109,6 +109,11 @@ impl Roster {
         }
     }
 
+    /// Rings every shard.
+    pub(super) fn ring_all(&self) {
+        self.seats.iter().for_each(|seat| self.write_event(seat));
+    }
+
     fn write_event(&self, seat: &Seat) {
         self.events_written.fetch_add(1, Ordering::Relaxed);
         // The one other error is a counter at its end after 2^64 rings.
