@@ -224,7 +224,9 @@ fn main() -> Result<(), Failure> {
         None => vec![Backend::Portable, Backend::Uring],
     };
     let idle: u64 = args.next().map_or(Ok(10), |text| text.parse())?;
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
     for backend in backends {
         let system = System::new(Clock::wall(), runtime.handle().clone());
         let rig = Rig::new(&system, backend)?;

@@ -12,18 +12,18 @@ use std::sync::atomic::AtomicU64;
 
 use sync::{AtomicBool, AtomicU8, Mutex, Ordering};
 
-#[cfg(not(all(test, actorsim_loom)))]
+#[cfg(not(all(test, loom)))]
 mod sync {
     pub(super) use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
     pub(super) use parking_lot::Mutex;
 }
 
-#[cfg(all(test, actorsim_loom))]
+#[cfg(all(test, loom))]
 #[path = "inbox/model_sync.rs"]
 mod sync;
 
-#[cfg(actorsim_loom)]
+#[cfg(loom)]
 #[cfg(test)]
 mod model;
 

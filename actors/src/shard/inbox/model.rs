@@ -1,6 +1,6 @@
 //! The queue's edge and the doorbell in every interleaving that loom can make.
 //!
-//! `RUSTFLAGS="--cfg actorsim_loom" cargo test -p actorsim-actors --lib --release model`.
+//! `RUSTFLAGS="--cfg loom" cargo test -p actorsim-actors --lib --release model`.
 //! The shard runs the loop of `driver::run`; a lost wake-up shows as a deadlock. Bound: two
 //! senders, [`PREEMPTIONS`] preemptions.
 
