@@ -87,7 +87,7 @@ impl CellSupervisor for Stop {
     }
 }
 
-/// A node of two shards with one slab each.
+/// A node of two shards, each kept on its core, with one slab each.
 struct Rig {
     clock: Clock,
     host: ShardHost,
@@ -99,6 +99,7 @@ impl Rig {
     fn new(system: &System, backend: Backend) -> Result<Self, Failure> {
         let config = ShardConfig {
             shards: 2,
+            cores: vec![0, 1],
             backend,
             ..ShardConfig::default()
         };
