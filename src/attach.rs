@@ -11,10 +11,12 @@
 
 pub mod client;
 pub mod command;
+mod completion;
 pub mod control;
 pub mod output;
 pub mod parse;
 pub mod plane;
 pub mod protocol;
 pub mod repl;
+mod rows;
 pub mod server;

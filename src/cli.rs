@@ -12,6 +12,7 @@ pub mod reference;
 pub mod start;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -124,6 +125,23 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Scan(_) => absent("the command `scan`"),
         Command::Doctor(_) => absent("the command `doctor`"),
     }
+}
+
+/// Writes to stdout. A reader that is gone (`| head`) is no panic, but the command has failed.
+fn say(text: &str) -> Exit {
+    let mut stdout = std::io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Ok(()) => Exit::Ok,
+        Err(_) => Exit::Failed,
+    }
+}
+
+/// Writes a line to stderr; if nobody reads there, there is nowhere to say so.
+fn warn(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// Says that something is not in this build.

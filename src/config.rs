@@ -6,7 +6,7 @@
 //!
 //! - [`key`]: the table. [`value`]: what a key may hold. [`layer`]: reading a layer.
 //! - [`policy`]: `[[supervision.supervisor]]` tables. [`error`]: mistakes, as rustc shows them.
-//! - [`node`]: the resolved configuration of a node, typed. [`print`]: texts of `config`.
+//! - [`node`]: the resolved configuration of a node, typed. [`mod@print`]: texts of `config`.
 //!
 //! Bound: a file is at most [`FILE_MAX`] bytes, and at most [`FILES_MAX`] files are read.
 
@@ -192,6 +192,7 @@ impl Layers {
         }
         settings.policies.append(&mut self.policies);
         self.found.errors.extend(node::conflicts(&settings));
+        node::profile(&settings, &mut self.found);
         if self.found.errors.is_empty() {
             Ok(settings)
         } else {
@@ -311,6 +312,22 @@ pub fn near<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_below_a_group_is_read_and_its_mistakes_are_placed() {
+        let mut layers = Layers::built_in();
+        layers.file("a.toml", "[transport.plain]\nlisten = \"127.0.0.1:5555\"\n");
+        let settings = layers.resolve().unwrap();
+        assert_eq!(
+            settings.text("transport.plain.listen"),
+            Some("127.0.0.1:5555")
+        );
+
+        let mut layers = Layers::built_in();
+        layers.file("a.toml", "[transport.plain]\nlistn = 1\n");
+        let errors = layers.resolve().unwrap_err().errors;
+        assert_eq!((errors.len(), errors[0].line, errors[0].column), (1, 2, 1));
+    }
 
     #[test]
     fn a_stronger_layer_wins_and_the_origin_is_kept() {

@@ -42,6 +42,20 @@ pub const EVENTS: &[(&str, &str)] = &[
         "an operator gave a command that is not read-only",
     ),
     (
+        "crash",
+        "an actor of the task host ended abnormally: the crash report",
+    ),
+    (
+        "cell_restarting",
+        "a device ended abnormally and will be started again",
+    ),
+    ("cell_stopped", "a device ended abnormally and stays down"),
+    (
+        "cell_quarantined",
+        "a device failed too often and is parked by its policy",
+    ),
+    ("cell_escalated", "a group of devices gave up"),
+    (
         "scan_started",
         "the scan runs, and what the host granted it",
     ),

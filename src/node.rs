@@ -12,13 +12,14 @@ mod measure;
 mod snapshot;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use thiserror::Error;
 
 use crate::cli::Exit;
 use crate::config::NodeConfig;
-use crate::report::verdict::{self, Ending, Facts};
+use crate::report::verdict::{self, Ending};
 use crate::report::{self, RunReport};
 use crate::state_dir::{StateDir, StateDirError};
 use crate::view::NodeView;
@@ -102,7 +103,14 @@ impl Node {
     ///
     /// # Errors
     /// [`StartError`]; what had started is stopped again.
-    pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
+    pub async fn start(mut config: NodeConfig) -> Result<Self, StartError> {
+        if config.seed == 0 {
+            config.seed = actorsim_fleet::seed::choose(0);
+            tracing::info!(
+                "seed {} was chosen at random; --seed repeats this run",
+                config.seed
+            );
+        }
         let state_dir = StateDir::open(&config.state_dir)?;
         let assembly = Assembly::start(&config, &state_dir).await?;
         Ok(Self {
@@ -116,6 +124,30 @@ impl Node {
     #[must_use]
     pub fn view(&self) -> Arc<dyn NodeView> {
         self.assembly.view()
+    }
+
+    /// The actor system: clock, census, events.
+    #[must_use]
+    pub fn system(&self) -> &actorsim_actors::System {
+        self.assembly.system()
+    }
+
+    /// The twin; `None` without a world.
+    #[must_use]
+    pub fn twin(&self) -> Option<&actorsim_world::Twin> {
+        self.assembly.twin()
+    }
+
+    /// The devices; `None` without a fleet.
+    #[must_use]
+    pub fn fleet(&self) -> Option<&actorsim_fleet::Fleet> {
+        self.assembly.fleet()
+    }
+
+    /// Where a QUIC listener really listens (a port 0 asked for is a real one here).
+    #[must_use]
+    pub fn local_addr(&self, which: actorsim_transport::Listening) -> Option<SocketAddr> {
+        self.assembly.local_addr(which)
     }
 
     /// Runs until its time is over, `stop` asks, or the root supervisor gives up; then stops in
@@ -160,14 +192,8 @@ impl Node {
             seed: self.config.seed,
             ..RunReport::default()
         };
-        let scan_elapsed_s = self.assembly.measure(&mut report);
-        verdict::decide(
-            &mut report,
-            &Facts {
-                ending: ending.clone(),
-                scan_elapsed_s,
-            },
-        );
+        let facts = self.assembly.measure(&mut report, ending.clone());
+        verdict::decide(&mut report, &facts);
         report
     }
 }

@@ -1,26 +1,36 @@
 //! The state directory of a node: one node at a time, held by a file lock.
 //!
 //! It holds the lock, the attach socket and the node's identity (made by the transport layer).
-//! Default: `$XDG_STATE_HOME/actorsim/NAME`, else `~/.local/state/actorsim/NAME`.
+//! Default: `$XDG_STATE_HOME/actorsim/NAME`, else `~/.local/state/actorsim/NAME`; it must belong to
+//! the node's own user.
 //!
 //! Bound: [`NODES_MAX`] directories are looked at when a running node is searched.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use thiserror::Error;
 
 /// Name of the attach socket in a state directory.
 pub const SOCKET: &str = "attach.sock";
-/// Name of the site authority's directory; no node may be called so.
+/// Name of the site authority's directory.
 pub const SITE: &str = "site";
+/// Name of the prompt's history file.
+pub const HISTORY: &str = "history";
+/// Names beside the nodes' own directories; no node may be called so.
+pub const RESERVED: &[&str] = &[SITE, HISTORY];
 const LOCK: &str = "node.lock";
 
 /// Directories looked at when a running node is searched: more nodes than one machine carries.
 pub const NODES_MAX: usize = 256;
+
+/// Times a lock is tried again, and the time between: a look lasts microseconds.
+const LOOKS_MAX: u32 = 5;
+const LOOK_TIME: Duration = Duration::from_millis(10);
 
 /// Why a state directory cannot be used.
 #[derive(Debug, Error)]
@@ -70,6 +80,15 @@ impl StateDir {
             .create(path)
             .map_err(io)?;
         let directory = File::open(path).map_err(io)?;
+        let (owner, own) = (
+            directory.metadata().map_err(io)?.uid(),
+            rustix::process::geteuid().as_raw(),
+        );
+        if owner != own && own != 0 {
+            // Whoever owns it could read the node's key and take its socket's place.
+            let message = format!("belongs to user {owner}, not to {own}");
+            return Err(io(io::Error::new(io::ErrorKind::PermissionDenied, message)));
+        }
         let mut lock = OpenOptions::new()
             .read(true)
             .write(true)
@@ -78,7 +97,7 @@ impl StateDir {
             .mode(0o600)
             .open(path.join(LOCK))
             .map_err(io)?;
-        match lock.try_lock() {
+        match lock_soon(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
@@ -120,7 +139,18 @@ impl StateDir {
     }
 }
 
-/// `$XDG_STATE_HOME/actorsim`, else `~/.local/state/actorsim`.
+/// Locks, and waits for one who only looks whether a node runs ([`is_held`] locks for a moment).
+fn lock_soon(lock: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOOKS_MAX {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOOK_TIME),
+            other => return other,
+        }
+    }
+    lock.try_lock()
+}
+
+/// `$XDG_STATE_HOME/actorsim`, else `~/.local/state/actorsim`, else `/tmp/actorsim-UID`.
 #[must_use]
 pub fn root() -> PathBuf {
     let absolute = |name| {
@@ -130,8 +160,13 @@ pub fn root() -> PathBuf {
     };
     absolute("XDG_STATE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
-        .unwrap_or_else(|| PathBuf::from("/tmp"))
-        .join("actorsim")
+        .map_or_else(
+            || {
+                let user = rustix::process::geteuid().as_raw();
+                PathBuf::from(format!("/tmp/actorsim-{user}"))
+            },
+            |state| state.join("actorsim"),
+        )
 }
 
 /// The state directory of a node that was not given one.
@@ -188,6 +223,22 @@ mod tests {
         drop(first);
         assert!(!is_held(dir.path()));
         StateDir::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_look_at_the_lock_does_not_refuse_a_node_that_starts() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(StateDir::open(dir.path()).unwrap());
+        let look = File::open(dir.path().join(LOCK)).unwrap();
+        look.try_lock_shared().unwrap();
+        let looker = std::thread::spawn(move || {
+            for _ in 0..1_000 {
+                std::thread::yield_now();
+            }
+            drop(look);
+        });
+        StateDir::open(dir.path()).unwrap();
+        looker.join().unwrap();
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub const LIVE_EVERY: Duration = Duration::from_secs(1);
 /// Interval elsewhere: enough to see progress in a CI log, too little to fill it.
 pub const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
+/// Time after which what is not up yet is worth showing.
+const SETTLED: Duration = Duration::from_secs(3);
+
 /// The line on the terminal, empty when there is none.
 static SHOWN: Mutex<String> = Mutex::new(String::new());
 
@@ -127,7 +130,9 @@ fn line(snapshot: &NodeSnapshot, rate: Option<f64>) -> String {
     }
     let restarts: u64 = snapshot.restarts.iter().map(|row| row.2).sum();
     parts.push(format!("{} restarts", grouped(restarts)));
-    if let Some(first) = snapshot.unhealthy.first() {
+    if snapshot.uptime >= SETTLED
+        && let Some(first) = snapshot.unhealthy.first()
+    {
         parts.push(format!("! {first}"));
     }
     parts.join("  ")

@@ -247,3 +247,55 @@ fn an_authority_is_made_once_and_signs_nodes() {
     let (code, _, err) = certs(&["certs", "issue", "a b", "--out", &out]);
     assert_eq!(code, 2, "{err}");
 }
+
+#[test]
+fn a_rate_that_never_comes_and_a_name_that_is_taken_are_refused() {
+    for (setting, words) in [
+        ("tiers.t1_rate=1e-30", "less than one reading a day"),
+        ("tiers.t2_rate=1e-9", "less than one reading a day"),
+        ("node.name=..", "is not a name"),
+        ("node.name=history", "is not a name"),
+    ] {
+        let (code, _, err) = run(&["config", "print", "-X", setting]);
+        assert_eq!(code, 2, "{setting}: {err}");
+        assert!(err.contains(words), "{setting}: {err}");
+    }
+}
+
+#[test]
+fn a_report_that_has_nowhere_to_go_is_refused_before_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("none/r.json").display().to_string();
+    let state = folder.path().join("state").display().to_string();
+    let (code, _, err) = run(&["start", "--report", &path, "--state-dir", &state]);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("there is no directory"), "{err}");
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_panic() {
+    let mut child = actorsim(&["config", "schema"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let (code, _, err) = outcome(&child.wait_with_output().unwrap());
+    assert!(code != 101 && !err.contains("panicked"), "{code}: {err}");
+}
+
+#[test]
+fn a_bad_profile_is_listed_with_the_other_mistakes_at_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "device_type: pump\ninterval: soon\nfields: []\n";
+    let profile = write(folder.path(), "pump.yaml", text);
+    let setting = format!("fleet.profile={profile}");
+    let (code, _, err) = run(&["config", "print", "-X", &setting, "--devices", "0"]);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("pump.yaml:1:1"), "{err}");
+    assert!(err.contains("--devices"), "{err}");
+    let (code, _, err) = run(&["config", "print", "--profile", "nosuch"]);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("cannot read the profile"), "{err}");
+    assert_eq!(err.matches("error:").count(), 1, "{err}");
+}

@@ -68,6 +68,13 @@ impl Node {
         }
     }
 
+    /// Waits until the node says that it is well: everything is up, the links are connected.
+    fn ready(&mut self) {
+        self.wait_for("\"scan_started\"");
+        let well = (0..2_000).any(|_| self.attach(&["health"]).status.success());
+        assert!(well, "the node did not get well:\n{}", self.seen);
+    }
+
     fn attach(&self, commands: &[&str]) -> Output {
         let mut command = actorsim(&["attach", "-o", "json", "--state-dir"]);
         command.arg(&self.state);
@@ -163,7 +170,7 @@ fn a_second_node_on_the_same_directory_or_port_is_refused_and_the_first_lives() 
     let scrape = format!("metrics.listen=127.0.0.1:{metrics}");
     let args = ["--devices", "5", "--listen", &listen, "-X", &scrape];
     let mut first = Node::start(dir.path(), "n1", &args);
-    first.wait_for("\"spawned\"");
+    first.ready();
     let second = |args: &[&str]| {
         let output = actorsim(&["start", "--for", "1s", "--state-dir"])
             .args(args)
@@ -203,7 +210,7 @@ fn a_second_node_on_the_same_directory_or_port_is_refused_and_the_first_lives() 
 fn whatever_is_killed_comes_back_and_the_node_passes() {
     let dir = tempfile::tempdir().unwrap();
     let mut node = Node::start(dir.path(), "n1", SMALL);
-    node.wait_for("\"spawned\"");
+    node.ready();
     for path in [
         "/fleet/default/industrial-0003",
         "/fleet/links/0",
@@ -233,6 +240,14 @@ fn whatever_is_killed_comes_back_and_the_node_passes() {
         "killed",
         "temporary: another comes"
     );
+    let own = node.ask("kill /control/attach");
+    assert_eq!(own["state"], "this session ends with it");
+    // The socket is bound again by the next incarnation.
+    let back = (0..1_000).any(|_| {
+        let output = node.attach(&["info /control/attach"]);
+        String::from_utf8_lossy(&output.stdout).contains("\"incarnation\": 2")
+    });
+    assert!(back, "the attach server did not come back");
     let events = node.ask("events --limit 1000").to_string();
     assert!(
         events.contains("commanded") && events.contains("kill /twin/scan"),
@@ -249,16 +264,35 @@ fn whatever_is_killed_comes_back_and_the_node_passes() {
 #[test]
 fn a_triggered_device_is_commanded_by_the_world() {
     let dir = tempfile::tempdir().unwrap();
-    let mut node = Node::start(dir.path(), "n1", SMALL);
-    node.wait_for("\"spawned\"");
+    let args = [SMALL, &["--for", "4s"]].concat();
+    let mut node = Node::start(dir.path(), "n1", &args);
+    node.ready();
     node.ask("trigger industrial-0001");
     node.ask("trigger /fleet/default/industrial-0002");
     let missing = node.attach(&["trigger industrial-9999"]);
     assert_eq!(missing.status.code(), Some(1));
-    node.signal(Signal::INT);
     let (code, report) = node.end();
     passes(code, &report);
-    assert!(number(&report, "/tiers/t2/created") > 0, "{report:#}");
+    let t3 = |key: &str| number(&report, &format!("/tiers/t3/{key}"));
+    assert!(t3("issued") >= 2, "{report:#}");
+    assert!(t3("acked") >= 2, "{report:#}");
+}
+
+#[test]
+fn a_second_signal_ends_the_run_at_once_and_the_report_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(dir.path(), "n1", SMALL);
+    node.ready();
+    node.signal(Signal::INT);
+    node.signal(Signal::TERM);
+    let (code, report) = node.end();
+    assert_eq!(code, 1);
+    assert_eq!(report["verdict"], "fail");
+    assert!(
+        report["why"].to_string().contains("second signal"),
+        "{:#}",
+        report["why"]
+    );
 }
 
 fn get(port: u16, path: &str) -> (u16, String) {
@@ -290,7 +324,7 @@ fn the_endpoint_shows_only_metrics_of_the_table() {
     let scrape = format!("metrics.listen=127.0.0.1:{port}");
     let args = ["--devices", "20", "--listen", "127.0.0.1:0", "-X", &scrape];
     let mut node = Node::start(dir.path(), "n1", &args);
-    node.wait_for("\"spawned\"");
+    node.ready();
     assert_eq!(get(port, "/readyz").0, 200);
     let (status, page) = get(port, "/metrics");
     assert_eq!(status, 200);
@@ -333,7 +367,7 @@ fn a_twin_and_a_fleet_meet_with_one_authority_and_a_stranger_is_refused() {
         off,
     ];
     let mut twin = Node::start(dir.path(), "twin", &twin_args);
-    twin.wait_for("\"scan_started\"");
+    twin.ready();
     let fleet_args = |id| {
         [
             "--no-world",

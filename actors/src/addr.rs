@@ -3,8 +3,12 @@
 //! An [`Addr`] names the actor, not one incarnation: it outlives restarts, and a sender that waits
 //! for room waits on through one, until its deadline. It owns the [`Ring`] behind a lock that is
 //! held for a push or a pop only. It does not host or restart anything.
+//! - `errors`: why a message or a question did not get through; `host`: the host's end.
 //!
 //! Bound: the mailbox's capacity; senders that wait hold their own message.
+
+mod errors;
+mod host;
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,72 +17,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
+pub use errors::{AskError, SendError};
+pub(crate) use host::Next;
+
 use crate::exit::Incarnation;
 use crate::mailbox::{Books, MailboxSpec, Message, Offered, OnRestart, Overflow, Ring};
 use crate::path::ActorPath;
-
-/// Why a message was not accepted; it comes back with the error.
-#[derive(Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SendError<M> {
-    /// No room, by the rule of the mailbox.
-    #[error("the mailbox is full")]
-    Full(M),
-    /// The actor is between two incarnations and its mailbox is not kept.
-    #[error("the actor is restarting")]
-    Restarting(M),
-    /// The actor has ended for good.
-    #[error("the actor has ended")]
-    Closed(M),
-    /// No room came free within the deadline.
-    #[error("no room in the mailbox within the deadline")]
-    Timeout(M),
-}
-
-impl<M> SendError<M> {
-    /// The message that was not sent.
-    pub fn into_message(self) -> M {
-        match self {
-            Self::Full(m) | Self::Restarting(m) | Self::Closed(m) | Self::Timeout(m) => m,
-        }
-    }
-
-    const fn label(&self) -> &'static str {
-        match self {
-            Self::Full(_) => "Full",
-            Self::Restarting(_) => "Restarting",
-            Self::Closed(_) => "Closed",
-            Self::Timeout(_) => "Timeout",
-        }
-    }
-}
-
-impl<M> fmt::Debug for SendError<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.label())
-    }
-}
-
-/// Why a question has no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AskError {
-    /// No room in the mailbox.
-    #[error("the mailbox is full")]
-    Full,
-    /// The actor is between two incarnations.
-    #[error("the actor is restarting")]
-    Restarting,
-    /// The actor has ended.
-    #[error("the actor has ended")]
-    Closed,
-    /// No answer within the deadline.
-    #[error("no answer within the deadline")]
-    Timeout,
-    /// The actor dropped the question.
-    #[error("the actor dropped the question without an answer")]
-    Canceled,
-}
 
 /// The answering end of a question. Dropping it answers [`AskError::Canceled`].
 #[derive(Debug)]
@@ -129,6 +73,8 @@ struct State<M> {
     wake: Option<Wake>,
     waiters: u32,
     highest: u32,
+    /// What the census has added up for good; it must not count it again.
+    retired: Books,
 }
 
 struct Mailbox<M> {
@@ -182,6 +128,7 @@ impl<M: Message> Addr<M> {
                 wake: None,
                 waiters: 0,
                 highest: 0,
+                retired: Books::default(),
             }),
             room: Notify::new(),
         }))
@@ -418,88 +365,4 @@ impl<M: Message> Addr<M> {
 enum Lane {
     Control,
     Work,
-}
-
-/// What a host finds when it asks for the next message.
-pub(crate) enum Next<M> {
-    Message(M),
-    Empty,
-}
-
-/// The host's end.
-impl<M: Message> Addr<M> {
-    /// An incarnation begins: senders are let in.
-    pub(crate) fn begin(&self, incarnation: Incarnation, wake: Wake) {
-        let pending = {
-            let mut state = self.0.state.lock();
-            state.phase = Phase::Up;
-            state.incarnation = incarnation;
-            state.begun = state.begun.max(incarnation.0);
-            state.last_kind = None;
-            state.scheduled = !state.ring.is_empty();
-            state.wake = Some(Arc::clone(&wake));
-            state.scheduled
-        };
-        if pending {
-            wake();
-        }
-        self.0.room.notify_waiters();
-    }
-
-    /// Books the message in hand as handled and takes the next one. After `Empty` the next push
-    /// wakes the host again.
-    pub(crate) fn next(&self) -> Next<M> {
-        let mut state = self.0.state.lock();
-        if std::mem::take(&mut state.in_hand) {
-            state.books.handled += 1;
-        }
-        let Some(message) = state.ring.take() else {
-            state.scheduled = false;
-            return Next::Empty;
-        };
-        state.in_hand = true;
-        state.last_kind = Some(message.kind());
-        let waiters = state.waiters;
-        drop(state);
-        if waiters > 0 {
-            self.0.room.notify_one();
-        }
-        Next::Message(message)
-    }
-
-    /// Books the message in hand as handled.
-    pub(crate) fn done(&self) {
-        let mut state = self.0.state.lock();
-        if std::mem::take(&mut state.in_hand) {
-            state.books.handled += 1;
-        }
-    }
-
-    /// An incarnation has ended: the message in hand died, waiting ones by the rule.
-    /// Returns what waited and the kind of the last message.
-    pub(crate) fn end(&self) -> (u32, Option<&'static str>) {
-        let (dead, depth, last_kind) = {
-            let mut guard = self.0.state.lock();
-            let state = &mut *guard;
-            if state.phase == Phase::Up {
-                state.phase = Phase::Down;
-            }
-            state.wake = None;
-            state.scheduled = false;
-            let depth = u32::try_from(state.ring.len()).unwrap_or(u32::MAX);
-            if std::mem::take(&mut state.in_hand) {
-                state.books.died += 1;
-            }
-            let dead = match self.0.spec.on_restart {
-                OnRestart::Dropped => Some(state.ring.die(&mut state.books)),
-                OnRestart::Kept => None,
-            };
-            (dead, depth, state.last_kind)
-        };
-        drop(dead);
-        if self.0.spec.on_restart == OnRestart::Dropped {
-            self.0.room.notify_waiters();
-        }
-        (depth, last_kind)
-    }
 }

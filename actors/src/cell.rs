@@ -2,17 +2,20 @@
 //!
 //! A cell's step runs to completion on its shard and writes only to its [`CellContext`]; on a fault
 //! or a panic its output is cut back, its identity restored, the cell dropped and its
-//! [`CellSupervisor`] asked. A cell does no I/O: that is its [`Outbox`]'s part, one per slab.
+//! [`CellSupervisor`] asked. It sends to cells by its context; to a tokio actor by `Addr::try_send`
+//! from its [`Outbox`]. A cell does no I/O: that is its [`Outbox`]'s part, one per slab.
 //! Bound: a cell has at most [`TIMERS_PER_CELL_MAX`] timers; its mailbox is bounded by its
 //! `MailboxSpec`.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
+use crate::addr::SendError;
 use crate::clock::Time;
 use crate::exit::{ExitReason, Fault, Flow, Incarnation};
 use crate::mailbox::Message;
-use crate::shard::Wheel;
+use crate::shard::{Bounce, Mail, Sender, Sent, SlabHandle, Wheel};
 
 /// Most live timers of one cell: they are found by walking a list, which must stay short.
 pub const TIMERS_PER_CELL_MAX: u32 = 8;
@@ -49,6 +52,19 @@ pub trait Cell: Sized + 'static {
     /// # Errors
     /// A fault ends this incarnation.
     fn timer(&mut self, key: u8, cx: &mut CellContext<'_, Self>) -> Result<Flow, Fault>;
+
+    /// Whether [`Cell::bounced`] wants to hear. If not, bounces are counted only, and cost nothing.
+    const HEARS_BOUNCES: bool = false;
+
+    /// A message that this cell sent has come back after `Ok`. Called if `HEARS_BOUNCES`, at most
+    /// 1,024 waiting per slab; bounces for a former incarnation come here, too.
+    ///
+    /// # Errors
+    /// A fault ends this incarnation.
+    fn bounced(&mut self, bounce: Bounce, cx: &mut CellContext<'_, Self>) -> Result<Flow, Fault> {
+        let _ = (bounce, cx);
+        Ok(Flow::Continue)
+    }
 
     /// The last step of an ordered stop (`Flow::Stop`, stop by an operator, end of the host); not
     /// on a fault, a panic or a kill.
@@ -149,6 +165,7 @@ pub struct CellContext<'a, C: Cell> {
     /// Cut back to its mark when the step faults or unwinds.
     pub out: &'a mut C::Out,
     pub(crate) timers: CellTimers<'a>,
+    pub(crate) mail: &'a mut Mail<C>,
 }
 
 impl<C: Cell> CellContext<'_, C> {
@@ -170,6 +187,87 @@ impl<C: Cell> CellContext<'_, C> {
     pub fn cancel_timer(&mut self, key: u8) -> bool {
         let CellTimers { wheel, head, .. } = &mut self.timers;
         wheel.cancel(head, key)
+    }
+}
+
+/// Messages to other cells. They go out when the step has ended well, and not at all if it faults
+/// or unwinds. Order is kept per (from, to).
+impl<C: Cell> CellContext<'_, C> {
+    /// Sends to a cell of this slab: a plain push, without locks and atomics. `Ok`: the local queue
+    /// took it; the cell's mailbox applies its rule, and what it refuses is counted and comes back
+    /// to [`Cell::bounced`].
+    ///
+    /// # Errors
+    /// With the message: `Full` when the local queue is full, `Closed` when the ordinal does not
+    /// live here.
+    #[inline]
+    pub fn send(&mut self, to: u32, message: C::Msg) -> Result<(), SendError<C::Msg>> {
+        self.mail.send(self.ordinal, to, message)
+    }
+
+    /// Sends to a cell of any slab, on this shard or on another. `Ok`: the pair queue of the two
+    /// slabs took it; then as [`CellContext::send`], which this is for the cell's own slab.
+    ///
+    /// # Errors
+    /// With the message: `Full` when the pair queue is full, or has a message waiting; `Closed`
+    /// when the ordinal does not live there or the slab has been closed.
+    #[inline]
+    pub fn send_to<D: Cell>(
+        &mut self,
+        slab: &SlabHandle<D>,
+        to: u32,
+        message: D::Msg,
+    ) -> Result<(), SendError<D::Msg>> {
+        self.mail.send_to(slab, self.ordinal, to, message)
+    }
+
+    /// Sends many, in order, from the front until one is refused; that one and the rest stay.
+    /// Returns how many were accepted.
+    pub fn send_batch<D: Cell>(
+        &mut self,
+        slab: &SlabHandle<D>,
+        messages: &mut VecDeque<(u32, D::Msg)>,
+    ) -> usize {
+        let before = messages.len();
+        while let Some((to, message)) = messages.pop_front() {
+            if let Err(refused) = self.send_to(slab, to, message) {
+                messages.push_front((to, refused.into_message()));
+                break;
+            }
+        }
+        before - messages.len()
+    }
+
+    /// Sends as [`CellContext::send_to`]; where there is no room, the message waits for it and so
+    /// does this cell, for at most `patience` (monotonic). It takes no messages meanwhile; its
+    /// timers go on. A message for which no room came is counted and bounces as `Timeout`. A wait
+    /// ends with its incarnation.
+    ///
+    /// # Errors
+    /// `Closed` as there; `Full` if this cell has a message waiting already, or there are too many
+    /// pairs.
+    pub fn send_or_wait<D: Cell>(
+        &mut self,
+        slab: &SlabHandle<D>,
+        to: u32,
+        message: D::Msg,
+        patience: Duration,
+    ) -> Result<Sent, SendError<D::Msg>> {
+        let message = match self.send_to(slab, to, message) {
+            Ok(()) => return Ok(Sent::Now),
+            Err(SendError::Full(message)) => message,
+            Err(other) => return Err(other),
+        };
+        let by = Sender {
+            ordinal: self.ordinal,
+            key: self.timers.owner,
+            life: self.incarnation,
+            now: self.monotonic,
+        };
+        match self.mail.wait(slab, by, to, message, patience) {
+            Ok(()) => Ok(Sent::Waits),
+            Err(message) => Err(SendError::Full(message)),
+        }
     }
 }
 

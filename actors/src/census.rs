@@ -6,6 +6,8 @@
 //!
 //! Bound: one entry per task actor; a page has at most [`PAGE_MAX`] rows.
 
+mod filter;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
@@ -14,6 +16,8 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
+
+pub use filter::{CensusFilter, glob_matches};
 
 use crate::exit::{ExitReason, Incarnation};
 use crate::mailbox::Books;
@@ -40,7 +44,8 @@ pub struct ActorRow {
     pub capacity: u32,
     /// Most messages that ever waited.
     pub highest: u32,
-    /// The mailbox's counters; all zero where they are kept for a whole slab.
+    /// The mailbox's counters. Those of cells are kept for a whole slab: of one cell there is only
+    /// `handled`, which wraps at 2^32.
     pub books: Books,
     /// Restarts so far.
     pub restarts: u32,
@@ -48,61 +53,6 @@ pub struct ActorRow {
     pub last_exit: Option<String>,
     /// What only this kind of actor has (shard, group, peer), in order of name.
     pub attributes: BTreeMap<&'static str, String>,
-}
-
-/// Which rows are asked for; all conditions must hold.
-#[derive(Debug, Clone, Default)]
-pub struct CensusFilter {
-    /// Only this path and what lies below it.
-    pub within: Option<ActorPath>,
-    /// Only paths that match this pattern: `*` any run of characters, `?` any one.
-    pub glob: Option<String>,
-    /// Only this state.
-    pub state: Option<String>,
-}
-
-impl CensusFilter {
-    /// Whether a path passes, its state not regarded.
-    #[must_use]
-    pub fn admits_path(&self, path: &ActorPath) -> bool {
-        self.within
-            .as_ref()
-            .is_none_or(|within| path.is_within(within))
-            && self
-                .glob
-                .as_ref()
-                .is_none_or(|glob| glob_matches(glob, path.as_str()))
-    }
-
-    /// Whether a row passes.
-    #[must_use]
-    pub fn admits(&self, row: &ActorRow) -> bool {
-        self.admits_path(&row.path) && self.state.as_ref().is_none_or(|state| state == row.state)
-    }
-}
-
-/// Whether `text` matches `pattern`: `*` is any run of characters, `?` any one.
-#[must_use]
-pub fn glob_matches(pattern: &str, text: &str) -> bool {
-    let (p, t): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
-    let (mut pi, mut ti) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while ti < t.len() {
-        if pi < p.len() && p[pi] == '*' {
-            star = Some((pi, ti));
-            pi += 1;
-        } else if pi < p.len() && (p[pi] == '?' || p[pi] == t[ti]) {
-            pi += 1;
-            ti += 1;
-        } else if let Some((star_p, star_t)) = star {
-            pi = star_p + 1;
-            ti = star_t + 1;
-            star = Some((star_p, ti));
-        } else {
-            return false;
-        }
-    }
-    p[pi..].iter().all(|c| *c == '*')
 }
 
 /// A part of a list, in path order.
@@ -145,11 +95,21 @@ pub trait CensusSource: Send + Sync + 'static {
     fn live(&self) -> u64;
     /// Host label of the rows: `shard` or `scan`.
     fn host(&self) -> &'static str;
+    /// Whether it has no actors any more and its books are final: it is then forgotten.
+    fn is_closed(&self) -> bool {
+        false
+    }
 }
 
 /// What the table knows of a task actor's mailbox, whatever its message type.
 pub(crate) trait MailboxView: Send + Sync {
+    /// Tells mailboxes apart.
+    fn id(&self) -> usize;
     fn books(&self) -> Books;
+    /// The counters that are not in the sum of the retired yet.
+    fn books_to_add(&self) -> Books;
+    /// Hands them out to be added there.
+    fn retire_books(&self) -> Books;
     fn depth(&self) -> u32;
     fn highest(&self) -> u32;
     fn capacity(&self) -> u32;
@@ -157,20 +117,28 @@ pub(crate) trait MailboxView: Send + Sync {
 }
 
 struct Entry {
-    mailbox: Box<dyn MailboxView>,
+    mailbox: Arc<dyn MailboxView>,
     actor: ActorRef,
-    up: bool,
+    /// `running`, or what it is while it is down.
+    state: &'static str,
     last_exit: Option<String>,
 }
 
+const RUNNING: &str = "running";
+const RESTARTING: &str = "restarting";
+
 impl Entry {
+    fn is_up(&self) -> bool {
+        self.state == RUNNING
+    }
+
     fn row(&self, path: &ActorPath) -> ActorRow {
         let incarnation = self.actor.incarnation();
         ActorRow {
             path: path.clone(),
             host: "task",
             incarnation,
-            state: if self.up { "running" } else { "restarting" },
+            state: self.state,
             depth: self.mailbox.depth(),
             capacity: self.mailbox.capacity(),
             highest: self.mailbox.highest(),
@@ -202,7 +170,25 @@ impl fmt::Debug for Census {
 impl Census {
     /// Adds a host that answers for a subtree.
     pub fn register_source(&self, source: Arc<dyn CensusSource>) {
+        self.forget_closed_sources();
         self.sources.write().push(source);
+    }
+
+    /// Takes closed sources off the list; their books go to those of the retired.
+    fn forget_closed_sources(&self) {
+        if !self.sources.read().iter().any(|s| s.is_closed()) {
+            return;
+        }
+        let mut sources = self.sources.write();
+        // Under the lock of the list, so that no sum counts them twice or not at all.
+        let mut retired = self.retired.lock();
+        sources.retain(|source| {
+            let closed = source.is_closed();
+            if closed {
+                *retired += source.books();
+            }
+            !closed
+        });
     }
 
     /// The hosts that answer for subtrees.
@@ -211,16 +197,23 @@ impl Census {
         self.sources.read().clone()
     }
 
-    pub(crate) fn started(&self, actor: ActorRef, mailbox: Box<dyn MailboxView>) {
+    pub(crate) fn started(&self, actor: ActorRef, mailbox: Arc<dyn MailboxView>) {
         let mut tasks = self.tasks.write();
         let path = actor.path().clone();
-        let last_exit = tasks.remove(&path).and_then(|old| old.last_exit);
+        let mut last_exit = None;
+        if let Some(old) = tasks.remove(&path) {
+            if old.mailbox.id() != mailbox.id() {
+                *self.retired.lock() += old.mailbox.retire_books();
+            }
+            last_exit = old.last_exit;
+        }
+        let state = RUNNING;
         tasks.insert(
             path,
             Entry {
                 mailbox,
                 actor,
-                up: true,
+                state,
                 last_exit,
             },
         );
@@ -230,18 +223,38 @@ impl Census {
         if let Some(entry) = self.tasks.write().get_mut(path)
             && entry.actor.incarnation() == incarnation
         {
-            entry.up = false;
+            entry.state = RESTARTING;
             entry.last_exit = Some(reason.to_string());
+        }
+    }
+
+    /// A task actor that is down stays down for now: it is shown as `stopped`, or `quarantined`,
+    /// until it is started again. Nothing happens if it is up or unknown.
+    pub fn rest(&self, path: &ActorPath, quarantined: bool) {
+        if let Some(entry) = self.tasks.write().get_mut(path).filter(|e| !e.is_up()) {
+            entry.state = if quarantined {
+                "quarantined"
+            } else {
+                "stopped"
+            };
         }
     }
 
     /// Forgets a task actor that will not be restarted: its mailbox is closed, its counters stay
     /// in the sum. Nothing happens if the path is unknown.
     pub fn retire(&self, path: &ActorPath) {
-        let entry = self.tasks.write().remove(path);
-        if let Some(entry) = entry {
-            entry.mailbox.close();
-            *self.retired.lock() += entry.mailbox.books();
+        let Some(mailbox) = self.tasks.read().get(path).map(|e| Arc::clone(&e.mailbox)) else {
+            return;
+        };
+        // Drops what waits, whose destructors are the program's: not under the table's lock.
+        mailbox.close();
+        let mut tasks = self.tasks.write();
+        if tasks
+            .get(path)
+            .is_some_and(|e| e.mailbox.id() == mailbox.id())
+        {
+            tasks.remove(path);
+            *self.retired.lock() += mailbox.retire_books();
         }
     }
 
@@ -251,7 +264,7 @@ impl Census {
         self.tasks
             .read()
             .get(path)
-            .filter(|e| e.up)
+            .filter(|e| e.is_up())
             .map(|e| e.actor.clone())
     }
 
@@ -339,17 +352,21 @@ impl Census {
     /// Sum of the counters of all mailboxes that ever were.
     #[must_use]
     pub fn books(&self) -> Books {
-        let tasks: Books = self.tasks.read().values().map(|e| e.mailbox.books()).sum();
-        let sources: Books = self.sources().iter().map(|s| s.books()).sum();
-        tasks + sources + *self.retired.lock()
+        self.forget_closed_sources();
+        let tasks = self.tasks.read();
+        let live: Books = tasks.values().map(|e| e.mailbox.books_to_add()).sum();
+        let sources: Books = self.sources.read().iter().map(|s| s.books()).sum();
+        live + sources + *self.retired.lock()
     }
 
-    /// Highest share of a mailbox that was ever in use, 0 to 1, over the task actors.
+    /// Highest share of a mailbox that was ever in use, 0 to 1, over the task actors. A mailbox of
+    /// one is a flag, full whenever it is set, and does not count.
     #[must_use]
     pub fn highest_fill(&self) -> f64 {
         self.tasks
             .read()
             .values()
+            .filter(|e| e.mailbox.capacity() > 1)
             .map(|e| f64::from(e.mailbox.highest()) / f64::from(e.mailbox.capacity().max(1)))
             .fold(0.0, f64::max)
     }
@@ -360,31 +377,11 @@ impl Census {
         let mut live = BTreeMap::new();
         live.insert(
             "task",
-            self.tasks.read().values().filter(|e| e.up).count() as u64,
+            self.tasks.read().values().filter(|e| e.is_up()).count() as u64,
         );
         for source in self.sources() {
             *live.entry(source.host()).or_insert(0) += source.live();
         }
         live
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn glob_patterns() {
-        for (pattern, text, matches) in [
-            ("/fleet/*", "/fleet/default/pump-1", true),
-            ("/fleet/*/pump-?", "/fleet/default/pump-1", true),
-            ("/fleet/*/pump-?", "/fleet/default/pump-10", false),
-            ("*", "", true),
-            ("/twin", "/twin", true),
-            ("/twin", "/twin/scan", false),
-            ("*scan", "/twin/scan", true),
-        ] {
-            assert_eq!(glob_matches(pattern, text), matches, "{pattern} {text}");
-        }
     }
 }

@@ -121,6 +121,20 @@ impl Books {
         Self { waiting, ..self }
     }
 
+    /// What was counted after `earlier`, an older reading of the same counters.
+    pub(crate) const fn since(&self, earlier: &Self) -> Self {
+        Self {
+            offered: self.offered - earlier.offered,
+            accepted: self.accepted - earlier.accepted,
+            rejected: self.rejected - earlier.rejected,
+            handled: self.handled - earlier.handled,
+            dropped: self.dropped - earlier.dropped,
+            conflated: self.conflated - earlier.conflated,
+            died: self.died - earlier.died,
+            waiting: self.waiting,
+        }
+    }
+
     pub(crate) const fn refuse(&mut self) {
         self.offered += 1;
         self.rejected += 1;

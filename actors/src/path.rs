@@ -98,6 +98,9 @@ impl ActorPath {
             );
         }
         text.truncate(PATH_LEN_MAX);
+        if text.ends_with('/') {
+            text.pop(); // the cut fell behind a separator
+        }
         if text.is_empty() {
             Self::root()
         } else {
@@ -205,5 +208,11 @@ mod tests {
         assert!(scan.is_within(&twin) && !twin.is_within(&scan));
         assert!(!twin.join("scanner").is_within(&scan));
         assert_eq!(twin.join("a b/ü").as_str(), "/twin/a_b/_");
+        let cut = twin.join(&format!("{}/x", "x".repeat(PATH_LEN_MAX - 7)));
+        assert_eq!(
+            ActorPath::new(cut.as_str()),
+            Ok(cut.clone()),
+            "still a path"
+        );
     }
 }

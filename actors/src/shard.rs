@@ -5,10 +5,12 @@
 //! - `wheel`: timers, O(1);
 //! - `guard`: one step under `catch_unwind`, with a quiet panic hook;
 //! - `inbox`: bounded queues into a shard, and its doorbell;
+//! - `mail`: what cells send, from their step to the pair queue of its destination;
 //! - `slab`: the cells of one population on one shard, in ordinal order (`slab/steps.rs`: what runs
-//!   in a step; `slab/exits.rs`: exits, restarts, escalation);
+//!   in a step; `slab/delivery.rs`: messages to cells; `slab/exits.rs`: exits, restarts,
+//!   escalation);
 //! - `core`: the pure `ShardCore`: `step(now) -> effects`, no thread, no clock;
-//! - `handle`: the sending ends, usable from any thread;
+//! - `handle`, `sending`: the ends that ask and send, usable from any thread;
 //! - `listing`: the census source of a slab;
 //! - `driver`: what a thread waits on; `portable`: a parked thread; `uring`: a ring; `sim`: virtual
 //!   time; `backend`: which of them it is;
@@ -25,7 +27,9 @@ mod handle;
 mod host;
 mod inbox;
 mod listing;
+mod mail;
 mod portable;
+mod sending;
 mod sim;
 mod slab;
 mod spec;
@@ -35,6 +39,8 @@ mod wheel;
 pub use backend::Backend;
 pub use handle::{ShardHandle, SlabHandle};
 pub use host::{SHARDS_MAX, STOP_MAX, ShardConfig, ShardHost, StartShardsError, StopShardsError};
+pub use mail::{Bounce, LINK_CAPACITY, Refusal, Sent};
+pub(crate) use mail::{Mail, Sender};
 pub use sim::SimShards;
 pub use spec::{
     AddSlabError, CellInfo, CellState, GROUP_SIZE, ShardStats, SlabCounts, SlabError, SlabSpec,

@@ -402,6 +402,9 @@ fn close(mut host: impl Host) {
         books.balanced() && books.offered == 10 && books.waiting == 0,
         "{books:?}"
     );
+    let census = host.system().census();
+    assert_eq!(census.books(), books, "its counters stay in the sum");
+    assert!(census.sources().is_empty(), "and nobody is asked about it");
     host.stop();
 }
 
@@ -508,6 +511,10 @@ fn census(mut host: impl Host) {
     host.until(|| slab.counts().restarts == 1);
     let row = host.answer(system.census().row(&path)).unwrap();
     assert_eq!((row.restarts, row.host), (1, "shard"));
+    slab.send(602, Do::Put(1)).unwrap();
+    host.until(|| slab.books().handled == 1);
+    let row = host.answer(system.census().row(&path)).unwrap();
+    assert_eq!(row.books.handled, 1);
     let stranger = ActorPath::new("/fleet/test/probe-0700").unwrap();
     assert!(!host.answer(system.census().act(&stranger, Verb::Kill)));
     assert_eq!(system.census().live()["shard"], 12);

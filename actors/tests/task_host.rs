@@ -8,6 +8,7 @@ use actorsim_actors::{
     ActorPath, ActorRef, Addr, AskError, Clock, Exit, ExitReason, Fault, Flow, MailboxSpec,
     Message, OnExit, Overflow, Reply, SendError, System, TaskActor, TaskContext,
 };
+use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 
 const SOON: Duration = Duration::from_secs(5);
@@ -240,6 +241,56 @@ async fn closing_frees_blocked_senders_at_once() {
     }
 }
 
+/// Opens a pump, then waits for leave to start.
+struct Slow {
+    leave: Arc<tokio::sync::Semaphore>,
+    held_by_pump: Option<Arc<()>>,
+}
+
+impl TaskActor for Slow {
+    type Msg = Job;
+
+    async fn started(&mut self, cx: &mut TaskContext<Job>) -> Result<(), Fault> {
+        let held = self.held_by_pump.take();
+        cx.pump(async move {
+            let _held = held;
+            std::future::pending().await
+        });
+        drop(self.leave.acquire().await);
+        Ok(())
+    }
+
+    async fn handle(&mut self, _: Job, _: &mut TaskContext<Job>) -> Result<Flow, Fault> {
+        Ok(Flow::Continue)
+    }
+}
+
+#[tokio::test]
+async fn an_abandoned_start_leaves_nothing_behind_and_its_exit_is_let_go_after_all_else() {
+    for permits in [0, 1] {
+        let bench = Bench::new(MailboxSpec::new(1, Overflow::Block));
+        let owned = Arc::new(());
+        let slow = Slow {
+            leave: Arc::new(tokio::sync::Semaphore::new(permits)),
+            held_by_pump: Some(Arc::clone(&owned)),
+        };
+        let (told, mut gone) = mpsc::channel::<()>(1);
+        let on_exit: OnExit = Box::new(move |_| drop(told));
+        let life = bench.addr.next_incarnation();
+        let mut starting = Box::pin(bench.system.start_task(&bench.addr, life, slow, on_exit));
+        assert!((&mut starting).now_or_never().is_none());
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(bench.addr.is_up(), permits == 1);
+        drop(starting); // the start is under way, or over and not looked at
+        let end = tokio::time::timeout(SOON, gone.recv()).await;
+        assert_eq!(end, Ok(None), "{permits} permits");
+        assert_eq!(Arc::strong_count(&owned), 1, "the pump is gone");
+        assert!(!bench.addr.is_up());
+    }
+}
+
 #[tokio::test]
 async fn the_census_follows_a_life() {
     let mut bench = Bench::new(MailboxSpec::new(4, Overflow::Reject));
@@ -260,4 +311,48 @@ async fn the_census_follows_a_life() {
     bench.system.census().retire(actor.path());
     assert!(bench.system.census().row(actor.path()).await.is_none());
     assert_eq!(bench.system.census().books(), books);
+}
+
+#[tokio::test]
+async fn the_sum_of_all_books_counts_each_message_once_however_often_its_actor_comes_back() {
+    let mut bench = Bench::new(MailboxSpec::new(4, Overflow::Reject));
+    let census = bench.system.clone();
+    let census = census.census();
+    for round in 1..=3 {
+        bench.start().await;
+        assert_eq!(bench.addr.ask(Job::Total, SOON).await, Ok(0));
+        bench.addr.try_send(Job::Finish).unwrap();
+        bench.exit().await;
+        assert_eq!(census.books().handled, 2 * round);
+        census.retire(bench.addr.path());
+        assert_eq!(census.books().handled, 2 * round, "retired");
+    }
+    // Another mailbox at the same path: the former one's counters stay.
+    bench.start().await;
+    bench.addr = Addr::new(bench.addr.path().clone(), *bench.addr.spec());
+    bench.start().await;
+    bench.addr.try_send(Job::Finish).unwrap();
+    bench.exit().await;
+    assert_eq!(census.books(), census.books().with_waiting(0));
+    assert_eq!(census.books().handled, 7);
+    assert!(census.books().balanced());
+}
+
+#[tokio::test]
+async fn an_actor_that_stays_down_is_not_shown_as_restarting() {
+    let mut bench = Bench::new(MailboxSpec::new(4, Overflow::Reject));
+    let actor = bench.start().await;
+    let system = bench.system.clone();
+    let state = async || system.census().row(actor.path()).await.map(|row| row.state);
+    system.census().rest(actor.path(), false);
+    assert_eq!(state().await, Some("running"), "only who is down can rest");
+    actor.stop();
+    bench.exit().await;
+    assert_eq!(state().await, Some("restarting"));
+    system.census().rest(actor.path(), false);
+    assert_eq!(state().await, Some("stopped"));
+    system.census().rest(actor.path(), true);
+    assert_eq!(state().await, Some("quarantined"));
+    bench.start().await;
+    assert_eq!(state().await, Some("running"));
 }

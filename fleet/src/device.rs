@@ -201,11 +201,12 @@ impl Device {
                 cx.identity.series_gaps = cx.identity.series_gaps.wrapping_add(1);
                 cx.out.tally.series_gaps += 1;
             } else {
-                let step_us = cx.shared.schedule.interval_us();
                 let mut values = [0.0; FIELDS_MAX];
-                for ago in (1..=missing).rev() {
-                    let unix_us = cx.unix_us.saturating_sub(ago * step_us);
-                    self.draw(unix_us, &mut values, cx);
+                for missed in cx.identity.slot..slot {
+                    // the time at which it would have been drawn
+                    let due = cx.shared.schedule.time_of(cx.ordinal, missed);
+                    let ago_us = (cx.now.0 / 1_000).saturating_sub(due.0 / 1_000);
+                    self.draw(cx.unix_us.saturating_sub(ago_us), &mut values, cx);
                 }
             }
         }
@@ -276,7 +277,7 @@ impl Device {
         let watching = |rule: &Rule| rule.threshold.field == field;
         for (bit, rule) in shared.program.rules().iter().enumerate() {
             let raised = cx.identity.latches & (1 << bit) != 0;
-            let now = watching(rule) && rule.latch(raised, 0.0);
+            let now = shared.t2 && watching(rule) && rule.latch(raised, 0.0);
             if now && !raised && self.event(rule.source(), 0.0, cx) {
                 cx.identity.latches |= 1 << bit;
             }
@@ -284,7 +285,7 @@ impl Device {
     }
 
     fn command(&self, setpoint: &Setpoint, cx: Context<'_, '_>) {
-        if setpoint.expires < cx.monotonic {
+        if setpoint.expires <= cx.monotonic {
             cx.out.tally.expired += 1;
             return;
         }

@@ -9,20 +9,20 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use actorsim_actors::shard::{ShardHandle, SlabCounts, SlabError, SlabHandle, SlabSpec};
-use actorsim_actors::{Books, MailboxSpec, Overflow, Reply, SendError, System, Time};
-use actorsim_supervision::{CellPolicy, ChildSpec, Policies, Supervision};
+use actorsim_actors::shard::{SlabCounts, SlabError, SlabHandle};
+use actorsim_actors::{Books, Reply, SendError, System, Time};
+use actorsim_supervision::ChildSpec;
 use actorsim_transport::{Link, LinkSpec, TransportStats, link_child};
 
 use crate::counters::{FleetCounters, Tally};
-use crate::device::{DeviceInfo, DeviceMessage, DeviceShared, Identity, Injection, Schedule};
-use crate::out::DeviceOut;
-use crate::population::{Compiled, Population};
-use crate::wire::{WireDigests, WireTable, WireTap, wire_sha256};
+use crate::device::{DeviceInfo, DeviceMessage, Injection};
+use crate::population::Population;
+use crate::wire::{WireTable, WireTap, wire_sha256};
 
 mod core;
 mod downlink;
 mod error;
+mod start;
 
 pub use downlink::FleetDownlink;
 pub use error::{DeviceError, FleetError};
@@ -167,91 +167,6 @@ impl Fleet {
             Arc::clone(&self.core),
             self.system.clock().clone(),
         ))
-    }
-
-    /// Puts the devices on their shards.
-    ///
-    /// # Errors
-    /// [`FleetError`]. Devices on earlier shards keep running: call [`Fleet::stop`].
-    pub fn start(
-        &self,
-        shards: &[ShardHandle],
-        policies: &Policies,
-        supervision: &Arc<Supervision>,
-    ) -> Result<(), FleetError> {
-        if shards.len() != self.shards || self.began.set(self.system.clock().monotonic()).is_err() {
-            return Err(FleetError::Started(self.shards));
-        }
-        let origin = self.system.clock().now();
-        let mut slabs = Vec::with_capacity(self.core.populations.len());
-        for (population, compiled) in self.core.populations.iter().enumerate() {
-            let mut row = Vec::with_capacity(shards.len());
-            for (at, shard) in shards.iter().enumerate() {
-                let ordinals = compiled.ordinals_on(at, self.shards);
-                if ordinals.is_empty() {
-                    row.push(None);
-                    continue;
-                }
-                let path = compiled.path.clone();
-                let policy = CellPolicy::new(policies.for_path(&path), &path).map_err(|error| {
-                    FleetError::Policy {
-                        path: path.clone(),
-                        error,
-                    }
-                })?;
-                let namer = Arc::clone(&compiled.device_type);
-                let name: Arc<dyn Fn(u32) -> String + Send + Sync> =
-                    Arc::new(move |ordinal| crate::device::device_name(&namer, ordinal));
-                let policy = policy.reporting(&self.system, supervision, &path, Arc::clone(&name));
-                let program = Arc::clone(&compiled.program);
-                let fresh = Identity::new(&program);
-                row.push(Some(shard.add_slab(SlabSpec {
-                    path,
-                    name,
-                    ordinals,
-                    shared: self.shared(compiled, origin),
-                    out: self.out(population, at),
-                    identity: Box::new(move |_| fresh),
-                    mailbox: MailboxSpec::new(DEVICE_MAILBOX, Overflow::Reject).kept(),
-                    supervisor: Box::new(policy),
-                })?));
-            }
-            slabs.push(row);
-        }
-        self.core
-            .slabs
-            .set(slabs)
-            .map_err(|_| FleetError::Started(self.shards))
-    }
-
-    fn shared(&self, compiled: &Compiled, origin: Time) -> DeviceShared {
-        let asked = &compiled.asked;
-        DeviceShared {
-            schedule: Schedule::new(origin, compiled.program.interval(), asked.seed),
-            beat: asked
-                .t2_period
-                .filter(|_| asked.t2)
-                .map(|period| Schedule::new(origin, period, asked.seed.rotate_left(32))),
-            program: Arc::clone(&compiled.program),
-            device_type: Arc::clone(&compiled.device_type),
-            master_seed: asked.seed,
-            epoch: self.epoch,
-            t1: asked.t1,
-            t2: asked.t2,
-        }
-    }
-
-    fn out(&self, population: usize, shard: usize) -> DeviceOut {
-        let counters = Arc::clone(&self.counters);
-        match (self.links.get(shard), &self.stats) {
-            (Some(link), Some(stats)) => {
-                DeviceOut::to_link(link.clone(), Arc::clone(stats), counters)
-            }
-            _ => {
-                let table = Arc::clone(&self.tables[population][shard]);
-                DeviceOut::to_digests(WireDigests::new(table), counters)
-            }
-        }
     }
 
     /// Waits until each device has been started once, or the deadline; returns whether it was so.

@@ -6,6 +6,7 @@
 //! It knows no clock: time comes with the draw. Bound: [`COMPOSITE_DEPTH_MAX`].
 
 use core::f64::consts::TAU;
+use core::time::Duration;
 
 use serde_json::Value;
 
@@ -76,8 +77,10 @@ pub enum Generator {
         gain: f64,
         /// Added after the factor.
         offset: f64,
-        /// How many samples ago, at most [`FOLLOW_LAG_SAMPLES_MAX`].
-        lag: u16,
+        /// How long ago.
+        lag: Duration,
+        /// The same in samples, at most [`FOLLOW_LAG_SAMPLES_MAX`]: see [`Generator::pace`].
+        samples: u16,
     },
 }
 
@@ -134,9 +137,28 @@ impl Generator {
     pub fn slots(&self) -> usize {
         match self {
             Self::Brownian(_) | Self::Markov(_) => 1,
-            Self::Follow { lag, .. } => usize::from(*lag),
+            Self::Follow { samples, .. } => usize::from(*samples),
             Self::Composite(parts) => parts.iter().map(Self::slots).sum(),
             _ => 0,
+        }
+    }
+
+    /// Turns lags into samples of an interval.
+    ///
+    /// # Errors
+    /// The samples of a lag, if they are more than [`FOLLOW_LAG_SAMPLES_MAX`].
+    pub fn pace(&mut self, interval: Duration) -> Result<(), f64> {
+        match self {
+            Self::Follow { lag, samples, .. } => {
+                let wanted = (lag.as_secs_f64() / interval.as_secs_f64()).round();
+                if wanted > FOLLOW_LAG_SAMPLES_MAX as f64 {
+                    return Err(wanted);
+                }
+                *samples = wanted as u16;
+                Ok(())
+            }
+            Self::Composite(parts) => parts.iter_mut().try_for_each(|part| part.pace(interval)),
+            _ => Ok(()),
         }
     }
 
@@ -229,10 +251,11 @@ impl Generator {
                 field,
                 gain,
                 offset,
-                lag,
+                samples,
+                ..
             } => {
                 let now = fields.get(usize::from(*field)).copied().unwrap_or(f64::NAN);
-                gain * lagged(now, usize::from(*lag), draw.number, state) + offset
+                gain * lagged(now, usize::from(*samples), draw.number, state) + offset
             }
         }
     }
@@ -273,11 +296,14 @@ fn lagged(now: f64, lag: usize, number: u64, ring: &mut [f64]) -> f64 {
     }
     let at = (number % lag as u64) as usize;
     let before = core::mem::replace(&mut ring[at], now);
-    if before.is_nan() {
-        if number < lag as u64 { ring[0] } else { now }
-    } else {
-        before
+    if !before.is_nan() {
+        return before;
     }
+    let oldest_first = (1..=lag).map(|step| ring[(at + step) % lag]);
+    oldest_first
+        .into_iter()
+        .find(|value| !value.is_nan())
+        .unwrap_or(now)
 }
 
 /// Hour of the day, fractional, UTC.

@@ -13,7 +13,7 @@ use actorsim_actors::shard::GROUP_SIZE;
 use actorsim_transport::{DeviceRange, RANGE_DEVICES_MAX, Registration, SensorSpec};
 
 use crate::device::device_name;
-use crate::profile::Profile;
+use crate::profile::{INTERVAL_MAX, INTERVAL_MIN, Profile};
 use crate::program::{Program, ProgramError};
 
 /// Devices of one population.
@@ -83,6 +83,17 @@ pub enum PopulationError {
         /// Devices asked for.
         count: u32,
     },
+    /// Samples or events too close to one another, or too far.
+    #[error(
+        "population `{name}` has an interval of {interval:?}; {INTERVAL_MIN:?} to {INTERVAL_MAX:?} \
+         are possible"
+    )]
+    Interval {
+        /// The population.
+        name: String,
+        /// What was asked for.
+        interval: Duration,
+    },
     /// No segment of a path.
     #[error(
         "`{0}` is no name for a population (use letters, digits, `.`, `_` and `-`; not links, \
@@ -110,6 +121,12 @@ impl Compiled {
         if asked.count == 0 || asked.count > DEVICES_MAX {
             let (name, count) = (asked.name, asked.count);
             return Err(PopulationError::Count { name, count });
+        }
+        let possible = |interval: &Duration| (INTERVAL_MIN..=INTERVAL_MAX).contains(interval);
+        let mut asked_for = asked.interval.into_iter().chain(asked.t2_period);
+        if let Some(interval) = asked_for.find(|interval| !possible(interval)) {
+            let name = asked.name;
+            return Err(PopulationError::Interval { name, interval });
         }
         let program = Arc::new(Program::new(&asked.profile, asked.interval)?);
         let device_type = asked.profile.device_type.as_str().into();
@@ -244,6 +261,11 @@ mod tests {
         assert!(matches!(
             refused("default", u32::MAX),
             PopulationError::Count { .. }
+        ));
+        let spinning = Population::new("default", Arc::clone(&profile), 1, 1);
+        assert!(matches!(
+            Compiled::new(spinning.interval(Duration::ZERO)).unwrap_err(),
+            PopulationError::Interval { .. }
         ));
         for name in ["a b", "a/b", "links", ""] {
             assert!(

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actorsim_transport::SensorType;
 
-use crate::generator::{Draw, Generator};
+use crate::generator::{Draw, FOLLOW_LAG_SAMPLES_MAX, Generator};
 use crate::profile::{EVENTS_MAX, FIELDS_MAX, Gate, Profile, Side, Threshold};
 use crate::seed::fnv1a64;
 
@@ -88,6 +88,17 @@ pub enum ProgramError {
          current, presence or relay; or `sensor: TYPE`)"
     )]
     NoSensor(String),
+    /// An interval so short that a lag is too many samples.
+    #[error(
+        "field `{field}` follows another one with a lag of {samples} samples at this interval; at \
+         most {FOLLOW_LAG_SAMPLES_MAX}"
+    )]
+    Lag {
+        /// The field.
+        field: String,
+        /// Its lag.
+        samples: u64,
+    },
     /// Fields that wait for one another.
     #[error("the fields of profile `{0}` follow or gate one another in a circle")]
     Circle(String),
@@ -116,29 +127,12 @@ impl Program {
                 first: setpoint(&field.generator),
             })
             .collect();
-        let mut slots = actuators.len();
-        let steps = order
-            .into_iter()
-            .filter(|at| !profile.fields[usize::from(*at)].actuator)
-            .map(|at| {
-                let field = &profile.fields[usize::from(at)];
-                let own = field.generator.slots();
-                slots += own;
-                Step {
-                    field: at,
-                    name_hash: fnv1a64(&field.name),
-                    generator: field.generator.clone(),
-                    first_slot: slots - own,
-                    slots: own,
-                    gate: field.gate,
-                }
-            })
-            .collect();
+        let interval = interval.unwrap_or(profile.interval);
+        let (steps, slots) = steps(profile, order, actuators.len(), interval)?;
         let presence = sensors
             .iter()
             .find(|s| s.kind == SensorType::Presence)
             .map(|s| s.field);
-        let interval = interval.unwrap_or(profile.interval);
         let rules = rules(profile);
         let beat = beat(&sensors, &rules);
         Ok(Self {
@@ -288,6 +282,40 @@ impl Rule {
     }
 }
 
+/// The fields that are drawn, and how many slots they end with.
+fn steps(
+    profile: &Profile,
+    order: Vec<u16>,
+    mut slots: usize,
+    interval: Duration,
+) -> Result<(Box<[Step]>, usize), ProgramError> {
+    let mut steps = Vec::with_capacity(order.len());
+    for at in order {
+        let field = &profile.fields[usize::from(at)];
+        if field.actuator {
+            continue;
+        }
+        let mut generator = field.generator.clone();
+        generator
+            .pace(interval)
+            .map_err(|samples| ProgramError::Lag {
+                field: field.name.clone(),
+                samples: samples as u64,
+            })?;
+        let own = generator.slots();
+        steps.push(Step {
+            field: at,
+            name_hash: fnv1a64(&field.name),
+            generator,
+            first_slot: slots,
+            slots: own,
+            gate: field.gate,
+        });
+        slots += own;
+    }
+    Ok((steps.into(), slots))
+}
+
 fn setpoint(generator: &Generator) -> f64 {
     match generator {
         Generator::Static(value) => value.as_f64().unwrap_or(0.0),
@@ -357,73 +385,4 @@ fn needs(field: &crate::profile::Field) -> Vec<u16> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn program(text: &str) -> Program {
-        Program::new(&Profile::parse("a.yaml", text).unwrap().profile, None).unwrap()
-    }
-
-    #[test]
-    fn a_field_is_drawn_after_those_it_follows() {
-        let program = program(
-            "type: t\ntelemetry_fields:\n  a_voltage: {type: follow, field: b, gain: 2}\n  \
-             b: {type: follow, field: c_current, offset: 1}\n  \
-             c_current: {type: static, value: 5, gated_by: relay, off: 0.5}\n  \
-             relay: {type: static, value: 1}\n",
-        );
-        let mut state = vec![0.0; program.slots()];
-        program.reset(&mut state);
-        let mut values = [0.0; FIELDS_MAX];
-        program.draw(1, 0, 0, &mut state, &mut values);
-        assert_eq!(values[..4], [12.0, 6.0, 5.0, 1.0]);
-        state[program.actuator_slot(3).unwrap()] = 0.0;
-        program.draw(1, 1, 0, &mut state, &mut values);
-        assert_eq!(values[..4], [3.0, 1.5, 0.5, 0.0]);
-    }
-
-    #[test]
-    fn a_threshold_rises_once_and_falls_behind_its_hysteresis() {
-        let threshold = Threshold {
-            field: 0,
-            side: Side::Below,
-            limit: 10.0,
-            hysteresis: 2.0,
-        };
-        let rule = Rule {
-            threshold,
-            kind: SensorType::Voltage,
-            counter: 0,
-        };
-        let mut raised = false;
-        let series = [11.0, 9.0, 10.5, f64::NAN, 12.0, f64::NAN, 10.0, 9.9];
-        let latches = series.map(|value| {
-            raised = rule.latch(raised, value);
-            raised
-        });
-        assert_eq!(
-            latches,
-            [false, true, true, true, false, false, false, true]
-        );
-    }
-
-    #[test]
-    fn the_industrial_profile_fits_the_identity_block() {
-        let profile = Profile::load("industrial").unwrap().profile;
-        let program = Program::new(&profile, None).unwrap();
-        assert!(program.slots() <= INLINE_SLOTS);
-        assert_eq!(program.sensors().len(), 7);
-        assert_eq!(program.presence(), Some(5));
-        assert_eq!(program.actuators(), 1);
-    }
-
-    #[test]
-    fn a_profile_without_sensors_is_refused() {
-        let text = "type: t\ntelemetry_fields:\n  a: {type: static, value: 1}\n";
-        let profile = Profile::parse("a.yaml", text).unwrap().profile;
-        assert!(matches!(
-            Program::new(&profile, None),
-            Err(ProgramError::NoSensor(_))
-        ));
-    }
-}
+mod tests;

@@ -481,3 +481,16 @@ fn events_at_a_fixed_rate_carry_the_last_value_in_their_own_sequence() {
         );
     }
 }
+
+#[test]
+fn a_trigger_sends_no_event_where_events_are_off() {
+    let mut rig = Rig::with("industrial", 1, |profile| Population {
+        t2: false,
+        ..Population::new("default", profile, 1, 1)
+    });
+    rig.run(6);
+    rig.fleet.trigger("industrial-0000").unwrap();
+    rig.run(6);
+    assert!(rig.seen.lock().unwrap().t2.is_empty());
+    assert_eq!(rig.last(0, SensorType::Presence), 0.0);
+}

@@ -11,6 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::net::RecvFlags;
 use serde_json::{Map, Value as Json};
 use thiserror::Error;
 
@@ -68,6 +69,8 @@ pub struct Client {
     stream: BufReader<UnixStream>,
     socket: PathBuf,
     next: u64,
+    /// An answer did not come in time: the next line of the stream would be that one.
+    owed: bool,
 }
 
 impl Client {
@@ -76,20 +79,11 @@ impl Client {
     /// # Errors
     /// [`AttachError::Connect`].
     pub fn connect(socket: &Path) -> Result<Self, AttachError> {
-        let connect = || {
-            let stream = connect_any_length(socket)?;
-            stream.set_read_timeout(Some(ANSWER_TIME))?;
-            stream.set_write_timeout(Some(ANSWER_TIME))?;
-            Ok(stream)
-        };
-        let stream = connect().map_err(|source| AttachError::Connect {
-            path: socket.into(),
-            source,
-        })?;
         Ok(Self {
-            stream: BufReader::new(stream),
+            stream: open(socket)?,
             socket: socket.into(),
             next: 1,
+            owed: false,
         })
     }
 
@@ -99,11 +93,22 @@ impl Client {
         &self.socket
     }
 
-    /// Sends a command and waits for its answer.
+    /// Sends a command and waits for its answer. A session that the node ended since the last one
+    /// (it was idle, or the attach server was restarted) is opened again first.
     ///
     /// # Errors
     /// A lost connection, a deadline, or the node's refusal.
     pub fn call(&mut self, cmd: &str, args: Map<String, Json>) -> Result<Json, AttachError> {
+        if self.owed || is_closed(self.stream.get_ref()) {
+            self.stream = open(&self.socket)?;
+            self.owed = false;
+        }
+        let answer = self.ask(cmd, args);
+        self.owed = matches!(answer, Err(AttachError::TimedOut | AttachError::Garbled(_)));
+        answer
+    }
+
+    fn ask(&mut self, cmd: &str, args: Map<String, Json>) -> Result<Json, AttachError> {
         let id = self.next;
         self.next += 1;
         let request = Request {
@@ -138,6 +143,26 @@ impl Client {
             )),
         }
     }
+}
+
+fn open(socket: &Path) -> Result<BufReader<UnixStream>, AttachError> {
+    let connect = || {
+        let stream = connect_any_length(socket)?;
+        stream.set_read_timeout(Some(ANSWER_TIME))?;
+        stream.set_write_timeout(Some(ANSWER_TIME))?;
+        Ok(BufReader::new(stream))
+    };
+    connect().map_err(|source| AttachError::Connect {
+        path: socket.into(),
+        source,
+    })
+}
+
+/// True at the end of the stream; what waits to be read (a refusal) is left there.
+fn is_closed(stream: &UnixStream) -> bool {
+    let mut byte = [0];
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    rustix::net::recv(stream, &mut byte[..], flags).is_ok_and(|(_, read)| read == 0)
 }
 
 fn lost(error: io::Error) -> AttachError {
@@ -198,4 +223,35 @@ pub fn locate(address: Option<&str>) -> Result<PathBuf, AttachError> {
         return Ok(socket);
     }
     Ok(state_dir::default_path(address).join(state_dir::SOCKET))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_the_node_ended_is_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join(state_dir::SOCKET);
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let node = std::thread::spawn(move || {
+            for session in 1..=2 {
+                let mut stream = BufReader::new(listener.accept().unwrap().0);
+                let mut line = String::new();
+                stream.read_line(&mut line).unwrap();
+                let request: Request = serde_json::from_str(&line).unwrap();
+                let answer = Answer::new(request.id, Ok(session.into()));
+                let text = serde_json::to_string(&answer).unwrap() + "\n";
+                stream.get_mut().write_all(text.as_bytes()).unwrap();
+            }
+        });
+        let mut client = Client::connect(&socket).unwrap();
+        assert_eq!(client.call("ps", Map::new()).unwrap(), 1);
+        // The end of the first session is seen, not raced.
+        while !is_closed(client.stream.get_ref()) {
+            std::thread::yield_now();
+        }
+        assert_eq!(client.call("ps", Map::new()).unwrap(), 2);
+        node.join().unwrap();
+    }
 }

@@ -10,15 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actorsim_actors::census::{ActorRow, CensusFilter, Verb};
-use actorsim_actors::events::{Event, Level};
+use actorsim_actors::events::Level;
 use actorsim_actors::{ActorPath, System};
 use futures_util::future::BoxFuture;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
+use super::completion;
 use super::control::{ControlPlane, Outcome, PsFilter};
 use super::protocol::{Code, Refusal};
+use super::rows::{actor_row, add_parents, event_row, level, tree_row};
 use crate::report;
-use crate::status::grouped;
 use crate::view::NodeView;
 
 /// Rows of a tree: what a person can scroll through.
@@ -29,6 +30,9 @@ pub const FOLD_ABOVE: u64 = 32;
 
 /// Time a kill waits for the next incarnation: far above a restart with its first backoff.
 pub const BACK_TIME: Duration = Duration::from_secs(3);
+
+/// Time for an answer to leave before the actor that carries it ends.
+const FAREWELL: Duration = Duration::from_millis(50);
 
 const BACK_POLL: Duration = Duration::from_millis(10);
 
@@ -83,6 +87,17 @@ impl SystemPlane {
         let path = parse(&path)?;
         let census = self.system.census();
         let before = census.row(&path).await.ok_or_else(|| missing(&path))?;
+        let done = match verb {
+            Verb::Kill => "killed",
+            Verb::Stop => "stopped",
+        };
+        if ActorPath::root()
+            .join("control")
+            .join("attach")
+            .is_within(&path)
+        {
+            return Ok(self.act_after_answer(path, &before, verb, done));
+        }
         if !census.act(&path, verb).await {
             let message = format!("{path} is {} and cannot be reached", before.state);
             return Err(Refusal::new(Code::Failed, message));
@@ -110,15 +125,24 @@ impl SystemPlane {
                 break;
             }
         }
-        let done = if verb == Verb::Kill {
-            "killed"
-        } else {
-            "stopped"
-        };
         Ok(json!({
             "path": path, "done": done, "was_incarnation": was.0, "now_incarnation": now,
             "state": state,
         }))
+    }
+
+    /// For the actors this session lives in: they end once the answer has left.
+    fn act_after_answer(&self, path: ActorPath, row: &ActorRow, verb: Verb, done: &str) -> Json {
+        let answer = json!({
+            "path": path, "done": done, "was_incarnation": row.incarnation.0,
+            "now_incarnation": null, "state": "this session ends with it",
+        });
+        let system = self.system.clone();
+        self.system.detached(async move {
+            tokio::time::sleep(FAREWELL).await;
+            system.census().act(&path, verb).await;
+        });
+        answer
     }
 
     async fn tree_rows(&self, below: &ActorPath, depth: Option<usize>, all: bool) -> Vec<Json> {
@@ -134,7 +158,8 @@ impl SystemPlane {
         let mut folded: BTreeMap<ActorPath, u64> = BTreeMap::new();
         for source in census.sources() {
             let within = source.within();
-            let inside = below.is_within(within) && below != within;
+            // A fleet that is asked for by its own path is shown unfolded.
+            let inside = below.is_within(within);
             if !inside && !within.is_within(below) {
                 continue;
             }
@@ -335,30 +360,7 @@ impl ControlPlane for SystemPlane {
 
     fn complete(&self, prefix: String) -> Outcome<'_> {
         Box::pin(async move {
-            let filter = CensusFilter {
-                glob: Some(format!("{prefix}*")),
-                ..CensusFilter::default()
-            };
-            let page = self
-                .system
-                .census()
-                .rows(&filter, None, super::control::LIMIT_DEFAULT)
-                .await;
-            let mut paths: Vec<String> = page
-                .rows
-                .iter()
-                .filter_map(|row| {
-                    let path = row.path.as_str();
-                    let rest = path.get(prefix.len()..)?;
-                    let end = rest
-                        .get(1..)
-                        .and_then(|rest| rest.find('/'))
-                        .map(|at| at + 1);
-                    path.get(..prefix.len() + end.unwrap_or(rest.len()))
-                        .map(ToOwned::to_owned)
-                })
-                .collect();
-            paths.dedup();
+            let paths = completion::paths(self.system.census(), &prefix).await;
             Ok(json!({ "paths": paths }))
         })
     }
@@ -381,67 +383,4 @@ fn missing(path: &ActorPath) -> Refusal {
         Code::NotFound,
         format!("no actor {path}; `ps` and `tree` list them"),
     )
-}
-
-fn actor_row(row: &ActorRow) -> Map<String, Json> {
-    let mut map = Map::new();
-    map.insert("path".into(), json!(row.path));
-    map.insert("host".into(), row.host.into());
-    map.insert("state".into(), row.state.into());
-    map.insert("incarnation".into(), row.incarnation.0.into());
-    map.insert("depth".into(), row.depth.into());
-    map.insert("capacity".into(), row.capacity.into());
-    map.insert("handled".into(), row.books.handled.into());
-    map.insert("restarts".into(), row.restarts.into());
-    map
-}
-
-fn event_row(event: &Event) -> Json {
-    let at = std::time::UNIX_EPOCH + Duration::from_micros(event.at_us);
-    json!({
-        "id": event.id, "at": humantime::format_rfc3339_millis(at).to_string(),
-        "level": event.level, "name": event.name, "path": event.path, "text": event.text,
-    })
-}
-
-/// Adds every ancestor of every node, down from `below`, so that the tree has no holes.
-fn add_parents(nodes: &mut BTreeMap<ActorPath, Option<ActorRow>>, below: &ActorPath) {
-    let paths: Vec<_> = nodes.keys().cloned().collect();
-    for path in paths {
-        let mut parent = path.parent();
-        while let Some(path) = parent.filter(|path| path.is_within(below)) {
-            if nodes.contains_key(&path) {
-                break;
-            }
-            parent = path.parent();
-            nodes.insert(path, None);
-        }
-    }
-}
-
-fn level(path: &ActorPath) -> usize {
-    if path.is_root() {
-        0
-    } else {
-        path.as_str().matches('/').count()
-    }
-}
-
-fn tree_row(
-    path: &ActorPath,
-    depth: usize,
-    row: Option<&ActorRow>,
-    fold: Option<(u64, &str)>,
-) -> Json {
-    let name = if path.is_root() { "/" } else { path.name() };
-    let label = match fold {
-        Some((count, noun)) => format!("{name} ({} {noun})", grouped(count)),
-        None => name.to_owned(),
-    };
-    json!({
-        "path": path, "depth": depth, "name": label,
-        "host": row.map(|row| row.host), "state": row.map(|row| row.state),
-        "incarnation": row.map(|row| row.incarnation.0),
-        "restarts": row.map(|row| row.restarts), "folded": fold.map(|fold| fold.0),
-    })
 }

@@ -30,7 +30,7 @@ use crate::cli::Exit;
 /// Lines of history: years of an operator, well below a megabyte.
 pub const HISTORY_MAX: usize = 10_000;
 
-/// Runs lines until the first error.
+/// Runs lines until the first error, or `exit`.
 pub fn run_lines(
     client: &mut Client,
     lines: impl IntoIterator<Item = io::Result<String>>,
@@ -38,6 +38,7 @@ pub fn run_lines(
 ) -> Exit {
     for line in lines {
         let exit = match line {
+            Ok(line) if leaves(&line) => return Exit::Ok,
             Ok(line) => run_line(client, &line, format),
             Err(error) => {
                 eprintln!("error: {error}");
@@ -49,6 +50,10 @@ pub fn run_lines(
         }
     }
     Exit::Ok
+}
+
+fn leaves(line: &str) -> bool {
+    matches!(line.trim(), "exit" | "quit")
 }
 
 /// Runs one line: answer to stdout, error to stderr.
@@ -129,7 +134,7 @@ fn prompt_loop(
 ) -> Exit {
     loop {
         match editor.readline(&format!("{node}> ")) {
-            Ok(line) if matches!(line.trim(), "exit" | "quit") => return Exit::Ok,
+            Ok(line) if leaves(&line) => return Exit::Ok,
             Ok(line) => {
                 let _ = editor.add_history_entry(line.as_str());
                 let exit = run_line(&mut client.borrow_mut(), &line, format);
@@ -152,7 +157,7 @@ fn history_file() -> Option<PathBuf> {
     let path = match std::env::var_os("ACTORSIM_HISTFILE") {
         Some(path) if path.is_empty() => return None,
         Some(path) => PathBuf::from(path),
-        None => crate::state_dir::root().join("history"),
+        None => crate::state_dir::root().join(crate::state_dir::HISTORY),
     };
     DirBuilder::new()
         .recursive(true)
@@ -221,10 +226,11 @@ impl Prompt {
     }
 }
 
+/// Words end in a space, so that the next one can be typed at once; paths may go on.
 fn matching<'a>(options: impl Iterator<Item = &'a str>, word: &str) -> Vec<String> {
     options
         .filter(|option| option.starts_with(word))
-        .map(ToOwned::to_owned)
+        .map(|option| format!("{option} "))
         .collect()
 }
 
@@ -268,7 +274,7 @@ impl Completer for Prompt {
             .map_or(0, |space| space + 1);
         let candidates = self.candidates(&before[..start], &before[start..]);
         let pair = |text: String| Pair {
-            display: text.clone(),
+            display: text.trim_end().to_owned(),
             replacement: text,
         };
         Ok((start, candidates.into_iter().map(pair).collect()))

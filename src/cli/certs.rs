@@ -11,7 +11,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 
-use super::Exit;
+use super::{Exit, say};
 use crate::state_dir;
 
 /// The `certs` commands.
@@ -73,10 +73,7 @@ impl SiteArgs {
 /// Runs the command.
 pub fn run(command: &CertsCommand) -> Exit {
     match certs(command) {
-        Ok(text) => {
-            print!("{text}");
-            Exit::Ok
-        }
+        Ok(text) => say(&text),
         Err(error) => {
             eprintln!("error: {error}");
             match error {

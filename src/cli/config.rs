@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::Exit;
 use super::start::StartArgs;
+use super::{Exit, say};
 use crate::config::{Layers, key, near, print};
 
 /// The `config` commands.
@@ -44,17 +44,11 @@ pub fn run(command: &ConfigCommand) -> Exit {
     match command {
         ConfigCommand::Check { files } => check(files),
         ConfigCommand::Print { origin, start } => match start.resolve() {
-            Ok(settings) => {
-                print!("{}", print::settings(&settings, *origin));
-                Exit::Ok
-            }
+            Ok(settings) => say(&print::settings(&settings, *origin)),
             Err(exit) => exit,
         },
         ConfigCommand::Explain { key } => explain(key),
-        ConfigCommand::Schema => {
-            println!("{:#}", print::schema());
-            Exit::Ok
-        }
+        ConfigCommand::Schema => say(&format!("{:#}\n", print::schema())),
     }
 }
 
@@ -80,17 +74,14 @@ fn check(files: &[PathBuf]) -> Exit {
 
 fn explain(name: &str) -> Exit {
     if let Some(text) = print::explain(name) {
-        print!("{text}");
-        return Exit::Ok;
+        return say(&text);
     }
     let group = key::in_group(name)
         .map(|key| format!("{name}.{key}"))
         .collect::<Vec<_>>();
     if !group.is_empty() {
-        for name in group {
-            print!("{}", print::explain(&name).unwrap_or_default());
-        }
-        return Exit::Ok;
+        let texts = group.iter().filter_map(|name| print::explain(name));
+        return say(&texts.collect::<String>());
     }
     let near = near(name, key::KEYS.iter().map(|key| key.name));
     let hint = near

@@ -28,7 +28,7 @@ pub fn commands() -> String {
     page.push_str(
         "\n## Attach commands\n\nTyped at the prompt, given with `-c`, or read from a file or a \
          pipe. Impact: `ro` only looks, `rw` changes\nsomething, `chaos` breaks something on \
-         purpose; every command that is not `ro` is an event (`commanded`).\n\n",
+         purpose; every command that does so is an event (`commanded`).\n\n",
     );
     page.push_str(&command::reference());
     page

@@ -4,16 +4,16 @@
 //! once.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Exit, absent};
+use super::{Exit, absent, warn};
 use crate::config::{Layers, NodeConfig, Settings};
 use crate::logging;
 use crate::node::{Node, StopSource};
-use crate::report::Verdict;
+use crate::report::{RunReport, Verdict};
 use crate::status::{self, Status};
 
 /// Shown below the flags.
@@ -213,6 +213,10 @@ pub fn run(args: &StartArgs) -> Exit {
 
 async fn run_node(config: NodeConfig) -> Exit {
     let path = config.report.clone();
+    if let Some(Err(error)) = path.as_deref().map(report_place) {
+        warn(&format!("error: {error}"));
+        return Exit::Usage;
+    }
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
@@ -243,29 +247,49 @@ async fn run_node(config: NodeConfig) -> Exit {
             () = show => return Exit::Failed,
         }
     };
-    let report = node.report(&ending);
-    if let Some(path) = path
-        && let Err(error) = report.write(&path)
-    {
-        eprintln!(
-            "error: the report cannot be written to {}: {error}",
-            path.display()
-        );
-        return Exit::Failed;
-    }
+    conclude(&node.report(&ending), path.as_deref())
+}
+
+/// Writes the report, says the verdict, and returns the exit code.
+fn conclude(report: &RunReport, path: Option<&Path>) -> Exit {
+    let written = path.map_or(Ok(()), |path| report.write(path));
     for line in &report.why {
-        eprintln!("{line}");
+        warn(line);
     }
-    match report.verdict {
-        Verdict::Pass => {
-            eprintln!("verdict: pass");
-            Exit::Ok
-        }
-        Verdict::Fail => {
-            eprintln!("verdict: fail");
+    let (words, exit) = match report.verdict {
+        Verdict::Pass => ("verdict: pass", Exit::Ok),
+        Verdict::Fail => ("verdict: fail", Exit::Failed),
+    };
+    warn(words);
+    match (written, path) {
+        (Err(error), Some(path)) => {
+            let path = path.display();
+            warn(&format!(
+                "error: the report cannot be written to {path}: {error}"
+            ));
             Exit::Failed
         }
+        _ => exit,
     }
+}
+
+/// A report that has nowhere to go is refused before the run, not after it.
+fn report_place(path: &Path) -> Result<(), String> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let shown = path.display();
+    if path.is_dir() || path.file_name().is_none() {
+        return Err(format!("`node.report`: {shown} is a directory"));
+    }
+    if !folder.is_dir() {
+        let folder = folder.display();
+        return Err(format!(
+            "`node.report`: {shown}: there is no directory {folder}"
+        ));
+    }
+    Ok(())
 }
 
 /// SIGINT and SIGTERM.

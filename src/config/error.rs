@@ -69,6 +69,17 @@ impl ConfigError {
         }
     }
 
+    /// A mistake that another layer found in a file whose text is `shown`.
+    pub fn of_layer(found: actorsim_supervision::ConfigError, shown: &str) -> Self {
+        let help = (!found.help.is_empty()).then_some(found.help);
+        let error = if found.line == 0 {
+            Self::outside(found.file, found.message)
+        } else {
+            Self::at_line(&found.file, shown, found.line, found.column, found.message)
+        };
+        error.help(help)
+    }
+
     /// A mistake outside files.
     pub fn outside(source: impl Into<String>, message: impl Into<String>) -> Self {
         Self {

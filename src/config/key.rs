@@ -49,6 +49,15 @@ const fn rate(max: f64) -> Kind {
     Kind::F64 { min: 0.0, max }
 }
 
+/// Whether keys of the table lie below this name.
+pub fn is_table(name: &str) -> bool {
+    KEYS.iter().any(|key| {
+        key.name
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with('.'))
+    })
+}
+
 macro_rules! keys {
     ($($name:literal, $kind:expr, $default:expr, $doc:literal;)*) => {
         /// Every key, by group.
@@ -64,7 +73,7 @@ keys! {
     "node.run_id", Kind::Text, None,
         "Name of this run in the report; made from the start time when unset.";
     "node.seed", count(0, u64::MAX), Some("1"),
-        "Seed of everything that is drawn.";
+        "Seed of everything that is drawn; 0 draws one and says it.";
     "node.run_for", span(MS, Duration::from_secs(366 * 86_400)), None,
         "Stop in order after this time; unset runs until a signal.";
     "node.shutdown", span(MS, Duration::from_secs(3_600)), Some("30s"),
@@ -82,12 +91,12 @@ keys! {
         "Shard threads; 0 is one per core.";
     "transport.listen", Kind::Address, Some("127.0.0.1:4433"),
         "Address of the QUIC listener.";
-    "transport.plain_listen", Kind::Address, None,
+    "transport.plain.listen", Kind::Address, None,
         "Address of a second listener for peers without ALPN; unset is none.";
     "transport.twin", Kind::Address, None,
         "Send the fleet to this twin instead of the own world.";
     "transport.server_name", Kind::Text, None,
-        "Name the twin's certificate must carry; the host of transport.twin when unset.";
+        "Name the twin's certificate must carry; when unset any node of the same site is good.";
     "transport.identity", Kind::Path, None,
         "Directory with ca.pem, node.pem and node.key; signed by the site authority when unset.";
     "transport.site", Kind::Path, None,
@@ -111,7 +120,7 @@ keys! {
         "Lock the process in memory where that is permitted.";
     "fleet.enabled", Kind::Bool, Some("true"),
         "Run devices in this node.";
-    "fleet.devices", count(0, 16_000_000), Some("1000"),
+    "fleet.devices", count(1, actorsim_fleet::population::DEVICES_MAX as u64), Some("1000"),
         "Number of devices.";
     "fleet.profile", Kind::Text, Some("industrial"),
         "Profile of the devices: a shipped name or a file.";

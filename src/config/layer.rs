@@ -110,8 +110,25 @@ impl Reader<'_> {
             if (name, inner.get_ref().as_ref()) == key::POLICY_TABLE {
                 self.supervisors(value);
             } else {
-                self.key(&format!("{name}.{}", inner.get_ref()), inner.span(), value);
+                self.entry(&format!("{name}.{}", inner.get_ref()), inner, value);
             }
+        }
+    }
+
+    /// A key, or a table of keys that have a name in common.
+    fn entry(
+        &mut self,
+        name: &str,
+        at: &Spanned<toml::de::DeString<'_>>,
+        value: &Spanned<DeValue<'_>>,
+    ) {
+        match value.get_ref() {
+            DeValue::Table(table) if key::is_table(name) => {
+                for (inner, value) in table {
+                    self.entry(&format!("{name}.{}", inner.get_ref()), inner, value);
+                }
+            }
+            _ => self.key(name, at.span(), value),
         }
     }
 
@@ -128,6 +145,9 @@ impl Reader<'_> {
     }
 
     fn key(&mut self, full: &str, at: std::ops::Range<usize>, value: &Spanned<DeValue<'_>>) {
+        if value.span().is_empty() {
+            return; // not in the text: the parser made it up where the syntax is wrong
+        }
         let Some(key) = key::find(full) else {
             let (message, help) = unknown(full);
             return self.error(at, message, help);

@@ -3,12 +3,17 @@
 //! It is made only from [`Settings`], so every value has passed the table of keys.
 //! Bound: as in the table of keys.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::error::ConfigError;
+use actorsim_fleet::Profile;
+
+use super::error::{ConfigError, ConfigErrors};
 use super::{PolicySource, Settings};
 use crate::ports;
+
+/// Slowest rate: one a day, as the longest `fleet.interval`.
+const RATE_MIN: f64 = 1.0 / 86_400.0;
 
 /// Everything a node is told.
 #[derive(Debug, Clone)]
@@ -144,7 +149,7 @@ impl NodeConfig {
             shards: positive(settings.u64("shards.count")),
             transport: TransportConfig {
                 listen: address("transport.listen"),
-                plain_listen: settings.text("transport.plain_listen").map(Into::into),
+                plain_listen: settings.text("transport.plain.listen").map(Into::into),
                 twin: settings.text("transport.twin").map(Into::into),
                 server_name: settings.text("transport.server_name").map(Into::into),
                 identity: settings.text("transport.identity").map(Into::into),
@@ -250,19 +255,46 @@ pub fn conflicts(settings: &Settings) -> Vec<ConfigError> {
             "such as info, or warn,actorsim_transport=debug",
         );
     }
+    for key in ["tiers.t1_rate", "tiers.t2_rate"] {
+        if let Some(rate) = settings.f64(key).filter(|r| *r > 0.0 && *r < RATE_MIN) {
+            let message = format!("`{key}`: {rate:e} is less than one reading a day");
+            refuse(key, message, "0 turns the tier off");
+        }
+    }
     let name = settings.text("node.name").unwrap_or_default();
-    if name == crate::state_dir::SITE
-        || !name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-        || name.len() > 64
-    {
+    if !is_name(name) {
         let message = format!("`node.name`: `{name}` is not a name");
         refuse(
             "node.name",
             message,
-            "letters, digits, dots, dashes, underscores; at most 64",
+            "letters, digits, dots, dashes, underscores; at most 64; not `site` or `history`, and \
+             no dot at the start",
         );
     }
     errors
+}
+
+/// Adds the mistakes of the fleet's profile, and its text if it is a file that can be shown.
+pub fn profile(settings: &Settings, found: &mut ConfigErrors) {
+    let name = settings
+        .text("fleet.profile")
+        .filter(|_| settings.bool("fleet.enabled"));
+    let Some((name, Err(wrong))) = name.map(|name| (name, Profile::load(name))) else {
+        return;
+    };
+    let text = super::read_bounded(Path::new(name)).unwrap_or_default();
+    let placed = wrong.into_iter();
+    let placed = placed.map(|error| ConfigError::of_layer(error, &text));
+    found.errors.extend(placed);
+    found.files.push((name.to_owned(), text));
+}
+
+/// A name is also that of a directory, beside those of [`crate::state_dir::RESERVED`]; empty is
+/// the default.
+fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    name.len() <= 64
+        && name.chars().all(plain)
+        && !name.starts_with('.')
+        && !crate::state_dir::RESERVED.contains(&name)
 }

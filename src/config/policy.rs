@@ -50,10 +50,7 @@ pub fn check(file: &str, shown: &str, text: &str) -> Vec<ConfigError> {
     let errors = Policies::from_toml(file, text).err().unwrap_or_default();
     errors
         .into_iter()
-        .map(|error| {
-            let help = (!error.help.is_empty()).then_some(error.help);
-            ConfigError::at_line(file, shown, error.line, error.column, error.message).help(help)
-        })
+        .map(|error| ConfigError::of_layer(error, shown))
         .collect()
 }
 

@@ -102,15 +102,14 @@ pub fn schema() -> Json {
         let mut keys = Map::new();
         for name in key::in_group(group) {
             if let Some(key) = key::find(&format!("{group}.{name}")) {
-                keys.insert(name.to_owned(), key_schema(key));
+                insert(&mut keys, name, key_schema(key));
             }
         }
         if group == key::POLICY_TABLE.0 {
             let tables = json!({ "type": "array", "items": { "type": "object" } });
             keys.insert(key::POLICY_TABLE.1.to_owned(), tables);
         }
-        let object = json!({ "type": "object", "additionalProperties": false, "properties": keys });
-        groups.insert(group.to_owned(), object);
+        groups.insert(group.to_owned(), object(keys));
     }
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -119,6 +118,22 @@ pub fn schema() -> Json {
         "additionalProperties": false,
         "properties": groups,
     })
+}
+
+fn object(keys: Map<String, Json>) -> Json {
+    json!({ "type": "object", "additionalProperties": false, "properties": keys })
+}
+
+/// Inserts a schema at `a.b`: in the object `a`.
+fn insert(keys: &mut Map<String, Json>, name: &str, schema: Json) {
+    let Some((table, inner)) = name.split_once('.') else {
+        keys.insert(name.to_owned(), schema);
+        return;
+    };
+    let table = keys.entry(table).or_insert_with(|| object(Map::new()));
+    if let Some(keys) = table.get_mut("properties").and_then(Json::as_object_mut) {
+        insert(keys, inner, schema);
+    }
 }
 
 fn key_schema(key: &Key) -> Json {

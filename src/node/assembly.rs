@@ -5,12 +5,15 @@
 //!
 //! Bound: two runtimes of one thread each; the layers' own.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actorsim_actors::{ActorPath, Addr, CensusFilter, Clock, MailboxSpec, Overflow, System};
+use actorsim_fleet::Fleet;
 use actorsim_supervision::{ChildSpec, Policies, SupervisorRef, SupervisorSpec, start_root};
-use actorsim_transport::{Transport, TransportStats};
+use actorsim_transport::{Listening, Transport, TransportStats};
+use actorsim_world::Twin;
 use tokio::runtime::{Handle, Runtime};
 
 use super::build;
@@ -21,8 +24,9 @@ use crate::attach::plane::SystemPlane;
 use crate::attach::server::Limits;
 use crate::config::{NodeConfig, policy};
 use crate::report::RunReport;
+use crate::report::verdict::{Ending, Facts};
 use crate::state_dir::StateDir;
-use crate::view::NodeView;
+use crate::view::{NodeView, ProcessView};
 
 /// Time for the last readings to be scanned and the last commands to be answered.
 const QUIESCE_MAX: Duration = Duration::from_secs(5);
@@ -132,6 +136,7 @@ impl Assembly {
             fleet,
             up: Default::default(),
             stopped: Default::default(),
+            at_work: Default::default(),
         });
         let mut spec = root_spec.child(control(config, state_dir, &layers, &policies)?);
         if let (Some(twin), Some(transport)) = (&layers.twin, &transport) {
@@ -191,6 +196,26 @@ impl Assembly {
         Arc::clone(&self.layers) as Arc<dyn NodeView>
     }
 
+    /// The actor system.
+    pub fn system(&self) -> &System {
+        &self.layers.system
+    }
+
+    /// The twin.
+    pub fn twin(&self) -> Option<&Twin> {
+        self.layers.twin.as_ref()
+    }
+
+    /// The devices.
+    pub fn fleet(&self) -> Option<&Fleet> {
+        self.layers.fleet.as_ref().map(|layer| &layer.fleet)
+    }
+
+    /// Where a listener really listens.
+    pub fn local_addr(&self, which: Listening) -> Option<SocketAddr> {
+        self.transport.as_ref()?.local_addr(which)
+    }
+
     /// A name for this run: the time of its start.
     pub fn run_id(&self) -> String {
         format!("run-{}", self.layers.system.clock().unix_us())
@@ -203,6 +228,7 @@ impl Assembly {
 
     /// Stops in order; returns what still ran when the time was over.
     pub async fn stop(&self, within: Duration) -> Vec<String> {
+        let _ = self.layers.at_work.set(ProcessView::read());
         let _ = self
             .layers
             .stopped
@@ -270,9 +296,9 @@ impl Assembly {
         }
     }
 
-    /// Fills in what was measured; returns the seconds the scan ran by its own grid.
-    pub fn measure(&self, report: &mut RunReport) -> Option<f64> {
-        measure::measure(&self.layers, report)
+    /// Fills in what was measured; returns what the verdict needs beside it.
+    pub fn measure(&self, report: &mut RunReport, ending: Ending) -> Facts {
+        measure::measure(&self.layers, report, ending)
     }
 }
 

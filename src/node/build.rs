@@ -149,6 +149,7 @@ pub(super) fn fleet(
     stats: &Arc<TransportStats>,
 ) -> Result<FleetLayer, StartError> {
     let loaded =
+        // Checked with the rest of the configuration; the file may have changed since.
         Profile::load(&fleet.profile).map_err(|errors| StartError::Config(render_all(&errors)))?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");

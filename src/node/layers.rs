@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 use super::{measure, snapshot};
 use crate::attach::plane::Hooks;
 use crate::report;
-use crate::view::{NodeSnapshot, NodeView};
+use crate::view::{NodeSnapshot, NodeView, ProcessView};
 
 /// The devices of this node.
 #[derive(Debug)]
@@ -51,6 +51,8 @@ pub(super) struct Layers {
     pub(super) up: OnceLock<Time>,
     /// When it was asked to stop.
     pub(super) stopped: OnceLock<Time>,
+    /// The process at that moment.
+    pub(super) at_work: OnceLock<ProcessView>,
 }
 
 impl Layers {

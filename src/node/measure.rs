@@ -7,13 +7,21 @@ use actorsim_transport::{DropReason, Tier, TransportStats};
 use actorsim_world::WorldReport;
 
 use super::layers::Layers;
+use crate::report::verdict::{Ending, Facts};
 use crate::report::{self, Quantiles, RunReport};
 use crate::view::ProcessView;
 
-/// Fills in everything that was measured; returns the seconds the scan ran by its own grid.
-pub(super) fn measure(layers: &Layers, report: &mut RunReport) -> Option<f64> {
+/// Fills in everything that was measured; returns what the verdict needs beside it.
+pub(super) fn measure(layers: &Layers, report: &mut RunReport, ending: Ending) -> Facts {
     report.elapsed_s = layers.elapsed_s();
-    report.process.measure(ProcessView::read());
+    let now = ProcessView::read();
+    // Memory and threads of the node at work; time and peak of the whole run.
+    let at_work = layers.at_work.get().copied().unwrap_or(now);
+    report.process.measure(ProcessView {
+        rss_bytes: at_work.rss_bytes,
+        threads: at_work.threads,
+        ..now
+    });
     let versions = actorsim_fleet::generator::VERSIONS.iter();
     report.generators = versions
         .map(|(k, v)| ((*k).to_owned(), v.to_string()))
@@ -22,10 +30,20 @@ pub(super) fn measure(layers: &Layers, report: &mut RunReport) -> Option<f64> {
     supervision(layers, report);
     devices(layers, report);
     tiers(layers, report);
-    layers.twin.as_ref().and_then(|twin| {
+    if let Some(twin) = &layers.twin {
         report.world = world(&twin.report());
-        twin.scanned().map(|time| time.as_secs_f64())
-    })
+    }
+    let scanned = layers.twin.as_ref().and_then(|twin| twin.scanned());
+    let links = layers
+        .fleet
+        .as_ref()
+        .map_or(&[][..], |layer| layer.fleet.links());
+    let apart = links.iter().filter(|link| link.connections() == 0).count();
+    Facts {
+        ending,
+        scan_elapsed_s: scanned.map(|time| time.as_secs_f64()),
+        links_unconnected: (apart, links.len()),
+    }
 }
 
 fn mailboxes(layers: &Layers, report: &mut RunReport) {

@@ -107,7 +107,16 @@ fn devices(layer: &FleetLayer) -> DevicesView {
     let (counts, tally) = (layer.counts(), layer.fleet.tally());
     let mut states: BTreeMap<&'static str, u64> = BTreeMap::new();
     let (mut faults, mut panics) = (0, 0);
+    if let Some(last) = layer.last.get() {
+        // Being stopped: what ran when that began.
+        states.extend([("running", last.running), ("quarantined", last.quarantined)]);
+    }
     for slab in layer.fleet.slab_counts() {
+        faults += slab.faults.saturating_sub(slab.panics); // read one by one, while they run
+        panics += slab.panics;
+        if layer.last.get().is_some() {
+            continue;
+        }
         for (state, n) in [
             ("idle", slab.starting),
             ("running", slab.running),
@@ -117,8 +126,6 @@ fn devices(layer: &FleetLayer) -> DevicesView {
         ] {
             *states.entry(state).or_insert(0) += n;
         }
-        faults += slab.faults - slab.panics;
-        panics += slab.panics;
     }
     let row = |state, n| (kind.clone(), "quic", state, n);
     DevicesView {

@@ -3,7 +3,7 @@
 //! It measures nothing. A number that was not measured is not checked: a fleet without a world
 //! cannot say what was received. Bound: one line per check.
 
-use super::{RunReport, Verdict};
+use super::{RunReport, T3, Verdict};
 
 /// Cycles by which the scan may miss its grid at the edges of a run: the first and the last slot.
 pub const CYCLE_TOLERANCE: u64 = 2;
@@ -30,6 +30,8 @@ pub struct Facts {
     pub ending: Ending,
     /// Seconds the scan ran by its own grid; `None` is the report's `elapsed_s`.
     pub scan_elapsed_s: Option<f64>,
+    /// Links that never had a connection, and all links.
+    pub links_unconnected: (usize, usize),
 }
 
 impl Default for Facts {
@@ -37,6 +39,7 @@ impl Default for Facts {
         Self {
             ending: Ending::TimeOver,
             scan_elapsed_s: None,
+            links_unconnected: (0, 0),
         }
     }
 }
@@ -58,6 +61,11 @@ pub fn decide(report: &mut RunReport, facts: &Facts) {
 pub fn failures(report: &RunReport, facts: &Facts) -> Vec<String> {
     let mut failed = Vec::new();
     ending(&facts.ending, &mut failed);
+    if let (apart @ 1.., all) = facts.links_unconnected {
+        failed.push(format!(
+            "{apart} of {all} links never reached their twin: see `disconnected` in the events"
+        ));
+    }
     devices(report, &mut failed);
     tiers(report, &mut failed);
     books(report, &mut failed);
@@ -121,6 +129,25 @@ fn tiers(report: &RunReport, failed: &mut Vec<String>) {
     {
         failed.push(format!(
             "t2: {acked} events are acknowledged, but {applied} were applied"
+        ));
+    }
+    commands(&report.tiers.t3, failed);
+}
+
+/// Every command that was issued has come to something that is counted.
+fn commands(t3: &T3, failed: &mut Vec<String>) {
+    let outcomes = [
+        t3.acked,
+        t3.superseded,
+        t3.expired,
+        t3.no_route,
+        t3.dropped,
+        t3.errors,
+    ];
+    let known: u64 = outcomes.iter().flatten().sum();
+    if let Some(issued) = t3.issued.filter(|issued| *issued != known) {
+        failed.push(format!(
+            "t3: {issued} commands were issued, but the outcomes of {known} are known"
         ));
     }
 }
@@ -251,6 +278,11 @@ mod tests {
                 r.tiers.t2.acked = Some(5);
                 r.tiers.t2.applied = Some(4);
             }),
+            ("t3: 3 commands were issued", |r| {
+                r.tiers.t3.issued = Some(3);
+                r.tiers.t3.acked = Some(1);
+                r.tiers.t3.expired = Some(1);
+            }),
             ("offered 11 is not", |r| r.mailboxes.offered = 11),
             ("accepted 9 is not", |r| r.mailboxes.handled = 4),
             ("1 messages still wait", |r| {
@@ -270,6 +302,22 @@ mod tests {
     }
 
     #[test]
+    fn a_fleet_that_never_reached_its_twin_fails() {
+        let mut report = good();
+        let facts = Facts {
+            links_unconnected: (1, 2),
+            ..Facts::default()
+        };
+        decide(&mut report, &facts);
+        assert_eq!(report.verdict, Verdict::Fail);
+        assert!(
+            report.why[0].starts_with("1 of 2 links never reached"),
+            "{:?}",
+            report.why
+        );
+    }
+
+    #[test]
     fn what_a_node_does_not_have_is_not_checked() {
         let mut report = RunReport::default();
         decide(
@@ -277,6 +325,7 @@ mod tests {
             &Facts {
                 ending: Ending::Asked,
                 scan_elapsed_s: None,
+                ..Facts::default()
             },
         );
         assert_eq!(report.verdict, Verdict::Pass);
@@ -301,6 +350,7 @@ mod tests {
                 &Facts {
                     ending,
                     scan_elapsed_s: None,
+                    ..Facts::default()
                 },
             );
             assert_eq!(report.verdict, Verdict::Fail);

@@ -208,6 +208,14 @@ fn read_supervisor(s: &mut Section<'_, '_>, seen: &mut Vec<(String, usize)>) -> 
     let strategy = s.choice("strategy", STRATEGIES).unwrap_or(base.strategy);
     let intensity = s.integer("intensity", 0..=u64::from(INTENSITY_MAX));
     let period = s.duration("period", DURATION_MAX);
+    if period == Some(Duration::ZERO) {
+        let help = "use a period such as \"5s\"";
+        s.wrong(
+            "period",
+            "no two restarts fall into a period of no time",
+            help,
+        );
+    }
     let scope = s.choice("intensity_scope", SCOPES).unwrap_or(base.scope);
     let backoff = s.section("backoff").map(|mut b| {
         let backoff = read_backoff(&mut b);

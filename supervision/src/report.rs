@@ -18,7 +18,7 @@ use crate::strategy::Decision;
 
 /// Repeats within this time become one report with a count.
 pub const FOLD_PERIOD: Duration = Duration::from_secs(1);
-/// Pairs of path and reason that are remembered; beyond it the oldest is told and forgotten.
+/// Pairs of path and reason that are remembered; beyond it the oldest is forgotten with its count.
 pub const FOLDED_MAX: usize = 1_024;
 /// Longest restart time that is told apart: a longer one counts as this.
 pub const RESTART_TIME_MAX: Duration = Duration::from_secs(600);

@@ -105,6 +105,8 @@ pub struct ChildSpec {
     /// Starts it.
     pub start: ChildStart,
     pub(crate) lives: Lives,
+    /// Of a subtree: where its first children are found, and theirs.
+    pub(crate) below: Arc<[ActorPath]>,
 }
 
 impl fmt::Debug for ChildSpec {
@@ -159,6 +161,7 @@ impl ChildSpec {
             path: None,
             start: Arc::new(start),
             lives: Arc::new(move || Incarnation(begun.fetch_add(1, Ordering::Relaxed) + 1)),
+            below: Arc::default(),
         }
     }
 
@@ -167,6 +170,8 @@ impl ChildSpec {
     pub fn supervisor(id: impl Into<String>, spec: SupervisorSpec) -> Self {
         let lives_of = spec.addr.clone();
         let path = spec.path.clone();
+        let below = |child: &Self| child.path.iter().chain(&*child.below).cloned().collect();
+        let below: Arc<[_]> = spec.children.iter().flat_map::<Vec<_>, _>(below).collect();
         let spec = Arc::new(spec);
         let start = move |cx: StartContext| supervisor::start(Arc::clone(&spec), cx);
         Self {
@@ -175,6 +180,7 @@ impl ChildSpec {
             start_timeout: None,
             path: Some(path),
             lives: Arc::new(move || lives_of.next_incarnation()),
+            below,
             ..Self::custom(id, start)
         }
     }

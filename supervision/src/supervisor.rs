@@ -5,7 +5,7 @@
 //!   so that a killed supervisor's children are still taken in order.
 //! - `children`: their specs, and the answers to requests.
 //! - `start`: how a supervisor starts, and what happens when it ends in whatever way.
-//! - [`reference`], [`errors`]: what a program calls, with OTP's closed error sets.
+//! - [`mod@reference`], [`errors`]: what a program calls, with OTP's closed error sets.
 //!
 //! A supervisor's own exit is reported to its parent after its children are gone: in reverse start
 //! order, each within its shutdown time. It does not handle messages of its children and never

@@ -73,8 +73,8 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Issued {
     command: Command,
-    /// Whether some connection has carried it.
-    pub(crate) tried: bool,
+    /// Whether some connection was there to carry it.
+    pub(crate) routed: bool,
     stats: Option<Arc<TransportStats>>,
 }
 
@@ -85,7 +85,7 @@ impl Issued {
         stats.t3.issued.inc();
         Self {
             command,
-            tried: false,
+            routed: false,
             stats: Some(Arc::clone(stats)),
         }
     }
@@ -103,7 +103,7 @@ impl Issued {
 
     /// What it has come to if it is given up at its deadline.
     pub(crate) fn expire(self) {
-        let outcome = if self.tried {
+        let outcome = if self.routed {
             Outcome::Expired
         } else {
             Outcome::NoRoute
@@ -138,7 +138,7 @@ impl Drop for Issued {
 pub enum T3Message {
     /// A new command, out of the world.
     Command(Issued),
-    /// One whose connection ended before its acknowledgement: it may have another.
+    /// One whose connection ended before its acknowledgement, or whose device was busy.
     Retry(Issued),
     /// Time to look at the waiting ones again.
     Tick,
@@ -227,9 +227,9 @@ mod tests {
     fn a_command_that_met_no_connection_had_no_route() {
         let stats = TransportStats::new();
         issued(&stats).expire();
-        let mut tried = issued(&stats);
-        tried.tried = true;
-        tried.expire();
+        let mut routed = issued(&stats);
+        routed.routed = true;
+        routed.expire();
         assert_eq!((stats.t3.no_route.get(), stats.t3.expired.get()), (1, 1));
     }
 

@@ -1,10 +1,10 @@
 //! The connection actor: one accepted QUIC connection.
 //!
 //! Its mailbox holds T1 batches alone, so that a flooding gateway evicts its own readings only. Its
-//! pumps, in reading order: [`datagrams`] (T1 in), [`events`] (T2 streams in), [`control`] (hello,
-//! registrations, T2 acknowledgements, goodbye), [`commands`] (T3 out). The connection is closed
-//! and taken out of the registry when the actor goes, however it goes. Bounds: [`CONN_BATCHES`]
-//! batches, QUIC's stream limits, the registry's command limit.
+//! pumps, in reading order: `datagrams` (T1 in), `events` (T2 streams in), `control` (hello,
+//! registrations, T2 acknowledgements, goodbye), `commands` (T3 out). The connection is closed
+//! when the actor goes, however it goes, and its devices are forgotten when its pumps have gone.
+//! Bounds: [`CONN_BATCHES`] batches, QUIC's stream limits, the registry's limits.
 
 mod commands;
 mod control;
@@ -12,7 +12,7 @@ mod datagrams;
 mod events;
 mod read;
 
-use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,12 +22,11 @@ use actorsim_actors::{
 use actorsim_supervision::{ChildSpec, Restart};
 use parking_lot::Mutex;
 use quinn::{ConnectionError, VarInt};
-use uuid::Uuid;
 
 use crate::batch::Batch;
 use crate::endpoint::{Protocol, codes};
 use crate::reading::Reading;
-use crate::registry::{Owned, PLAIN_DEVICES_MAX};
+use crate::registry::Owned;
 use crate::session::T2Session;
 use crate::stats::DropReason;
 use crate::transport::Core;
@@ -41,7 +40,7 @@ pub const CONN_BATCHES: u32 = 1024;
 pub const T1_FORWARD_DEADLINE: Duration = Duration::from_secs(1);
 /// How often a live connection's lost packets are added to the counters.
 const METER_PERIOD: Duration = Duration::from_secs(5);
-/// Pause between looks at the batches of a closed connection,
+/// Pause between looks at what a closed connection has not handed on yet,
 const CLOSED_LOOK: Duration = Duration::from_millis(5);
 /// and how many looks: a second in all, as long as tier T1 may hold a batch.
 const CLOSED_LOOKS_MAX: u32 = 200;
@@ -74,44 +73,62 @@ pub(crate) struct Peer {
     pub(crate) id: u32,
     pub(crate) quic: quinn::Connection,
     pub(crate) protocol: Protocol,
-    /// Device names its certificate may speak for; all, if `None`.
+    /// The names of devices its certificate covers; any, if `None`.
     pub(crate) devices: Option<String>,
     pub(crate) clock: Clock,
     pub(crate) session: OnceLock<Arc<T2Session>>,
     pub(crate) owned: Mutex<Owned>,
-    first_sight: Mutex<FirstSight>,
-}
-
-/// Devices that a `dt/1` connection has shown, on any tier.
-#[derive(Debug, Default)]
-struct FirstSight {
-    seen: BTreeSet<Uuid>,
-    last: Option<Uuid>,
+    /// Whether all that came on event streams has been handed on.
+    events_over: AtomicBool,
 }
 
 impl Peer {
-    /// Makes the devices of `readings` reachable that a `dt/1` connection shows for the first time.
+    /// Makes the devices of `readings` reachable over a `dt/1` connection that shows them for the
+    /// first time, or again after the connection that reached them is gone.
     fn look(&self, readings: &[Reading]) {
         if self.protocol != Protocol::Dt1 {
             return;
         }
-        let mut sight = self.first_sight.lock();
-        for reading in readings {
-            if sight.last == Some(reading.device) {
-                continue;
-            }
-            sight.last = Some(reading.device);
-            if sight.seen.len() < PLAIN_DEVICES_MAX && sight.seen.insert(reading.device) {
-                self.core
-                    .registry
-                    .claim_plain(self.id, &mut self.owned.lock(), reading.device);
-            }
+        let mut owned = self.owned.lock();
+        for same in readings.chunk_by(|a, b| a.device == b.device) {
+            let registry = &self.core.registry;
+            registry.claim_plain(self.id, &mut owned, same[0].device);
         }
+    }
+
+    /// Whether the certificate covers the devices of all `readings`.
+    fn covers(&self, readings: &[Reading]) -> bool {
+        if self.devices.is_none() {
+            return true;
+        }
+        let owned = self.owned.lock();
+        readings.iter().all(|reading| owned.covers(&reading.device))
+    }
+
+    /// Takes the readings out whose devices the certificate does not cover; returns how many.
+    fn sift(&self, readings: &mut Vec<Reading>) -> u64 {
+        if self.devices.is_none() {
+            return 0;
+        }
+        let came = readings.len();
+        let owned = self.owned.lock();
+        readings.retain(|reading| owned.covers(&reading.device));
+        (came - readings.len()) as u64
     }
 
     /// Closes the connection because of what the peer did.
     pub(crate) fn refuse(&self, code: VarInt, why: &str) {
         self.quic.close(code, why.as_bytes());
+    }
+}
+
+impl Drop for Peer {
+    /// Runs when the last pump has gone, so that none claims a device for a dead connection.
+    fn drop(&mut self) {
+        self.core.registry.close(self.id, self.owned.get_mut());
+        if let Some(session) = self.session.get() {
+            self.core.sessions.left(session.id());
+        }
     }
 }
 
@@ -148,8 +165,8 @@ pub(crate) fn conn_child(system: &System, core: &Arc<Core>, accepted: Accepted) 
             devices: accepted.devices.clone(),
             clock: system.clock().clone(),
             session: OnceLock::new(),
-            owned: Mutex::new(Owned::default()),
-            first_sight: Mutex::default(),
+            owned: Mutex::new(Owned::new(accepted.devices.is_some())),
+            events_over: AtomicBool::new(false),
         };
         Conn {
             peer: Arc::new(peer),
@@ -199,7 +216,12 @@ impl TaskActor for Conn {
             ConnMessage::Closed { looks: 0 } => Ok(Flow::Stop),
             ConnMessage::Closed { looks } => {
                 // What came before the end is still decoded and forwarded.
-                let again = if self.addr.depth() > 1 { looks - 1 } else { 0 };
+                let over = self.peer.events_over.load(Ordering::Acquire);
+                let again = if over && self.addr.depth() <= 1 {
+                    0
+                } else {
+                    looks - 1
+                };
                 cx.pump(closed(self.addr.clone(), again));
                 Ok(Flow::Continue)
             }
@@ -240,9 +262,6 @@ impl Drop for Conn {
                 reason.to_string()
             }
         };
-        peer.core
-            .registry
-            .close(peer.id, &std::mem::take(&mut peer.owned.lock()));
         self.system
             .events()
             .publish(Level::Info, "disconnected", Some(self.addr.path()), why);

@@ -35,8 +35,16 @@ pub const DATAGRAM_RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 pub const MAX_ACK_DELAY: Duration = Duration::from_millis(1);
 /// Kernel buffers asked for, each way; the kernel gives at most `rmem_max` and `wmem_max`.
 pub const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
-/// Streams each way at once: quinn's default, because it allocates them eagerly per connection.
+/// Event streams, and command streams, of one connection at once: quinn's default, because it
+/// allocates them eagerly per connection.
 pub const STREAMS_MAX: u32 = 100;
+/// Bidirectional streams a link may open: the control stream. Nobody would read another.
+pub const CONTROL_STREAMS_MAX: u32 = 1;
+/// Bytes one stream may be ahead of its reader: 5,000 events.
+pub const STREAM_WINDOW: u32 = 256 * 1024;
+/// Bytes all streams of a connection may be ahead of their readers: every event stream full, and
+/// room for the answers to commands beside them.
+pub const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
 /// Connection attempts waiting to be accepted: a site's gateways coming back at once.
 pub const INCOMING_MAX: usize = 1024;
 /// A handshake that is not done by then is given up: ten round trips of a bad line.
@@ -148,8 +156,8 @@ pub(crate) async fn until_free(addr: SocketAddr) {
     }
 }
 
-/// The settings both sides share.
-fn transport_config() -> Arc<TransportConfig> {
+/// The settings of both sides, which differ in the streams that the peer may open.
+fn transport_config(bidi: u32, uni: u32) -> Arc<TransportConfig> {
     let mut acks = AckFrequencyConfig::default();
     acks.max_ack_delay(Some(MAX_ACK_DELAY));
     let idle = IdleTimeout::try_from(IDLE_TIMEOUT).expect("ten seconds fit a QUIC time-out");
@@ -160,8 +168,10 @@ fn transport_config() -> Arc<TransportConfig> {
         .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER))
         .ack_frequency_config(Some(acks))
-        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
-        .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_MAX));
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .max_concurrent_bidi_streams(VarInt::from_u32(bidi))
+        .max_concurrent_uni_streams(VarInt::from_u32(uni));
     Arc::new(config)
 }
 
@@ -203,7 +213,7 @@ pub fn listen(
     let crypto = server_crypto(identity, alpn, clients)?;
     let mut server = ServerConfig::with_crypto(Arc::new(crypto));
     server
-        .transport_config(transport_config())
+        .transport_config(transport_config(CONTROL_STREAMS_MAX, STREAMS_MAX))
         .max_incoming(INCOMING_MAX);
     endpoint(handle, addr, Some(server))
 }
@@ -224,7 +234,7 @@ pub fn dialler(
     };
     let crypto = client_crypto(identity, protocol.alpn())?;
     let mut config = ClientConfig::new(Arc::new(crypto));
-    config.transport_config(transport_config());
+    config.transport_config(transport_config(STREAMS_MAX, 0));
     let mut endpoint = endpoint(handle, from, None)?;
     endpoint.set_default_client_config(config);
     Ok(endpoint)
@@ -252,6 +262,8 @@ pub mod codes {
     pub const DEADLINE: VarInt = VarInt::from_u32(7);
     /// The device does not take the command.
     pub const REFUSED: VarInt = VarInt::from_u32(8);
+    /// The device takes no command now: ask again.
+    pub const BUSY: VarInt = VarInt::from_u32(9);
 }
 
 #[cfg(test)]

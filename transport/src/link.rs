@@ -66,10 +66,10 @@ pub struct WireCommand {
 /// Why a command was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DownlinkError {
-    /// No such device here.
+    /// No such device here: the command fails.
     #[error("no such device")]
     UnknownDevice,
-    /// Its mailbox is full, or it is restarting.
+    /// Its mailbox is full, or it is restarting: the twin asks again until the deadline.
     #[error("the device takes no command now")]
     Busy,
 }
@@ -80,7 +80,7 @@ pub trait Downlink: Send + Sync + 'static {
     /// Takes one command.
     ///
     /// # Errors
-    /// [`DownlinkError`]; the command is then refused on the wire.
+    /// [`DownlinkError`]; its stream is then reset.
     fn command(&self, ticket: Ticket, command: WireCommand) -> Result<(), DownlinkError>;
 }
 

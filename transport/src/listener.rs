@@ -2,7 +2,8 @@
 //!
 //! The endpoint lives outside the actor, so killing it drops neither the port nor a connection;
 //! what arrives meanwhile waits in QUIC. It reads no stream. Bounds: [`HANDSHAKES_MAX`] handshakes
-//! at once, each [`HANDSHAKE_TIMEOUT`] long; `CONNECTIONS_MAX` connections.
+//! at once, each [`HANDSHAKE_TIMEOUT`] long; beyond [`HANDSHAKES_UNPROVEN_MAX`] only of peers that
+//! proved their address; `CONNECTIONS_MAX` connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,15 +13,20 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use quinn::{ConnectionError, Endpoint, Incoming};
 
-use crate::certs::glob::device_glob;
+use crate::certs::glob::{ANY_DEVICE, device_glob};
 use crate::certs::tls::{ALPN_ACTORSIM1, agreed_alpn, peer_certificate};
 use crate::connection::{Accepted, conn_child};
 use crate::endpoint::{HANDSHAKE_TIMEOUT, Listening, Protocol, codes};
 use crate::registry::CONNECTIONS_MAX;
 use crate::transport::Core;
 
-/// Handshakes at once: about 10 ms of one core.
-pub const HANDSHAKES_MAX: usize = 16;
+/// Handshakes at once: half a second of one core, 20 MiB. A peer that stalls in the middle holds
+/// one until the time-out, so there are many more than a core can work on.
+pub const HANDSHAKES_MAX: usize = 256;
+/// Handshakes at once with peers that have not proved their address. Beyond it they are told to
+/// come again with a token (RFC 9000 section 8.1.2), which costs a round trip and holds nothing
+/// here.
+pub const HANDSHAKES_UNPROVEN_MAX: usize = 16;
 
 /// The listener is sent nothing.
 #[derive(Debug)]
@@ -73,9 +79,19 @@ async fn accept(
         tokio::select! {
             biased;
             Some(()) = handshakes.next() => {}
-            incoming = endpoint.accept(), if room => match incoming {
-                Some(incoming) => handshakes.push(admit(&core, &system, incoming, which)),
-                None => return Ok(()),
+            incoming = endpoint.accept(), if room => {
+                let Some(incoming) = incoming else {
+                    // Its socket failed: the next incarnation binds again.
+                    core.forget(which);
+                    return Err(Fault::new("endpoint_lost"));
+                };
+                let proved = incoming.remote_address_validated();
+                if proved || handshakes.len() < HANDSHAKES_UNPROVEN_MAX {
+                    handshakes.push(admit(&core, &system, incoming, which));
+                } else {
+                    // What cannot be told so is refused by its drop.
+                    drop(incoming.retry());
+                }
             }
         }
     }
@@ -134,6 +150,14 @@ async fn hand_over(core: &Arc<Core>, system: &System, quic: quinn::Connection, w
         return;
     }
     let devices = certificate.as_ref().and_then(device_glob);
+    let devices = devices.filter(|glob| glob != ANY_DEVICE);
+    if protocol == Protocol::Dt1 && devices.is_some() {
+        stats.handshakes_refused.inc();
+        let why = "dt/1 names no devices, so its certificate must be for any";
+        core.said.full.say(system, format!("{from} refused: {why}"));
+        quic.close(codes::DEVICES, why.as_bytes());
+        return;
+    }
     let accepted = Accepted {
         quic: quic.clone(),
         protocol,

@@ -1,24 +1,33 @@
 //! Which connection reaches a device, and how to hand that connection a command.
 //!
 //! Compact: 20 bytes an entry (a 16-byte id, a u32 connection number), no name, no pointer. It
-//! opens no stream and decides no retry. Bounds: devices announced, [`CONNECTIONS_MAX`]
-//! connections, [`COMMANDS_WAITING_MAX`] commands waiting for each.
+//! opens no stream and decides no retry. Bounds: [`CONNECTIONS_MAX`] connections, for each
+//! [`CONN_DEVICES_MAX`] devices and [`COMMANDS_WAITING_MAX`] commands waiting, for each device
+//! [`DEVICE_COMMANDS_MAX`] commands on their way.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use actorsim_actors::Addr;
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::command::{Issued, T3Message};
-use crate::device::DeviceRange;
+use crate::device::{DeviceRange, RANGE_DEVICES_MAX};
+use crate::link::REGISTRATIONS_MAX;
 
 /// Accepted connections at most: 100 KiB each in QUIC, some hundred MiB in all.
 pub const CONNECTIONS_MAX: usize = 4096;
 /// Commands that wait for one connection's streams at most.
 pub const COMMANDS_WAITING_MAX: usize = 64;
+/// Commands on their way to one device at most; further ones wait in tier T3. Small against a
+/// connection's streams, so that a device that answers nothing takes none from its neighbours.
+pub const DEVICE_COMMANDS_MAX: u32 = 4;
+/// Devices that one `actorsim/1` connection may register: one range of the largest kind.
+pub const CONN_DEVICES_MAX: u64 = RANGE_DEVICES_MAX as u64;
 /// Devices one `dt/1` connection may stand for: they come without being announced.
 pub const PLAIN_DEVICES_MAX: usize = 65_536;
 
@@ -32,16 +41,36 @@ const SWEEP_SHARE: usize = 8;
 pub(crate) struct InFlight {
     issued: Option<Issued>,
     back: Addr<T3Message>,
+    turnstile: Arc<Turnstile>,
+    device: Uuid,
+}
+
+/// Commands on their way over one connection, by device.
+#[derive(Debug, Default)]
+struct Turnstile(Mutex<BTreeMap<Uuid, u32>>);
+
+impl Turnstile {
+    /// Counts one more command for a device, if it may have one.
+    fn enter(&self, device: Uuid) -> bool {
+        let mut counts = self.0.lock();
+        let count = counts.entry(device).or_default();
+        let room = *count < DEVICE_COMMANDS_MAX;
+        *count += u32::from(room);
+        room
+    }
+
+    fn leave(&self, device: Uuid) {
+        let mut counts = self.0.lock();
+        if let Some(count) = counts.get_mut(&device) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&device);
+            }
+        }
+    }
 }
 
 impl InFlight {
-    pub(crate) fn new(issued: Issued, back: Addr<T3Message>) -> Self {
-        Self {
-            issued: Some(issued),
-            back,
-        }
-    }
-
     /// The command, if it was not taken back.
     pub(crate) fn issued(&mut self) -> Option<&mut Issued> {
         self.issued.as_mut()
@@ -55,6 +84,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        self.turnstile.leave(self.device);
         if let Some(issued) = self.issued.take() {
             // A tier that takes nothing back leaves the command to count itself as dropped.
             drop(self.back.try_send_control(T3Message::Retry(issued)));
@@ -66,13 +96,40 @@ impl Drop for InFlight {
 #[derive(Debug)]
 struct Route {
     commands: mpsc::Sender<InFlight>,
+    turnstile: Arc<Turnstile>,
 }
 
 /// The devices of one connection, kept so that they can be taken out again.
 #[derive(Debug, Default)]
 pub(crate) struct Owned {
     ranges: Vec<DeviceRange>,
-    plain: Vec<Uuid>,
+    plain: BTreeSet<Uuid>,
+    registrations: usize,
+    registered: u64,
+    /// The ids of the ranges, where the certificate does not cover every device.
+    covered: Option<BTreeSet<Uuid>>,
+}
+
+impl Owned {
+    /// Nothing yet; a `restricted` connection may speak only for what it registers.
+    pub(crate) fn new(restricted: bool) -> Self {
+        Self {
+            covered: restricted.then(BTreeSet::new),
+            ..Self::default()
+        }
+    }
+
+    /// Counts a registration, if it keeps the bounds of a connection.
+    pub(crate) fn admit(&mut self, range: &DeviceRange) -> bool {
+        self.registrations += 1;
+        self.registered = self.registered.saturating_add(u64::from(range.count));
+        self.registrations <= REGISTRATIONS_MAX && self.registered <= CONN_DEVICES_MAX
+    }
+
+    /// Whether the connection may speak for a device.
+    pub(crate) fn covers(&self, device: &Uuid) -> bool {
+        self.covered.as_ref().is_none_or(|ids| ids.contains(device))
+    }
 }
 
 /// How a command found its connection.
@@ -82,7 +139,7 @@ pub(crate) enum Routed {
     Sent,
     /// No connection for the device.
     NoRoute(Issued),
-    /// The connection has all it may have.
+    /// The connection, or the device, has all it may have.
     Busy(Issued),
 }
 
@@ -121,13 +178,20 @@ impl Registry {
 
     /// A number for the next connection; numbers are not used again within 4 billion.
     pub(crate) fn next_id(&self) -> u32 {
-        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+        self.last_id.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 
     /// A connection is up: returns where its commands come out.
     pub(crate) fn open(&self, id: u32) -> mpsc::Receiver<InFlight> {
         let (commands, waiting) = mpsc::channel(COMMANDS_WAITING_MAX);
-        self.routes.insert(id, Route { commands });
+        let turnstile = Arc::default();
+        self.routes.insert(
+            id,
+            Route {
+                commands,
+                turnstile,
+            },
+        );
         waiting
     }
 
@@ -135,15 +199,22 @@ impl Registry {
     pub(crate) fn claim_range(&self, id: u32, owned: &mut Owned, range: &DeviceRange) {
         owned.ranges.push(range.clone());
         range.for_each(|device, _| {
+            if let Some(covered) = &mut owned.covered {
+                covered.insert(device);
+            }
             self.devices.insert(device, id);
         });
     }
 
-    /// A `dt/1` connection showed a device for the first time; it asks for at most
-    /// [`PLAIN_DEVICES_MAX`].
+    /// A `dt/1` connection showed a device. The first time it takes the device over, for at most
+    /// [`PLAIN_DEVICES_MAX`]; later only if nobody else reaches it.
     pub(crate) fn claim_plain(&self, id: u32, owned: &mut Owned, device: Uuid) {
-        owned.plain.push(device);
-        self.devices.insert(device, id);
+        let room = owned.plain.len() < PLAIN_DEVICES_MAX;
+        let first = room && owned.plain.insert(device);
+        let lost = || owned.plain.contains(&device) && !self.devices.contains_key(&device);
+        if first || lost() {
+            self.devices.insert(device, id);
+        }
     }
 
     /// Connection `id` is gone: so are its route and the devices nobody else has claimed since.
@@ -175,14 +246,22 @@ impl Registry {
         let Some(route) = self.routes.get(&id) else {
             return Routed::NoRoute(issued);
         };
-        match route.commands.try_reserve() {
-            Ok(place) => {
-                place.send(InFlight::new(issued, back.clone()));
-                Routed::Sent
-            }
-            Err(mpsc::error::TrySendError::Full(())) => Routed::Busy(issued),
-            Err(mpsc::error::TrySendError::Closed(())) => Routed::NoRoute(issued),
+        let place = match route.commands.try_reserve() {
+            Ok(place) => place,
+            Err(mpsc::error::TrySendError::Full(())) => return Routed::Busy(issued),
+            Err(mpsc::error::TrySendError::Closed(())) => return Routed::NoRoute(issued),
+        };
+        let device = issued.command().device;
+        if !route.turnstile.enter(device) {
+            return Routed::Busy(issued);
         }
+        place.send(InFlight {
+            issued: Some(issued),
+            back: back.clone(),
+            turnstile: Arc::clone(&route.turnstile),
+            device,
+        });
+        Routed::Sent
     }
 }
 
@@ -233,5 +312,29 @@ mod tests {
         assert_eq!(registry.devices(), 1000);
         registry.close(1, &large);
         assert_eq!(registry.devices(), 0);
+    }
+
+    #[test]
+    fn a_connection_registers_no_more_than_its_bound() {
+        let mut owned = Owned::default();
+        assert!(owned.admit(&range(RANGE_DEVICES_MAX)));
+        assert!(!owned.admit(&range(1)));
+        let mut owned = Owned::default();
+        let all = (0..REGISTRATIONS_MAX).all(|_| owned.admit(&range(1)));
+        assert!(all && !owned.admit(&range(1)));
+    }
+
+    #[test]
+    fn a_device_goes_back_to_a_connection_that_still_shows_it() {
+        let registry = Registry::default();
+        let (mut first, mut second) = (Owned::default(), Owned::default());
+        let device = device_uuid("wanderer");
+        registry.claim_plain(1, &mut first, device);
+        registry.claim_plain(2, &mut second, device);
+        registry.claim_plain(1, &mut first, device);
+        assert_eq!(registry.connection_of(&device), Some(2));
+        registry.close(2, &second);
+        registry.claim_plain(1, &mut first, device);
+        assert_eq!(registry.connection_of(&device), Some(1));
     }
 }

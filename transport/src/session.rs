@@ -2,8 +2,8 @@
 //!
 //! A session outlives connections, links and every actor between; it is the only thing that decides
 //! whether a batch is new. It stores no event. The scan thread is the only writer of `applied`; it
-//! neither locks, allocates nor wakes. Bound: [`SESSIONS_MAX`] sessions, the least recently opened
-//! one without a connection goes first.
+//! neither locks, allocates nor wakes. Bound: [`SESSIONS_MAX`] sessions; of those without a
+//! connection the one that has been without for longest goes first.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -164,8 +164,9 @@ pub enum SessionError {
 
 #[derive(Debug, Default)]
 struct Table {
+    /// With the turn in which each was last opened or left.
     by_id: BTreeMap<u64, (Arc<T2Session>, u64)>,
-    opened: u64,
+    turn: u64,
 }
 
 /// The sessions of a node.
@@ -192,16 +193,16 @@ impl Sessions {
         t1_readings: u64,
     ) -> Result<Arc<T2Session>, SessionError> {
         let mut table = self.0.lock();
-        table.opened += 1;
-        let now = table.opened;
-        if let Some((session, opened)) = table.by_id.get_mut(&id) {
+        table.turn += 1;
+        let now = table.turn;
+        if let Some((session, turn)) = table.by_id.get_mut(&id) {
             if session.node() != node {
                 return Err(SessionError::Taken {
                     id,
                     owner: session.node().into(),
                 });
             }
-            *opened = now;
+            *turn = now;
             return Ok(Arc::clone(session));
         }
         if table.by_id.len() >= SESSIONS_MAX {
@@ -209,13 +210,23 @@ impl Sessions {
                 .by_id
                 .iter()
                 .filter(|(_, (session, _))| Arc::strong_count(session) == 1)
-                .min_by_key(|(_, (_, opened))| *opened)
+                .min_by_key(|(_, (_, turn))| *turn)
                 .map(|(id, _)| *id);
             table.by_id.remove(&idle.ok_or(SessionError::Full)?);
         }
         let session = Arc::new(T2Session::new(id, node, acked, t1_readings));
         table.by_id.insert(id, (Arc::clone(&session), now));
         Ok(session)
+    }
+
+    /// A connection of session `id` is over: its link will be back soon, so others go first.
+    pub(crate) fn left(&self, id: u64) {
+        let mut table = self.0.lock();
+        table.turn += 1;
+        let now = table.turn;
+        if let Some((_, turn)) = table.by_id.get_mut(&id) {
+            *turn = now;
+        }
     }
 
     /// Wakes the connections whose sessions moved on; called after a cycle that applied T2. Returns
@@ -299,6 +310,20 @@ mod tests {
             0,
             "forgotten"
         );
+    }
+
+    #[test]
+    fn a_long_connected_session_is_not_the_first_to_be_forgotten() {
+        let sessions = Sessions::new();
+        let held = sessions.open(0, "n", 0, 0).unwrap();
+        for id in 1..SESSIONS_MAX as u64 {
+            sessions.open(id, "n", 0, 0).unwrap();
+        }
+        held.mark_applied(9);
+        drop(held);
+        sessions.left(0);
+        sessions.open(u64::MAX, "n", 0, 0).unwrap();
+        assert_eq!(sessions.open(0, "n", 0, 0).unwrap().applied(), 9);
     }
 
     #[test]

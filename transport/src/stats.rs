@@ -6,7 +6,7 @@
 //! The books (held by tests):
 //! - T1, sender: `offered to links = sent + dropped[sender]`
 //! - T1, network: `sent = received + dropped[network]`, once each link said goodbye
-//! - T1, receiver: `received = applied + dropped[overflow, tier, died] + waiting`
+//! - T1, receiver: `received = applied + dropped[overflow, tier, died, refused] + waiting`
 //! - T2: `created = acked` once quiesced
 //! - T3: `issued = acked + superseded + expired + no_route + dropped + errors + in flight`
 
@@ -58,16 +58,19 @@ pub enum DropReason {
     Tier,
     /// Lost with an actor that died, or given up by a later stage.
     Died,
+    /// Of a device that the certificate of its connection does not cover.
+    Refused,
 }
 
 impl DropReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Sender,
         Self::Network,
         Self::Overflow,
         Self::Tier,
         Self::Died,
+        Self::Refused,
     ];
 
     /// The label of the `reason` dimension.
@@ -79,6 +82,7 @@ impl DropReason {
             Self::Overflow => "overflow",
             Self::Tier => "tier",
             Self::Died => "died",
+            Self::Refused => "refused",
         }
     }
 }
@@ -121,10 +125,11 @@ impl Drops {
         self.0[reason as usize].get()
     }
 
-    /// Readings dropped for any reason.
+    /// Readings dropped for any reason. It saturates: what a peer says it sent may be a lie.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.0.iter().map(Counter::get).sum()
+        let each = self.0.iter().map(Counter::get);
+        each.fold(0, u64::saturating_add)
     }
 }
 
@@ -195,7 +200,7 @@ pub struct T3Stats {
     pub dropped: Counter,
     /// Refused, or acknowledged wrongly.
     pub errors: Counter,
-    /// Sent again on another connection.
+    /// Given back by a connection to be tried again.
     pub retried: Counter,
     /// Opening the stream to acknowledgement read, microseconds.
     pub rtt: LatencyHistogram,
@@ -301,6 +306,8 @@ mod tests {
         for (n, reason) in DropReason::ALL.into_iter().enumerate() {
             assert_eq!(drops.get(reason), n as u64 + 1, "{}", reason.label());
         }
-        assert_eq!(drops.total(), 15);
+        assert_eq!(drops.total(), 21);
+        drops.add(DropReason::Network, u64::MAX - 2);
+        assert_eq!(drops.total(), u64::MAX, "a lie of a peer is no panic");
     }
 }

@@ -146,7 +146,11 @@ impl TierT3 {
         }
         match self.registry.route(issued, cx.addr()) {
             Routed::Sent => {}
-            Routed::NoRoute(issued) | Routed::Busy(issued) => self.wait(issued),
+            Routed::NoRoute(issued) => self.wait(issued),
+            Routed::Busy(mut issued) => {
+                issued.routed = true;
+                self.wait(issued);
+            }
         }
     }
 
@@ -166,8 +170,11 @@ impl TierT3 {
         let addr = cx.addr().clone();
         cx.pump(async move {
             tokio::time::sleep(T3_LOOK_AGAIN).await;
-            addr.try_send_control(T3Message::Tick)
-                .map_err(|_| Fault::new("t3_tick_refused"))
+            // A lane full of retries is no reason to die with those that wait.
+            while addr.try_send_control(T3Message::Tick).is_err() {
+                tokio::time::sleep(T3_LOOK_AGAIN).await;
+            }
+            Ok(())
         });
     }
 }
@@ -183,8 +190,9 @@ impl TaskActor for TierT3 {
         match message {
             T3Message::Command(issued) => self.dispatch(issued, cx),
             T3Message::Retry(issued) => {
+                // A moment later: the connection may be on its way out of the registry.
                 self.stats.t3.retried.inc();
-                self.dispatch(issued, cx);
+                self.wait(issued);
             }
             T3Message::Tick => {
                 self.ticking = false;

@@ -86,6 +86,11 @@ impl Core {
         endpoints.insert(which, endpoint.clone());
         Ok(Some(endpoint))
     }
+
+    /// The endpoint of a listener works no more: it is bound again when it is next asked for.
+    pub(crate) fn forget(&self, which: Listening) {
+        self.endpoints.lock().remove(&which);
+    }
 }
 
 /// The listening side of a node.

@@ -118,7 +118,7 @@ impl DeviceIndex {
         self.next_row
     }
 
-    /// Sensors and announced devices that found no row left.
+    /// Announced devices, and readings, that found no row left.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused

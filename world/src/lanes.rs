@@ -15,6 +15,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use actorsim_transport::T3Message;
 use parking_lot::Mutex;
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::event::{EventfdFlags, eventfd};
@@ -173,6 +174,8 @@ pub struct ActuateEnds {
     pub commands: Consumer<RelayCommand>,
     /// Answered requests.
     pub answers: Consumer<Request>,
+    /// The command that tier T3 had no room for.
+    pub in_hand: Option<T3Message>,
 }
 
 /// All lanes of one twin.
@@ -230,6 +233,7 @@ impl Lanes {
             returns: returns_out,
             commands: commands_out,
             answers: answers_out,
+            in_hand: None,
         };
         Ok(Self {
             scan: Berth::new(scan),

@@ -32,7 +32,7 @@ pub struct WorldReport {
     pub scan: ScanReport,
     /// Totals of the world.
     pub tally: Tally,
-    /// Sensors and devices refused for want of rows.
+    /// Announced devices, and readings, refused for want of rows.
     pub rows_refused: u64,
     /// Receipt by the connection to the scan.
     pub ingest_us: Option<Quantiles>,

@@ -72,6 +72,7 @@ impl ScannedWorld {
         world.insert_resource(Touched {
             rows: Vec::with_capacity(READINGS_PER_CYCLE),
             presence: Vec::with_capacity(PRESENCE_LISTED),
+            deferred: 0,
         });
         world.insert_resource(Outbox {
             commands: Vec::with_capacity(crate::lanes::COMMAND_LANE),

@@ -191,13 +191,17 @@ impl Shared {
         }
     }
 
-    /// Gives up what still lies in the lanes to the scan; for the end of a twin.
+    /// Gives up what still lies in the lanes, and the command in hand; for the end of a twin.
     pub(crate) fn discard_lanes(&self) {
         if let Some(mut ends) = self.lanes.scan.take() {
             while let Ok(batch) = ends.t2.pop().or_else(|_| ends.t1.pop()) {
                 batch.discard(DropReason::Died);
                 self.left();
             }
+        }
+        if let Some(mut ends) = self.lanes.actuate.take() {
+            // it counts itself as dropped
+            ends.in_hand = None;
         }
         if let Some(mut ends) = self.lanes.apply.take() {
             let waiting = ends.waiting.take();

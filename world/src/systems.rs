@@ -118,6 +118,8 @@ pub(crate) struct PresenceSample {
 pub struct Touched {
     pub(crate) rows: Vec<u32>,
     pub(crate) presence: Vec<PresenceSample>,
+    /// How many of them, from the front, were put off by an earlier cycle.
+    pub(crate) deferred: usize,
 }
 
 /// Commands decided in the present cycle; `room` is what the command lane can take.

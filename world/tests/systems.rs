@@ -295,6 +295,18 @@ fn a_full_command_lane_defers_and_forgets_nothing() {
 }
 
 #[test]
+fn a_stop_put_off_does_not_overtake_the_start() {
+    let mut bench = Bench::new(WorldRules::default());
+    let row = u32::from(KIND_PRESENCE);
+    bench.room = 0;
+    assert_eq!(bench.sample(row, 1, 0.0), []);
+    assert_eq!(bench.sample(row, 2, 1.0), []);
+    bench.room = 1;
+    assert_eq!(bench.cycle().1, [], "somebody is present again");
+    assert!(!bench.world.view(row).unwrap().stopped);
+}
+
+#[test]
 fn the_commanded_state_outlives_the_world() {
     let mut bench = Bench::new(WorldRules::default());
     let row = u32::from(KIND_PRESENCE);

@@ -124,10 +124,20 @@ impl ShardCore {
         let mut effects = Effects::default();
         for slab in &mut self.slabs {
             effects = effects.merge(slab.step(at, &self.limits));
+            if !self.limits.rounds {
+                slab.exchange();
+            }
             slab.notes(&mut self.notes);
         }
         self.slabs.retain(|slab| !slab.is_closed());
         effects
+    }
+
+    /// In rounds, after all shards have stepped: what cells sent is under way.
+    pub(crate) fn exchange(&mut self) {
+        for slab in &mut self.slabs {
+            slab.exchange();
+        }
     }
 
     /// Stops all slabs in order, the latest first.

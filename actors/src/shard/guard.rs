@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
-use crate::exit::{Fault, PANIC};
+use crate::exit::{Fault, Flow, PANIC};
 
 thread_local! {
     static IN_STEP: Cell<bool> = const { Cell::new(false) };
@@ -35,6 +35,31 @@ pub(crate) fn step<R>(run: impl FnOnce() -> Result<R, Fault>) -> Result<R, Fault
     let result = panic::catch_unwind(AssertUnwindSafe(run));
     IN_STEP.set(outer);
     result.unwrap_or_else(|payload| Err(caught(payload)))
+}
+
+/// A step has faulted; the fault was put aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Faulted;
+
+/// Runs one step of a cell. A fault is put aside, so that the usual end is a value in a register.
+#[inline]
+pub(crate) fn flow(
+    aside: &mut Option<Fault>,
+    run: impl FnOnce() -> Result<Flow, Fault>,
+) -> Result<Flow, Faulted> {
+    let outer = IN_STEP.replace(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(|| match run() {
+        Ok(flow) => Ok(flow),
+        Err(fault) => {
+            *aside = Some(fault);
+            Err(Faulted)
+        }
+    }));
+    IN_STEP.set(outer);
+    result.unwrap_or_else(|payload| {
+        *aside = Some(caught(payload));
+        Err(Faulted)
+    })
 }
 
 /// Drops what belongs to a cell; a panic in its destructor is swallowed. False if there was one.

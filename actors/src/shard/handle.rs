@@ -13,12 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::core::Port;
-use super::inbox::{CONTROL_CAPACITY, Doorbell, LANE_CAPACITY, LANES_MAX, Queue, Refused};
-use super::slab::{AnySlab, Report, Slab};
+use super::inbox::{CONTROL_CAPACITY, Doorbell, LANE_CAPACITY, Queue, Refused};
+use super::mail::{Envelope, LINK_CAPACITY, Origin, Pair};
+use super::slab::{AnySlab, Moment, Report, Slab};
 use super::spec::{
     AddSlabError, CELLS_MAX, CellInfo, CellState, ShardStats, SlabCounts, SlabError, SlabSpec,
 };
-use crate::addr::{Reply, SendError};
+use crate::addr::Reply;
 use crate::cell::Cell;
 use crate::mailbox::Books;
 use crate::path::ActorPath;
@@ -36,7 +37,7 @@ pub(crate) enum Control<C: Cell> {
 }
 
 type OutStep<C> = Box<dyn FnOnce(&mut <C as Cell>::Out) + Send>;
-type Lane<C> = Arc<Queue<(u32, <C as Cell>::Msg)>>;
+pub(crate) type Lane<C> = Arc<Pair<<C as Cell>::Msg>>;
 
 /// What a slab and its handles share.
 pub(crate) struct Board<C: Cell> {
@@ -45,12 +46,17 @@ pub(crate) struct Board<C: Cell> {
     ordinals: Box<[Range<u32>]>,
     capacity: u32,
     shard: usize,
-    bell: Arc<Doorbell>,
+    pub(super) bell: Arc<Doorbell>,
     control: Queue<Control<C>>,
-    lanes: Mutex<Vec<Lane<C>>>,
+    pub(super) lanes: Mutex<Vec<Lane<C>>>,
     report: Mutex<Report>,
-    queue_full: AtomicU64,
-    unknown: AtomicU64,
+    pub(super) queue_full: AtomicU64,
+    pub(super) unknown: AtomicU64,
+}
+
+pub(super) fn pair<M>(capacity: usize, origin: Option<Origin>) -> Arc<Pair<M>> {
+    let queue = Queue::new(capacity);
+    Arc::new(Pair { queue, origin })
 }
 
 impl<C: Cell> Board<C> {
@@ -69,7 +75,7 @@ impl<C: Cell> Board<C> {
             shard: port.index,
             bell: Arc::clone(&port.bell),
             control: Queue::new(CONTROL_CAPACITY),
-            lanes: Mutex::new(vec![Arc::new(Queue::new(LANE_CAPACITY))]),
+            lanes: Mutex::new(vec![pair(LANE_CAPACITY, None)]),
             report: Mutex::new(Report {
                 counts,
                 ..Report::default()
@@ -125,9 +131,16 @@ impl<C: Cell> Board<C> {
         *self.report.lock()
     }
 
-    /// Refuses requests from now on; those that wait are dropped, so that their askers are told.
-    pub(crate) fn close(&self) {
+    pub(crate) const fn bell(&self) -> &Arc<Doorbell> {
+        &self.bell
+    }
+
+    /// Refuses requests and messages from now on; requests that wait are dropped, so that their
+    /// askers are told, and messages handed out.
+    pub(crate) fn close(&self) -> Vec<Envelope<C::Msg>> {
         drop(self.control.close());
+        let lanes = self.lanes.lock();
+        lanes.iter().flat_map(|lane| lane.queue.close()).collect()
     }
 
     pub(crate) fn request(&self, request: Control<C>) -> Result<(), SlabError> {
@@ -155,8 +168,9 @@ impl<C: Cell> Board<C> {
 
 /// Sends to the cells of one slab. Clones share a lane, and with it the order of their messages.
 pub struct SlabHandle<C: Cell> {
-    board: Arc<Board<C>>,
-    lane: Lane<C>,
+    pub(super) board: Arc<Board<C>>,
+    pub(super) lane: Lane<C>,
+    pub(super) link_capacity: u32,
 }
 
 impl<C: Cell> Clone for SlabHandle<C> {
@@ -164,6 +178,7 @@ impl<C: Cell> Clone for SlabHandle<C> {
         Self {
             board: Arc::clone(&self.board),
             lane: Arc::clone(&self.lane),
+            link_capacity: self.link_capacity,
         }
     }
 }
@@ -201,58 +216,6 @@ impl<C: Cell> SlabHandle<C> {
     #[must_use]
     pub fn has(&self, ordinal: u32) -> bool {
         self.board.has(ordinal)
-    }
-
-    /// Sends a message to a cell. `Ok`: the pair queue took it; the cell's mailbox applies its
-    /// rule. Messages of one lane to one cell keep their order.
-    ///
-    /// # Errors
-    /// With the message: `Full` when the pair queue is full, `Closed` when the ordinal does not
-    /// live here or the slab has been stopped.
-    pub fn send(&self, ordinal: u32, message: C::Msg) -> Result<(), SendError<C::Msg>> {
-        if !self.board.has(ordinal) {
-            self.board.unknown.fetch_add(1, Ordering::Relaxed);
-            return Err(SendError::Closed(message));
-        }
-        match self.lane.push((ordinal, message)) {
-            Ok(edge) => {
-                if edge {
-                    self.board.bell.ring();
-                }
-                Ok(())
-            }
-            Err(Refused::Full((_, message))) => {
-                self.board.queue_full.fetch_add(1, Ordering::Relaxed);
-                Err(SendError::Full(message))
-            }
-            Err(Refused::Closed((_, message))) => Err(SendError::Closed(message)),
-        }
-    }
-
-    /// A handle with a pair queue of its own: one sender's flood does not fill another's. Where
-    /// there are too many already, or the slab is closed, it shares this one's.
-    #[must_use]
-    pub fn lane(&self) -> Self {
-        let mut lanes = self.board.lanes.lock();
-        // Held by the board and the slab only: nobody sends there any more.
-        let first = Arc::clone(&lanes[0]);
-        lanes.retain(|l| Arc::ptr_eq(l, &first) || Arc::strong_count(l) > 2 || l.len() > 0);
-        if lanes.len() >= LANES_MAX {
-            return self.clone();
-        }
-        let lane = Arc::new(Queue::new(LANE_CAPACITY));
-        if self
-            .board
-            .request(Control::Lane(Arc::clone(&lane)))
-            .is_err()
-        {
-            return self.clone();
-        }
-        lanes.push(Arc::clone(&lane));
-        Self {
-            board: Arc::clone(&self.board),
-            lane,
-        }
     }
 
     fn check(&self, ordinal: u32) -> Result<(), SlabError> {
@@ -343,7 +306,7 @@ impl<C: Cell> SlabHandle<C> {
             .lanes
             .lock()
             .iter()
-            .map(|lane| lane.len() as u64)
+            .map(|lane| lane.queue.len() as u64)
             .sum();
         SlabCounts {
             queue_full: self.board.queue_full.load(Ordering::Relaxed),
@@ -401,9 +364,11 @@ impl ShardHandle {
         let handle = SlabHandle {
             lane: board.first_lane(),
             board: Arc::clone(&board),
+            link_capacity: LINK_CAPACITY,
         };
         let shown = Arc::clone(&board);
-        let join = Box::new(move |at: &_| Box::new(Slab::new(spec, board, at)) as Box<dyn AnySlab>);
+        let mut unbuilt = Unbuilt(Some(board));
+        let join = Box::new(move |at: &_| unbuilt.build(spec, at));
         let edge = self.0.joins.push(join).map_err(|_| AddSlabError::Stopped)?;
         if edge {
             self.0.bell.ring();
@@ -412,6 +377,34 @@ impl ShardHandle {
             system.census().register_source(shown);
         }
         Ok(handle)
+    }
+}
+
+/// A slab on its way to its shard. One that does not get there is closed: nobody would answer.
+struct Unbuilt<C: Cell>(Option<Arc<Board<C>>>);
+
+impl<C: Cell> Unbuilt<C> {
+    fn build(&mut self, spec: SlabSpec<C>, at: &Moment) -> Box<dyn AnySlab> {
+        let board = self.0.as_ref().expect("a slab is built once");
+        let slab = Box::new(Slab::new(spec, Arc::clone(board), at));
+        self.0 = None;
+        slab
+    }
+}
+
+impl<C: Cell> Drop for Unbuilt<C> {
+    fn drop(&mut self) {
+        let Some(board) = self.0.take() else {
+            return;
+        };
+        let lost = board.close();
+        let mut report = board.report();
+        report.books.offered += lost.len() as u64;
+        report.books.rejected += lost.len() as u64;
+        report.counts.undeliverable += lost.len() as u64;
+        report.closed = true;
+        report.counts.stopped = std::mem::take(&mut report.counts.starting);
+        board.publish(report);
     }
 }
 

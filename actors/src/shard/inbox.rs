@@ -122,6 +122,8 @@ struct State<T> {
     items: VecDeque<T>,
     /// Drained but not delivered yet.
     out: usize,
+    /// A sender has found it full and wants to be told of room.
+    hungry: bool,
     closed: bool,
 }
 
@@ -138,6 +140,7 @@ impl<T> Queue<T> {
         let state = State {
             items: VecDeque::new(),
             out: 0,
+            hungry: false,
             closed: false,
         };
         Self {
@@ -162,6 +165,55 @@ impl<T> Queue<T> {
         Ok(edge)
     }
 
+    /// Appends from the front of `items` what there is room for; the rest stays. `true`: the queue
+    /// was empty and is not any more, ring the doorbell.
+    pub(crate) fn push_many(&self, items: &mut VecDeque<T>) -> bool {
+        let mut state = self.state.lock();
+        let under_way = state.items.len() + state.out;
+        let n = match state.closed {
+            true => 0,
+            false => items.len().min(self.capacity.saturating_sub(under_way)),
+        };
+        let edge = state.items.is_empty() && n > 0;
+        state.items.extend(items.drain(..n));
+        self.dirty.store(true, Ordering::Release);
+        edge
+    }
+
+    /// Appends all of `items`, for which its only sender has seen room. `Ok(true)`: the queue was
+    /// empty, ring the doorbell.
+    ///
+    /// # Errors
+    /// It is closed; the items are still there.
+    pub(crate) fn append(&self, items: &mut VecDeque<T>) -> Result<bool, ()> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(());
+        }
+        let edge = state.items.is_empty();
+        if edge {
+            std::mem::swap(&mut state.items, items);
+        } else {
+            state.items.append(items);
+        }
+        self.dirty.store(true, Ordering::Release);
+        Ok(edge)
+    }
+
+    /// Free places, less `staged` that their sender is about to append. If there are none, the next
+    /// delivery tells of room.
+    pub(crate) fn room(&self, staged: usize) -> usize {
+        let mut state = self.state.lock();
+        let taken = state.items.len() + state.out + staged;
+        let free = self.capacity.saturating_sub(taken);
+        state.hungry = free == 0;
+        free
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
     /// Takes everything into `into`, which must be empty; its memory becomes the queue's.
     pub(crate) fn drain(&self, into: &mut VecDeque<T>) {
         debug_assert!(into.is_empty());
@@ -171,17 +223,18 @@ impl<T> Queue<T> {
         let mut state = self.state.lock();
         self.dirty.store(false, Ordering::Release);
         std::mem::swap(&mut state.items, into);
-        state.out = into.len();
+        state.out += into.len();
         // A burst's memory is not kept for ever.
         if state.items.capacity() > 1_024 && into.len() < 64 {
             state.items = VecDeque::new();
         }
     }
 
-    /// `n` drained items have been delivered.
-    pub(crate) fn delivered(&self, n: usize) {
+    /// `n` drained items have been delivered. True if a sender wants to be told.
+    pub(crate) fn delivered(&self, n: usize) -> bool {
         let mut state = self.state.lock();
         state.out = state.out.saturating_sub(n);
+        std::mem::take(&mut state.hungry)
     }
 
     /// Refuses everything from now on and returns what was not drained.

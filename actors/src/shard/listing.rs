@@ -25,7 +25,7 @@ const ROWS_PER_REQUEST: usize = 1_024;
 
 impl<C: Cell> Board<C> {
     /// The ordinal with this name, if it lives here. Names that end in their ordinal are found at
-    /// once, others by looking through all.
+    /// once, or known to live elsewhere, others by looking through all.
     fn ordinal_of(&self, path: &ActorPath) -> Option<u32> {
         if path.parent().as_ref() != Some(self.path()) {
             return None;
@@ -33,8 +33,8 @@ impl<C: Cell> Board<C> {
         let name = path.name();
         let digits = name.len() - name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
         let hint = name[name.len() - digits..].parse::<u32>().ok();
-        if let Some(hint) = hint.filter(|o| self.has(*o) && self.name_of(*o) == name) {
-            return Some(hint);
+        if let Some(hint) = hint.filter(|ordinal| self.name_of(*ordinal) == name) {
+            return Some(hint).filter(|ordinal| self.has(*ordinal));
         }
         self.each().find(|ordinal| self.name_of(*ordinal) == name)
     }
@@ -101,7 +101,6 @@ impl<C: Cell> Board<C> {
     fn row_of(&self, path: ActorPath, info: CellInfo) -> ActorRow {
         let attributes = BTreeMap::from([
             ("group", (info.ordinal / GROUP_SIZE).to_string()),
-            ("handled", info.handled.to_string()),
             ("ordinal", info.ordinal.to_string()),
             ("shard", self.shard().to_string()),
             ("timers", info.timers.to_string()),
@@ -114,7 +113,10 @@ impl<C: Cell> Board<C> {
             depth: info.depth,
             capacity: self.capacity(),
             highest: info.depth,
-            books: Books::default(),
+            books: Books {
+                handled: u64::from(info.handled),
+                ..Books::default()
+            },
             restarts: info.incarnation.0.saturating_sub(1),
             last_exit: info.last_exit,
             attributes,
@@ -216,5 +218,9 @@ impl<C: Cell> CensusSource for Board<C> {
 
     fn host(&self) -> &'static str {
         "shard"
+    }
+
+    fn is_closed(&self) -> bool {
+        self.report().closed
     }
 }

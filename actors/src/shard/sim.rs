@@ -117,6 +117,9 @@ impl SimShards {
                 stats.steps += 1;
                 stats.slabs = core.slabs();
             }
+            for core in &mut self.cores {
+                core.exchange();
+            }
             if !effects.busy && !self.cores.iter().any(|core| core.port().bell.is_rung()) {
                 return earlier(effects.next, effects.next_monotonic);
             }

@@ -6,21 +6,28 @@
 //! key is `group index << 8 | place in the group`. It runs nothing by itself: see [`steps`].
 //! Bounds: [`Limits`] for each phase of a step; what waits is bounded by queues and mailboxes.
 
+mod delivery;
 mod exits;
+mod lanes;
+mod returns;
 pub(super) mod steps;
+mod turn;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
+use self::lanes::LaneEnd;
+pub(crate) use self::turn::{Effects, Limits, Moment, earlier};
 use super::core::Note;
 use super::guard;
 use super::handle::{Board, Control};
-use super::inbox::Queue;
+use super::mail::{Envelope, Mail, Resumed};
 use super::spec::{CellInfo, CellState, GROUP_SIZE, SlabCounts, SlabSpec};
 use super::wheel::{Due, NIL, Wheel};
 use crate::cell::{Cell, CellSupervisor};
 use crate::clock::Time;
-use crate::exit::{ExitReason, Incarnation};
+use crate::exit::{ExitReason, Fault, Incarnation};
 use crate::mailbox::{Books, MailboxSpec, Ring};
 
 /// Empty mailboxes kept for the next cell that gets a message: as many as one step visits.
@@ -29,86 +36,12 @@ const POOL_MAX: usize = 1_024;
 /// Last exits remembered for `info`.
 const RECENT_MAX: usize = 256;
 
-/// What one step of a slab may do at most, so that timers, messages and requests take turns.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// Timer steps.
-    pub(crate) timers: usize,
-    /// Starts and restarts.
-    pub(crate) starts: usize,
-    /// Messages moved from pair queues into mailboxes.
-    pub(crate) deliveries: usize,
-    /// Cells visited that have messages.
-    pub(crate) visits: usize,
-    /// Messages of one cell per visit.
-    pub(crate) budget: usize,
-}
-
-impl Limits {
-    /// On a thread: about a millisecond of small steps, then time is read again.
-    pub(crate) const LIVE: Self = Self {
-        timers: 4_096,
-        starts: 2_048,
-        deliveries: 4_096,
-        visits: 1_024,
-        budget: 16,
-    };
-    /// In virtual time nothing waits, and the order of a cell's steps must not depend on how many
-    /// cells share its shard: each phase runs to its end.
-    pub(crate) const SIM: Self = Self {
-        timers: usize::MAX,
-        starts: usize::MAX,
-        deliveries: usize::MAX,
-        visits: usize::MAX,
-        budget: 16,
-    };
-}
-
-/// The times of one step, read once.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
-    /// Simulated.
-    pub(crate) now: Time,
-    /// Never scaled.
-    pub(crate) monotonic: Time,
-    /// Stamp of `now`.
-    pub(crate) unix_us: u64,
-    /// Simulated nanoseconds after which a timer counts as late.
-    pub(crate) late_ns: u64,
-}
-
-/// What a step asks of its driver.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Effects {
-    /// There is more to do now.
-    pub(crate) busy: bool,
-    /// Step again by this simulated time.
-    pub(crate) next: Option<Time>,
-    /// Step again by this monotonic time.
-    pub(crate) next_monotonic: Option<Time>,
-}
-
-pub(crate) fn earlier(a: Option<Time>, b: Option<Time>) -> Option<Time> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
-}
-
-impl Effects {
-    pub(crate) fn merge(self, other: Self) -> Self {
-        Self {
-            busy: self.busy | other.busy,
-            next: earlier(self.next, other.next),
-            next_monotonic: earlier(self.next_monotonic, other.next_monotonic),
-        }
-    }
-}
-
 /// A slab, whatever its cells are.
 pub(crate) trait AnySlab {
     /// Does what is due, within the limits.
     fn step(&mut self, at: &Moment, limits: &Limits) -> Effects;
+    /// Sends what its cells have sent to other slabs, and bounces, on their way.
+    fn exchange(&mut self);
     /// Stops all cells in order, flushes, refuses everything from now on.
     fn stop(&mut self, at: &Moment);
     /// Whether it has been stopped.
@@ -122,6 +55,8 @@ pub(crate) trait AnySlab {
 pub(crate) struct Report {
     pub(crate) books: Books,
     pub(crate) counts: SlabCounts,
+    /// Nothing will change any more.
+    pub(crate) closed: bool,
 }
 
 struct Slot<C: Cell> {
@@ -133,6 +68,8 @@ struct Slot<C: Cell> {
     state: CellState,
     /// Whether it is in the run queue.
     queued: bool,
+    /// Whether it takes no messages, as one it sent waits for room.
+    parked: bool,
     identity: C::Identity,
     cell: Option<C>,
 }
@@ -146,21 +83,21 @@ pub(crate) const SLOT_OVERHEAD: usize = {
         type Shared = ();
         type Identity = u64;
         type Out = ();
-        fn start(_: &mut crate::CellContext<'_, Self>) -> Result<Self, crate::Fault> {
+        fn start(_: &mut crate::CellContext<'_, Self>) -> Result<Self, Fault> {
             Ok(Self)
         }
         fn handle(
             &mut self,
             _: Never,
             _: &mut crate::CellContext<'_, Self>,
-        ) -> Result<crate::Flow, crate::Fault> {
+        ) -> Result<crate::Flow, Fault> {
             Ok(crate::Flow::Stop)
         }
         fn timer(
             &mut self,
             _: u8,
             _: &mut crate::CellContext<'_, Self>,
-        ) -> Result<crate::Flow, crate::Fault> {
+        ) -> Result<crate::Flow, Fault> {
             Ok(crate::Flow::Stop)
         }
     }
@@ -174,14 +111,14 @@ struct Group<C: Cell> {
     slots: Box<[Slot<C>]>,
 }
 
-struct LaneEnd<M> {
-    queue: Arc<Queue<(u32, M)>>,
-    taken: VecDeque<(u32, M)>,
-}
+/// Messages for one `Block` mailbox that is full, with the places of their lanes.
+type Held<M> = VecDeque<(usize, Envelope<M>)>;
 
 pub(crate) struct Slab<C: Cell> {
     board: Arc<Board<C>>,
     groups: Vec<Group<C>>,
+    /// Distance of groups in the population, where they are dealt evenly.
+    stride: u32,
     shared: C::Shared,
     out: C::Out,
     mailbox: MailboxSpec,
@@ -195,22 +132,69 @@ pub(crate) struct Slab<C: Cell> {
     ready: VecDeque<u32>,
     /// The next cell to be started for the first time.
     fresh: (usize, usize),
-    lanes: Vec<LaneEnd<C::Msg>>,
+    lanes: Vec<LaneEnd<C>>,
+    mail: Mail<C>,
+    /// By key.
+    held: BTreeMap<u32, Held<C::Msg>>,
+    resumed: Vec<Resumed>,
     control: VecDeque<Control<C>>,
     #[expect(clippy::vec_box, reason = "mailboxes move between slots by pointer")]
     pool: Vec<Box<Ring<C::Msg>>>,
     books: Books,
     waiting: u64,
     counts: SlabCounts,
+    /// Of the step that has just faulted.
+    fault: Option<Fault>,
     recent: VecDeque<(u32, ExitReason)>,
     notes: Vec<Note>,
-    notes_lost: u64,
+    notes_second: u64,
+    notes_told: u32,
+    notes_lost: u32,
     /// A cell or a caller may have written output since the last flush.
     touched: bool,
     /// Something the board shows has changed.
     changed: bool,
     flush_at: Option<Time>,
     closed: bool,
+}
+
+/// Groups of new cells, in ordinal order.
+fn groups<C: Cell>(
+    ordinals: &[Range<u32>],
+    identity: &mut dyn FnMut(u32) -> C::Identity,
+) -> Vec<Group<C>> {
+    let mut groups = Vec::new();
+    for range in ordinals {
+        let mut first = range.start;
+        while first < range.end {
+            let end = (first - first % GROUP_SIZE)
+                .saturating_add(GROUP_SIZE)
+                .min(range.end);
+            let slots = (first..end)
+                .map(|ordinal| Slot {
+                    mailbox: None,
+                    incarnation: Incarnation(0),
+                    timers: NIL,
+                    handled: 0,
+                    state: CellState::New,
+                    queued: false,
+                    parked: false,
+                    identity: identity(ordinal),
+                    cell: None,
+                })
+                .collect();
+            groups.push(Group { first, slots });
+            first = end;
+        }
+    }
+    groups
+}
+
+/// Distance of groups that are dealt evenly; else a guess that misses.
+fn stride<C: Cell>(groups: &[Group<C>]) -> u32 {
+    let number = |g: Option<&Group<C>>| g.map_or(0, |g| g.first / GROUP_SIZE);
+    let span = number(groups.last()) - number(groups.first());
+    (span / (groups.len() as u32).saturating_sub(1).max(1)).max(1)
 }
 
 const fn split(key: u32) -> (usize, usize) {
@@ -232,36 +216,17 @@ impl<C: Cell> Slab<C> {
             supervisor,
             ..
         } = spec;
-        let mut groups = Vec::new();
-        for range in board.ordinals() {
-            let mut first = range.start;
-            while first < range.end {
-                let end = (first - first % GROUP_SIZE)
-                    .saturating_add(GROUP_SIZE)
-                    .min(range.end);
-                let slots = (first..end)
-                    .map(|ordinal| Slot {
-                        mailbox: None,
-                        incarnation: Incarnation(0),
-                        timers: NIL,
-                        handled: 0,
-                        state: CellState::New,
-                        queued: false,
-                        identity: identity(ordinal),
-                        cell: None,
-                    })
-                    .collect();
-                groups.push(Group { first, slots });
-                first = end;
-            }
-        }
+        let groups = groups(board.ordinals(), &mut identity);
         let cells = groups.iter().map(|group| group.slots.len() as u64).sum();
-        let lane = LaneEnd {
-            queue: board.first_lane(),
-            taken: VecDeque::new(),
-        };
+        let lane = LaneEnd::new(board.first_lane());
+        let stride = stride(&groups);
+        let mail = Mail::new(Arc::clone(&board));
         Self {
             board,
+            stride,
+            mail,
+            held: BTreeMap::new(),
+            resumed: Vec::new(),
             groups,
             shared,
             out,
@@ -284,8 +249,11 @@ impl<C: Cell> Slab<C> {
                 starting: cells,
                 ..SlabCounts::default()
             },
+            fault: None,
             recent: VecDeque::new(),
             notes: Vec::new(),
+            notes_second: 0,
+            notes_told: 0,
             notes_lost: 0,
             touched: false,
             changed: true,
@@ -295,11 +263,21 @@ impl<C: Cell> Slab<C> {
     }
 
     /// Key of an ordinal, if it is on this shard.
+    #[inline]
     fn find(&self, ordinal: u32) -> Option<u32> {
-        let index = self
-            .groups
-            .partition_point(|g| g.first <= ordinal)
-            .checked_sub(1)?;
+        let guess = (ordinal / GROUP_SIZE).checked_sub(self.groups[0].first / GROUP_SIZE)?;
+        let mut index = match self.stride {
+            1 => guess as usize,
+            stride => (guess / stride) as usize,
+        };
+        let hit = |g: &Group<C>| {
+            let place = ordinal.checked_sub(g.first);
+            place.is_some_and(|place| (place as usize) < g.slots.len())
+        };
+        if !self.groups.get(index).is_some_and(hit) {
+            let after = self.groups.partition_point(|g| g.first <= ordinal);
+            index = after.checked_sub(1)?;
+        }
         let place = (ordinal - self.groups[index].first) as usize;
         (place < self.groups[index].slots.len()).then(|| join(index, place))
     }
@@ -373,9 +351,11 @@ impl<C: Cell> Slab<C> {
             return;
         }
         self.counts.timers = self.wheel.len() as u64;
+        self.count_mail();
         let report = Report {
             books: self.books.with_waiting(self.waiting),
             counts: self.counts,
+            closed: self.closed,
         };
         self.board.publish(report);
     }
@@ -383,27 +363,40 @@ impl<C: Cell> Slab<C> {
 
 impl<C: Cell> AnySlab for Slab<C> {
     fn step(&mut self, at: &Moment, limits: &Limits) -> Effects {
-        let mut busy = self.requests(at);
+        self.begin_notes(at);
+        self.requests(at);
         if self.closed {
             self.publish();
             return Effects::default();
         }
-        busy |= self.fire_timers(at, limits);
+        self.resume(at, limits);
+        let mut busy = self.fire_timers(at, limits);
         busy |= self.start_cells(at, limits);
+        self.tell_bounces(at);
         busy |= self.deliver(limits);
         busy |= self.run_cells(at, limits);
-        busy |= !self.ready.is_empty();
+        busy |= self.run_local(at, limits);
+        busy |= self.has_mail();
+        busy |= !self.ready.is_empty() || !self.control.is_empty();
         self.flush(at);
         self.publish();
         Effects {
             busy,
             next: self.wheel.next_at(),
-            next_monotonic: earlier(self.restarts.next_at(), self.flush_at),
+            next_monotonic: earlier(
+                earlier(self.restarts.next_at(), self.flush_at),
+                self.mail.until(),
+            ),
         }
+    }
+
+    fn exchange(&mut self) {
+        self.send_away();
     }
 
     fn stop(&mut self, at: &Moment) {
         self.stop_all(at);
+        self.tell_lost_notes();
         self.publish();
     }
 
@@ -412,7 +405,6 @@ impl<C: Cell> AnySlab for Slab<C> {
     }
 
     fn notes(&mut self, into: &mut Vec<Note>) {
-        self.tell_lost_notes();
         into.append(&mut self.notes);
     }
 }
@@ -423,13 +415,21 @@ impl<C: Cell> Drop for Slab<C> {
         if self.closed {
             return;
         }
-        self.board.close();
+        self.mail.flush();
+        self.mail.close();
+        let mut lost = self.mail.len() as u64;
         for lane in self.lanes.drain(..) {
-            let lost = (lane.taken.len() + lane.queue.close().len()) as u64;
-            self.books.offered += lost;
-            self.books.rejected += lost;
-            self.counts.undeliverable += lost;
+            lost += (lane.taken.len() + lane.close().len()) as u64;
         }
+        lost += self
+            .held
+            .values()
+            .map(|held| held.len() as u64)
+            .sum::<u64>();
+        self.held.clear();
+        self.books.offered += lost;
+        self.books.rejected += lost;
+        self.counts.undeliverable += lost;
         for slot in self.groups.iter_mut().flat_map(|group| &mut group.slots) {
             guard::discard((slot.cell.take(), slot.mailbox.take()));
         }
@@ -441,6 +441,7 @@ impl<C: Cell> Drop for Slab<C> {
         self.counts.restarting = 0;
         self.counts.quarantined = 0;
         self.changed = true;
+        self.closed = true;
         self.publish();
     }
 }

@@ -23,7 +23,8 @@ pub(crate) const CELLS_MAX: u64 = u32::MAX as u64 - 1;
 pub struct SlabSpec<C: Cell> {
     /// The population: cells are shown as `<path>/<device id>`.
     pub path: ActorPath,
-    /// Device id of an ordinal: one path segment, unique in the population.
+    /// Device id of an ordinal: one path segment, unique in the population. It is asked about any
+    /// number, also one that no device has.
     pub name: Arc<dyn Fn(u32) -> String + Send + Sync>,
     /// The ordinals on this shard, best whole groups of [`GROUP_SIZE`].
     pub ordinals: Vec<Range<u32>>,
@@ -188,6 +189,26 @@ pub struct SlabCounts {
     pub bounced: u64,
     /// Messages accepted by a pair queue for a cell that was down.
     pub undeliverable: u64,
+    /// Messages taken from a pair queue that wait until a `Block` mailbox has room.
+    pub held: u64,
+    /// Messages that these cells have sent to cells, this slab's own included.
+    pub sent: u64,
+    /// Sends of these cells that were refused at once: the step got `Full` or `Closed`.
+    pub send_refused: u64,
+    /// Messages of steps that then faulted or unwound, or that waited for room when their cell
+    /// ended: they never went out.
+    pub send_cut: u64,
+    /// Messages whose pair queue was closed before they got there, or that waited for room when
+    /// their own slab was closed.
+    pub send_lost: u64,
+    /// Messages that waited for room, and their cells with them.
+    pub send_waits: u64,
+    /// Of these those for which none came in time.
+    pub send_timeouts: u64,
+    /// Bounces that cells of this slab have been told.
+    pub bounces_told: u64,
+    /// Bounces for cells that were down by then, or above the bound.
+    pub bounces_lost: u64,
 }
 
 /// Counters of one shard.

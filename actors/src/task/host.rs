@@ -88,14 +88,6 @@ impl Life {
     }
 }
 
-impl Drop for Life {
-    fn drop(&mut self) {
-        for pump in self.pumps.get_mut() {
-            pump.abort();
-        }
-    }
-}
-
 /// The one message that ractor carries for us.
 struct Wake;
 
@@ -229,6 +221,15 @@ impl<A: TaskActor> ractor::Actor for Host<A> {
 }
 
 impl<M: Message> MailboxView for Addr<M> {
+    fn id(&self) -> usize {
+        Self::id(self)
+    }
+    fn books_to_add(&self) -> Books {
+        Self::books_to_add(self)
+    }
+    fn retire_books(&self) -> Books {
+        Self::retire_books(self)
+    }
     fn books(&self) -> Books {
         Self::books(self)
     }
@@ -269,30 +270,39 @@ impl System {
             system: self.clone(),
             life: Arc::new(Life::new()),
         };
-        let starting = AbortOnDrop(self.handle().spawn(start(args, on_exit, tx)));
-        let result = rx.await.unwrap_or(Err(Fault::new("runtime_is_down")));
-        drop(starting);
-        result
+        drop(self.handle().spawn(start(args, on_exit, tx)));
+        let mut starting = Starting(rx);
+        let result = (&mut starting.0).await;
+        result.unwrap_or(Err(Fault::new("runtime_is_down")))
     }
 }
 
-/// Ends a start that nobody waits for any more.
-struct AbortOnDrop(JoinHandle<()>);
+/// The wait for a start. Dropped before its end it abandons the start, also one that is over and
+/// has not been looked at.
+struct Starting(oneshot::Receiver<Result<ActorRef, Fault>>);
 
-impl Drop for AbortOnDrop {
+impl Drop for Starting {
     fn drop(&mut self) {
-        self.0.abort();
+        self.0.close();
+        if let Ok(Ok(abandoned)) = self.0.try_recv() {
+            abandoned.kill();
+        }
     }
 }
 
 async fn start<A: TaskActor>(
     args: Arguments<A>,
     on_exit: OnExit,
-    started: oneshot::Sender<Result<ActorRef, Fault>>,
+    mut started: oneshot::Sender<Result<ActorRef, Fault>>,
 ) {
     let (addr, incarnation, system) = (args.addr.clone(), args.incarnation, args.system.clone());
     let life = Arc::clone(&args.life);
-    match ractor::Actor::spawn(None, Host::<A>(PhantomData), args).await {
+    let spawned = tokio::select! {
+        biased;
+        spawned = ractor::Actor::spawn(None, Host::<A>(PhantomData), args) => spawned,
+        () = started.closed() => return life.end_pumps().await,
+    };
+    match spawned {
         Err(error) => {
             life.end_pumps().await;
             let fault = match life.reason.lock().take() {
@@ -310,7 +320,7 @@ async fn start<A: TaskActor>(
             };
             system
                 .census()
-                .started(actor.clone(), Box::new(addr.clone()));
+                .started(actor.clone(), Arc::new(addr.clone()));
             let handle = system.handle().clone();
             drop(handle.spawn(watch(join, life, addr, incarnation, system, on_exit)));
             if let Err(Ok(abandoned)) = started.send(Ok(actor)) {

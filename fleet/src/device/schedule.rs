@@ -44,12 +44,6 @@ impl Schedule {
         Duration::from_nanos(self.interval_ns)
     }
 
-    /// Time between slots, in microseconds.
-    #[must_use]
-    pub fn interval_us(&self) -> u64 {
-        self.interval_ns / 1_000
-    }
-
     /// The time of a device's slot.
     #[must_use]
     pub fn time_of(&self, ordinal: u32, slot: u64) -> Time {

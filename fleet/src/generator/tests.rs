@@ -116,11 +116,12 @@ fn a_composite_is_the_sum_of_independent_parts() {
 
 #[test]
 fn a_follower_repeats_the_other_field_with_its_lag() {
-    let follow = |lag| Generator::Follow {
+    let follow = |samples| Generator::Follow {
         field: 0,
         gain: 2.0,
         offset: 1.0,
-        lag,
+        lag: Duration::from_secs(u64::from(samples)),
+        samples,
     };
     for lag in [0u16, 1, 3] {
         let generator = follow(lag);
@@ -132,6 +133,9 @@ fn a_follower_repeats_the_other_field_with_its_lag() {
             assert_eq!(value, 2.0 * before + 1.0, "lag {lag}, draw {n}");
         }
     }
+    let (late, mut state) = (follow(3), [f64::NAN; 3]);
+    let from_seven = [7, 8, 9, 10].map(|n| late.draw(&at(n), &mut state, &[n as f64]));
+    assert_eq!(from_seven, [15.0; 4], "the oldest known one");
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn field(name: &str, node: &Node, names: &Names<'_>, findings: &mut Findings<'_>
     let mut field = Field {
         name: name.to_owned(),
         generator: Generator::Static(serde_json::Value::Null),
-        sensor: sensor_of(name),
+        sensor: None,
         actuator: false,
         gate: None,
     };
@@ -68,21 +68,23 @@ fn field(name: &str, node: &Node, names: &Names<'_>, findings: &mut Findings<'_>
     let Some(mut section) = Section::of(&owner, node, findings) else {
         return field;
     };
-    if let Some(sensor) = section.choice("sensor", &SENSORS, findings) {
-        field.sensor = Some(sensor);
-    }
-    field.actuator = section
-        .choice_bool("actuator", findings)
-        .unwrap_or(field.sensor == Some(SensorType::Relay) && name == "relay");
+    let named = section.choice("sensor", &SENSORS, findings);
+    let actuator = section.choice_bool("actuator", findings);
     field.gate = gate(&mut section, names, findings);
     if let Some(generator) = generators::read(&mut section, names, 0, findings) {
-        if field.sensor.is_some() && !generator.numeric() {
-            let help = "the QUIC tiers carry numbers only; use numbers, or a name without a type";
+        if named.is_some() && !generator.numeric() {
+            let help = "the QUIC tiers carry numbers only; use numbers, or leave `sensor` out";
             let message = format!("{owner} is a sensor, so its values must be numbers");
             findings.error(node.at, message, Some(help.to_owned()));
         }
+        // A type that only its name suggests is no promise that its values are numbers.
+        let suggested = sensor_of(name).filter(|_| generator.numeric());
+        field.sensor = named.or(suggested);
         field.generator = generator;
     }
+    let relay = field.sensor == Some(SensorType::Relay);
+    let fixed = matches!(field.generator, Generator::Static(_));
+    field.actuator = actuator.unwrap_or(relay && fixed);
     section.finish(findings);
     field
 }

@@ -131,6 +131,14 @@ impl<'n> Section<'n> {
         (!matches!(node.value, Value::Null)).then_some(node)
     }
 
+    /// The value of a key for which null is a value too.
+    pub(super) fn take_any(&mut self, key: &'static str) -> Option<&'n Node> {
+        let _ = self.take(key);
+        let entries = self.entries;
+        let found = entries.iter().find(|(found, _)| found.text == key);
+        found.map(|(_, node)| node)
+    }
+
     pub(super) fn need(
         &mut self,
         key: &'static str,

@@ -76,7 +76,8 @@ pub(super) fn read(
         Kind::Diurnal => Some(diurnal(section, findings)),
         Kind::Markov => markov(section, findings),
         Kind::Static => {
-            let node = section.need("value", findings)?;
+            let null = section.take_any("value");
+            let node = null.or_else(|| section.need("value", findings))?;
             Some(Generator::Static(node.json()))
         }
         Kind::Composite => composite(section, names, depth, findings),
@@ -272,22 +273,23 @@ fn follow(
         .and_then(|(name, at)| names.index(name, at, findings));
     let gain = section.number_or("gain", 1.0, findings);
     let offset = section.number_or("offset", 0.0, findings);
-    let lag = section.text("lag", findings).map_or(0, |(text, at)| {
+    let lag = section.text("lag", findings).map(|(text, at)| {
         let lag = parse_duration(text).unwrap_or_else(|message| {
             findings.error(at, message, None);
             Duration::ZERO
         });
-        let samples = (lag.as_secs_f64() / names.interval.as_secs_f64()).round();
-        if samples > FOLLOW_LAG_SAMPLES_MAX as f64 {
-            let message = format!("`lag` is {samples} samples; at most {FOLLOW_LAG_SAMPLES_MAX}");
-            findings.error(at, message, None);
-        }
-        samples.min(FOLLOW_LAG_SAMPLES_MAX as f64) as u16
+        (lag, at)
     });
-    Some(Generator::Follow {
+    let mut generator = Generator::Follow {
         field: field?,
         gain,
         offset,
-        lag,
-    })
+        lag: lag.map_or(Duration::ZERO, |(lag, _)| lag),
+        samples: 0,
+    };
+    if let (Err(samples), Some((_, at))) = (generator.pace(names.interval), lag) {
+        let message = format!("`lag` is {samples} samples; at most {FOLLOW_LAG_SAMPLES_MAX}");
+        findings.error(at, message, None);
+    }
+    Some(generator)
 }

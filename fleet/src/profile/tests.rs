@@ -169,7 +169,7 @@ const BAD: &[Bad] = &[
     ),
     (
         "a.yaml",
-        "type: t\ntelemetry_fields:\n  voltage: {type: static, value: high}\n",
+        "type: t\ntelemetry_fields:\n  voltage: {sensor: Voltage, type: static, value: high}\n",
         &[(3, 12, "its values must be numbers")],
     ),
     (
@@ -326,7 +326,7 @@ fn yaml_and_toml_say_the_same() {
         yaml.fields[1].generator,
         Generator::Follow {
             field: 0,
-            lag: 2,
+            samples: 2,
             ..
         }
     ));
@@ -375,4 +375,33 @@ proptest::proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_name_like_a_sensor_promises_no_numbers() {
+    let text = "type: t\ntelemetry_fields:\n  \
+        supply_voltage: {type: markov, states: [low, high], initial_state: low,\n    \
+          transition_matrix: [[0.5, 0.5], [0.5, 0.5]]}\n  \
+        relay: {type: markov, states: [0, 1], initial_state: 1,\n    \
+          transition_matrix: [[0.5, 0.5], [0.5, 0.5]]}\n  \
+        pump_relay: {type: static, value: 1}\n  \
+        note: {type: static, value: null}\n";
+    let fields = Profile::parse("a.yaml", text).unwrap().profile.fields;
+    let read: Vec<_> = fields.iter().map(|f| (f.sensor, f.actuator)).collect();
+    let relay = Some(SensorType::Relay);
+    assert_eq!(
+        read,
+        [(None, false), (relay, false), (relay, true), (None, false)]
+    );
+}
+
+#[test]
+fn the_example_of_the_reference_page_loads_without_a_warning() {
+    let page = include_str!("../../../docs/reference/profiles.md");
+    let example = page.split("```yaml\n").nth(1).unwrap();
+    let example = example.split("```").next().unwrap();
+    let loaded = Profile::parse("pump.yaml", example).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert_eq!(loaded.profile.sensors().count(), 4);
+    assert_eq!(loaded.profile.events.len(), 1);
 }

@@ -57,6 +57,14 @@ fn everything_left_out_is_otp_s_default() {
 }
 
 #[test]
+fn a_period_of_no_time_would_count_no_restarts() {
+    let text = "[[supervisor]]\npath = '/a'\nperiod = '0s'\n";
+    let expected = "p.toml:3:10: no two restarts fall into a period of no time; use a period such \
+                    as \"5s\"";
+    assert_eq!(errors(text), [expected]);
+}
+
+#[test]
 fn all_mistakes_are_told_at_once_with_line_and_column() {
     let text = r#"
 [[supervisor]]

@@ -251,9 +251,10 @@ impl SupervisorRef {
     /// Stops it in order, children in reverse start order, and waits until all are gone. A
     /// permanent child of another supervisor is started again by that one.
     pub async fn stop(&self) {
+        let exited = self.seat.exited();
         if let Some(actor) = self.seat.actor() {
             actor.stop();
-            self.exited().await;
+            exited.await;
         }
     }
 

@@ -4,6 +4,7 @@
 //! end is reported when all children are gone: an ordered stop does that in the actor's `stopping`,
 //! everything else (kill, panic, abandoned start) in [`Teardown`], on the runtime.
 
+use std::future::Future;
 use std::sync::{Arc, OnceLock};
 
 use actorsim_actors::{ActorRef, Exit, ExitReason, Fault, OnExit, System};
@@ -24,15 +25,28 @@ pub(crate) type Cancel = watch::Receiver<u8>;
 #[derive(Debug)]
 pub(crate) struct Seat {
     actor: Mutex<Option<ActorRef>>,
-    ended: watch::Sender<Option<ExitReason>>,
+    lives: watch::Sender<Lives>,
     supervision: OnceLock<Arc<Supervision>>,
+}
+
+/// The lives of a supervisor so far. Who waits for the end of one compares numbers: the next may
+/// have begun before they look.
+#[derive(Debug, Clone)]
+struct Lives {
+    begun: u64,
+    lives: bool,
+    last_end: ExitReason,
 }
 
 impl Default for Seat {
     fn default() -> Self {
         Self {
             actor: Mutex::new(None),
-            ended: watch::Sender::new(Some(ExitReason::Shutdown)),
+            lives: watch::Sender::new(Lives {
+                begun: 0,
+                lives: false,
+                last_end: ExitReason::Shutdown,
+            }),
             supervision: OnceLock::new(),
         }
     }
@@ -48,13 +62,41 @@ impl Seat {
         Arc::clone(self.supervision.get_or_init(Arc::default))
     }
 
-    pub(super) async fn exited(&self) -> ExitReason {
-        let mut ended = self.ended.subscribe();
-        let reason = ended
-            .wait_for(Option::is_some)
-            .await
-            .map(|reason| (*reason).clone());
-        reason.ok().flatten().unwrap_or(ExitReason::Shutdown)
+    /// Waits for the end of the life that is under way when this is called, not polled.
+    pub(super) fn exited(&self) -> impl Future<Output = ExitReason> + use<> {
+        let mut watched = self.lives.subscribe();
+        let mine = watched.borrow_and_update().begun;
+        async move {
+            let over = watched
+                .wait_for(|now| !now.lives || now.begun != mine)
+                .await;
+            over.map_or(ExitReason::Shutdown, |now| now.last_end.clone())
+        }
+    }
+
+    /// A life begins; returns its number.
+    fn begin(&self) -> u64 {
+        self.lives.send_modify(|now| {
+            now.begun += 1;
+            now.lives = true;
+        });
+        self.lives.borrow().begun
+    }
+
+    /// The life that is under way is over, and its parent will be told: from then on the next may
+    /// begin at any time.
+    fn ends(&self, reason: ExitReason) {
+        *self.actor.lock() = None;
+        self.lives.send_modify(|now| now.last_end = reason);
+    }
+
+    /// The parent of life `mine` has been told of its end.
+    fn ended(&self, mine: u64) {
+        self.lives.send_if_modified(|now| {
+            let last = now.begun == mine;
+            now.lives &= !last;
+            last
+        });
     }
 }
 
@@ -105,9 +147,9 @@ async fn start_tree(spec: Arc<SupervisorSpec>, cx: StartContext) -> Result<Actor
     let teardown = Teardown(Some(Work {
         table: Arc::clone(&table),
         on_exit,
+        life: spec.seat.begin(),
         seat: Arc::clone(&spec.seat),
     }));
-    spec.seat.ended.send_replace(None);
     let actor = SupervisorActor { table };
     let on_exit: OnExit = Box::new(move |exit| teardown.run(Some(exit)));
     let started = system
@@ -165,6 +207,7 @@ impl Drop for KillOnDrop {
 struct Work {
     table: Arc<Table>,
     on_exit: OnExit,
+    life: u64,
     seat: Arc<Seat>,
 }
 
@@ -195,6 +238,7 @@ impl Work {
         let Self {
             table,
             on_exit,
+            life,
             seat,
         } = self;
         table.end();
@@ -204,18 +248,15 @@ impl Work {
             .as_ref()
             .map_or(ExitReason::Killed, |exit| exit.reason.clone());
         let (reason, ready) = table.outcome(own);
-        *seat.actor.lock() = None;
+        seat.ends(reason.clone());
         match (exit, ready) {
             (Some(exit), None) => {
-                on_exit(Exit {
-                    reason: reason.clone(),
-                    ..exit
-                });
-                seat.ended.send_replace(Some(reason));
+                on_exit(Exit { reason, ..exit });
+                seat.ended(life);
             }
             (_, ready) => {
                 drop(on_exit); // the start failed: the parent waits for its result, not for an exit
-                seat.ended.send_replace(Some(reason));
+                seat.ended(life);
                 if let Some((ready, error)) = ready {
                     drop(ready.send(Err(error)));
                 }

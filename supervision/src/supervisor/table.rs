@@ -3,6 +3,9 @@
 //! Lives in an `Arc` outside the actor, so that whoever ends the actor, the children can still be
 //! taken in order. What happens to children arrives in an inbox that is never full: one start
 //! result and one exit for each attempt. Locks are held for a step, never across an await.
+//! `reports`: what it tells of its children.
+
+mod reports;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,9 +22,9 @@ use super::core::{Core, Effect, End, Origin};
 use super::start::reason_of;
 use super::{Request, StartError};
 use crate::intensity::seed_of;
-use crate::report::{CrashReport, Supervision};
+use crate::report::Supervision;
 use crate::spec::{Kind, StartContext, SupervisorSpec};
-use crate::strategy::{ChildId, Decision, Plan, Tree};
+use crate::strategy::{ChildId, Tree};
 
 /// What happened to an attempt to run a child.
 enum Input {
@@ -160,6 +163,7 @@ impl Table {
                     child.last_exit = Some(exit);
                 }
                 inner.core.exited(id, attempt, &reason, now);
+                self.tell_rest(inner, id);
             }
         }
     }
@@ -212,17 +216,17 @@ impl Table {
                 }
             }
             Effect::Started(id, result) => inner.answer_start(id, result),
-            Effect::Down(id) => inner.answer_down(id),
+            Effect::Down(id) => {
+                self.tell_rest(inner, id);
+                inner.answer_down(id);
+            }
             Effect::Removed(id) => {
                 if let Some(child) = inner.children.remove(&id) {
                     if inner.ids.get(&child.spec.id) == Some(&id) {
                         inner.ids.remove(&child.spec.id);
                     }
-                    child
-                        .spec
-                        .path
-                        .iter()
-                        .for_each(|path| self.system.census().retire(path));
+                    let paths = child.spec.path.iter().chain(&*child.spec.below);
+                    paths.for_each(|path| self.system.census().retire(path));
                 }
             }
             Effect::Ready => {
@@ -299,7 +303,7 @@ impl Table {
             .children
             .values()
             .filter(|c| !c.first)
-            .filter_map(|c| c.spec.path.as_ref());
+            .flat_map(|c| c.spec.path.iter().chain(&*c.spec.below));
         paths.for_each(|path| self.system.census().retire(path));
     }
 
@@ -323,56 +327,6 @@ impl Table {
             },
         };
         (reason, ready.map(|ready| (ready, error)))
-    }
-
-    // ---- reports ----
-
-    fn tell_crash(&self, inner: &Inner, id: ChildId, reason: ExitReason, plan: &Plan, now: Time) {
-        let Some(child) = inner.children.get(&id) else {
-            return;
-        };
-        let path = || {
-            child
-                .spec
-                .path
-                .clone()
-                .unwrap_or_else(|| self.path.join(&child.spec.id))
-        };
-        let exit = child
-            .last_exit
-            .as_ref()
-            .filter(|exit| exit.reason == reason);
-        let report = CrashReport {
-            path: path(),
-            incarnation: exit.map(|exit| exit.incarnation),
-            last_kind: exit.and_then(|exit| exit.last_kind),
-            depth: exit.map_or(0, |exit| exit.depth),
-            reason,
-            failures: plan.failures,
-            decision: plan.decision,
-            siblings: match plan.decision {
-                Decision::Restart => plan.start.len().saturating_sub(1),
-                _ => plan.stop.len(),
-            },
-            delay: plan.at - now,
-        };
-        self.supervision.crashed(&self.system, &report);
-    }
-
-    fn tell_stuck(&self, inner: &Inner, id: ChildId) {
-        let Some(child) = inner.children.get(&id) else {
-            return;
-        };
-        let path = child
-            .spec
-            .path
-            .clone()
-            .unwrap_or_else(|| self.path.join(&child.spec.id));
-        let text = "did not end though it was killed: a handler blocks its thread; \
-                    it is not started again before it has ended";
-        self.system
-            .events()
-            .publish(Level::Error, "stuck", Some(&path), text);
     }
 
     // ---- requests ----

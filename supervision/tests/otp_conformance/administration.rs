@@ -35,6 +35,7 @@ async fn child_adm() {
         assert!(started.has_exited(), "answered when the child is gone");
         sup.terminate_child("a").await.unwrap();
         becomes(&sup, "a", Some(ChildState::Down)).await;
+        assert_eq!(stage.shown("a"), Some("stopped"));
         let again = sup.start_child(stage.child("a")).await;
         assert!(matches!(again, Err(StartChildError::AlreadyPresent)));
         let restarted = sup.restart_child("a").await.unwrap();
@@ -241,6 +242,37 @@ async fn simple_one_for_one_scale_many_temporary_children() {
         }
         sup.stop().await;
         assert_eq!(stage.system.census().live()["task"], 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_subtree_that_is_forgotten_leaves_nothing_in_the_census() {
+    watched(async {
+        let stage = Stage::new();
+        let sup = stage.start(policy(Strategy::OneForOne), &["a"]).await;
+        for restart in [Restart::Temporary, Restart::Transient] {
+            let inner =
+                SupervisorSpec::new(ActorPath::root().join("inner"), policy(Strategy::OneForOne))
+                    .child(stage.child("c"));
+            let sub =
+                SupervisorSpec::new(ActorPath::root().join("sub"), policy(Strategy::OneForOne))
+                    .child(stage.child("b"))
+                    .child(ChildSpec::supervisor("inner", inner));
+            let sub = ChildSpec::supervisor("sub", sub).restart(restart);
+            sup.start_child(sub).await.unwrap();
+            assert_eq!(stage.shown("c"), Some("running"));
+            sup.terminate_child("sub").await.unwrap();
+            if restart == Restart::Transient {
+                assert_eq!(stage.shown("sub"), Some("stopped"));
+                sup.delete_child("sub").await.unwrap();
+            }
+            for name in ["sub", "b", "inner", "c"] {
+                assert_eq!(stage.shown(name), None, "{name}");
+            }
+        }
+        assert_eq!(stage.shown("a"), Some("running"));
+        sup.stop().await;
     })
     .await;
 }

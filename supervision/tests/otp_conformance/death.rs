@@ -8,6 +8,8 @@ use actorsim_supervision::{
     SupervisorSpec, start_root,
 };
 
+use futures_util::FutureExt as _;
+
 use crate::stage::{HOUR, Order, Stage, becomes, watched};
 
 fn policy() -> SupervisorPolicy {
@@ -237,6 +239,25 @@ async fn a_panic_in_a_start_function_is_a_failed_start() {
         assert!(error.to_string().contains("no such file"), "{error}");
         assert_eq!(stage.log(), "+a ~a -a");
         assert_eq!(stage.made(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_waits_for_the_end_of_one_life_is_not_held_by_the_next() {
+    watched(async {
+        let stage = Stage::new();
+        let (root, inner) = tree(&stage, Strategy::OneForOne).await;
+        let mut ended = Box::pin(inner.exited());
+        assert!((&mut ended).now_or_never().is_none());
+        inner.actor().unwrap().stop();
+        becomes(&root, "sub", Some(ChildState::Running)).await;
+        stage.logs("+a +b +c +d ~c -c ~b -b +b +c").await;
+        while inner.actor().is_none_or(|actor| actor.incarnation().0 < 2) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(ended.now_or_never(), Some(ExitReason::Shutdown));
+        root.stop().await;
     })
     .await;
 }

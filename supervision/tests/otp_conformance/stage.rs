@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use actorsim_actors::{
-    ActorPath, Addr, Clock, Fault, Flow, MailboxSpec, Message, Overflow, System, TaskActor,
-    TaskContext,
+    ActorPath, Addr, CensusFilter, Clock, Fault, Flow, MailboxSpec, Message, Overflow, System,
+    TaskActor, TaskContext,
 };
 use actorsim_supervision::{
     ChildInfo, ChildSpec, ChildState, SupervisorPolicy, SupervisorRef, SupervisorSpec, start_root,
@@ -182,6 +182,19 @@ impl Stage {
             .task(&ActorPath::root().join(name))
             .unwrap()
             .kill();
+    }
+
+    /// What `ps` shows; none if it is not listed.
+    pub(crate) fn shown(&self, name: &str) -> Option<&'static str> {
+        let path = ActorPath::root().join(name);
+        let rows = self
+            .system
+            .census()
+            .task_rows(&CensusFilter::default(), None, 100)
+            .rows;
+        rows.iter()
+            .find(|row| row.path == path)
+            .map(|row| row.state)
     }
 
     pub(crate) fn stop(&self, name: &str) {

@@ -267,6 +267,7 @@ async fn quarantine_parks_one_child_and_its_siblings_go_on() {
         becomes(&sup, "a", Some(ChildState::Quarantined)).await;
         assert_eq!((stage.life("a"), stage.life("b")), (2, 1));
         assert_eq!(sup.supervision().stats().quarantined, 1);
+        assert_eq!(stage.shown("a"), Some("quarantined"));
         sup.restart_child("a").await.unwrap();
         assert_eq!(stage.life("a"), 3, "an operator brings it back");
         sup.stop().await;

@@ -1,15 +1,15 @@
 //! T3 out: one stream for each command, its acknowledgement, its outcome.
 //!
-//! A command whose connection is lost goes back to the tier, which finds it another one until its
-//! deadline. It chooses no connection. Bounds: [`COMMANDS_IN_FLIGHT_MAX`] streams at once, each
-//! until its command's deadline.
+//! A command whose connection is lost, or whose device is busy, goes back to the tier, which tries
+//! again until its deadline. It chooses no connection. Bounds: [`COMMANDS_IN_FLIGHT_MAX`] streams
+//! at once, each until its command's deadline.
 
 use std::sync::Arc;
 
 use actorsim_actors::Fault;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use quinn::{ReadExactError, RecvStream, SendStream, WriteError};
+use quinn::{ReadError, ReadExactError, RecvStream, SendStream, WriteError};
 use tokio::sync::mpsc;
 
 use super::Peer;
@@ -48,13 +48,13 @@ async fn fly(peer: Arc<Peer>, mut in_flight: InFlight) {
     };
     let command = issued.command().clone();
     let left = command.expires().since(peer.clock.monotonic());
-    issued.tried = true;
+    issued.routed = true;
     let mut opened = None;
     let asked = tokio::time::timeout(left, ask(&peer, &command, &mut opened)).await;
     let outcome = match asked {
         Ok(Ok(outcome)) => outcome,
         // The drop of `in_flight` gives it back.
-        Ok(Err(Lost)) => return,
+        Ok(Err(GivenBack)) => return,
         Err(_) => {
             abandon(opened);
             Outcome::Expired
@@ -65,8 +65,8 @@ async fn fly(peer: Arc<Peer>, mut in_flight: InFlight) {
     }
 }
 
-/// The connection went with the command.
-struct Lost;
+/// The connection is gone, or the device is busy: the command may be tried again.
+struct GivenBack;
 
 type Streams = (SendStream, RecvStream);
 
@@ -81,9 +81,9 @@ async fn ask(
     peer: &Peer,
     command: &Command,
     opened: &mut Option<Streams>,
-) -> Result<Outcome, Lost> {
+) -> Result<Outcome, GivenBack> {
     let opening = peer.clock.monotonic();
-    let streams = peer.quic.open_bi().await.map_err(|_| Lost)?;
+    let streams = peer.quic.open_bi().await.map_err(|_| GivenBack)?;
     let (send, receive) = opened.insert(streams);
     let reading = command.reading(peer.clock.unix_us());
     let written = match peer.protocol {
@@ -101,7 +101,7 @@ async fn ask(
     };
     match written {
         Ok(()) => {}
-        Err(WriteError::ConnectionLost(_)) => return Err(Lost),
+        Err(WriteError::ConnectionLost(_)) => return Err(GivenBack),
         Err(_) => return Ok(refused(peer)),
     }
     drop(send.finish());
@@ -127,9 +127,12 @@ async fn ask(
 }
 
 /// What an answer that could not be read means.
-fn unread(peer: &Peer, error: &ReadExactError) -> Result<Outcome, Lost> {
+fn unread(peer: &Peer, error: &ReadExactError) -> Result<Outcome, GivenBack> {
     match error {
-        ReadExactError::ReadError(quinn::ReadError::ConnectionLost(_)) => Err(Lost),
+        ReadExactError::ReadError(ReadError::ConnectionLost(_)) => Err(GivenBack),
+        ReadExactError::ReadError(ReadError::Reset(codes::BUSY)) => Err(GivenBack),
+        // Our own link that dies lets its streams end before its connection.
+        ReadExactError::FinishedEarly(0) if peer.protocol == Protocol::Actorsim1 => Err(GivenBack),
         _ => Ok(refused(peer)),
     }
 }

@@ -17,6 +17,10 @@ use crate::stats::{DropReason, Tier};
 /// Readings a datagram may hold at the largest MTU we discover (1452 bytes).
 const DATAGRAM_READINGS: usize = 37;
 
+/// Full batches read in one turn of the network thread. A burst is read out of QUIC's buffer, where
+/// it would push out what came before, into a mailbox that holds a thousand batches.
+const BATCHES_PER_TURN: u32 = 16;
+
 /// What one wake-up brought.
 struct Gathered {
     readings: Vec<Reading>,
@@ -44,6 +48,7 @@ impl Gathered {
 
 pub(super) async fn run(peer: Arc<Peer>, addr: Addr<ConnMessage>) -> Result<(), Fault> {
     let mut latencies = Vec::new();
+    let mut batches = 0;
     while let Ok(first) = peer.quic.read_datagram().await {
         let now_us = peer.clock.unix_us();
         latencies.clear();
@@ -64,8 +69,10 @@ pub(super) async fn run(peer: Arc<Peer>, addr: Addr<ConnMessage>) -> Result<(), 
             gathered.take(&next, now_us);
         }
         latencies = deliver(&peer, &addr, gathered);
-        if full {
-            // There is more: let the actor forward this batch first.
+        batches = if full { batches + 1 } else { 0 };
+        if batches == BATCHES_PER_TURN {
+            // There is more: let the actor forward these first.
+            batches = 0;
             tokio::task::yield_now().await;
         }
     }
@@ -75,7 +82,7 @@ pub(super) async fn run(peer: Arc<Peer>, addr: Addr<ConnMessage>) -> Result<(), 
 /// Counts what came and puts it into the mailbox; gives the latency buffer back.
 fn deliver(peer: &Peer, addr: &Addr<ConnMessage>, gathered: Gathered) -> Vec<u64> {
     let Gathered {
-        readings,
+        mut readings,
         datagrams,
         bad,
         latencies,
@@ -92,8 +99,10 @@ fn deliver(peer: &Peer, addr: &Addr<ConnMessage>, gathered: Gathered) -> Vec<u64
         session.count_t1(count);
     }
     peer.look(&readings);
+    let refused = peer.sift(&mut readings);
+    t1.dropped.add(DropReason::Refused, refused);
     let mut batch = Batch::new(Tier::T1, readings, peer.clock.monotonic(), &peer.core.pool);
-    if count > 0 {
+    if count > refused {
         batch.on_drop(DropReason::Overflow);
         // A mailbox that takes nothing leaves the batch to count itself.
         drop(addr.try_send(ConnMessage::T1(batch)));

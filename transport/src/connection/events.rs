@@ -5,6 +5,7 @@
 //! Bounds: QUIC's stream limit; a frame, or a batch, in memory for each stream.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actorsim_actors::{Fault, SendError};
@@ -23,6 +24,10 @@ use crate::tiers::T2Message;
 
 /// How long one batch waits for tier T2 before the wait is looked at again.
 const T2_FORWARD_DEADLINE: Duration = Duration::from_secs(1);
+/// Events of devices that are not registered yet: looked at again this often,
+const COVER_LOOK: Duration = Duration::from_millis(10);
+/// this many times: a second, after which the link sends them again anyway.
+const COVER_LOOKS_MAX: u32 = 100;
 /// Bytes taken from a `dt/1` stream at once: a batch's worth.
 const PLAIN_CHUNK: usize = BATCH_READINGS_MAX * READING_LEN;
 
@@ -35,10 +40,16 @@ pub(super) async fn run(peer: Arc<Peer>) -> Result<(), Fault> {
             Some(()) = streams.next() => {}
             accepted = peer.quic.accept_uni(), if room => match accepted {
                 Ok(stream) => streams.push(serve(Arc::clone(&peer), stream)),
-                Err(_) => return Ok(()),
+                Err(_) => break,
             }
         }
     }
+    if peer.protocol == Protocol::Dt1 {
+        // Nobody sends again what came before the end.
+        while streams.next().await.is_some() {}
+    }
+    peer.events_over.store(true, Ordering::Release);
+    Ok(())
 }
 
 async fn serve(peer: Arc<Peer>, mut stream: RecvStream) {
@@ -68,6 +79,9 @@ async fn typed(peer: &Peer, stream: &mut RecvStream) -> Result<(), ReadFrameErro
         let (mut events, mut keys) = (peer.core.pool.take(), Vec::new());
         parsed.decode_into(&mut events, &mut keys)?;
         count(peer, &events);
+        if !covered(peer, &events).await {
+            continue;
+        }
         let received = peer.clock.monotonic();
         let pool = &peer.core.pool;
         let session = Arc::clone(session);
@@ -81,6 +95,19 @@ async fn typed(peer: &Peer, stream: &mut RecvStream) -> Result<(), ReadFrameErro
         );
     }
     Ok(())
+}
+
+/// Whether the certificate covers the devices of a batch; waits for a registration under way. A
+/// batch that is not covered is not taken, so it is not acknowledged.
+async fn covered(peer: &Peer, events: &[Reading]) -> bool {
+    for _ in 0..COVER_LOOKS_MAX {
+        if peer.covers(events) {
+            return true;
+        }
+        tokio::time::sleep(COVER_LOOK).await;
+    }
+    tracing::debug!(conn = peer.id, "events of devices that were not registered");
+    false
 }
 
 fn count(peer: &Peer, readings: &[Reading]) {
@@ -132,23 +159,22 @@ async fn plain(peer: &Peer, stream: &mut RecvStream) -> Result<(), ReadFrameErro
     }
 }
 
-/// Waits for tier T2 as long as the connection lives: nobody would send this again.
+/// Waits for tier T2 as long as the actor lives: nobody would send this again.
 async fn forward(peer: &Peer, batch: Batch) {
     if batch.readings.is_empty() {
         return;
     }
     let mut message = T2Message::Plain(batch);
-    while peer.quic.close_reason().is_none() {
+    loop {
         match peer.core.t2.send(message, T2_FORWARD_DEADLINE).await {
             Ok(()) => return,
             Err(SendError::Closed(refused)) => {
-                message = refused;
-                break;
+                if let T2Message::Plain(batch) = refused {
+                    batch.discard(DropReason::Tier);
+                }
+                return;
             }
             Err(refused) => message = refused.into_message(),
         }
-    }
-    if let T2Message::Plain(batch) = message {
-        batch.discard(DropReason::Tier);
     }
 }

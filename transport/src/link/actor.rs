@@ -167,7 +167,8 @@ impl TaskActor for LinkActor {
 
     /// Sends what waits, says goodbye with the totals, closes.
     async fn stopping(&mut self, _: &mut TaskContext<LinkMessage>) {
-        if self.live.borrow().is_none() {
+        // Without a connection there is nobody to say it to; one may be on its way.
+        if self.connection().await.is_none() {
             return;
         }
         for _ in 0..FLUSH_STEPS_MAX {

@@ -1,18 +1,19 @@
 //! T3 in: commands from the twin to their devices, and the devices' answers back.
 //!
 //! It executes nothing. A command that the fleet does not take is refused on the wire; one whose
-//! answer never comes is the twin's to expire. Bounds: [`PENDING_MAX`] commands without an answer
-//! (the oldest is given up), [`READ_TIMEOUT`] to read one.
+//! answer never comes is the twin's to expire: it stops the stream, which is then let go. Bounds:
+//! [`PENDING_MAX`] commands without an answer (the oldest is given up), [`READ_TIMEOUT`] to read
+//! one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 
 use super::dial::Line;
-use super::{Downlink, Ticket, WireCommand};
+use super::{Downlink, DownlinkError, Ticket, WireCommand};
 use crate::command::AckStatus;
 use crate::endpoint::{Protocol, STREAMS_MAX, codes};
 use crate::frames::{COMMAND_LEN, CommandFrame, StreamType, ack_frame};
@@ -34,6 +35,7 @@ pub(super) async fn run(line: &Line, connection: &Connection, number: u64) -> Co
     let protocol = line.spec.protocol;
     let mut reading = FuturesUnordered::new();
     let mut pending = BTreeMap::new();
+    let mut given_up = FuturesUnordered::new();
     let mut last = 0_u64;
     loop {
         answer(line, &mut pending).await;
@@ -46,8 +48,13 @@ pub(super) async fn run(line: &Line, connection: &Connection, number: u64) -> Co
                     last += 1;
                     let ticket = Ticket((number << 32) | (last & 0xffff_ffff));
                     take(&*line.spec.downlink, protocol, &mut pending, ticket, send, command);
+                    if let Some(taken) = pending.get(&ticket) {
+                        given_up.push(taken.send.stopped().map(move |_| ticket));
+                    }
                 }
             }
+            // Kept open, it would count against the twin's streams for ever.
+            Some(ticket) = given_up.next() => drop(pending.remove(&ticket)),
             accepted = connection.accept_bi(), if room => match accepted {
                 Ok((send, receive)) => reading.push(read(protocol, send, receive)),
                 Err(why) => return why,
@@ -102,8 +109,12 @@ fn take(
             .then(|| Duration::from_millis(u64::from(command.left_ms))),
     };
     if let Err(error) = downlink.command(ticket, wire) {
-        tracing::debug!(%error, device = %reading.device, "command refused");
-        drop(send.reset(codes::REFUSED));
+        tracing::debug!(%error, device = %reading.device, "command not taken");
+        let code = match error {
+            DownlinkError::Busy => codes::BUSY,
+            DownlinkError::UnknownDevice => codes::REFUSED,
+        };
+        drop(send.reset(code));
         return;
     }
     pending.insert(ticket, Pending { send, reading });

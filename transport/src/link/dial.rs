@@ -1,7 +1,7 @@
 //! Dialling: connect, say hello, serve the streams until the connection ends, back off, again.
 //!
-//! It never gives up; a twin that is away costs one attempt every two seconds. It carries no
-//! telemetry. Bounds: [`BACKOFF_MAX`], [`DIAL_TIMEOUT`].
+//! It never gives up; a twin that is away, or refuses us, costs one attempt every two seconds. It
+//! carries no telemetry. Bounds: [`BACKOFF_MAX`], [`DIAL_TIMEOUT`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actorsim_actors::{Fault, Level, System};
-use quinn::{Connection, Endpoint};
+use quinn::{ConnectError, Connection, ConnectionError, Endpoint};
 use tokio::sync::watch;
 
 use super::actor::{Goodbye, LinkSpec};
@@ -59,9 +59,9 @@ impl Backoff {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DialError {
     #[error("{0}")]
-    Connect(#[from] quinn::ConnectError),
+    Connect(#[from] ConnectError),
     #[error("{0}")]
-    Handshake(#[from] quinn::ConnectionError),
+    Handshake(#[from] ConnectionError),
     #[error("no welcome within {} s", DIAL_TIMEOUT.as_secs())]
     TimedOut,
     #[error("{0}")]
@@ -97,10 +97,17 @@ pub(super) async fn run(line: Line) -> Result<(), Fault> {
         let made = tokio::time::timeout(DIAL_TIMEOUT, attempt).await;
         match made.unwrap_or(Err(DialError::TimedOut)) {
             Ok((up, control)) => {
-                backoff.failures = 0;
                 let why = serve(&line, &up.connection, control).await;
+                // A twin that refuses us would do so again at once.
+                if !refused(up.connection.close_reason().as_ref()) {
+                    backoff.failures = 0;
+                }
                 drop(up);
                 say(&line, Level::Info, "disconnected", &why);
+            }
+            Err(DialError::Connect(ConnectError::EndpointStopping)) => {
+                // Its socket failed: the next incarnation opens another.
+                return Err(Fault::new("endpoint_lost"));
             }
             Err(error) => {
                 line.link.0.stats.quic.dial_failed.inc();
@@ -111,6 +118,20 @@ pub(super) async fn run(line: Line) -> Result<(), Fault> {
         }
         tokio::time::sleep(backoff.next()).await;
     }
+}
+
+/// Whether the twin closed the connection over what we are, not over what happened to it.
+fn refused(reason: Option<&ConnectionError>) -> bool {
+    let Some(ConnectionError::ApplicationClosed(close)) = reason else {
+        return false;
+    };
+    [
+        codes::PROTOCOL,
+        codes::CERTIFICATE,
+        codes::DEVICES,
+        codes::FULL,
+    ]
+    .contains(&close.error_code)
 }
 
 fn say(line: &Line, level: Level, name: &'static str, why: &dyn fmt::Display) {

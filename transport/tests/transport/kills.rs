@@ -110,6 +110,24 @@ async fn a_command_in_flight_is_retried_on_the_next_connection_of_its_device() {
 }
 
 #[tokio::test]
+async fn a_command_in_flight_survives_a_killed_link() {
+    let rig = Rig::start().await;
+    let (link, devices) = rig.link("gate-1", "*").await;
+    link.register(pumps(10)).unwrap();
+    until("registered", || rig.transport.registry().devices() == 10).await;
+    *devices.answer.lock() = None;
+    for n in 0..10 {
+        let device = format!("pump-{n:04}");
+        rig.issue(rig.command(&device, 1, Duration::from_secs(25)));
+    }
+    until("in flight", || devices.commands.lock().len() == 10).await;
+    *devices.answer.lock() = Some(AckStatus::Executed);
+    rig.kill("/fleet/links/gate-1").await;
+    until("acknowledged", || rig.stats.t3.acked.get() == 10).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn commands_keep_their_outcome_through_kills_of_their_tier() {
     let rig = Rig::start().await;
     let (link, _) = rig.link("gate-1", "*").await;

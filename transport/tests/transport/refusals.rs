@@ -132,6 +132,31 @@ async fn actorsim1_without_a_certificate_is_refused_even_on_loopback() {
 }
 
 #[tokio::test]
+async fn beyond_loopback_a_dt1_client_needs_a_certificate() {
+    let rig = Rig::start_at(std::net::Ipv4Addr::UNSPECIFIED).await;
+    let addr = (
+        std::net::Ipv4Addr::LOCALHOST,
+        rig.addr(Listening::Main).port(),
+    )
+        .into();
+    let endpoint = client(rig.site.ca_pem(), Some(b"dt/1"));
+    // A TLS 1.3 client is done before the server has judged it.
+    if let Ok(connection) = endpoint.connect(addr, "localhost").unwrap().await {
+        drop(connection.send_datagram(encode(DEVICE, 0, 1.0, 1, 0).into()));
+        connection.closed().await;
+    }
+    until("counted", || rig.stats.quic.handshakes_foreign.get() == 1).await;
+    assert_eq!(
+        (
+            rig.stats.t1.received.get(),
+            rig.stats.quic.handshakes_accepted.get()
+        ),
+        (0, 0)
+    );
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn a_client_without_alpn_is_refused_on_the_main_listener() {
     let rig = Rig::start().await;
     let endpoint = client(rig.site.ca_pem(), None);

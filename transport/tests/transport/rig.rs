@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -88,11 +89,19 @@ pub(crate) struct Devices {
     pub(crate) link: OnceLock<Link>,
     pub(crate) commands: Mutex<Vec<WireCommand>>,
     pub(crate) answer: Mutex<Option<AckStatus>>,
+    /// How many commands to take for a busy device.
+    pub(crate) busy: AtomicU32,
 }
 
 impl Downlink for Devices {
     fn command(&self, ticket: Ticket, command: WireCommand) -> Result<(), DownlinkError> {
         self.commands.lock().push(command);
+        let busy = self
+            .busy
+            .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        if busy.is_ok() {
+            return Err(DownlinkError::Busy);
+        }
         if let (Some(status), Some(link)) = (*self.answer.lock(), self.link.get()) {
             assert!(link.ack(ticket, status));
         }
@@ -119,6 +128,11 @@ pub(crate) fn any_port() -> SocketAddr {
 
 impl Rig {
     pub(crate) async fn start() -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST).await
+    }
+
+    /// The same with its main listener at another address of this machine.
+    pub(crate) async fn start_at(at: Ipv4Addr) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let site = Site::open_or_create(&dir.path().join("site")).unwrap();
         let identity = site
@@ -133,7 +147,7 @@ impl Rig {
         );
         let config = TransportConfig {
             node: "twin".into(),
-            listen: any_port(),
+            listen: (at, 0).into(),
             plain: Some(any_port()),
             identity,
         };

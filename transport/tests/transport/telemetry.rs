@@ -110,19 +110,18 @@ async fn each_outcome_of_a_command_has_its_own_counter() {
 }
 
 #[tokio::test]
-async fn a_stuck_device_costs_itself_only() {
+async fn a_busy_device_is_asked_again_until_it_takes_the_command() {
     let rig = Rig::start().await;
     let (link, devices) = rig.link("gate-1", "*").await;
-    link.register(pumps(2)).unwrap();
-    until("registered", || rig.transport.registry().devices() == 2).await;
-    *devices.answer.lock() = None;
-    for id in 1..=40 {
-        rig.issue(rig.command("pump-0000", id, Duration::from_secs(60)));
-    }
-    until("stuck", || devices.commands.lock().len() == 40).await;
-    *devices.answer.lock() = Some(AckStatus::Executed);
-    rig.issue(rig.command("pump-0001", 1, Duration::from_secs(60)));
+    link.register(pumps(1)).unwrap();
+    devices.busy.store(3, std::sync::atomic::Ordering::Relaxed);
+    rig.issue(rig.command("pump-0000", 1, Duration::from_secs(20)));
     until("acknowledged", || rig.stats.t3.acked.get() == 1).await;
+    assert_eq!(devices.commands.lock().len(), 4);
+    assert_eq!(
+        (rig.stats.t3.errors.get(), rig.stats.t3.retried.get()),
+        (0, 3)
+    );
     rig.stop().await;
 }
 

@@ -47,6 +47,19 @@ fn constants_are_those_of_the_page() {
         ("node name", format!("{NODE_NAME_LEN_MAX} bytes")),
         ("sensors of a device", SENSORS_MAX.to_string()),
         ("devices in a range", RANGE_DEVICES_MAX.to_string()),
+    ];
+    agree(&facts);
+}
+
+fn agree(facts: &[(&str, String)]) {
+    for (name, value) in facts {
+        assert_eq!(row(name), value, "{name}");
+    }
+}
+
+#[test]
+fn limits_are_those_of_the_page() {
+    let facts = [
         (
             "idle time-out",
             format!("{} s", endpoint::IDLE_TIMEOUT.as_secs()),
@@ -63,7 +76,37 @@ fn constants_are_those_of_the_page() {
             "acknowledgement delay",
             format!("{} ms", endpoint::MAX_ACK_DELAY.as_millis()),
         ),
-        ("streams each way", endpoint::STREAMS_MAX.to_string()),
+        ("event streams", endpoint::STREAMS_MAX.to_string()),
+        ("command streams", endpoint::STREAMS_MAX.to_string()),
+        (
+            "streams a link opens both ways",
+            endpoint::CONTROL_STREAMS_MAX.to_string(),
+        ),
+        (
+            "stream window",
+            format!("{} bytes", endpoint::STREAM_WINDOW),
+        ),
+        (
+            "connection window",
+            format!("{} bytes", endpoint::CONNECTION_WINDOW),
+        ),
+        (
+            "commands of a device under way",
+            registry::DEVICE_COMMANDS_MAX.to_string(),
+        ),
+        (
+            "devices of a connection",
+            registry::CONN_DEVICES_MAX.to_string(),
+        ),
+        (
+            "registrations of a connection",
+            REGISTRATIONS_MAX.to_string(),
+        ),
+        ("handshakes at once", listener::HANDSHAKES_MAX.to_string()),
+        (
+            "handshakes with unproved addresses",
+            listener::HANDSHAKES_UNPROVEN_MAX.to_string(),
+        ),
         (
             "datagram send buffer",
             format!("{} bytes", endpoint::DATAGRAM_SEND_BUFFER),
@@ -73,9 +116,7 @@ fn constants_are_those_of_the_page() {
             format!("{} bytes", endpoint::DATAGRAM_RECEIVE_BUFFER),
         ),
     ];
-    for (name, value) in facts {
-        assert_eq!(row(name), value, "{name}");
-    }
+    agree(&facts);
 }
 
 #[test]
@@ -101,6 +142,7 @@ fn types_statuses_and_codes_are_those_of_the_page() {
         (codes::READING, "reading"),
         (codes::DEADLINE, "deadline"),
         (codes::REFUSED, "refused"),
+        (codes::BUSY, "busy"),
     ];
     for (code, name) in all {
         assert_eq!(row(&format!("code {code}")), name);

@@ -70,8 +70,9 @@ impl Scan {
         let stop = Arc::clone(&self.stop);
         let body = move || {
             let scan = &shared.config.scan;
+            // a rebuilt world has the rows of the former one at once, instead of growing to them
             let size = WorldSize {
-                capacity: scan.capacity,
+                capacity: scan.capacity.max(shared.index.lock().rows()),
                 capacity_max: scan.capacity_max,
             };
             let tally = ends.carry.snapshot.tally;
@@ -133,6 +134,7 @@ impl TaskActor for Scan {
                 *self.shared.host.lock() = Some(host);
                 self.shared.set_scanning(true);
             }
+            Some(ScanNews::Faulted(fault)) => return Err(Fault::with("system", fault)),
             _ => {
                 return Err(Fault::with(
                     "scan_thread",

@@ -18,7 +18,7 @@ use super::rt::{HostReport, prepare};
 use super::snapshot::ScanSnapshot;
 use super::stats::CycleRecord;
 use super::{FILLS_PER_CYCLE, REQUESTS_PER_CYCLE, ScanConfig};
-use crate::lanes::{Lanes, Lease, ScanEnds};
+use crate::lanes::{FILL_LANE, Lanes, Lease, ScanEnds};
 use crate::request::Request;
 use crate::scanned::ScannedWorld;
 use crate::systems::{BATCHES_PER_CYCLE, READINGS_PER_CYCLE, SYSTEMS, SystemFault, SystemId};
@@ -31,6 +31,11 @@ const FAULTS_MAX: u32 = 2;
 
 /// At most this many cycles pass without a wake, so that records are folded in time.
 const WAKE_EVERY: u64 = 256;
+
+const _: () = assert!(
+    FILL_LANE <= FILLS_PER_CYCLE,
+    "a reading must never be scanned before the fill of its row"
+);
 
 /// What the thread tells its proxy; rare, never in steady state.
 #[derive(Debug)]
@@ -89,8 +94,10 @@ impl ScanThread {
     /// Runs until stopped or faulted. The world must be bound already.
     pub(crate) fn run(mut self) {
         for _ in 0..WARM_UP_CYCLES {
-            // a fault here is reported by the first counted cycle, which runs the same systems
-            let _ = self.world.cycle(now_ns(), self.period_ns, 0);
+            if let Err(fault) = self.world.cycle(now_ns(), self.period_ns, 0) {
+                // a world that fails without a reading is no twin
+                return self.end(ScanNews::Faulted(fault));
+            }
         }
         let host = prepare(self.config.host_request());
         let start = now_ns() + self.period_ns;
@@ -117,6 +124,10 @@ impl ScanThread {
             }
         };
         self.hand_back();
+        self.end(end);
+    }
+
+    fn end(self, end: ScanNews) {
         let Self {
             news, ends, world, ..
         } = self;
@@ -184,16 +195,13 @@ impl ScanThread {
 
     /// Fills first, then events, then samples; true when the table grew.
     fn take_in(&mut self) -> bool {
-        // What is visible now had its rows' fills pushed before; what comes later waits a cycle.
+        // Readings visible now had their rows' fills pushed before, and a cycle takes as many fills
+        // as the lane can hold: what is pushed meanwhile need not be waited for.
         let (mut events, mut samples) = (self.ends.t2.slots(), self.ends.t1.slots());
+        let fills = self.ends.fills.slots().min(FILLS_PER_CYCLE);
         let ends = &mut *self.ends;
         let pop = || ends.fills.pop().ok();
-        let grew = self
-            .world
-            .fill(std::iter::from_fn(pop).take(FILLS_PER_CYCLE));
-        if !self.ends.fills.is_empty() {
-            return grew;
-        }
+        let grew = self.world.fill(std::iter::from_fn(pop).take(fills));
         // a batch is only taken when its way back has room
         let mut room = self.ends.returns.slots().min(BATCHES_PER_CYCLE);
         let mut readings = 0;

@@ -56,7 +56,6 @@ pub struct Actuate {
     shared: Arc<Shared>,
     outlets: Outlets,
     ends: Option<Lease<ActuateEnds>>,
-    in_hand: Option<T3Message>,
 }
 
 impl Actuate {
@@ -65,7 +64,6 @@ impl Actuate {
             shared,
             outlets,
             ends: None,
-            in_hand: None,
         }
     }
 
@@ -74,15 +72,21 @@ impl Actuate {
         if self.shared.settle(ends) {
             self.outlets.sessions.wake();
         }
-        while self.in_hand.is_none() {
-            let Ok(command) = ends.commands.pop() else {
-                break;
+        loop {
+            let command = match ends.in_hand.take() {
+                Some(command) => command,
+                None => match ends.commands.pop() {
+                    Ok(command) => {
+                        let command = self.shared.command(command, now);
+                        T3Message::issue(command, &self.outlets.stats)
+                    }
+                    Err(_) => break,
+                },
             };
-            let command = self.shared.command(command, now);
-            self.in_hand = offer(
-                &self.outlets.commands,
-                T3Message::issue(command, &self.outlets.stats),
-            );
+            ends.in_hand = offer(&self.outlets.commands, command);
+            if ends.in_hand.is_some() {
+                break;
+            }
         }
         self.shared.fold_records();
     }
@@ -127,9 +131,6 @@ impl TaskActor for Actuate {
     }
 
     async fn handle(&mut self, _: Woken, cx: &mut TaskContext<Woken>) -> Result<Flow, Fault> {
-        if let Some(command) = self.in_hand.take() {
-            self.in_hand = offer(&self.outlets.commands, command);
-        }
         self.drain(cx.clock().monotonic());
         Ok(Flow::Continue)
     }

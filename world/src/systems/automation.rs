@@ -2,8 +2,9 @@
 //! start when presence returns.
 //!
 //! Only edges command: the commanded state is mirrored in the row (and outlives the world in
-//! [`Commanded`]). It never waits: what the command lane cannot take stays listed for the next
-//! cycle. Whether the device obeyed is for tier T3 to report.
+//! [`Commanded`]). It never waits: a row whose command the lane cannot take stays listed, and is
+//! judged by its newest value in the next cycle, so that a stop put off cannot overtake a start.
+//! Whether the device obeyed is for tier T3 to report.
 //!
 //! Bound: the presence samples listed in [`Touched`].
 
@@ -12,14 +13,14 @@ use bevy_ecs::prelude::*;
 use super::{
     Commanded, Intake, Outbox, RelayCommand, SystemId, Tally, Timings, Touched, WorldRules,
 };
-use crate::components::{Cold, Flags, State};
+use crate::components::{Cold, Flags, Raw, State};
 
 #[expect(
     clippy::too_many_arguments,
     reason = "a system's parameters are its data"
 )]
 pub(super) fn automation(
-    mut rows: Query<'_, '_, (&mut State, &Cold)>,
+    mut rows: Query<'_, '_, (&Raw, &mut State, &Cold)>,
     rules: Res<'_, WorldRules>,
     intake: Res<'_, Intake>,
     commanded: Res<'_, Commanded>,
@@ -32,7 +33,7 @@ pub(super) fn automation(
     if touched.presence.is_empty() {
         return Ok(());
     }
-    let Some((mut state, cold)) = rows.contiguous_iter_mut()?.next() else {
+    let Some((raw, mut state, cold)) = rows.contiguous_iter_mut()?.next() else {
         return Ok(());
     };
     let state = state.bypass_change_detection();
@@ -41,8 +42,13 @@ pub(super) fn automation(
     for at in 0..touched.presence.len() {
         let sample = touched.presence[at];
         let row = sample.row as usize;
-        let stop = sample.value < rules.presence_min;
-        if !sample.value.is_finite() || stop == state[row].flags.has(Flags::STOPPED) {
+        let value = if at < touched.deferred {
+            raw[row].0
+        } else {
+            sample.value
+        };
+        let stop = value < rules.presence_min;
+        if !value.is_finite() || stop == state[row].flags.has(Flags::STOPPED) {
             continue;
         }
         if outbox.commands.len() >= outbox.room {
@@ -73,5 +79,6 @@ pub(super) fn automation(
         tally.commands += 1;
     }
     touched.presence.truncate(kept);
+    touched.deferred = kept;
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::mailbox::{MailboxSpec, Message, Overflow};
 use crate::shard::handle::{ShardHandle, SlabHandle};
 use crate::shard::inbox::Bell;
 use crate::shard::slab::SLOT_OVERHEAD;
-use crate::shard::spec::SlabSpec;
+use crate::shard::spec::{SlabError, SlabSpec};
 
 const MS: u64 = 1_000_000;
 
@@ -82,6 +82,20 @@ impl CellSupervisor for Never {
     }
 }
 
+/// Restarts at once.
+struct Again;
+impl CellSupervisor for Again {
+    fn exited(&mut self, _: u32, _: Incarnation, _: &ExitReason, now: Time) -> CellDecision {
+        CellDecision::Restart { at: now }
+    }
+    fn restarts(&self) -> u64 {
+        0
+    }
+    fn quarantined(&self) -> u64 {
+        0
+    }
+}
+
 fn at(ms: u64) -> Moment {
     let now = Time(ms * MS);
     Moment {
@@ -93,6 +107,14 @@ fn at(ms: u64) -> Moment {
 }
 
 fn shard(ordinals: Range<u32>, limits: Limits) -> (ShardCore, SlabHandle<Ticker>) {
+    supervised(ordinals, limits, Box::new(Never))
+}
+
+fn supervised(
+    ordinals: Range<u32>,
+    limits: Limits,
+    supervisor: Box<dyn CellSupervisor>,
+) -> (ShardCore, SlabHandle<Ticker>) {
     let port = Port::new(0, Doorbell::new(Box::new(Silent)), None);
     let handle = ShardHandle::new(&port);
     let spec = SlabSpec {
@@ -103,7 +125,7 @@ fn shard(ordinals: Range<u32>, limits: Limits) -> (ShardCore, SlabHandle<Ticker>
         out: Ticks::default(),
         identity: Box::new(|_| 0),
         mailbox: MailboxSpec::new(2, Overflow::Reject),
-        supervisor: Box::new(Never),
+        supervisor,
     };
     let slab = handle.add_slab(spec).unwrap();
     (ShardCore::new(port, limits), slab)
@@ -189,6 +211,89 @@ fn a_shard_that_dies_closes_its_slabs_and_their_books_balance() {
     let (books, counts) = (slab.books(), slab.counts());
     assert!(books.balanced() && books.waiting == 0, "{books:?}");
     assert_eq!((counts.stopped, counts.running, books.rejected), (4, 0, 3));
+}
+
+#[test]
+fn what_arrives_while_a_burst_is_delivered_does_not_wait_for_the_next_ring() {
+    let limits = Limits {
+        deliveries: 4,
+        ..Limits::LIVE
+    };
+    let (mut core, slab) = shard(0..8, limits);
+    core.step(&at(0));
+    for ordinal in 0..6 {
+        slab.send(ordinal, Nudge).unwrap();
+    }
+    let bell = Arc::clone(&core.port().bell);
+    bell.answer();
+    assert!(core.step(&at(1)).busy, "two are left");
+    slab.send(6, Nudge).unwrap();
+    bell.answer();
+    let mut busy = core.step(&at(1)).busy;
+    while busy || bell.is_rung() {
+        bell.answer();
+        busy = core.step(&at(1)).busy;
+    }
+    assert_eq!(
+        slab.books().handled,
+        7,
+        "nothing waits when the shard sleeps"
+    );
+}
+
+#[test]
+fn a_request_made_while_others_are_served_does_not_wait_for_the_next_ring() {
+    let (mut core, slab) = shard(0..1, Limits::LIVE);
+    core.step(&at(0));
+    for _ in 0..300 {
+        slab.restart(0).unwrap();
+    }
+    let bell = Arc::clone(&core.port().bell);
+    bell.answer();
+    core.step(&at(1));
+    let mut asked = Box::pin(slab.info(0));
+    assert!((&mut asked).now_or_never().is_none());
+    bell.answer();
+    let mut busy = core.step(&at(1)).busy;
+    while busy || bell.is_rung() {
+        bell.answer();
+        busy = core.step(&at(1)).busy;
+    }
+    assert!(
+        asked.now_or_never().is_some(),
+        "answered before the shard sleeps"
+    );
+}
+
+#[test]
+fn a_storm_of_exits_is_told_by_a_few_lines_a_second_and_a_number() {
+    let (mut core, slab) = supervised(0..100, Limits::LIVE, Box::new(Again));
+    core.step(&at(0));
+    let mut told = Vec::new();
+    for ms in (0..2_000).step_by(10) {
+        (0..100).for_each(|ordinal| slab.kill(ordinal).unwrap());
+        core.step(&at(ms));
+        told.append(&mut core.notes);
+    }
+    core.step(&at(3_000));
+    told.append(&mut core.notes);
+    assert_eq!(slab.counts().kills, 20_000);
+    let (sums, single): (Vec<_>, Vec<_>) = told
+        .iter()
+        .partition(|note| note.name == "cells_restarting");
+    assert_eq!((sums.len(), single.len()), (2, 32));
+    assert_eq!(sums[0].text, "9984 more exits in a second");
+}
+
+#[test]
+fn a_slab_whose_shard_stops_first_is_closed() {
+    let (mut core, slab) = shard(0..2, Limits::LIVE);
+    let mut asked = Box::pin(slab.info(0));
+    assert!((&mut asked).now_or_never().is_none());
+    core.stop(&at(0));
+    assert_eq!(asked.now_or_never(), Some(Err(SlabError::Closed)));
+    assert_eq!(slab.kill(1), Err(SlabError::Closed));
+    assert_eq!(slab.counts().stopped, 2);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Every end takes one way through [`Slab::exit`] or the ordered stop: cell dropped, timers
 //! cancelled, mailbox kept or booked as died. A restart is queued, never run from here. Bound:
-//! [`NOTES_MAX`] notes per step.
+//! [`NOTES_PER_S_MAX`] notes.
 
 use std::fmt::Write as _;
 
@@ -17,8 +17,8 @@ use crate::mailbox::OnRestart;
 use crate::shard::WHEEL_TICK_NS;
 use crate::shard::spec::{CellState, GROUP_SIZE};
 
-/// Notes of one step; a storm is told by its number.
-const NOTES_MAX: usize = 16;
+/// Notes of one slab a second; a storm is told by its number.
+const NOTES_PER_S_MAX: u32 = 16;
 
 /// Monotonic pause before a group is restarted as one: escalation is the last resort of a policy
 /// that has tried single restarts; a group that keeps failing must not keep its shard busy.
@@ -71,6 +71,7 @@ impl<C: Cell> Slab<C> {
             CellState::Restarting => self.restarts.cancel_all(&mut slot.timers),
             _ => self.wheel.cancel_all(&mut slot.timers),
         }
+        slot.parked = false;
         guard::discard(slot.cell.take());
         if self.mailbox.on_restart == OnRestart::Dropped {
             self.kill_mailbox(key);
@@ -84,6 +85,9 @@ impl<C: Cell> Slab<C> {
             self.waiting -= ring.len() as u64;
             guard::discard(ring.die(&mut self.books));
             self.release_mailbox(key);
+        }
+        if !self.held.is_empty() {
+            self.refuse_held(key);
         }
     }
 
@@ -121,7 +125,9 @@ impl<C: Cell> Slab<C> {
         self.counts.group_restarts += 1;
         let number = self.groups[group].first / GROUP_SIZE;
         let text = format!("group {number} is restarted as one");
-        self.note(Level::Error, "group_restarted", key, text);
+        if self.may_note() {
+            self.note(Level::Error, "group_restarted", key, text);
+        }
     }
 
     /// Ends a live cell at once; its supervisor decides. False if it is not alive.
@@ -172,20 +178,16 @@ impl<C: Cell> Slab<C> {
         if std::mem::replace(&mut self.closed, true) {
             return;
         }
-        self.board.close();
-        for lane in std::mem::take(&mut self.lanes) {
-            let rest = lane.queue.close();
-            for (_, message) in lane.taken.into_iter().chain(rest) {
-                self.books.refuse();
-                self.counts.undeliverable += 1;
-                guard::discard(message);
-            }
-        }
+        self.close_mail();
         for group in 0..self.groups.len() {
             for place in 0..self.groups[group].slots.len() {
                 self.stop_one(self.groups[group].first + place as u32, at);
             }
         }
+        // What last steps have sent within the slab.
+        self.close_mail();
+        self.send_away();
+        self.mail.close();
         self.control.clear();
         self.run.clear();
         self.ready.clear();
@@ -207,8 +209,7 @@ impl<C: Cell> Slab<C> {
             CellDecision::Quarantine => (Level::Error, "cell_quarantined"),
             CellDecision::Escalate => (Level::Error, "cell_escalated"),
         };
-        if self.notes.len() >= NOTES_MAX {
-            self.notes_lost += 1;
+        if !self.may_note() {
             return;
         }
         let mut text = reason.to_string();
@@ -216,11 +217,18 @@ impl<C: Cell> Slab<C> {
         self.note(level, name, key, text);
     }
 
+    /// Whether one more may be told in this second; counted if not.
+    fn may_note(&mut self) -> bool {
+        let may = self.notes_told < NOTES_PER_S_MAX;
+        *(if may {
+            &mut self.notes_told
+        } else {
+            &mut self.notes_lost
+        }) += 1;
+        may
+    }
+
     fn note(&mut self, level: Level, name: &'static str, key: u32, text: String) {
-        if self.notes.len() >= NOTES_MAX {
-            self.notes_lost += 1;
-            return;
-        }
         let path = self.board.path_of(self.ordinal(key));
         self.notes.push(Note {
             level,
@@ -230,11 +238,19 @@ impl<C: Cell> Slab<C> {
         });
     }
 
-    /// One line for the exits of a storm that were not told one by one.
+    /// With a new second notes are told again, and one line for the exits that were not.
+    pub(super) fn begin_notes(&mut self, at: &Moment) {
+        let second = at.monotonic.0 / 1_000_000_000;
+        if self.notes_second != second {
+            (self.notes_second, self.notes_told) = (second, 0);
+            self.tell_lost_notes();
+        }
+    }
+
     pub(super) fn tell_lost_notes(&mut self) {
         let lost = std::mem::take(&mut self.notes_lost);
         if lost > 0 {
-            let text = format!("{lost} more exits in the same step");
+            let text = format!("{lost} more exits in a second");
             let path = self.board.path().clone();
             self.notes.push(Note {
                 level: Level::Warn,

@@ -1,14 +1,14 @@
-//! What runs in a step of a slab: requests, timers, starts, deliveries, messages, flush.
+//! What runs in a step of a slab: requests, timers, starts, flush; messages are in `delivery`.
 //!
 //! Each phase goes on where it was cut short. Bound: the [`Limits`] of the driver, per step.
 
-use super::super::guard;
+use super::super::guard::{self, Faulted};
 use super::super::handle::Control;
-use super::{AnySlab, LaneEnd, Limits, Moment, POOL_MAX, Slab, split};
+use super::lanes::LaneEnd;
+use super::{AnySlab, Limits, Moment, Slab, split};
 use crate::cell::{Cell, CellContext, CellTimers, Outbox};
 use crate::clock::Time;
-use crate::exit::{ExitReason, Fault, Flow, Incarnation};
-use crate::mailbox::{Offered, OnRestart};
+use crate::exit::{ExitReason, Fault, Flow, Incarnation, PANIC};
 use crate::shard::spec::CellState;
 use crate::shard::wheel::NIL;
 
@@ -20,14 +20,17 @@ pub(in crate::shard) const REQUESTS_PER_STEP: usize = 256;
 const FLUSH_PAUSE_MIN_NS: u64 = 100_000;
 
 impl<C: Cell> Slab<C> {
-    /// Runs one step of a cell; undoes what it wrote if it faults or unwinds.
-    fn run_step(
+    /// Runs one step of a cell that takes this many messages (one or none); undoes what it wrote if
+    /// it faults or unwinds.
+    #[inline]
+    pub(super) fn run_step(
         &mut self,
         key: u32,
         at: &Moment,
         due: Time,
+        messages: u32,
         run: impl FnOnce(&mut C, &mut CellContext<'_, C>) -> Result<Flow, Fault>,
-    ) -> Result<Flow, Fault> {
+    ) -> Result<Flow, Faulted> {
         let (group, place) = split(key);
         let group = &mut self.groups[group];
         let ordinal = group.first + place as u32;
@@ -37,6 +40,7 @@ impl<C: Cell> Slab<C> {
         };
         let saved = slot.identity;
         let mark = self.out.mark();
+        let mail = self.mail.mark(slot.parked);
         self.touched = true;
         self.changed = true;
         let mut cx = CellContext {
@@ -54,11 +58,18 @@ impl<C: Cell> Slab<C> {
                 head: &mut slot.timers,
                 owner: key,
             },
+            mail: &mut self.mail,
         };
-        let result = guard::step(|| run(cell, &mut cx));
+        let result = guard::flow(&mut self.fault, || run(cell, &mut cx));
         if result.is_err() {
             slot.identity = saved;
             self.out.cut(mark);
+            self.mail.cut(mail);
+            return result;
+        }
+        slot.handled = slot.handled.wrapping_add(messages);
+        if self.mail.keep() {
+            slot.parked = true;
         }
         result
     }
@@ -71,6 +82,7 @@ impl<C: Cell> Slab<C> {
         slot.incarnation = slot.incarnation.next();
         let saved = slot.identity;
         let mark = self.out.mark();
+        let mail = self.mail.mark(false);
         self.touched = true;
         let mut cx = CellContext {
             ordinal,
@@ -87,12 +99,14 @@ impl<C: Cell> Slab<C> {
                 head: &mut slot.timers,
                 owner: key,
             },
+            mail: &mut self.mail,
         };
         match guard::step(|| C::start(&mut cx)) {
             Ok(cell) => {
                 slot.cell = Some(cell);
+                slot.parked = self.mail.keep();
                 let waits = slot.mailbox.as_ref().is_some_and(|ring| !ring.is_empty());
-                if waits && !std::mem::replace(&mut slot.queued, true) {
+                if waits && !slot.parked && !std::mem::replace(&mut slot.queued, true) {
                     self.run.push_back(key);
                 }
                 if slot.incarnation > Incarnation::FIRST {
@@ -103,6 +117,7 @@ impl<C: Cell> Slab<C> {
             Err(fault) => {
                 slot.identity = saved;
                 self.out.cut(mark);
+                self.mail.cut(mail);
                 self.wheel.cancel_all(&mut slot.timers);
                 self.exit(key, at, ExitReason::Fault(fault), true);
             }
@@ -110,24 +125,37 @@ impl<C: Cell> Slab<C> {
     }
 
     /// What a step returned, turned into an exit where it ends the incarnation.
-    fn settle(&mut self, key: u32, at: &Moment, result: Result<Flow, Fault>) {
+    #[inline]
+    pub(super) fn settle(&mut self, key: u32, at: &Moment, result: Result<Flow, Faulted>) {
+        if result != Ok(Flow::Continue) {
+            self.ended(key, at, result);
+        }
+    }
+
+    #[cold]
+    fn ended(&mut self, key: u32, at: &Moment, result: Result<Flow, Faulted>) {
         match result {
             Ok(Flow::Continue) => {}
             Ok(Flow::Stop) => {
                 self.last_step(key, at);
                 self.exit(key, at, ExitReason::Normal, false);
             }
-            Err(fault) => self.exit(key, at, ExitReason::Fault(fault), false),
+            Err(Faulted) => {
+                let fault = self.fault.take().unwrap_or(Fault::new(PANIC));
+                self.exit(key, at, ExitReason::Fault(fault), false);
+            }
         }
     }
 
     /// The ordered end of a live cell; a fault in it changes nothing.
     pub(super) fn last_step(&mut self, key: u32, at: &Moment) {
-        let stopped = self.run_step(key, at, at.now, |cell, cx| {
+        let stopped = self.run_step(key, at, at.now, 0, |cell, cx| {
             cell.stopping(cx);
             Ok(Flow::Stop)
         });
-        drop(stopped);
+        if stopped.is_err() {
+            self.fault = None;
+        }
     }
 
     /// Fires what is due, in ordinal order within a tick. True if some of it is left.
@@ -153,7 +181,8 @@ impl<C: Cell> Slab<C> {
             self.counts.timers_fired += 1;
             self.counts.timers_late += u64::from(late > at.late_ns);
             self.counts.timer_lateness_ns_max = self.counts.timer_lateness_ns_max.max(late);
-            let result = self.run_step(due.owner, at, due.at, |cell, cx| cell.timer(due.key, cx));
+            let result =
+                self.run_step(due.owner, at, due.at, 0, |cell, cx| cell.timer(due.key, cx));
             self.settle(due.owner, at, result);
         }
         self.due_next = end;
@@ -205,129 +234,6 @@ impl<C: Cell> Slab<C> {
         self.fresh.0 < self.groups.len()
     }
 
-    /// Moves messages from the pair queues into mailboxes, each queue its share. True if some are
-    /// or may be left: a queue that was not drained may hold what has been rung for already.
-    pub(super) fn deliver(&mut self, limits: &Limits) -> bool {
-        let share = (limits.deliveries / self.lanes.len().max(1)).max(1);
-        let mut left = false;
-        for index in 0..self.lanes.len() {
-            let lane = &mut self.lanes[index];
-            if lane.taken.is_empty() {
-                lane.queue.drain(&mut lane.taken);
-            } else {
-                left = true;
-            }
-            let n = lane.taken.len().min(share);
-            if n == 0 {
-                continue;
-            }
-            for _ in 0..n {
-                let Some((ordinal, message)) = self.lanes[index].taken.pop_front() else {
-                    break;
-                };
-                self.offer(ordinal, message);
-            }
-            let lane = &self.lanes[index];
-            lane.queue.delivered(n);
-            left |= !lane.taken.is_empty();
-            self.changed = true;
-        }
-        left
-    }
-
-    /// Offers a message to the mailbox of a cell, which applies its rule.
-    fn offer(&mut self, ordinal: u32, message: C::Msg) {
-        let Some(key) = self.find(ordinal) else {
-            self.books.refuse();
-            self.counts.undeliverable += 1;
-            guard::discard(message);
-            return;
-        };
-        let kept = self.mailbox.on_restart == OnRestart::Kept;
-        let (group, place) = split(key);
-        let slot = &mut self.groups[group].slots[place];
-        let open = match slot.state {
-            CellState::New | CellState::Running => true,
-            CellState::Restarting => kept,
-            CellState::Stopped | CellState::Quarantined => false,
-        };
-        if !open {
-            self.books.refuse();
-            self.counts.undeliverable += 1;
-            guard::discard(message);
-            return;
-        }
-        let pool = &mut self.pool;
-        let ring = slot
-            .mailbox
-            .get_or_insert_with(|| pool.pop().unwrap_or_default());
-        match ring.offer(&self.mailbox, &mut self.books, message) {
-            Ok(Offered::Queued) => self.waiting += 1,
-            Ok(Offered::Displaced(message) | Offered::Discarded(message)) => {
-                guard::discard(message);
-            }
-            Err(message) => {
-                self.counts.bounced += 1;
-                guard::discard(message);
-            }
-        }
-        if slot.state == CellState::Running && !std::mem::replace(&mut slot.queued, true) {
-            self.run.push_back(key);
-        }
-    }
-
-    /// Visits cells that have messages, each for its budget, then the next. True if some are left.
-    pub(super) fn run_cells(&mut self, at: &Moment, limits: &Limits) -> bool {
-        let mut visits = limits.visits;
-        while visits > 0 {
-            let Some(key) = self.run.pop_front() else {
-                break;
-            };
-            self.visit(key, at, limits.budget);
-            visits -= 1;
-        }
-        !self.run.is_empty()
-    }
-
-    fn visit(&mut self, key: u32, at: &Moment, budget: usize) {
-        for _ in 0..budget {
-            let slot = self.slot(key);
-            if slot.state != CellState::Running {
-                break;
-            }
-            let Some(message) = slot.mailbox.as_mut().and_then(|ring| ring.take()) else {
-                break;
-            };
-            let result = self.run_step(key, at, at.now, |cell, cx| cell.handle(message, cx));
-            self.waiting -= 1;
-            if result.is_ok() {
-                self.books.handled += 1;
-                let slot = self.slot(key);
-                slot.handled = slot.handled.wrapping_add(1);
-            } else {
-                self.books.died += 1;
-            }
-            self.settle(key, at, result);
-        }
-        let slot = self.slot(key);
-        let waits = slot.mailbox.as_ref().is_some_and(|ring| !ring.is_empty());
-        slot.queued = waits && slot.state == CellState::Running;
-        if slot.queued {
-            self.run.push_back(key);
-        } else if !waits {
-            self.release_mailbox(key);
-        }
-    }
-
-    /// Takes an empty mailbox from its slot.
-    pub(super) fn release_mailbox(&mut self, key: u32) {
-        if let Some(ring) = self.slot(key).mailbox.take()
-            && self.pool.len() < POOL_MAX
-        {
-            self.pool.push(ring);
-        }
-    }
-
     /// Flushes the output if a cell may have written, or if the outbox asked for it by now.
     pub(super) fn flush(&mut self, at: &Moment) {
         if !self.touched && self.flush_at.is_none_or(|t| t > at.monotonic) {
@@ -338,13 +244,10 @@ impl<C: Cell> Slab<C> {
         self.flush_at = self.out.flush(at.monotonic).map(|t| t.max(pause));
     }
 
-    /// Does what handles asked for, before everything else. True if requests are or may be left.
-    pub(super) fn requests(&mut self, at: &Moment) -> bool {
-        let mut left = false;
+    /// Does what handles asked for, before everything else.
+    pub(super) fn requests(&mut self, at: &Moment) {
         if self.control.is_empty() {
             self.board.control().drain(&mut self.control);
-        } else {
-            left = true;
         }
         let n = self.control.len().min(REQUESTS_PER_STEP);
         for _ in 0..n {
@@ -356,7 +259,10 @@ impl<C: Cell> Slab<C> {
         if n > 0 {
             self.board.control().delivered(n);
         }
-        left || !self.control.is_empty()
+        if self.control.is_empty() && !self.closed {
+            // What was pushed meanwhile rang a bell that has been answered by now.
+            self.board.control().drain(&mut self.control);
+        }
     }
 
     fn request(&mut self, request: Control<C>, at: &Moment) {
@@ -376,17 +282,13 @@ impl<C: Cell> Slab<C> {
                 reply.send(ordinals.into_iter().filter_map(|o| self.info(o)).collect());
             }
             Control::Select(state, from, n, reply) => reply.send(self.select(state, from, n)),
-            Control::Lane(queue) => {
-                // Queues whose last sender is gone make room; the first belongs to the board.
-                self.lanes.retain(|lane| {
-                    std::sync::Arc::strong_count(&lane.queue) > 2
-                        || lane.queue.len() > 0
-                        || !lane.taken.is_empty()
-                });
-                self.lanes.push(LaneEnd {
-                    queue,
-                    taken: std::collections::VecDeque::new(),
-                });
+            Control::Lane(lane) => {
+                // The first belongs to the board.
+                let mut ends = self.lanes.iter_mut().skip(1);
+                match ends.find(|end| end.is_done()) {
+                    Some(end) => *end = LaneEnd::new(lane),
+                    None => self.lanes.push(LaneEnd::new(lane)),
+                }
             }
             Control::Close(reply) => {
                 AnySlab::stop(self, at);

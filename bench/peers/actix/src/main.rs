@@ -58,7 +58,7 @@ fn main() {
             by_name.insert(name(index), device);
         }
         for device in by_name.values() {
-            assert_eq!(device.send(Info).await.expect("an answer"), 1);
+            assert!(device.send(Info).await.expect("an answer") >= 1);
         }
         report(actors, before, resident_bytes());
     });

@@ -71,7 +71,7 @@ async fn main() {
     for index in 0..actors {
         let found = ActorRef::<DeviceActor>::lookup(name(index).as_str()).expect("a registry");
         let device = found.expect("a registered name");
-        assert_eq!(device.ask(Info).await.expect("an answer"), 1);
+        assert!(device.ask(Info).await.expect("an answer") >= 1);
     }
     report(actors, before, resident_bytes());
     std::process::exit(0); // the teardown is not measured

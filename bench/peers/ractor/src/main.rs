@@ -74,7 +74,7 @@ async fn main() {
     for index in 0..actors {
         let cell = registry::where_is(name(index)).expect("a registered name");
         let device: ActorRef<Message> = cell.into();
-        assert_eq!(call!(device, Message::Info).expect("an answer"), 1);
+        assert!(call!(device, Message::Info).expect("an answer") >= 1);
     }
     report(actors, before, resident_bytes());
     std::process::exit(0); // the teardown is not measured

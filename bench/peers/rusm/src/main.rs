@@ -56,7 +56,7 @@ async fn main() {
     for index in 0..actors {
         let pid = found(&runtime, &name(index)).await;
         assert!(runtime.send(pid, b"info".to_vec()), "it lives");
-        assert_eq!(answered.recv().await, Some(1));
+        assert!(answered.recv().await.is_some_and(|ticks| ticks >= 1));
     }
     report(actors, before, resident_bytes());
     std::process::exit(0); // the teardown is not measured

@@ -51,7 +51,7 @@ async fn main() {
             .send(Message::Info(reply))
             .await
             .expect("the task lives");
-        assert_eq!(answer.await.expect("an answer"), 1);
+        assert!(answer.await.expect("an answer") >= 1);
     }
     report(actors, before, resident_bytes());
     std::process::exit(0); // the teardown is not measured

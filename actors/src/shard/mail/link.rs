@@ -1,0 +1,156 @@
+//! The sending end of a pair of slabs.
+//!
+//! A slab is the only sender of its pair queue, so the room it has seen there stays, and what it
+//! stages always fits. Bound: the capacity of the pair queue, staged messages included.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::guard;
+use super::super::handle::{Board, Lane};
+use super::envelope::{Envelope, Refusal, Returned, returned};
+use super::stage::{Resumed, Sender, Stage};
+use crate::addr::SendError;
+use crate::cell::Cell;
+use crate::clock::Time;
+use crate::exit::Incarnation;
+
+/// The sending end of one pair of slabs.
+pub(super) struct Link<D: Cell> {
+    board: Arc<Board<D>>,
+    pair: Lane<D>,
+    stage: Stage<D::Msg>,
+    /// Free places that the queue is known to have, staged ones taken off.
+    room: usize,
+    closed: bool,
+}
+
+impl<D: Cell> Link<D> {
+    pub(super) const fn new(board: Arc<Board<D>>, pair: Lane<D>) -> Self {
+        Self {
+            board,
+            pair,
+            stage: Stage::new(),
+            room: 0,
+            closed: false,
+        }
+    }
+
+    fn look_for_room(&mut self) -> usize {
+        if self.room == 0 {
+            self.room = self.pair.queue.room(self.stage.staged.len());
+        }
+        self.room
+    }
+
+    pub(super) fn push(
+        &mut self,
+        envelope: Envelope<D::Msg>,
+    ) -> Result<(), SendError<Envelope<D::Msg>>> {
+        if self.closed {
+            return Err(SendError::Closed(envelope));
+        }
+        if !self.stage.waiters.is_empty() || self.look_for_room() == 0 {
+            return Err(SendError::Full(envelope));
+        }
+        self.room -= 1;
+        self.stage.staged.push_back(envelope);
+        Ok(())
+    }
+
+    pub(super) fn wait(&mut self, by: Sender, patience: Duration, envelope: Envelope<D::Msg>) {
+        self.stage.wait(by, patience, envelope);
+    }
+}
+
+/// A link, whatever its messages are.
+pub(super) trait AnyLink: Any {
+    /// Takes back the latest message.
+    fn cut(&mut self);
+    /// Takes back the latest wait.
+    fn cut_wait(&mut self);
+    /// Puts what is staged into the pair queue; what a closed one refuses comes back.
+    fn flush(&mut self, lost: &mut dyn FnMut(u64, Option<Returned>), hears: bool);
+    /// See [`Stage::resume`].
+    fn resume(
+        &mut self,
+        now: Time,
+        hears: bool,
+        alive: &mut dyn FnMut(u32, Incarnation) -> bool,
+        done: &mut Vec<Resumed>,
+    ) -> usize;
+    /// When the first wait ends.
+    fn until(&self) -> Option<Time>;
+    /// Messages that wait.
+    fn waiting(&self) -> usize;
+    /// Whether a flush has found the slab closed.
+    fn is_closed(&self) -> bool;
+}
+
+impl<D: Cell> AnyLink for Link<D> {
+    fn cut(&mut self) {
+        guard::discard(self.stage.staged.pop_back());
+        self.room += 1;
+    }
+
+    fn cut_wait(&mut self) {
+        guard::discard(self.stage.waiters.pop_back());
+    }
+
+    fn flush(&mut self, lost: &mut dyn FnMut(u64, Option<Returned>), hears: bool) {
+        if self.stage.staged.is_empty() {
+            return;
+        }
+        if let Ok(edge) = self.pair.queue.append(&mut self.stage.staged) {
+            if edge {
+                self.board.bell().ring();
+            }
+            return;
+        }
+        self.closed = true;
+        for envelope in self.stage.staged.drain(..) {
+            let back = match hears {
+                true => Some(returned(envelope, Refusal::Closed)),
+                false => {
+                    guard::discard(envelope);
+                    None
+                }
+            };
+            lost(1, back);
+        }
+    }
+
+    fn resume(
+        &mut self,
+        now: Time,
+        hears: bool,
+        alive: &mut dyn FnMut(u32, Incarnation) -> bool,
+        done: &mut Vec<Resumed>,
+    ) -> usize {
+        if self.stage.waiters.is_empty() {
+            return 0;
+        }
+        // A closed queue takes what waits, and gives it back as refused.
+        self.closed |= self.pair.queue.is_closed();
+        let room = match self.closed {
+            true => usize::MAX,
+            false => self.look_for_room(),
+        };
+        let staged = self.stage.resume(room, now, hears, alive, done);
+        self.room = self.room.saturating_sub(staged);
+        staged
+    }
+
+    fn until(&self) -> Option<Time> {
+        self.stage.until()
+    }
+
+    fn waiting(&self) -> usize {
+        self.stage.waiters.len()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed
+    }
+}

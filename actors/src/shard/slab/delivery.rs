@@ -1,0 +1,300 @@
+//! Messages to cells: from pair queues and the local queue into mailboxes, and handled.
+//!
+//! A message of the same slab for a cell that has nothing else to do is handled from the local
+//! queue without a mailbox. What a full `Block` mailbox has no room for is held aside, still
+//! counted in its pair queue: it goes in when there is room, and holds up nobody but its own pair,
+//! when that has no room left. Everything else that is refused bounces. In virtual time there are
+//! rounds: what is sent in one is delivered in the next, in the order of its senders. Bound: the
+//! [`Limits`] of the driver; the pair queues.
+
+use super::super::guard;
+use super::super::mail::{Envelope, Refusal};
+use super::{Limits, Moment, POOL_MAX, Slab, split};
+use crate::cell::{Cell, CellContext};
+use crate::exit::Flow;
+use crate::mailbox::{Offered, OnRestart, Overflow};
+use crate::shard::spec::CellState;
+
+/// Place of the local queue, which is no lane.
+pub(super) const LOCAL: usize = usize::MAX;
+
+impl<C: Cell> Slab<C> {
+    /// Moves messages from the pair queues into mailboxes, each queue its share. True if some are
+    /// left.
+    pub(super) fn deliver(&mut self, limits: &Limits) -> bool {
+        for lane in &mut self.lanes {
+            if lane.taken.is_empty() {
+                lane.lane.queue.drain(&mut lane.taken);
+            }
+        }
+        if limits.rounds {
+            self.deliver_round();
+            self.settle_lanes();
+            return false;
+        }
+        let share = (limits.deliveries / self.lanes.len().max(1)).max(1);
+        let mut left = false;
+        for place in 0..self.lanes.len() {
+            for _ in 0..self.lanes[place].taken.len().min(share) {
+                let Some(envelope) = self.lanes[place].taken.pop_front() else {
+                    break;
+                };
+                self.offer(place, envelope);
+            }
+            let end = &mut self.lanes[place];
+            if end.taken.is_empty() {
+                // What was pushed meanwhile rang a bell that has been answered by now.
+                end.lane.queue.drain(&mut end.taken);
+            }
+            left |= !end.taken.is_empty();
+        }
+        self.settle_lanes();
+        left
+    }
+
+    /// Delivers all that waits, ordered by sender: population, then ordinal, then as it was sent.
+    fn deliver_round(&mut self) {
+        let mut round = Vec::new();
+        for (place, lane) in self.lanes.iter_mut().enumerate() {
+            let rank = lane.lane.origin.as_ref().map_or(0, |origin| origin.rank);
+            round.extend(lane.taken.drain(..).map(|e| (rank, place, e)));
+        }
+        let rank = self.mail.rank();
+        while let Some(envelope) = self.mail.next() {
+            round.push((rank, LOCAL, envelope));
+        }
+        round.sort_by_key(|(rank, _, envelope)| (*rank, envelope.from));
+        for (_, place, envelope) in round {
+            self.offer(place, envelope);
+        }
+    }
+
+    /// Tells the pair queues what has been delivered, and waiting senders of room.
+    fn settle_lanes(&mut self) {
+        for end in &mut self.lanes {
+            let n = std::mem::take(&mut end.settled);
+            if n == 0 {
+                continue;
+            }
+            self.changed = true;
+            if end.lane.queue.delivered(n)
+                && let Some(origin) = &end.lane.origin
+            {
+                origin.bell.ring();
+            }
+        }
+    }
+
+    fn settled(&mut self, place: usize) {
+        if place != LOCAL {
+            self.lanes[place].settled += 1;
+        }
+    }
+
+    /// Offers a message to the mailbox of a cell, which applies its rule.
+    fn offer(&mut self, place: usize, envelope: Envelope<C::Msg>) {
+        let Some(key) = self.find(envelope.to) else {
+            self.settled(place);
+            self.undeliverable(place, envelope);
+            return;
+        };
+        if !self.is_open(key) {
+            self.settled(place);
+            self.undeliverable(place, envelope);
+            return;
+        }
+        if self.mailbox.overflow == Overflow::Block {
+            let capacity = self.mailbox.capacity as usize;
+            let ring = self.slot(key).mailbox.as_ref();
+            if ring.is_some_and(|ring| ring.work_len() >= capacity) {
+                self.mail.held += usize::from(place == LOCAL);
+                self.counts.held += 1;
+                self.held
+                    .entry(key)
+                    .or_default()
+                    .push_back((place, envelope));
+                return;
+            }
+        }
+        self.settled(place);
+        self.put(place, key, envelope);
+    }
+
+    fn is_open(&mut self, key: u32) -> bool {
+        let kept = self.mailbox.on_restart == OnRestart::Kept;
+        match self.slot(key).state {
+            CellState::New | CellState::Running => true,
+            CellState::Restarting => kept,
+            CellState::Stopped | CellState::Quarantined => false,
+        }
+    }
+
+    fn put(&mut self, place: usize, key: u32, envelope: Envelope<C::Msg>) {
+        let (group, at) = split(key);
+        let slot = &mut self.groups[group].slots[at];
+        let pool = &mut self.pool;
+        let ring = slot
+            .mailbox
+            .get_or_insert_with(|| pool.pop().unwrap_or_default());
+        let Envelope { to, from, message } = envelope;
+        match ring.offer(&self.mailbox, &mut self.books, message) {
+            Ok(Offered::Queued) => self.waiting += 1,
+            Ok(Offered::Displaced(message) | Offered::Discarded(message)) => {
+                guard::discard(message);
+            }
+            Err(message) => {
+                self.counts.bounced += 1;
+                self.bounce(place, Envelope { to, from, message }, Refusal::Full);
+            }
+        }
+        let slot = self.slot(key);
+        if slot.state == CellState::Running
+            && !slot.parked
+            && !std::mem::replace(&mut slot.queued, true)
+        {
+            self.run.push_back(key);
+        }
+    }
+
+    /// Moves held messages into a mailbox that has room again.
+    fn refill(&mut self, key: u32) {
+        if !self.held.contains_key(&key) {
+            return;
+        }
+        let capacity = self.mailbox.capacity as usize;
+        while self
+            .slot(key)
+            .mailbox
+            .as_ref()
+            .is_none_or(|ring| ring.work_len() < capacity)
+        {
+            let Some((place, envelope)) = self.held.get_mut(&key).and_then(|h| h.pop_front())
+            else {
+                self.held.remove(&key);
+                break;
+            };
+            self.unhold(place);
+            self.put(place, key, envelope);
+        }
+    }
+
+    fn unhold(&mut self, place: usize) {
+        self.settled(place);
+        self.mail.held -= usize::from(place == LOCAL);
+        self.counts.held -= 1;
+    }
+
+    /// Refuses what is held for a cell that is down.
+    pub(super) fn refuse_held(&mut self, key: u32) {
+        for (place, envelope) in self.held.remove(&key).unwrap_or_default() {
+            self.unhold(place);
+            self.undeliverable(place, envelope);
+        }
+    }
+
+    /// Visits cells that have messages, each for its budget, then the next. True if some are left.
+    pub(super) fn run_cells(&mut self, at: &Moment, limits: &Limits) -> bool {
+        let mut visits = limits.visits;
+        while visits > 0 {
+            let Some(key) = self.run.pop_front() else {
+                break;
+            };
+            self.visit(key, at, limits.budget);
+            visits -= 1;
+        }
+        self.settle_lanes();
+        !self.run.is_empty()
+    }
+
+    /// Handles messages between cells of this slab. True if some are left.
+    pub(super) fn run_local(&mut self, at: &Moment, limits: &Limits) -> bool {
+        if limits.rounds {
+            return false;
+        }
+        // A cell that gets more than its budget in a row takes the rest from its mailbox, in turn.
+        let (mut last, mut turn) = (u32::MAX, 0);
+        for _ in 0..limits.deliveries {
+            let Some(to) = self.mail.next_to() else {
+                self.mail.tidy();
+                break;
+            };
+            turn = if to == last { turn + 1 } else { 0 };
+            last = to;
+            let idle = self.find(to).filter(|key| {
+                let slot = self.slot(*key);
+                slot.state == CellState::Running && slot.mailbox.is_none() && !slot.parked
+            });
+            match idle {
+                Some(key) if turn < limits.budget => {
+                    self.books.offered += 1;
+                    self.books.accepted += 1;
+                    self.handle(key, at, |cx| {
+                        cx.mail.next().map(|envelope| envelope.message)
+                    });
+                }
+                _ => {
+                    if let Some(envelope) = self.mail.next() {
+                        self.offer(LOCAL, envelope);
+                    }
+                }
+            }
+        }
+        self.mail.len() > 0 || !self.run.is_empty()
+    }
+
+    /// One message, taken from its mailbox or never put there.
+    #[inline]
+    fn handle(
+        &mut self,
+        key: u32,
+        at: &Moment,
+        take: impl FnOnce(&mut CellContext<'_, C>) -> Option<C::Msg>,
+    ) {
+        // Taken in the step itself: a message moved through it is a message copied.
+        let result = self.run_step(key, at, at.now, 1, |cell, cx| match take(cx) {
+            Some(message) => cell.handle(message, cx),
+            None => Ok(Flow::Continue),
+        });
+        if result.is_ok() {
+            self.books.handled += 1;
+        } else {
+            self.books.died += 1;
+        }
+        self.settle(key, at, result);
+    }
+
+    fn visit(&mut self, key: u32, at: &Moment, budget: usize) {
+        for _ in 0..budget {
+            let slot = self.slot(key);
+            if slot.state != CellState::Running || slot.parked {
+                break;
+            }
+            let mut message = slot.mailbox.as_mut().and_then(|ring| ring.take());
+            if message.is_none() {
+                break;
+            }
+            self.waiting -= 1;
+            self.handle(key, at, |_| message.take());
+        }
+        if !self.held.is_empty() {
+            self.refill(key);
+        }
+        let slot = self.slot(key);
+        let waits = slot.mailbox.as_ref().is_some_and(|ring| !ring.is_empty());
+        slot.queued = waits && !slot.parked && slot.state == CellState::Running;
+        if slot.queued {
+            self.run.push_back(key);
+        } else if !waits {
+            self.release_mailbox(key);
+        }
+    }
+
+    /// Takes an empty mailbox from its slot.
+    pub(super) fn release_mailbox(&mut self, key: u32) {
+        if let Some(ring) = self.slot(key).mailbox.take()
+            && self.pool.len() < POOL_MAX
+        {
+            self.pool.push(ring);
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The receiving ends of a slab's pair queues. Bound: that of the queue.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::super::handle::Lane;
+use super::super::mail::{Envelope, Returned};
+use crate::cell::Cell;
+
+/// The receiving end of a pair queue. Its place in the slab is its name: places are used again, not
+/// moved.
+pub(super) struct LaneEnd<C: Cell> {
+    pub(super) lane: Lane<C>,
+    pub(super) taken: VecDeque<Envelope<C::Msg>>,
+    /// Delivered, and its queue not told yet.
+    pub(super) settled: usize,
+    /// Bounces for the slab that sends.
+    pub(super) back: VecDeque<Returned>,
+}
+
+impl<C: Cell> LaneEnd<C> {
+    pub(super) const fn new(lane: Lane<C>) -> Self {
+        Self {
+            lane,
+            taken: VecDeque::new(),
+            settled: 0,
+            back: VecDeque::new(),
+        }
+    }
+
+    /// Refuses messages from now on, and lets waiting senders know.
+    pub(super) fn close(&self) -> VecDeque<Envelope<C::Msg>> {
+        let rest = self.lane.queue.close();
+        if let Some(origin) = &self.lane.origin {
+            origin.bell.ring();
+        }
+        rest
+    }
+
+    /// Nobody sends there any more; the other owner is the board.
+    pub(super) fn is_done(&self) -> bool {
+        Arc::strong_count(&self.lane) <= 2 && self.lane.queue.len() == 0 && self.back.is_empty()
+    }
+}

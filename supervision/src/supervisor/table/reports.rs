@@ -1,0 +1,81 @@
+//! What a supervisor tells of its children: crashes, who hangs, who stays down.
+//!
+//! It decides nothing. Bound: one event or one word in the census for each end.
+
+use actorsim_actors::{ExitReason, Level, Time};
+
+use super::super::children::Inner;
+use super::super::core::Shown;
+use super::Table;
+use crate::report::CrashReport;
+use crate::strategy::{ChildId, Decision, Plan};
+
+impl Table {
+    pub(super) fn tell_crash(
+        &self,
+        inner: &Inner,
+        id: ChildId,
+        reason: ExitReason,
+        plan: &Plan,
+        now: Time,
+    ) {
+        let Some(child) = inner.children.get(&id) else {
+            return;
+        };
+        let path = || {
+            child
+                .spec
+                .path
+                .clone()
+                .unwrap_or_else(|| self.path.join(&child.spec.id))
+        };
+        let exit = child
+            .last_exit
+            .as_ref()
+            .filter(|exit| exit.reason == reason);
+        let report = CrashReport {
+            path: path(),
+            incarnation: exit.map(|exit| exit.incarnation),
+            last_kind: exit.and_then(|exit| exit.last_kind),
+            depth: exit.map_or(0, |exit| exit.depth),
+            reason,
+            failures: plan.failures,
+            decision: plan.decision,
+            siblings: match plan.decision {
+                Decision::Restart => plan.start.len().saturating_sub(1),
+                _ => plan.stop.len(),
+            },
+            delay: plan.at - now,
+        };
+        self.supervision.crashed(&self.system, &report);
+    }
+
+    /// The census shows who stays down; not at the end, when all do.
+    pub(super) fn tell_rest(&self, inner: &Inner, id: ChildId) {
+        let quarantined = match inner.core.shown(id) {
+            Some(Shown::Down) => false,
+            Some(Shown::Quarantined) => true,
+            _ => return,
+        };
+        let path = inner.children.get(&id).and_then(|c| c.spec.path.as_ref());
+        if let Some(path) = path.filter(|_| inner.core.ending().is_none()) {
+            self.system.census().rest(path, quarantined);
+        }
+    }
+
+    pub(super) fn tell_stuck(&self, inner: &Inner, id: ChildId) {
+        let Some(child) = inner.children.get(&id) else {
+            return;
+        };
+        let path = child
+            .spec
+            .path
+            .clone()
+            .unwrap_or_else(|| self.path.join(&child.spec.id));
+        let text = "did not end though it was killed: a handler blocks its thread; \
+                    it is not started again before it has ended";
+        self.system
+            .events()
+            .publish(Level::Error, "stuck", Some(&path), text);
+    }
+}

@@ -1,0 +1,238 @@
+//! Peers that stall, flood, overreach or leave: they cost themselves, and nobody else.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use actorsim_transport::endpoint::{self, Protocol};
+use actorsim_transport::frames::{PROTOCOL_VERSION, StreamType, ToTwin};
+use actorsim_transport::*;
+use tokio::net::UdpSocket;
+
+use crate::bare_client::{client, encode};
+use crate::rig::{Rig, block, event, pumps, until};
+
+const DEVICE: [u8; 16] = [7; 16];
+
+fn fans(count: u32) -> Registration {
+    let mut fans = pumps(count);
+    fans.devices.prefix = "fan-".into();
+    fans
+}
+
+/// Begins a handshake that never goes on: only its first packet arrives.
+async fn stalled_handshake(rig: &Rig, twin: SocketAddr) -> (quinn::Endpoint, quinn::Connecting) {
+    let relay = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let out = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = client(rig.site.ca_pem(), Some(b"dt/1"));
+    let to = relay.local_addr().unwrap();
+    let connecting = endpoint.connect(to, "localhost").unwrap();
+    let mut first = [0; 2048];
+    let length = relay.recv(&mut first).await.unwrap();
+    out.send_to(&first[..length], twin).await.unwrap();
+    (endpoint, connecting)
+}
+
+#[tokio::test]
+async fn handshakes_that_stall_keep_nobody_else_out() {
+    let rig = Rig::start().await;
+    let mut stalled = Vec::new();
+    for _ in 0..40 {
+        stalled.push(stalled_handshake(&rig, rig.addr(Listening::Main)).await);
+    }
+    let (link, _) = rig.link("gate-1", "*").await;
+    until("connected", || link.is_connected()).await;
+    assert_eq!(rig.stats.quic.handshakes_timed_out.get(), 0);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_restricted_certificate_speaks_only_for_the_devices_it_registered() {
+    let rig = Rig::start().await;
+    let (link, _) = rig.link("gate-1", "fan-*").await;
+    link.register(fans(3)).unwrap();
+    until("registered", || rig.transport.registry().devices() == 3).await;
+    until("connected", || link.is_connected()).await;
+    link.telemetry(block("pump-0000", 0..10)).unwrap();
+    link.telemetry(block("fan-0001", 0..10)).unwrap();
+    let t1 = &rig.stats.t1;
+    until("T1", || t1.received.get() == 20).await;
+    until("T1", || t1.applied.get() == 10).await;
+    assert_eq!(t1.dropped.get(DropReason::Refused), 10);
+    assert_eq!(link.events(&[event("fan-0002", 1)]), 1);
+    until("T2", || link.outbox().waiting() == 0).await;
+    assert_eq!(link.events(&[event("pump-0000", 1)]), 1);
+    until("sent", || rig.stats.t2.received.get() >= 2).await;
+    let fan = |reading: &Reading| reading.device != device_uuid("pump-0000");
+    assert!(rig.seen.lock().t1.iter().all(fan));
+    assert!(rig.seen.lock().t2.iter().all(|(reading, _)| fan(reading)));
+    let taken = rig.seen.lock().t2.len();
+    assert_eq!((taken, link.outbox().waiting()), (1, 1));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_restricted_certificate_cannot_speak_dt1_which_names_no_devices() {
+    let rig = Rig::start().await;
+    let (link, _) = rig.link_speaking(Protocol::Dt1, "gate-1", "fan-*").await;
+    until("refused", || rig.stats.quic.handshakes_refused.get() > 0).await;
+    link.telemetry(block("pump-0000", 0..1)).unwrap();
+    until("refused again", || {
+        rig.stats.quic.handshakes_refused.get() > 1
+    })
+    .await;
+    assert_eq!(rig.stats.quic.handshakes_accepted.get(), 0);
+    assert_eq!(rig.stats.t1.received.get(), 0);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_twin_that_refuses_a_link_is_not_asked_again_at_once() {
+    let rig = Rig::start().await;
+    let (link, _) = rig.link("gate-1", "fan-*").await;
+    link.register(pumps(1)).unwrap();
+    let started = tokio::time::Instant::now();
+    until("refused", || link.connections() >= 6).await;
+    // Half of 20, 40, 80, 160 and 320 ms.
+    assert!(started.elapsed() >= Duration::from_millis(300));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_stuck_device_costs_itself_only() {
+    let rig = Rig::start().await;
+    let (link, devices) = rig.link("gate-1", "*").await;
+    link.register(pumps(2)).unwrap();
+    until("registered", || rig.transport.registry().devices() == 2).await;
+    *devices.answer.lock() = None;
+    for id in 1..=200 {
+        rig.issue(rig.command("pump-0000", id, Duration::from_secs(3)));
+    }
+    until("stuck", || !devices.commands.lock().is_empty()).await;
+    *devices.answer.lock() = Some(AckStatus::Executed);
+    rig.issue(rig.command("pump-0001", 1, Duration::from_secs(60)));
+    let t3 = &rig.stats.t3;
+    until("acknowledged", || t3.acked.get() >= 1).await;
+    let neighbour = device_uuid("pump-0001");
+    let commands = devices.commands.lock().clone();
+    assert!(commands.iter().any(|command| command.device == neighbour));
+    assert_eq!(t3.expired.get(), 0, "it waited for nobody's deadline");
+    until("settled", || t3.settled() == 201).await;
+    assert_eq!(t3.no_route.get(), 0, "there was a route all the time");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn commands_that_were_never_answered_leave_no_stream_open() {
+    let rig = Rig::start().await;
+    let (link, devices) = rig.link("gate-1", "*").await;
+    link.register(pumps(60)).unwrap();
+    until("registered", || rig.transport.registry().devices() == 60).await;
+    *devices.answer.lock() = None;
+    let t3 = &rig.stats.t3;
+    // More than the streams that a connection may have open.
+    for n in 0..60 {
+        for id in 1..=2 {
+            let device = format!("pump-{n:04}");
+            rig.issue(rig.command(&device, id, Duration::from_millis(50)));
+        }
+        until("expired", || t3.settled() == 2 * (n + 1)).await;
+    }
+    assert_eq!(t3.expired.get(), 120);
+    *devices.answer.lock() = Some(AckStatus::Executed);
+    rig.issue(rig.command("pump-0000", 3, Duration::from_secs(3)));
+    until("settled", || t3.settled() == 121).await;
+    assert_eq!((t3.acked.get(), link.connections()), (1, 1));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn events_of_a_dt1_peer_that_leaves_at_once_still_reach_the_world() {
+    let rig = Rig::start().await;
+    let endpoint = client(rig.site.ca_pem(), Some(b"dt/1"));
+    let twin = rig.addr(Listening::Main);
+    let connection = endpoint.connect(twin, "localhost").unwrap().await.unwrap();
+    rig.open.send_replace(false);
+    let mut streams = Vec::new();
+    // More than the world's and the tier's mailboxes hold.
+    for _ in 0..20 {
+        let mut stream = connection.open_uni().await.unwrap();
+        let many: Vec<u8> = (0..5000)
+            .flat_map(|n| encode(DEVICE, 5, 0.0, n, 5))
+            .collect();
+        stream.write_all(&many).await.unwrap();
+        stream.finish().unwrap();
+        streams.push(stream);
+    }
+    for stream in streams {
+        assert_eq!(stream.stopped().await.unwrap(), None, "QUIC has it all");
+    }
+    connection.close(0_u32.into(), b"done");
+    rig.open.send_replace(true);
+    until("all", || rig.seen.lock().t2_plain.len() == 100_000).await;
+    until("gone", || rig.transport.registry().connections() == 0).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_dies_while_it_registers_leaves_no_device_behind() {
+    let rig = Rig::start().await;
+    for round in 0..20 {
+        let (_endpoint, connection) = raw(&rig).await;
+        let (mut send, _receive) = connection.open_bi().await.unwrap();
+        let Registration { devices, sensors } = pumps(50_000);
+        let hello = ToTwin::Hello {
+            version: PROTOCOL_VERSION,
+            node: "raw".into(),
+            session: round,
+            acked: 0,
+            t1_readings: 0,
+        };
+        let sensors = sensors.to_vec();
+        let register = ToTwin::Register { devices, sensors };
+        send.write_all(&[StreamType::Control as u8]).await.unwrap();
+        send.write_all(&hello.frame().unwrap()).await.unwrap();
+        send.write_all(&register.frame().unwrap()).await.unwrap();
+        let devices = || rig.transport.registry().devices();
+        let conn = rig.actor(&rig.conn_path("pump-0000").await).await;
+        conn.kill();
+        conn.exited().await;
+        assert_eq!(devices(), 0, "round {round}");
+    }
+    rig.stop().await;
+}
+
+/// A connection of the site that says nothing by itself.
+async fn raw(rig: &Rig) -> (quinn::Endpoint, quinn::Connection) {
+    let out = rig.dir.path().join("raw");
+    let identity = rig.site.identity("raw", "*", &out).unwrap();
+    let twin = rig.addr(Listening::Main);
+    let handle = tokio::runtime::Handle::current();
+    let endpoint = endpoint::dialler(&handle, twin, &identity, Protocol::Actorsim1).unwrap();
+    let connecting = endpoint.connect(twin, SITE_SERVER_NAME).unwrap();
+    let connection = connecting.await.unwrap();
+    (endpoint, connection)
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_would_read_cannot_be_opened() {
+    let rig = Rig::start().await;
+    let (_endpoint, connection) = raw(&rig).await;
+    let _control = connection.open_bi().await.unwrap();
+    let second = tokio::time::timeout(Duration::from_millis(50), connection.open_bi()).await;
+    assert!(second.is_err());
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_control_stream_that_ends_before_its_hello_ends_the_connection() {
+    let rig = Rig::start().await;
+    for half in [&[][..], &[1], &[1, 9, 0, 0, 0, 2]] {
+        let (_endpoint, connection) = raw(&rig).await;
+        let (mut send, _receive) = connection.open_bi().await.unwrap();
+        send.write_all(half).await.unwrap();
+        send.finish().unwrap();
+        let why = connection.closed().await.to_string();
+        assert!(why.contains("no hello"), "{why}");
+    }
+    rig.stop().await;
+}
