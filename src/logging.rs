@@ -64,6 +64,10 @@ pub const EVENTS: &[(&str, &str)] = &[
         "a system of the world failed and is left out",
     ),
     (
+        "shards_backend",
+        "what the shard threads wait on, and why",
+    ),
+    (
         "shard_not_pinned",
         "a shard thread is not pinned to its core, and why",
     ),

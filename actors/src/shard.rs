@@ -12,12 +12,14 @@
 //! - `core`: the pure `ShardCore`: `step(now) -> effects`, no thread, no clock;
 //! - `handle`, `sending`: the ends that ask and send, usable from any thread;
 //! - `listing`: the census source of a slab;
-//! - `driver`: what a thread waits on; `portable`: a parked thread; `sim`: virtual time;
+//! - `driver`: what a thread waits on; `portable`: a parked thread; `uring`: a ring; `sim`: virtual
+//!   time; `backend`: which of them it is;
 //! - `host`: starts and stops the shards of a node.
 //!
 //! A cell never blocks its shard and is never moved to another. Bounds are named where they are
 //! used: each phase of a step, each queue, the timers of a cell.
 
+mod backend;
 mod core;
 mod driver;
 mod guard;
@@ -31,17 +33,18 @@ mod sending;
 mod sim;
 mod slab;
 mod spec;
+mod uring;
 mod wheel;
 
+pub use backend::Backend;
 pub use handle::{ShardHandle, SlabHandle};
-pub use host::{
-    Backend, SHARDS_MAX, STOP_MAX, ShardConfig, ShardHost, StartShardsError, StopShardsError,
-};
+pub use host::{SHARDS_MAX, STOP_MAX, ShardConfig, ShardHost, StartShardsError, StopShardsError};
 pub use mail::{Bounce, LINK_CAPACITY, Refusal, Sent};
 pub(crate) use mail::{Mail, Sender};
 pub use sim::SimShards;
 pub use spec::{
     AddSlabError, CellInfo, CellState, GROUP_SIZE, ShardStats, SlabCounts, SlabError, SlabSpec,
 };
+pub use uring::{COMPLETIONS_MAX, ENTRIES_MAX, RingConfig, RingRefused, SqPoll};
 pub use wheel::WHEEL_TICK_NS;
 pub(crate) use wheel::Wheel;

@@ -1,4 +1,4 @@
-//! What every shard host promises, run on a parked thread and in virtual time.
+//! What every shard host promises, run on a parked thread, on a ring and in virtual time.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -15,12 +15,20 @@ use actorsim_actors::{
 };
 use kit::{Do, Host, LAST, Plan, Rules, Threads, Virtual};
 
-/// Runs a test body on both hosts.
-macro_rules! on_both_hosts {
+/// Runs a test body on all hosts; a ring that the kernel refuses is skipped with the reason.
+macro_rules! on_all_hosts {
     ($($name:ident => $body:ident;)*) => {
         mod portable {
             use super::*;
             $(#[test] fn $name() { $body(Threads::new(Clock::wall())); })*
+        }
+        mod uring {
+            use super::*;
+            $(#[test] fn $name() {
+                if let Some(ring) = Threads::ring() {
+                    $body(ring);
+                }
+            })*
         }
         mod sim {
             use super::*;
@@ -29,7 +37,7 @@ macro_rules! on_both_hosts {
     };
 }
 
-on_both_hosts! {
+on_all_hosts! {
     messages_of_one_sender_keep_their_order => order;
     a_fault_leaves_neighbours_and_identity_and_cuts_its_output => fault;
     a_panic_is_a_fault => panic;

@@ -176,7 +176,7 @@ pub(super) fn fleet(
     let shards = ShardConfig {
         shards: config.shards.map_or(0, |n| n as usize),
         backend: Backend::Portable,
-        cores: Vec::new(),
+        ..ShardConfig::default()
     };
     let layer = |layer| move |reason: String| StartError::Layer { layer, reason };
     let shards =

@@ -12,13 +12,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::backend::{self, Backend, Chosen};
 use super::core::{Port, ShardCore};
 use super::driver::{self, Driver};
 use super::guard;
 use super::handle::ShardHandle;
 use super::inbox::Doorbell;
-use super::portable::Portable;
 use super::slab::Limits;
+use super::uring::{COMPLETIONS_MAX, ENTRIES_MAX, RingConfig, RingRefused};
 use crate::clock::Clock;
 use crate::events::Level;
 use crate::exit::Fault;
@@ -31,25 +32,6 @@ pub const SHARDS_MAX: usize = 1_024;
 /// second here, so a shard that needs longer is stuck in a step.
 pub const STOP_MAX: Duration = Duration::from_secs(30);
 
-/// What the threads of shards wait on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Backend {
-    /// A parked thread; works everywhere. For virtual time see [`SimShards`](super::SimShards).
-    #[default]
-    Portable,
-}
-
-impl Backend {
-    /// The word in reports.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Portable => "portable",
-        }
-    }
-}
-
 /// How many shards, of which kind, and where.
 #[derive(Debug, Clone, Default)]
 pub struct ShardConfig {
@@ -57,6 +39,8 @@ pub struct ShardConfig {
     pub shards: usize,
     /// What they wait on.
     pub backend: Backend,
+    /// The rings, where they wait on rings.
+    pub ring: RingConfig,
     /// Cores to stay on, in the order of the shards; empty: wherever the host puts them.
     pub cores: Vec<usize>,
 }
@@ -71,6 +55,15 @@ pub enum StartShardsError {
     /// More than [`SHARDS_MAX`].
     #[error("{0} shards are too many, at most {SHARDS_MAX} are allowed")]
     TooMany(usize),
+    /// Sizes of rings that the kernel would refuse.
+    #[error(
+        "a ring has 1 to {ENTRIES_MAX} entries and, at least as many, up to {COMPLETIONS_MAX} \
+         completions, not {} and {}", .0.entries, .0.completions
+    )]
+    RingSize(RingConfig),
+    /// Rings were asked for, and nothing else, and the kernel has none for us.
+    #[error("io_uring cannot be used: {0}")]
+    Ring(#[from] RingRefused),
     /// The host refused a thread.
     #[error("the host gave no thread for shard {shard}: {source}")]
     Thread {
@@ -124,17 +117,21 @@ impl ShardHost {
             n if n > SHARDS_MAX => return Err(StartShardsError::TooMany(n)),
             n => n,
         };
+        let Chosen {
+            backend,
+            drivers,
+            level,
+            why,
+        } = backend::choose(shards, config)?;
+        let events = system.events();
+        events.publish(level, "shards_backend", None, why);
         guard::install();
-        let backend = config.backend;
         let mut host = Self {
             handles: Vec::new(),
             threads: Mutex::new(Vec::new()),
             backend,
         };
-        for index in 0..shards {
-            let driver: Box<dyn Driver> = match backend {
-                Backend::Portable => Box::new(Portable::new()),
-            };
+        for (index, driver) in drivers.into_iter().enumerate() {
             let bell = Doorbell::new(driver.bell());
             let port = Port::new(index, bell, Some(system.clone()));
             let core = config.cores.get(index).copied();
@@ -156,7 +153,7 @@ impl ShardHost {
         &self.handles
     }
 
-    /// What the threads wait on.
+    /// What the threads wait on: never [`Backend::Auto`].
     #[must_use]
     pub const fn backend(&self) -> Backend {
         self.backend
@@ -214,18 +211,19 @@ fn spawn(
             }
             let mut core = ShardCore::new(Arc::clone(&held), Limits::LIVE);
             let run = AssertUnwindSafe(|| driver::run(&mut core, &mut *driver, &clock));
-            if let Err(payload) = panic::catch_unwind(run) {
-                held.ask_to_stop();
-                drop(held.joins.close());
-                // Not while unwinding: a cell's destructor may panic, too.
-                drop(core);
-                let text = format!("shard {}: {}", held.index, Fault::from_panic(&*payload));
-                if let Some(system) = &held.system {
-                    system
-                        .events()
-                        .publish(Level::Error, "shard_down", None, text);
+            match panic::catch_unwind(run) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => down(&held, &format!("its driver failed: {error}")),
+                Err(payload) => {
+                    held.ask_to_stop();
+                    drop(held.joins.close());
+                    // Not while unwinding: a cell's destructor may panic, too.
+                    drop(core);
+                    down(&held, &Fault::from_panic(&*payload).to_string());
                 }
             }
+            // On this thread: what it still has to ring is its own.
+            drop(driver);
             let _ = done_tx.send(());
         })?;
     Ok(Thread {
@@ -233,6 +231,15 @@ fn spawn(
         done,
         join,
     })
+}
+
+/// Tells that a shard's thread has ended without being asked to.
+fn down(port: &Port, why: &str) {
+    if let Some(system) = &port.system {
+        let text = format!("shard {}: {why}", port.index);
+        let events = system.events();
+        events.publish(Level::Error, "shard_down", None, text);
+    }
 }
 
 /// Keeps this thread on a core, if the host grants it.

@@ -1,15 +1,31 @@
 //! Queues into a shard from other threads, and the doorbell that wakes it.
 //!
 //! One queue per (sender, slab) pair, many producers behind one short lock, drained whole by the
-//! shard. Only the push that finds the queue empty rings, and a bell that is rung is not rung again
-//! until the shard has looked. Bound: `capacity`, counted until the shard has *delivered* a
-//! message, so that a slow shard does not hide a second queue behind the first.
+//! shard. Only the push that finds the queue empty rings, and a ring costs a system call only when
+//! the shard sleeps: awake, it looks again before it goes to sleep. Bound: `capacity`, counted
+//! until the shard has *delivered* a message, so that a slow shard does not hide a second queue
+//! behind the first.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
-use parking_lot::Mutex;
+use sync::{AtomicBool, AtomicU8, Mutex, Ordering};
+
+#[cfg(not(all(test, loom)))]
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+    pub(super) use parking_lot::Mutex;
+}
+
+#[cfg(all(test, loom))]
+#[path = "inbox/model_sync.rs"]
+mod sync;
+
+#[cfg(loom)]
+#[cfg(test)]
+mod model;
 
 /// Messages of one pair queue: a step's worth of deliveries several times over, 1 MiB or so at most
 /// for small messages. It allocates as it fills.
@@ -27,9 +43,20 @@ pub(crate) trait Bell: Send + Sync {
     fn ring(&self);
 }
 
-/// Counts rings and merges those that the shard has not looked at yet.
+/// The shard works, and looks at this before it sleeps.
+const AWAKE: u8 = 0;
+/// Somebody has written something since the shard looked last.
+const RUNG: u8 = 1;
+/// The shard waits for its bell, or is about to.
+const ASLEEP: u8 = 2;
+
+/// One word between those who write into queues and the shard that drains them.
+///
+/// Writers swap in `RUNG`; the one that finds `ASLEEP` rings the bell, so there is at most one ring
+/// per sleep. The shard swaps in `AWAKE` before it drains and may sleep only by exchanging `AWAKE`
+/// for `ASLEEP`. All of these change the same word, so of a ring and a sleep one sees the other.
 pub(crate) struct Doorbell {
-    rung: AtomicBool,
+    state: AtomicU8,
     rings: AtomicU64,
     merged: AtomicU64,
     bell: Box<dyn Bell>,
@@ -38,34 +65,44 @@ pub(crate) struct Doorbell {
 impl Doorbell {
     pub(crate) fn new(bell: Box<dyn Bell>) -> Arc<Self> {
         Arc::new(Self {
-            rung: AtomicBool::new(false),
+            state: AtomicU8::new(AWAKE),
             rings: AtomicU64::new(0),
             merged: AtomicU64::new(0),
             bell,
         })
     }
 
-    /// Rings, unless it is rung already. What was written before is seen by the shard's next step.
+    /// What was written before is seen by the shard's next step; wakes it if it sleeps.
     pub(crate) fn ring(&self) {
-        if self.rung.swap(true, Ordering::SeqCst) {
+        if self.state.swap(RUNG, Ordering::AcqRel) == ASLEEP {
+            self.rings.fetch_add(1, Ordering::Relaxed);
+            self.bell.ring();
+        } else {
             self.merged.fetch_add(1, Ordering::Relaxed);
-            return;
         }
-        self.rings.fetch_add(1, Ordering::Relaxed);
-        self.bell.ring();
     }
 
-    /// The shard looks: rings from here on wake it again. Call before draining.
+    /// The shard looks: rings from here on are for its next step. Call before draining, and before
+    /// reading whatever else is written ahead of a ring.
     pub(crate) fn answer(&self) {
-        self.rung.swap(false, Ordering::SeqCst);
+        self.state.swap(AWAKE, Ordering::AcqRel);
+    }
+
+    /// The shard wants to sleep. False if somebody rang since the last [`Doorbell::answer`]; if
+    /// true, the next ring reaches the bell.
+    #[must_use]
+    pub(crate) fn doze(&self) -> bool {
+        self.state
+            .compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
     /// Whether somebody rang since the last [`Doorbell::answer`].
     pub(crate) fn is_rung(&self) -> bool {
-        self.rung.load(Ordering::SeqCst)
+        self.state.load(Ordering::Acquire) == RUNG
     }
 
-    /// Rings, and rings merged into one that was under way.
+    /// Rings that reached the bell, and rings that needed not to.
     pub(crate) fn counts(&self) -> (u64, u64) {
         (
             self.rings.load(Ordering::Relaxed),
@@ -235,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rung_bell_is_not_rung_again_until_answered() {
+    fn only_a_sleeping_shard_is_rung_and_only_once() {
         struct Silent;
         impl Bell for Silent {
             fn ring(&self) {}
@@ -244,9 +281,12 @@ mod tests {
         bell.ring();
         bell.ring();
         assert!(bell.is_rung());
+        assert!(!bell.doze(), "it was rung");
         bell.answer();
         assert!(!bell.is_rung());
+        assert!(bell.doze());
         bell.ring();
-        assert_eq!(bell.counts(), (2, 1));
+        bell.ring();
+        assert_eq!(bell.counts(), (1, 3));
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Works wherever threads do. It waits by `park_timeout` until the next timer, so its precision is
 //! the host's timer slack (50 us by default on Linux), well below a wheel tick. It has no sockets.
+//! Bound: one thread.
 
+use std::io;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -35,14 +37,16 @@ impl Driver for Portable {
         Box::new(Unpark(Arc::clone(&self.0)))
     }
 
-    fn attach(&mut self) {
+    fn attach(&mut self) -> io::Result<()> {
         let _ = self.0.set(thread::current());
+        Ok(())
     }
 
-    fn wait(&mut self, at_most: Option<Duration>) {
+    fn wait(&mut self, at_most: Option<Duration>) -> io::Result<()> {
         match at_most {
             Some(time) => thread::park_timeout(time),
             None => thread::park(),
         }
+        Ok(())
     }
 }

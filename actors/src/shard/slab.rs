@@ -10,7 +10,7 @@ mod delivery;
 mod exits;
 mod lanes;
 mod returns;
-mod steps;
+pub(super) mod steps;
 mod turn;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -224,10 +224,16 @@ pub struct ShardStats {
     pub busy_ns: u64,
     /// Times the thread went to sleep.
     pub waits: u64,
-    /// Times its doorbell was rung.
+    /// Times somebody woke it: at most one per sleep.
     pub rings: u64,
-    /// Times a sender found it rung already.
+    /// Times a sender found it awake, or rung already.
     pub rings_merged: u64,
+    /// Calls into the kernel to submit, to wait, or both; 0 without a ring.
+    pub enters: u64,
+    /// Doorbells of other shards rung through its ring.
+    pub doorbells: u64,
+    /// Calls that the kernel refused for now and that were made again.
+    pub retries: u64,
     /// Core it was asked to stay on, if the host granted that.
     pub core: Option<usize>,
 }

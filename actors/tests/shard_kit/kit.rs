@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use actorsim_actors::shard::{
-    ShardConfig, ShardHandle, ShardHost, SimShards, SlabHandle, SlabSpec,
+    Backend, ShardConfig, ShardHandle, ShardHost, SimShards, SlabHandle, SlabSpec, StartShardsError,
 };
 use actorsim_actors::{
     ActorPath, Cell, CellContext, CellDecision, CellSupervisor, Clock, ExitReason, Fault, Flow,
@@ -259,22 +259,53 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
+    /// One parked thread.
     pub(crate) fn new(clock: Clock) -> Self {
+        let config = ShardConfig {
+            shards: 1,
+            backend: Backend::Portable,
+            ..ShardConfig::default()
+        };
+        Self::start(clock, &config).unwrap()
+    }
+
+    /// One ring; none, and the reason printed, where the kernel refuses.
+    pub(crate) fn ring() -> Option<Self> {
+        Self::rings(1, ShardConfig::default())
+    }
+
+    /// So many rings.
+    pub(crate) fn rings(shards: usize, config: ShardConfig) -> Option<Self> {
+        let config = ShardConfig {
+            shards,
+            backend: Backend::Uring,
+            ..config
+        };
+        match Self::start(Clock::wall(), &config) {
+            Err(StartShardsError::Ring(reason)) => {
+                println!("skipped: {reason}");
+                None
+            }
+            started => Some(started.unwrap()),
+        }
+    }
+
+    pub(crate) fn start(clock: Clock, config: &ShardConfig) -> Result<Self, StartShardsError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
         let system = System::new(clock, runtime.handle().clone());
-        let config = ShardConfig {
-            shards: 1,
-            ..ShardConfig::default()
-        };
-        let host = ShardHost::start(&system, &config).unwrap();
-        Self {
+        let host = ShardHost::start(&system, config)?;
+        Ok(Self {
             runtime,
             system,
             host,
-        }
+        })
+    }
+
+    pub(crate) fn host(&self) -> &ShardHost {
+        &self.host
     }
 }
 

@@ -302,3 +302,63 @@ fn a_slot_and_a_timer_cost_at_most_64_bytes_beside_the_cell() {
     // The timer's 32 bytes are asserted beside the wheel.
     const { assert!(SLOT_OVERHEAD + 32 <= 64) };
 }
+
+#[test]
+fn what_was_rung_for_while_a_queue_waited_for_its_share_is_not_slept_over() {
+    let limits = Limits {
+        deliveries: 4,
+        ..Limits::LIVE
+    };
+    let (mut core, slab) = shard(0..8, limits);
+    core.step(&at(0));
+    let send = |n: u32| (0..n).for_each(|o| slab.send(o, Nudge).unwrap());
+    send(5);
+    assert!(core.step(&at(1)).busy, "one is left of the five");
+    send(1);
+    core.port().bell.answer();
+    assert!(core.step(&at(2)).busy, "the queue was not looked into");
+    assert!(!core.step(&at(3)).busy);
+    assert_eq!(slab.books().handled, 6);
+
+    for _ in 0..=crate::shard::slab::steps::REQUESTS_PER_STEP {
+        slab.stop(0).unwrap();
+    }
+    assert!(core.step(&at(4)).busy);
+    slab.stop(1).unwrap();
+    assert!(core.step(&at(5)).busy, "the requests were not looked into");
+    assert!(!core.step(&at(6)).busy);
+    assert_eq!(slab.counts().stopped, 2);
+}
+
+/// Waits once, then has nothing to wait on any more.
+struct Broken(u32);
+
+impl crate::shard::driver::Driver for Broken {
+    fn bell(&self) -> Box<dyn Bell> {
+        Box::new(Silent)
+    }
+    fn attach(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn wait(&mut self, _: Option<Duration>) -> std::io::Result<()> {
+        self.0 += 1;
+        match self.0 {
+            1 => Ok(()),
+            _ => Err(std::io::Error::other("broken")),
+        }
+    }
+}
+
+#[test]
+fn a_shard_whose_driver_fails_stops_its_cells_and_says_why() {
+    let (mut core, slab) = shard(0..4, Limits::LIVE);
+    slab.send(1, Nudge).unwrap();
+    let mut driver = Broken(0);
+    let error = crate::shard::driver::run(&mut core, &mut driver, &Clock::wall()).unwrap_err();
+    assert_eq!((error.to_string(), driver.0), ("broken".to_owned(), 2));
+    assert!(core.port().is_stopping(), "it takes no slabs any more");
+    assert!(slab.send(0, Nudge).is_err());
+    let (books, counts) = (slab.books(), slab.counts());
+    assert!(books.balanced() && books.waiting == 0, "{books:?}");
+    assert_eq!((counts.stopped, books.handled), (4, 1));
+}

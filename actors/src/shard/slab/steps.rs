@@ -13,7 +13,7 @@ use crate::shard::spec::CellState;
 use crate::shard::wheel::NIL;
 
 /// Requests taken per step.
-const REQUESTS_PER_STEP: usize = 256;
+pub(in crate::shard) const REQUESTS_PER_STEP: usize = 256;
 
 /// Shortest pause between two flushes that an outbox asks for, in nanoseconds: a wish for "now"
 /// must not keep a thread awake.

@@ -1,0 +1,170 @@
+//! Which driver the shards of a host run on, and why.
+//!
+//! Chosen once, at start, for all shards of a host, and said aloud (event `shards_backend`).
+//! Bound: one attempt.
+
+use super::driver::Driver;
+use super::host::{ShardConfig, StartShardsError};
+use super::portable::Portable;
+use super::uring::{self, COMPLETIONS_MAX, ENTRIES_MAX, Kernel, RingConfig, RingRefused, Uring};
+use crate::events::Level;
+
+/// What the threads of shards wait on. For virtual time see [`SimShards`](super::SimShards).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Backend {
+    /// A ring where the kernel has it, else a parked thread.
+    #[default]
+    Auto,
+    /// A ring (`io_uring`, Linux 6.1 or newer), or no start.
+    Uring,
+    /// A parked thread; works everywhere.
+    Portable,
+}
+
+impl Backend {
+    /// The word in reports and configuration.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Uring => "uring",
+            Self::Portable => "portable",
+        }
+    }
+
+    /// The backend a word means.
+    #[must_use]
+    pub fn from_label(label: &str) -> Option<Self> {
+        [Self::Auto, Self::Uring, Self::Portable]
+            .into_iter()
+            .find(|backend| backend.label() == label)
+    }
+}
+
+/// The drivers of a host's shards.
+pub(super) struct Chosen {
+    /// Never [`Backend::Auto`].
+    pub(super) backend: Backend,
+    pub(super) drivers: Vec<Box<dyn Driver>>,
+    pub(super) level: Level,
+    /// In words, for the operator.
+    pub(super) why: String,
+}
+
+pub(super) fn choose(shards: usize, config: &ShardConfig) -> Result<Chosen, StartShardsError> {
+    let ring = &config.ring;
+    let sizes = (1..=ENTRIES_MAX).contains(&ring.entries)
+        && (ring.entries..=COMPLETIONS_MAX).contains(&ring.completions);
+    if !sizes {
+        return Err(StartShardsError::RingSize(*ring));
+    }
+    choose_with(shards, config, uring::open)
+}
+
+type Opened = Result<(Vec<Uring>, Kernel), RingRefused>;
+
+fn choose_with(
+    shards: usize,
+    config: &ShardConfig,
+    open: impl FnOnce(usize, &RingConfig) -> Opened,
+) -> Result<Chosen, StartShardsError> {
+    if config.backend == Backend::Portable {
+        let why = format!("portable: {shards} parked threads, as configured");
+        return Ok(portable(shards, Level::Info, why));
+    }
+    match open(shards, &config.ring) {
+        Ok((drivers, kernel)) => Ok(Chosen {
+            backend: Backend::Uring,
+            drivers: drivers
+                .into_iter()
+                .map(|driver| Box::new(driver) as Box<dyn Driver>)
+                .collect(),
+            level: Level::Info,
+            why: format!(
+                "uring: {shards} rings of {} entries, {kernel}{}",
+                config.ring.entries,
+                config.ring.sqpoll.map_or("", |_| ", with SQPOLL"),
+            ),
+        }),
+        Err(refused) if config.backend == Backend::Uring => Err(refused.into()),
+        Err(refused) => {
+            let why = format!("portable: {shards} parked threads, for want of io_uring: {refused}");
+            Ok(portable(shards, Level::Warn, why))
+        }
+    }
+}
+
+fn portable(shards: usize, level: Level, why: String) -> Chosen {
+    let driver = |_| Box::new(Portable::new()) as Box<dyn Driver>;
+    Chosen {
+        backend: Backend::Portable,
+        drivers: (0..shards).map(driver).collect(),
+        level,
+        why,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(_: usize, _: &RingConfig) -> Opened {
+        let error = std::io::Error::from_raw_os_error(libc::EPERM);
+        Err(RingRefused::new("io_uring_setup", error))
+    }
+
+    fn config(backend: Backend) -> ShardConfig {
+        ShardConfig {
+            backend,
+            ..ShardConfig::default()
+        }
+    }
+
+    #[test]
+    fn a_kernel_without_rings_gives_parked_threads_and_the_reason() {
+        let chosen = choose_with(3, &config(Backend::Auto), refused).unwrap();
+        assert_eq!(
+            (chosen.backend, chosen.drivers.len(), chosen.level),
+            (Backend::Portable, 3, Level::Warn)
+        );
+        let reason = "io_uring_setup: Operation not permitted (os error 1) \
+                      (kernel.io_uring_disabled, or a seccomp filter)";
+        assert!(chosen.why.ends_with(reason), "{}", chosen.why);
+    }
+
+    #[test]
+    fn rings_that_were_asked_for_are_not_replaced_silently() {
+        let Err(error) = choose_with(1, &config(Backend::Uring), refused) else {
+            panic!("it started");
+        };
+        let text = error.to_string();
+        assert!(text.starts_with("io_uring cannot be used: io_uring_setup: "));
+    }
+
+    #[test]
+    fn parked_threads_that_were_asked_for_touch_no_ring() {
+        let open = |_: usize, _: &RingConfig| -> Opened { unreachable!("a ring was asked for") };
+        let chosen = choose_with(2, &config(Backend::Portable), open).unwrap();
+        assert_eq!(chosen.backend, Backend::Portable);
+        assert_eq!(chosen.level, Level::Info);
+    }
+
+    #[test]
+    fn ring_sizes_that_no_kernel_takes_are_refused() {
+        for (entries, completions) in [(0, 8), (65_536, 65_536), (256, 255), (256, 1 << 20)] {
+            let mut config = config(Backend::Auto);
+            (config.ring.entries, config.ring.completions) = (entries, completions);
+            let refused = choose(1, &config).err().unwrap();
+            assert!(matches!(refused, StartShardsError::RingSize(_)));
+        }
+    }
+
+    #[test]
+    fn a_backend_is_its_word() {
+        for backend in [Backend::Auto, Backend::Uring, Backend::Portable] {
+            assert_eq!(Backend::from_label(backend.label()), Some(backend));
+        }
+        assert_eq!(Backend::from_label("epoll"), None);
+    }
+}

@@ -1,0 +1,165 @@
+//! The queue's edge and the doorbell in every interleaving that loom can make.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test -p actorsim-actors --lib --release model`.
+//! The shard runs the loop of `driver::run`; a lost wake-up shows as a deadlock. Bound: two
+//! senders, [`PREEMPTIONS`] preemptions.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+use loom::sync::{Condvar, Mutex, atomic::AtomicBool};
+use loom::thread;
+
+use super::{Bell, Doorbell, Queue, Refused};
+
+/// Enough for every bug known of such protocols, few enough to end.
+const PREEMPTIONS: usize = 3;
+
+/// What all drivers promise of a bell: a ring wakes the wait, or makes the next one return at once.
+struct Token {
+    rung: Mutex<bool>,
+    turn: Condvar,
+}
+
+impl Token {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            rung: Mutex::new(false),
+            turn: Condvar::new(),
+        })
+    }
+
+    fn wait(&self) {
+        let mut rung = self.rung.lock().unwrap();
+        while !*rung {
+            rung = self.turn.wait(rung).unwrap();
+        }
+        *rung = false;
+    }
+}
+
+struct Ringer(Arc<Token>);
+
+impl Bell for Ringer {
+    fn ring(&self) {
+        *self.0.rung.lock().unwrap() = true;
+        self.0.turn.notify_one();
+    }
+}
+
+struct Shard {
+    token: Arc<Token>,
+    bell: Arc<Doorbell>,
+    queue: Queue<u32>,
+    stopping: AtomicBool,
+}
+
+impl Shard {
+    fn new(capacity: usize) -> Arc<Self> {
+        let token = Token::new();
+        Arc::new(Self {
+            bell: Doorbell::new(Box::new(Ringer(Arc::clone(&token)))),
+            token,
+            queue: Queue::new(capacity),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    fn send(&self, n: u32) -> Result<(), Refused<u32>> {
+        if self.queue.push(n)? {
+            self.bell.ring();
+        }
+        Ok(())
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, SeqCst);
+        self.bell.ring();
+    }
+
+    /// The loop of a shard's thread until it has `wanted` items, or is told to stop.
+    fn run(&self, wanted: usize) -> Vec<u32> {
+        let mut all = Vec::new();
+        let mut taken = VecDeque::new();
+        loop {
+            self.bell.answer();
+            if self.stopping.load(SeqCst) {
+                return all;
+            }
+            self.queue.drain(&mut taken);
+            self.queue.delivered(taken.len());
+            all.extend(taken.drain(..));
+            if all.len() == wanted {
+                return all;
+            }
+            if self.bell.doze() {
+                self.token.wait();
+            }
+        }
+    }
+}
+
+fn check(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(PREEMPTIONS);
+    builder.check(model);
+}
+
+#[test]
+fn model_no_message_is_left_behind_by_a_sleeping_shard() {
+    check(|| {
+        let shard = Shard::new(8);
+        let senders: Vec<_> = [[1, 2], [3, 4]]
+            .into_iter()
+            .map(|own| {
+                let shard = Arc::clone(&shard);
+                thread::spawn(move || own.map(|n| shard.send(n).unwrap()))
+            })
+            .collect();
+        let mut all = shard.run(4);
+        assert!(all.iter().position(|n| *n == 1) < all.iter().position(|n| *n == 2));
+        assert!(all.iter().position(|n| *n == 3) < all.iter().position(|n| *n == 4));
+        all.sort_unstable();
+        assert_eq!(all, [1, 2, 3, 4]);
+        for sender in senders {
+            sender.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn model_a_shard_that_goes_to_sleep_hears_the_stop() {
+    check(|| {
+        let shard = Shard::new(8);
+        let stopper = {
+            let shard = Arc::clone(&shard);
+            thread::spawn(move || shard.stop())
+        };
+        let sender = {
+            let shard = Arc::clone(&shard);
+            thread::spawn(move || shard.send(1).unwrap())
+        };
+        assert!(shard.run(usize::MAX).len() <= 1);
+        stopper.join().unwrap();
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn model_each_sleep_is_ended_by_at_most_one_ring() {
+    check(|| {
+        let shard = Shard::new(8);
+        let senders: Vec<_> = (1..=2)
+            .map(|n| {
+                let shard = Arc::clone(&shard);
+                thread::spawn(move || shard.send(n).unwrap())
+            })
+            .collect();
+        assert!(shard.bell.doze() || shard.bell.is_rung());
+        for sender in senders {
+            sender.join().unwrap();
+        }
+        assert!(shard.bell.counts().0 <= 1);
+    });
+}

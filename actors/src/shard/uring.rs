@@ -1,0 +1,234 @@
+//! The ring driver: a shard's thread asleep in its own `io_uring`.
+//!
+//! In reading order: `setup` (makes the rings and finds out what the kernel has), `roster` (who is
+//! rung how), `token` (what a completion belongs to), `sys` (all unsafe code).
+//!
+//! It sleeps in one system call that submits, waits and times out; nothing polls. Only the shard's
+//! thread touches its ring (`SINGLE_ISSUER`), and completions are made only while it asks for them
+//! (`DEFER_TASKRUN`). It has no sockets yet: their completions arrive as [`Token::Op`]. Bounds: the
+//! queues' sizes; [`OVERFLOW_ROUNDS`] rounds for what did not fit into the completion queue.
+
+mod roster;
+mod setup;
+mod sys;
+#[cfg(test)]
+mod tests;
+mod token;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_uring::{IoUring, cqueue};
+
+use self::roster::{RingBell, Roster};
+pub use self::setup::{COMPLETIONS_MAX, ENTRIES_MAX, RingConfig, RingRefused, SqPoll};
+pub(crate) use self::setup::{Kernel, open};
+use self::sys::Request;
+use self::token::Token;
+use super::driver::{Driver, DriverCounts};
+use super::inbox::Bell;
+
+/// Rounds in which one look takes what the kernel kept back because the completion queue was full;
+/// what is left then makes the next wait return at once.
+const OVERFLOW_ROUNDS: usize = 64;
+
+/// Pause before a call is made again that the kernel refused for want of memory.
+const RETRY_PAUSE: Duration = Duration::from_micros(200);
+
+/// A thread in its ring.
+pub(crate) struct Uring {
+    shard: u32,
+    ring: IoUring,
+    roster: Arc<Roster>,
+    no_iowait: bool,
+    attached: bool,
+    due: Vec<u32>,
+    counts: DriverCounts,
+    done: Completed,
+}
+
+/// What completions change.
+#[derive(Default)]
+struct Completed {
+    /// Whether the event descriptor is watched.
+    watched: bool,
+    /// Watches and doorbells that failed.
+    failures: u64,
+    /// Completions of operations that nobody started.
+    strays: u64,
+}
+
+impl Driver for Uring {
+    fn bell(&self) -> Box<dyn Bell> {
+        Box::new(RingBell {
+            roster: Arc::clone(&self.roster),
+            shard: self.shard,
+        })
+    }
+
+    fn attach(&mut self) -> io::Result<()> {
+        self.ring.submitter().register_enable_rings()?;
+        self.watch();
+        self.submit()?;
+        roster::take_over(&self.roster);
+        self.attached = true;
+        if let Some(seat) = self.roster.seat(self.shard) {
+            seat.open();
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, at_most: Option<Duration>) -> io::Result<()> {
+        self.ring_due();
+        if !self.done.watched {
+            self.watch();
+            if !self.done.watched {
+                return self.submit(); // makes room; not watched, it must not sleep
+            }
+        }
+        self.counts.enters += 1;
+        let entered = sys::submit_and_wait(&mut self.ring, at_most, self.no_iowait);
+        self.judge(entered)?;
+        self.reap()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.ring_due();
+        let queue = self.ring.submission();
+        let wanted = !queue.is_empty() || queue.taskrun() || queue.cq_overflow();
+        drop(queue);
+        if wanted {
+            self.submit()?;
+        }
+        if self.ring.completion().is_empty() {
+            return Ok(());
+        }
+        self.reap()
+    }
+
+    fn counts(&self) -> DriverCounts {
+        DriverCounts {
+            retries: self.counts.retries + self.done.failures,
+            ..self.counts
+        }
+    }
+}
+
+impl Uring {
+    /// Turns noted doorbells into ring messages, which go out with the next call; those that find
+    /// the submission queue full are rung at once.
+    fn ring_due(&mut self) {
+        roster::take_due(&mut self.due);
+        while let Some(shard) = self.due.pop() {
+            self.counts.doorbells += 1;
+            if !self.message(shard) {
+                self.roster.ring(shard);
+            }
+        }
+    }
+
+    fn message(&mut self, shard: u32) -> bool {
+        let Some(seat) = self.roster.seat(shard) else {
+            return true;
+        };
+        let request = Request::Message {
+            to: seat.ring(),
+            theirs: Token::Rung.encode(),
+            ours: Token::Unheard { shard }.encode(),
+        };
+        sys::push(&mut self.ring, request)
+    }
+
+    /// Watches the event descriptor. It is never read: each write completes the watch once more.
+    fn watch(&mut self) {
+        if let Some(seat) = self.roster.seat(self.shard) {
+            let request = Request::Watch {
+                on: seat.event(),
+                ours: Token::Event.encode(),
+            };
+            self.done.watched = sys::push(&mut self.ring, request);
+        }
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        self.counts.enters += 1;
+        let submitted = self.ring.submit();
+        self.judge(submitted)
+    }
+
+    /// Passes on what cannot be mended by calling again.
+    fn judge(&mut self, result: io::Result<usize>) -> io::Result<()> {
+        let Err(error) = result else {
+            return Ok(());
+        };
+        match error.raw_os_error() {
+            // The time is over, or a signal came: not this function's to tell apart.
+            Some(libc::ETIME | libc::EINTR) => Ok(()),
+            // No memory for a request, or completions that did not fit must be taken first.
+            Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => {
+                self.counts.retries += 1;
+                if self.ring.completion().is_empty() {
+                    std::thread::park_timeout(RETRY_PAUSE);
+                }
+                Ok(())
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Takes all completions, also those that the kernel kept back.
+    fn reap(&mut self) -> io::Result<()> {
+        for _ in 0..OVERFLOW_ROUNDS {
+            for entry in self.ring.completion() {
+                self.done.route(&entry, &self.roster);
+            }
+            if !self.ring.submission().cq_overflow() {
+                break;
+            }
+            self.submit()?;
+        }
+        Ok(())
+    }
+}
+
+impl Completed {
+    /// Takes one completion to whom it belongs.
+    fn route(&mut self, entry: &cqueue::Entry, roster: &Roster) {
+        match Token::decode(entry.user_data()) {
+            // It has woken us; that is all it is for.
+            Some(Token::Rung) => {}
+            Some(Token::Event) => {
+                if !cqueue::more(entry.flags()) {
+                    self.watched = false;
+                    // A watch that failed is set up again, but not in a tight loop.
+                    if entry.result() < 0 {
+                        self.failures += 1;
+                        std::thread::park_timeout(RETRY_PAUSE);
+                    }
+                }
+            }
+            Some(Token::Unheard { shard }) => {
+                self.failures += 1;
+                roster.ring_event(shard);
+            }
+            // The seam of the op table: (slot, incarnation, result, flags).
+            Some(Token::Op { .. }) | None => self.strays += 1,
+        }
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        if self.attached {
+            if let Some(seat) = self.roster.seat(self.shard) {
+                seat.close();
+            }
+            roster::give_back();
+            // Doorbells that a failed call left behind; a ring too many wakes for nothing, once.
+            if !self.ring.submission().is_empty() {
+                self.roster.ring_all();
+            }
+        }
+    }
+}
