@@ -63,10 +63,7 @@ pub const EVENTS: &[(&str, &str)] = &[
         "system_isolated",
         "a system of the world failed and is left out",
     ),
-    (
-        "shards_backend",
-        "what the shard threads wait on, and why",
-    ),
+    ("shards_backend", "what the shard threads wait on, and why"),
     (
         "shard_not_pinned",
         "a shard thread is not pinned to its core, and why",

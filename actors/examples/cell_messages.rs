@@ -161,7 +161,7 @@ const fn ball(hops: u64) -> Msg {
 
 fn wait(done: &AtomicU64, n: u64) {
     while done.load(Ordering::SeqCst) < n {
-        std::thread::sleep(Duration::from_micros(200));
+        std::thread::park_timeout(Duration::from_micros(200));
     }
     done.store(0, Ordering::SeqCst);
 }
@@ -223,7 +223,7 @@ impl Bench {
         };
         let slab = slab.add(&self.shards[0], &Other::default(), &self.done);
         while slab.counts().running < 10_001 {
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::park_timeout(Duration::from_millis(1));
         }
         let begin = now();
         let (to, rounds) = (10_000, 50);

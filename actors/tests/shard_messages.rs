@@ -255,9 +255,9 @@ fn questions(mut host: impl Host + Rooms) {
 }
 
 /// Holds a shard up until what is returned is dropped.
-fn hold_up(slab: &SlabHandle<Clerk>, host: &mut Live) -> mpsc::Sender<()> {
-    let (release, held) = mpsc::channel::<()>();
-    let (begun, begins) = mpsc::channel();
+fn hold_up(slab: &SlabHandle<Clerk>, host: &mut Live) -> mpsc::SyncSender<()> {
+    let (release, held) = mpsc::sync_channel::<()>(1);
+    let (begun, begins) = mpsc::sync_channel(1);
     let wait = slab.with_out(move |_| {
         begun.send(()).unwrap();
         let _ = held.recv();

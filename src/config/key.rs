@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use actorsim_actors::shard::{COMPLETIONS_MAX, ENTRIES_MAX};
+
 use super::value::{Kind, Value};
 
 /// One key.
@@ -89,6 +91,14 @@ keys! {
         "Core of the scan thread: auto (the highest), none, or a number.";
     "shards.count", count(0, 1_024), Some("0"),
         "Shard threads; 0 is one per core.";
+    "shards.backend", Kind::Choice(&["auto", "uring", "portable"]), Some("auto"),
+        "What shard threads sleep in: an io_uring of their own, a parked thread, or what there is.";
+    "shards.ring_entries", count(1, ENTRIES_MAX as u64), Some("256"),
+        "Entries of a ring's submission queue.";
+    "shards.ring_completions", count(2, COMPLETIONS_MAX as u64), Some("4096"),
+        "Entries of a ring's completion queue, more than of its submission queue.";
+    "shards.sqpoll_idle", span(MS, DAY), None,
+        "A kernel thread polls each ring and sleeps after this time; unset is none (it takes a core).";
     "transport.listen", Kind::Address, Some("127.0.0.1:4433"),
         "Address of the QUIC listener.";
     "transport.plain.listen", Kind::Address, None,

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use actorsim_actors::shard::{Backend, RingConfig, ShardConfig, SqPoll};
 use actorsim_fleet::Profile;
 
 use super::error::{ConfigError, ConfigErrors};
@@ -34,8 +35,8 @@ pub struct NodeConfig {
     pub report: Option<PathBuf>,
     /// Core of the scan thread: `auto`, `none` or a number.
     pub scan_core: ScanCore,
-    /// Shard threads; `None` is one per core.
-    pub shards: Option<u32>,
+    /// Shard threads; 0 is one per core.
+    pub shards: ShardConfig,
     /// The transport layer.
     pub transport: TransportConfig,
     /// The tiers.
@@ -146,7 +147,7 @@ impl NodeConfig {
             shutdown: settings.duration("node.shutdown"),
             report: settings.text("node.report").map(Into::into),
             scan_core: scan_core(settings).unwrap_or(ScanCore::Auto),
-            shards: positive(settings.u64("shards.count")),
+            shards: shards(settings),
             transport: TransportConfig {
                 listen: address("transport.listen"),
                 plain_listen: settings.text("transport.plain.listen").map(Into::into),
@@ -197,6 +198,23 @@ fn narrow<T: TryFrom<u64> + Default>(number: u64) -> T {
 
 fn positive(number: u64) -> Option<u32> {
     u32::try_from(number).ok().filter(|number| *number > 0)
+}
+
+fn shards(settings: &Settings) -> ShardConfig {
+    let backend = settings
+        .text("shards.backend")
+        .and_then(Backend::from_label);
+    let sqpoll = settings.duration_if_set("shards.sqpoll_idle");
+    ShardConfig {
+        shards: narrow::<u32>(settings.u64("shards.count")) as usize,
+        backend: backend.unwrap_or_default(),
+        ring: RingConfig {
+            entries: narrow(settings.u64("shards.ring_entries")),
+            completions: narrow(settings.u64("shards.ring_completions")),
+            sqpoll: sqpoll.map(|idle| SqPoll { idle, core: None }),
+        },
+        cores: Vec::new(),
+    }
 }
 
 fn scan_core(settings: &Settings) -> Result<ScanCore, String> {

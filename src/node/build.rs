@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use actorsim_actors::shard::{Backend, ShardConfig, ShardHost};
+use actorsim_actors::shard::ShardHost;
 use actorsim_actors::{ActorPath, System};
 use actorsim_fleet::{Fleet, Population, Profile, Uplink, seed};
 use actorsim_supervision::config::render_all;
@@ -173,14 +173,9 @@ pub(super) fn fleet(
         let period = (rate > 0.0).then(|| Duration::from_secs_f64(1.0 / rate));
         population.t2_period = period;
     }
-    let shards = ShardConfig {
-        shards: config.shards.map_or(0, |n| n as usize),
-        backend: Backend::Portable,
-        ..ShardConfig::default()
-    };
     let layer = |layer| move |reason: String| StartError::Layer { layer, reason };
-    let shards =
-        ShardHost::start(system, &shards).map_err(|error| layer("shards")(error.to_string()))?;
+    let shards = ShardHost::start(system, &config.shards)
+        .map_err(|error| layer("shards")(error.to_string()))?;
     let uplink = Uplink::Links {
         node: config.name.clone(),
         stats: Arc::clone(stats),
