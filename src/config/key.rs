@@ -98,7 +98,7 @@ keys! {
     "shards.ring_completions", count(2, COMPLETIONS_MAX as u64), Some("4096"),
         "Entries of a ring's completion queue, more than of its submission queue.";
     "shards.sqpoll_idle", span(MS, DAY), None,
-        "A kernel thread polls each ring and sleeps after this time; unset is none: it takes a core.";
+        "A kernel thread polls each ring until idle for this time; unset is none: it costs a core.";
     "transport.listen", Kind::Address, Some("127.0.0.1:4433"),
         "Address of the QUIC listener.";
     "transport.plain.listen", Kind::Address, None,
