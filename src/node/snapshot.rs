@@ -73,16 +73,16 @@ fn unhealthy(layers: &Layers) -> Vec<String> {
         wrong.push("the node is stopping".to_owned());
         return wrong;
     }
-    let down = CensusFilter {
-        state: Some("restarting".to_owned()),
-        ..CensusFilter::default()
-    };
-    for row in layers.system.census().task_rows(&down, None, PAGE_MAX).rows {
-        wrong.push(format!(
-            "{} is restarting ({})",
-            row.path,
-            row.last_exit.unwrap_or_default()
-        ));
+    for state in ["restarting", "quarantined"] {
+        let state = Some(state.to_owned());
+        let down = CensusFilter {
+            state,
+            ..CensusFilter::default()
+        };
+        for row in layers.system.census().task_rows(&down, None, PAGE_MAX).rows {
+            let last_exit = row.last_exit.unwrap_or_default();
+            wrong.push(format!("{} is {} ({last_exit})", row.path, row.state));
+        }
     }
     if let Some(layer) = &layers.fleet {
         let counts = layer.counts();
