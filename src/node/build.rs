@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actorsim_actors::shard::ShardHost;
 use actorsim_actors::{ActorPath, System};
+use actorsim_fleet::profile::Protocol as ProfileProtocol;
 use actorsim_fleet::{Fleet, Population, Profile, Uplink, seed};
 use actorsim_supervision::config::render_all;
 use actorsim_supervision::{ChildSpec, Policies, SupervisorSpec};
@@ -153,6 +154,14 @@ pub(super) fn fleet(
         Profile::load(&fleet.profile).map_err(|errors| StartError::Config(render_all(&errors)))?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
+    }
+    let protocol = loaded.profile.protocol;
+    if !matches!(protocol, ProfileProtocol::Quic | ProfileProtocol::Console) {
+        tracing::warn!(
+            "profile {}: {protocol:?} is not available in this build; its devices \
+             send over the QUIC tiers",
+            fleet.profile
+        );
     }
     let device_type = loaded.profile.device_type.clone();
     let mut population = Population::new(
