@@ -259,6 +259,10 @@ impl<M: Message> Addr<M> {
                 }
                 return Err(refusal(message));
             }
+            if !book && state.ring.refuses(&self.0.spec) {
+                // The caller waits; the message counts when it is settled.
+                return Err(SendError::Full(message));
+            }
             let offered = match lane {
                 Lane::Control => state
                     .ring
@@ -267,14 +271,7 @@ impl<M: Message> Addr<M> {
                 Lane::Work => state.ring.offer(&self.0.spec, &mut state.books, message),
             };
             match offered {
-                Err(message) => {
-                    if !book {
-                        // The caller waits; the message counts when it is settled.
-                        state.books.offered -= 1;
-                        state.books.rejected -= 1;
-                    }
-                    return Err(SendError::Full(message));
-                }
+                Err(message) => return Err(SendError::Full(message)),
                 Ok(outcome) => {
                     let depth = u32::try_from(state.ring.len()).unwrap_or(u32::MAX);
                     state.highest = state.highest.max(depth);

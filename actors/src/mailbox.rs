@@ -286,6 +286,13 @@ impl<M> Ring<M> {
         self.control.is_empty() && self.work.is_empty()
     }
 
+    /// Whether the work lane would give one more message back.
+    #[must_use]
+    pub fn refuses(&self, spec: &MailboxSpec) -> bool {
+        let full = self.work.len() >= spec.capacity as usize;
+        full && matches!(spec.overflow, Overflow::Block | Overflow::Reject)
+    }
+
     /// Messages in the work lane.
     #[must_use]
     pub fn work_len(&self) -> usize {

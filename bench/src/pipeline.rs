@@ -22,7 +22,8 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     name: "pipeline",
     label: "whole node in one child process, T1 at 5 s x 7 sensors through QUIC on loopback into \
             the scanned world: readings applied / s of run; CPU s (user + system, start included) \
-            per million applied; p99 of T1 latency; peak RSS",
+            per million applied; p99 from stamp to receipt, first reading of each \
+            datagram; peak RSS",
     shapes: &[1_000, 100_000, 1_000_000],
     metrics: &[
         Metric {

@@ -49,7 +49,7 @@ pub struct T1 {
     pub dropped_after_receipt: Option<u64>,
     /// Undecodable.
     pub decode_errors: Option<u64>,
-    /// From stamp to receipt.
+    /// From stamp to receipt, of the first reading of each datagram.
     pub latency_us: Option<Quantiles>,
 }
 
@@ -70,7 +70,7 @@ pub struct T2 {
     pub duplicates_dropped: Option<u64>,
     /// Events acknowledged but not applied, or never acknowledged at a quiet end.
     pub lost: Option<u64>,
-    /// From stamp to application.
+    /// From stamp to receipt, of the first event of each batch.
     pub latency_us: Option<Quantiles>,
 }
 
