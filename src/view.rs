@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use actorsim_actors::shard::{Lateness, ShardStats};
+
 /// A source of snapshots: the node.
 pub trait NodeView: Send + Sync + 'static {
     /// The state now. Cheap enough for once a second; it must not block.
@@ -49,6 +51,24 @@ impl Buckets {
             sum,
             count: histogram.len(),
             buckets,
+        }
+    }
+
+    /// From the lateness of a shard's timers.
+    #[must_use]
+    pub fn from_lateness(lateness: &Lateness) -> Self {
+        let mut below = 0;
+        let edges = LATENCY_EDGES.iter().copied().chain([f64::INFINITY]);
+        let buckets = edges.map(|edge| {
+            // A float that is too large becomes the largest integer.
+            let at = lateness.count_at_or_below((edge * 1e9) as u64);
+            let own = at - std::mem::replace(&mut below, at);
+            (edge, own)
+        });
+        Self {
+            buckets: buckets.collect(),
+            sum: lateness.sum_ns() as f64 * 1e-9,
+            count: lateness.count(),
         }
     }
 }
@@ -188,14 +208,10 @@ pub struct MailboxView {
 /// One shard.
 #[derive(Debug, Clone, Default)]
 pub struct ShardView {
-    /// Index.
-    pub index: u32,
-    /// Busy time over time.
+    /// Busy time over time, since the start.
     pub busy_ratio: Option<f64>,
-    /// Wake-ups from other threads.
-    pub doorbells: Option<u64>,
-    /// Lateness of timers.
-    pub timer_lateness: Option<Buckets>,
+    /// Its counters.
+    pub stats: ShardStats,
 }
 
 /// The process, as the kernel sees it.

@@ -51,6 +51,9 @@ impl ControlPlane for Plane {
     fn scan(&self) -> Outcome<'_> {
         Box::pin(std::future::pending())
     }
+    fn shards(&self) -> Outcome<'_> {
+        answer(json!({ "rows": [{ "shard": 0, "busy": 0.5 }] }))
+    }
     fn health(&self) -> Outcome<'_> {
         Box::pin(async { Err(Refusal::new(Code::Unhealthy, "the scan is late")) })
     }

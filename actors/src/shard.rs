@@ -9,6 +9,7 @@
 //! - `slab`: the cells of one population on one shard, in ordinal order (`slab/steps.rs`: what runs
 //!   in a step; `slab/delivery.rs`: messages to cells; `slab/exits.rs`: exits, restarts,
 //!   escalation);
+//! - `lateness`: how late timers fired;
 //! - `core`: the pure `ShardCore`: `step(now) -> effects`, no thread, no clock;
 //! - `handle`, `sending`: the ends that ask and send, usable from any thread;
 //! - `listing`: the census source of a slab;
@@ -26,6 +27,7 @@ mod guard;
 mod handle;
 mod host;
 mod inbox;
+mod lateness;
 mod listing;
 mod mail;
 mod portable;
@@ -39,6 +41,7 @@ mod wheel;
 pub use backend::Backend;
 pub use handle::{ShardHandle, SlabHandle};
 pub use host::{SHARDS_MAX, STOP_MAX, ShardConfig, ShardHost, StartShardsError, StopShardsError};
+pub use lateness::Lateness;
 pub use mail::{Bounce, LINK_CAPACITY, Refusal, Sent};
 pub(crate) use mail::{Mail, Sender};
 pub use sim::SimShards;

@@ -49,6 +49,8 @@ pub trait ControlPlane: Send + Sync + 'static {
     fn trigger(&self, target: String) -> Outcome<'_>;
     /// The scan.
     fn scan(&self) -> Outcome<'_>;
+    /// The shards: `{ rows }`.
+    fn shards(&self) -> Outcome<'_>;
     /// Health; a refusal with [`Code::Unhealthy`] if something is wrong.
     fn health(&self) -> Outcome<'_>;
     /// The last faults: `{ rows }`.
@@ -119,6 +121,7 @@ pub async fn dispatch(
         "stop" => plane.stop(path()).await,
         "trigger" => plane.trigger(text("target").unwrap_or_default()).await,
         "scan" => plane.scan().await,
+        "shards" => plane.shards().await,
         "health" => plane.health().await,
         "fault" if args.contains_key("path") => plane.crash(path()).await,
         "fault" => plane.faults(limit).await,

@@ -18,7 +18,7 @@ use serde_json::{Value as Json, json};
 use super::completion;
 use super::control::{ControlPlane, Outcome, PsFilter};
 use super::protocol::{Code, Refusal};
-use super::rows::{actor_row, add_parents, event_row, level, tree_row};
+use super::rows::{actor_row, add_parents, event_row, level, shard_row, tree_row};
 use crate::report;
 use crate::view::NodeView;
 
@@ -35,6 +35,9 @@ pub const BACK_TIME: Duration = Duration::from_secs(3);
 const FAREWELL: Duration = Duration::from_millis(50);
 
 const BACK_POLL: Duration = Duration::from_millis(10);
+
+/// Time over which `shards` measures: hundreds of steps of a busy shard.
+const SHARDS_TIME: Duration = Duration::from_millis(250);
 
 /// Events shown by `info`.
 const INFO_EVENTS: usize = 10;
@@ -296,6 +299,20 @@ impl ControlPlane for SystemPlane {
             })?;
             serde_json::to_value(scan)
                 .map_err(|error| Refusal::new(Code::Failed, error.to_string()))
+        })
+    }
+
+    fn shards(&self) -> Outcome<'_> {
+        Box::pin(async move {
+            let before = self.view.snapshot();
+            tokio::time::sleep(SHARDS_TIME).await;
+            let after = self.view.snapshot();
+            let time = after.uptime.saturating_sub(before.uptime);
+            let pairs = before.shards.iter().zip(&after.shards);
+            let rows: Vec<_> = pairs
+                .map(|(before, after)| shard_row(&before.stats, &after.stats, time))
+                .collect();
+            Ok(json!({ "rows": rows }))
         })
     }
 

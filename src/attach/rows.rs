@@ -8,6 +8,7 @@ use std::time::Duration;
 use actorsim_actors::ActorPath;
 use actorsim_actors::census::ActorRow;
 use actorsim_actors::events::Event;
+use actorsim_actors::shard::ShardStats;
 use serde_json::{Map, Value as Json, json};
 
 use crate::status::grouped;
@@ -30,6 +31,34 @@ pub(super) fn event_row(event: &Event) -> Json {
     json!({
         "id": event.id, "at": humantime::format_rfc3339_millis(at).to_string(),
         "level": event.level, "name": event.name, "path": event.path, "text": event.text,
+    })
+}
+
+/// A shard between two moments that are `time` apart; lateness of the timers of that time, or of
+/// all if there were none.
+pub(super) fn shard_row(before: &ShardStats, after: &ShardStats, time: Duration) -> Json {
+    let seconds = time.as_secs_f64();
+    let rate = |count: fn(&ShardStats) -> u64| {
+        let more = count(after).saturating_sub(count(before));
+        (seconds > 0.0).then(|| (more as f64 / seconds).round() as u64)
+    };
+    let recent = after.lateness.since(&before.lateness);
+    let lateness = match recent.count() {
+        0 => after.lateness,
+        _ => recent,
+    };
+    let us = |share| lateness.quantile_ns(share).map(|ns| ns / 1_000);
+    let busy = rate(|stats| stats.busy_ns).map(|ns| (ns as f64 / 1e6).round() / 1e3);
+    json!({
+        "shard": after.index, "core": after.core, "slabs": after.slabs, "busy": busy,
+        "steps_s": rate(|stats| stats.steps),
+        "messages_s": rate(|stats| stats.messages),
+        "timers_s": rate(|stats| stats.timers_fired),
+        "late_p50_us": us(0.5), "late_p99_us": us(0.99), "late_max_us": us(1.0),
+        "doorbells_s": rate(|stats| stats.rings),
+        "merged_s": rate(|stats| stats.rings_merged),
+        "sent_s": rate(|stats| stats.doorbells),
+        "submissions_s": rate(|stats| stats.submissions),
     })
 }
 

@@ -12,7 +12,7 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 
 use super::table::{self, Kind, Metric};
-use crate::view::{Buckets, NodeSnapshot, NodeView};
+use crate::view::{Buckets, NodeSnapshot, NodeView, ShardView};
 
 /// Encodes snapshots of a node.
 pub struct NodeCollector(Arc<dyn NodeView>);
@@ -268,18 +268,27 @@ fn devices(snapshot: &NodeSnapshot, out: &mut Samples) {
 }
 
 fn shards(snapshot: &NodeSnapshot, out: &mut Samples) {
-    for shard in &snapshot.shards {
-        let index = shard.index.to_string();
-        if let Some(busy) = shard.busy_ratio {
-            out.float("actorsim_shard_busy_ratio", &[&index], busy);
+    for ShardView { busy_ratio, stats } in &snapshot.shards {
+        let index = &*stats.index.to_string();
+        if let Some(busy) = busy_ratio {
+            out.float("actorsim_shard_busy_ratio", &[index], *busy);
         }
-        if let Some(doorbells) = shard.doorbells {
-            out.whole("actorsim_shard_doorbells_total", &[&index], doorbells);
+        for (name, count) in [
+            ("actorsim_shard_steps_total", stats.steps),
+            ("actorsim_shard_messages_total", stats.messages),
+            ("actorsim_shard_doorbells_total", stats.rings),
+            ("actorsim_shard_doorbells_merged_total", stats.rings_merged),
+            ("actorsim_shard_doorbells_sent_total", stats.doorbells),
+            ("actorsim_shard_ring_submissions_total", stats.submissions),
+            ("actorsim_shard_timers_late_total", stats.timers_late),
+        ] {
+            out.whole(name, &[index], count);
         }
+        let lateness = Buckets::from_lateness(&stats.lateness);
         out.buckets(
             "actorsim_shard_timer_lateness_seconds",
-            &[&index],
-            &shard.timer_lateness,
+            &[index],
+            &Some(lateness),
         );
     }
 }
@@ -300,7 +309,7 @@ fn process(snapshot: &NodeSnapshot, out: &mut Samples) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::{DevicesView, MailboxView, ProcessView, ShardView, T3View, TierView};
+    use crate::view::{DevicesView, MailboxView, ProcessView, T3View, TierView};
     use crate::view::{LATENCY_EDGES, WorldView};
     use prometheus_client::encoding::text;
     use prometheus_client::registry::Registry;
@@ -353,8 +362,6 @@ mod tests {
                 quic: vec![("handshake", "ok", 1)],
                 shards: vec![ShardView {
                     busy_ratio: Some(0.5),
-                    doorbells: Some(3),
-                    timer_lateness: buckets,
                     ..ShardView::default()
                 }],
                 process: ProcessView::read(),

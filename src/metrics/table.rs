@@ -124,8 +124,20 @@ metrics! {
         "spargio-quic counters";
     "actorsim_shard_busy_ratio" Gauge ["shard"]
         "Busy share of a shard thread" "spargio stats";
+    "actorsim_shard_steps_total" Counter ["shard"]
+        "Steps of a shard" "spargio stats";
+    "actorsim_shard_messages_total" Counter ["shard"]
+        "Messages handled on a shard" "spargio stats";
     "actorsim_shard_doorbells_total" Counter ["shard"]
         "Wake-ups of a shard from other threads" "spargio stats";
+    "actorsim_shard_doorbells_merged_total" Counter ["shard"]
+        "Wake-ups that were not needed: the shard was awake or woken already" "spargio stats";
+    "actorsim_shard_doorbells_sent_total" Counter ["shard"]
+        "Wake-ups of other shards through a shard's ring" "spargio stats";
+    "actorsim_shard_ring_submissions_total" Counter ["shard"]
+        "Requests handed to the kernel through a shard's ring" "spargio stats";
+    "actorsim_shard_timers_late_total" Counter ["shard"]
+        "Timers more than 10 ms late" "spargio stats";
     "actorsim_shard_timer_lateness_seconds" Histogram ["shard"]
         "Lateness of a shard's timers" "spargio stats";
 }

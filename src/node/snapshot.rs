@@ -301,10 +301,8 @@ fn shards(layer: &FleetLayer, up_ns: Option<f64>) -> Vec<ShardView> {
     let view = |shard: &actorsim_actors::shard::ShardHandle| {
         let stats = shard.stats();
         ShardView {
-            index: stats.index as u32,
             busy_ratio: up_ns.map(|up| stats.busy_ns as f64 / up),
-            doorbells: Some(stats.rings),
-            timer_lateness: None,
+            stats,
         }
     };
     shards.map(view).collect()

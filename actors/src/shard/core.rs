@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use super::inbox::{Doorbell, Queue};
+use super::lateness::Lateness;
 use super::slab::{AnySlab, Effects, Limits, Moment};
 use super::spec::ShardStats;
 use crate::clock::Clock;
@@ -93,6 +94,16 @@ pub(crate) struct ShardCore {
     slabs: Vec<Box<dyn AnySlab>>,
     joins: std::collections::VecDeque<Join>,
     notes: Vec<Note>,
+    tally: Tally,
+}
+
+/// What the slabs of a shard have done on it.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) messages: u64,
+    pub(crate) timers_fired: u64,
+    pub(crate) timers_late: u64,
+    pub(crate) lateness: Lateness,
 }
 
 impl ShardCore {
@@ -104,6 +115,7 @@ impl ShardCore {
             slabs: Vec::new(),
             joins,
             notes: Vec::new(),
+            tally: Tally::default(),
         }
     }
 
@@ -123,7 +135,7 @@ impl ShardCore {
         }
         let mut effects = Effects::default();
         for slab in &mut self.slabs {
-            effects = effects.merge(slab.step(at, &self.limits));
+            effects = effects.merge(slab.step(at, &self.limits, &mut self.tally));
             if !self.limits.rounds {
                 slab.exchange();
             }
@@ -150,8 +162,17 @@ impl ShardCore {
         }
     }
 
-    pub(crate) fn slabs(&self) -> u64 {
-        self.slabs.len() as u64
+    /// A step has ended: puts its counters where handles read them.
+    pub(crate) fn count(&self, stats: &mut ShardStats) {
+        let tally = &self.tally;
+        stats.steps += 1;
+        stats.slabs = self.slabs.len() as u64;
+        stats.messages = tally.messages;
+        stats.timers_late = tally.timers_late;
+        if stats.timers_fired != tally.timers_fired {
+            stats.timers_fired = tally.timers_fired;
+            stats.lateness = tally.lateness;
+        }
     }
 
     /// Tells what happened since the last call.

@@ -23,6 +23,8 @@ pub(crate) struct DriverCounts {
     pub(crate) enters: u64,
     /// Doorbells of other shards rung through it.
     pub(crate) doorbells: u64,
+    /// Requests handed to the kernel.
+    pub(crate) submissions: u64,
     /// Calls that the kernel refused for now and that were made again.
     pub(crate) retries: u64,
 }
@@ -79,13 +81,13 @@ fn turn(core: &mut ShardCore, driver: &mut dyn Driver, clock: &Clock) -> io::Res
         {
             let counts = driver.counts();
             let mut stats = port.stats.lock();
-            stats.steps += 1;
-            stats.slabs = core.slabs();
+            core.count(&mut stats);
             stats.busy_ns += after.since(at.monotonic).as_nanos() as u64;
             stats.waits += u64::from(sleeps);
             (stats.rings, stats.rings_merged) = port.bell.counts();
             stats.enters = counts.enters;
             stats.doorbells = counts.doorbells;
+            stats.submissions = counts.submissions;
             stats.retries = counts.retries;
         }
         if sleeps {

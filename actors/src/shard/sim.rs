@@ -113,9 +113,8 @@ impl SimShards {
                 core.port().bell.answer();
                 effects = effects.merge(core.step(&at));
                 core.tell(self.system.as_ref().map(System::events));
-                let mut stats = core.port().stats.lock();
-                stats.steps += 1;
-                stats.slabs = core.slabs();
+                let port = core.port().clone();
+                core.count(&mut port.stats.lock());
             }
             for core in &mut self.cores {
                 core.exchange();

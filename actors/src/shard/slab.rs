@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use self::lanes::LaneEnd;
 pub(crate) use self::turn::{Effects, Limits, Moment, earlier};
-use super::core::Note;
+use super::core::{Note, Tally};
 use super::guard;
 use super::handle::{Board, Control};
 use super::mail::{Envelope, Mail, Resumed};
@@ -39,7 +39,7 @@ const RECENT_MAX: usize = 256;
 /// A slab, whatever its cells are.
 pub(crate) trait AnySlab {
     /// Does what is due, within the limits.
-    fn step(&mut self, at: &Moment, limits: &Limits) -> Effects;
+    fn step(&mut self, at: &Moment, limits: &Limits, tally: &mut Tally) -> Effects;
     /// Sends what its cells have sent to other slabs, and bounces, on their way.
     fn exchange(&mut self);
     /// Stops all cells in order, flushes, refuses everything from now on.
@@ -362,7 +362,8 @@ impl<C: Cell> Slab<C> {
 }
 
 impl<C: Cell> AnySlab for Slab<C> {
-    fn step(&mut self, at: &Moment, limits: &Limits) -> Effects {
+    fn step(&mut self, at: &Moment, limits: &Limits, tally: &mut Tally) -> Effects {
+        let before = self.books.handled;
         self.begin_notes(at);
         self.requests(at);
         if self.closed {
@@ -370,7 +371,7 @@ impl<C: Cell> AnySlab for Slab<C> {
             return Effects::default();
         }
         self.resume(at, limits);
-        let mut busy = self.fire_timers(at, limits);
+        let mut busy = self.fire_timers(at, limits, tally);
         busy |= self.start_cells(at, limits);
         self.tell_bounces(at);
         busy |= self.deliver(limits);
@@ -380,6 +381,7 @@ impl<C: Cell> AnySlab for Slab<C> {
         busy |= !self.ready.is_empty() || !self.control.is_empty();
         self.flush(at);
         self.publish();
+        tally.messages += self.books.handled - before;
         Effects {
             busy,
             next: self.wheel.next_at(),

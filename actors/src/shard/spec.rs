@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::lateness::Lateness;
 use crate::cell::{Cell, CellSupervisor};
 use crate::exit::Incarnation;
 use crate::mailbox::MailboxSpec;
@@ -211,7 +212,8 @@ pub struct SlabCounts {
     pub bounces_lost: u64,
 }
 
-/// Counters of one shard.
+/// Counters of one shard, as of the end of its last step. Slabs that have left it are counted with
+/// what they did here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct ShardStats {
     /// Its number.
@@ -224,16 +226,26 @@ pub struct ShardStats {
     pub busy_ns: u64,
     /// Times the thread went to sleep.
     pub waits: u64,
-    /// Times somebody woke it: at most one per sleep.
+    /// Times somebody woke it, doorbells received: at most one per sleep.
     pub rings: u64,
-    /// Times a sender found it awake, or rung already.
+    /// Times a sender found it awake, or rung already: doorbells that were not sent.
     pub rings_merged: u64,
     /// Calls into the kernel to submit, to wait, or both; 0 without a ring.
     pub enters: u64,
-    /// Doorbells of other shards rung through its ring.
+    /// Doorbells of other shards that it rang through its ring.
     pub doorbells: u64,
+    /// Requests handed to the kernel through its ring.
+    pub submissions: u64,
     /// Calls that the kernel refused for now and that were made again.
     pub retries: u64,
+    /// Messages that its cells have handled.
+    pub messages: u64,
+    /// Timer steps run.
+    pub timers_fired: u64,
+    /// Of these more than 10 ms (of real time) after they were due.
+    pub timers_late: u64,
+    /// How late timer steps were, in simulated time.
+    pub lateness: Lateness,
     /// Core it was asked to stay on, if the host granted that.
     pub core: Option<usize>,
 }

@@ -159,8 +159,12 @@ impl Uring {
 
     /// Passes on what cannot be mended by calling again.
     fn judge(&mut self, result: io::Result<usize>) -> io::Result<()> {
-        let Err(error) = result else {
-            return Ok(());
+        let error = match result {
+            Ok(submitted) => {
+                self.counts.submissions += submitted as u64;
+                return Ok(());
+            }
+            Err(error) => error,
         };
         match error.raw_os_error() {
             // The time is over, or a signal came: not this function's to tell apart.

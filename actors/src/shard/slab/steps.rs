@@ -2,6 +2,7 @@
 //!
 //! Each phase goes on where it was cut short. Bound: the [`Limits`] of the driver, per step.
 
+use super::super::core::Tally;
 use super::super::guard::{self, Faulted};
 use super::super::handle::Control;
 use super::lanes::LaneEnd;
@@ -159,7 +160,7 @@ impl<C: Cell> Slab<C> {
     }
 
     /// Fires what is due, in ordinal order within a tick. True if some of it is left.
-    pub(super) fn fire_timers(&mut self, at: &Moment, limits: &Limits) -> bool {
+    pub(super) fn fire_timers(&mut self, at: &Moment, limits: &Limits, tally: &mut Tally) -> bool {
         if self.due_next == self.due.len() {
             self.due.clear();
             self.due_next = 0;
@@ -180,6 +181,9 @@ impl<C: Cell> Slab<C> {
             let late = at.now.0.saturating_sub(due.at.0);
             self.counts.timers_fired += 1;
             self.counts.timers_late += u64::from(late > at.late_ns);
+            tally.timers_fired += 1;
+            tally.timers_late += u64::from(late > at.late_ns);
+            tally.lateness.record(late);
             self.counts.timer_lateness_ns_max = self.counts.timer_lateness_ns_max.max(late);
             let result =
                 self.run_step(due.owner, at, due.at, 0, |cell, cx| cell.timer(due.key, cx));
