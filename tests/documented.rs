@@ -14,6 +14,7 @@ use actorsim::cli;
 use actorsim::config::Layers;
 use actorsim_fleet::profile::Profile;
 use actorsim_supervision::Policies;
+use actorsim_supervision::chaos::{Place, Plan};
 
 /// Files below a folder with one of these extensions, in order.
 fn files(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
@@ -166,6 +167,13 @@ fn load(path: &Path) -> Option<Result<(), String>> {
     match (folder, extension) {
         ("supervision", "toml") => {
             let loaded = Policies::from_toml(&name, &text);
+            Some(loaded.map(drop).map_err(|errors| format!("{errors:?}")))
+        }
+        ("chaos", "toml") => {
+            // Each in the place it is shipped for.
+            let live = path.file_stem().is_some_and(|stem| stem == "live");
+            let place = if live { Place::Live } else { Place::Sim };
+            let loaded = Plan::from_toml(&name, &text, place);
             Some(loaded.map(drop).map_err(|errors| format!("{errors:?}")))
         }
         ("profiles", "yaml" | "yml" | "toml") => Some(match Profile::parse(&name, &text) {

@@ -36,6 +36,11 @@ fn the_page_of_configuration_is_the_key_table() {
 }
 
 #[test]
+fn the_page_of_chaos_plans_is_the_fault_vocabulary() {
+    holds("chaos.md", &actorsim::cli::reference::chaos());
+}
+
+#[test]
 fn every_shipped_node_file_is_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let mut found = 0;

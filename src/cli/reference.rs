@@ -34,6 +34,21 @@ pub fn commands() -> String {
     page
 }
 
+/// The page `docs/reference/chaos.md`.
+#[must_use]
+pub fn chaos() -> String {
+    let mut page = String::from(
+        "# Chaos plans\n\n\
+         This page is made from the fault vocabulary; a test holds it equal. How to use a plan is \
+         in the\n[guide](../guide/chaos.md).\n\n\
+         A plan is a TOML file. An unknown key, or a fault that cannot act where the plan is \
+         loaded, is an error;\nall errors of a file are told at once, with line, column and what \
+         to do.\n\n",
+    );
+    page.push_str(&actorsim_supervision::chaos::plan::reference());
+    page
+}
+
 fn section(page: &mut String, prefix: &str, sub: &clap::Command) {
     let name = format!("{prefix} {}", sub.get_name());
     let subs: Vec<_> = sub

@@ -9,6 +9,7 @@
 //! - [`cells`]: the supervisor of cells on a shard, in groups of 256.
 //! - [`report`]: crash reports and counters.
 //! - [`config`]: policy files, and the error type of every configuration file.
+//! - [`chaos`]: faults on purpose: the vocabulary, seeded plans, and their pure schedule.
 //!
 //! # Invariants
 //! - Decisions read no clock and hold no randomness; shells carry them out.
@@ -65,6 +66,7 @@
 //! ```
 
 pub mod cells;
+pub mod chaos;
 pub mod config;
 pub mod intensity;
 pub mod policy;

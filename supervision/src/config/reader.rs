@@ -124,6 +124,24 @@ impl<'a, 'n> Section<'a, 'n> {
         self.table.iter().any(|(k, _)| k.get_ref() == key)
     }
 
+    /// Whether the key is a table.
+    #[must_use]
+    pub fn is_table(&self, key: &str) -> bool {
+        let found = self.table.iter().find(|(k, _)| k.get_ref() == key);
+        found.is_some_and(|(_, value)| value.get_ref().as_table().is_some())
+    }
+
+    /// Whether the table has no key at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// A key that is known although nobody asks for it here.
+    pub fn know(&mut self, key: &'static str) {
+        self.asked.insert(key);
+    }
+
     /// Notes a mistake about the value of `key`.
     pub fn wrong(&self, key: &str, message: impl Into<String>, help: impl Into<String>) {
         let value = self.table.iter().find(|(k, _)| k.get_ref() == key);
@@ -182,6 +200,56 @@ impl<'a, 'n> Section<'a, 'n> {
     /// A string and its place.
     pub fn text(&mut self, key: &'static str) -> Option<(String, Range<usize>)> {
         self.typed(key, "a string", |v| v.as_str().map(str::to_owned))
+    }
+
+    /// An array of strings, each with its place.
+    pub fn texts(&mut self, key: &'static str, max: usize) -> Vec<(String, Range<usize>)> {
+        let expected = format!("an array of at most {max} strings");
+        let Some((items, span)) = self.typed(key, &expected, DeValue::as_array) else {
+            return Vec::new();
+        };
+        if items.len() > max {
+            let message = format!("{key} has {} entries", items.len());
+            self.notes.note(span, message, format!("use {expected}"));
+        }
+        let mut texts = Vec::new();
+        for item in items.iter().take(max) {
+            match item.get_ref().as_str() {
+                Some(text) => texts.push((text.to_owned(), item.span())),
+                None => {
+                    let found = article(item.get_ref().type_str());
+                    let message = format!("{key} holds {found}, expected strings");
+                    let help = format!("write {key} as {expected}");
+                    self.notes.note(item.span(), message, help);
+                }
+            }
+        }
+        texts
+    }
+
+    /// Every key of this table with a whole number within bounds: a table whose keys are names.
+    pub fn integers(&mut self, bounds: RangeInclusive<u64>, max: usize) -> Vec<(String, u64)> {
+        let expected = format!("a whole number from {} to {}", bounds.start(), bounds.end());
+        let mut named = Vec::new();
+        for (at, (key, value)) in self.table.iter().enumerate() {
+            let name = key.get_ref().as_ref();
+            let number = value.get_ref().as_integer();
+            let number = number.and_then(|i| u64::from_str_radix(i.as_str(), i.radix()).ok());
+            match number.filter(|n| bounds.contains(n)) {
+                Some(number) if at < max => named.push((name.to_owned(), number)),
+                Some(_) => {
+                    let message = format!("[{}] has more than {max} keys", self.name);
+                    self.notes.note(key.span(), message, "leave some out");
+                    break;
+                }
+                None => {
+                    let message = format!("{name} is not {expected}");
+                    let help = format!("write {name} as {expected}");
+                    self.notes.note(value.span(), message, help);
+                }
+            }
+        }
+        named
     }
 
     /// `true` or `false`.

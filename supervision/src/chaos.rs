@@ -1,0 +1,40 @@
+//! Chaos: faults on purpose, from one vocabulary, by one seeded plan, in three places.
+//!
+//! A [`Plan`] says what may break, how often and where it must stop; a [`Schedule`] draws from it,
+//! purely: `(plan, seed, census, now) -> actions`. Whoever carries the actions out (a test on
+//! paused time, `actorsim sim`, a live node) keeps the clock, the census and the actors. The same
+//! seed over the same census gives the same actions.
+//!
+//! - [`fault`]: the vocabulary, and where each fault can act.
+//! - [`plan`]: the file, every mistake told at once with its place.
+//! - [`draw`]: numbers from a seed.
+//! - [`schedule`]: when, what and whom.
+//!
+//! Bound: [`schedule::MAX_CONCURRENT`] victims at once; one strike per slot of the rate.
+//!
+//! ```
+//! use actorsim_actors::{ActorPath, Time};
+//! use actorsim_supervision::chaos::{Action, Place, Plan, Roster, Schedule, Vitals};
+//!
+//! let text = "seed = 42\nrate = \"5/1s\"\nfor = \"2s\"\n[faults]\nkill = 1\n";
+//! let plan = Plan::from_toml("plan.toml", text, Place::Test).unwrap();
+//! let mut roster = Roster::default();
+//! roster.add("scan", ActorPath::new("/twin/scan").unwrap());
+//! let mut schedule = Schedule::new(&plan, plan.seed, Time::ZERO);
+//! let first = schedule.next_at().unwrap();
+//! let step = schedule.step(first, &roster, &Vitals::default());
+//! let Action::Begin(strike) = &step.actions[0] else { panic!() };
+//! assert_eq!(strike.path.as_str(), "/twin/scan");
+//! ```
+
+pub mod draw;
+pub mod fault;
+pub mod plan;
+pub mod schedule;
+
+#[cfg(test)]
+mod tests;
+
+pub use fault::{Fault, Place};
+pub use plan::{FaultPlan, Plan, Rate, StopIf, Vital, Vitals, Way};
+pub use schedule::{Action, Census, Kind, Over, Roster, Schedule, Step, Strike};

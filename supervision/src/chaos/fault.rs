@@ -1,0 +1,314 @@
+//! The fault vocabulary: every fault that a plan can name, and the places where it can act.
+//!
+//! A fault that a place cannot do is refused when the plan is loaded, with the reason. Nothing is
+//! broken here. Bound: a closed list.
+
+use std::fmt;
+
+/// Where a plan is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A test, on paused time.
+    Test,
+    /// `actorsim sim`: a whole node on virtual time, with a simulated network.
+    Sim,
+    /// A running node.
+    Live,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Test => "a test",
+            Self::Sim => "a simulation",
+            Self::Live => "a live node",
+        })
+    }
+}
+
+/// One kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    /// An actor ends at once, without its last step.
+    Kill,
+    /// An actor is stopped in order, behind its supervisor's back.
+    Stop,
+    /// A handler panics.
+    Panic,
+    /// A handler returns a fault.
+    ErrorReturn,
+    /// An actor handles nothing for a time.
+    Hang,
+    /// A handler takes longer.
+    SlowHandler,
+    /// A mailbox is full.
+    MailboxFull,
+    /// Packets of a link are lost.
+    DropMsg,
+    /// Packets of a link arrive twice.
+    DupMsg,
+    /// Packets of a link arrive late.
+    DelayMsg,
+    /// Packets of a link arrive in another order.
+    ReorderAcrossSenders,
+    /// A clock jumps.
+    ClockJump,
+    /// A node ends.
+    NodeCrash,
+    /// A node stands still.
+    NodePause,
+    /// No packet of a link arrives.
+    Partition,
+    /// Packets of a link are held back, then all arrive.
+    Clog,
+    /// Several links clog one by one, and are freed in another order.
+    Swizzle,
+    /// An actor does not start.
+    StartFails,
+    /// The start of an actor does not end.
+    StartHangs,
+    /// A device tells what is not so.
+    DeviceLies,
+}
+
+/// A fault, its name, what it does, and why a place cannot do it (test, sim, live).
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// The fault.
+    pub fault: Fault,
+    /// Its name in a plan.
+    pub name: &'static str,
+    /// What it does, for the reference.
+    pub what: &'static str,
+    why_not: [Option<&'static str>; 3],
+}
+
+const ANYWHERE: [Option<&str>; 3] = [None, None, None];
+const NETWORK: [Option<&str>; 3] = [
+    Some("a test has no network of links; use `actorsim sim`"),
+    None,
+    Some("the packets of a live node are the kernel's; use `actorsim sim`, or nftables"),
+];
+const CLUSTER: [Option<&str>; 3] =
+    [Some("there is one node, and it carries the plan out; end the process from outside"); 3];
+const HOLD: [Option<&str>; 3] =
+    [Some("no host can hold an actor back without holding its thread; use kill or stop"); 3];
+const FILL: [Option<&str>; 3] =
+    [Some("a mailbox is filled by load: send more, or give it a smaller capacity"); 3];
+const STEADY: [Option<&str>; 3] =
+    [Some("a node's clock only goes forward; a device's clock drifts by its profile"); 3];
+const STARTS: [Option<&str>; 3] =
+    [Some("no start has a fault point; kill the actor while it starts"); 3];
+const PROFILE: [Option<&str>; 3] = [Some("what a device tells is its profile's"); 3];
+
+/// The vocabulary.
+pub const FAULTS: [Entry; 20] = [
+    entry(Fault::Kill, "kill", "ends an actor at once", ANYWHERE),
+    entry(
+        Fault::Stop,
+        "stop",
+        "stops an actor in order, unasked by its supervisor",
+        ANYWHERE,
+    ),
+    entry(
+        Fault::Panic,
+        "panic",
+        "lets the handler of a device or a system panic",
+        ANYWHERE,
+    ),
+    entry(
+        Fault::ErrorReturn,
+        "error_return",
+        "lets the handler of a device fail",
+        ANYWHERE,
+    ),
+    entry(
+        Fault::Partition,
+        "partition",
+        "no packet of a link arrives, both ways or one",
+        NETWORK,
+    ),
+    entry(
+        Fault::Clog,
+        "clog",
+        "packets of a link are held back, then all arrive",
+        NETWORK,
+    ),
+    entry(
+        Fault::DropMsg,
+        "drop_msg",
+        "a share of a link's packets is lost",
+        NETWORK,
+    ),
+    entry(
+        Fault::DupMsg,
+        "dup_msg",
+        "a share of a link's packets arrives twice",
+        NETWORK,
+    ),
+    entry(
+        Fault::DelayMsg,
+        "delay_msg",
+        "packets of a link arrive late by `delay`",
+        NETWORK,
+    ),
+    entry(
+        Fault::ReorderAcrossSenders,
+        "reorder",
+        "a share of a link's packets is overtaken by later ones",
+        NETWORK,
+    ),
+    entry(
+        Fault::Swizzle,
+        "swizzle",
+        "links clog one by one and are freed in another order",
+        [
+            NETWORK[0],
+            Some(
+                "write clog with max_concurrent above 1: links clog and are freed in drawn orders",
+            ),
+            NETWORK[2],
+        ],
+    ),
+    entry(
+        Fault::Hang,
+        "hang",
+        "an actor handles nothing for a time",
+        HOLD,
+    ),
+    entry(
+        Fault::SlowHandler,
+        "slow_handler",
+        "a handler takes longer",
+        HOLD,
+    ),
+    entry(
+        Fault::MailboxFull,
+        "mailbox_full",
+        "a mailbox has no room",
+        FILL,
+    ),
+    entry(Fault::ClockJump, "clock_jump", "a clock jumps", STEADY),
+    entry(Fault::NodeCrash, "node_crash", "a node ends", CLUSTER),
+    entry(
+        Fault::NodePause,
+        "node_pause",
+        "a node stands still",
+        CLUSTER,
+    ),
+    entry(
+        Fault::StartFails,
+        "start_fails",
+        "an actor does not start",
+        STARTS,
+    ),
+    entry(
+        Fault::StartHangs,
+        "start_hangs",
+        "the start of an actor does not end",
+        STARTS,
+    ),
+    entry(
+        Fault::DeviceLies,
+        "device_lies",
+        "a device tells what is not so",
+        PROFILE,
+    ),
+];
+
+const fn entry(
+    fault: Fault,
+    name: &'static str,
+    what: &'static str,
+    why_not: [Option<&'static str>; 3],
+) -> Entry {
+    Entry {
+        fault,
+        name,
+        what,
+        why_not,
+    }
+}
+
+impl Entry {
+    /// Why the fault cannot act there; `None` if it can.
+    #[must_use]
+    pub const fn why_not(&self, place: Place) -> Option<&'static str> {
+        self.why_not[place as usize]
+    }
+}
+
+impl Fault {
+    /// Its row of the vocabulary.
+    ///
+    /// # Panics
+    /// Never: a test finds each fault in the vocabulary.
+    #[must_use]
+    pub fn entry(self) -> &'static Entry {
+        FAULTS
+            .iter()
+            .find(|entry| entry.fault == self)
+            .expect("each fault is in the vocabulary")
+    }
+
+    /// Its name in a plan.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.entry().name
+    }
+
+    /// Whether it goes on for a time and is healed then.
+    #[must_use]
+    pub const fn lasts(self) -> bool {
+        matches!(
+            self,
+            Self::Partition
+                | Self::Clog
+                | Self::DropMsg
+                | Self::DupMsg
+                | Self::DelayMsg
+                | Self::ReorderAcrossSenders
+        )
+    }
+
+    /// Whether it is about a share of packets.
+    #[must_use]
+    pub const fn has_share(self) -> bool {
+        matches!(
+            self,
+            Self::DropMsg | Self::DupMsg | Self::ReorderAcrossSenders
+        )
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The vocabulary as a table, for the reference page.
+#[must_use]
+pub fn reference() -> String {
+    let mut text = String::from(
+        "| fault | what it does | in a test | in `sim` | live |\n|---|---|---|---|---|\n",
+    );
+    for entry in &FAULTS {
+        let can = |place| {
+            if entry.why_not(place).is_none() {
+                "yes"
+            } else {
+                "no"
+            }
+        };
+        text += &format!(
+            "| `{}` | {} | {} | {} | {} |\n",
+            entry.name,
+            entry.what,
+            can(Place::Test),
+            can(Place::Sim),
+            can(Place::Live)
+        );
+    }
+    text
+}

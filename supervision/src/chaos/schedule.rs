@@ -1,0 +1,485 @@
+//! The schedule of a plan: when a strike is due, which fault it is, whom it hits, when it heals.
+//!
+//! A state machine without I/O. The rate has slots of equal length; each has one strike, at a
+//! moment drawn from (seed, number). The fault is drawn by weight; then the kind of actors that was
+//! hit least by its weight, so that each kind is hit; then one of it. A strike without a possible
+//! victim is counted and passes. Everything that lasts is healed at its end, and when the schedule
+//! ends. Bounds: [`MAX_CONCURRENT`] victims, [`TRIES`] looks for one of a kind.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use actorsim_actors::clock::nanos;
+use actorsim_actors::{ActorPath, Time};
+
+use super::draw;
+use super::fault::Fault;
+use super::plan::{FaultPlan, Plan, StopIf, Vitals};
+
+/// Victims that are not back yet, of any plan.
+pub const MAX_CONCURRENT: u32 = 1_024;
+/// Looks for a victim of one kind, from a drawn one on: scope and protection are checked by path.
+pub const TRIES: u64 = 4_096;
+/// A victim that is not back by then does not count any more: the run's verdict tells of it.
+pub const BACK_WITHIN: Duration = Duration::from_secs(60);
+/// Strikes of one step: a shell that was away for long does not make up for it.
+const STRIKES_PER_STEP: usize = 64;
+
+const LANE_TIME: u64 = 0;
+const LANE_FAULT: u64 = 1;
+const LANE_KIND: u64 = 2;
+const LANE_VICTIM: u64 = 3;
+const LANE_SWARM: u64 = 4;
+/// What the swarm multiplies weights by.
+const SWARM: [u64; 4] = [0, 1, 2, 4];
+
+/// One kind of actors as a census tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind<'a> {
+    /// Its name: `device`, `tier-t1`, `link`.
+    pub name: &'a str,
+    /// How many there are.
+    pub count: u64,
+}
+
+/// Who there is, by kind. The same census gives the same victims, so its order must not depend on
+/// hashes or on time.
+pub trait Census {
+    /// The kinds, in a fixed order.
+    fn kinds(&self) -> Vec<Kind<'_>>;
+    /// The actor `index` of a kind, both counted from 0.
+    fn path(&self, kind: usize, index: u64) -> ActorPath;
+    /// Whether an actor is down for now; one that is gone for good is not.
+    fn is_down(&self, path: &ActorPath) -> bool;
+    /// Whether a fault can hit a kind. Kill and stop can hit any, unless a shell knows better.
+    fn takes(&self, kind: usize, fault: Fault) -> bool {
+        let _ = kind;
+        matches!(fault, Fault::Kill | Fault::Stop)
+    }
+}
+
+/// A census that is a list.
+#[derive(Debug, Clone, Default)]
+pub struct Roster {
+    kinds: BTreeMap<String, Vec<ActorPath>>,
+    down: BTreeSet<ActorPath>,
+}
+
+impl Roster {
+    /// Adds an actor of a kind.
+    pub fn add(&mut self, kind: &str, path: ActorPath) {
+        if let Some(paths) = self.kinds.get_mut(kind) {
+            paths.push(path);
+        } else {
+            self.kinds.insert(kind.to_owned(), vec![path]);
+        }
+    }
+
+    /// Notes that an actor is down for now.
+    pub fn down(&mut self, path: ActorPath) {
+        self.down.insert(path);
+    }
+
+    fn nth(&self, kind: usize) -> Option<(&String, &Vec<ActorPath>)> {
+        self.kinds.iter().nth(kind)
+    }
+}
+
+impl Census for Roster {
+    fn kinds(&self) -> Vec<Kind<'_>> {
+        self.kinds
+            .iter()
+            .map(|(name, paths)| Kind {
+                name,
+                count: paths.len() as u64,
+            })
+            .collect()
+    }
+
+    fn path(&self, kind: usize, index: u64) -> ActorPath {
+        let found = self
+            .nth(kind)
+            .and_then(|(_, paths)| paths.get(index as usize));
+        found.cloned().unwrap_or_else(ActorPath::root)
+    }
+
+    fn is_down(&self, path: &ActorPath) -> bool {
+        self.down.contains(path)
+    }
+}
+
+/// One fault that befalls one actor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Strike {
+    /// Number of the strike in its schedule, from 0: its draws depend on nothing else.
+    pub number: u64,
+    /// When it was made.
+    pub at: Time,
+    /// What, with its numbers.
+    pub plan: FaultPlan,
+    /// Kind of the victim.
+    pub kind: String,
+    /// Index of the victim in its kind.
+    pub index: u64,
+    /// The victim.
+    pub path: ActorPath,
+    /// When it is healed, if it lasts.
+    pub until: Option<Time>,
+}
+
+impl fmt::Display for Strike {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = self.at.0 as f64 * 1e-9;
+        write!(
+            f,
+            "#{} {at:.3}s {} {}",
+            self.number, self.plan.fault, self.path
+        )?;
+        match self.until {
+            Some(until) => write!(f, " for {:?}", until - self.at),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a shell must do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Do it to the victim.
+    Begin(Strike),
+    /// It is over: heal.
+    End(Strike),
+}
+
+/// Why a schedule has ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Over {
+    /// Its time is over.
+    Time,
+    /// Its stop condition holds.
+    Condition(StopIf),
+    /// Nobody renewed the lease.
+    Lease,
+    /// Somebody stopped it.
+    Asked,
+}
+
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time => f.write_str("its time is over"),
+            Self::Condition(condition) => write!(f, "{condition}"),
+            Self::Lease => f.write_str("nobody renewed its lease"),
+            Self::Asked => f.write_str("it was stopped"),
+        }
+    }
+}
+
+/// What a step found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Step {
+    /// To be done, in this order.
+    pub actions: Vec<Action>,
+    /// The schedule has ended just now; there will be no more actions.
+    pub over: Option<Over>,
+}
+
+/// What a schedule has counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Strikes by kind of actors, then by fault.
+    pub strikes: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    /// Strikes that found no victim.
+    pub missed: u64,
+}
+
+impl Counts {
+    /// Strikes on one kind.
+    #[must_use]
+    pub fn on(&self, kind: &str) -> u64 {
+        self.strikes
+            .get(kind)
+            .map_or(0, |faults| faults.values().sum())
+    }
+
+    /// All strikes.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.strikes.values().flat_map(BTreeMap::values).sum()
+    }
+}
+
+/// A plan under way.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    plan: Plan,
+    seed: u64,
+    began: Time,
+    leased: Option<Time>,
+    number: u64,
+    /// Only these are carried out, if given.
+    only: Option<BTreeSet<u64>>,
+    /// Made, and not back or not healed yet.
+    open: Vec<Strike>,
+    counts: Counts,
+    over: Option<Over>,
+}
+
+impl Schedule {
+    /// Begins a plan. The seed is the plan's, or the one that was drawn for it.
+    #[must_use]
+    pub fn new(plan: &Plan, seed: u64, began: Time) -> Self {
+        let mut plan = plan.clone();
+        if plan.swarm {
+            swarm(&mut plan.faults, seed);
+        }
+        Self {
+            plan,
+            seed,
+            began,
+            leased: None,
+            number: 0,
+            only: None,
+            open: Vec::new(),
+            counts: Counts::default(),
+            over: None,
+        }
+    }
+
+    /// Protects paths and patterns besides those of the plan: the runner, its session.
+    #[must_use]
+    pub fn protect(mut self, patterns: impl IntoIterator<Item = String>) -> Self {
+        self.plan.protect.extend(patterns);
+        self
+    }
+
+    /// Carries only these strikes out; the others pass. For the shortest list that still fails.
+    #[must_use]
+    pub fn only(mut self, numbers: BTreeSet<u64>) -> Self {
+        self.only = Some(numbers);
+        self
+    }
+
+    /// Renews the lease; until it is called once there is none.
+    pub fn renew(&mut self, now: Time) {
+        self.leased = Some(now);
+    }
+
+    /// When [`Schedule::step`] has something to do; `None` when it has ended.
+    #[must_use]
+    pub fn next_at(&self) -> Option<Time> {
+        if self.over.is_some() {
+            return None;
+        }
+        let ends = self.open.iter().filter_map(|strike| strike.until);
+        let limits = [self.ends_at(), self.lease_ends()];
+        let soonest = ends.chain(limits.into_iter().flatten()).min();
+        let due = self.due(self.number);
+        Some(soonest.map_or(due, |soonest| soonest.min(due)))
+    }
+
+    /// Does what is due.
+    pub fn step(&mut self, now: Time, census: &impl Census, vitals: &Vitals) -> Step {
+        let mut step = Step::default();
+        if self.over.is_some() {
+            return step;
+        }
+        self.heal(now, census, &mut step.actions);
+        for _ in 0..STRIKES_PER_STEP {
+            if self.due(self.number) > now || self.ends_at().is_some_and(|t| t <= now) {
+                break;
+            }
+            self.strike(now, census, &mut step.actions);
+        }
+        let condition = self.plan.stop_if.filter(|stop_if| stop_if.holds(vitals));
+        let over = if let Some(condition) = condition {
+            Some(Over::Condition(condition))
+        } else if self.lease_ends().is_some_and(|t| t <= now) {
+            Some(Over::Lease)
+        } else {
+            self.ends_at().filter(|t| *t <= now).map(|_| Over::Time)
+        };
+        if let Some(over) = over {
+            step.actions.extend(self.end(over.clone()));
+            step.over = Some(over);
+        }
+        step
+    }
+
+    /// Ends it before its time; returns what must be healed.
+    pub fn stop(&mut self) -> Vec<Action> {
+        if self.over.is_some() {
+            return Vec::new();
+        }
+        self.end(Over::Asked)
+    }
+
+    /// Why it has ended.
+    #[must_use]
+    pub fn over(&self) -> Option<&Over> {
+        self.over.as_ref()
+    }
+
+    /// What it has counted.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The plan, its weights as the swarm left them.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The seed.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    fn ends_at(&self) -> Option<Time> {
+        self.plan.run_for.map(|time| self.began + time)
+    }
+
+    fn lease_ends(&self) -> Option<Time> {
+        self.leased.map(|at| at + self.plan.lease)
+    }
+
+    /// When strike `number` is due: in its slot, at a drawn moment.
+    fn due(&self, number: u64) -> Time {
+        let slot = (nanos(self.plan.rate.per) / u64::from(self.plan.rate.strikes)).max(1);
+        let within = draw::below(self.seed, number, LANE_TIME, slot);
+        Time(
+            self.began
+                .0
+                .saturating_add(number.saturating_mul(slot))
+                .saturating_add(within),
+        )
+    }
+
+    fn end(&mut self, over: Over) -> Vec<Action> {
+        self.over = Some(over);
+        let open = std::mem::take(&mut self.open);
+        let lasting = open.into_iter().filter(|strike| strike.until.is_some());
+        lasting.map(Action::End).collect()
+    }
+
+    /// Ends what has lasted long enough; forgets victims that are back.
+    fn heal(&mut self, now: Time, census: &impl Census, actions: &mut Vec<Action>) {
+        let mut open = Vec::with_capacity(self.open.len());
+        for strike in std::mem::take(&mut self.open) {
+            match strike.until {
+                Some(until) if until <= now => actions.push(Action::End(strike)),
+                Some(_) => open.push(strike),
+                None if strike.at < now
+                    && (!census.is_down(&strike.path) || strike.at + BACK_WITHIN <= now) => {}
+                None => open.push(strike),
+            }
+        }
+        self.open = open;
+    }
+
+    fn strike(&mut self, now: Time, census: &impl Census, actions: &mut Vec<Action>) {
+        let number = self.number;
+        self.number += 1;
+        if self
+            .only
+            .as_ref()
+            .is_some_and(|only| !only.contains(&number))
+        {
+            return;
+        }
+        let Some(strike) = self.drawn(number, now, census) else {
+            self.counts.missed += 1;
+            return;
+        };
+        let faults = self.counts.strikes.entry(strike.kind.clone()).or_default();
+        *faults.entry(strike.plan.fault.name()).or_insert(0) += 1;
+        self.open.push(strike.clone());
+        actions.push(Action::Begin(strike));
+    }
+
+    fn drawn(&self, number: u64, now: Time, census: &impl Census) -> Option<Strike> {
+        if self.open.len() >= self.plan.max_concurrent as usize {
+            return None;
+        }
+        let plan = self.fault(number)?;
+        let kinds = census.kinds();
+        let mut turns: Vec<(u128, u64, usize)> = kinds
+            .iter()
+            .enumerate()
+            .filter(|(at, kind)| kind.count > 0 && census.takes(*at, plan.fault))
+            .filter_map(|(at, kind)| {
+                let weight = u128::from(self.plan.kind_weight(kind.name));
+                let hits = u128::from(self.counts.on(kind.name)) << 32;
+                let tie = draw::bits(self.seed, number, LANE_KIND + ((at as u64 + 1) << 8));
+                // a weight of 0 is never hit
+                Some((hits.checked_div(weight)?, tie, at))
+            })
+            .collect();
+        turns.sort_unstable();
+        turns.into_iter().find_map(|(_, _, at)| {
+            let kind = kinds[at];
+            let (index, path) = self.victim(number, at, kind, census)?;
+            Some(Strike {
+                number,
+                at: now,
+                plan,
+                kind: kind.name.to_owned(),
+                index,
+                path,
+                until: plan.fault.lasts().then(|| now + plan.lasts),
+            })
+        })
+    }
+
+    fn fault(&self, number: u64) -> Option<FaultPlan> {
+        let total = self.plan.faults.iter().map(|fault| fault.weight).sum();
+        let mut at = draw::below(self.seed, number, LANE_FAULT, total);
+        let drawn = self.plan.faults.iter().find(|fault| {
+            let hit = at < fault.weight;
+            at = at.saturating_sub(fault.weight);
+            hit
+        });
+        drawn.copied()
+    }
+
+    /// The first possible one from a drawn one on, if so many of the kind may be down.
+    fn victim(
+        &self,
+        number: u64,
+        at: usize,
+        kind: Kind<'_>,
+        census: &impl Census,
+    ) -> Option<(u64, ActorPath)> {
+        let down = self.open.iter().filter(|strike| strike.kind == kind.name);
+        let most = (kind.count as f64 * self.plan.blast_radius) as usize;
+        if down.count() >= most.max(1) {
+            return None;
+        }
+        let from = draw::below(self.seed, number, LANE_VICTIM, kind.count);
+        (0..kind.count.min(TRIES)).find_map(|step| {
+            let index = (from + step) % kind.count;
+            let path = census.path(at, index);
+            let hit = self.open.iter().any(|strike| strike.path == path);
+            let possible = !hit && self.plan.admits(&path) && !census.is_down(&path);
+            possible.then_some((index, path))
+        })
+    }
+}
+
+/// Changes the weights by the seed; one fault at least stays.
+fn swarm(faults: &mut [FaultPlan], seed: u64) {
+    let before: Vec<u64> = faults.iter().map(|fault| fault.weight).collect();
+    for (at, fault) in faults.iter_mut().enumerate() {
+        let factor = draw::below(seed, at as u64, LANE_SWARM, SWARM.len() as u64);
+        fault.weight *= SWARM[factor as usize];
+    }
+    if faults.iter().all(|fault| fault.weight == 0) {
+        for (fault, weight) in faults.iter_mut().zip(before) {
+            fault.weight = weight;
+        }
+    }
+}

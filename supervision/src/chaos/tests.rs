@@ -1,0 +1,389 @@
+//! Plans, good and bad, and what their schedules draw.
+
+use std::time::Duration;
+
+use actorsim_actors::{ActorPath, Time};
+
+use super::*;
+use crate::config::render_all;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn path(text: &str) -> ActorPath {
+    ActorPath::new(text).unwrap()
+}
+
+fn plan(text: &str) -> Plan {
+    Plan::from_toml("p.toml", text, Place::Sim).unwrap_or_else(|e| panic!("{}", render_all(&e)))
+}
+
+/// A node in small: one scan, three tiers, many devices.
+fn roster() -> Roster {
+    let mut roster = Roster::default();
+    roster.add("root", path("/"));
+    roster.add("scan", path("/twin/scan"));
+    for tier in ["t1", "t2", "t3"] {
+        roster.add("tier", path(&format!("/transport/tier-{tier}")));
+    }
+    for device in 0..100 {
+        roster.add("device", path(&format!("/fleet/default/pump-{device:04}")));
+    }
+    roster
+}
+
+fn strikes(schedule: &mut Schedule, until: Time, census: &impl Census) -> Vec<Strike> {
+    let mut made = Vec::new();
+    while let Some(at) = schedule.next_at().filter(|at| *at <= until) {
+        for action in schedule.step(at, census, &Vitals::default()).actions {
+            if let Action::Begin(strike) = action {
+                made.push(strike);
+            }
+        }
+    }
+    made
+}
+
+#[test]
+fn shipped_plans_load_in_their_place() {
+    for (name, text) in plan::SHIPPED {
+        let place = if name.ends_with("live.toml") {
+            Place::Live
+        } else {
+            Place::Sim
+        };
+        let plan = Plan::from_toml(name, text, place);
+        plan.unwrap_or_else(|errors| panic!("{}", render_all(&errors)));
+    }
+}
+
+#[test]
+fn each_bad_plan_says_where_and_how_to_mend_it() {
+    // (text, place, line:column, message, mend)
+    let cases: [(&str, Place, &str, &str, &str); 17] = [
+        ("rate = \"5\"", Place::Sim, "1:8", "is no rate", "\"5/1s\""),
+        (
+            "rate = \"0/1s\"",
+            Place::Sim,
+            "1:8",
+            "is no rate",
+            "\"1/10s\"",
+        ),
+        (
+            "rate = 5",
+            Place::Sim,
+            "1:8",
+            "rate is an integer",
+            "a string",
+        ),
+        (
+            "sed = 1",
+            Place::Sim,
+            "1:1",
+            "unknown key \"sed\"",
+            "did you mean \"seed\"?",
+        ),
+        (
+            "seed = -1",
+            Place::Sim,
+            "1:8",
+            "out of bounds",
+            "a whole number from 0",
+        ),
+        (
+            "scope = \"fleet\"",
+            Place::Sim,
+            "1:9",
+            "must begin with '/'",
+            "'*' stands for",
+        ),
+        (
+            "protect = [\"/a\", 7]",
+            Place::Sim,
+            "1:18",
+            "holds an integer",
+            "strings",
+        ),
+        (
+            "for = \"0s\"",
+            Place::Sim,
+            "1:7",
+            "for is no time",
+            "\"10s\"",
+        ),
+        (
+            "lease = \"soon\"",
+            Place::Sim,
+            "1:9",
+            "\"soon\" is no duration",
+            "with its unit",
+        ),
+        (
+            "stop_if = \"mood < 1\"",
+            Place::Sim,
+            "1:11",
+            "no stop condition",
+            "write health",
+        ),
+        (
+            "max_concurrent = 0",
+            Place::Sim,
+            "1:18",
+            "out of bounds",
+            "from 1 to 1024",
+        ),
+        (
+            "blast_radius = 1.5",
+            Place::Sim,
+            "1:16",
+            "out of bounds",
+            "from 0 to 1",
+        ),
+        (
+            "[faults]\nkil = 1",
+            Place::Sim,
+            "2:1",
+            "unknown key \"kil\"",
+            "\"kill\"",
+        ),
+        (
+            "[faults]\nkill = 0",
+            Place::Sim,
+            "1:1",
+            "no fault can happen",
+            "at least 1",
+        ),
+        (
+            "[faults]\nkill = 1\npartition = { for = \"1s\", way = \"left\" }",
+            Place::Sim,
+            "3:33",
+            "is no way",
+            "one of \"both\"",
+        ),
+        (
+            "[faults]\nkill = 1\npartition = 1",
+            Place::Live,
+            "3:13",
+            "partition cannot act in a live node",
+            "use `actorsim sim`",
+        ),
+        (
+            "[kinds]\ndevice = \"many\"",
+            Place::Sim,
+            "2:10",
+            "device is not a whole number",
+            "from 0",
+        ),
+    ];
+    for (text, place, at, message, mend) in cases {
+        let errors = Plan::from_toml("p.toml", text, place).unwrap_err();
+        assert_eq!(errors.len(), 1, "{text}: {errors:?}");
+        let told = errors[0].to_string();
+        assert!(
+            told.starts_with(&format!("p.toml:{at}: ")),
+            "{text}: {told}"
+        );
+        assert!(
+            told.contains(message) && errors[0].help.contains(mend),
+            "{text}: {told}"
+        );
+    }
+}
+
+#[test]
+fn all_mistakes_of_a_plan_are_told_at_once() {
+    let text = "rate = 1\nscope = \"x\"\n[faults]\nhang = 1\nkill = { weigth = 1 }\n";
+    let errors = Plan::from_toml("p.toml", text, Place::Sim).unwrap_err();
+    let lines: Vec<_> = errors.iter().map(|error| error.line).collect();
+    assert_eq!(lines, [1, 2, 4, 5], "{}", render_all(&errors));
+}
+
+#[test]
+fn every_fault_is_in_the_vocabulary_and_says_where_it_cannot_act() {
+    for entry in &fault::FAULTS {
+        assert_eq!(entry.fault.name(), entry.name);
+        for place in [Place::Test, Place::Sim, Place::Live] {
+            let text = format!("[faults]\n{} = 1\n", entry.name);
+            let loaded = Plan::from_toml("p.toml", &text, place);
+            assert_eq!(
+                loaded.is_ok(),
+                entry.why_not(place).is_none(),
+                "{} {place}",
+                entry.name
+            );
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_draws_the_same_strikes_and_another_seed_others() {
+    let plan = plan("rate = \"10/1s\"\nmax_concurrent = 64\n[faults]\nkill = 1\nstop = 1");
+    let draw = |seed| {
+        strikes(
+            &mut Schedule::new(&plan, seed, Time::ZERO),
+            Time(9e9 as u64),
+            &roster(),
+        )
+    };
+    assert_eq!(draw(7), draw(7));
+    assert_ne!(draw(7), draw(8));
+    assert_eq!(draw(7).len(), 90);
+}
+
+#[test]
+fn every_kind_is_hit_as_often_as_its_weight_says() {
+    let plan = plan("rate = \"30/1s\"\n[kinds]\ndevice = 2\nnobody = 5");
+    let mut schedule = Schedule::new(&plan, 1, Time::ZERO);
+    let made = strikes(&mut schedule, Time(10e9 as u64), &roster());
+    let counts = schedule.counts();
+    assert_eq!(counts.total() as usize, made.len());
+    assert_eq!(counts.on("root"), 0, "the root is never hit");
+    for (kind, share) in [("scan", 75), ("tier", 75), ("device", 150)] {
+        assert!(counts.on(kind).abs_diff(share) <= 1, "{kind}: {counts:?}");
+    }
+    let devices: std::collections::BTreeSet<_> = made
+        .iter()
+        .filter(|s| s.kind == "device")
+        .map(|s| s.index)
+        .collect();
+    assert!(
+        devices.len() > 60,
+        "victims of a kind are spread: {}",
+        devices.len()
+    );
+}
+
+#[test]
+fn scope_and_protection_hold() {
+    let text = "rate = \"100/1s\"\nscope = \"/transport\"\nprotect = [\"/transport/*-t2\"]";
+    let mut schedule =
+        Schedule::new(&plan(text), 3, Time::ZERO).protect(["/transport/tier-t1".to_owned()]);
+    let made = strikes(&mut schedule, Time(1e9 as u64), &roster());
+    assert!(!made.is_empty());
+    assert!(
+        made.iter()
+            .all(|strike| strike.path.as_str() == "/transport/tier-t3"),
+        "{made:?}"
+    );
+}
+
+#[test]
+fn victims_that_are_not_back_bound_what_is_hit() {
+    let plan =
+        plan("rate = \"10/1s\"\nmax_concurrent = 3\nblast_radius = 0.02\nscope = \"/fleet\"");
+    let mut schedule = Schedule::new(&plan, 3, Time::ZERO);
+    let mut census = roster();
+    let mut hit = 0;
+    for at in 1..=40 {
+        let now = Time(at * 100_000_000);
+        for action in schedule.step(now, &census, &Vitals::default()).actions {
+            let Action::Begin(strike) = action else {
+                panic!("kills do not end")
+            };
+            census.down(strike.path);
+            hit += 1;
+        }
+    }
+    assert_eq!(hit, 2, "two of a hundred devices are the blast radius");
+    assert!(schedule.counts().missed > 30);
+}
+
+#[test]
+fn what_lasts_is_healed_also_when_the_plan_ends() {
+    let text = "rate = \"1/1s\"\nfor = \"4s\"\nmax_concurrent = 9\n[faults]\n\
+                partition = { weight = 1, for = \"1500ms\" }";
+    struct Links;
+    impl Census for Links {
+        fn kinds(&self) -> Vec<Kind<'_>> {
+            vec![Kind {
+                name: "link",
+                count: 9,
+            }]
+        }
+        fn path(&self, _: usize, index: u64) -> ActorPath {
+            path(&format!("/fleet/links/{index}"))
+        }
+        fn is_down(&self, _: &ActorPath) -> bool {
+            false
+        }
+        fn takes(&self, _: usize, fault: Fault) -> bool {
+            fault == Fault::Partition
+        }
+    }
+    let mut schedule = Schedule::new(&plan(text), 5, Time::ZERO);
+    let (mut begun, mut ended) = (Vec::new(), Vec::new());
+    while let Some(at) = schedule.next_at() {
+        let step = schedule.step(at, &Links, &Vitals::default());
+        for action in step.actions {
+            match action {
+                Action::Begin(strike) => begun.push(strike.number),
+                Action::End(strike) => ended.push(strike.number),
+            }
+        }
+        if let Some(over) = step.over {
+            assert_eq!((over, at), (Over::Time, Time::ZERO + 4 * SECOND));
+        }
+    }
+    assert_eq!((begun.len(), begun), (4, ended));
+}
+
+#[test]
+fn a_plan_stops_itself_by_its_condition_or_when_its_lease_ends() {
+    let sick = Vitals {
+        health: 0.5,
+        ..Vitals::default()
+    };
+    let with_condition = plan("stop_if = \"health < 0.9\"");
+    let mut schedule = Schedule::new(&with_condition, 1, Time::ZERO);
+    assert_eq!(
+        schedule.step(Time(1), &roster(), &Vitals::default()).over,
+        None
+    );
+    let over = schedule.step(Time(2), &roster(), &sick).over.unwrap();
+    assert_eq!(over.to_string(), "health < 0.9");
+    assert_eq!(schedule.next_at(), None);
+
+    let mut schedule = Schedule::new(&plan("lease = \"3s\""), 1, Time::ZERO);
+    schedule.renew(Time::ZERO);
+    schedule.renew(Time::ZERO + SECOND);
+    assert_eq!(
+        schedule
+            .step(Time::ZERO + 3 * SECOND, &roster(), &sick)
+            .over,
+        None
+    );
+    let over = schedule
+        .step(Time::ZERO + 4 * SECOND, &roster(), &sick)
+        .over;
+    assert_eq!(over, Some(Over::Lease));
+}
+
+#[test]
+fn a_shortened_list_keeps_the_draws_of_the_strikes_that_stay() {
+    let plan = plan("rate = \"10/1s\"\nscope = \"/fleet\"");
+    let until = Time(3e9 as u64);
+    let all = strikes(&mut Schedule::new(&plan, 9, Time::ZERO), until, &roster());
+    let mut only = Schedule::new(&plan, 9, Time::ZERO).only([4, 20].into());
+    let some = strikes(&mut only, until, &roster());
+    let kept: Vec<_> = all
+        .into_iter()
+        .filter(|s| [4, 20].contains(&s.number))
+        .collect();
+    assert_eq!(some, kept);
+}
+
+#[test]
+fn the_swarm_draws_another_mix_for_each_seed_and_never_an_empty_one() {
+    let plan = plan("swarm = true\n[faults]\nkill = 1\nstop = 1\npanic = 1");
+    let mix = |seed| -> Vec<u64> {
+        let schedule = Schedule::new(&plan, seed, Time::ZERO);
+        schedule
+            .plan()
+            .faults
+            .iter()
+            .map(|fault| fault.weight)
+            .collect()
+    };
+    let mixes: std::collections::BTreeSet<_> = (0..200).map(mix).collect();
+    assert!(mixes.len() > 20);
+    assert!(mixes.iter().all(|mix| mix.iter().sum::<u64>() > 0));
+}
