@@ -20,7 +20,11 @@
 //! device = 2
 //! ```
 //!
-//! Draws nothing and breaks nothing. Bounds: [`PROTECT_MAX`], [`KINDS_MAX`], [`WEIGHT_MAX`].
+//! `plan/read.rs` reads it, `plan/reference.rs` describes it. It draws nothing and breaks nothing.
+//! Bounds: [`PROTECT_MAX`], [`KINDS_MAX`], [`WEIGHT_MAX`].
+
+mod read;
+mod reference;
 
 use std::fmt;
 use std::path::Path;
@@ -30,10 +34,10 @@ use std::time::Duration;
 use actorsim_actors::ActorPath;
 use actorsim_actors::census::glob_matches;
 
-use super::fault::{FAULTS, Fault, Place};
-use super::schedule::MAX_CONCURRENT;
-use crate::config::ConfigError;
-use crate::config::reader::{self, Section};
+use super::fault::{Fault, Place};
+use crate::config::{ConfigError, reader};
+
+pub use reference::reference;
 
 /// Patterns of paths that are never hit.
 pub const PROTECT_MAX: usize = 64;
@@ -319,7 +323,7 @@ impl Plan {
     /// # Errors
     /// Every mistake in it, by line.
     pub fn from_toml(name: &str, text: &str, place: Place) -> Result<Self, Vec<ConfigError>> {
-        let (plan, errors) = reader::read(name, text, |root| read_plan(root, place));
+        let (plan, errors) = reader::read(name, text, |root| read::plan(root, place));
         if errors.is_empty() {
             Ok(plan)
         } else {
@@ -367,219 +371,4 @@ fn covers(pattern: &str, path: &ActorPath) -> bool {
     }
     let rest = path.as_str().strip_prefix(pattern.trim_end_matches('/'));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-fn read_plan(root: &mut Section<'_, '_>, place: Place) -> Plan {
-    let base = Plan::default();
-    let plan = Plan {
-        seed: root
-            .integer("seed", 0..=i64::MAX as u64)
-            .unwrap_or(base.seed),
-        rate: parsed(root, "rate").unwrap_or(base.rate),
-        scope: pattern(root, "scope").unwrap_or(base.scope),
-        run_for: root.duration("for", TIME_MAX),
-        max_concurrent: root
-            .integer("max_concurrent", 1..=u64::from(MAX_CONCURRENT))
-            .map_or(base.max_concurrent, |n| n as u32),
-        blast_radius: root
-            .number("blast_radius", 0.0..=1.0)
-            .unwrap_or(base.blast_radius),
-        stop_if: parsed(root, "stop_if"),
-        lease: root.duration("lease", TIME_MAX).unwrap_or(base.lease),
-        protect: protect(root),
-        swarm: root.boolean("swarm").unwrap_or(base.swarm),
-        faults: read_faults(root, place).unwrap_or(base.faults),
-        kinds: read_kinds(root),
-    };
-    for (key, time) in [("for", plan.run_for), ("lease", Some(plan.lease))] {
-        if time.is_some_and(|time| time.is_zero()) {
-            root.wrong(
-                key,
-                format!("{key} is no time"),
-                "use a duration such as \"10s\"",
-            );
-        }
-    }
-    plan
-}
-
-/// A text that is parsed by its type, whose error says what to do.
-fn parsed<T: FromStr>(root: &mut Section<'_, '_>, key: &'static str) -> Option<T>
-where
-    T::Err: fmt::Display,
-{
-    let (text, span) = root.text(key)?;
-    match text.parse() {
-        Ok(value) => Some(value),
-        Err(error) => {
-            let told = error.to_string();
-            let (message, help) = told.split_once("; ").unwrap_or((&told, ""));
-            root.wrong_at(span, message, help);
-            None
-        }
-    }
-}
-
-const PATTERN_HELP: &str = "a path begins with '/'; '*' stands for any text, '?' for one character";
-
-fn pattern(root: &mut Section<'_, '_>, key: &'static str) -> Option<String> {
-    let (text, span) = root.text(key)?;
-    match ActorPath::new(&text.replace(['*', '?'], "x")) {
-        Ok(_) => Some(text),
-        Err(error) => {
-            root.wrong_at(span, error.to_string(), PATTERN_HELP);
-            None
-        }
-    }
-}
-
-fn protect(root: &mut Section<'_, '_>) -> Vec<String> {
-    let mut patterns = Vec::new();
-    for (text, span) in root.texts("protect", PROTECT_MAX) {
-        match ActorPath::new(&text.replace(['*', '?'], "x")) {
-            Ok(_) => patterns.push(text),
-            Err(error) => root.wrong_at(span, error.to_string(), PATTERN_HELP),
-        }
-    }
-    patterns
-}
-
-fn read_faults(root: &mut Section<'_, '_>, place: Place) -> Option<Vec<FaultPlan>> {
-    let mut section = root.section("faults")?;
-    let mut faults = Vec::new();
-    for entry in &FAULTS {
-        if !section.has(entry.name) {
-            continue;
-        }
-        let fault = read_fault(&mut section, entry.fault);
-        if let Some(why) = entry.why_not(place) {
-            let message = format!("{} cannot act in {place}", entry.name);
-            section.wrong(entry.name, message, why);
-        }
-        faults.extend(fault);
-    }
-    if !faults.is_empty() && faults.iter().all(|fault| fault.weight == 0) {
-        let help = "give one fault a weight of at least 1";
-        root.wrong("faults", "no fault can happen: every weight is 0", help);
-    } else if section.is_empty() {
-        root.wrong("faults", "no fault can happen", "add one, such as kill = 1");
-    }
-    // The names of faults are the keys that are known here.
-    for entry in &FAULTS {
-        section.know(entry.name);
-    }
-    section.finish();
-    Some(faults)
-}
-
-/// `kill = 3`, or a table.
-fn read_fault(faults: &mut Section<'_, '_>, fault: Fault) -> Option<FaultPlan> {
-    let base = FaultPlan::new(fault);
-    let name = fault.name();
-    if !faults.is_table(name) {
-        let weight = faults.integer(name, 0..=WEIGHT_MAX)?;
-        return Some(FaultPlan { weight, ..base });
-    }
-    let mut table = faults.section(name)?;
-    let mut plan = FaultPlan {
-        weight: table
-            .integer("weight", 0..=WEIGHT_MAX)
-            .unwrap_or(base.weight),
-        ..base
-    };
-    if fault.lasts() {
-        plan.lasts = table.duration("for", TIME_MAX).unwrap_or(base.lasts);
-        if plan.lasts.is_zero() {
-            table.wrong("for", "for is no time", "use a duration such as \"2s\"");
-        }
-    }
-    if fault.has_share() {
-        plan.share = table.number("share", 0.0..=1.0).unwrap_or(base.share);
-    }
-    if matches!(fault, Fault::DelayMsg | Fault::ReorderAcrossSenders) {
-        plan.delay = table.duration("delay", TIME_MAX).unwrap_or(base.delay);
-    }
-    if matches!(fault, Fault::Partition | Fault::Clog) {
-        plan.way = table.choice("way", &WAYS).unwrap_or(base.way);
-    }
-    table.finish();
-    Some(plan)
-}
-
-fn read_kinds(root: &mut Section<'_, '_>) -> Vec<(String, u64)> {
-    let Some(mut section) = root.section("kinds") else {
-        return Vec::new();
-    };
-    section.integers(0..=WEIGHT_MAX, KINDS_MAX)
-}
-
-/// The keys of a plan, for the reference page.
-#[must_use]
-pub fn reference() -> String {
-    const KEYS: [(&str, &str, &str); 12] = [
-        (
-            "seed",
-            "`0`",
-            "seed of every draw; 0 draws one when it starts and tells it",
-        ),
-        (
-            "rate",
-            "`\"1/10s\"`",
-            "strikes per time, one in each slot, at a drawn moment of it",
-        ),
-        (
-            "scope",
-            "`\"/\"`",
-            "a path with all below it, or a pattern with `*` and `?`",
-        ),
-        ("for", "until stopped", "how long strikes are made"),
-        (
-            "max_concurrent",
-            "`1`",
-            "victims that are not back yet; no strike above it",
-        ),
-        (
-            "blast_radius",
-            "`1.0`",
-            "share of one kind that may be down at once (at least one may)",
-        ),
-        (
-            "stop_if",
-            "never",
-            "`health`, `escalations`, `quarantined` or `lost`, `<` or `>`, a number",
-        ),
-        (
-            "lease",
-            "`\"10s\"`",
-            "dead-man's switch: not renewed for so long, it stops and heals",
-        ),
-        (
-            "protect",
-            "`[]`",
-            "paths and patterns that are never hit; the root never is",
-        ),
-        (
-            "swarm",
-            "`false`",
-            "the seed changes the weights of faults: each run has its own mix",
-        ),
-        (
-            "[faults]",
-            "`kill = 1`",
-            "weight of each fault, or a table with its numbers",
-        ),
-        (
-            "[kinds]",
-            "1 each",
-            "weight of each kind of actors, by name",
-        ),
-    ];
-    let mut text = String::from("| key | default | meaning |\n|---|---|---|\n");
-    for (key, default, meaning) in KEYS {
-        text += &format!("| `{key}` | {default} | {meaning} |\n");
-    }
-    text += "\nA fault is a weight (`kill = 8`) or a table: `weight`, and where it has them `for` \
-             (how long it lasts,\n`\"2s\"`), `share` (of packets, `0.05`), `delay` (`\"50ms\"`) and \
-             `way` (`\"both\"`, `\"up\"` to the twin,\n`\"down\"` to the devices).\n\n";
-    text + &super::fault::reference()
 }

@@ -56,125 +56,126 @@ fn shipped_plans_load_in_their_place() {
     }
 }
 
+/// Text, place, line and column, message, mend.
+const BAD: &[(&str, Place, &str, &str, &str)] = &[
+    ("rate = \"5\"", Place::Sim, "1:8", "is no rate", "\"5/1s\""),
+    (
+        "rate = \"0/1s\"",
+        Place::Sim,
+        "1:8",
+        "is no rate",
+        "\"1/10s\"",
+    ),
+    (
+        "rate = 5",
+        Place::Sim,
+        "1:8",
+        "rate is an integer",
+        "a string",
+    ),
+    (
+        "sed = 1",
+        Place::Sim,
+        "1:1",
+        "unknown key \"sed\"",
+        "did you mean \"seed\"?",
+    ),
+    (
+        "seed = -1",
+        Place::Sim,
+        "1:8",
+        "out of bounds",
+        "a whole number from 0",
+    ),
+    (
+        "scope = \"fleet\"",
+        Place::Sim,
+        "1:9",
+        "must begin with '/'",
+        "'*' stands for",
+    ),
+    (
+        "protect = [\"/a\", 7]",
+        Place::Sim,
+        "1:18",
+        "holds an integer",
+        "strings",
+    ),
+    (
+        "for = \"0s\"",
+        Place::Sim,
+        "1:7",
+        "for is no time",
+        "\"10s\"",
+    ),
+    (
+        "lease = \"soon\"",
+        Place::Sim,
+        "1:9",
+        "\"soon\" is no duration",
+        "with its unit",
+    ),
+    (
+        "stop_if = \"mood < 1\"",
+        Place::Sim,
+        "1:11",
+        "no stop condition",
+        "write health",
+    ),
+    (
+        "max_concurrent = 0",
+        Place::Sim,
+        "1:18",
+        "out of bounds",
+        "from 1 to 1024",
+    ),
+    (
+        "blast_radius = 1.5",
+        Place::Sim,
+        "1:16",
+        "out of bounds",
+        "from 0 to 1",
+    ),
+    (
+        "[faults]\nkil = 1",
+        Place::Sim,
+        "2:1",
+        "unknown key \"kil\"",
+        "\"kill\"",
+    ),
+    (
+        "[faults]\nkill = 0",
+        Place::Sim,
+        "1:1",
+        "no fault can happen",
+        "at least 1",
+    ),
+    (
+        "[faults]\nkill = 1\npartition = { for = \"1s\", way = \"left\" }",
+        Place::Sim,
+        "3:33",
+        "is no way",
+        "one of \"both\"",
+    ),
+    (
+        "[faults]\nkill = 1\npartition = 1",
+        Place::Live,
+        "3:13",
+        "partition cannot act in a live node",
+        "use `actorsim sim`",
+    ),
+    (
+        "[kinds]\ndevice = \"many\"",
+        Place::Sim,
+        "2:10",
+        "device is not a whole number",
+        "from 0",
+    ),
+];
+
 #[test]
 fn each_bad_plan_says_where_and_how_to_mend_it() {
-    // (text, place, line:column, message, mend)
-    let cases: [(&str, Place, &str, &str, &str); 17] = [
-        ("rate = \"5\"", Place::Sim, "1:8", "is no rate", "\"5/1s\""),
-        (
-            "rate = \"0/1s\"",
-            Place::Sim,
-            "1:8",
-            "is no rate",
-            "\"1/10s\"",
-        ),
-        (
-            "rate = 5",
-            Place::Sim,
-            "1:8",
-            "rate is an integer",
-            "a string",
-        ),
-        (
-            "sed = 1",
-            Place::Sim,
-            "1:1",
-            "unknown key \"sed\"",
-            "did you mean \"seed\"?",
-        ),
-        (
-            "seed = -1",
-            Place::Sim,
-            "1:8",
-            "out of bounds",
-            "a whole number from 0",
-        ),
-        (
-            "scope = \"fleet\"",
-            Place::Sim,
-            "1:9",
-            "must begin with '/'",
-            "'*' stands for",
-        ),
-        (
-            "protect = [\"/a\", 7]",
-            Place::Sim,
-            "1:18",
-            "holds an integer",
-            "strings",
-        ),
-        (
-            "for = \"0s\"",
-            Place::Sim,
-            "1:7",
-            "for is no time",
-            "\"10s\"",
-        ),
-        (
-            "lease = \"soon\"",
-            Place::Sim,
-            "1:9",
-            "\"soon\" is no duration",
-            "with its unit",
-        ),
-        (
-            "stop_if = \"mood < 1\"",
-            Place::Sim,
-            "1:11",
-            "no stop condition",
-            "write health",
-        ),
-        (
-            "max_concurrent = 0",
-            Place::Sim,
-            "1:18",
-            "out of bounds",
-            "from 1 to 1024",
-        ),
-        (
-            "blast_radius = 1.5",
-            Place::Sim,
-            "1:16",
-            "out of bounds",
-            "from 0 to 1",
-        ),
-        (
-            "[faults]\nkil = 1",
-            Place::Sim,
-            "2:1",
-            "unknown key \"kil\"",
-            "\"kill\"",
-        ),
-        (
-            "[faults]\nkill = 0",
-            Place::Sim,
-            "1:1",
-            "no fault can happen",
-            "at least 1",
-        ),
-        (
-            "[faults]\nkill = 1\npartition = { for = \"1s\", way = \"left\" }",
-            Place::Sim,
-            "3:33",
-            "is no way",
-            "one of \"both\"",
-        ),
-        (
-            "[faults]\nkill = 1\npartition = 1",
-            Place::Live,
-            "3:13",
-            "partition cannot act in a live node",
-            "use `actorsim sim`",
-        ),
-        (
-            "[kinds]\ndevice = \"many\"",
-            Place::Sim,
-            "2:10",
-            "device is not a whole number",
-            "from 0",
-        ),
-    ];
-    for (text, place, at, message, mend) in cases {
+    for (text, place, at, message, mend) in BAD.iter().copied() {
         let errors = Plan::from_toml("p.toml", text, place).unwrap_err();
         assert_eq!(errors.len(), 1, "{text}: {errors:?}");
         let told = errors[0].to_string();
