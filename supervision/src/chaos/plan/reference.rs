@@ -65,7 +65,6 @@ pub fn reference() -> String {
     for (key, default, meaning) in KEYS {
         text += &format!("| `{key}` | {default} | {meaning} |\n");
     }
-    text += "\nA fault is a weight (`kill = 8`) or a table: `weight`, and where it has them `for` (how ";
     text += "\nA fault is a weight (`kill = 8`) or a table: `weight`, and where it has them ";
     text += "`for` (how long it lasts,\n`\"2s\"`), `share` (of packets, `0.05`), `delay` ";
     text += "(`\"50ms\"`) and `way` (`\"both\"`, `\"up\"` to the twin,\n`\"down\"` to the ";
