@@ -6,6 +6,7 @@
 //! - [`program`]: a profile made runnable;
 //! - [`device`]: the cell: samples (T1), threshold events (T2), commands (T3);
 //! - [`out`], [`wire`]: where devices write: over a link, or hashed in a simulation;
+//! - [`session`]: protocols without I/O: MQTT;
 //! - [`counters`]: what is counted.
 //!
 //! # Invariants
@@ -38,6 +39,7 @@ pub mod population;
 pub mod profile;
 pub mod program;
 pub mod seed;
+pub mod session;
 pub mod wire;
 
 pub use counters::Tally;

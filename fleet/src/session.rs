@@ -1,0 +1,15 @@
+//! Protocol sessions: state machines without I/O.
+//!
+//! Bytes of the peer and the time go in; bytes, events and a deadline come out. Whoever owns the
+//! connection drives them: a shard's sockets, tokio, TLS, or the simulated network. In reading
+//! order:
+//! - [`mqtt`]: MQTT 3.1.1 and 5;
+//! - [`backoff`]: when to connect again;
+//! - [`template`]: topics with placeholders.
+//!
+//! They open no connection, read no clock and draw no random number. Bound: each session names its
+//! own.
+
+pub mod backoff;
+pub mod mqtt;
+pub mod template;
