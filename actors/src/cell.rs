@@ -7,10 +7,13 @@
 //! Bound: a cell has at most [`TIMERS_PER_CELL_MAX`] timers; its mailbox is bounded by its
 //! `MailboxSpec`.
 
+mod ticks;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
+pub use self::ticks::{MissedTicks, PERIOD_MIN};
 use crate::addr::SendError;
 use crate::clock::Time;
 use crate::exit::{ExitReason, Fault, Flow, Incarnation};
@@ -45,9 +48,9 @@ pub trait Cell: Sized + 'static {
     /// A fault ends this incarnation; the message counts as died with it.
     fn handle(&mut self, msg: Self::Msg, cx: &mut CellContext<'_, Self>) -> Result<Flow, Fault>;
 
-    /// A timer is due: at or after [`CellContext::due`], which is the time it was set for. A timer
-    /// fires once; set it again from here. Ticks missed are the cell's to make up, by `due` and
-    /// `now`.
+    /// A timer is due: at or after [`CellContext::due`], which is the time it was set for. One that
+    /// was set by [`CellContext::set_periodic`] is set for its next tick already, and
+    /// [`CellContext::missed`] tells of ticks that it missed; any other fires once.
     ///
     /// # Errors
     /// A fault ends this incarnation.
@@ -154,6 +157,9 @@ pub struct CellContext<'a, C: Cell> {
     pub now: Time,
     /// In a timer step the simulated time it was set for, otherwise `now`.
     pub due: Time,
+    /// In the step of a periodic timer the ticks between `due` and `now` that will not fire: that
+    /// many periods have passed. Otherwise 0; see [`MissedTicks`].
+    pub missed: u64,
     /// Stamp of `now`, microseconds since the Unix epoch.
     pub unix_us: u64,
     /// Monotonic time of this step: for deadlines, never scaled.
@@ -181,6 +187,23 @@ impl<C: Cell> CellContext<'_, C> {
     pub fn set_timer_at(&mut self, key: u8, at: Time) -> bool {
         let CellTimers { wheel, head, owner } = &mut self.timers;
         wheel.set(head, *owner, key, at)
+    }
+
+    /// Sets timer `key` to fire at simulated time `first` and then each `period` (at least
+    /// [`PERIOD_MIN`]), until it is cancelled or set anew; replaces it if it is set.
+    ///
+    /// Ticks stay on the grid of `first`, however late each fires, unless whole ticks are missed
+    /// and `missed` moves it. A tick costs no more than a timer that fires once, and nothing is set
+    /// again by the cell. `false` as [`CellContext::set_timer`].
+    pub fn set_periodic(
+        &mut self,
+        key: u8,
+        first: Time,
+        period: Duration,
+        missed: MissedTicks,
+    ) -> bool {
+        let CellTimers { wheel, head, owner } = &mut self.timers;
+        wheel.set_periodic(head, *owner, key, first, (period, missed))
     }
 
     /// Cancels timer `key`; `false` if it was not set.

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use actorsim_actors::{Cell, CellContext, Fault, Flow, Incarnation, Time};
+use actorsim_actors::{Cell, CellContext, Fault, Flow, Incarnation, MissedTicks, Time};
 use actorsim_transport::{AckStatus, EventKey, Reading, SensorType, device_uuid};
 use uuid::Uuid;
 
@@ -91,7 +91,8 @@ impl Cell for Device {
             cx.out.tally.missed += missed;
         }
         let first = cx.shared.schedule.time_of(cx.ordinal, cx.identity.slot);
-        cx.set_timer_at(TICK, first);
+        let interval = cx.shared.schedule.interval();
+        cx.set_periodic(TICK, first, interval, MissedTicks::Skip);
         set_beat(cx);
         Ok(device)
     }
@@ -117,18 +118,15 @@ impl Cell for Device {
         self.sting()?;
         if key == BEAT {
             self.beat(cx);
-            set_beat(cx);
             return Ok(Flow::Continue);
         }
-        let late = cx.shared.schedule.slots_in(cx.now.since(cx.due));
+        let late = cx.missed;
         if late > 0 {
             cx.identity.missed = cx.identity.missed.wrapping_add(late as u32);
             cx.out.tally.missed += late;
             self.catch_up(cx.identity.slot + late, CATCH_UP_MAX, cx);
         }
         self.sample(cx);
-        let next = cx.shared.schedule.time_of(cx.ordinal, cx.identity.slot);
-        cx.set_timer_at(TICK, next);
         Ok(Flow::Continue)
     }
 }
@@ -342,11 +340,12 @@ impl Device {
     }
 }
 
-/// Sets the next event at a fixed rate, after now.
+/// Sets the events at a fixed rate, from the first one after now.
 fn set_beat(cx: &mut CellContext<'_, Device>) {
     if let Some(schedule) = cx.shared.beat {
         let after = cx.now + Duration::from_nanos(1);
         let slot = schedule.slot_at_or_after(cx.ordinal, after);
-        cx.set_timer_at(BEAT, schedule.time_of(cx.ordinal, slot));
+        let first = schedule.time_of(cx.ordinal, slot);
+        cx.set_periodic(BEAT, first, schedule.interval(), MissedTicks::Skip);
     }
 }

@@ -103,6 +103,7 @@ pub(crate) struct Tally {
     pub(crate) messages: u64,
     pub(crate) timers_fired: u64,
     pub(crate) timers_late: u64,
+    pub(crate) ticks_missed: u64,
     pub(crate) lateness: Lateness,
 }
 
@@ -169,6 +170,7 @@ impl ShardCore {
         stats.slabs = self.slabs.len() as u64;
         stats.messages = tally.messages;
         stats.timers_late = tally.timers_late;
+        stats.ticks_missed = tally.ticks_missed;
         if stats.timers_fired != tally.timers_fired {
             stats.timers_fired = tally.timers_fired;
             stats.lateness = tally.lateness;

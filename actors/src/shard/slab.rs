@@ -125,8 +125,9 @@ pub(crate) struct Slab<C: Cell> {
     supervisor: Box<dyn CellSupervisor>,
     wheel: Wheel,
     restarts: Wheel,
-    due: Vec<Due>,
-    due_next: usize,
+    /// Timers that are due and wait for their step.
+    due: VecDeque<Due>,
+    newly_due: Vec<Due>,
     run: VecDeque<u32>,
     /// To be started as soon as possible.
     ready: VecDeque<u32>,
@@ -234,8 +235,8 @@ impl<C: Cell> Slab<C> {
             supervisor,
             wheel: Wheel::new(at.now),
             restarts: Wheel::new(at.monotonic),
-            due: Vec::new(),
-            due_next: 0,
+            due: VecDeque::new(),
+            newly_due: Vec::new(),
             run: VecDeque::new(),
             ready: VecDeque::new(),
             fresh: (0, 0),

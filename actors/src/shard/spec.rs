@@ -176,6 +176,8 @@ pub struct SlabCounts {
     pub timers_fired: u64,
     /// Timer steps run more than 10 ms (of real time) after they were due.
     pub timers_late: u64,
+    /// Ticks of periodic timers that did not fire, as whole periods had passed.
+    pub ticks_missed: u64,
     /// The latest timer step, nanoseconds of simulated time after it was due.
     pub timer_lateness_ns_max: u64,
     /// Timers that are set.
@@ -244,6 +246,8 @@ pub struct ShardStats {
     pub timers_fired: u64,
     /// Of these more than 10 ms (of real time) after they were due.
     pub timers_late: u64,
+    /// Ticks of periodic timers that did not fire.
+    pub ticks_missed: u64,
     /// How late timer steps were, in simulated time.
     pub lateness: Lateness,
     /// Core it was asked to stay on, if the host granted that.

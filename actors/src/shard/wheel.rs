@@ -1,13 +1,19 @@
 //! A hierarchical timer wheel: set, cancel and fire in O(1), 32 bytes a timer.
 //!
 //! Entries live in one vector and are linked by index: into their slot, and into the list of their
-//! owner, so that a cell carries four bytes for all its timers. Level 0 has 4,096 slots of one tick
+//! owner, so that a cell carries four bytes for all its timers. A periodic timer is placed again
+//! when it fires, on its grid, in its own entry. Level 0 has 4,096 slots of one tick
 //! (1 ms), so a timer of up to 4 s is never moved; four levels of 64 slots above it reach 2 years,
 //! farther ones go round again. It does not know what time means: one wheel is fed simulated,
 //! another monotonic time. Bound: owners x `TIMERS_PER_CELL_MAX` entries; freed ones are used
 //! again.
 
-use crate::cell::TIMERS_PER_CELL_MAX;
+mod periods;
+
+use std::time::Duration;
+
+use self::periods::{ONCE, Periods};
+use crate::cell::{MissedTicks, TIMERS_PER_CELL_MAX};
 use crate::clock::Time;
 
 /// One tick of a wheel in nanoseconds: timers fire on whole ticks, so neighbours fire together.
@@ -30,6 +36,8 @@ struct Entry {
     prev: u32,
     owner: u32,
     sibling: u32,
+    /// Place of its period, or [`ONCE`].
+    period: u32,
     slot: u16,
     key: u8,
 }
@@ -46,6 +54,7 @@ pub(crate) struct Due {
 /// The wheel; a slab has one for simulated and one for monotonic time.
 pub(crate) struct Wheel {
     entries: Vec<Entry>,
+    periods: Periods,
     free: u32,
     live: usize,
     /// The tick that was fired last.
@@ -74,6 +83,7 @@ impl Wheel {
     pub(crate) fn new(now: Time) -> Self {
         Self {
             entries: Vec::new(),
+            periods: Periods::default(),
             free: NIL,
             live: 0,
             tick: now.0 / WHEEL_TICK_NS,
@@ -99,13 +109,37 @@ impl Wheel {
         count
     }
 
-    /// Sets the timer `key` of the owner whose list begins at `head`, replacing it if it is set.
-    /// `false` if the owner has no room for another.
+    /// Sets the timer `key` of the owner whose list begins at `head` to fire once, replacing it if
+    /// it is set. `false` if the owner has no room for another.
     pub(crate) fn set(&mut self, head: &mut u32, owner: u32, key: u8, at: Time) -> bool {
+        self.put(head, owner, key, at, ONCE)
+    }
+
+    /// Sets a timer as [`Wheel::set`] to fire first at `first` and then each `period`.
+    pub(crate) fn set_periodic(
+        &mut self,
+        head: &mut u32,
+        owner: u32,
+        key: u8,
+        first: Time,
+        (period, missed): (Duration, MissedTicks),
+    ) -> bool {
+        let period = self.periods.enter(period, missed);
+        let set = self.put(head, owner, key, first, period);
+        if !set {
+            self.periods.leave(period);
+        }
+        set
+    }
+
+    fn put(&mut self, head: &mut u32, owner: u32, key: u8, at: Time, period: u32) -> bool {
         let (found, count) = self.find(*head, key);
         if let Some((index, _)) = found {
             self.unlink(index);
-            self.entries[index as usize].at = at;
+            let entry = &mut self.entries[index as usize];
+            entry.at = at;
+            let before = std::mem::replace(&mut entry.period, period);
+            self.periods.leave(before);
             self.place(index, self.tick + 1);
             return true;
         }
@@ -118,6 +152,7 @@ impl Wheel {
             prev: NIL,
             owner,
             sibling: *head,
+            period,
             slot: 0,
             key,
         };
@@ -172,18 +207,36 @@ impl Wheel {
         self.tick = self.tick.max(target);
     }
 
-    /// Takes a due timer from its owner, whose list begins at `head`. `false`: it was cancelled or
-    /// set anew since it became due, and must not fire.
-    pub(crate) fn fire(&mut self, head: &mut u32, due: Due) -> bool {
+    /// Fires a due timer of the owner whose list begins at `head`: it is taken from its owner, or
+    /// set for its next tick. Returns the ticks it missed; none if it was cancelled or set anew
+    /// since it became due, and must not fire. What is due again by now joins `again`.
+    #[inline]
+    pub(crate) fn fire(
+        &mut self,
+        head: &mut u32,
+        due: Due,
+        now: Time,
+        again: &mut impl Extend<Due>,
+    ) -> Option<u64> {
         let (Some((index, before)), _) = self.find(*head, due.key) else {
-            return false;
+            return None;
         };
-        let entry = &self.entries[index as usize];
+        let entry = &mut self.entries[index as usize];
         if index != due.entry || entry.slot != FIRING || entry.at != due.at {
-            return false;
+            return None;
         }
-        self.release(head, index, before);
-        true
+        if entry.period == ONCE {
+            self.release(head, index, before);
+            return Some(0);
+        }
+        let (next, missed) = self.periods.next(entry.period, due.at, now);
+        entry.at = next;
+        if next.0.div_ceil(WHEEL_TICK_NS) <= self.tick {
+            again.extend([Due { at: next, ..due }]);
+        } else {
+            self.place(index, self.tick + 1);
+        }
+        Some(missed)
     }
 
     /// The entry of `key` and the one before it in its owner's list, and how many were passed.
@@ -220,7 +273,10 @@ impl Wheel {
 
     /// Takes an unlinked entry off its owner's list and frees it.
     fn release(&mut self, head: &mut u32, index: u32, before: u32) {
-        let sibling = self.entries[index as usize].sibling;
+        let Entry {
+            sibling, period, ..
+        } = self.entries[index as usize];
+        self.periods.leave(period);
         match before {
             NIL => *head = sibling,
             before => self.entries[before as usize].sibling = sibling,
@@ -411,191 +467,4 @@ const FIRING: u16 = u16::MAX;
 const FREE: u16 = u16::MAX - 1;
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const MS: u64 = WHEEL_TICK_NS;
-
-    /// The wheel with the lists of its owners, beside a sorted map that does the same.
-    struct Pair {
-        wheel: Wheel,
-        heads: Vec<u32>,
-        model: BTreeMap<(u32, u8), u64>,
-        tick: u64,
-        fires: BTreeMap<(u32, u8), u64>,
-    }
-
-    impl Pair {
-        fn new(owners: usize) -> Self {
-            Self {
-                wheel: Wheel::new(Time(0)),
-                heads: vec![NIL; owners],
-                model: BTreeMap::new(),
-                tick: 0,
-                fires: BTreeMap::new(),
-            }
-        }
-
-        fn set(&mut self, owner: u32, key: u8, at: u64) {
-            let set = self
-                .wheel
-                .set(&mut self.heads[owner as usize], owner, key, Time(at));
-            assert!(set);
-            self.model.insert((owner, key), at);
-            self.fires
-                .insert((owner, key), at.div_ceil(MS).max(self.tick + 1));
-        }
-
-        fn cancel(&mut self, owner: u32, key: u8) {
-            let had = self.wheel.cancel(&mut self.heads[owner as usize], key);
-            assert_eq!(had, self.model.remove(&(owner, key)).is_some());
-            self.fires.remove(&(owner, key));
-        }
-
-        fn advance(&mut self, now: u64) {
-            let target = self.tick.max(now / MS);
-            let mut expected: Vec<_> = self
-                .fires
-                .iter()
-                .filter(|(_, tick)| **tick <= target)
-                .map(|((owner, key), tick)| (*tick, *owner, self.model[&(*owner, *key)], *key))
-                .collect();
-            expected.sort_unstable();
-            let mut due = Vec::new();
-            self.wheel.advance(Time(now), &mut due);
-            self.tick = target;
-            let got: Vec<_> = due.iter().map(|d| (d.owner, d.at.0, d.key)).collect();
-            let want: Vec<_> = expected.iter().map(|(_, o, at, k)| (*o, *at, *k)).collect();
-            assert_eq!(got, want);
-            for d in due {
-                assert!(self.wheel.fire(&mut self.heads[d.owner as usize], d));
-                self.model.remove(&(d.owner, d.key));
-                self.fires.remove(&(d.owner, d.key));
-            }
-            assert_eq!(self.wheel.len(), self.model.len());
-            // Never sleeps past the next timer.
-            let next = self.fires.values().min().map(|tick| Time(tick * MS));
-            assert_eq!(next.is_some(), self.wheel.next_at().is_some());
-            assert!(self.wheel.next_at() <= next.or(self.wheel.next_at()));
-            assert!(self.wheel.next_at().is_none_or(|t| t > Time(now / MS * MS)));
-        }
-    }
-
-    #[derive(Debug, Clone)]
-    enum Op {
-        Set { owner: u32, key: u8, after: u64 },
-        Cancel { owner: u32, key: u8 },
-        Advance(u64),
-    }
-
-    /// Spans from below a tick to beyond the last level.
-    fn span() -> impl Strategy<Value = u64> {
-        (0u32..58, any::<u64>()).prop_map(|(bits, n)| n & ((1 << bits) - 1))
-    }
-
-    fn op() -> impl Strategy<Value = Op> {
-        let set = (0u32..12, 0u8..4, span()).prop_map(|(owner, key, after)| Op::Set {
-            owner,
-            key,
-            after,
-        });
-        let cancel = (0u32..12, 0u8..4).prop_map(|(owner, key)| Op::Cancel { owner, key });
-        prop_oneof![4 => set, 1 => cancel, 3 => span().prop_map(Op::Advance)]
-    }
-
-    proptest! {
-        #[test]
-        fn the_wheel_does_what_a_sorted_map_does(ops in prop::collection::vec(op(), 1..120)) {
-            let mut pair = Pair::new(12);
-            let mut now = 0u64;
-            for op in ops {
-                match op {
-                    Op::Set { owner, key, after } => {
-                        pair.set(owner, key, now.saturating_add(after));
-                    }
-                    Op::Cancel { owner, key } => pair.cancel(owner, key),
-                    Op::Advance(by) => {
-                        now = now.saturating_add(by).min(u64::MAX / 4);
-                        pair.advance(now);
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_timer_is_never_early_at_any_distance() {
-        for at in [
-            1,
-            MS - 1,
-            MS,
-            MS + 1,
-            4_095 * MS,
-            4_096 * MS,
-            4_097 * MS,
-            1 << 40,
-            1 << 57,
-        ] {
-            let mut pair = Pair::new(1);
-            pair.set(0, 0, at);
-            pair.advance((at.div_ceil(MS) - 1) * MS);
-            assert_eq!(pair.wheel.len(), 1, "{at} was early");
-            pair.advance(at.div_ceil(MS) * MS);
-            assert_eq!(pair.wheel.len(), 0, "{at} was late");
-        }
-    }
-
-    #[test]
-    fn neighbours_that_are_due_together_fire_in_ordinal_order() {
-        let mut pair = Pair::new(100);
-        for owner in (0..100).rev() {
-            pair.set(owner, 0, 10 * MS - u64::from(owner));
-        }
-        pair.advance(10 * MS);
-        assert_eq!(pair.wheel.len(), 0);
-    }
-
-    #[test]
-    fn a_due_timer_that_is_cancelled_or_moved_meanwhile_does_not_fire() {
-        let mut wheel = Wheel::new(Time(0));
-        let (mut a, mut b) = (NIL, NIL);
-        wheel.set(&mut a, 0, 0, Time(MS));
-        wheel.set(&mut b, 1, 0, Time(MS));
-        let mut due = Vec::new();
-        wheel.advance(Time(MS), &mut due);
-        assert!(wheel.cancel(&mut a, 0));
-        assert!(wheel.set(&mut b, 1, 0, Time(3 * MS)));
-        assert!(!wheel.fire(&mut a, due[0]));
-        assert!(!wheel.fire(&mut b, due[1]));
-        due.clear();
-        wheel.advance(Time(3 * MS), &mut due);
-        assert!(wheel.fire(&mut b, due[0]));
-        assert_eq!((wheel.len(), wheel.next_at()), (0, None));
-    }
-
-    #[test]
-    fn an_owner_has_a_bounded_number_of_timers() {
-        let mut wheel = Wheel::new(Time(0));
-        let mut head = NIL;
-        for key in 0..TIMERS_PER_CELL_MAX as u8 {
-            assert!(wheel.set(&mut head, 0, key, Time(1)));
-        }
-        assert!(!wheel.set(&mut head, 0, 99, Time(1)));
-        assert!(
-            wheel.set(&mut head, 0, 3, Time(2)),
-            "a set one can be moved"
-        );
-        assert_eq!(wheel.count(head), TIMERS_PER_CELL_MAX);
-        wheel.cancel_all(&mut head);
-        assert_eq!((wheel.len(), head, wheel.next_at()), (0, NIL, None));
-    }
-
-    #[test]
-    fn a_timer_costs_32_bytes() {
-        assert_eq!(size_of::<Entry>(), 32);
-    }
-}
+mod tests;

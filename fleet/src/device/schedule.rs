@@ -60,12 +60,6 @@ impl Schedule {
         now.0.saturating_sub(first.0).div_ceil(self.interval_ns)
     }
 
-    /// Whole slots in a time.
-    #[must_use]
-    pub fn slots_in(&self, time: Duration) -> u64 {
-        u64::try_from(time.as_nanos()).unwrap_or(u64::MAX) / self.interval_ns
-    }
-
     fn phase_ns(&self, ordinal: u32) -> u64 {
         let block = u64::from(ordinal / BLOCK_OF_PHASE);
         let fraction = block.wrapping_mul(GOLDEN).wrapping_add(self.turn);
@@ -103,6 +97,5 @@ mod tests {
         }
         let exact = schedule.time_of(200, 5);
         assert_eq!(schedule.slot_at_or_after(200, exact), 5);
-        assert_eq!(schedule.slots_in(Duration::from_millis(25)), 2);
     }
 }

@@ -16,6 +16,9 @@ use crate::shard::inbox::Bell;
 use crate::shard::slab::SLOT_OVERHEAD;
 use crate::shard::spec::{SlabError, SlabSpec};
 
+#[path = "tests/periodic.rs"]
+mod periodic;
+
 const MS: u64 = 1_000_000;
 
 struct Silent;

@@ -2,6 +2,8 @@
 //!
 //! Each phase goes on where it was cut short. Bound: the [`Limits`] of the driver, per step.
 
+use std::collections::VecDeque;
+
 use super::super::core::Tally;
 use super::super::guard::{self, Faulted};
 use super::super::handle::Control;
@@ -49,6 +51,7 @@ impl<C: Cell> Slab<C> {
             incarnation: slot.incarnation,
             now: at.now,
             due,
+            missed: 0,
             unix_us: at.unix_us,
             monotonic: at.monotonic,
             shared: &self.shared,
@@ -90,6 +93,7 @@ impl<C: Cell> Slab<C> {
             incarnation: slot.incarnation,
             now: at.now,
             due: at.now,
+            missed: 0,
             unix_us: at.unix_us,
             monotonic: at.monotonic,
             shared: &self.shared,
@@ -161,40 +165,48 @@ impl<C: Cell> Slab<C> {
 
     /// Fires what is due, in ordinal order within a tick. True if some of it is left.
     pub(super) fn fire_timers(&mut self, at: &Moment, limits: &Limits, tally: &mut Tally) -> bool {
-        if self.due_next == self.due.len() {
-            self.due.clear();
-            self.due_next = 0;
-            self.wheel.advance(at.now, &mut self.due);
-        }
-        let end = self
-            .due
-            .len()
-            .min(self.due_next.saturating_add(limits.timers));
-        for index in self.due_next..end {
-            let due = self.due[index];
+        // Also while some are left: a burst that never ends holds up nobody else's timers.
+        let due = &mut self.newly_due;
+        self.wheel.advance(at.now, due);
+        self.due.extend(due.drain(..));
+        for _ in 0..limits.timers {
+            let Some(due) = self.due.pop_front() else {
+                break;
+            };
             let (group, place) = split(due.owner);
             let slot = &mut self.groups[group].slots[place];
             // While it is down the list is of the other wheel; it has no entries here then.
-            if slot.state != CellState::Running || !self.wheel.fire(&mut slot.timers, due) {
+            if slot.state != CellState::Running {
                 continue;
             }
+            let fired = self
+                .wheel
+                .fire(&mut slot.timers, due, at.now, &mut self.due);
+            let Some(missed) = fired else {
+                continue;
+            };
             let late = at.now.0.saturating_sub(due.at.0);
             self.counts.timers_fired += 1;
             self.counts.timers_late += u64::from(late > at.late_ns);
+            self.counts.timer_lateness_ns_max = self.counts.timer_lateness_ns_max.max(late);
+            self.counts.ticks_missed += missed;
             tally.timers_fired += 1;
             tally.timers_late += u64::from(late > at.late_ns);
+            tally.ticks_missed += missed;
             tally.lateness.record(late);
-            self.counts.timer_lateness_ns_max = self.counts.timer_lateness_ns_max.max(late);
-            let result =
-                self.run_step(due.owner, at, due.at, 0, |cell, cx| cell.timer(due.key, cx));
+            let result = self.run_step(due.owner, at, due.at, 0, |cell, cx| {
+                cx.missed = missed;
+                cell.timer(due.key, cx)
+            });
             self.settle(due.owner, at, result);
         }
-        self.due_next = end;
-        if end == self.due.len() && self.due.capacity() > 16_384 {
-            self.due = Vec::new();
-            self.due_next = 0;
+        /// Slots kept: the timers of a step.
+        const KEPT_SLOTS: usize = 16_384;
+        if self.due.is_empty() && self.due.capacity() > KEPT_SLOTS {
+            self.due = VecDeque::new();
+            self.newly_due = Vec::new();
         }
-        self.due_next < self.due.len()
+        !self.due.is_empty()
     }
 
     /// Starts cells: those whose restart is due, then new ones in ordinal order. True if some are
@@ -205,7 +217,13 @@ impl<C: Cell> Slab<C> {
         for entry in due {
             let (group, place) = split(entry.owner);
             let slot = &mut self.groups[group].slots[place];
-            if slot.state == CellState::Restarting && self.restarts.fire(&mut slot.timers, entry) {
+            if slot.state != CellState::Restarting {
+                continue;
+            }
+            let fired = self
+                .restarts
+                .fire(&mut slot.timers, entry, at.monotonic, &mut Vec::new());
+            if fired.is_some() {
                 self.ready.push_back(entry.owner);
             }
         }
