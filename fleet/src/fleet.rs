@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use actorsim_actors::shard::{SlabCounts, SlabError, SlabHandle};
 use actorsim_actors::{Books, Reply, SendError, System, Time};
-use actorsim_supervision::ChildSpec;
+use actorsim_supervision::{CellGovernor, ChildSpec};
 use actorsim_transport::{Link, LinkSpec, TransportStats, link_child};
 
 use crate::counters::{FleetCounters, Tally};
@@ -88,6 +88,7 @@ pub struct Fleet {
     stats: Option<Arc<TransportStats>>,
     tables: Vec<Vec<Arc<WireTable>>>,
     core: Arc<Core>,
+    governors: OnceLock<Vec<Arc<CellGovernor>>>,
     began: OnceLock<Time>,
     spawned: OnceLock<Duration>,
 }
@@ -126,6 +127,7 @@ impl Fleet {
             stats,
             tables,
             core,
+            governors: OnceLock::new(),
             began: OnceLock::new(),
             spawned: OnceLock::new(),
         })

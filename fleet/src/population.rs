@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use actorsim_actors::ActorPath;
 use actorsim_actors::shard::GROUP_SIZE;
+use actorsim_supervision::Labels;
 use actorsim_transport::{DeviceRange, RANGE_DEVICES_MAX, Registration, SensorSpec};
 
 use crate::device::device_name;
@@ -112,6 +113,15 @@ pub(crate) struct Compiled {
 }
 
 impl Compiled {
+    /// Names it can be chosen by in a policy file, besides its path.
+    pub(crate) fn labels(&self) -> Labels {
+        [
+            ("device_type".to_owned(), self.device_type.to_string()),
+            ("population".to_owned(), self.asked.name.clone()),
+        ]
+        .into()
+    }
+
     pub(crate) fn new(asked: Population) -> Result<Self, PopulationError> {
         let path = ActorPath::new(&format!("/fleet/{}", asked.name)).ok();
         let segment = !asked.name.contains('/') && !RESERVED.contains(&asked.name.as_str());

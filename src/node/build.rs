@@ -16,7 +16,7 @@ use actorsim_transport::{
     BindError, Identity, LinkSpec, Listening, Protocol, SITE_SERVER_NAME, Site, Transport,
     TransportConfig, TransportStats, link_child,
 };
-use actorsim_world::{Outlets, ScanConfig, Twin, TwinConfig, twin_children};
+use actorsim_world::{Outlets, ScanConfig, Twin, TwinConfig};
 
 use super::StartError;
 use super::layers::FleetLayer;
@@ -135,11 +135,8 @@ pub(super) fn twin_subtree(twin: &Twin, transport: &Transport, policies: &Polici
         sessions: Arc::clone(transport.sessions()),
         stats: Arc::clone(transport.stats()),
     };
-    twin_children(
-        twin,
-        outlets,
-        policies.for_path(&ActorPath::root().join("twin")),
-    )
+    let spec = twin.supervisor(outlets, Default::default());
+    ChildSpec::supervisor("twin", spec.configured(policies))
 }
 
 /// The devices, compiled, and the shards they will run on.

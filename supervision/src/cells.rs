@@ -6,6 +6,10 @@
 //!
 //! It restarts nothing itself: the shard does what it decides. Bound: state for each cell that has
 //! failed and for each group with one; none for the healthy.
+//!
+//! - `governor`: the policy that the slabs of a population share and an operator may change.
+
+mod governor;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,8 +19,10 @@ use actorsim_actors::{
     ActorPath, CellDecision, CellSupervisor, Exit, ExitReason, Incarnation, System, Time,
 };
 
+pub use governor::CellGovernor;
+
 use crate::intensity::{Budget, History, Window, seed_of};
-use crate::policy::{AutoShutdown, IntensityScope, Restart, Strategy, SupervisorPolicy};
+use crate::policy::{IntensityScope, Restart, Strategy, SupervisorPolicy};
 use crate::report::{CrashReport, Supervision};
 use crate::strategy::{Case, Decision, Verdict, Why, verdict};
 
@@ -60,6 +66,7 @@ struct Reporter {
 pub struct CellPolicy {
     policy: SupervisorPolicy,
     restart: Restart,
+    governor: Option<(Arc<CellGovernor>, u64)>,
     seed: u64,
     failed: BTreeMap<u32, History>,
     groups: BTreeMap<u32, Group>,
@@ -83,18 +90,11 @@ impl CellPolicy {
     /// # Errors
     /// [`CellPolicyError`] if the policy asks for what a group cannot do.
     pub fn new(policy: SupervisorPolicy, path: &ActorPath) -> Result<Self, CellPolicyError> {
-        if !matches!(
-            policy.strategy,
-            Strategy::OneForOne | Strategy::SimpleOneForOne
-        ) {
-            return Err(CellPolicyError::OnlyOneForOne(policy.strategy));
-        }
-        if policy.auto_shutdown != AutoShutdown::Never {
-            return Err(CellPolicyError::AutoShutdown);
-        }
+        governor::check(&policy)?;
         Ok(Self {
             policy,
             restart: Restart::Permanent,
+            governor: None,
             seed: seed_of(path.as_str()),
             failed: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -102,6 +102,33 @@ impl CellPolicy {
             quarantined: 0,
             reporter: None,
         })
+    }
+
+    /// The policy of a population, for one of its slabs; it follows the governor's changes.
+    #[must_use]
+    pub fn governed(governor: &Arc<CellGovernor>) -> Self {
+        let mut seen = u64::MAX;
+        let (policy, restart) = governor
+            .newer(&mut seen)
+            .unwrap_or_else(|| governor.policy());
+        Self {
+            policy,
+            restart,
+            governor: Some((Arc::clone(governor), seen)),
+            seed: seed_of(governor.path().as_str()),
+            failed: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            restarts: 0,
+            quarantined: 0,
+            reporter: None,
+        }
+    }
+
+    fn follow_governor(&mut self) {
+        let newer = self.governor.as_mut().and_then(|(g, seen)| g.newer(seen));
+        if let Some((policy, restart)) = newer {
+            (self.policy, self.restart) = (policy, restart);
+        }
     }
 
     /// The same with another restart type.
@@ -249,6 +276,7 @@ impl CellSupervisor for CellPolicy {
         reason: &ExitReason,
         now: Time,
     ) -> CellDecision {
+        self.follow_governor();
         let plan = self.decide(ordinal, reason, now);
         self.report(ordinal, incarnation, reason, plan, now);
         match plan.0 {

@@ -11,31 +11,43 @@
 //! [[supervisor.child]]
 //! id = "scan"
 //! shutdown = "2s"
+//!
+//! [[supervisor]]
+//! label = "device_type=pump"
+//! intensity = 3
 //! ```
 //!
 //! Reads no file and applies nothing. Bound: [`ERRORS_MAX`] errors and [`SUPERVISORS_MAX`] entries
 //! a file.
 //!
+//! - [`keys`]: the table of keys: explanations, schema, lists of values.
+//! - `entry`: one `[[supervisor]]` table and whom it is about.
+//! - [`fit`]: whether policies fit the tree they are for.
 //! - [`error`]: a mistake with file, line, column and what to do.
 //! - [`reader`]: typed access to a TOML table that notes mistakes and goes on.
 
+mod entry;
 pub mod error;
+pub mod fit;
+pub mod keys;
 pub mod reader;
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actorsim_actors::ActorPath;
-use actorsim_actors::census::glob_matches;
 
+use entry::{Entry, Source};
 pub use error::{ConfigError, render_all};
+pub use fit::{Children, Post};
 use reader::Section;
 
+pub use crate::governance::{Governance, Labels};
 use crate::policy::{
-    AutoShutdown, Backoff, CHILDREN_MAX, DURATION_MAX, INTENSITY_MAX, IntensityScope, Restart,
-    Shutdown, Strategy, SupervisorPolicy,
+    AutoShutdown, BUDGET_MAX, Backoff, CHILDREN_MAX, DURATION_MAX, FACTOR_MAX, INTENSITY_MAX,
+    IntensityScope, Restart, Shutdown, Strategy, SupervisorPolicy,
 };
-use crate::spec::ChildSpec;
 
 /// Errors that are told of one file: a screen or two; a file with more is not of this kind.
 pub const ERRORS_MAX: usize = 100;
@@ -78,38 +90,6 @@ pub struct ChildPolicy {
     pub significant: Option<bool>,
 }
 
-impl ChildPolicy {
-    /// Changes a child spec.
-    pub fn apply(&self, child: &mut ChildSpec) {
-        child.restart = self.restart.unwrap_or(child.restart);
-        child.shutdown = self.shutdown.unwrap_or(child.shutdown);
-        child.significant = self.significant.unwrap_or(child.significant);
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Entry {
-    pattern: String,
-    policy: SupervisorPolicy,
-    children: Vec<(String, ChildPolicy)>,
-}
-
-impl Entry {
-    /// How exactly the pattern names `path`; none if it does not.
-    fn rank(&self, path: &str) -> Option<usize> {
-        match self.pattern == path {
-            true => Some(usize::MAX),
-            false if glob_matches(&self.pattern, path) => Some(
-                self.pattern
-                    .chars()
-                    .filter(|c| !matches!(c, '*' | '?'))
-                    .count(),
-            ),
-            false => None,
-        }
-    }
-}
-
 /// Policies by path, from one file or several.
 #[derive(Debug, Clone, Default)]
 pub struct Policies {
@@ -131,12 +111,13 @@ impl Policies {
     /// # Errors
     /// Every mistake in it, by line.
     pub fn from_toml(name: &str, text: &str) -> Result<Self, Vec<ConfigError>> {
+        let source = Source::new(name, text);
         let (policies, errors) = reader::read(name, text, |root| {
             let sections = root.sections("supervisor", SUPERVISORS_MAX);
             let mut seen: Vec<(String, usize)> = Vec::new();
             let mut entries = Vec::new();
             for mut section in sections {
-                if let Some(entry) = read_supervisor(&mut section, &mut seen) {
+                if let Some(entry) = read_supervisor(&mut section, &source, &mut seen) {
                     entries.push(entry);
                 }
                 section.finish();
@@ -153,13 +134,10 @@ impl Policies {
     /// These policies, and `below` where they say nothing.
     #[must_use]
     pub fn over(mut self, below: Self) -> Self {
-        let mine: Vec<String> = self.entries.iter().map(|e| e.pattern.clone()).collect();
-        self.entries.extend(
-            below
-                .entries
-                .into_iter()
-                .filter(|e| !mine.contains(&e.pattern)),
-        );
+        let mine: Vec<String> = self.entries.iter().map(Entry::name).collect();
+        let others = below.entries.into_iter();
+        self.entries
+            .extend(others.filter(|e| !mine.contains(&e.name())));
         self
     }
 
@@ -167,33 +145,46 @@ impl Policies {
     /// literal characters, else OTP's defaults.
     #[must_use]
     pub fn for_path(&self, path: &ActorPath) -> SupervisorPolicy {
-        self.entry(path)
-            .map(|e| e.policy.clone())
-            .unwrap_or_default()
+        self.governance(path, &Labels::new()).policy
+    }
+
+    /// Everything said of the supervisor at `path` with these labels.
+    #[must_use]
+    pub fn governance(&self, path: &ActorPath, labels: &Labels) -> Governance {
+        let entry = self.entry(path, labels);
+        entry.map(|e| e.says.clone()).unwrap_or_default()
     }
 
     /// What the files say about one child of the supervisor at `path`.
     #[must_use]
     pub fn for_child(&self, path: &ActorPath, id: &str) -> ChildPolicy {
-        let children = self
-            .entry(path)
-            .map(|e| e.children.as_slice())
-            .unwrap_or_default();
-        let exact = children.iter().find(|(pattern, _)| pattern == id);
-        let found = exact.or_else(|| children.iter().find(|(p, _)| glob_matches(p, id)));
-        found.map(|(_, policy)| policy.clone()).unwrap_or_default()
+        self.governance(path, &Labels::new()).child(id)
     }
 
-    /// The patterns, in order.
-    pub fn patterns(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().map(|e| e.pattern.as_str())
+    /// Where the entry stands that is about the supervisor at `path`: file and line.
+    #[must_use]
+    pub fn origin(&self, path: &ActorPath, labels: &Labels) -> Option<(&str, usize)> {
+        self.entry(path, labels).map(Entry::origin)
     }
 
-    fn entry(&self, path: &ActorPath) -> Option<&Entry> {
+    /// What the entries are about, in order.
+    pub fn patterns(&self) -> impl Iterator<Item = String> {
+        self.entries.iter().map(Entry::name)
+    }
+
+    /// The entries as a policy file, each value written out; with the file and line of each in
+    /// `place`. Headers are `[[{table}]]`.
+    #[must_use]
+    pub fn to_toml(&self, table: &str, place: bool) -> String {
+        let entries = self.entries.iter().map(|e| e.to_toml(table, place));
+        entries.collect::<Vec<_>>().join("\n")
+    }
+
+    fn entry(&self, path: &ActorPath, labels: &Labels) -> Option<&Entry> {
         let ranked = self
             .entries
             .iter()
-            .filter_map(|e| Some((e.rank(path.as_str())?, e)));
+            .filter_map(|e| Some((e.rank(path.as_str(), labels)?, e)));
         // the first of equals, so that a file laid over another wins
         ranked
             .rev()
@@ -202,8 +193,12 @@ impl Policies {
     }
 }
 
-fn read_supervisor(s: &mut Section<'_, '_>, seen: &mut Vec<(String, usize)>) -> Option<Entry> {
-    let pattern = read_pattern(s, seen);
+fn read_supervisor(
+    s: &mut Section<'_, '_>,
+    source: &Arc<Source>,
+    seen: &mut Vec<(String, usize)>,
+) -> Option<Entry> {
+    let about = read_about(s, seen);
     let base = SupervisorPolicy::default();
     let strategy = s.choice("strategy", STRATEGIES).unwrap_or(base.strategy);
     let intensity = s.integer("intensity", 0..=u64::from(INTENSITY_MAX));
@@ -236,10 +231,14 @@ fn read_supervisor(s: &mut Section<'_, '_>, seen: &mut Vec<(String, usize)>) -> 
         .choice("auto_shutdown", AUTO_SHUTDOWNS)
         .unwrap_or(base.auto_shutdown);
     let max_children = s.integer("max_children", 1..=u64::from(CHILDREN_MAX));
-    let budget = s.integer("restart_budget_per_s", 1..=1_000_000);
+    let budget = s.integer("restart_budget_per_s", 1..=u64::from(BUDGET_MAX));
     let mut children: Vec<(String, ChildPolicy)> = Vec::new();
+    let mut child_spans = Vec::new();
     for mut child in s.sections("child", SUPERVISORS_MAX) {
-        children.extend(read_child(&mut child, auto_shutdown, &children));
+        if let Some(read) = read_child(&mut child, auto_shutdown, &children) {
+            children.push(read);
+            child_spans.push(child.spans());
+        }
         child.finish();
     }
     let policy = SupervisorPolicy {
@@ -253,37 +252,63 @@ fn read_supervisor(s: &mut Section<'_, '_>, seen: &mut Vec<(String, usize)>) -> 
         max_children: max_children.map_or(base.max_children, |n| n as u32),
         restart_budget_per_s: budget.map(|n| n as u32),
     };
+    let (path, label) = about?;
     Some(Entry {
-        pattern: pattern?,
-        policy,
-        children,
+        path,
+        label,
+        says: Governance { policy, children },
+        source: Arc::clone(source),
+        spans: s.spans(),
+        child_spans,
     })
 }
 
-fn read_pattern(s: &mut Section<'_, '_>, seen: &mut Vec<(String, usize)>) -> Option<String> {
-    let Some((pattern, span)) = s.text("path") else {
-        if !s.has("path") {
-            s.missing(
-                "path",
-                "say which supervisor this is about, such as path = \"/twin\"",
-            );
+type About = (Option<String>, Option<(String, String)>);
+
+/// Whom an entry is about: a path, a label or both.
+fn read_about(s: &mut Section<'_, '_>, seen: &mut Vec<(String, usize)>) -> Option<About> {
+    let (path, label) = (s.text("path"), s.text("label"));
+    if !s.has("path") && !s.has("label") {
+        let help = "say which supervisor this is about, such as path = \"/twin\" or label = \
+                    \"device_type=pump\"";
+        s.missing("path", help);
+    }
+    let wrong = s.has("path") && path.is_none() || s.has("label") && label.is_none();
+    let mut about = (None, None);
+    let place = path.as_ref().or(label.as_ref())?.1.clone();
+    if let Some((pattern, span)) = path {
+        let literal = pattern.replace(['*', '?'], "x");
+        if let Err(error) = ActorPath::new(&literal) {
+            let help = "a path begins with '/'; '*' stands for any text, '?' for one character";
+            s.wrong_at(span, error.to_string(), help);
+            return None;
         }
-        return None;
-    };
-    let literal = pattern.replace(['*', '?'], "x");
-    if let Err(error) = ActorPath::new(&literal) {
-        let help = "a path begins with '/'; '*' stands for any text, '?' for one character";
-        s.wrong_at(span, error.to_string(), help);
+        about.0 = Some(pattern);
+    }
+    if let Some((text, span)) = label {
+        let pair = text.split_once('=');
+        let pair = pair.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()));
+        match pair.filter(|(key, value)| !key.is_empty() && !value.is_empty()) {
+            Some(pair) => about.1 = Some(pair),
+            None => {
+                let help = "write it as label = \"device_type=pump\"";
+                s.wrong_at(span, format!("{text:?} is no label"), help);
+                return None;
+            }
+        }
+    }
+    if wrong {
         return None;
     }
-    let line = s.notes().line(span.start);
-    if let Some((_, first)) = seen.iter().find(|(p, _)| *p == pattern) {
-        let message = format!("supervisor {pattern:?} has a policy already, at line {first}");
-        s.wrong_at(span, message, "merge the two entries");
+    let line = s.notes().line(place.start);
+    let name = entry::name_of(about.0.as_deref(), about.1.as_ref());
+    if let Some((_, first)) = seen.iter().find(|(other, _)| *other == name) {
+        let message = format!("supervisor {name:?} has a policy already, at line {first}");
+        s.wrong_at(place, message, "merge the two entries");
         return None;
     }
-    seen.push((pattern.clone(), line));
-    Some(pattern)
+    seen.push((name, line));
+    Some(about)
 }
 
 fn read_backoff(s: &mut Section<'_, '_>) -> Backoff {
@@ -300,7 +325,7 @@ fn read_backoff(s: &mut Section<'_, '_>) -> Backoff {
     Backoff {
         min,
         max,
-        factor: s.number("factor", 1.0..=1_000.0).unwrap_or(base.factor),
+        factor: s.number("factor", 1.0..=FACTOR_MAX).unwrap_or(base.factor),
         jitter: s.number("jitter", 0.0..=1.0).unwrap_or(base.jitter),
         reset_after: s
             .duration("reset_after", DURATION_MAX)
@@ -321,7 +346,8 @@ fn read_child(
     let shutdown = read_shutdown(s);
     let significant = s.boolean("significant");
     if significant == Some(true) {
-        if matches!(restart, None | Some(Restart::Permanent)) {
+        // Without a restart type here it is the program's: the tree's own check knows it.
+        if restart == Some(Restart::Permanent) {
             let help = "add restart = \"transient\" or restart = \"temporary\"";
             s.wrong(
                 "significant",

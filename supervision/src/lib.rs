@@ -8,6 +8,7 @@
 //! - [`supervisor`]: the supervisor of task actors, and what a program calls.
 //! - [`cells`]: the supervisor of cells on a shard, in groups of 256.
 //! - [`report`]: crash reports and counters.
+//! - [`governance`]: what governs one supervisor, and what a change of it would change.
 //! - [`config`]: policy files, and the error type of every configuration file.
 //! - [`chaos`]: faults on purpose: the vocabulary, seeded plans, and their pure schedule.
 //!
@@ -68,6 +69,7 @@
 pub mod cells;
 pub mod chaos;
 pub mod config;
+pub mod governance;
 pub mod intensity;
 pub mod policy;
 pub mod report;
@@ -75,17 +77,19 @@ pub mod spec;
 pub mod strategy;
 pub mod supervisor;
 
-pub use cells::{CellPolicy, CellPolicyError};
+pub use cells::{CellGovernor, CellPolicy, CellPolicyError};
 pub use config::{ChildPolicy, ConfigError, Policies};
+pub use governance::{Change, Governance, Governed, Labels};
 pub use policy::{
     AutoShutdown, Backoff, IntensityScope, Restart, Shutdown, Strategy, SupervisorPolicy,
 };
 pub use report::{CrashReport, Supervision, SupervisionStats};
 pub use spec::{
-    ChildSpec, ChildStart, Kind, SpecError, StartContext, SupervisorSpec, check_childspecs,
+    ChildSpec, ChildStart, Kind, SpecError, StartContext, SupervisorSpec, Terms, check_childspecs,
 };
 pub use strategy::{ChildId, Decision, Plan, Tree, Why, plan};
 pub use supervisor::{
-    CallError, ChildInfo, ChildState, Counts, DeleteChildError, GetChildspecError, Preview,
-    RestartChildError, StartChildError, StartError, SupervisorRef, TerminateChildError, start_root,
+    CallError, ChildInfo, ChildState, Counts, DeleteChildError, GetChildspecError, GovernError,
+    Preview, RestartChildError, StartChildError, StartError, SupervisorRef, TerminateChildError,
+    start_root,
 };

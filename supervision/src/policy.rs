@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize, Serializer};
 pub const INTENSITY_MAX: u32 = 10_000;
 /// Longest period, backoff or shutdown time: a day; beyond it a policy is a mistake.
 pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Largest factor of a backoff: the second wait is the longest.
+pub const FACTOR_MAX: f64 = 1_000.0;
+/// Largest restart budget: what a shard can do in a second.
+pub const BUDGET_MAX: u32 = 1_000_000;
 /// Children of one supervisor unless its policy says otherwise: the connections of one listener.
 pub const CHILDREN_MAX: u32 = 100_000;
 
@@ -30,6 +34,19 @@ pub enum Strategy {
     SimpleOneForOne,
 }
 
+impl Strategy {
+    /// As in files.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::OneForOne => "one_for_one",
+            Self::OneForAll => "one_for_all",
+            Self::RestForOne => "rest_for_one",
+            Self::SimpleOneForOne => "simple_one_for_one",
+        }
+    }
+}
+
 /// When a child that ended is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -41,6 +58,18 @@ pub enum Restart {
     Transient,
     /// Never; its spec is dropped when it ends.
     Temporary,
+}
+
+impl Restart {
+    /// As in files.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Permanent => "permanent",
+            Self::Transient => "transient",
+            Self::Temporary => "temporary",
+        }
+    }
 }
 
 /// How a child is ended by its supervisor.
@@ -100,6 +129,18 @@ pub enum AutoShutdown {
     AllSignificant,
 }
 
+impl AutoShutdown {
+    /// As in files.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::AnySignificant => "any_significant",
+            Self::AllSignificant => "all_significant",
+        }
+    }
+}
+
 /// Whose restarts are counted against `intensity`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -109,6 +150,17 @@ pub enum IntensityScope {
     Supervisor,
     /// Those of each child by itself: one bad device does not condemn its neighbours.
     Child,
+}
+
+impl IntensityScope {
+    /// As in files.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Supervisor => "supervisor",
+            Self::Child => "child",
+        }
+    }
 }
 
 /// How long a failing child waits before it is started again.

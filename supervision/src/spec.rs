@@ -16,7 +16,7 @@ use actorsim_actors::{
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
-use crate::config::Policies;
+use crate::config::{ChildPolicy, Governance, Labels, Policies};
 use crate::policy::{AutoShutdown, Restart, Shutdown, Strategy, SupervisorPolicy};
 use crate::report::Supervision;
 use crate::supervisor::{self, Cancel, SupervisorMessage, SupervisorRef};
@@ -83,6 +83,17 @@ impl StartContext {
 pub type ChildStart =
     Arc<dyn Fn(StartContext) -> BoxFuture<'static, Result<ActorRef, Fault>> + Send + Sync>;
 
+/// What policies may change of a child spec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// When it is started again.
+    pub restart: Restart,
+    /// How it is ended.
+    pub shutdown: Shutdown,
+    /// Whether its end may end the supervisor.
+    pub significant: bool,
+}
+
 type Lives = Arc<dyn Fn() -> Incarnation + Send + Sync>;
 
 /// One child: how it is started, restarted and ended.
@@ -105,6 +116,8 @@ pub struct ChildSpec {
     /// Starts it.
     pub start: ChildStart,
     pub(crate) lives: Lives,
+    /// Its terms as the program has them, once a policy was laid over them.
+    pub(crate) programmed: Option<Terms>,
     /// Of a subtree: where its first children are found, and theirs.
     pub(crate) below: Arc<[ActorPath]>,
 }
@@ -161,6 +174,7 @@ impl ChildSpec {
             path: None,
             start: Arc::new(start),
             lives: Arc::new(move || Incarnation(begun.fetch_add(1, Ordering::Relaxed) + 1)),
+            programmed: None,
             below: Arc::default(),
         }
     }
@@ -213,6 +227,32 @@ impl ChildSpec {
         self
     }
 
+    /// The terms it has under a policy: what that leaves out is as the program has it.
+    pub(crate) fn terms_under(&self, policy: &ChildPolicy) -> Terms {
+        let own = self.programmed.unwrap_or(self.terms());
+        Terms {
+            restart: policy.restart.unwrap_or(own.restart),
+            shutdown: policy.shutdown.unwrap_or(own.shutdown),
+            significant: policy.significant.unwrap_or(own.significant),
+        }
+    }
+
+    pub(crate) const fn terms(&self) -> Terms {
+        Terms {
+            restart: self.restart,
+            shutdown: self.shutdown,
+            significant: self.significant,
+        }
+    }
+
+    /// Lays a policy over the terms of the program.
+    pub(crate) fn govern(&mut self, policy: &ChildPolicy) {
+        let terms = self.terms_under(policy);
+        self.programmed.get_or_insert(self.terms());
+        (self.restart, self.shutdown) = (terms.restart, terms.shutdown);
+        self.significant = terms.significant;
+    }
+
     /// Drops the start function, and all it captured, of a child that is never started again.
     pub(crate) fn spend(&mut self) {
         self.start =
@@ -231,6 +271,12 @@ pub struct SupervisorSpec {
     pub policy: SupervisorPolicy,
     /// Children, in start order.
     pub children: Vec<ChildSpec>,
+    /// Names it can be chosen by in a policy file, besides its path.
+    pub labels: Labels,
+    /// The strategy that the program needs, whatever policies say.
+    pub(crate) needs: Option<Strategy>,
+    /// What policies say about children, also of those that come later.
+    pub(crate) child_policies: Arc<[(String, ChildPolicy)]>,
     pub(crate) addr: Addr<SupervisorMessage>,
     pub(crate) seat: Arc<supervisor::Seat>,
 }
@@ -247,6 +293,9 @@ impl SupervisorSpec {
             path,
             policy,
             children: Vec::new(),
+            labels: Labels::new(),
+            needs: None,
+            child_policies: Arc::default(),
             addr,
             seat: Arc::default(),
         }
@@ -259,12 +308,36 @@ impl SupervisorSpec {
         self
     }
 
-    /// The same with what the policy files say about its children.
+    /// The same with a strategy that the program relies on: policies do not change it.
     #[must_use]
-    pub fn configured(mut self, policies: &Policies) -> Self {
-        self.policy = policies.for_path(&self.path);
+    pub const fn needs(mut self, strategy: Strategy) -> Self {
+        self.policy.strategy = strategy;
+        self.needs = Some(strategy);
+        self
+    }
+
+    /// The same with a label, for policy files.
+    #[must_use]
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// The same with what the policy files say about it and its children.
+    #[must_use]
+    pub fn configured(self, policies: &Policies) -> Self {
+        let governance = policies.governance(&self.path, &self.labels);
+        self.governed(&governance)
+    }
+
+    /// The same under another governance.
+    #[must_use]
+    pub(crate) fn governed(mut self, by: &Governance) -> Self {
+        self.policy = by.policy.clone();
+        self.policy.strategy = self.needs.unwrap_or(self.policy.strategy);
+        self.child_policies = by.children.as_slice().into();
         for child in &mut self.children {
-            policies.for_child(&self.path, &child.id).apply(child);
+            child.govern(&by.child(&child.id));
         }
         self
     }
@@ -300,6 +373,9 @@ pub enum SpecError {
     /// Children of `simple_one_for_one` are only added while it runs.
     #[error("a simple_one_for_one supervisor starts without children; {0:?} must be added later")]
     SimpleWithChildren(String),
+    /// A running supervisor cannot become, or cease to be, one whose children are all alike.
+    #[error("simple_one_for_one: a supervisor that runs is, or is not, of this strategy for good")]
+    SimpleForGood,
     /// More children than the policy allows.
     #[error("too many children: {count}, at most {max} (max_children)")]
     TooMany {
@@ -326,7 +402,11 @@ pub fn check_childspecs(
         } else if !ids.insert(child.id.as_str()) {
             errors.push(SpecError::DuplicateId(child.id.clone()));
         }
-        errors.extend(check_significance(policy.auto_shutdown, child));
+        errors.extend(check_significance(
+            policy.auto_shutdown,
+            &child.id,
+            child.terms(),
+        ));
         if policy.strategy == Strategy::SimpleOneForOne {
             errors.push(SpecError::SimpleWithChildren(child.id.clone()));
         }
@@ -349,13 +429,13 @@ pub(crate) fn check_child(policy: &SupervisorPolicy, child: &ChildSpec) -> Optio
     if child.id.is_empty() {
         return Some(SpecError::MissingId(0));
     }
-    check_significance(policy.auto_shutdown, child)
+    check_significance(policy.auto_shutdown, &child.id, child.terms())
 }
 
-fn check_significance(auto: AutoShutdown, child: &ChildSpec) -> Option<SpecError> {
-    match (child.significant, child.restart, auto) {
-        (true, Restart::Permanent, _) => Some(SpecError::SignificantPermanent(child.id.clone())),
-        (true, _, AutoShutdown::Never) => Some(SpecError::SignificantIgnored(child.id.clone())),
+pub(crate) fn check_significance(auto: AutoShutdown, id: &str, terms: Terms) -> Option<SpecError> {
+    match (terms.significant, terms.restart, auto) {
+        (true, Restart::Permanent, _) => Some(SpecError::SignificantPermanent(id.to_owned())),
+        (true, _, AutoShutdown::Never) => Some(SpecError::SignificantIgnored(id.to_owned())),
         _ => None,
     }
 }

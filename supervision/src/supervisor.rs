@@ -4,6 +4,7 @@
 //! - `table`: the shell around it: carries out starts, stops and answers; lives outside the actor,
 //!   so that a killed supervisor's children are still taken in order.
 //! - `children`: their specs, and the answers to requests.
+//! - `policy`: what governs a running supervisor, and changes of it.
 //! - `start`: how a supervisor starts, and what happens when it ends in whatever way.
 //! - [`mod@reference`], [`errors`]: what a program calls, with OTP's closed error sets.
 //!
@@ -17,6 +18,7 @@
 mod children;
 pub(crate) mod core;
 pub mod errors;
+mod policy;
 pub mod reference;
 mod start;
 mod table;
@@ -26,15 +28,15 @@ use std::sync::Arc;
 use actorsim_actors::{ActorRef, ExitReason, Fault, Flow, Message, Reply, TaskActor, TaskContext};
 
 pub use errors::{
-    CallError, DeleteChildError, GetChildspecError, RestartChildError, StartChildError, StartError,
-    TerminateChildError,
+    CallError, DeleteChildError, GetChildspecError, GovernError, RestartChildError,
+    StartChildError, StartError, TerminateChildError,
 };
 pub use reference::{ChildInfo, ChildState, Counts, Preview, SupervisorRef};
 pub use start::start_root;
 pub(crate) use start::{Cancel, Seat, start};
 use table::Table;
 
-use crate::policy::SupervisorPolicy;
+use crate::governance::{Governance, Governed};
 use crate::spec::ChildSpec;
 
 /// A request to a supervisor; made by [`SupervisorRef`].
@@ -51,8 +53,10 @@ pub(crate) enum Request {
     Count(Reply<Counts>),
     GetSpec(String, Reply<Result<ChildSpec, GetChildspecError>>),
     Preview(String, ExitReason, Reply<Option<Preview>>),
-    Policy(Reply<SupervisorPolicy>),
-    SetPolicy(Box<SupervisorPolicy>, Reply<()>),
+    /// Starts one of the first children again that was deleted.
+    StartFirst(String, Reply<Result<ActorRef, StartChildError>>),
+    Policy(Reply<Governance>),
+    Govern(Box<Governance>, bool, Reply<Result<Governed, GovernError>>),
     /// The supervisor ends by itself: its children are gone.
     Finish,
 }
@@ -69,7 +73,8 @@ impl Message for SupervisorMessage {
             Request::GetSpec(..) => "get_childspec",
             Request::Preview(..) => "preview",
             Request::Policy(..) => "policy",
-            Request::SetPolicy(..) => "set_policy",
+            Request::StartFirst(..) => "start_child",
+            Request::Govern(..) => "govern",
             Request::Finish => "finish",
         }
     }

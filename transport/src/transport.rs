@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actorsim_actors::{ActorPath, Addr, MailboxSpec, Overflow, System};
-use actorsim_supervision::{ChildSpec, Policies, SupervisorRef, SupervisorSpec};
+use actorsim_supervision::{ChildSpec, Policies, Strategy, SupervisorRef, SupervisorSpec};
 use parking_lot::Mutex;
 use quinn::Endpoint;
 use tokio::runtime::Handle;
@@ -112,8 +112,9 @@ impl Transport {
     ) -> Result<Self, BindError> {
         let path = ActorPath::root().join("transport");
         let conn_path = path.join("conn");
-        let policy = policies.for_path(&conn_path);
-        let conn_supervisor = SupervisorSpec::new(conn_path.clone(), policy);
+        let conn_supervisor = SupervisorSpec::new(conn_path.clone(), Default::default())
+            .needs(Strategy::SimpleOneForOne)
+            .configured(policies);
         let mut addrs = BTreeMap::from([(Listening::Main, config.listen)]);
         addrs.extend(config.plain.map(|addr| (Listening::Plain, addr)));
         let core = Core {

@@ -121,15 +121,12 @@ impl Twin {
     #[must_use]
     pub fn supervisor(&self, outlets: Outlets, policy: SupervisorPolicy) -> SupervisorSpec {
         let outlets = self.shared.outlets.get_or_init(|| outlets).clone();
-        let policy = SupervisorPolicy {
-            strategy: Strategy::RestForOne,
-            ..policy
-        };
         let at = ActorPath::root().join("twin");
         let (scan, route) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
         let (apply, actuate) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
         let next = self.apply.clone();
         SupervisorSpec::new(at, policy)
+            .needs(Strategy::RestForOne)
             .child(ChildSpec::task("scan", &self.scan, move || {
                 Scan::new(Arc::clone(&scan))
             }))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use actorsim_actors::shard::{ShardHandle, SlabSpec};
 use actorsim_actors::{MailboxSpec, Overflow, Time};
-use actorsim_supervision::{CellPolicy, Policies, Supervision};
+use actorsim_supervision::{CellGovernor, CellPolicy, Policies, Supervision};
 
 use super::{DEVICE_MAILBOX, Fleet, FleetError};
 use crate::device::{Device, DeviceShared, Identity, Schedule};
@@ -28,12 +28,13 @@ impl Fleet {
         if shards.len() != self.shards || self.began.set(self.system.clock().monotonic()).is_err() {
             return Err(FleetError::Started(self.shards));
         }
+        let governors = self.governed(policies)?;
         let origin = self.system.clock().now();
         let mut slabs = vec![vec![None; shards.len()]; self.core.populations.len()];
         let mut start = || {
             for (population, row) in slabs.iter_mut().enumerate() {
                 for (at, (place, shard)) in row.iter_mut().zip(shards).enumerate() {
-                    let spec = self.slab(population, at, origin, policies, supervision)?;
+                    let spec = self.slab(population, at, origin, governors, supervision)?;
                     *place = spec.map(|spec| shard.add_slab(spec)).transpose()?;
                 }
             }
@@ -46,13 +47,33 @@ impl Fleet {
         started
     }
 
+    /// What governs each population, by the policies.
+    fn governed(&self, policies: &Policies) -> Result<&[Arc<CellGovernor>], FleetError> {
+        let governor = |compiled: &Compiled| {
+            let (path, labels) = (compiled.path.clone(), compiled.labels());
+            let governance = policies.governance(&path, &labels);
+            CellGovernor::new(path.clone(), labels, &governance)
+                .map(Arc::new)
+                .map_err(|error| FleetError::Policy { path, error })
+        };
+        let governors = self.core.populations.iter().map(governor);
+        let governors = governors.collect::<Result<Vec<_>, _>>()?;
+        Ok(self.governors.get_or_init(|| governors))
+    }
+
+    /// What governs each population; none before the start.
+    #[must_use]
+    pub fn governors(&self) -> &[Arc<CellGovernor>] {
+        self.governors.get().map_or(&[], Vec::as_slice)
+    }
+
     /// The devices of a population on one shard; `None` if there are none.
     fn slab(
         &self,
         population: usize,
         shard: usize,
         origin: Time,
-        policies: &Policies,
+        governors: &[Arc<CellGovernor>],
         supervision: &Arc<Supervision>,
     ) -> Result<Option<SlabSpec<Device>>, FleetError> {
         let compiled = &self.core.populations[population];
@@ -61,15 +82,10 @@ impl Fleet {
             return Ok(None);
         }
         let path = compiled.path.clone();
-        let policy = CellPolicy::new(policies.for_path(&path), &path).map_err(|error| {
-            FleetError::Policy {
-                path: path.clone(),
-                error,
-            }
-        })?;
         let namer = Arc::clone(&compiled.device_type);
         let name: Arc<dyn Fn(u32) -> String + Send + Sync> =
             Arc::new(move |ordinal| crate::device::device_name(&namer, ordinal));
+        let policy = CellPolicy::governed(&governors[population]);
         let policy = policy.reporting(&self.system, supervision, &path, Arc::clone(&name));
         let fresh = Identity::new(&compiled.program);
         Ok(Some(SlabSpec {

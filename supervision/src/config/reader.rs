@@ -5,7 +5,7 @@
 //! walked once for each key that is asked for.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
@@ -168,6 +168,19 @@ impl<'a, 'n> Section<'a, 'n> {
         );
     }
 
+    /// Where its own table and the values that were asked for stand; the table is at `""`.
+    #[must_use]
+    pub fn spans(&self) -> BTreeMap<&'static str, Range<usize>> {
+        let place = |key: &&'static str| {
+            let value = self.table.iter().find(|(k, _)| k.get_ref() == *key)?.1;
+            Some((*key, value.span()))
+        };
+        let own = [("", self.span.clone())];
+        own.into_iter()
+            .chain(self.asked.iter().filter_map(place))
+            .collect()
+    }
+
     fn value(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.asked.insert(key);
         self.table
@@ -185,6 +198,9 @@ impl<'a, 'n> Section<'a, 'n> {
     ) -> Option<(T, Range<usize>)> {
         let value = self.value(key)?;
         let span = value.span();
+        if span.is_empty() {
+            return None; // not in the text: the parser made it up where the syntax is wrong
+        }
         match pick(value.get_ref()) {
             Some(picked) => Some((picked, span)),
             None => {
@@ -283,7 +299,9 @@ impl<'a, 'n> Section<'a, 'n> {
     pub fn number(&mut self, key: &'static str, bounds: RangeInclusive<f64>) -> Option<f64> {
         let expected = format!("a number from {} to {}", bounds.start(), bounds.end());
         let (number, span) = self.typed(key, &expected, |v| {
-            let whole = v.as_integer().and_then(|i| i.as_str().parse::<f64>().ok());
+            // Hexadecimal and the like are for whole numbers: their digits mean something else.
+            let whole = v.as_integer().filter(|i| i.radix() == 10);
+            let whole = whole.and_then(|i| i.as_str().parse::<f64>().ok());
             whole.or_else(|| v.as_float().and_then(|f| f.as_str().parse().ok()))
         })?;
         if bounds.contains(&number) {
@@ -410,25 +428,33 @@ fn article(type_name: &str) -> String {
     format!("{} {type_name}", if vowel { "an" } else { "a" })
 }
 
-/// The known word that a misspelt one most likely means: at most a third of it is different.
-fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
-    let by_distance = known.map(|k| (distance(word, k), k));
-    let (far, near) = by_distance.min()?;
-    (far <= near.len().max(3) / 3).then_some(near)
+/// The known word that a misspelt one most likely means: at most a third of it is different, or it
+/// was cut short.
+pub(crate) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    let cut = |k: &str| word.len() > 2 && k.starts_with(word);
+    let by_distance = known.map(|k| (!cut(k), distance(word, k), k));
+    let (whole, far, near) = by_distance.min()?;
+    (!whole || far <= near.len().max(3) / 3).then_some(near)
 }
 
-/// Edits that turn one word into the other. Bound: a word is cut at 64 characters.
+/// Edits that turn one word into the other; two letters that changed places are one. Bound: a word
+/// is cut at 64 characters.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) =
         (a.chars().take(64).collect(), b.chars().take(64).collect());
+    let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        let mut next = vec![i + 1];
         for (j, y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+            let mut best = (row[j] + usize::from(x != y)).min(row[j + 1] + 1);
+            best = best.min(next[j] + 1);
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+                best = best.min(before[j - 1] + 1);
+            }
+            next.push(best);
         }
+        before = std::mem::replace(&mut row, next);
     }
     row[b.len()]
 }

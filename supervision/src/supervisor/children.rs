@@ -9,6 +9,7 @@ use actorsim_actors::{ActorRef, Exit, ExitReason, Fault, Reply, Time};
 use tokio::sync::{oneshot, watch};
 
 use super::core::{Core, Origin, Shown};
+use super::policy::Orders;
 use super::{
     ChildInfo, ChildState, Counts, DeleteChildError, GetChildspecError, Preview, RestartChildError,
     StartChildError, StartError, TerminateChildError,
@@ -72,6 +73,7 @@ pub(super) struct Inner {
     pub(super) children: BTreeMap<ChildId, Child>,
     pub(super) ids: BTreeMap<String, ChildId>,
     pub(super) ready: Option<Ready>,
+    pub(super) orders: Orders,
 }
 
 impl Inner {
@@ -120,6 +122,8 @@ impl Inner {
         reply: Reply<Result<ActorRef, StartChildError>>,
         now: Time,
     ) {
+        let mut spec = spec;
+        spec.govern(&self.orders.child(&spec.id));
         if let Some(error) = self.refusal(&spec) {
             return reply.send(Err(error));
         }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use actorsim_actors::{ExitReason, Fault, Time};
 
 use crate::policy::{Restart, Shutdown};
-use crate::spec::Kind;
+use crate::spec::{Kind, Terms};
 use crate::strategy::{ChildId, Decision, Life, Plan, Tree, TreeChild, Why, plan};
 
 /// How long a killed child may take to be gone before it is reported as stuck (its thread hangs).
@@ -267,6 +267,16 @@ impl Core {
     /// Forgets a child that is down or parked.
     pub(crate) fn delete(&mut self, id: ChildId) {
         self.remove(id);
+    }
+
+    /// Changes a child's terms; a stop that is under way keeps to the old ones.
+    pub(crate) fn set_terms(&mut self, id: ChildId, terms: Terms) {
+        if let Some(kid) = self.kids.get_mut(&id) {
+            kid.shutdown = terms.shutdown;
+        }
+        if let Some(node) = self.tree.children.get_mut(&id) {
+            (node.restart, node.significant) = (terms.restart, terms.significant);
+        }
     }
 
     /// Ends the supervisor: its children in reverse start order, then itself.

@@ -62,6 +62,9 @@ pub enum StartChildError {
     /// A child with this id is about to start.
     #[error("already_started: a child of this id is being started")]
     Restarting,
+    /// There is no spec of this id to start from.
+    #[error("not_found: the supervisor was not made with a child of this id")]
+    NotFound,
     /// The spec is wrong.
     #[error("invalid child spec: {0}")]
     Invalid(#[from] SpecError),
@@ -149,6 +152,18 @@ pub enum GetChildspecError {
     /// There is no such child.
     #[error("not_found: no child of this id")]
     NotFound,
+    /// The supervisor did not answer.
+    #[error(transparent)]
+    Unavailable(#[from] CallError),
+}
+
+/// Why a policy was not put in force.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GovernError {
+    /// It does not fit the children; everything that is wrong.
+    #[error("invalid policy: {}", list(.0))]
+    Invalid(Vec<SpecError>),
     /// The supervisor did not answer.
     #[error(transparent)]
     Unavailable(#[from] CallError),

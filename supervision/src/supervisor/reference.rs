@@ -9,10 +9,11 @@ use actorsim_actors::{
 use serde::Serialize;
 
 use super::{
-    CallError, DeleteChildError, GetChildspecError, Request, RestartChildError, Seat,
+    CallError, DeleteChildError, GetChildspecError, GovernError, Request, RestartChildError, Seat,
     StartChildError, SupervisorMessage, TerminateChildError,
 };
-use crate::policy::{Restart, SupervisorPolicy};
+use crate::governance::{Governance, Governed, Labels};
+use crate::policy::Restart;
 use crate::report::Supervision;
 use crate::spec::{ChildSpec, Kind};
 use crate::strategy::Decision;
@@ -228,24 +229,45 @@ impl SupervisorRef {
         .await
     }
 
-    /// The policy in force.
+    /// Starts a child anew that the supervisor was made with and that was deleted since; it comes
+    /// after all others. Answers when it is up.
+    ///
+    /// # Errors
+    /// [`StartChildError`].
+    pub async fn start_first_child(&self, id: &str) -> Result<ActorRef, StartChildError> {
+        self.call(
+            |reply| Request::StartFirst(id.to_owned(), reply),
+            CHANGE_DEADLINE,
+        )
+        .await?
+    }
+
+    /// What is in force: the policy, and what is said of children.
     ///
     /// # Errors
     /// [`CallError`].
-    pub async fn policy(&self) -> Result<SupervisorPolicy, CallError> {
+    pub async fn policy(&self) -> Result<Governance, CallError> {
         self.call(Request::Policy, QUERY_DEADLINE).await
     }
 
-    /// Changes the policy of this incarnation; restarts that are under way keep to the old one.
+    /// Puts another policy in force, for this incarnation and those after it, or says with
+    /// `dry_run` what that would change. Restarts and stops that are under way keep to the old
+    /// one; a strategy that the program needs stays.
     ///
     /// # Errors
-    /// [`CallError`].
-    pub async fn set_policy(&self, policy: SupervisorPolicy) -> Result<(), CallError> {
+    /// [`GovernError`]; nothing has changed then.
+    pub async fn govern(&self, by: Governance, dry_run: bool) -> Result<Governed, GovernError> {
         self.call(
-            |reply| Request::SetPolicy(Box::new(policy), reply),
+            |reply| Request::Govern(Box::new(by), dry_run, reply),
             QUERY_DEADLINE,
         )
-        .await
+        .await?
+    }
+
+    /// Its labels, for policies.
+    #[must_use]
+    pub fn labels(&self) -> Labels {
+        self.seat.labels()
     }
 
     /// Stops it in order, children in reverse start order, and waits until all are gone. A

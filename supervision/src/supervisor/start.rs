@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use super::core::End;
 use super::table::Table;
 use super::{StartError, SupervisorActor, SupervisorRef};
+use crate::governance::{Governance, Labels};
 use crate::report::Supervision;
 use crate::spec::{StartContext, SupervisorSpec, check_childspecs};
 
@@ -26,6 +27,9 @@ pub(crate) type Cancel = watch::Receiver<u8>;
 pub(crate) struct Seat {
     actor: Mutex<Option<ActorRef>>,
     lives: watch::Sender<Lives>,
+    labels: OnceLock<Labels>,
+    /// What was put in force while it ran; none: as its spec has it.
+    governance: Mutex<Option<Governance>>,
     supervision: OnceLock<Arc<Supervision>>,
 }
 
@@ -47,6 +51,8 @@ impl Default for Seat {
                 lives: false,
                 last_end: ExitReason::Shutdown,
             }),
+            labels: OnceLock::new(),
+            governance: Mutex::new(None),
             supervision: OnceLock::new(),
         }
     }
@@ -55,6 +61,18 @@ impl Default for Seat {
 impl Seat {
     pub(super) fn actor(&self) -> Option<ActorRef> {
         self.actor.lock().clone()
+    }
+
+    pub(super) fn labels(&self) -> Labels {
+        self.labels.get().cloned().unwrap_or_default()
+    }
+
+    pub(super) fn govern(&self, by: Governance) {
+        *self.governance.lock() = Some(by);
+    }
+
+    fn governance(&self) -> Option<Governance> {
+        self.governance.lock().clone()
     }
 
     /// The counters of the tree; those of its root once it is part of one.
@@ -131,6 +149,11 @@ pub(crate) fn start(
 }
 
 async fn start_tree(spec: Arc<SupervisorSpec>, cx: StartContext) -> Result<ActorRef, StartError> {
+    let spec = match spec.seat.governance() {
+        Some(governance) => Arc::new((*spec).clone().governed(&governance)),
+        None => spec,
+    };
+    spec.seat.labels.get_or_init(|| spec.labels.clone());
     check_childspecs(&spec.policy, &spec.children).map_err(StartError::Invalid)?;
     let StartContext {
         system,

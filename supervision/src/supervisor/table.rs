@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 
 use super::children::{Inner, Ready};
 use super::core::{Core, Effect, End, Origin};
+use super::policy::Orders;
 use super::start::reason_of;
 use super::{Request, StartError};
 use crate::intensity::seed_of;
@@ -86,6 +87,7 @@ impl Table {
             children: BTreeMap::new(),
             ids: BTreeMap::new(),
             ready: Some(ready),
+            orders: Orders::of(spec),
         };
         for child in &spec.children {
             inner.add(child.clone(), Origin::Initial, now);
@@ -344,15 +346,16 @@ impl Table {
             Request::Count(reply) => reply.send(inner.count()),
             Request::GetSpec(id, reply) => reply.send(inner.spec(&id)),
             Request::Preview(id, reason, reply) => reply.send(inner.preview(&id, &reason, now)),
-            Request::Policy(reply) => reply.send(inner.core.tree.policy.clone()),
-            Request::SetPolicy(policy, reply) => {
-                let text = serde_text(&policy);
-                inner.core.tree.policy = *policy;
-                let path = Some(&self.path);
-                self.system
-                    .events()
-                    .publish(Level::Info, "policy_changed", path, text);
-                reply.send(());
+            Request::StartFirst(id, reply) => inner.start_first_child(&id, reply, now),
+            Request::Policy(reply) => reply.send(inner.governance()),
+            Request::Govern(by, dry_run, reply) => {
+                let governed = inner.govern(*by, dry_run);
+                if let Ok(governed) = governed.as_ref()
+                    && !dry_run
+                {
+                    self.tell_policy(governed);
+                }
+                reply.send(governed);
             }
             Request::Finish => {}
         }
@@ -361,11 +364,6 @@ impl Table {
         // a start or a stop has changed when the driver must look again
         self.changed.notify_waiters();
     }
-}
-
-/// The policy as the operator reads it.
-fn serde_text(policy: &crate::policy::SupervisorPolicy) -> String {
-    toml::to_string(policy).map_or_else(|_| format!("{policy:?}"), |text| text.replace('\n', "; "))
 }
 
 /// Ends when a start is given up: a worker's when it is forced, a supervisor's never, for it

@@ -1,0 +1,167 @@
+//! Whether policies fit the tree they are for: what a file alone cannot show.
+//!
+//! The tree is given as a list of [`Post`]s; nothing of it need run. Bound: entries times posts.
+
+use actorsim_actors::census::glob_matches;
+
+use super::entry::Entry;
+use super::reader::nearest;
+use super::{ConfigError, Policies};
+use crate::policy::{AutoShutdown, Restart, Strategy};
+
+/// The children of a [`Post`].
+#[derive(Debug, Clone, Copy)]
+pub enum Children {
+    /// Those of these ids, with the restart types of the program.
+    Named(&'static [(&'static str, Restart)]),
+    /// Those that come, of this restart type.
+    Coming(Restart),
+    /// Cells, in groups.
+    Cells,
+}
+
+/// A supervisor, or a population, that a tree may have.
+#[derive(Debug, Clone, Copy)]
+pub struct Post {
+    /// Its path; `*` stands for one segment.
+    pub path: &'static str,
+    /// The strategy that the program relies on.
+    pub needs: Option<Strategy>,
+    /// Whom it supervises.
+    pub children: Children,
+}
+
+impl Post {
+    /// Whether an entry's path may name it.
+    fn may_be(&self, pattern: &str) -> bool {
+        let wild = |c: char| matches!(c, '*' | '?');
+        match (self.path.contains('*'), pattern.contains(wild)) {
+            (false, _) => glob_matches(pattern, self.path),
+            (true, false) => {
+                let deep = |text: &str| text.matches('/').count();
+                glob_matches(self.path, pattern) && deep(self.path) == deep(pattern)
+            }
+            // Both stand for many: they may meet if what they begin with agrees.
+            (true, true) => {
+                let head = |text: &str| text.find(wild).unwrap_or(text.len());
+                let (own, other) = (&self.path[..head(self.path)], &pattern[..head(pattern)]);
+                own.starts_with(other) || other.starts_with(own)
+            }
+        }
+    }
+}
+
+impl Policies {
+    /// Every mistake that the tree shows: paths that nobody has, strategies that the program does
+    /// not allow, children that do not exist, significance that has no effect.
+    #[must_use]
+    pub fn fit(&self, tree: &[Post]) -> Vec<ConfigError> {
+        let mut errors = Vec::new();
+        for entry in &self.entries {
+            let posts = posts_of(entry, tree);
+            match (posts.as_slice(), &entry.path) {
+                ([], Some(path)) => errors.push(nobody(entry, path, tree)),
+                // An exact path is about one; what is said of many holds where it can.
+                ([post], _) => one(entry, post, &mut errors),
+                _ => {}
+            }
+        }
+        errors
+    }
+}
+
+fn posts_of<'t>(entry: &Entry, tree: &'t [Post]) -> Vec<&'t Post> {
+    let Some(path) = &entry.path else {
+        return Vec::new();
+    };
+    if let Some(exact) = tree.iter().find(|post| post.path == path) {
+        return vec![exact];
+    }
+    tree.iter().filter(|post| post.may_be(path)).collect()
+}
+
+fn nobody(entry: &Entry, path: &str, tree: &[Post]) -> ConfigError {
+    let known = || tree.iter().map(|post| post.path);
+    let help = match nearest(path, known()) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => format!("supervisors are {}", known().collect::<Vec<_>>().join(", ")),
+    };
+    entry.wrong("path", format!("no supervisor has the path {path:?}"), help)
+}
+
+fn one(entry: &Entry, post: &Post, errors: &mut Vec<ConfigError>) {
+    let policy = &entry.says.policy;
+    let said = |key| entry.spans.contains_key(key);
+    let at = post.path;
+    if let Some(needs) = post.needs
+        && said("strategy")
+        && policy.strategy != needs
+    {
+        let message = format!("{at} is made for {}", needs.word());
+        let help = format!("leave strategy out, or write {:?}", needs.word());
+        errors.push(entry.wrong("strategy", message, help));
+    }
+    if let Children::Cells = post.children {
+        return cells(entry, errors);
+    }
+    for ((id, child), spans) in entry.says.children.iter().zip(&entry.child_spans) {
+        let programmed: Vec<Restart> = match post.children {
+            Children::Named(named) => {
+                let same = named.iter().filter(|(name, _)| glob_matches(id, name));
+                same.map(|(_, restart)| *restart).collect()
+            }
+            Children::Coming(restart) => vec![restart],
+            Children::Cells => Vec::new(),
+        };
+        if let (true, Children::Named(named)) = (programmed.is_empty(), post.children) {
+            let names = || named.iter().map(|(name, _)| *name);
+            let help = match nearest(id, names()) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!(
+                    "its children are {}",
+                    names().collect::<Vec<_>>().join(", ")
+                ),
+            };
+            errors.push(entry.wrong_at(spans, "id", format!("{at} has no child {id:?}"), help));
+        }
+        let permanent = child.restart.is_none() && programmed.contains(&Restart::Permanent);
+        if child.significant == Some(true) && permanent {
+            let message = format!(
+                "{id} is permanent: it is always restarted, and its end cannot be significant"
+            );
+            let help = "add restart = \"transient\" or restart = \"temporary\"";
+            errors.push(entry.wrong_at(spans, "significant", message, help));
+        }
+    }
+}
+
+/// A population's groups restart cells one by one, and cells end nobody.
+fn cells(entry: &Entry, errors: &mut Vec<ConfigError>) {
+    let policy = &entry.says.policy;
+    if !matches!(
+        policy.strategy,
+        Strategy::OneForOne | Strategy::SimpleOneForOne
+    ) {
+        let help = "write \"one_for_one\"";
+        errors.push(entry.wrong("strategy", "devices are restarted one by one", help));
+    }
+    if policy.auto_shutdown != AutoShutdown::Never {
+        let message = "auto_shutdown needs significant children; devices are none";
+        errors.push(entry.wrong("auto_shutdown", message, "leave auto_shutdown out"));
+    }
+    for ((id, child), spans) in entry.says.children.iter().zip(&entry.child_spans) {
+        if id != "*" {
+            let message = "the devices of a population have one policy";
+            errors.push(entry.wrong_at(spans, "id", message, "write id = \"*\""));
+        }
+        for (key, is_there) in [
+            ("shutdown", child.shutdown.is_some()),
+            ("significant", child.significant.is_some()),
+        ] {
+            if is_there {
+                let message = format!("{key} has no meaning for devices: they stop at once");
+                errors.push(entry.wrong_at(spans, key, message, format!("leave {key} out")));
+            }
+        }
+    }
+}
