@@ -6,6 +6,7 @@
 //! - [`program`]: a profile made runnable;
 //! - [`device`]: the cell: samples (T1), threshold events (T2), commands (T3);
 //! - [`out`], [`wire`]: where devices write: over a link, or hashed in a simulation;
+//! - [`payload`]: a sample as bytes for a broker;
 //! - [`session`]: protocols without I/O: MQTT;
 //! - [`counters`]: what is counted.
 //!
@@ -35,6 +36,7 @@ mod directory;
 pub mod fleet;
 pub mod generator;
 pub mod out;
+pub mod payload;
 pub mod population;
 pub mod profile;
 pub mod program;
