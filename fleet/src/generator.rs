@@ -320,4 +320,6 @@ fn number_of(value: &Value) -> f64 {
 }
 
 #[cfg(test)]
+mod statistics;
+#[cfg(test)]
 mod tests;
