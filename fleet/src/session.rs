@@ -4,6 +4,7 @@
 //! connection drives them: a shard's sockets, tokio, TLS, or the simulated network. In reading
 //! order:
 //! - [`mqtt`]: MQTT 3.1.1 and 5;
+//! - [`http`]: POST with batches, and polls for commands;
 //! - [`backoff`]: when to connect again;
 //! - [`template`]: topics with placeholders.
 //!
@@ -11,5 +12,6 @@
 //! own.
 
 pub mod backoff;
+pub mod http;
 pub mod mqtt;
 pub mod template;
