@@ -41,20 +41,11 @@ pub const EVENTS: &[(&str, &str)] = &[
         "commanded",
         "an operator gave a command that is not read-only",
     ),
+    ("crash", "an actor ended abnormally: the crash report"),
     (
-        "crash",
-        "an actor of the task host ended abnormally: the crash report",
+        "group_restarted",
+        "a group of 256 devices is restarted as one",
     ),
-    (
-        "cell_restarting",
-        "a device ended abnormally and will be started again",
-    ),
-    ("cell_stopped", "a device ended abnormally and stays down"),
-    (
-        "cell_quarantined",
-        "a device failed too often and is parked by its policy",
-    ),
-    ("cell_escalated", "a group of devices gave up"),
     (
         "scan_started",
         "the scan runs, and what the host granted it",

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use actorsim_actors::shard::{ShardConfig, ShardHandle, ShardHost, SlabHandle, SlabSpec};
 use actorsim_actors::{
-    ActorPath, Cell, CellContext, CellDecision, CellSupervisor, Clock, ExitReason, Fault, Flow,
-    Incarnation, MailboxSpec, Message, Overflow, System, Time,
+    ActorPath, Cell, CellContext, CellDecision, CellExit, CellSupervisor, Clock, Fault, Flow,
+    MailboxSpec, Message, Overflow, System,
 };
 
 enum Msg {
@@ -111,8 +111,8 @@ impl Cell for Player {
 
 struct Up;
 impl CellSupervisor for Up {
-    fn exited(&mut self, _: u32, _: Incarnation, r: &ExitReason, now: Time) -> CellDecision {
-        panic!("{r:?} {now:?}")
+    fn exited(&mut self, exit: &CellExit<'_>) -> CellDecision {
+        panic!("{exit:?}")
     }
     fn restarts(&self) -> u64 {
         0

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use actorsim_actors::shard::{Lateness, ShardConfig, ShardHost, ShardStats, SlabHandle, SlabSpec};
 use actorsim_actors::{
-    ActorPath, Cell, CellContext, CellDecision, CellSupervisor, Clock, ExitReason, Fault, Flow,
-    Incarnation, MailboxSpec, Message, MissedTicks, Overflow, System, Time,
+    ActorPath, Cell, CellContext, CellDecision, CellExit, CellSupervisor, Clock, Fault, Flow,
+    MailboxSpec, Message, MissedTicks, Overflow, System,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -74,7 +74,7 @@ impl Cell for Ticker {
 
 struct Up;
 impl CellSupervisor for Up {
-    fn exited(&mut self, _: u32, _: Incarnation, _: &ExitReason, _: Time) -> CellDecision {
+    fn exited(&mut self, _: &CellExit<'_>) -> CellDecision {
         CellDecision::Stop
     }
     fn restarts(&self) -> u64 {

@@ -11,8 +11,8 @@ use std::{env, thread};
 
 use actorsim_actors::shard::{Backend, ShardConfig, ShardHost, SlabHandle, SlabSpec};
 use actorsim_actors::{
-    ActorPath, Cell, CellContext, CellDecision, CellSupervisor, Clock, ExitReason, Fault, Flow,
-    Incarnation, MailboxSpec, Message, Overflow, System, Time,
+    ActorPath, Cell, CellContext, CellDecision, CellExit, CellSupervisor, Clock, Fault, Flow,
+    MailboxSpec, Message, Overflow, System, Time,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -76,7 +76,7 @@ impl Cell for Probe {
 struct Stop;
 
 impl CellSupervisor for Stop {
-    fn exited(&mut self, _: u32, _: Incarnation, _: &ExitReason, _: Time) -> CellDecision {
+    fn exited(&mut self, _: &CellExit<'_>) -> CellDecision {
         CellDecision::Stop
     }
     fn restarts(&self) -> u64 {

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, oneshot};
 pub use errors::{AskError, SendError};
 pub(crate) use host::Next;
 
-use crate::exit::Incarnation;
+use crate::exit::{Incarnation, Kinds};
 use crate::mailbox::{Books, MailboxSpec, Message, Offered, OnRestart, Overflow, Ring};
 use crate::path::ActorPath;
 
@@ -67,7 +67,7 @@ struct State<M> {
     /// Lives begun; the next incarnation's number is one more.
     begun: u32,
     in_hand: bool,
-    last_kind: Option<&'static str>,
+    last_kinds: Kinds,
     /// A wake-up is under way or the actor is draining.
     scheduled: bool,
     wake: Option<Wake>,
@@ -123,7 +123,7 @@ impl<M: Message> Addr<M> {
                 incarnation: Incarnation(0),
                 begun: 0,
                 in_hand: false,
-                last_kind: None,
+                last_kinds: Kinds::default(),
                 scheduled: false,
                 wake: None,
                 waiters: 0,

@@ -121,16 +121,33 @@ pub enum CellDecision {
     Escalate,
 }
 
+/// The end of one incarnation of a cell.
+#[derive(Debug, Clone, Copy)]
+pub struct CellExit<'a> {
+    /// Number of the cell in its population.
+    pub ordinal: u32,
+    /// Which life has ended.
+    pub incarnation: Incarnation,
+    /// Why.
+    pub reason: &'a ExitReason,
+    /// The step that ended it: a message's kind, `timer`, `bounced` or `start`; none for a kill.
+    pub in_hand: Option<&'static str>,
+    /// Messages that waited.
+    pub depth: u32,
+    /// Monotonic time.
+    pub now: Time,
+}
+
 /// Decides about the cells of one slab, on their shard. Must not panic and must not wait.
 pub trait CellSupervisor: Send {
-    /// An incarnation has ended and is dropped. `now` is monotonic.
-    fn exited(
-        &mut self,
-        ordinal: u32,
-        incarnation: Incarnation,
-        reason: &ExitReason,
-        now: Time,
-    ) -> CellDecision;
+    /// An incarnation has ended and is dropped.
+    fn exited(&mut self, exit: &CellExit<'_>) -> CellDecision;
+
+    /// An operator gives the cell a new incarnation, whatever state it was in: its failures are
+    /// forgotten.
+    fn released(&mut self, ordinal: u32) {
+        let _ = ordinal;
+    }
 
     /// Restarts decided so far.
     fn restarts(&self) -> u64;

@@ -142,6 +142,66 @@ pub enum Flow {
     Stop,
 }
 
+/// Kinds of the last messages that an incarnation took in hand, at most [`KINDS_KEPT`].
+#[derive(Clone, Copy, Default)]
+pub struct Kinds {
+    ring: [&'static str; KINDS_KEPT],
+    taken: u64,
+}
+
+/// Messages that a crash report names: what came before the one that killed is often why.
+pub const KINDS_KEPT: usize = 4;
+
+impl Kinds {
+    /// One more message was taken in hand.
+    #[inline]
+    pub const fn push(&mut self, kind: &'static str) {
+        self.ring[self.taken as usize % KINDS_KEPT] = kind;
+        self.taken += 1;
+    }
+
+    /// The kinds, the latest last.
+    pub fn iter(&self) -> impl Iterator<Item = &'static str> {
+        let kept = (self.taken as usize).min(KINDS_KEPT);
+        let first = self.taken as usize - kept;
+        (first..first + kept).map(|at| self.ring[at % KINDS_KEPT])
+    }
+
+    /// The latest: the message in hand when the incarnation ended, if there was one.
+    #[must_use]
+    pub fn last(&self) -> Option<&'static str> {
+        self.iter().last()
+    }
+}
+
+impl From<Option<&'static str>> for Kinds {
+    fn from(kind: Option<&'static str>) -> Self {
+        let mut kinds = Self::default();
+        kind.into_iter().for_each(|kind| kinds.push(kind));
+        kinds
+    }
+}
+
+impl PartialEq for Kinds {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Kinds {}
+
+impl fmt::Debug for Kinds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl Serialize for Kinds {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
 /// What a supervisor is told when an incarnation has ended.
 #[derive(Debug, Clone)]
 pub struct Exit {
@@ -151,11 +211,28 @@ pub struct Exit {
     pub incarnation: Incarnation,
     /// Why.
     pub reason: ExitReason,
-    /// Kind of the last message it took in hand.
-    pub last_kind: Option<&'static str>,
+    /// Kinds of the last messages it took in hand.
+    pub last_kinds: Kinds,
     /// Messages that waited when it ended.
     pub depth: u32,
 }
 
 /// Called exactly once when an incarnation has ended and everything it owned is dropped.
 pub type OnExit = Box<dyn FnOnce(Exit) + Send>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_kinds_are_kept_in_order() {
+        let mut kinds = Kinds::default();
+        assert_eq!(kinds.last(), None);
+        for kind in ["a", "b", "c", "d", "e", "f"] {
+            kinds.push(kind);
+        }
+        assert_eq!(kinds.iter().collect::<Vec<_>>(), ["c", "d", "e", "f"]);
+        assert_eq!(Kinds::from(Some("x")).last(), Some("x"));
+        assert_eq!(Kinds::from(None), Kinds::default());
+    }
+}

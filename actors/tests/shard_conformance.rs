@@ -362,7 +362,7 @@ fn escalate(mut host: impl Host) {
     assert!(
         host.system()
             .events()
-            .last(9)
+            .last(99)
             .iter()
             .any(|e| e.name == "group_restarted")
     );

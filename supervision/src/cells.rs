@@ -8,22 +8,26 @@
 //! failed and for each group with one; none for the healthy.
 //!
 //! - `governor`: the policy that the slabs of a population share and an operator may change.
+//! - `record`: the last crashes of a slab's cells, for whoever asks.
 
 mod governor;
+mod record;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use actorsim_actors::{
-    ActorPath, CellDecision, CellSupervisor, Exit, ExitReason, Incarnation, System, Time,
+    ActorPath, CellDecision, CellExit, CellSupervisor, ExitReason, System, Time,
 };
 
 pub use governor::CellGovernor;
+pub use record::CELL_CRASHES_MAX;
+pub(crate) use record::CellRecord;
 
 use crate::intensity::{Budget, History, Window, seed_of};
-use crate::policy::{IntensityScope, Restart, Strategy, SupervisorPolicy};
-use crate::report::{CrashReport, Supervision};
+use crate::policy::{IntensityScope, PolicyError, Restart, Strategy, SupervisorPolicy};
+use crate::report::{CrashPlan, Supervision};
 use crate::strategy::{Case, Decision, Verdict, Why, verdict};
 
 /// Cells of one group.
@@ -36,6 +40,9 @@ pub const REPORTS_PER_S_MAX: u32 = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CellPolicyError {
+    /// It contradicts itself.
+    #[error(transparent)]
+    Invalid(#[from] PolicyError),
     /// A cell is restarted by itself.
     #[error("cells are restarted one_for_one; {0:?} needs supervisors of task actors")]
     OnlyOneForOne(Strategy),
@@ -51,15 +58,12 @@ struct Group {
     escalations: Window,
 }
 
-type NameOf = Arc<dyn Fn(u32) -> String + Send + Sync>;
-
 struct Reporter {
-    system: System,
     supervision: Arc<Supervision>,
-    path: ActorPath,
-    name: NameOf,
+    record: Arc<CellRecord>,
     second: u64,
     told: u32,
+    held_back: u64,
 }
 
 /// Decides about the cells of one slab.
@@ -138,22 +142,24 @@ impl CellPolicy {
         self
     }
 
-    /// The same with crash reports: `path` is the population's, `name` gives a cell's.
+    /// The same with crash reports, told and kept: `path` is the population's, `name` gives a
+    /// cell's.
     #[must_use]
     pub fn reporting(
         mut self,
         system: &System,
         supervision: &Arc<Supervision>,
         path: &ActorPath,
-        name: NameOf,
+        name: Arc<dyn Fn(u32) -> String + Send + Sync>,
     ) -> Self {
+        let record = CellRecord::new(system, path, name);
+        supervision.add_cells(&record);
         self.reporter = Some(Reporter {
-            system: system.clone(),
             supervision: Arc::clone(supervision),
-            path: path.clone(),
-            name,
+            record,
             second: 0,
             told: 0,
+            held_back: 0,
         });
         self
     }
@@ -162,11 +168,6 @@ impl CellPolicy {
     #[must_use]
     pub fn remembered(&self) -> usize {
         self.failed.len()
-    }
-
-    /// Forgets a cell's failures: an operator starts it again.
-    pub fn forget(&mut self, ordinal: u32) {
-        self.failed.remove(&ordinal);
     }
 
     fn decide(&mut self, ordinal: u32, reason: &ExitReason, now: Time) -> (Verdict, u32) {
@@ -215,71 +216,50 @@ impl CellPolicy {
         (verdict, failures)
     }
 
-    fn report(
-        &mut self,
-        ordinal: u32,
-        life: Incarnation,
-        reason: &ExitReason,
-        plan: (Verdict, u32),
-        now: Time,
-    ) {
-        let Some(reporter) = self.reporter.as_mut().filter(|_| !reason.is_normal()) else {
+    /// Keeps an abnormal end and tells it, if not too many were told in this second.
+    fn report(&mut self, exit: &CellExit<'_>, verdict: Verdict, failures: u32) {
+        let Some(reporter) = self.reporter.as_mut().filter(|_| !exit.reason.is_normal()) else {
             return;
         };
-        let (decision, at) = match plan.0 {
-            Verdict::Leave if self.restart == Restart::Temporary => (Decision::Remove, now),
-            Verdict::Leave => (Decision::Leave, now),
+        let (decision, at) = match verdict {
+            Verdict::Leave if self.restart == Restart::Temporary => (Decision::Remove, exit.now),
+            Verdict::Leave => (Decision::Leave, exit.now),
             Verdict::Restart { at, .. } => (Decision::Restart, at),
-            Verdict::Quarantine => (Decision::Quarantine, now),
-            Verdict::Escalate => (Decision::Escalate, now),
+            Verdict::Quarantine => (Decision::Quarantine, exit.now),
+            Verdict::Escalate => (Decision::Escalate, exit.now),
         };
-        let Reporter {
-            system,
-            supervision,
-            path,
-            name,
-            second,
-            told,
-        } = reporter;
-        let this_second = now.as_nanos() / 1_000_000_000;
-        if *second != this_second {
-            (*second, *told) = (this_second, 0);
+        let plan = CrashPlan {
+            decision,
+            failures,
+            siblings: match verdict {
+                Verdict::Escalate => GROUP_CELLS as usize - 1,
+                _ => 0,
+            },
+            delay: at - exit.now,
+        };
+        reporter.supervision.count(exit.reason, decision);
+        reporter.record.keep(exit, plan);
+        let second = exit.now.as_nanos() / 1_000_000_000;
+        if reporter.second != second {
+            (reporter.second, reporter.told) = (second, 0);
         }
-        *told += 1;
-        if *told > REPORTS_PER_S_MAX {
-            supervision.count(reason, decision);
+        if reporter.told == REPORTS_PER_S_MAX {
+            reporter.held_back += 1;
             return;
         }
-        let exit = Exit {
-            path: path.join(&name(ordinal)),
-            incarnation: life,
-            reason: reason.clone(),
-            last_kind: None,
-            depth: 0,
-        };
-        let delay = at - now;
-        let report = CrashReport {
-            failures: plan.1,
-            decision,
-            delay,
-            ..CrashReport::of(&exit)
-        };
-        supervision.crashed(system, &report);
+        reporter.told += 1;
+        let held_back = std::mem::take(&mut reporter.held_back);
+        reporter.record.tell(exit.ordinal, held_back);
     }
 }
 
 impl CellSupervisor for CellPolicy {
-    fn exited(
-        &mut self,
-        ordinal: u32,
-        incarnation: Incarnation,
-        reason: &ExitReason,
-        now: Time,
-    ) -> CellDecision {
+    fn exited(&mut self, exit: &CellExit<'_>) -> CellDecision {
+        let CellExit { ordinal, now, .. } = *exit;
         self.follow_governor();
-        let plan = self.decide(ordinal, reason, now);
-        self.report(ordinal, incarnation, reason, plan, now);
-        match plan.0 {
+        let (verdict, failures) = self.decide(ordinal, exit.reason, now);
+        self.report(exit, verdict, failures);
+        match verdict {
             Verdict::Leave => CellDecision::Stop,
             Verdict::Restart { at, .. } => {
                 self.restarts += 1;
@@ -304,6 +284,10 @@ impl CellSupervisor for CellPolicy {
                 CellDecision::Escalate
             }
         }
+    }
+
+    fn released(&mut self, ordinal: u32) {
+        self.failed.remove(&ordinal);
     }
 
     fn restarts(&self) -> u64 {

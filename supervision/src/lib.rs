@@ -81,15 +81,16 @@ pub use cells::{CellGovernor, CellPolicy, CellPolicyError};
 pub use config::{ChildPolicy, ConfigError, Policies};
 pub use governance::{Change, Governance, Governed, Labels};
 pub use policy::{
-    AutoShutdown, Backoff, IntensityScope, Restart, Shutdown, Strategy, SupervisorPolicy,
+    AutoShutdown, Backoff, IntensityScope, PolicyError, Restart, Shutdown, Strategy,
+    SupervisorPolicy,
 };
-pub use report::{CrashReport, Supervision, SupervisionStats};
+pub use report::{CrashPlan, CrashReport, Supervision, SupervisionStats, Tally};
 pub use spec::{
     ChildSpec, ChildStart, Kind, SpecError, StartContext, SupervisorSpec, Terms, check_childspecs,
 };
 pub use strategy::{ChildId, Decision, Plan, Tree, Why, plan};
 pub use supervisor::{
     CallError, ChildInfo, ChildState, Counts, DeleteChildError, GetChildspecError, GovernError,
-    Preview, RestartChildError, StartChildError, StartError, SupervisorRef, TerminateChildError,
-    start_root,
+    Preview, ReleaseChildError, RestartChildError, StartChildError, StartError, SupervisorRef,
+    TerminateChildError, start_root,
 };

@@ -274,11 +274,111 @@ impl SupervisorPolicy {
         self
     }
 
+    /// At most this many restarts a second; more are put off.
+    #[must_use]
+    pub const fn restart_budget_per_s(mut self, restarts: u32) -> Self {
+        self.restart_budget_per_s = Some(restarts);
+        self
+    }
+
     /// At most `max` children at a time.
     #[must_use]
     pub const fn max_children(mut self, max: u32) -> Self {
         self.max_children = max;
         self
+    }
+}
+
+/// What is wrong with a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// More than a window can remember.
+    #[error("intensity is {0}, at most {INTENSITY_MAX}")]
+    Intensity(u32),
+    /// No time at all, or more than a day.
+    #[error("period is {}, more than 0s and at most a day", humantime::format_duration(*.0))]
+    Period(Duration),
+    /// There is nobody to park for the restarts of all.
+    #[error("quarantine parks a child for its own restarts: it needs intensity_scope = \"child\"")]
+    QuarantineScope,
+    /// The longest wait is shorter than the first, or longer than a day.
+    #[error("backoff.max is {}, at least backoff.min and at most a day",
+        humantime::format_duration(*.0))]
+    BackoffMax(Duration),
+    /// Waits would shrink, or are no number.
+    #[error("backoff.factor is at least 1 and at most {FACTOR_MAX}")]
+    BackoffFactor,
+    /// More than the whole wait, or no number.
+    #[error("backoff.jitter is 0 to 1")]
+    BackoffJitter,
+    /// No child at all, or more than a table holds.
+    #[error("max_children is {0}, at least 1 and at most {CHILDREN_MAX}")]
+    MaxChildren(u32),
+    /// Nothing would ever be restarted, or more than can be.
+    #[error("restart_budget_per_s is {0}, at least 1 and at most {BUDGET_MAX}")]
+    Budget(u32),
+    /// Its children are all of one kind, none is more significant than another.
+    #[error("bad_combination: simple_one_for_one has no auto_shutdown")]
+    SimpleAutoShutdown,
+}
+
+impl SupervisorPolicy {
+    /// Whether it makes sense, whoever it is for. Policy files are read by stricter rules with
+    /// places; this is for policies that a program made.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn check(&self) -> Result<(), Vec<PolicyError>> {
+        let mut errors = Vec::new();
+        let mut note = |wrong: bool, error| {
+            if wrong {
+                errors.push(error);
+            }
+        };
+        note(
+            self.intensity > INTENSITY_MAX,
+            PolicyError::Intensity(self.intensity),
+        );
+        let period = self.period;
+        note(
+            period.is_zero() || period > DURATION_MAX,
+            PolicyError::Period(period),
+        );
+        note(
+            self.quarantine && self.scope == IntensityScope::Supervisor,
+            PolicyError::QuarantineScope,
+        );
+        if let Some(backoff) = &self.backoff {
+            let Backoff { min, max, .. } = *backoff;
+            note(
+                max < min || max > DURATION_MAX,
+                PolicyError::BackoffMax(max),
+            );
+            let factor_fits = (1.0..=FACTOR_MAX).contains(&backoff.factor);
+            note(!factor_fits, PolicyError::BackoffFactor);
+            let jitter_fits = (0.0..=1.0).contains(&backoff.jitter);
+            note(!jitter_fits, PolicyError::BackoffJitter);
+        }
+        let children = self.max_children;
+        note(
+            children == 0 || children > CHILDREN_MAX,
+            PolicyError::MaxChildren(children),
+        );
+        if let Some(budget) = self.restart_budget_per_s {
+            let fits = (1..=BUDGET_MAX).contains(&budget);
+            note(!fits, PolicyError::Budget(budget));
+        }
+        let simple = self.strategy == Strategy::SimpleOneForOne;
+        note(
+            simple && self.auto_shutdown != AutoShutdown::Never,
+            PolicyError::SimpleAutoShutdown,
+        );
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(errors)
+        }
     }
 }
 
@@ -301,6 +401,38 @@ mod tests {
         );
         assert_eq!(policy.auto_shutdown, AutoShutdown::Never);
         assert_eq!(Shutdown::WORKER.to_string(), "5s");
+    }
+
+    #[test]
+    fn a_policy_that_contradicts_itself_is_told_everything_at_once() {
+        assert_eq!(SupervisorPolicy::default().check(), Ok(()));
+        let wrong = SupervisorPolicy {
+            period: Duration::ZERO,
+            quarantine: true,
+            max_children: 0,
+            restart_budget_per_s: Some(0),
+            strategy: Strategy::SimpleOneForOne,
+            auto_shutdown: AutoShutdown::AnySignificant,
+            backoff: Some(Backoff {
+                max: Duration::ZERO,
+                factor: f64::NAN,
+                jitter: 2.0,
+                ..Backoff::default()
+            }),
+            ..SupervisorPolicy::default()
+        };
+        let errors = wrong.check().unwrap_err();
+        let expected = [
+            PolicyError::Period(Duration::ZERO),
+            PolicyError::QuarantineScope,
+            PolicyError::BackoffMax(Duration::ZERO),
+            PolicyError::BackoffFactor,
+            PolicyError::BackoffJitter,
+            PolicyError::MaxChildren(0),
+            PolicyError::Budget(0),
+            PolicyError::SimpleAutoShutdown,
+        ];
+        assert_eq!(errors, expected);
     }
 
     #[test]

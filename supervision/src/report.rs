@@ -1,65 +1,100 @@
-//! Crash reports and the counters of a supervision tree.
+//! Crash reports, and the counters of a supervision tree.
 //!
-//! One structured event for an abnormal end: who, which life, why, the last message, what waited,
-//! what is done about it. Repeats of the same (path, reason) within [`FOLD_PERIOD`] are counted and
-//! told with the next report. Nothing here decides. Bound: [`FOLDED_MAX`] pairs are remembered.
+//! One structured event for an abnormal end: who, which life, why, the last messages, what waited,
+//! what is done about it. The last one of each actor is kept ([`Supervision::crash`]), with how
+//! often it ended for that reason; repeats within [`FOLD_PERIOD`] are told with the next event.
+//! Nothing here decides. Bound: [`CRASHES_MAX`] actors, [`TALLIES_MAX`] pairs of supervisor and
+//! reason; cells have a bound of their own for each slab ([`crate::cells`]).
+
+pub(crate) mod log;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use actorsim_actors::{ActorPath, Exit, ExitReason, Incarnation, Level, System, Time};
+use actorsim_actors::{ActorPath, Exit, ExitReason, Incarnation, Kinds, Level, System, Time};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use self::log::CrashLog;
+use crate::cells::CellRecord;
 use crate::strategy::Decision;
+use crate::supervisor::{Seats, SupervisorRef};
 
-/// Repeats within this time become one report with a count.
+/// Repeats within this time become one event with a count.
 pub const FOLD_PERIOD: Duration = Duration::from_secs(1);
-/// Pairs of path and reason that are remembered; beyond it the oldest is forgotten with its count.
-pub const FOLDED_MAX: usize = 1_024;
+/// Actors whose last report is kept; beyond it the one that was quiet longest is forgotten.
+pub const CRASHES_MAX: usize = 1_024;
+/// Pairs of supervisor and reason that are counted apart; the rest is counted as `other` of `/`.
+pub const TALLIES_MAX: usize = 1_024;
 /// Longest restart time that is told apart: a longer one counts as this.
 pub const RESTART_TIME_MAX: Duration = Duration::from_secs(600);
 
-/// Why a child is down and what its supervisor does about it.
-#[derive(Debug, Clone, Serialize)]
-pub struct CrashReport {
-    /// Who.
-    pub path: ActorPath,
-    /// Which life of it; none if it did not start.
-    pub incarnation: Option<Incarnation>,
-    /// Why it ended.
-    pub reason: ExitReason,
-    /// Kind of the last message it took in hand.
-    pub last_kind: Option<&'static str>,
-    /// Messages that waited.
-    pub depth: u32,
-    /// Failures in a row.
-    pub failures: u32,
-    /// What is done.
+/// What is done about a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct CrashPlan {
+    /// What the supervisor does.
     pub decision: Decision,
+    /// Failures in a row, this one included.
+    pub failures: u32,
     /// Siblings that are stopped and started with it.
     pub siblings: usize,
     /// Wait before the restart.
     pub delay: Duration,
 }
 
+/// Why an actor is down and what its supervisor does about it.
+#[derive(Debug, Clone, Serialize)]
+pub struct CrashReport {
+    /// Who.
+    pub path: ActorPath,
+    /// Who decides about it.
+    pub supervisor: ActorPath,
+    /// Which life of it; none if it did not start.
+    pub incarnation: Option<Incarnation>,
+    /// Why it ended.
+    pub reason: ExitReason,
+    /// Kinds of the last messages it took in hand, the latest last. A cell has one: the step that
+    /// ended it.
+    pub last_kinds: Kinds,
+    /// Messages that waited.
+    pub depth: u32,
+    /// Times it was restarted before.
+    pub restarts: u32,
+    /// What is done.
+    pub plan: CrashPlan,
+    /// Times it ended for this reason, this one included.
+    pub count: u64,
+    /// The first of them, in microseconds since the Unix epoch.
+    pub first_us: u64,
+    /// This one, in microseconds since the Unix epoch.
+    pub at_us: u64,
+}
+
 impl CrashReport {
-    /// The report of an end.
+    /// The report of an end that nobody has counted yet and about which nothing is done.
     #[must_use]
-    pub fn of(exit: &Exit) -> Self {
+    pub fn of(exit: &Exit, supervisor: &ActorPath) -> Self {
         Self {
             path: exit.path.clone(),
+            supervisor: supervisor.clone(),
             incarnation: Some(exit.incarnation),
             reason: exit.reason.clone(),
-            last_kind: exit.last_kind,
+            last_kinds: exit.last_kinds,
             depth: exit.depth,
-            failures: 0,
-            decision: Decision::Leave,
-            siblings: 0,
-            delay: Duration::ZERO,
+            restarts: exit.incarnation.0.saturating_sub(1),
+            plan: CrashPlan {
+                decision: Decision::Leave,
+                failures: 0,
+                siblings: 0,
+                delay: Duration::ZERO,
+            },
+            count: 1,
+            first_us: 0,
+            at_us: 0,
         }
     }
 }
@@ -70,15 +105,23 @@ impl fmt::Display for CrashReport {
             Some(life) => write!(f, "incarnation {life} ended: {}", self.reason)?,
             None => write!(f, "did not start: {}", self.reason)?,
         }
-        if let Some(kind) = self.last_kind {
-            write!(f, "; last message {kind}")?;
+        let mut before = "; last messages ";
+        for kind in self.last_kinds.iter() {
+            write!(f, "{before}{kind}")?;
+            before = ", ";
         }
         if self.depth > 0 {
-            write!(f, ", {} waiting", self.depth)?;
+            write!(f, "; {} waiting", self.depth)?;
         }
+        write!(f, "; {}", self.plan)
+    }
+}
+
+impl fmt::Display for CrashPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.decision {
             Decision::Restart => {
-                write!(f, "; restart")?;
+                write!(f, "restart")?;
                 if self.siblings > 0 {
                     write!(f, " with {} siblings", self.siblings)?;
                 }
@@ -88,19 +131,40 @@ impl fmt::Display for CrashReport {
                 }
                 write!(f, " (failure {} in a row)", self.failures)
             }
-            Decision::Leave => f.write_str("; left down"),
-            Decision::Remove => f.write_str("; not restarted (temporary)"),
-            Decision::Quarantine => f.write_str("; quarantined: too many restarts"),
-            Decision::AutoShutdown => f.write_str("; the supervisor shuts down with it"),
-            Decision::Escalate => f.write_str("; the supervisor gives up: too many restarts"),
+            Decision::Leave => f.write_str("left down"),
+            Decision::Remove => f.write_str("not restarted (temporary)"),
+            Decision::Quarantine => f.write_str("quarantined: too many restarts"),
+            Decision::AutoShutdown => f.write_str("the supervisor shuts down with it"),
+            Decision::Escalate => f.write_str("the supervisor gives up: too many restarts"),
         }
     }
 }
 
-#[derive(Debug)]
-struct Folded {
-    since: Time,
-    repeats: u64,
+/// Abnormal ends of the children of one supervisor for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// The supervisor; a population's groups are counted together.
+    pub supervisor: ActorPath,
+    /// [`ExitReason::label`].
+    pub reason: &'static str,
+    /// Ends.
+    pub ends: u64,
+    /// Of these those that were answered by a restart.
+    pub restarts: u64,
+}
+
+/// Ends, and the restarts among them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ends {
+    pub(crate) ends: u64,
+    pub(crate) restarts: u64,
+}
+
+impl Ends {
+    pub(crate) const fn add(&mut self, decision: Decision) {
+        self.ends += 1;
+        self.restarts += matches!(decision, Decision::Restart) as u64;
+    }
 }
 
 /// Counters and crash reports of one supervision tree; every supervisor in it shares them.
@@ -111,10 +175,13 @@ pub struct Supervision {
     quarantined: AtomicU64,
     kills: AtomicU64,
     restart_us: Mutex<Histogram<u64>>,
-    folded: Mutex<BTreeMap<(ActorPath, &'static str), Folded>>,
+    crashes: Mutex<CrashLog<ActorPath, CrashReport>>,
+    tallies: Mutex<BTreeMap<(ActorPath, &'static str), Ends>>,
+    cells: Mutex<Vec<Weak<CellRecord>>>,
+    seats: Seats,
 }
 
-/// The counters at one moment.
+/// The counters at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct SupervisionStats {
     /// Children started again.
@@ -137,7 +204,10 @@ impl Default for Supervision {
             quarantined: AtomicU64::new(0),
             kills: AtomicU64::new(0),
             restart_us: Mutex::new(times),
-            folded: Mutex::default(),
+            crashes: Mutex::new(CrashLog::new(CRASHES_MAX)),
+            tallies: Mutex::default(),
+            cells: Mutex::default(),
+            seats: Seats::default(),
         }
     }
 }
@@ -161,6 +231,73 @@ impl Supervision {
         self.restart_us.lock().clone()
     }
 
+    /// The last crash of an actor of whatever host, if it is remembered.
+    #[must_use]
+    pub fn crash(&self, path: &ActorPath) -> Option<CrashReport> {
+        let kept = self.crashes.lock().get(path).cloned();
+        kept.or_else(|| self.cells().iter().find_map(|cells| cells.crash(path)))
+    }
+
+    /// The last crash of each of the actors that crashed last, the latest first, at most `limit`.
+    #[must_use]
+    pub fn crashes(&self, limit: usize) -> Vec<CrashReport> {
+        let mut all: Vec<CrashReport> = {
+            let crashes = self.crashes.lock();
+            let latest = crashes.latest().take(limit);
+            latest.map(|(_, report)| report.clone()).collect()
+        };
+        for cells in self.cells() {
+            all.extend(cells.crashes(limit));
+        }
+        all.sort_by(|a, b| b.at_us.cmp(&a.at_us).then_with(|| a.path.cmp(&b.path)));
+        all.truncate(limit);
+        all
+    }
+
+    /// Abnormal ends by supervisor and reason, cells included, in this order.
+    #[must_use]
+    pub fn tallies(&self) -> Vec<Tally> {
+        let mut sums = self.tallies.lock().clone();
+        for cells in self.cells() {
+            cells.add_tallies(&mut sums);
+        }
+        let tally = |((supervisor, reason), ends): ((ActorPath, _), Ends)| Tally {
+            supervisor,
+            reason,
+            ends: ends.ends,
+            restarts: ends.restarts,
+        };
+        sums.into_iter().map(tally).collect()
+    }
+
+    /// The supervisor of task actors at a path, whichever incarnation of it lives; none if there is
+    /// no such supervisor in this tree any more.
+    #[must_use]
+    pub fn supervisor(&self, path: &ActorPath) -> Option<SupervisorRef> {
+        self.seats.get(path)
+    }
+
+    /// The supervisors of task actors of this tree, by path.
+    #[must_use]
+    pub fn supervisors(&self) -> Vec<SupervisorRef> {
+        self.seats.all()
+    }
+
+    pub(crate) const fn seats(&self) -> &Seats {
+        &self.seats
+    }
+
+    /// The records of slabs that still run.
+    pub(crate) fn cells(&self) -> Vec<Arc<CellRecord>> {
+        let mut cells = self.cells.lock();
+        cells.retain(|record| record.strong_count() > 0);
+        cells.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    pub(crate) fn add_cells(&self, record: &Arc<CellRecord>) {
+        self.cells.lock().push(Arc::downgrade(record));
+    }
+
     /// Counts a child that is up again after `took`.
     pub(crate) fn restarted(&self, took: Duration) {
         self.restarts.fetch_add(1, Ordering::Relaxed);
@@ -181,101 +318,135 @@ impl Supervision {
         }
     }
 
-    /// Counts an end and tells it, unless it is a repeat.
-    pub fn crashed(&self, system: &System, report: &CrashReport) {
-        self.count(&report.reason, report.decision);
-        let routine = matches!(report.decision, Decision::Restart | Decision::Remove);
-        let now = system.clock().monotonic();
-        let Some(repeats) = self.fold(&report.path, report.reason.label(), now, routine) else {
-            return;
-        };
-        let level = if routine { Level::Warn } else { Level::Error };
-        let name = match report.decision {
-            Decision::Escalate => "escalated",
-            Decision::Quarantine => "quarantined",
-            _ => "crash",
-        };
-        let text = match repeats {
-            0 => report.to_string(),
-            n => format!("{report}; and {n} times before"),
-        };
-        system
-            .events()
-            .publish(level, name, Some(&report.path), text);
+    /// Counts an abnormal end by supervisor and reason.
+    fn tally(&self, report: &CrashReport) {
+        let mut tallies = self.tallies.lock();
+        let mut key = (report.supervisor.clone(), report.reason.label());
+        if tallies.len() >= TALLIES_MAX && !tallies.contains_key(&key) {
+            key = (ActorPath::root(), "other");
+        }
+        tallies.entry(key).or_default().add(report.plan.decision);
     }
 
-    /// Repeats that were not told, or none if this one is not told either.
-    fn fold(
-        &self,
-        path: &ActorPath,
-        label: &'static str,
-        now: Time,
-        may_wait: bool,
-    ) -> Option<u64> {
-        let mut folded = self.folded.lock();
-        let key = (path.clone(), label);
-        match folded.get_mut(&key) {
-            Some(seen) if may_wait && now - seen.since < FOLD_PERIOD => {
-                seen.repeats += 1;
-                None
-            }
-            Some(seen) => {
-                let repeats = seen.repeats;
-                *seen = Folded {
-                    since: now,
-                    repeats: 0,
-                };
-                Some(repeats)
-            }
-            None => {
-                if folded.len() >= FOLDED_MAX {
-                    let oldest = folded
-                        .iter()
-                        .min_by_key(|(_, f)| f.since)
-                        .map(|(k, _)| k.clone());
-                    oldest.and_then(|k| folded.remove(&k));
-                }
-                folded.insert(
-                    key,
-                    Folded {
-                        since: now,
-                        repeats: 0,
-                    },
-                );
-                Some(0)
-            }
+    /// Counts, keeps and tells an abnormal end of a task actor; a repeat is told later.
+    pub(crate) fn crashed(&self, system: &System, mut report: CrashReport) {
+        self.count(&report.reason, report.plan.decision);
+        self.tally(&report);
+        report.at_us = system.clock().unix_us();
+        let now = system.clock().monotonic();
+        if let Some((report, untold)) = self.keep(report, now) {
+            tell(system, &report, untold);
         }
     }
+
+    /// Keeps the report; returns it with the repeats that were held back before, or none if this
+    /// one is.
+    fn keep(&self, report: CrashReport, now: Time) -> Option<(CrashReport, u64)> {
+        let routine = is_routine(report.plan.decision);
+        let (path, label) = (report.path.clone(), report.reason.label());
+        let mut crashes = self.crashes.lock();
+        let (kept, repeats) = crashes.record(path, label, now, report);
+        let since = u64::try_from((now - repeats.first).as_micros()).unwrap_or(u64::MAX);
+        kept.first_us = kept.at_us.saturating_sub(since);
+        kept.count = repeats.count;
+        let fresh = repeats.told.is_none_or(|told| now - told >= FOLD_PERIOD);
+        if routine && !fresh {
+            repeats.held_back += 1;
+            return None;
+        }
+        repeats.told = Some(now);
+        Some((kept.clone(), std::mem::take(&mut repeats.held_back)))
+    }
+}
+
+/// Whether repeats of it may be held back: nobody has to do anything.
+const fn is_routine(decision: Decision) -> bool {
+    matches!(decision, Decision::Restart | Decision::Remove)
+}
+
+/// The event of a crash.
+pub(crate) fn tell(system: &System, report: &CrashReport, untold: u64) {
+    let decision = report.plan.decision;
+    let level = if is_routine(decision) {
+        Level::Warn
+    } else {
+        Level::Error
+    };
+    let name = match decision {
+        Decision::Escalate => "escalated",
+        Decision::Quarantine => "quarantined",
+        _ => "crash",
+    };
+    let text = match untold {
+        0 => report.to_string(),
+        n => format!("{report}; and {n} times before"),
+    };
+    let path = Some(&report.path);
+    system.events().publish(level, name, path, text);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn repeats_within_a_second_are_one_report_with_a_count() {
-        let tree = Supervision::default();
-        let path = ActorPath::root().join("a");
-        let at = |ms: u64| Time(ms * 1_000_000);
-        assert_eq!(tree.fold(&path, "panic", at(0), true), Some(0));
-        assert_eq!(tree.fold(&path, "panic", at(10), true), None);
-        assert_eq!(tree.fold(&path, "panic", at(999), true), None);
-        assert_eq!(tree.fold(&path, "killed", at(999), true), Some(0));
-        assert_eq!(
-            tree.fold(&path, "panic", at(999), false),
-            Some(2),
-            "news is never held back"
-        );
-        assert_eq!(tree.fold(&path, "panic", at(2_000), true), Some(0));
+    fn report(path: &str, reason: &'static str, decision: Decision) -> CrashReport {
+        let exit = Exit {
+            path: ActorPath::root().join(path),
+            incarnation: Incarnation(2),
+            reason: ExitReason::Fault(actorsim_actors::Fault::new(reason)),
+            last_kinds: Kinds::from(Some("order")),
+            depth: 3,
+        };
+        let mut report = CrashReport::of(&exit, &ActorPath::root());
+        report.plan.decision = decision;
+        report
+    }
+
+    fn at(ms: u64) -> Time {
+        Time(ms * 1_000_000)
     }
 
     #[test]
-    fn folding_remembers_a_bounded_number_of_paths() {
+    fn repeats_within_a_second_are_one_event_with_a_count() {
         let tree = Supervision::default();
-        for i in 0..FOLDED_MAX as u64 + 10 {
-            let path = ActorPath::root().join(&format!("a{i}"));
-            assert_eq!(tree.fold(&path, "panic", Time(i), true), Some(0));
+        let keep = |reason, ms, decision| {
+            let told = tree.keep(report("a", reason, decision), at(ms));
+            told.map(|(_, held_back)| held_back)
+        };
+        assert_eq!(keep("panic", 0, Decision::Restart), Some(0));
+        assert_eq!(keep("panic", 10, Decision::Restart), None);
+        assert_eq!(keep("panic", 999, Decision::Restart), None);
+        assert_eq!(keep("killed", 999, Decision::Restart), Some(0));
+        let news = keep("panic", 999, Decision::Quarantine);
+        assert_eq!(news, Some(2), "news is never held back");
+        assert_eq!(keep("panic", 2_000, Decision::Restart), Some(0));
+        let last = tree.crash(&ActorPath::root().join("a")).unwrap();
+        assert_eq!((last.count, last.reason.label()), (5, "panic"));
+        assert_eq!((last.restarts, last.depth), (1, 3));
+    }
+
+    #[test]
+    fn reports_and_tallies_are_bounded() {
+        let tree = Supervision::default();
+        for i in 0..CRASHES_MAX as u64 + 10 {
+            let mut report = report(&format!("a{i}"), "panic", Decision::Restart);
+            report.supervisor = report.path.clone();
+            tree.tally(&report);
+            assert!(tree.keep(report, Time(i)).is_some());
         }
-        assert_eq!(tree.folded.lock().len(), FOLDED_MAX);
+        assert_eq!(tree.crashes(usize::MAX).len(), CRASHES_MAX);
+        let tallies = tree.tallies();
+        assert_eq!(tallies.len(), TALLIES_MAX + 1);
+        assert_eq!((tallies[0].reason, tallies[0].ends), ("other", 10));
+    }
+
+    #[test]
+    fn a_report_is_one_sentence_for_the_operator() {
+        let mut report = report("a", "bad_frame", Decision::Restart);
+        report.plan.failures = 2;
+        report.plan.delay = Duration::from_millis(50);
+        let text = "incarnation 2 ended: bad_frame; last messages order; 3 waiting; \
+                    restart in 50ms (failure 2 in a row)";
+        assert_eq!(report.to_string(), text);
     }
 }

@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 
 use crate::config::{ChildPolicy, Governance, Labels, Policies};
-use crate::policy::{AutoShutdown, Restart, Shutdown, Strategy, SupervisorPolicy};
+use crate::policy::{AutoShutdown, PolicyError, Restart, Shutdown, Strategy, SupervisorPolicy};
 use crate::report::Supervision;
 use crate::supervisor::{self, Cancel, SupervisorMessage, SupervisorRef};
 
@@ -353,6 +353,9 @@ impl SupervisorSpec {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpecError {
+    /// The policy contradicts itself.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The id is empty.
     #[error("missing_id: child {0} has no id")]
     MissingId(usize),
@@ -394,7 +397,7 @@ pub fn check_childspecs(
     policy: &SupervisorPolicy,
     children: &[ChildSpec],
 ) -> Result<(), Vec<SpecError>> {
-    let mut errors = Vec::new();
+    let mut errors = policy_errors(policy);
     let mut ids = BTreeSet::new();
     for (index, child) in children.iter().enumerate() {
         if child.id.is_empty() {
@@ -422,6 +425,12 @@ pub fn check_childspecs(
     } else {
         Err(errors)
     }
+}
+
+/// What is wrong with the policy itself.
+pub(crate) fn policy_errors(policy: &SupervisorPolicy) -> Vec<SpecError> {
+    let errors = policy.check().err().unwrap_or_default();
+    errors.into_iter().map(SpecError::Policy).collect()
 }
 
 /// Checks one child that is added to a running supervisor.

@@ -5,6 +5,7 @@
 //!   so that a killed supervisor's children are still taken in order.
 //! - `children`: their specs, and the answers to requests.
 //! - `policy`: what governs a running supervisor, and changes of it.
+//! - `seats`: the supervisors of a tree, by path.
 //! - `start`: how a supervisor starts, and what happens when it ends in whatever way.
 //! - [`mod@reference`], [`errors`]: what a program calls, with OTP's closed error sets.
 //!
@@ -20,6 +21,7 @@ pub(crate) mod core;
 pub mod errors;
 mod policy;
 pub mod reference;
+mod seats;
 mod start;
 mod table;
 
@@ -28,10 +30,11 @@ use std::sync::Arc;
 use actorsim_actors::{ActorRef, ExitReason, Fault, Flow, Message, Reply, TaskActor, TaskContext};
 
 pub use errors::{
-    CallError, DeleteChildError, GetChildspecError, GovernError, RestartChildError,
-    StartChildError, StartError, TerminateChildError,
+    CallError, DeleteChildError, GetChildspecError, GovernError, ReleaseChildError,
+    RestartChildError, StartChildError, StartError, TerminateChildError,
 };
 pub use reference::{ChildInfo, ChildState, Counts, Preview, SupervisorRef};
+pub(crate) use seats::Seats;
 pub use start::start_root;
 pub(crate) use start::{Cancel, Seat, start};
 use table::Table;
@@ -48,6 +51,7 @@ pub(crate) enum Request {
     Start(Box<ChildSpec>, Reply<Result<ActorRef, StartChildError>>),
     Terminate(String, Reply<Result<(), TerminateChildError>>),
     Restart(String, Reply<Result<ActorRef, RestartChildError>>),
+    Release(String, Reply<Result<ActorRef, ReleaseChildError>>),
     Delete(String, Reply<Result<(), DeleteChildError>>),
     Which(Reply<Vec<ChildInfo>>),
     Count(Reply<Counts>),
@@ -67,6 +71,7 @@ impl Message for SupervisorMessage {
             Request::Start(..) => "start_child",
             Request::Terminate(..) => "terminate_child",
             Request::Restart(..) => "restart_child",
+            Request::Release(..) => "release_child",
             Request::Delete(..) => "delete_child",
             Request::Which(..) => "which_children",
             Request::Count(..) => "count_children",

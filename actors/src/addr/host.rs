@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{Addr, Phase, Wake};
-use crate::exit::Incarnation;
+use crate::exit::{Incarnation, Kinds};
 use crate::mailbox::{Books, Message, OnRestart};
 
 /// What a host finds when it asks for the next message.
@@ -43,7 +43,7 @@ impl<M: Message> Addr<M> {
             state.phase = Phase::Up;
             state.incarnation = incarnation;
             state.begun = state.begun.max(incarnation.0);
-            state.last_kind = None;
+            state.last_kinds = Kinds::default();
             state.scheduled = !state.ring.is_empty();
             state.wake = Some(Arc::clone(&wake));
             state.scheduled
@@ -66,7 +66,7 @@ impl<M: Message> Addr<M> {
             return Next::Empty;
         };
         state.in_hand = true;
-        state.last_kind = Some(message.kind());
+        state.last_kinds.push(message.kind());
         let waiters = state.waiters;
         drop(state);
         if waiters > 0 {
@@ -84,9 +84,9 @@ impl<M: Message> Addr<M> {
     }
 
     /// An incarnation has ended: the message in hand died, waiting ones by the rule.
-    /// Returns what waited and the kind of the last message.
-    pub(crate) fn end(&self) -> (u32, Option<&'static str>) {
-        let (dead, depth, last_kind) = {
+    /// Returns what waited and the kinds of the last messages.
+    pub(crate) fn end(&self) -> (u32, Kinds) {
+        let (dead, depth, last_kinds) = {
             let mut guard = self.0.state.lock();
             let state = &mut *guard;
             if state.phase == Phase::Up {
@@ -102,12 +102,12 @@ impl<M: Message> Addr<M> {
                 OnRestart::Dropped => Some(state.ring.die(&mut state.books)),
                 OnRestart::Kept => None,
             };
-            (dead, depth, state.last_kind)
+            (dead, depth, state.last_kinds)
         };
         drop(dead);
         if self.0.spec.on_restart == OnRestart::Dropped {
             self.0.room.notify_waiters();
         }
-        (depth, last_kind)
+        (depth, last_kinds)
     }
 }

@@ -146,6 +146,8 @@ pub(crate) struct Slab<C: Cell> {
     counts: SlabCounts,
     /// Of the step that has just faulted.
     fault: Option<Fault>,
+    /// What that step was about: a message's kind, or the name of the step.
+    in_hand: Option<&'static str>,
     recent: VecDeque<(u32, ExitReason)>,
     notes: Vec<Note>,
     notes_second: u64,
@@ -251,6 +253,7 @@ impl<C: Cell> Slab<C> {
                 ..SlabCounts::default()
             },
             fault: None,
+            in_hand: None,
             recent: VecDeque::new(),
             notes: Vec::new(),
             notes_second: 0,

@@ -341,7 +341,7 @@ async fn watch<M: Message>(
 ) {
     drop(join.await);
     life.end_pumps().await;
-    let (depth, last_kind) = addr.end();
+    let (depth, last_kinds) = addr.end();
     let reason = life.reason.lock().take().unwrap_or(ExitReason::Killed);
     system.census().exited(addr.path(), incarnation, &reason);
     life.exited.store(true, Ordering::Release);
@@ -350,7 +350,7 @@ async fn watch<M: Message>(
         path: addr.path().clone(),
         incarnation,
         reason,
-        last_kind,
+        last_kinds,
         depth,
     });
 }

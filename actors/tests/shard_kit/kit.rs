@@ -16,8 +16,8 @@ use actorsim_actors::shard::{
     Backend, ShardConfig, ShardHandle, ShardHost, SimShards, SlabHandle, SlabSpec, StartShardsError,
 };
 use actorsim_actors::{
-    ActorPath, Cell, CellContext, CellDecision, CellSupervisor, Clock, ExitReason, Fault, Flow,
-    Incarnation, MailboxSpec, Message, Outbox, Overflow, Reply, System, Time,
+    ActorPath, Cell, CellContext, CellDecision, CellExit, CellSupervisor, Clock, ExitReason, Fault,
+    Flow, Incarnation, MailboxSpec, Message, Outbox, Overflow, Reply, System, Time,
 };
 use parking_lot::Mutex;
 
@@ -173,14 +173,8 @@ type Decide = Box<dyn FnMut(u32, Incarnation, &ExitReason, Time) -> CellDecision
 pub(crate) struct Script(pub(crate) Decide);
 
 impl CellSupervisor for Script {
-    fn exited(
-        &mut self,
-        ordinal: u32,
-        incarnation: Incarnation,
-        reason: &ExitReason,
-        now: Time,
-    ) -> CellDecision {
-        (self.0)(ordinal, incarnation, reason, now)
+    fn exited(&mut self, exit: &CellExit<'_>) -> CellDecision {
+        (self.0)(exit.ordinal, exit.incarnation, exit.reason, exit.now)
     }
     fn restarts(&self) -> u64 {
         0

@@ -101,6 +101,9 @@ fn read(governance: &Governance) -> Result<(SupervisorPolicy, Restart), CellPoli
 
 /// Whether groups can do what a policy asks for.
 pub(super) fn check(policy: &SupervisorPolicy) -> Result<(), CellPolicyError> {
+    if let Err(errors) = policy.check() {
+        return Err(CellPolicyError::Invalid(errors[0]));
+    }
     match policy.strategy {
         Strategy::OneForOne | Strategy::SimpleOneForOne => {}
         other => return Err(CellPolicyError::OnlyOneForOne(other)),

@@ -11,8 +11,8 @@ use tokio::sync::{oneshot, watch};
 use super::core::{Core, Origin, Shown};
 use super::policy::Orders;
 use super::{
-    ChildInfo, ChildState, Counts, DeleteChildError, GetChildspecError, Preview, RestartChildError,
-    StartChildError, StartError, TerminateChildError,
+    ChildInfo, ChildState, Counts, DeleteChildError, GetChildspecError, Preview, ReleaseChildError,
+    RestartChildError, StartChildError, StartError, TerminateChildError,
 };
 use crate::policy::{Restart, Strategy};
 use crate::spec::{ChildSpec, Kind, check_child};
@@ -25,6 +25,7 @@ pub(super) type Ready = oneshot::Sender<Result<(), StartError>>;
 enum Waiter {
     Start(Reply<Result<ActorRef, StartChildError>>),
     Restart(Reply<Result<ActorRef, RestartChildError>>),
+    Release(Reply<Result<ActorRef, ReleaseChildError>>),
     Terminate(Reply<Result<(), TerminateChildError>>),
 }
 
@@ -33,6 +34,7 @@ impl Waiter {
         match self {
             Self::Start(reply) => reply.is_canceled(),
             Self::Restart(reply) => reply.is_canceled(),
+            Self::Release(reply) => reply.is_canceled(),
             Self::Terminate(reply) => reply.is_canceled(),
         }
     }
@@ -45,6 +47,8 @@ pub(super) struct Child {
     pub(super) actor: Option<ActorRef>,
     pub(super) cancel: Option<watch::Sender<u8>>,
     pub(super) last_exit: Option<Exit>,
+    /// Restarts that were made of it.
+    pub(super) restarts: u32,
     waiters: Vec<Waiter>,
 }
 
@@ -57,6 +61,7 @@ impl Child {
             actor,
             cancel,
             last_exit,
+            restarts: 0,
             waiters: Vec::new(),
         }
     }
@@ -199,6 +204,28 @@ impl Inner {
         self.core.restart(id, now);
     }
 
+    pub(super) fn release_child(
+        &mut self,
+        id: &str,
+        reply: Reply<Result<ActorRef, ReleaseChildError>>,
+        now: Time,
+    ) {
+        let Some(id) = self.ids.get(id).copied() else {
+            return reply.send(Err(ReleaseChildError::NotFound));
+        };
+        if self.core.ending().is_some() {
+            return reply.send(Err(ReleaseChildError::Stopping));
+        }
+        match self.state(id) {
+            ChildState::Quarantined => {}
+            other => return reply.send(Err(ReleaseChildError::NotQuarantined(other))),
+        }
+        if let Some(child) = self.children.get_mut(&id) {
+            child.waits(Waiter::Release(reply));
+        }
+        self.core.restart(id, now);
+    }
+
     pub(super) fn delete_child(&mut self, id: &str) -> Result<(), DeleteChildError> {
         if self.is_simple() {
             return Err(DeleteChildError::SimpleOneForOne);
@@ -215,16 +242,20 @@ impl Inner {
         }
     }
 
+    fn state(&self, id: ChildId) -> ChildState {
+        match self.core.shown(id) {
+            Some(Shown::Up) => ChildState::Running,
+            Some(Shown::Restarting) => ChildState::Restarting,
+            Some(Shown::Quarantined) => ChildState::Quarantined,
+            Some(Shown::Down) | None => ChildState::Down,
+        }
+    }
+
     pub(super) fn which(&self) -> Vec<ChildInfo> {
         let infos = self.children.iter().map(|(id, child)| ChildInfo {
             id: child.spec.id.clone(),
             path: child.spec.path.clone(),
-            state: match self.core.shown(*id) {
-                Some(Shown::Up) => ChildState::Running,
-                Some(Shown::Restarting) => ChildState::Restarting,
-                Some(Shown::Quarantined) => ChildState::Quarantined,
-                Some(Shown::Down) | None => ChildState::Down,
-            },
+            state: self.state(*id),
             kind: child.spec.kind,
             restart: child.spec.restart,
             incarnation: child.actor.as_ref().map(ActorRef::incarnation),
@@ -280,6 +311,9 @@ impl Inner {
                 }
                 (Waiter::Restart(reply), result) => {
                     reply.send(result.map_err(RestartChildError::Failed));
+                }
+                (Waiter::Release(reply), result) => {
+                    reply.send(result.map_err(ReleaseChildError::Failed));
                 }
                 (other, _) => waiters.push(other),
             }

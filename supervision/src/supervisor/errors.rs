@@ -2,6 +2,7 @@
 
 use actorsim_actors::{ActorRef, AskError, Fault};
 
+use super::ChildState;
 use crate::spec::SpecError;
 
 /// The supervisor did not answer.
@@ -122,6 +123,36 @@ pub enum RestartChildError {
     /// The supervisor did not answer.
     #[error(transparent)]
     Unavailable(#[from] CallError),
+}
+
+/// Why `release_child` failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReleaseChildError {
+    /// It is not parked.
+    #[error("not_quarantined: it is {}", word(*.0))]
+    NotQuarantined(ChildState),
+    /// There is no such child.
+    #[error("not_found: no child of this id")]
+    NotFound,
+    /// It did not start; it stays down, no longer quarantined.
+    #[error("the child did not start: {0}")]
+    Failed(Fault),
+    /// The supervisor ends.
+    #[error("the supervisor is stopping")]
+    Stopping,
+    /// The supervisor did not answer.
+    #[error(transparent)]
+    Unavailable(#[from] CallError),
+}
+
+fn word(state: ChildState) -> &'static str {
+    match state {
+        ChildState::Running => "running",
+        ChildState::Restarting => "restarting",
+        ChildState::Down => "down",
+        ChildState::Quarantined => "quarantined",
+    }
 }
 
 /// Why `delete_child` failed.

@@ -13,7 +13,7 @@ use super::{GovernError, Seat, StartChildError};
 use crate::config::ChildPolicy;
 use crate::governance::{Governance, Governed, child_policy, differences, term_differences};
 use crate::policy::Strategy;
-use crate::spec::{ChildSpec, SpecError, SupervisorSpec, Terms, check_significance};
+use crate::spec::{ChildSpec, SpecError, SupervisorSpec, Terms, check_significance, policy_errors};
 use crate::strategy::ChildId;
 
 /// What a supervisor was told when it was made and since.
@@ -101,7 +101,7 @@ impl Inner {
     fn refusals(&self, by: &Governance) -> Vec<SpecError> {
         let simple = |strategy| strategy == Strategy::SimpleOneForOne;
         let old = &self.core.tree.policy;
-        let mut wrong = Vec::new();
+        let mut wrong = policy_errors(&by.policy);
         if simple(old.strategy) != simple(by.policy.strategy) {
             wrong.push(SpecError::SimpleForGood);
         }

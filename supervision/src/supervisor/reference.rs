@@ -9,8 +9,8 @@ use actorsim_actors::{
 use serde::Serialize;
 
 use super::{
-    CallError, DeleteChildError, GetChildspecError, GovernError, Request, RestartChildError, Seat,
-    StartChildError, SupervisorMessage, TerminateChildError,
+    CallError, DeleteChildError, GetChildspecError, GovernError, ReleaseChildError, Request,
+    RestartChildError, Seat, StartChildError, SupervisorMessage, TerminateChildError,
 };
 use crate::governance::{Governance, Governed, Labels};
 use crate::policy::Restart;
@@ -168,6 +168,18 @@ impl SupervisorRef {
     pub async fn restart_child(&self, id: &str) -> Result<ActorRef, RestartChildError> {
         self.call(
             |reply| Request::Restart(id.to_owned(), reply),
+            CHANGE_DEADLINE,
+        )
+        .await?
+    }
+
+    /// Brings a quarantined child back; its failures are forgotten. Answers when it is up.
+    ///
+    /// # Errors
+    /// [`ReleaseChildError`].
+    pub async fn release_child(&self, id: &str) -> Result<ActorRef, ReleaseChildError> {
+        self.call(
+            |reply| Request::Release(id.to_owned(), reply),
             CHANGE_DEADLINE,
         )
         .await?

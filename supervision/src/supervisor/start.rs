@@ -165,6 +165,7 @@ async fn start_tree(spec: Arc<SupervisorSpec>, cx: StartContext) -> Result<Actor
     spec.seat
         .supervision
         .get_or_init(|| Arc::clone(&supervision));
+    supervision.seats().add(&spec.addr, &spec.seat);
     let (ready, mut up) = oneshot::channel();
     let table = Table::new(&spec, system.clone(), supervision, ready);
     let teardown = Teardown(Some(Work {

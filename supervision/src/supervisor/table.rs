@@ -209,7 +209,11 @@ impl Table {
             }
             Effect::Restarted(id, took) => {
                 self.supervision.restarted(took);
-                if let Some(actor) = inner.children.get(&id).and_then(|c| c.actor.as_ref()) {
+                let Some(child) = inner.children.get_mut(&id) else {
+                    return;
+                };
+                child.restarts += 1;
+                if let Some(actor) = &child.actor {
                     let text = format!("incarnation {} after {took:?}", actor.incarnation());
                     let path = Some(actor.path());
                     self.system
@@ -341,6 +345,7 @@ impl Table {
             Request::Start(spec, reply) => inner.start_child(*spec, reply, now),
             Request::Terminate(id, reply) => inner.terminate_child(&id, reply),
             Request::Restart(id, reply) => inner.restart_child(&id, reply, now),
+            Request::Release(id, reply) => inner.release_child(&id, reply, now),
             Request::Delete(id, reply) => reply.send(inner.delete_child(&id)),
             Request::Which(reply) => reply.send(inner.which()),
             Request::Count(reply) => reply.send(inner.count()),

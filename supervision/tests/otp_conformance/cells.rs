@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actorsim_actors::{
-    ActorPath, CellDecision, CellSupervisor, ExitReason, Fault, Incarnation, Time,
+    ActorPath, CellDecision, CellExit, CellSupervisor, ExitReason, Fault, Incarnation, Time,
 };
 use actorsim_supervision::{
     Backoff, CellPolicy, CellPolicyError, Restart, Strategy, SupervisorPolicy,
@@ -24,7 +24,14 @@ fn fault() -> ExitReason {
 }
 
 fn ends(policy: &mut CellPolicy, cell: u32, reason: &ExitReason, now: Time) -> CellDecision {
-    policy.exited(cell, Incarnation::FIRST, reason, now)
+    policy.exited(&CellExit {
+        ordinal: cell,
+        incarnation: Incarnation::FIRST,
+        reason,
+        in_hand: None,
+        depth: 0,
+        now,
+    })
 }
 
 #[test]

@@ -36,7 +36,17 @@ pub(crate) enum Order {
     Nop,
 }
 
-impl Message for Order {}
+impl Message for Order {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Fail => "fail",
+            Self::Panic => "panic",
+            Self::Hang => "hang",
+            Self::Nop => "nop",
+        }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Shared {

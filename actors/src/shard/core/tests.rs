@@ -7,9 +7,9 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 
 use super::*;
-use crate::cell::{Cell, CellContext, CellDecision, CellSupervisor, Outbox};
+use crate::cell::{Cell, CellContext, CellDecision, CellExit, CellSupervisor, Outbox};
 use crate::clock::Time;
-use crate::exit::{ExitReason, Fault, Flow, Incarnation};
+use crate::exit::{Fault, Flow};
 use crate::mailbox::{MailboxSpec, Message, Overflow};
 use crate::shard::handle::{ShardHandle, SlabHandle};
 use crate::shard::inbox::Bell;
@@ -74,7 +74,7 @@ impl Cell for Ticker {
 
 struct Never;
 impl CellSupervisor for Never {
-    fn exited(&mut self, _: u32, _: Incarnation, _: &ExitReason, _: Time) -> CellDecision {
+    fn exited(&mut self, _: &CellExit<'_>) -> CellDecision {
         panic!("a supervisor must not panic");
     }
     fn restarts(&self) -> u64 {
@@ -88,8 +88,8 @@ impl CellSupervisor for Never {
 /// Restarts at once.
 struct Again;
 impl CellSupervisor for Again {
-    fn exited(&mut self, _: u32, _: Incarnation, _: &ExitReason, now: Time) -> CellDecision {
-        CellDecision::Restart { at: now }
+    fn exited(&mut self, exit: &CellExit<'_>) -> CellDecision {
+        CellDecision::Restart { at: exit.now }
     }
     fn restarts(&self) -> u64 {
         0
@@ -281,11 +281,11 @@ fn a_storm_of_exits_is_told_by_a_few_lines_a_second_and_a_number() {
     core.step(&at(3_000));
     told.append(&mut core.notes);
     assert_eq!(slab.counts().kills, 20_000);
-    let (sums, single): (Vec<_>, Vec<_>) = told
-        .iter()
-        .partition(|note| note.name == "cells_restarting");
+    let (sums, single): (Vec<_>, Vec<_>) = told.iter().partition(|note| &note.path == slab.path());
     assert_eq!((sums.len(), single.len()), (2, 32));
-    assert_eq!(sums[0].text, "9984 more exits in a second");
+    assert_eq!(sums[0].text, "9984 more within a second");
+    assert!(told.iter().all(|note| note.name == "restarted"));
+    assert_eq!(single[0].text, "incarnation 2 (killed)");
 }
 
 #[test]

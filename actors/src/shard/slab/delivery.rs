@@ -12,7 +12,7 @@ use super::super::mail::{Envelope, Refusal};
 use super::{Limits, Moment, POOL_MAX, Slab, split};
 use crate::cell::{Cell, CellContext};
 use crate::exit::Flow;
-use crate::mailbox::{Offered, OnRestart, Overflow};
+use crate::mailbox::{Message, Offered, OnRestart, Overflow};
 use crate::shard::spec::CellState;
 
 /// Place of the local queue, which is no lane.
@@ -251,14 +251,19 @@ impl<C: Cell> Slab<C> {
         take: impl FnOnce(&mut CellContext<'_, C>) -> Option<C::Msg>,
     ) {
         // Taken in the step itself: a message moved through it is a message copied.
+        let mut kind = "";
         let result = self.run_step(key, at, at.now, 1, |cell, cx| match take(cx) {
-            Some(message) => cell.handle(message, cx),
+            Some(message) => {
+                kind = message.kind();
+                cell.handle(message, cx)
+            }
             None => Ok(Flow::Continue),
         });
         if result.is_ok() {
             self.books.handled += 1;
         } else {
             self.books.died += 1;
+            self.in_hand = Some(kind);
         }
         self.settle(key, at, result);
     }

@@ -1,4 +1,5 @@
-//! How cells of a slab end: faults, kills, stops, escalation, and what the supervisor decides.
+//! How cells of a slab end: faults, kills, stops, escalation; what the supervisor decides; and the
+//! notes of their restarts.
 //!
 //! Every end takes one way through [`Slab::exit`] or the ordered stop: cell dropped, timers
 //! cancelled, mailbox kept or booked as died. A restart is queued, never run from here. Bound:
@@ -9,7 +10,7 @@ use std::fmt::Write as _;
 use super::super::core::Note;
 use super::super::guard;
 use super::{Moment, RECENT_MAX, Slab, split};
-use crate::cell::{Cell, CellDecision, Outbox};
+use crate::cell::{Cell, CellDecision, CellExit, Outbox};
 use crate::clock::Time;
 use crate::events::Level;
 use crate::exit::{ExitReason, PANIC};
@@ -32,7 +33,10 @@ impl<C: Cell> Slab<C> {
     /// `starting`: it never ran, so a restart waits for at least a tick instead of spinning.
     pub(super) fn exit(&mut self, key: u32, at: &Moment, reason: ExitReason, starting: bool) {
         let ordinal = self.ordinal(key);
-        let incarnation = self.slot(key).incarnation;
+        let in_hand = self.in_hand.take();
+        let slot = self.slot(key);
+        let incarnation = slot.incarnation;
+        let depth = slot.mailbox.as_ref().map_or(0, |ring| ring.len()) as u32;
         self.lose(key);
         match &reason {
             ExitReason::Fault(fault) => {
@@ -42,10 +46,14 @@ impl<C: Cell> Slab<C> {
             ExitReason::Killed => self.counts.kills += 1,
             _ => {}
         }
-        let decision = self
-            .supervisor
-            .exited(ordinal, incarnation, &reason, at.monotonic);
-        self.note_exit(key, &reason, &decision);
+        let decision = self.supervisor.exited(&CellExit {
+            ordinal,
+            incarnation,
+            reason: &reason,
+            in_hand,
+            depth,
+            now: at.monotonic,
+        });
         match decision {
             CellDecision::Restart { at: when } => {
                 let floor = if starting { WHEEL_TICK_NS } else { 0 };
@@ -167,6 +175,7 @@ impl<C: Cell> Slab<C> {
             CellState::Running => self.last_step(key, at),
             CellState::Restarting | CellState::Stopped | CellState::Quarantined => {}
         }
+        self.supervisor.released(ordinal);
         self.lose(key);
         self.restart_at(key, at.monotonic, at);
         true
@@ -200,21 +209,17 @@ impl<C: Cell> Slab<C> {
         self.changed = true;
     }
 
-    fn note_exit(&mut self, key: u32, reason: &ExitReason, decision: &CellDecision) {
-        let (level, name) = match decision {
-            CellDecision::Restart { .. } if reason.is_normal() => return,
-            CellDecision::Stop if reason.is_normal() => return,
-            CellDecision::Restart { .. } => (Level::Warn, "cell_restarting"),
-            CellDecision::Stop => (Level::Warn, "cell_stopped"),
-            CellDecision::Quarantine => (Level::Error, "cell_quarantined"),
-            CellDecision::Escalate => (Level::Error, "cell_escalated"),
-        };
+    /// A cell is in service again; how it ended is its supervisor's to tell.
+    pub(super) fn note_restart(&mut self, key: u32) {
         if !self.may_note() {
             return;
         }
-        let mut text = reason.to_string();
-        let _ = write!(text, " (incarnation {})", self.slot(key).incarnation);
-        self.note(level, name, key, text);
+        let ordinal = self.ordinal(key);
+        let mut text = format!("incarnation {}", self.slot(key).incarnation);
+        if let Some((_, why)) = self.recent.iter().rev().find(|(o, _)| *o == ordinal) {
+            let _ = write!(text, " ({why})");
+        }
+        self.note(Level::Info, "restarted", key, text);
     }
 
     /// Whether one more may be told in this second; counted if not.
@@ -238,7 +243,7 @@ impl<C: Cell> Slab<C> {
         });
     }
 
-    /// With a new second notes are told again, and one line for the exits that were not.
+    /// With a new second notes are told again, and one line for those that were not.
     pub(super) fn begin_notes(&mut self, at: &Moment) {
         let second = at.monotonic.0 / 1_000_000_000;
         if self.notes_second != second {
@@ -250,11 +255,11 @@ impl<C: Cell> Slab<C> {
     pub(super) fn tell_lost_notes(&mut self) {
         let lost = std::mem::take(&mut self.notes_lost);
         if lost > 0 {
-            let text = format!("{lost} more exits in a second");
+            let text = format!("{lost} more within a second");
             let path = self.board.path().clone();
             self.notes.push(Note {
-                level: Level::Warn,
-                name: "cells_restarting",
+                level: Level::Info,
+                name: "restarted",
                 path,
                 text,
             });

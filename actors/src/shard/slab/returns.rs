@@ -98,6 +98,7 @@ impl<C: Cell> Slab<C> {
         };
         self.counts.bounces_told += 1;
         let result = self.run_step(key, at, at.now, 0, |cell, cx| cell.bounced(bounce, cx));
+        self.in_hand = result.is_err().then_some("bounced");
         self.settle(key, at, result);
     }
 

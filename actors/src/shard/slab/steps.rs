@@ -114,16 +114,19 @@ impl<C: Cell> Slab<C> {
                 if waits && !slot.parked && !std::mem::replace(&mut slot.queued, true) {
                     self.run.push_back(key);
                 }
-                if slot.incarnation > Incarnation::FIRST {
-                    self.counts.restarts += 1;
-                }
+                let again = slot.incarnation > Incarnation::FIRST;
                 self.set_state(key, CellState::Running);
+                if again {
+                    self.counts.restarts += 1;
+                    self.note_restart(key);
+                }
             }
             Err(fault) => {
                 slot.identity = saved;
                 self.out.cut(mark);
                 self.mail.cut(mail);
                 self.wheel.cancel_all(&mut slot.timers);
+                self.in_hand = Some("start");
                 self.exit(key, at, ExitReason::Fault(fault), true);
             }
         }
@@ -198,6 +201,7 @@ impl<C: Cell> Slab<C> {
                 cx.missed = missed;
                 cell.timer(due.key, cx)
             });
+            self.in_hand = result.is_err().then_some("timer");
             self.settle(due.owner, at, result);
         }
         /// Slots kept: the timers of a step.

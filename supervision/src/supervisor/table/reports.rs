@@ -8,7 +8,7 @@ use super::super::children::Inner;
 use super::super::core::Shown;
 use super::Table;
 use crate::governance::Governed;
-use crate::report::CrashReport;
+use crate::report::{CrashPlan, CrashReport};
 use crate::strategy::{ChildId, Decision, Plan};
 
 impl Table {
@@ -36,19 +36,26 @@ impl Table {
             .filter(|exit| exit.reason == reason);
         let report = CrashReport {
             path: path(),
+            supervisor: self.path.clone(),
             incarnation: exit.map(|exit| exit.incarnation),
-            last_kind: exit.and_then(|exit| exit.last_kind),
+            last_kinds: exit.map(|exit| exit.last_kinds).unwrap_or_default(),
             depth: exit.map_or(0, |exit| exit.depth),
             reason,
-            failures: plan.failures,
-            decision: plan.decision,
-            siblings: match plan.decision {
-                Decision::Restart => plan.start.len().saturating_sub(1),
-                _ => plan.stop.len(),
+            restarts: child.restarts,
+            plan: CrashPlan {
+                decision: plan.decision,
+                failures: plan.failures,
+                siblings: match plan.decision {
+                    Decision::Restart => plan.start.len().saturating_sub(1),
+                    _ => plan.stop.len(),
+                },
+                delay: plan.at - now,
             },
-            delay: plan.at - now,
+            count: 1,
+            first_us: 0,
+            at_us: 0,
         };
-        self.supervision.crashed(&self.system, &report);
+        self.supervision.crashed(&self.system, report);
     }
 
     /// A change of policy, with every value that is another one.

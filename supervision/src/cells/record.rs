@@ -1,0 +1,170 @@
+//! What the supervisor of a slab's cells shares with the node: last crashes and counters.
+//!
+//! The slab's thread writes, whoever asks reads; names are made when somebody asks. It decides
+//! nothing. Bound: [`CELL_CRASHES_MAX`] cells of a slab, [`REASONS_MAX`] reasons.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actorsim_actors::{ActorPath, CellExit, ExitReason, Incarnation, Level, System, Time};
+use parking_lot::Mutex;
+
+use crate::report::log::CrashLog;
+use crate::report::{self, CrashPlan, CrashReport, Ends};
+
+/// Cells of one slab whose last crash is kept: four groups. In a storm the latest are left.
+pub const CELL_CRASHES_MAX: usize = 1_024;
+/// Reasons that the ends of a slab's cells are counted by; the rest is counted as `other`.
+const REASONS_MAX: usize = 64;
+
+type NameOf = Arc<dyn Fn(u32) -> String + Send + Sync>;
+
+/// A crash without what is known anyway: ten thousand of them a second are kept, few are read.
+#[derive(Debug, Clone)]
+struct CellCrash {
+    incarnation: Incarnation,
+    reason: ExitReason,
+    in_hand: Option<&'static str>,
+    depth: u32,
+    plan: CrashPlan,
+    count: u64,
+    first: Time,
+    at: Time,
+}
+
+#[derive(Debug)]
+struct Kept {
+    crashes: CrashLog<u32, CellCrash>,
+    ends: Vec<(&'static str, Ends)>,
+}
+
+/// The record of one slab.
+pub(crate) struct CellRecord {
+    system: System,
+    path: ActorPath,
+    name: NameOf,
+    kept: Mutex<Kept>,
+}
+
+impl fmt::Debug for CellRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CellRecord({})", self.path)
+    }
+}
+
+impl CellRecord {
+    pub(super) fn new(system: &System, path: &ActorPath, name: NameOf) -> Arc<Self> {
+        Arc::new(Self {
+            system: system.clone(),
+            path: path.clone(),
+            name,
+            kept: Mutex::new(Kept {
+                crashes: CrashLog::new(CELL_CRASHES_MAX),
+                ends: Vec::new(),
+            }),
+        })
+    }
+
+    /// Counts and keeps an abnormal end.
+    pub(super) fn keep(&self, exit: &CellExit<'_>, plan: CrashPlan) {
+        let mut kept = self.kept.lock();
+        let Kept { crashes, ends } = &mut *kept;
+        let label = exit.reason.label();
+        count(ends, label).add(plan.decision);
+        let crash = CellCrash {
+            incarnation: exit.incarnation,
+            reason: exit.reason.clone(),
+            in_hand: exit.in_hand,
+            depth: exit.depth,
+            plan,
+            count: 1,
+            first: exit.now,
+            at: exit.now,
+        };
+        let (crash, repeats) = crashes.record(exit.ordinal, label, exit.now, crash);
+        (crash.count, crash.first) = (repeats.count, repeats.first);
+    }
+
+    /// Tells the last crash of a cell, and how many of its neighbours' were not told before.
+    pub(super) fn tell(&self, ordinal: u32, held_back: u64) {
+        if held_back > 0 {
+            let text = format!("{held_back} more within a second");
+            let path = Some(&self.path);
+            self.system
+                .events()
+                .publish(Level::Warn, "crash", path, text);
+        }
+        let crash = self.kept.lock().crashes.get(&ordinal).cloned();
+        if let Some(crash) = crash {
+            report::tell(&self.system, &self.report(ordinal, &crash), 0);
+        }
+    }
+
+    fn report(&self, ordinal: u32, crash: &CellCrash) -> CrashReport {
+        let clock = self.system.clock();
+        let (now, now_us) = (clock.monotonic(), clock.unix_us());
+        let unix_us = |at: Time| now_us.saturating_sub(micros(now - at));
+        CrashReport {
+            path: self.path.join(&(self.name)(ordinal)),
+            supervisor: self.path.clone(),
+            incarnation: Some(crash.incarnation),
+            reason: crash.reason.clone(),
+            last_kinds: crash.in_hand.into(),
+            depth: crash.depth,
+            restarts: crash.incarnation.0.saturating_sub(1),
+            plan: crash.plan,
+            count: crash.count,
+            first_us: unix_us(crash.first),
+            at_us: unix_us(crash.at),
+        }
+    }
+
+    /// The last crash of a cell of this slab, by its path.
+    pub(crate) fn crash(&self, path: &ActorPath) -> Option<CrashReport> {
+        let name = path.as_str().strip_prefix(self.path.as_str())?;
+        let name = name.strip_prefix('/')?;
+        let kept = self.kept.lock();
+        let found = kept
+            .crashes
+            .latest()
+            .find(|(ordinal, _)| (self.name)(**ordinal) == name);
+        found.map(|(ordinal, crash)| self.report(*ordinal, crash))
+    }
+
+    /// The last crashes, the latest first.
+    pub(crate) fn crashes(&self, limit: usize) -> Vec<CrashReport> {
+        let kept = self.kept.lock();
+        let latest = kept.crashes.latest().take(limit);
+        latest
+            .map(|(ordinal, crash)| self.report(*ordinal, crash))
+            .collect()
+    }
+
+    pub(crate) fn add_tallies(&self, sums: &mut BTreeMap<(ActorPath, &'static str), Ends>) {
+        for (reason, ends) in &self.kept.lock().ends {
+            let sum = sums.entry((self.path.clone(), reason)).or_default();
+            sum.ends += ends.ends;
+            sum.restarts += ends.restarts;
+        }
+    }
+}
+
+/// The counters of a reason, or of the others where there are too many.
+fn count<'a>(ends: &'a mut Vec<(&'static str, Ends)>, label: &'static str) -> &'a mut Ends {
+    let find = |ends: &[(&'static str, Ends)], label| ends.iter().position(|(l, _)| *l == label);
+    let label = match find(ends, label) {
+        None if ends.len() >= REASONS_MAX => "other",
+        _ => label,
+    };
+    let at = find(ends, label).unwrap_or_else(|| {
+        ends.push((label, Ends::default()));
+        ends.len() - 1
+    });
+    &mut ends[at].1
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

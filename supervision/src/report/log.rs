@@ -1,0 +1,181 @@
+//! The last crash of each actor, in a bounded store that folds repeats.
+//!
+//! It knows no actor and no clock: a key, what happened last, and how often for which reason.
+//! Bound: `max` actors, the one that was quiet longest goes first; [`REASONS_MAX`] reasons of each.
+
+use std::collections::btree_map::Entry as Slot;
+use std::collections::{BTreeMap, VecDeque};
+
+use actorsim_actors::Time;
+
+/// Reasons of one actor that are counted apart; the oldest is forgotten for one more.
+pub(crate) const REASONS_MAX: usize = 8;
+
+/// How often an actor ended for one reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Repeats {
+    pub(crate) label: &'static str,
+    pub(crate) count: u64,
+    pub(crate) first: Time,
+    /// When it was told last, and how many were held back since.
+    pub(crate) told: Option<Time>,
+    pub(crate) held_back: u64,
+}
+
+#[derive(Debug)]
+struct Entry<R> {
+    last: R,
+    reasons: Vec<Repeats>,
+    /// Which of its marks in the order is the valid one.
+    mark: u64,
+}
+
+/// The last report of each of the actors that crashed last.
+#[derive(Debug)]
+pub(crate) struct CrashLog<K, R> {
+    max: usize,
+    entries: BTreeMap<K, Entry<R>>,
+    /// Marks by age. One that its entry has overtaken means nothing.
+    order: VecDeque<(u64, K)>,
+    marks: u64,
+}
+
+impl<K: Ord + Clone, R> CrashLog<K, R> {
+    pub(crate) const fn new(max: usize) -> Self {
+        Self {
+            max,
+            entries: BTreeMap::new(),
+            order: VecDeque::new(),
+            marks: 0,
+        }
+    }
+
+    /// Keeps the report as the last one of `key`; returns it, and how often it ended for this
+    /// reason.
+    pub(crate) fn record(
+        &mut self,
+        key: K,
+        label: &'static str,
+        now: Time,
+        last: R,
+    ) -> (&mut R, &mut Repeats) {
+        self.marks += 1;
+        let mark = self.marks;
+        if !self.entries.contains_key(&key) {
+            self.make_room();
+        } else if self.order.len() >= 2 * self.max {
+            self.tidy();
+        }
+        self.order.push_back((mark, key.clone()));
+        let entry = match self.entries.entry(key) {
+            Slot::Vacant(vacant) => vacant.insert(Entry {
+                last,
+                reasons: Vec::with_capacity(1),
+                mark,
+            }),
+            Slot::Occupied(occupied) => {
+                let entry = occupied.into_mut();
+                (entry.last, entry.mark) = (last, mark);
+                entry
+            }
+        };
+        let at = match entry.reasons.iter().position(|r| r.label == label) {
+            Some(at) => at,
+            None => {
+                if entry.reasons.len() == REASONS_MAX {
+                    entry.reasons.remove(0);
+                }
+                entry.reasons.push(Repeats {
+                    label,
+                    count: 0,
+                    first: now,
+                    told: None,
+                    held_back: 0,
+                });
+                entry.reasons.len() - 1
+            }
+        };
+        let repeats = &mut entry.reasons[at];
+        repeats.count += 1;
+        (&mut entry.last, repeats)
+    }
+
+    fn make_room(&mut self) {
+        while self.entries.len() >= self.max {
+            let Some((mark, key)) = self.order.pop_front() else {
+                return;
+            };
+            if self.entries.get(&key).is_some_and(|e| e.mark == mark) {
+                self.entries.remove(&key);
+            }
+        }
+    }
+
+    /// Drops marks that were overtaken.
+    fn tidy(&mut self) {
+        let entries = &self.entries;
+        let valid = |(mark, key): &(u64, K)| entries.get(key).is_some_and(|e| e.mark == *mark);
+        self.order.retain(valid);
+    }
+
+    /// The last report of an actor.
+    pub(crate) fn get(&self, key: &K) -> Option<&R> {
+        self.entries.get(key).map(|entry| &entry.last)
+    }
+
+    /// The last reports, the latest first.
+    pub(crate) fn latest(&self) -> impl Iterator<Item = (&K, &R)> {
+        self.order.iter().rev().filter_map(|(mark, key)| {
+            let entry = self.entries.get(key).filter(|entry| entry.mark == *mark)?;
+            Some((key, &entry.last))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeats_are_counted_by_reason_and_the_last_report_is_kept() {
+        let mut log = CrashLog::new(4);
+        for (at, reason, count) in [
+            (1, "panic", 1),
+            (2, "panic", 2),
+            (3, "killed", 1),
+            (4, "panic", 3),
+        ] {
+            let (_, repeats) = log.record("a", reason, Time(at), reason);
+            assert_eq!(repeats.count, count);
+            assert_eq!(repeats.first == Time(1), reason == "panic");
+        }
+        assert_eq!(log.get(&"a"), Some(&"panic"));
+        assert_eq!(log.get(&"b"), None);
+    }
+
+    #[test]
+    fn the_actor_that_was_quiet_longest_is_forgotten_first() {
+        let mut log = CrashLog::new(3);
+        for key in [1, 2, 3] {
+            log.record(key, "panic", Time(0), "panic");
+        }
+        log.record(1, "panic", Time(1), "panic");
+        log.record(4, "panic", Time(2), "panic");
+        let keys: Vec<u64> = log.latest().map(|(key, _)| *key).collect();
+        assert_eq!(keys, [4, 1, 3]);
+    }
+
+    #[test]
+    fn a_restless_actor_does_not_grow_the_log() {
+        let mut log = CrashLog::new(3);
+        for i in 0..10_000 {
+            log.record(i % 3, "panic", Time(i), "panic");
+            assert!(log.order.len() <= 6);
+        }
+        const CODES: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+        for code in CODES {
+            log.record(0, code, Time(0), code);
+        }
+        assert_eq!(log.entries[&0].reasons.len(), REASONS_MAX);
+    }
+}
