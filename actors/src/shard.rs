@@ -10,6 +10,7 @@
 //!   in a step; `slab/delivery.rs`: messages to cells; `slab/exits.rs`: exits, restarts,
 //!   escalation);
 //! - `lateness`: how late timers fired;
+//! - `moving`: slabs that go to another shard;
 //! - `core`: the pure `ShardCore`: `step(now) -> effects`, no thread, no clock;
 //! - `handle`, `sending`: the ends that ask and send, usable from any thread;
 //! - `listing`: the census source of a slab;
@@ -17,8 +18,8 @@
 //!   time; `backend`: which of them it is;
 //! - `host`: starts and stops the shards of a node.
 //!
-//! A cell never blocks its shard and is never moved to another. Bounds are named where they are
-//! used: each phase of a step, each queue, the timers of a cell.
+//! A cell never blocks its shard, and sees nothing of it when its slab moves. Bounds are named
+//! where they are used: each phase of a step, each queue, the timers of a cell.
 
 mod backend;
 mod core;
@@ -30,6 +31,7 @@ mod inbox;
 mod lateness;
 mod listing;
 mod mail;
+mod moving;
 mod portable;
 mod sending;
 mod sim;
@@ -44,6 +46,7 @@ pub use host::{SHARDS_MAX, STOP_MAX, ShardConfig, ShardHost, StartShardsError, S
 pub use lateness::Lateness;
 pub use mail::{Bounce, LINK_CAPACITY, Refusal, Sent};
 pub(crate) use mail::{Mail, Sender};
+pub use moving::MigrateError;
 pub use sim::SimShards;
 pub use spec::{
     AddSlabError, CellInfo, CellState, GROUP_SIZE, ShardStats, SlabCounts, SlabError, SlabSpec,

@@ -1,4 +1,5 @@
-//! What every shard host promises, run on a parked thread, on a ring and in virtual time.
+//! What every shard host promises, run on a parked thread, on a ring and in virtual time; and
+//! again on two shards of each while the slabs move between them all the time.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -9,10 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actorsim_actors::census::CensusFilter;
-use actorsim_actors::shard::{AddSlabError, CellState, SlabError};
+use actorsim_actors::shard::{AddSlabError, CellState, ShardConfig, SlabError};
 use actorsim_actors::{
     ActorPath, CellDecision, Clock, ExitReason, MailboxSpec, Overflow, Reply, SendError, Verb,
 };
+use kit::roaming::Roaming;
 use kit::{Do, Host, LAST, Plan, Rules, Threads, Virtual};
 
 /// Runs a test body on all hosts; a ring that the kernel refuses is skipped with the reason.
@@ -33,6 +35,22 @@ macro_rules! on_all_hosts {
         mod sim {
             use super::*;
             $(#[test] fn $name() { $body(Virtual::new(1)); })*
+        }
+        mod roaming_portable {
+            use super::*;
+            $(#[test] fn $name() { $body(Roaming::new(Threads::parked(2))); })*
+        }
+        mod roaming_uring {
+            use super::*;
+            $(#[test] fn $name() {
+                if let Some(rings) = Threads::rings(2, ShardConfig::default()) {
+                    $body(Roaming::new(rings));
+                }
+            })*
+        }
+        mod roaming_sim {
+            use super::*;
+            $(#[test] fn $name() { $body(Roaming::new(Virtual::new(2))); })*
         }
     };
 }

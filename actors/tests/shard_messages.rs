@@ -15,8 +15,9 @@ use std::time::Duration;
 use actorsim_actors::shard::{Refusal, SimShards, SlabHandle};
 use actorsim_actors::{AskError, Books, Clock, MailboxSpec, Overflow, Time};
 use futures_util::FutureExt as _;
+use kit::roaming::Roaming;
 use kit::{Host, Virtual};
-use office::{Burst, Clerk, End, Letter, Live, Office, Rooms, WALKERS, reject};
+use office::{Burst, Clerk, End, Letter, Live, Office, WALKERS, reject};
 
 macro_rules! on_both_hosts {
     ($($name:ident => $body:ident;)*) => {
@@ -27,6 +28,14 @@ macro_rules! on_both_hosts {
         mod sim {
             use super::*;
             $(#[test] fn $name() { $body(Virtual::new(2)); })*
+        }
+        mod roaming_threads {
+            use super::*;
+            $(#[test] fn $name() { $body(Roaming::new(Live::new())); })*
+        }
+        mod roaming_sim {
+            use super::*;
+            $(#[test] fn $name() { $body(Roaming::new(Virtual::new(3))); })*
         }
     };
 }
@@ -61,7 +70,7 @@ fn sent(office: &Office) -> u64 {
     office.slabs.iter().map(|slab| slab.counts().sent).sum()
 }
 
-fn order(mut host: impl Host + Rooms) {
+fn order(mut host: impl Host) {
     let office = Office::pair(&host, MailboxSpec::new(8, Overflow::Block), 16);
     // From 0 and 1 to a cell of their own slab and to one of the other.
     for from in [0, 1] {
@@ -84,7 +93,7 @@ fn order(mut host: impl Host + Rooms) {
     host.stop();
 }
 
-fn books(mut host: impl Host + Rooms) {
+fn books(mut host: impl Host) {
     const ALL: [Overflow; 4] = [
         Overflow::Block,
         Overflow::Reject,
@@ -126,7 +135,7 @@ fn books(mut host: impl Host + Rooms) {
     host.stop();
 }
 
-fn cut(mut host: impl Host + Rooms) {
+fn cut(mut host: impl Host) {
     let office = Office::pair(&host, reject(64), 64);
     host.until(|| office.all_running());
     for (end, to) in [
@@ -150,7 +159,7 @@ fn cut(mut host: impl Host + Rooms) {
     host.stop();
 }
 
-fn bounces(mut host: impl Host + Rooms) {
+fn bounces(mut host: impl Host) {
     let office = Office::pair(&host, reject(2), 64);
     host.until(|| office.all_running());
     office.slabs[0].stop(3).unwrap();
@@ -173,7 +182,7 @@ fn bounces(mut host: impl Host + Rooms) {
     host.stop();
 }
 
-fn batches(mut host: impl Host + Rooms) {
+fn batches(mut host: impl Host) {
     let office = Office::pair(&host, reject(64), 8);
     let note = |n| (5, Letter::Note { from: 99, n });
     let mut batch: VecDeque<_> = (0..5).map(note).collect();
@@ -198,7 +207,7 @@ fn batches(mut host: impl Host + Rooms) {
     host.stop();
 }
 
-fn stopped(mut host: impl Host + Rooms) {
+fn stopped(mut host: impl Host) {
     let office = Office::pair(&host, reject(64), 64);
     host.until(|| office.all_running());
     office.send(0, Letter::Burst(burst(5, 1)));
@@ -217,7 +226,7 @@ fn stopped(mut host: impl Host + Rooms) {
     host.stop();
 }
 
-fn questions(mut host: impl Host + Rooms) {
+fn questions(mut host: impl Host) {
     let office = Office::pair(&host, reject(64), 64);
     let slab = office.slabs[0].clone();
     let system = host.system().clone();
@@ -322,7 +331,7 @@ fn ordinals_are_found_however_they_are_dealt() {
         vec![0..256, 1_024..1_280, 2_048..2_304],
     ] {
         let mut host = Virtual::new(1);
-        let office = Office::open(&host.rooms(), vec![ranges.clone()], reject(64), 64);
+        let office = Office::open(&host.shards(), vec![ranges.clone()], reject(64), 64);
         let all: Vec<u32> = ranges.into_iter().flatten().collect();
         for ordinal in &all {
             office.send(*ordinal, Letter::Burst(burst(*ordinal, 1)));

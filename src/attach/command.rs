@@ -226,6 +226,7 @@ pub const COMMANDS: &[Command] = &[
             "late_p50_us",
             "late_p99_us",
             "late_max_us",
+            "migrations",
             "doorbells_s",
             "merged_s",
             "submissions_s",

@@ -281,6 +281,8 @@ fn shards(snapshot: &NodeSnapshot, out: &mut Samples) {
             ("actorsim_shard_doorbells_sent_total", stats.doorbells),
             ("actorsim_shard_ring_submissions_total", stats.submissions),
             ("actorsim_shard_timers_late_total", stats.timers_late),
+            ("actorsim_shard_ticks_missed_total", stats.ticks_missed),
+            ("actorsim_shard_migrations_total", stats.migrations_in),
         ] {
             out.whole(name, &[index], count);
         }

@@ -138,6 +138,10 @@ metrics! {
         "Requests handed to the kernel through a shard's ring" "spargio stats";
     "actorsim_shard_timers_late_total" Counter ["shard"]
         "Timers more than 10 ms late" "spargio stats";
+    "actorsim_shard_ticks_missed_total" Counter ["shard"]
+        "Ticks of periodic timers that did not fire, as whole periods had passed" "spargio stats";
+    "actorsim_shard_migrations_total" Counter ["shard"]
+        "Slabs that came to a shard from another" "spargio stats";
     "actorsim_shard_timer_lateness_seconds" Histogram ["shard"]
         "Lateness of a shard's timers" "spargio stats";
 }

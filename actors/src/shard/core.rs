@@ -3,14 +3,16 @@
 //! No thread, no clock, no waiting: a driver reads time, steps the core, and waits for what the
 //! effects say. Threads and virtual time run the same core. Bound: [`SLABS_MAX`] slabs.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use super::inbox::{Doorbell, Queue};
+use super::inbox::{Bells, Doorbell, Queue, Refused};
 use super::lateness::Lateness;
-use super::slab::{AnySlab, Effects, Limits, Moment};
+use super::moving::{Departure, MigrateError, Parcel, Resident};
+use super::slab::{Effects, Limits, Moment};
 use super::spec::ShardStats;
 use crate::clock::Clock;
 use crate::events::{Events, Level};
@@ -23,8 +25,13 @@ pub(crate) const SLABS_MAX: usize = 4_096;
 /// Real time after which a timer counts as late: ten wheel ticks, more than a healthy host's delay.
 const LATE_NS: f64 = 10_000_000.0;
 
-/// Builds a slab on the shard's own thread, where its cells may live.
-pub(crate) type Join = Box<dyn FnOnce(&Moment) -> Box<dyn AnySlab> + Send>;
+/// A slab that is to be added to a shard.
+pub(crate) enum Join {
+    /// Builds it on the shard's own thread, where its cells may live.
+    New(Box<dyn FnOnce(&Moment) -> Resident + Send>),
+    /// It comes from another shard.
+    Moved(Parcel),
+}
 
 /// Something for the operator.
 #[derive(Debug)]
@@ -40,6 +47,8 @@ pub(crate) struct Port {
     pub(crate) index: usize,
     pub(crate) joins: Queue<Join>,
     pub(crate) bell: Arc<Doorbell>,
+    /// Of all shards of its host.
+    pub(crate) bells: Bells,
     pub(crate) stats: Mutex<ShardStats>,
     pub(crate) stopping: AtomicBool,
     /// Where slabs are listed and exits told; none in a simulation without a node.
@@ -47,11 +56,12 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    pub(crate) fn new(index: usize, bell: Arc<Doorbell>, system: Option<System>) -> Arc<Self> {
+    pub(crate) fn new(index: usize, bells: &Bells, system: Option<System>) -> Arc<Self> {
         Arc::new(Self {
             index,
             joins: Queue::new(SLABS_MAX),
-            bell,
+            bell: Arc::clone(&bells[index]),
+            bells: Arc::clone(bells),
             stats: Mutex::new(ShardStats {
                 index,
                 ..ShardStats::default()
@@ -91,8 +101,10 @@ impl Moment {
 pub(crate) struct ShardCore {
     port: Arc<Port>,
     limits: Limits,
-    slabs: Vec<Box<dyn AnySlab>>,
-    joins: std::collections::VecDeque<Join>,
+    slabs: Vec<Resident>,
+    joins: VecDeque<Join>,
+    /// A slab wants to leave; the time of the step in which it asked.
+    left: Option<Moment>,
     notes: Vec<Note>,
     tally: Tally,
 }
@@ -104,17 +116,19 @@ pub(crate) struct Tally {
     pub(crate) timers_fired: u64,
     pub(crate) timers_late: u64,
     pub(crate) ticks_missed: u64,
+    pub(crate) migrations_in: u64,
+    pub(crate) migrations_out: u64,
     pub(crate) lateness: Lateness,
 }
 
 impl ShardCore {
     pub(crate) fn new(port: Arc<Port>, limits: Limits) -> Self {
-        let joins = std::collections::VecDeque::new();
         Self {
             port,
             limits,
             slabs: Vec::new(),
-            joins,
+            joins: VecDeque::new(),
+            left: None,
             notes: Vec::new(),
             tally: Tally::default(),
         }
@@ -127,13 +141,7 @@ impl ShardCore {
     /// Does what is due at `at`, within the limits.
     pub(crate) fn step(&mut self, at: &Moment) -> Effects {
         self.port.joins.drain(&mut self.joins);
-        let joined = self.joins.len();
-        while let Some(join) = self.joins.pop_front() {
-            self.slabs.push(join(at));
-        }
-        if joined > 0 {
-            self.port.joins.delivered(joined);
-        }
+        let at = &self.join(at);
         let mut effects = Effects::default();
         for slab in &mut self.slabs {
             effects = effects.merge(slab.step(at, &self.limits, &mut self.tally));
@@ -143,7 +151,59 @@ impl ShardCore {
             slab.notes(&mut self.notes);
         }
         self.slabs.retain(|slab| !slab.is_closed());
+        if effects.leaves {
+            self.left = Some(*at);
+        }
+        if !self.limits.rounds {
+            self.depart();
+        }
         effects
+    }
+
+    /// Takes in slabs that wait for it. Returns the time to go on with, which is never before one
+    /// that a slab has seen where it comes from.
+    fn join(&mut self, at: &Moment) -> Moment {
+        let (mut at, joined) = (*at, self.joins.len());
+        while let Some(join) = self.joins.pop_front() {
+            match join {
+                Join::New(build) => self.slabs.push(build(&at)),
+                Join::Moved(parcel) => {
+                    let Parcel {
+                        mut slab,
+                        left,
+                        reply,
+                    } = parcel;
+                    if left.monotonic > at.monotonic {
+                        at = left;
+                    }
+                    slab.arrive(self.port.index);
+                    self.slabs.push(Resident::Movable(slab));
+                    self.tally.migrations_in += 1;
+                    reply.send(Ok(()));
+                }
+            }
+        }
+        if joined > 0 {
+            self.port.joins.delivered(joined);
+        }
+        at
+    }
+
+    /// Sends slabs that want to leave on their way.
+    fn depart(&mut self) {
+        let Some(at) = self.left.take() else {
+            return;
+        };
+        let mut staying = Vec::with_capacity(self.slabs.len());
+        for mut slab in self.slabs.drain(..) {
+            let kept = match slab.departure() {
+                Some(departure) => send_off(&self.port, slab, &at, departure),
+                None => Some(slab),
+            };
+            self.tally.migrations_out += u64::from(kept.is_none());
+            staying.extend(kept);
+        }
+        self.slabs = staying;
     }
 
     /// In rounds, after all shards have stepped: what cells sent is under way.
@@ -151,12 +211,15 @@ impl ShardCore {
         for slab in &mut self.slabs {
             slab.exchange();
         }
+        self.depart();
     }
 
     /// Stops all slabs in order, the latest first.
     pub(crate) fn stop(&mut self, at: &Moment) {
-        drop(self.port.joins.close());
-        self.joins.clear();
+        self.joins.append(&mut self.port.joins.close());
+        // Those that nobody has built yet have nothing to stop.
+        self.joins.retain(|join| matches!(join, Join::Moved(_)));
+        let at = &self.join(at);
         while let Some(mut slab) = self.slabs.pop() {
             slab.stop(at);
             slab.notes(&mut self.notes);
@@ -169,6 +232,8 @@ impl ShardCore {
         stats.steps += 1;
         stats.slabs = self.slabs.len() as u64;
         stats.messages = tally.messages;
+        stats.migrations_in = tally.migrations_in;
+        stats.migrations_out = tally.migrations_out;
         stats.timers_late = tally.timers_late;
         stats.ticks_missed = tally.ticks_missed;
         if stats.timers_fired != tally.timers_fired {
@@ -184,6 +249,49 @@ impl ShardCore {
                 events.publish(note.level, note.name, Some(&note.path), note.text);
             }
         }
+    }
+}
+
+/// Sends a slab to another shard; it comes back if it must stay.
+fn send_off(
+    from: &Arc<Port>,
+    slab: Resident,
+    at: &Moment,
+    departure: Departure,
+) -> Option<Resident> {
+    let Departure { to, reply } = departure;
+    if Arc::ptr_eq(&to, from) {
+        reply.send(Ok(()));
+        return Some(slab);
+    }
+    let slab = match slab {
+        Resident::Movable(slab) => slab,
+        pinned @ Resident::Pinned(_) => {
+            reply.send(Err(MigrateError::Pinned));
+            return Some(pinned);
+        }
+    };
+    let parcel = Parcel {
+        slab,
+        left: *at,
+        reply,
+    };
+    let (back, why) = match to.joins.push(Join::Moved(parcel)) {
+        Ok(edge) => {
+            if edge {
+                to.bell.ring();
+            }
+            return None;
+        }
+        Err(Refused::Full(join)) => (join, MigrateError::Busy),
+        Err(Refused::Closed(join)) => (join, MigrateError::Stopped),
+    };
+    match back {
+        Join::Moved(Parcel { slab, reply, .. }) => {
+            reply.send(Err(why));
+            Some(Resident::Movable(slab))
+        }
+        Join::New(_) => None,
     }
 }
 

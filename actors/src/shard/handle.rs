@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::core::Port;
-use super::inbox::{CONTROL_CAPACITY, Doorbell, LANE_CAPACITY, Queue, Refused};
+use super::core::{Join, Port};
+use super::inbox::{CONTROL_CAPACITY, Door, LANE_CAPACITY, Queue, Refused};
 use super::mail::{Envelope, LINK_CAPACITY, Origin, Pair};
-use super::slab::{AnySlab, Moment, Report, Slab};
+use super::moving::{MigrateError, Resident};
+use super::slab::{Moment, Report, Slab};
 use super::spec::{
     AddSlabError, CELLS_MAX, CellInfo, CellState, ShardStats, SlabCounts, SlabError, SlabSpec,
 };
@@ -33,6 +34,7 @@ pub(crate) enum Control<C: Cell> {
     Info(Vec<u32>, Reply<Vec<CellInfo>>),
     Select(CellState, usize, usize, Reply<(Vec<u32>, bool)>),
     Lane(Lane<C>),
+    Migrate(Arc<Port>, Reply<Result<(), MigrateError>>),
     Close(Reply<()>),
 }
 
@@ -45,8 +47,9 @@ pub(crate) struct Board<C: Cell> {
     name: Arc<dyn Fn(u32) -> String + Send + Sync>,
     ordinals: Box<[Range<u32>]>,
     capacity: u32,
-    shard: usize,
-    pub(super) bell: Arc<Doorbell>,
+    pub(super) bell: Arc<Door>,
+    /// Whether it may move to another shard.
+    movable: bool,
     control: Queue<Control<C>>,
     pub(super) lanes: Mutex<Vec<Lane<C>>>,
     report: Mutex<Report>,
@@ -60,7 +63,7 @@ pub(super) fn pair<M>(capacity: usize, origin: Option<Origin>) -> Arc<Pair<M>> {
 }
 
 impl<C: Cell> Board<C> {
-    fn new(spec: &SlabSpec<C>, ordinals: Vec<Range<u32>>, port: &Port) -> Self {
+    fn new(spec: &SlabSpec<C>, ordinals: Vec<Range<u32>>, port: &Port, movable: bool) -> Self {
         let cells = ordinals.iter().map(|r| u64::from(r.end - r.start)).sum();
         let counts = SlabCounts {
             cells,
@@ -72,8 +75,8 @@ impl<C: Cell> Board<C> {
             name: Arc::clone(&spec.name),
             ordinals: ordinals.into(),
             capacity: spec.mailbox.capacity,
-            shard: port.index,
-            bell: Arc::clone(&port.bell),
+            bell: Door::new(port.index, &port.bells),
+            movable,
             control: Queue::new(CONTROL_CAPACITY),
             lanes: Mutex::new(vec![pair(LANE_CAPACITY, None)]),
             report: Mutex::new(Report {
@@ -101,8 +104,8 @@ impl<C: Cell> Board<C> {
         self.capacity
     }
 
-    pub(crate) const fn shard(&self) -> usize {
-        self.shard
+    pub(crate) fn shard(&self) -> usize {
+        self.bell.shard()
     }
 
     /// The ordinals, ascending and apart.
@@ -131,7 +134,7 @@ impl<C: Cell> Board<C> {
         *self.report.lock()
     }
 
-    pub(crate) const fn bell(&self) -> &Arc<Doorbell> {
+    pub(crate) const fn bell(&self) -> &Arc<Door> {
         &self.bell
     }
 
@@ -188,7 +191,8 @@ impl<C: Cell> fmt::Debug for SlabHandle<C> {
         write!(
             f,
             "SlabHandle({} on shard {})",
-            self.board.path, self.board.shard
+            self.board.path,
+            self.board.shard()
         )
     }
 }
@@ -200,10 +204,16 @@ impl<C: Cell> SlabHandle<C> {
         self.board.path()
     }
 
-    /// Number of the shard.
+    /// Number of the shard that it is on now.
     #[must_use]
     pub fn shard(&self) -> usize {
-        self.board.shard
+        self.board.shard()
+    }
+
+    /// Whether it may move to another shard; see [`ShardHandle::add_movable_slab`].
+    #[must_use]
+    pub fn is_movable(&self) -> bool {
+        self.board.movable
     }
 
     /// The ordinals on this shard, ascending.
@@ -283,6 +293,47 @@ impl<C: Cell> SlabHandle<C> {
             .await
     }
 
+    /// Moves the slab, as it is, to another shard of its host: cells, mailboxes, timers, restarts
+    /// and all that is under way to it. No message is lost, doubled or overtaken; its cells see
+    /// nothing of it. `Ok`: it is there, or was already.
+    ///
+    /// # Errors
+    /// [`MigrateError`]; it stays where it is.
+    pub async fn migrate(&self, to: &ShardHandle) -> Result<(), MigrateError> {
+        let (reply, answer) = Reply::channel();
+        self.ask_to_migrate(to, reply)?;
+        answer.await.unwrap_or(Err(MigrateError::Closed))
+    }
+
+    /// Asks for the same, and does not wait for it.
+    ///
+    /// # Errors
+    /// [`MigrateError`], if the request was not taken.
+    pub fn move_to(&self, to: &ShardHandle) -> Result<(), MigrateError> {
+        self.ask_to_migrate(to, Reply::channel().0)
+    }
+
+    fn ask_to_migrate(
+        &self,
+        to: &ShardHandle,
+        reply: Reply<Result<(), MigrateError>>,
+    ) -> Result<(), MigrateError> {
+        if !self.board.movable {
+            return Err(MigrateError::Pinned);
+        }
+        if !self.board.bell.is_of(&to.0.bells) {
+            return Err(MigrateError::Foreign);
+        }
+        if !to.is_up() {
+            return Err(MigrateError::Stopped);
+        }
+        let request = Control::Migrate(Arc::clone(&to.0), reply);
+        self.board.request(request).map_err(|error| match error {
+            SlabError::Closed => MigrateError::Closed,
+            _ => MigrateError::Busy,
+        })
+    }
+
     /// Stops all cells in order, flushes the output and takes the slab off its shard.
     ///
     /// # Errors
@@ -350,17 +401,39 @@ impl ShardHandle {
         !self.0.is_stopping()
     }
 
-    /// Puts a population's cells on this shard. They are made on its thread and started in ordinal
-    /// order, a bounded number per step; messages sent before that wait in their mailboxes.
+    /// Puts a population's cells on this shard, where they stay. They are made on its thread and
+    /// started in ordinal order, a bounded number per step; messages sent before that wait in their
+    /// mailboxes.
     ///
     /// # Errors
     /// [`AddSlabError`]; nothing was added.
     pub fn add_slab<C: Cell>(&self, spec: SlabSpec<C>) -> Result<SlabHandle<C>, AddSlabError> {
+        self.add(spec, false, |slab| Resident::Pinned(Box::new(slab)))
+    }
+
+    /// The same for cells that may go to another thread: the slab moves, as one, to another shard
+    /// of this host where that is asked of it ([`SlabHandle::migrate`]) or pays.
+    ///
+    /// # Errors
+    /// [`AddSlabError`]; nothing was added.
+    pub fn add_movable_slab<C: Cell + Send>(
+        &self,
+        spec: SlabSpec<C>,
+    ) -> Result<SlabHandle<C>, AddSlabError> {
+        self.add(spec, true, |slab| Resident::Movable(Box::new(slab)))
+    }
+
+    fn add<C: Cell>(
+        &self,
+        spec: SlabSpec<C>,
+        movable: bool,
+        seat: fn(Slab<C>) -> Resident,
+    ) -> Result<SlabHandle<C>, AddSlabError> {
         let ordinals = checked(&spec.ordinals)?;
         if !self.is_up() {
             return Err(AddSlabError::Stopped);
         }
-        let board = Arc::new(Board::new(&spec, ordinals, &self.0));
+        let board = Arc::new(Board::new(&spec, ordinals, &self.0, movable));
         let handle = SlabHandle {
             lane: board.first_lane(),
             board: Arc::clone(&board),
@@ -368,9 +441,9 @@ impl ShardHandle {
         };
         let shown = Arc::clone(&board);
         let mut unbuilt = Unbuilt(Some(board));
-        let join = Box::new(move |at: &_| unbuilt.build(spec, at));
-        let edge = self.0.joins.push(join).map_err(|_| AddSlabError::Stopped)?;
-        if edge {
+        let join = Box::new(move |at: &_| seat(unbuilt.build(spec, at)));
+        let edge = self.0.joins.push(Join::New(join));
+        if edge.map_err(|_| AddSlabError::Stopped)? {
             self.0.bell.ring();
         }
         if let Some(system) = &self.0.system {
@@ -384,9 +457,9 @@ impl ShardHandle {
 struct Unbuilt<C: Cell>(Option<Arc<Board<C>>>);
 
 impl<C: Cell> Unbuilt<C> {
-    fn build(&mut self, spec: SlabSpec<C>, at: &Moment) -> Box<dyn AnySlab> {
+    fn build(&mut self, spec: SlabSpec<C>, at: &Moment) -> Slab<C> {
         let board = self.0.as_ref().expect("a slab is built once");
-        let slab = Box::new(Slab::new(spec, Arc::clone(board), at));
+        let slab = Slab::new(spec, Arc::clone(board), at);
         self.0 = None;
         slab
     }

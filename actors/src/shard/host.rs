@@ -17,7 +17,7 @@ use super::core::{Port, ShardCore};
 use super::driver::{self, Driver};
 use super::guard;
 use super::handle::ShardHandle;
-use super::inbox::Doorbell;
+use super::inbox::{Bells, Doorbell};
 use super::slab::Limits;
 use super::uring::{COMPLETIONS_MAX, ENTRIES_MAX, RingConfig, RingRefused};
 use crate::clock::Clock;
@@ -131,9 +131,9 @@ impl ShardHost {
             threads: Mutex::new(Vec::new()),
             backend,
         };
+        let bells: Bells = drivers.iter().map(|d| Doorbell::new(d.bell())).collect();
         for (index, driver) in drivers.into_iter().enumerate() {
-            let bell = Doorbell::new(driver.bell());
-            let port = Port::new(index, bell, Some(system.clone()));
+            let port = Port::new(index, &bells, Some(system.clone()));
             let core = config.cores.get(index).copied();
             let thread = spawn(&port, driver, core, system.clock().clone()).map_err(|source| {
                 StartShardsError::Thread {

@@ -10,11 +10,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+mod door;
+
 use sync::{AtomicBool, AtomicU8, Mutex, Ordering};
+
+pub(crate) use self::door::{Bells, Door};
 
 #[cfg(not(all(test, loom)))]
 mod sync {
-    pub(super) use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
     pub(super) use parking_lot::Mutex;
 }
@@ -228,6 +232,12 @@ impl<T> Queue<T> {
         if state.items.capacity() > 1_024 && into.len() < 64 {
             state.items = VecDeque::new();
         }
+    }
+
+    /// What was pushed before is seen by the next [`Queue::drain`]; who pushes after sees what this
+    /// thread has written before.
+    pub(crate) fn sync(&self) {
+        drop(self.state.lock());
     }
 
     /// `n` drained items have been delivered. True if a sender wants to be told.

@@ -319,6 +319,13 @@ impl<C: Cell> Mail<C> {
         }
     }
 
+    /// See [`Door`](super::inbox::Door).
+    pub(crate) fn sync_returns(&self) {
+        if let Some(queue) = &self.origin.returns {
+            queue.sync();
+        }
+    }
+
     /// The end: refuses bounces from now on; what waits for room is lost.
     pub(crate) fn close(&mut self) {
         self.counts.lost += std::mem::take(&mut self.waiting) as u64;

@@ -11,7 +11,7 @@ use std::fmt;
 use super::core::{Port, ShardCore};
 use super::guard;
 use super::handle::ShardHandle;
-use super::inbox::{Bell, Doorbell};
+use super::inbox::{Bell, Bells, Doorbell};
 use super::slab::{Effects, Limits, Moment, earlier};
 use crate::clock::{Clock, Time};
 use crate::system::System;
@@ -63,9 +63,12 @@ impl SimShards {
     fn build(clock: Clock, system: Option<System>, shards: usize) -> Self {
         debug_assert!(clock.is_virtual(), "simulated shards need a virtual clock");
         guard::install();
-        let cores: Vec<_> = (0..shards.max(1))
+        let bells: Bells = (0..shards.max(1))
+            .map(|_| Doorbell::new(Box::new(Awake)))
+            .collect();
+        let cores: Vec<_> = (0..bells.len())
             .map(|index| {
-                let port = Port::new(index, Doorbell::new(Box::new(Awake)), system.clone());
+                let port = Port::new(index, &bells, system.clone());
                 ShardCore::new(port, Limits::SIM)
             })
             .collect();

@@ -23,6 +23,7 @@ use super::core::{Note, Tally};
 use super::guard;
 use super::handle::{Board, Control};
 use super::mail::{Envelope, Mail, Resumed};
+use super::moving::Departure;
 use super::spec::{CellInfo, CellState, GROUP_SIZE, SlabCounts, SlabSpec};
 use super::wheel::{Due, NIL, Wheel};
 use crate::cell::{Cell, CellSupervisor};
@@ -46,6 +47,10 @@ pub(crate) trait AnySlab {
     fn stop(&mut self, at: &Moment);
     /// Whether it has been stopped.
     fn is_closed(&self) -> bool;
+    /// Where it wants to go, if anywhere.
+    fn departure(&mut self) -> Option<Departure>;
+    /// It has come to this shard: from now on this one is rung, and steps it next.
+    fn arrive(&mut self, shard: usize);
     /// Moves out what happened, for the operator.
     fn notes(&mut self, into: &mut Vec<Note>);
 }
@@ -158,6 +163,7 @@ pub(crate) struct Slab<C: Cell> {
     /// Something the board shows has changed.
     changed: bool,
     flush_at: Option<Time>,
+    departure: Option<Departure>,
     closed: bool,
 }
 
@@ -262,6 +268,7 @@ impl<C: Cell> Slab<C> {
             touched: false,
             changed: true,
             flush_at: None,
+            departure: None,
             closed: false,
         }
     }
@@ -388,6 +395,7 @@ impl<C: Cell> AnySlab for Slab<C> {
         tally.messages += self.books.handled - before;
         Effects {
             busy,
+            leaves: self.departure.is_some(),
             next: self.wheel.next_at(),
             next_monotonic: earlier(
                 earlier(self.restarts.next_at(), self.flush_at),
@@ -408,6 +416,20 @@ impl<C: Cell> AnySlab for Slab<C> {
 
     fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    fn departure(&mut self) -> Option<Departure> {
+        self.departure.take()
+    }
+
+    fn arrive(&mut self, shard: usize) {
+        self.board.bell.move_to(shard);
+        self.board.control().sync();
+        for end in &self.lanes {
+            end.lane.queue.sync();
+        }
+        self.mail.sync_returns();
+        self.changed = true;
     }
 
     fn notes(&mut self, into: &mut Vec<Note>) {

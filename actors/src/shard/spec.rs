@@ -250,6 +250,10 @@ pub struct ShardStats {
     pub ticks_missed: u64,
     /// How late timer steps were, in simulated time.
     pub lateness: Lateness,
+    /// Slabs that came from other shards.
+    pub migrations_in: u64,
+    /// Slabs that went to other shards.
+    pub migrations_out: u64,
     /// Core it was asked to stay on, if the host granted that.
     pub core: Option<usize>,
 }

@@ -18,7 +18,8 @@ use actorsim_actors::{
 };
 use parking_lot::Mutex;
 
-use crate::kit::{Host, Script, Virtual, forgiving};
+use crate::kit::roaming::added;
+use crate::kit::{Host, Script, forgiving};
 
 /// What a letter is.
 #[derive(Debug)]
@@ -240,7 +241,9 @@ impl Office {
                     mailbox,
                     supervisor: Box::new(Script(forgiving())),
                 };
-                let slab = shards[index % shards.len()].add_slab(spec).unwrap();
+                let slab = shards[index % shards.len()].add_movable_slab(spec);
+                let slab = slab.unwrap();
+                added(&slab);
                 slab.with_link_capacity(link_capacity)
             })
             .collect();
@@ -253,9 +256,9 @@ impl Office {
     }
 
     /// Two slabs: 0..4 and 4..8.
-    pub(crate) fn pair(host: &impl Rooms, mailbox: MailboxSpec, link_capacity: u32) -> Self {
+    pub(crate) fn pair(host: &impl Host, mailbox: MailboxSpec, link_capacity: u32) -> Self {
         let ordinals = [0..4, 4..8].map(|range| vec![range]).to_vec();
-        Self::open(&host.rooms(), ordinals, mailbox, link_capacity)
+        Self::open(&host.shards(), ordinals, mailbox, link_capacity)
     }
 
     pub(crate) fn send(&self, ordinal: u32, letter: Letter) {
@@ -278,17 +281,6 @@ impl Office {
 
 pub(crate) fn reject(capacity: u32) -> MailboxSpec {
     MailboxSpec::new(capacity, Overflow::Reject)
-}
-
-/// A host with more than one shard.
-pub(crate) trait Rooms {
-    fn rooms(&self) -> Vec<ShardHandle>;
-}
-
-impl Rooms for Virtual {
-    fn rooms(&self) -> Vec<ShardHandle> {
-        self.shards.shards().to_vec()
-    }
 }
 
 /// Two real threads.
@@ -318,18 +310,12 @@ impl Live {
     }
 }
 
-impl Rooms for Live {
-    fn rooms(&self) -> Vec<ShardHandle> {
-        self.host.shards().to_vec()
-    }
-}
-
 impl Host for Live {
     fn system(&self) -> &System {
         &self.system
     }
-    fn shard(&self) -> ShardHandle {
-        self.host.shards()[0].clone()
+    fn shards(&self) -> Vec<ShardHandle> {
+        self.host.shards().to_vec()
     }
     fn until(&mut self, mut done: impl FnMut() -> bool) {
         let begin = std::time::Instant::now();

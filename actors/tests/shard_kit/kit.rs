@@ -5,6 +5,9 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "roaming.rs"]
+pub(crate) mod roaming;
+
 use std::future::Future;
 use std::ops::Range;
 use std::pin::pin;
@@ -20,6 +23,8 @@ use actorsim_actors::{
     Flow, Incarnation, MailboxSpec, Message, Outbox, Overflow, Reply, System, Time,
 };
 use parking_lot::Mutex;
+
+use self::roaming::added;
 
 /// Longest wait for something that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -216,7 +221,17 @@ impl Plan {
     }
 
     pub(crate) fn add_to(self, shard: &ShardHandle, sent: &Sent) -> SlabHandle<Probe> {
-        let spec = SlabSpec {
+        let slab = shard.add_movable_slab(self.spec(sent)).unwrap();
+        added(&slab);
+        slab
+    }
+
+    pub(crate) fn add_pinned(self, shard: &ShardHandle) -> SlabHandle<Probe> {
+        shard.add_slab(self.spec(&Sent::default())).unwrap()
+    }
+
+    fn spec(self, sent: &Sent) -> SlabSpec<Probe> {
+        SlabSpec {
             path: ActorPath::new("/fleet/test").unwrap(),
             name: Arc::new(|ordinal| format!("probe-{ordinal:04}")),
             ordinals: self.ordinals,
@@ -228,15 +243,17 @@ impl Plan {
             identity: Box::new(|ordinal| u64::from(ordinal) * 1_000),
             mailbox: self.mailbox,
             supervisor: Box::new(Script(self.decide)),
-        };
-        shard.add_slab(spec).unwrap()
+        }
     }
 }
 
 /// A host under test.
 pub(crate) trait Host {
     fn system(&self) -> &System;
-    fn shard(&self) -> ShardHandle;
+    fn shard(&self) -> ShardHandle {
+        self.shards()[0].clone()
+    }
+    fn shards(&self) -> Vec<ShardHandle>;
     /// Lets the shards work until `done`.
     fn until(&mut self, done: impl FnMut() -> bool);
     /// Lets the shards work until the answer is there.
@@ -253,6 +270,16 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
+    /// So many parked threads.
+    pub(crate) fn parked(shards: usize) -> Self {
+        let config = ShardConfig {
+            shards,
+            backend: Backend::Portable,
+            ..ShardConfig::default()
+        };
+        Self::start(Clock::wall(), &config).unwrap()
+    }
+
     /// One parked thread.
     pub(crate) fn new(clock: Clock) -> Self {
         let config = ShardConfig {
@@ -307,8 +334,8 @@ impl Host for Threads {
     fn system(&self) -> &System {
         &self.system
     }
-    fn shard(&self) -> ShardHandle {
-        self.host.shards()[0].clone()
+    fn shards(&self) -> Vec<ShardHandle> {
+        self.host.shards().to_vec()
     }
     fn until(&mut self, mut done: impl FnMut() -> bool) {
         let begin = Instant::now();
@@ -352,8 +379,8 @@ impl Host for Virtual {
     fn system(&self) -> &System {
         &self.system
     }
-    fn shard(&self) -> ShardHandle {
-        self.shards.shards()[0].clone()
+    fn shards(&self) -> Vec<ShardHandle> {
+        self.shards.shards().to_vec()
     }
     fn until(&mut self, mut done: impl FnMut() -> bool) {
         let begin = Instant::now();

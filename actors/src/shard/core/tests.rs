@@ -26,6 +26,11 @@ impl Bell for Silent {
     fn ring(&self) {}
 }
 
+fn bells(shards: usize) -> Bells {
+    let bell = |_| Doorbell::new(Box::new(Silent));
+    (0..shards).map(bell).collect()
+}
+
 /// Ticks each 10 ms on a grid; skips what it missed.
 struct Ticker;
 
@@ -118,7 +123,7 @@ fn supervised(
     limits: Limits,
     supervisor: Box<dyn CellSupervisor>,
 ) -> (ShardCore, SlabHandle<Ticker>) {
-    let port = Port::new(0, Doorbell::new(Box::new(Silent)), None);
+    let port = Port::new(0, &bells(1), None);
     let handle = ShardHandle::new(&port);
     let spec = SlabSpec {
         path: ActorPath::root().join("tickers"),

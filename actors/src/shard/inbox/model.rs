@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use loom::sync::{Condvar, Mutex, atomic::AtomicBool};
 use loom::thread;
 
-use super::{Bell, Doorbell, Queue, Refused};
+use super::{Bell, Door, Doorbell, Queue, Refused};
 
 /// Enough for every bug known of such protocols, few enough to end.
 const PREEMPTIONS: usize = 3;
@@ -161,5 +161,80 @@ fn model_each_sleep_is_ended_by_at_most_one_ring() {
             sender.join().unwrap();
         }
         assert!(shard.bell.counts().0 <= 1);
+    });
+}
+
+/// One shard of two, between which a slab with one queue moves.
+struct Place {
+    token: Arc<Token>,
+    bell: Arc<Doorbell>,
+    joins: Queue<()>,
+}
+
+/// The loop of the shard that takes the slab in, until it has `wanted` items.
+fn adopt(place: &Place, door: &Door, queue: &Queue<u32>, wanted: usize) -> Vec<u32> {
+    let (mut here, mut all) = (false, Vec::new());
+    let (mut joins, mut taken) = (VecDeque::new(), VecDeque::new());
+    loop {
+        place.bell.answer();
+        place.joins.drain(&mut joins);
+        if joins.pop_front().is_some() {
+            door.move_to(1);
+            queue.sync();
+            here = true;
+        }
+        if here {
+            queue.drain(&mut taken);
+            all.extend(taken.drain(..));
+        }
+        if all.len() == wanted {
+            return all;
+        }
+        if place.bell.doze() {
+            place.token.wait();
+        }
+    }
+}
+
+#[test]
+fn model_no_message_is_left_behind_when_a_slab_moves() {
+    check(|| {
+        let place = || {
+            let token = Token::new();
+            let bell = Doorbell::new(Box::new(Ringer(Arc::clone(&token))));
+            let joins = Queue::new(1);
+            Place { token, bell, joins }
+        };
+        let [from, to] = [Arc::new(place()), Arc::new(place())];
+        let bells = [&from, &to].map(|place| Arc::clone(&place.bell)).into();
+        let (door, queue) = (Door::new(0, &bells), Arc::new(Queue::new(8)));
+        let sender = {
+            let (door, queue) = (Arc::clone(&door), Arc::clone(&queue));
+            thread::spawn(move || {
+                for n in 1..=2 {
+                    if queue.push(n).unwrap() {
+                        door.ring();
+                    }
+                }
+            })
+        };
+        // The shard that it leaves takes what is there by then, and never looks again.
+        let leaver = {
+            let (to, queue) = (Arc::clone(&to), Arc::clone(&queue));
+            thread::spawn(move || {
+                let mut taken = VecDeque::new();
+                queue.drain(&mut taken);
+                let before = taken.len();
+                if to.joins.push(()).unwrap() {
+                    to.bell.ring();
+                }
+                before
+            })
+        };
+        let before = leaver.join().unwrap();
+        let after = adopt(&to, &door, &queue, 2 - before);
+        assert!(after.is_sorted());
+        assert_eq!(before + after.len(), 2);
+        sender.join().unwrap();
     });
 }

@@ -3,7 +3,7 @@
 //! Only for the model in `model.rs`; no bound of its own.
 
 use loom::sync::MutexGuard;
-pub(super) use loom::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+pub(super) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 /// A lock with the face of `parking_lot`'s.
 pub(super) struct Mutex<T>(loom::sync::Mutex<T>);

@@ -6,7 +6,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use super::super::inbox::{Doorbell, Queue};
+use super::super::inbox::{Door, Queue};
 
 /// The sender of messages that come from outside the shards.
 pub(crate) const NOBODY: u32 = u32::MAX;
@@ -79,7 +79,7 @@ pub(crate) struct Origin {
     /// The same for a population on any number of shards: orders deliveries in virtual time.
     pub(crate) rank: u64,
     /// Rung when a sender waits for room.
-    pub(crate) bell: Arc<Doorbell>,
+    pub(crate) bell: Arc<Door>,
     /// Where bounces go, if its cells want them.
     pub(crate) returns: Option<Arc<Queue<Returned>>>,
 }

@@ -65,7 +65,7 @@ impl<D: Cell> Link<D> {
 }
 
 /// A link, whatever its messages are.
-pub(super) trait AnyLink: Any {
+pub(super) trait AnyLink: Any + Send {
     /// Takes back the latest message.
     fn cut(&mut self);
     /// Takes back the latest wait.

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use super::super::core::Tally;
 use super::super::guard::{self, Faulted};
 use super::super::handle::Control;
+use super::super::moving::{Departure, MigrateError};
 use super::lanes::LaneEnd;
 use super::{AnySlab, Limits, Moment, Slab, split};
 use crate::cell::{Cell, CellContext, CellTimers, Outbox};
@@ -308,7 +309,15 @@ impl<C: Cell> Slab<C> {
                 reply.send(ordinals.into_iter().filter_map(|o| self.info(o)).collect());
             }
             Control::Select(state, from, n, reply) => reply.send(self.select(state, from, n)),
+            Control::Migrate(to, reply) => {
+                let again = self.departure.replace(Departure { to, reply });
+                if let Some(former) = again {
+                    former.reply.send(Err(MigrateError::Busy));
+                }
+            }
             Control::Lane(lane) => {
+                // Its sender may have looked for this slab where it was before it moved here.
+                lane.queue.sync();
                 // The first belongs to the board.
                 let mut ends = self.lanes.iter_mut().skip(1);
                 match ends.find(|end| end.is_done()) {

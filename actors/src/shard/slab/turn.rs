@@ -68,6 +68,8 @@ pub(crate) struct Effects {
     pub(crate) next: Option<Time>,
     /// Step again by this monotonic time.
     pub(crate) next_monotonic: Option<Time>,
+    /// A slab wants to go to another shard.
+    pub(crate) leaves: bool,
 }
 
 pub(crate) fn earlier(a: Option<Time>, b: Option<Time>) -> Option<Time> {
@@ -81,6 +83,7 @@ impl Effects {
     pub(crate) fn merge(self, other: Self) -> Self {
         Self {
             busy: self.busy | other.busy,
+            leaves: self.leaves | other.leaves,
             next: earlier(self.next, other.next),
             next_monotonic: earlier(self.next_monotonic, other.next_monotonic),
         }

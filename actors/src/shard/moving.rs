@@ -1,0 +1,78 @@
+//! Slabs that move between the shards of a host.
+//!
+//! A slab is the unit that moves: its cells, mailboxes, timers, restarts, supervisor, output, the
+//! messages its cells have staged and the pair queues into it are one value, which goes to the
+//! other thread by pointer. Nothing is forwarded: senders keep their queues, so nothing is lost or
+//! overtaken; see [`Door`](super::inbox::Door) for who is rung. A slab leaves between two steps and
+//! is stepped next on the other shard. It decides nothing about who moves: that is `balance`.
+//! Bound: a move is one place in the queue of slabs that wait to be added to a shard.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use super::core::Port;
+use super::slab::{AnySlab, Moment};
+use crate::addr::Reply;
+
+/// Why a slab was not moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MigrateError {
+    /// It was added by `add_slab`: its cells may belong to their thread.
+    #[error("the slab is pinned to its shard: only slabs added as movable move")]
+    Pinned,
+    /// The other shard is of another host.
+    #[error("the shard belongs to another host")]
+    Foreign,
+    /// The other shard has been stopped, or has died.
+    #[error("the shard has been stopped")]
+    Stopped,
+    /// Too many requests wait for the slab, or too many slabs for the shard.
+    #[error("the shard has too many requests waiting")]
+    Busy,
+    /// The slab has been closed.
+    #[error("the slab has been closed")]
+    Closed,
+}
+
+/// A slab on its shard.
+pub(crate) enum Resident {
+    /// It stays: its cells may belong to this thread.
+    Pinned(Box<dyn AnySlab>),
+    /// It may move.
+    Movable(Box<dyn AnySlab + Send>),
+}
+
+impl Deref for Resident {
+    type Target = dyn AnySlab;
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Pinned(slab) => &**slab,
+            Self::Movable(slab) => &**slab,
+        }
+    }
+}
+
+impl DerefMut for Resident {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        match self {
+            Self::Pinned(slab) => &mut **slab,
+            Self::Movable(slab) => &mut **slab,
+        }
+    }
+}
+
+/// Where a slab has been asked to go, and who asked.
+pub(crate) struct Departure {
+    pub(crate) to: Arc<Port>,
+    pub(crate) reply: Reply<Result<(), MigrateError>>,
+}
+
+/// A slab on its way to another shard.
+pub(crate) struct Parcel {
+    pub(crate) slab: Box<dyn AnySlab + Send>,
+    /// The last time that its cells have seen: it goes on from there, as its new shard may have
+    /// read the clock before.
+    pub(crate) left: Moment,
+    pub(crate) reply: Reply<Result<(), MigrateError>>,
+}
