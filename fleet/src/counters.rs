@@ -57,4 +57,16 @@ counters! {
     series_gaps,
     /// Presence pushed to 0 by hand.
     triggers,
+    /// Faults injected.
+    faults_injected,
+    /// Faults that ended: by their time, by hand, or with their incarnation.
+    faults_reverted,
+    /// Samples taken and not sent because of a fault.
+    silenced,
+    /// Values changed by a fault.
+    corrupted,
+    /// Samples sent once more by a fault.
+    duplicated,
+    /// Commands not heard because of a fault.
+    unheard,
 }

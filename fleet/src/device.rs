@@ -12,11 +12,13 @@ use actorsim_actors::{Cell, CellContext, Fault, Flow, Incarnation, MissedTicks, 
 use actorsim_transport::{AckStatus, EventKey, Reading, SensorType, device_uuid};
 use uuid::Uuid;
 
+use crate::fault::Faults;
 use crate::out::DeviceOut;
 use crate::profile::FIELDS_MAX;
 use crate::program::{EventSource, INLINE_SLOTS, Rule};
 use crate::seed::device_seed;
 
+mod faults;
 mod identity;
 mod message;
 mod schedule;
@@ -38,6 +40,8 @@ pub const REPLAY_MAX: u64 = 65_536;
 const TICK: u8 = 0;
 /// The timer of events at a fixed rate; set only where a population asks for them.
 const BEAT: u8 = 1;
+/// The timer of what faults do later: samples held back, faults that end.
+const FAULT: u8 = 2;
 
 /// One device.
 #[derive(Debug)]
@@ -51,6 +55,8 @@ pub struct Device {
     /// The value that the last sample had for [`Program::beat`](crate::program::Program::beat).
     last: f64,
     poisoned: bool,
+    /// Faults that act; most devices have none.
+    faults: Option<Box<Faults>>,
 }
 
 type Context<'a, 'b> = &'a mut CellContext<'b, Device>;
@@ -74,7 +80,10 @@ impl Cell for Device {
             wide,
             last: f64::NAN,
             poisoned: false,
+            faults: None,
         };
+        let ended = std::mem::take(&mut cx.identity.faults);
+        cx.out.tally.faults_reverted += u64::from(ended);
         let slot = cx.shared.schedule.slot_at_or_after(cx.ordinal, cx.now);
         let before = cx.identity.slot;
         if device.wide.is_some() {
@@ -109,6 +118,8 @@ impl Cell for Device {
             DeviceMessage::Inject(Injection::Crash) => return Err(Fault::new("crash")),
             DeviceMessage::Inject(Injection::Poison) => self.poisoned = true,
             DeviceMessage::Inject(Injection::Panic) => panic!("injected panic"),
+            DeviceMessage::Inject(Injection::Fault(spec)) => self.inject(spec, cx),
+            DeviceMessage::Inject(Injection::Revert(kind)) => self.revert(kind, cx),
             DeviceMessage::Info(reply) => reply.send(self.info(cx)),
         }
         Ok(Flow::Continue)
@@ -116,9 +127,16 @@ impl Cell for Device {
 
     fn timer(&mut self, key: u8, cx: &mut CellContext<'_, Self>) -> Result<Flow, Fault> {
         self.sting()?;
-        if key == BEAT {
-            self.beat(cx);
-            return Ok(Flow::Continue);
+        match key {
+            BEAT => {
+                self.beat(cx);
+                return Ok(Flow::Continue);
+            }
+            FAULT => {
+                self.settle_faults(cx);
+                return Ok(Flow::Continue);
+            }
+            _ => {}
         }
         let late = cx.missed;
         if late > 0 {
@@ -153,26 +171,38 @@ impl Device {
         if let Some(field) = presence {
             values[usize::from(field)] = 0.0;
         }
-        self.last = values[usize::from(cx.shared.program.beat().field)];
         cx.out.tally.ticks += 1;
+        match self.faults.is_some() {
+            true => self.sample_with_faults(&mut values, cx),
+            false => self.send(&values, cx.unix_us, cx),
+        }
+    }
+
+    /// Sends a sample, and raises what crossed a threshold.
+    fn send(&mut self, values: &[f64], unix_us: u64, cx: Context<'_, '_>) {
+        self.last = values[usize::from(cx.shared.program.beat().field)];
         if cx.shared.t1 {
-            for sensor in cx.shared.program.sensors() {
-                let reading = Reading {
-                    device: self.uuid,
-                    sensor: sensor.field,
-                    kind: sensor.kind,
-                    value: values[usize::from(sensor.field)],
-                    at_us: cx.unix_us,
-                    sequence: cx.identity.sequence,
-                };
-                cx.out.telemetry(cx.ordinal, &reading);
-            }
-            cx.out.tally.readings += cx.shared.program.sensors().len() as u64;
+            self.telemetry(values, unix_us, cx);
             cx.identity.sequence = cx.identity.sequence.wrapping_add(1);
         }
         if cx.shared.t2 {
-            self.thresholds(&values, cx);
+            self.thresholds(values, unix_us, cx);
         }
+    }
+
+    fn telemetry(&self, values: &[f64], unix_us: u64, cx: Context<'_, '_>) {
+        for sensor in cx.shared.program.sensors() {
+            let reading = Reading {
+                device: self.uuid,
+                sensor: sensor.field,
+                kind: sensor.kind,
+                value: values[usize::from(sensor.field)],
+                at_us: unix_us,
+                sequence: cx.identity.sequence,
+            };
+            cx.out.telemetry(cx.ordinal, &reading);
+        }
+        cx.out.tally.readings += cx.shared.program.sensors().len() as u64;
     }
 
     /// One draw; the slot number moves on.
@@ -219,12 +249,13 @@ impl Device {
         }
     }
 
-    fn thresholds(&self, values: &[f64; FIELDS_MAX], cx: Context<'_, '_>) {
+    fn thresholds(&self, values: &[f64], unix_us: u64, cx: Context<'_, '_>) {
         let shared = cx.shared;
         for (bit, rule) in shared.program.rules().iter().enumerate() {
             let value = values[usize::from(rule.threshold.field)];
             let raised = cx.identity.latches & (1 << bit) != 0;
-            if rule.latch(raised, value) != raised && self.event(rule.source(), value, cx) {
+            if rule.latch(raised, value) != raised && self.event(rule.source(), value, unix_us, cx)
+            {
                 cx.identity.latches ^= 1 << bit;
             }
         }
@@ -233,13 +264,14 @@ impl Device {
     /// Sends the last value as an event, once there is one.
     fn beat(&self, cx: Context<'_, '_>) {
         if !self.last.is_nan() {
-            let _ = self.event(cx.shared.program.beat(), self.last, cx);
+            let unix_us = self.clock(cx);
+            let _ = self.event(cx.shared.program.beat(), self.last, unix_us, cx);
         }
     }
 
     /// Sends an event; false if there was no room, and a latch must stay.
-    fn event(&self, of: EventSource, value: f64, cx: Context<'_, '_>) -> bool {
-        if !cx.out.has_event_room() {
+    fn event(&self, of: EventSource, value: f64, unix_us: u64, cx: Context<'_, '_>) -> bool {
+        if self.is_unheard(cx.now) || !cx.out.has_event_room() {
             cx.out.blocked();
             return false;
         }
@@ -250,7 +282,7 @@ impl Device {
             sensor: of.field,
             kind: of.kind,
             value,
-            at_us: cx.unix_us,
+            at_us: unix_us,
             sequence: *counter,
         };
         let key = EventKey {
@@ -276,13 +308,18 @@ impl Device {
         for (bit, rule) in shared.program.rules().iter().enumerate() {
             let raised = cx.identity.latches & (1 << bit) != 0;
             let now = shared.t2 && watching(rule) && rule.latch(raised, 0.0);
-            if now && !raised && self.event(rule.source(), 0.0, cx) {
+            let unix_us = self.clock(cx);
+            if now && !raised && self.event(rule.source(), 0.0, unix_us, cx) {
                 cx.identity.latches |= 1 << bit;
             }
         }
     }
 
     fn command(&self, setpoint: &Setpoint, cx: Context<'_, '_>) {
+        if self.is_unheard(cx.now) {
+            cx.out.tally.unheard += 1;
+            return;
+        }
         if setpoint.expires <= cx.monotonic {
             cx.out.tally.expired += 1;
             return;
@@ -336,6 +373,10 @@ impl Device {
             series_gaps: identity.series_gaps,
             last_command: identity.last_command,
             relay,
+            faults: self
+                .faults
+                .as_ref()
+                .map_or_else(Vec::new, |faults| faults.kinds()),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! - [`program`]: a profile made runnable;
 //! - [`device`]: the cell: samples (T1), threshold events (T2), commands (T3);
 //! - [`out`], [`wire`]: where devices write: over a link, or hashed in a simulation;
+//! - [`fault`]: what a device does wrong on purpose;
 //! - [`payload`]: a sample as bytes for a broker;
 //! - [`session`]: protocols without I/O: MQTT;
 //! - [`counters`]: what is counted.
@@ -33,6 +34,7 @@
 pub mod counters;
 pub mod device;
 mod directory;
+pub mod fault;
 pub mod fleet;
 pub mod generator;
 pub mod out;

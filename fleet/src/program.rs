@@ -21,6 +21,7 @@ pub type Values = [f64; FIELDS_MAX];
 #[derive(Clone, Debug)]
 pub struct Program {
     steps: Box<[Step]>,
+    fields: Box<[FieldFacts]>,
     sensors: Box<[Sensor]>,
     rules: Box<[Rule]>,
     actuators: Box<[Actuator]>,
@@ -39,6 +40,13 @@ struct Step {
     first_slot: usize,
     slots: usize,
     gate: Option<Gate>,
+}
+
+/// What faults want to know of a field.
+#[derive(Clone, Copy, Debug)]
+struct FieldFacts {
+    name_hash: u64,
+    is_battery: bool,
 }
 
 /// A field that the tiers carry.
@@ -135,8 +143,13 @@ impl Program {
             .map(|s| s.field);
         let rules = rules(profile);
         let beat = beat(&sensors, &rules);
+        let fields = profile.fields.iter().map(|field| FieldFacts {
+            name_hash: fnv1a64(&field.name),
+            is_battery: field.name.contains("battery"),
+        });
         Ok(Self {
             steps,
+            fields: fields.collect(),
             sensors,
             rules,
             actuators,
@@ -240,6 +253,24 @@ impl Program {
                 .filter(|gate| values[usize::from(gate.field)] < 0.5);
             values[usize::from(step.field)] = off.map_or(value, |gate| gate.off);
         }
+    }
+
+    /// The number of fields.
+    #[must_use]
+    pub fn fields(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// The hash of a field's name: with the device's seed it makes the field's.
+    #[must_use]
+    pub fn field_hash(&self, field: usize) -> u64 {
+        self.fields[field].name_hash
+    }
+
+    /// Whether a field is a battery's charge.
+    #[must_use]
+    pub fn is_battery(&self, field: usize) -> bool {
+        self.fields[field].is_battery
     }
 
     /// Whether any field remembers something between draws.

@@ -5,155 +5,18 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+#[path = "fleet_kit/kit.rs"]
+mod kit;
+
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
 use std::time::Duration;
 
-use actorsim_actors::shard::SimShards;
-use actorsim_actors::{Clock, System};
-use actorsim_fleet::wire::{WireRecord, WireTap};
-use actorsim_fleet::{Fleet, Injection, Population, Profile, Uplink};
-use actorsim_supervision::{Policies, Supervision};
+use actorsim_fleet::{Injection, Population};
 use actorsim_transport::{
-    Downlink, DownlinkError, Reading, SensorType, Ticket, Tier, WireCommand, device_uuid,
+    Downlink, DownlinkError, Reading, SensorType, Ticket, WireCommand, device_uuid,
 };
-
-/// 2026-01-01T00:00:00Z.
-const EPOCH_US: u64 = 1_767_225_600_000_000;
-
-/// What devices wrote: readings of T1 and of T2, statuses of T3, by ordinal.
-#[derive(Default)]
-struct Seen {
-    t1: BTreeMap<u32, Vec<Reading>>,
-    t2: BTreeMap<u32, Vec<(Reading, u64)>>,
-    t3: BTreeMap<u32, Vec<u8>>,
-}
-
-impl Seen {
-    fn take(&mut self, record: &WireRecord<'_>) {
-        let reading = |bytes: &[u8]| Reading::decode(bytes[..39].try_into().unwrap()).unwrap();
-        let at = record.ordinal;
-        match record.tier {
-            Tier::T1 => {
-                let readings = record.bytes.chunks(39).map(reading);
-                self.t1.entry(at).or_default().extend(readings);
-            }
-            Tier::T2 => self
-                .t2
-                .entry(at)
-                .or_default()
-                .extend(record.bytes.chunks(51).map(|bytes| {
-                    (
-                        reading(bytes),
-                        u64::from_le_bytes(bytes[43..51].try_into().unwrap()),
-                    )
-                })),
-            Tier::T3 => self.t3.entry(at).or_default().extend(record.bytes),
-        }
-    }
-
-    fn of(&self, ordinal: u32, kind: SensorType) -> Vec<Reading> {
-        self.t1[&ordinal]
-            .iter()
-            .filter(|reading| reading.kind == kind)
-            .copied()
-            .collect()
-    }
-}
-
-struct Rig {
-    _runtime: tokio::runtime::Runtime,
-    shards: SimShards,
-    fleet: Arc<Fleet>,
-    clock: Clock,
-    seen: Arc<Mutex<Seen>>,
-}
-
-impl Rig {
-    fn new(profile: &str, count: u32, seed: u64, shards: usize) -> Self {
-        Self::with(profile, shards, |profile| {
-            Population::new("default", profile, count, seed)
-        })
-    }
-
-    fn with(
-        profile: &str,
-        shards: usize,
-        population: impl FnOnce(Arc<Profile>) -> Population,
-    ) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        let system = System::new(Clock::virtual_from(EPOCH_US), runtime.handle().clone());
-        let sim = SimShards::of(&system, shards);
-        let seen = Arc::new(Mutex::new(Seen::default()));
-        let tapped = Arc::clone(&seen);
-        let tap: WireTap = Arc::new(move |record| tapped.lock().unwrap().take(record));
-        let profile = if profile.contains('\n') {
-            Profile::parse("test.yaml", profile).unwrap()
-        } else {
-            Profile::load(profile).unwrap()
-        };
-        let population = population(Arc::new(profile.profile));
-        let uplink = Uplink::Digests { tap: Some(tap) };
-        let fleet = Fleet::new(&system, vec![population], shards, uplink).unwrap();
-        let supervision = Arc::new(Supervision::default());
-        fleet
-            .start(sim.shards(), &Policies::shipped(), &supervision)
-            .unwrap();
-        let clock = system.clock().clone();
-        Self {
-            _runtime: runtime,
-            shards: sim,
-            fleet: Arc::new(fleet),
-            clock,
-            seen,
-        }
-    }
-
-    fn run(&mut self, seconds: u64) {
-        let end = self.shards.now() + Duration::from_secs(seconds);
-        self.shards.run_until(end);
-    }
-
-    /// Completes a question to a device: virtual shards answer when they are stepped.
-    fn answer<T>(&mut self, question: impl Future<Output = T>) -> T {
-        let mut question = pin!(question);
-        let mut cx = Context::from_waker(Waker::noop());
-        for _ in 0..10 {
-            if let Poll::Ready(answer) = question.as_mut().poll(&mut cx) {
-                return answer;
-            }
-            self.shards.settle();
-        }
-        panic!("no answer");
-    }
-
-    fn command(&self, ordinal: u32, id: u64, value: f64) -> Result<(), DownlinkError> {
-        let command = WireCommand {
-            device: device_uuid(&format!("industrial-{ordinal:04}")),
-            sensor: 6,
-            kind: SensorType::Relay,
-            value,
-            id,
-            left: Some(Duration::from_secs(1)),
-        };
-        self.fleet.downlink().command(Ticket(id), command)
-    }
-
-    fn last(&self, ordinal: u32, kind: SensorType) -> f64 {
-        self.seen
-            .lock()
-            .unwrap()
-            .of(ordinal, kind)
-            .last()
-            .unwrap()
-            .value
-    }
-}
+use kit::{EPOCH_US, Rig};
 
 fn digest(seed: u64, shards: usize) -> String {
     let mut rig = Rig::new("industrial", 1_000, seed, shards);

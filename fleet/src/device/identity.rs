@@ -27,6 +27,8 @@ pub struct Identity {
     pub series_gaps: u16,
     /// Raised thresholds, one bit each.
     pub latches: u8,
+    /// Faults that act: they end with their incarnation, and are counted as ended by the next.
+    pub faults: u8,
 }
 
 const _: () = assert!(EVENTS_MAX <= u8::BITS as usize, "a latch bit per threshold");
@@ -59,6 +61,7 @@ impl Identity {
             missed: 0,
             series_gaps: 0,
             latches: 0,
+            faults: 0,
         }
     }
 }

@@ -6,6 +6,8 @@ use actorsim_actors::{Message, Reply, Time};
 use actorsim_transport::{SensorType, Ticket};
 use uuid::Uuid;
 
+use crate::fault::FaultSpec;
+
 /// A message to a device.
 #[derive(Debug)]
 pub enum DeviceMessage {
@@ -48,7 +50,7 @@ pub struct Setpoint {
 }
 
 /// A fault on purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Injection {
     /// The handler returns a fault.
     Crash,
@@ -56,6 +58,10 @@ pub enum Injection {
     Poison,
     /// The handler panics.
     Panic,
+    /// A fault that lasts, on top of those that act already.
+    Fault(FaultSpec),
+    /// Ends the faults of one kind, or all.
+    Revert(Option<&'static str>),
 }
 
 /// What a device tells about itself.
@@ -79,4 +85,6 @@ pub struct DeviceInfo {
     pub last_command: u64,
     /// Setpoint of the relay, if there is one.
     pub relay: Option<f64>,
+    /// Faults that act, in the order of their injection.
+    pub faults: Vec<&'static str>,
 }

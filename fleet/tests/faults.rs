@@ -1,0 +1,240 @@
+//! Faults on the wire: what the twin receives while they act, and after.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+#[path = "fleet_kit/kit.rs"]
+mod kit;
+
+use std::time::Duration;
+
+use actorsim_fleet::fault::{Fault, FaultSpec};
+use actorsim_fleet::{Injection, Population};
+use actorsim_transport::{Reading, SensorType};
+use kit::{EPOCH_US, Rig};
+
+const METER: &str = "type: meter\nprotocol: quic\ntelemetry_interval: 1s\ntelemetry_fields:\n  \
+    temperature: {type: gaussian, mean: 20, stddev: 0.1}\n  \
+    battery: {type: brownian, start: 100, drift: -0.1, volatility: 0, min: 0, max: 100, \
+    sensor: Voltage}\n";
+
+fn meters(count: u32) -> Rig {
+    Rig::with(METER, 2, |profile| {
+        Population::new("default", profile, count, 7)
+    })
+}
+
+fn inject(rig: &Rig, ordinal: u32, fault: Fault, seconds: Option<u64>) {
+    let spec = FaultSpec {
+        fault,
+        duration: seconds.map(Duration::from_secs),
+    };
+    let device = format!("meter-{ordinal:04}");
+    rig.fleet.inject(&device, Injection::Fault(spec)).unwrap();
+}
+
+/// Readings of a device's temperature; stamps in whole seconds since the start.
+fn temperatures(rig: &Rig, ordinal: u32) -> Vec<Reading> {
+    rig.seen
+        .lock()
+        .unwrap()
+        .of(ordinal, SensorType::Temperature)
+}
+
+fn seconds(readings: &[Reading]) -> Vec<u64> {
+    readings
+        .iter()
+        .map(|r| (r.at_us - EPOCH_US) / 1_000_000)
+        .collect()
+}
+
+#[test]
+fn a_disconnected_device_is_silent_and_comes_back_with_its_series() {
+    let mut rig = meters(2);
+    rig.run(5);
+    inject(&rig, 0, Fault::Disconnect, Some(10));
+    rig.run(20);
+    let (faulty, sound) = (temperatures(&rig, 0), temperatures(&rig, 1));
+    let heard = seconds(&faulty);
+    assert_eq!(
+        (sound.len() - faulty.len(), heard.len()),
+        (10, 15),
+        "{heard:?}"
+    );
+    assert!(
+        faulty.iter().map(|r| r.sequence).eq(0..15),
+        "nothing was lost on the way"
+    );
+    let mut whole = meters(2);
+    whole.run(25);
+    let undisturbed = temperatures(&whole, 0);
+    let last = |readings: &[Reading]| readings.last().unwrap().value.to_bits();
+    assert_eq!(
+        last(&faulty),
+        last(&undisturbed),
+        "the series went on underneath"
+    );
+    let tally = rig.fleet.tally();
+    assert_eq!(
+        (tally.faults_injected, tally.faults_reverted, tally.silenced),
+        (1, 1, 10)
+    );
+}
+
+#[test]
+fn a_drifting_clock_shows_in_the_stamps_and_returns_to_true_time() {
+    let mut rig = meters(1);
+    inject(&rig, 0, Fault::ClockDrift(500.0), Some(10));
+    rig.run(20);
+    let mut true_time = meters(1);
+    true_time.run(20);
+    let ahead: Vec<u64> = temperatures(&rig, 0)
+        .iter()
+        .zip(temperatures(&true_time, 0))
+        .map(|(drifted, exact)| drifted.at_us - exact.at_us)
+        .collect();
+    assert!(
+        ahead[1..10]
+            .windows(2)
+            .all(|pair| pair[1] - pair[0] == 500_000),
+        "{ahead:?}"
+    );
+    assert!(ahead[11..].iter().all(|ahead| *ahead == 0), "{ahead:?}");
+}
+
+#[test]
+fn a_drained_battery_is_published_drained() {
+    let mut rig = meters(2);
+    inject(&rig, 0, Fault::BatteryDrain(20.0), None);
+    rig.run(30);
+    let last = |ordinal| rig.last(ordinal, SensorType::Voltage);
+    assert!(last(1) > 96.0, "{}", last(1));
+    assert!((35.0..50.0).contains(&last(0)), "{}", last(0));
+}
+
+#[test]
+fn corrupted_values_are_published_at_their_rate() {
+    let mut rig = meters(50);
+    for ordinal in 0..50 {
+        inject(&rig, ordinal, Fault::DataCorruption(0.3), None);
+    }
+    rig.run(60);
+    let all: Vec<_> = (0..50)
+        .flat_map(|ordinal| temperatures(&rig, ordinal))
+        .collect();
+    let share = |of: fn(&&Reading) -> bool| all.iter().filter(of).count() as f64 / all.len() as f64;
+    for found in [
+        share(|r| r.value.is_nan()),
+        share(|r| r.value == 0.0),
+        share(|r| r.value > 200.0),
+    ] {
+        assert!((found - 0.1).abs() < 0.02, "{found}");
+    }
+}
+
+#[test]
+fn a_latency_delays_samples_and_keeps_their_stamps_and_order() {
+    let mut rig = meters(1);
+    rig.run(5);
+    let before = temperatures(&rig, 0).len();
+    inject(
+        &rig,
+        0,
+        Fault::LatencySpike(Duration::from_millis(3_500)),
+        Some(10),
+    );
+    rig.run(3);
+    assert_eq!(temperatures(&rig, 0).len(), before, "they are on their way");
+    rig.run(20);
+    let heard = temperatures(&rig, 0);
+    assert!(
+        seconds(&heard)
+            .windows(2)
+            .all(|pair| pair[1] == pair[0] + 1)
+    );
+    assert!(heard.iter().map(|r| r.sequence).eq(0..heard.len() as u32));
+    assert_eq!(heard.len(), before + 23, "none is missing in the end");
+}
+
+#[test]
+fn doubled_samples_repeat_their_sequence() {
+    let mut rig = meters(1);
+    inject(&rig, 0, Fault::Duplicate(1.0), Some(5));
+    rig.run(10);
+    let numbers: Vec<_> = temperatures(&rig, 0).iter().map(|r| r.sequence).collect();
+    assert_eq!(numbers[..6], [0, 0, 1, 1, 2, 2]);
+    assert!(numbers.ends_with(&[8, 9]), "{numbers:?}");
+}
+
+#[test]
+fn the_mailbox_stays_live_during_a_hang_and_what_acts_is_told() {
+    let mut rig = meters(1);
+    inject(&rig, 0, Fault::Hang, None);
+    inject(&rig, 0, Fault::ClockDrift(1.0), None);
+    rig.run(5);
+    let fleet = std::sync::Arc::clone(&rig.fleet);
+    let info = rig.answer(fleet.info("meter-0000")).unwrap();
+    assert_eq!(info.faults, ["hang", "clock_drift"]);
+    assert!(rig.seen.lock().unwrap().t1.is_empty());
+    let revert = Injection::Revert(Some("hang"));
+    rig.fleet.inject("meter-0000", revert).unwrap();
+    rig.run(5);
+    assert_eq!(temperatures(&rig, 0).len(), 5);
+}
+
+#[test]
+fn a_disconnected_device_hears_no_command() {
+    let mut rig = Rig::new("industrial", 1, 1, 1);
+    rig.run(6);
+    let spec = FaultSpec {
+        fault: Fault::Disconnect,
+        duration: Some(Duration::from_secs(6)),
+    };
+    rig.fleet
+        .inject("industrial-0000", Injection::Fault(spec))
+        .unwrap();
+    rig.run(1);
+    rig.command(0, 1, 0.0).unwrap();
+    rig.run(11);
+    assert!(rig.seen.lock().unwrap().t3.is_empty());
+    assert_eq!(rig.fleet.tally().unheard, 1);
+    assert!(rig.last(0, SensorType::Current) > 4.0);
+}
+
+#[test]
+fn faults_end_with_their_incarnation_and_are_counted_as_ended() {
+    let mut rig = meters(1);
+    rig.run(2);
+    inject(&rig, 0, Fault::Disconnect, None);
+    rig.run(2);
+    rig.fleet.inject("meter-0000", Injection::Crash).unwrap();
+    rig.run(5);
+    let tally = rig.fleet.tally();
+    assert_eq!((tally.faults_injected, tally.faults_reverted), (1, 1));
+    assert!(seconds(&temperatures(&rig, 0)).len() >= 5);
+}
+
+#[test]
+fn a_run_with_faults_has_the_same_bytes_on_any_number_of_shards() {
+    let digest = |shards| {
+        let mut rig = Rig::with(METER, shards, |profile| {
+            Population::new("default", profile, 600, 7)
+        });
+        for ordinal in 0..100 {
+            let fault = match ordinal % 5 {
+                0 => Fault::Flap(Duration::from_secs(4)),
+                1 => Fault::DataCorruption(0.5),
+                2 => Fault::LatencySpike(Duration::from_millis(1_700)),
+                3 => Fault::Duplicate(0.5),
+                _ => Fault::ClockDrift(-3.0),
+            };
+            inject(&rig, ordinal * 6, fault, Some(12));
+        }
+        rig.run(20);
+        rig.shards.stop();
+        rig.fleet.wire_sha256().unwrap()
+    };
+    assert_eq!(digest(1), digest(3));
+}
