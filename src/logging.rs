@@ -51,6 +51,24 @@ pub const EVENTS: &[(&str, &str)] = &[
         "the scan runs, and what the host granted it",
     ),
     (
+        "journal_opened",
+        "the journal is open: what it holds, and what is still to be applied",
+    ),
+    (
+        "journal_torn",
+        "a file of the journal was torn by a crash and cut back to its last commit",
+    ),
+    (
+        "journal_corrupt",
+        "records of the journal cannot be read; their events are lost",
+    ),
+    (
+        "journal_refused",
+        "the disk refuses the journal: events wait until it does not",
+    ),
+    ("journal_writes_again", "the disk takes the journal again"),
+    ("checkpoint_failed", "no checkpoint was written at the stop"),
+    (
         "system_isolated",
         "a system of the world failed and is left out",
     ),

@@ -121,7 +121,7 @@ impl Fleet {
         Ok(Self {
             system: system.clone(),
             shards,
-            epoch: (system.clock().unix_us() / 1_000_000) as u32,
+            epoch: (system.clock().unix_us() / 10_000) as u32,
             counters: Arc::default(),
             links,
             stats,

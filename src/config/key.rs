@@ -122,6 +122,16 @@ keys! {
         "Run the twin: listener, ingest stages and scanned world.";
     "world.capacity", count(0, 16_000_000), Some("0"),
         "Rows (device, sensor) to hold; 0 fits the fleet.";
+    "journal.enabled", Kind::Bool, Some("true"),
+        "Keep T2 events and T3 intents on disk; when off they outlive actors, not the process.";
+    "journal.dir", Kind::Path, None,
+        "Directory of the journal; journal in node.state_dir when unset.";
+    "journal.size_max_mib", count(1, 1 << 20), Some("256"),
+        "Records on disk at most, in MiB, while the world lags behind; then events wait.";
+    "journal.sync_interval", span(Duration::ZERO, Duration::from_secs(1)), Some("2ms"),
+        "Least time between two syncs: what comes meanwhile is made durable together.";
+    "journal.ledger", Kind::Bool, Some("false"),
+        "Keep a mark of the events acknowledged and applied for each device, for the report.";
     "scan.period", span(Duration::from_micros(100), Duration::from_secs(60)), Some("10ms"),
         "Period of the scan cycle.";
     "scan.priority", count(0, 99), Some("80"),

@@ -41,6 +41,8 @@ pub struct NodeConfig {
     pub transport: TransportConfig,
     /// The tiers.
     pub tiers: TiersConfig,
+    /// The journal of the twin.
+    pub journal: JournalSettings,
     /// The twin's world; `None` with `--no-world`.
     pub world: Option<WorldConfig>,
     /// The devices; `None` with `--no-fleet`.
@@ -100,6 +102,19 @@ pub struct TiersConfig {
     pub t3_deadline: Duration,
 }
 
+/// The journal of the twin.
+#[derive(Debug, Clone)]
+pub struct JournalSettings {
+    /// Where it lies; `None` keeps it in memory.
+    pub dir: Option<PathBuf>,
+    /// Records on disk at most, in bytes.
+    pub size_max: u64,
+    /// Least time between two syncs.
+    pub sync_interval: Duration,
+    /// Keep what was acknowledged, and applied, of each device for the report.
+    pub ledger: bool,
+}
+
 /// The twin's world and its scan.
 #[derive(Debug, Clone)]
 pub struct WorldConfig {
@@ -139,6 +154,15 @@ impl NodeConfig {
             .text("node.state_dir")
             .map_or_else(|| crate::state_dir::default_path(&name), PathBuf::from);
         Self {
+            journal: JournalSettings {
+                dir: settings.bool("journal.enabled").then(|| {
+                    let dir = settings.text("journal.dir").map(PathBuf::from);
+                    dir.unwrap_or_else(|| state_dir.join("journal"))
+                }),
+                size_max: settings.u64("journal.size_max_mib") << 20,
+                sync_interval: settings.duration("journal.sync_interval"),
+                ledger: settings.bool("journal.ledger"),
+            },
             state_dir,
             name,
             run_id: settings.text("node.run_id").map(Into::into),

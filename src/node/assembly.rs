@@ -60,7 +60,8 @@ impl Runtimes {
         let runtime = |name: &'static str| {
             tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(1)
-                .max_blocking_threads(2)
+                // a commit, a checkpoint and a read of the journal at once, and one for files
+                .max_blocking_threads(4)
                 .thread_name(name)
                 .enable_all()
                 .build()

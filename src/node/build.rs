@@ -16,12 +16,12 @@ use actorsim_transport::{
     BindError, Identity, LinkSpec, Listening, Protocol, SITE_SERVER_NAME, Site, Transport,
     TransportConfig, TransportStats, link_child,
 };
-use actorsim_world::{Outlets, ScanConfig, Twin, TwinConfig};
+use actorsim_world::{JournalConfig, Outlets, ScanConfig, Twin, TwinConfig};
 
 use super::StartError;
 use super::layers::FleetLayer;
 use crate::config::NodeConfig;
-use crate::config::node::{FleetConfig, ScanCore, WorldConfig};
+use crate::config::node::{FleetConfig, JournalSettings, ScanCore, WorldConfig};
 use crate::state_dir::StateDir;
 
 /// Rows kept beside those of the own fleet, for peers that come by.
@@ -94,6 +94,7 @@ pub(super) fn twin(
     };
     let twin = TwinConfig {
         scan,
+        journal: journal(&config.journal),
         command_deadline: config.tiers.t3_deadline,
         ..TwinConfig::default()
     };
@@ -101,6 +102,19 @@ pub(super) fn twin(
         layer: "twin",
         reason: error.to_string(),
     })
+}
+
+fn journal(config: &JournalSettings) -> JournalConfig {
+    let kept = match &config.dir {
+        Some(dir) => JournalConfig::in_directory(dir.clone()),
+        None => JournalConfig::in_memory(),
+    };
+    JournalConfig {
+        size_max: config.size_max,
+        sync_interval: config.sync_interval,
+        ledger: config.ledger,
+        ..kept
+    }
 }
 
 /// The listening side, its sockets bound.
@@ -121,7 +135,7 @@ pub(super) fn transport(
             .transpose()?,
         identity: identity.clone(),
     };
-    let opened = Transport::open(system, config, twin.route(), Arc::clone(stats), policies);
+    let opened = Transport::open(system, config, twin.inlets(), Arc::clone(stats), policies);
     opened.map_err(|error| match error {
         BindError::Cert(error) => config_error("transport.identity", error),
         other => StartError::Bind(other.to_string()),

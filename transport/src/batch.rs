@@ -45,6 +45,9 @@ impl BatchPool {
 
     /// Takes a buffer back; one too many is freed.
     pub fn give(&self, mut buffer: Vec<Reading>) {
+        if buffer.capacity() == 0 {
+            return;
+        }
         buffer.clear();
         let mut spare = self.spare.lock();
         if spare.len() < POOL_MAX {
@@ -107,6 +110,18 @@ impl Batch {
         self.readings.clear();
     }
 
+    /// Takes the readings out, uncounted: they are in other hands from here on.
+    #[must_use]
+    pub fn take_readings(&mut self) -> Vec<Reading> {
+        std::mem::take(&mut self.readings)
+    }
+
+    /// Where its buffer came from.
+    #[must_use]
+    pub fn pool(&self) -> &Arc<BatchPool> {
+        &self.pool
+    }
+
     /// What dropping it from here on is counted as; `Died` until told.
     pub fn on_drop(&mut self, reason: DropReason) {
         self.reason = reason;
@@ -139,11 +154,11 @@ impl Message for Batch {
 
 /// T2 events of one `actorsim/1` session, in the order the link numbered them.
 ///
-/// It may be lost anywhere: nothing is acknowledged until the world has applied it, and the link
+/// It may be lost anywhere before it is durable: nothing is acknowledged until then, and the link
 /// sends it again.
 #[derive(Debug)]
 pub struct EventBatch {
-    /// The ledger that says what was applied.
+    /// The ledger that says what was taken.
     pub session: Arc<T2Session>,
     /// Number of the batch in its session, from 1.
     pub sequence: u64,
@@ -175,6 +190,14 @@ impl EventBatch {
             received,
             pool: Arc::clone(pool),
         }
+    }
+}
+
+impl EventBatch {
+    /// Where its buffer came from.
+    #[must_use]
+    pub fn pool(&self) -> &Arc<BatchPool> {
+        &self.pool
     }
 }
 

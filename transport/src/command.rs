@@ -3,6 +3,7 @@
 //! An [`Issued`] command accounts for itself: whoever drops it without an outcome has it counted as
 //! dropped. It knows no stream. Bound: one command, one outcome.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,10 +70,28 @@ pub enum Outcome {
     Error,
 }
 
+/// Told the outcome of a command, by its id, from any thread and without waiting.
+#[derive(Clone)]
+pub struct OutcomeSink(Arc<dyn Fn(u64, Outcome) + Send + Sync>);
+
+impl OutcomeSink {
+    /// Calls `told` with each outcome.
+    pub fn new(told: impl Fn(u64, Outcome) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(told))
+    }
+}
+
+impl fmt::Debug for OutcomeSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OutcomeSink")
+    }
+}
+
 /// A command whose outcome will be counted, exactly once.
 #[derive(Debug)]
 pub struct Issued {
     command: Command,
+    sink: Option<OutcomeSink>,
     /// Whether some connection was there to carry it.
     pub(crate) routed: bool,
     stats: Option<Arc<TransportStats>>,
@@ -85,9 +104,17 @@ impl Issued {
         stats.t3.issued.inc();
         Self {
             command,
+            sink: None,
             routed: false,
             stats: Some(Arc::clone(stats)),
         }
+    }
+
+    /// Tells `sink` the outcome, too.
+    #[must_use]
+    pub fn told_to(mut self, sink: OutcomeSink) -> Self {
+        self.sink = Some(sink);
+        self
     }
 
     /// The command.
@@ -123,6 +150,9 @@ impl Issued {
             Outcome::NoRoute => t3.no_route.inc(),
             Outcome::Dropped => t3.dropped.inc(),
             Outcome::Error => t3.errors.inc(),
+        }
+        if let Some(OutcomeSink(told)) = self.sink.take() {
+            told(self.command.id, outcome);
         }
     }
 }
@@ -221,6 +251,19 @@ mod tests {
         drop(issued(&stats));
         assert_eq!((stats.t3.issued.get(), stats.t3.settled()), (7, 7));
         assert_eq!(stats.t3.dropped.get(), 2);
+    }
+
+    #[test]
+    fn an_outcome_is_told_once_also_when_nobody_settles() {
+        let stats = TransportStats::new();
+        let told = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let heard = Arc::clone(&told);
+        let sink = OutcomeSink::new(move |id, outcome| heard.lock().push((id, outcome)));
+        let settled = issued(&stats).told_to(sink.clone());
+        let id = settled.command().id;
+        settled.settle(Outcome::Acked);
+        drop(issued(&stats).told_to(sink));
+        assert_eq!(*told.lock(), [(id, Outcome::Acked), (id, Outcome::Dropped)]);
     }
 
     #[test]

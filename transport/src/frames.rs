@@ -138,11 +138,11 @@ pub enum ToLink {
     Welcome {
         /// The twin's node.
         node: String,
-        /// The last T2 batch of the session that is in the world.
-        applied: u64,
+        /// The last T2 batch of the session that is durable.
+        acked: u64,
     },
-    /// The world has applied T2 up to here.
-    Applied {
+    /// T2 is durable up to here, and will be applied.
+    Acked {
         /// Sequence of the batch.
         sequence: u64,
     },
@@ -243,6 +243,18 @@ pub fn put_event(buffer: &mut impl BufMut, reading: &Reading, key: EventKey) {
     buffer.put_u64_le(key.event);
 }
 
+/// Reads one event.
+///
+/// # Errors
+/// [`FrameError::Reading`].
+pub fn get_event(bytes: &[u8; EVENT_LEN]) -> Result<(Reading, EventKey), FrameError> {
+    let key = EventKey {
+        epoch: u32::from_le_bytes(sub(bytes, READING_LEN)),
+        event: u64::from_le_bytes(sub(bytes, READING_LEN + 4)),
+    };
+    Ok((Reading::decode(&sub(bytes, 0))?, key))
+}
+
 /// An event frame, without its length, checked but not decoded.
 #[derive(Clone, Copy, Debug)]
 pub struct Events<'a> {
@@ -287,18 +299,17 @@ impl<'a> Events<'a> {
     ) -> Result<(), FrameError> {
         let marks = (readings.len(), keys.len());
         for record in self.records {
-            match Reading::decode(&sub(record, 0)) {
-                Ok(reading) => readings.push(reading),
+            match get_event(record) {
+                Ok((reading, key)) => {
+                    readings.push(reading);
+                    keys.push(key);
+                }
                 Err(error) => {
                     readings.truncate(marks.0);
                     keys.truncate(marks.1);
-                    return Err(error.into());
+                    return Err(error);
                 }
             }
-            keys.push(EventKey {
-                epoch: u32::from_le_bytes(sub(record, READING_LEN)),
-                event: u64::from_le_bytes(sub(record, READING_LEN + 4)),
-            });
         }
         Ok(())
     }

@@ -1,22 +1,28 @@
-//! What the transport hands to the world's first stage.
+//! What the transport hands to the world, and where.
 //!
-//! It is given the stage's address at assembly and knows nothing else of the world. Bound: that
-//! stage's mailbox; a batch holds at most [`crate::BATCH_READINGS_MAX`] readings.
+//! It is given addresses at assembly and knows nothing else of the world. Bound: their mailboxes; a
+//! batch holds at most [`crate::BATCH_READINGS_MAX`] readings.
 
-use actorsim_actors::Message;
+use actorsim_actors::{Addr, Message};
 
-use crate::batch::{Batch, EventBatch};
+use crate::batch::Batch;
 use crate::device::Registration;
+use crate::tiers::T2Message;
+
+/// Where the world takes in what came.
+#[derive(Clone, Debug)]
+pub struct Inlets {
+    /// Telemetry and announcements.
+    pub readings: Addr<Ingest>,
+    /// Events: whoever makes them durable and then acknowledges them.
+    pub events: Addr<T2Message>,
+}
 
 /// A message to the world's route stage.
 #[derive(Debug)]
 pub enum Ingest {
     /// Telemetry: newest wins, may be dropped (it accounts for itself).
     T1(Batch),
-    /// Events of an `actorsim/1` session: apply in order, once, as its ledger says.
-    T2(EventBatch),
-    /// Events of a `dt/1` stream: never deduplicated.
-    T2Plain(Batch),
     /// Devices announced by a link.
     Register(Registration),
 }
@@ -25,8 +31,6 @@ impl Message for Ingest {
     fn kind(&self) -> &'static str {
         match self {
             Self::T1(_) => "t1_batch",
-            Self::T2(_) => "t2_events",
-            Self::T2Plain(_) => "t2_batch",
             Self::Register(_) => "register",
         }
     }

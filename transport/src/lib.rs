@@ -15,10 +15,10 @@
 //!
 //! # Invariants
 //!
-//! - It knows no world and no fleet: the one is an address of [`Ingest`], the other a [`Downlink`].
+//! - It knows no world and no fleet: the one is [`Inlets`], the other a [`Downlink`].
 //! - A T1 reading is counted once on its way: sent or dropped at the sender, received or lost on
 //!   the network, applied or dropped here.
-//! - A T2 event is acknowledged only after the world has applied it, and is applied once.
+//! - A T2 event is acknowledged only after the world's journal says that it is durable.
 //! - A T3 command has exactly one outcome.
 //! - Ports, sessions, outboxes and registrations outlive the actors that use them.
 //! - Nothing that comes from a peer panics, allocates without bound, or ends more than its stream
@@ -80,4 +80,5 @@ pub use reading::*;
 pub use registry::Registry;
 pub use session::*;
 pub use stats::*;
+pub use tiers::T2Message;
 pub use transport::*;

@@ -1,9 +1,10 @@
-//! The ledger of T2: what the world has applied of each link's session.
+//! The ledger of T2: what the twin has made durable of each link's session, and the mark that tells
+//! one device's events from all others.
 //!
-//! A session outlives connections, links and every actor between; it is the only thing that decides
-//! whether a batch is new. It stores no event. The scan thread is the only writer of `applied`; it
-//! neither locks, allocates nor wakes. Bound: [`SESSIONS_MAX`] sessions; of those without a
-//! connection the one that has been without for longest goes first.
+//! A session outlives connections, links and every actor between. It stores no event. Whoever makes
+//! batches durable is the only writer of `acked`; connections announce it to their links. Bound:
+//! [`SESSIONS_MAX`] sessions; of those without a connection the one that has been without for
+//! longest goes first.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use uuid::Uuid;
 pub const SESSIONS_MAX: usize = 4096;
 
 /// What tells one event of a device from any other, across restarts of the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventKey {
     /// Life of the device that made it.
     pub epoch: u32,
@@ -25,15 +26,60 @@ pub struct EventKey {
     pub event: u64,
 }
 
+impl EventKey {
+    /// Whether it is new after `last` of the same device. Numbers rise within a life of a device;
+    /// another life's events are always new.
+    #[must_use]
+    pub fn follows(self, last: Option<Self>) -> bool {
+        last.is_none_or(|last| last.epoch != self.epoch || last.event < self.event)
+    }
+}
+
+/// All events of one device up to some point, folded in order: two that are equal on both ends of a
+/// wire mean that each event between was taken once, and none out of turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventMark {
+    /// The last event.
+    pub last: EventKey,
+    /// How many there were.
+    pub count: u64,
+    /// Hash of their keys; the order counts.
+    pub digest: u64,
+}
+
+impl EventMark {
+    /// Takes the next event in.
+    pub fn fold(&mut self, key: EventKey) {
+        self.last = key;
+        self.count += 1;
+        let word = key.event ^ (u64::from(key.epoch) << 32);
+        self.digest = (self.digest.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
 /// What a batch is to its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// The one to apply now.
+    /// The one to take now.
     Next,
-    /// Applied before: count it, apply nothing.
+    /// Taken before: count it, take nothing.
     Duplicate,
     /// A predecessor is missing: ignore it, the link sends both again.
     Early,
+}
+
+impl Arrival {
+    /// What batch `sequence` is after batch `last`.
+    #[must_use]
+    pub fn after(last: u64, sequence: u64) -> Self {
+        if sequence <= last {
+            Self::Duplicate
+        } else if sequence == last + 1 {
+            Self::Next
+        } else {
+            Self::Early
+        }
+    }
 }
 
 /// One session of one link.
@@ -41,7 +87,7 @@ pub enum Arrival {
 pub struct T2Session {
     id: u64,
     node: Box<str>,
-    applied: AtomicU64,
+    acked: AtomicU64,
     woken: AtomicU64,
     changed: Notify,
     t1_received: AtomicU64,
@@ -53,7 +99,7 @@ impl T2Session {
         Self {
             id,
             node: node.into(),
-            applied: AtomicU64::new(acked),
+            acked: AtomicU64::new(acked),
             woken: AtomicU64::new(acked),
             changed: Notify::new(),
             t1_received: AtomicU64::new(t1_readings),
@@ -79,48 +125,41 @@ impl T2Session {
         &self.node
     }
 
-    /// The last batch applied; 0 before the first.
+    /// The last batch that is durable; 0 before the first.
     #[must_use]
-    pub fn applied(&self) -> u64 {
-        self.applied.load(Ordering::Acquire)
+    pub fn acked(&self) -> u64 {
+        self.acked.load(Ordering::Acquire)
     }
 
     /// What batch `sequence` is now.
     #[must_use]
     pub fn judge(&self, sequence: u64) -> Arrival {
-        let applied = self.applied();
-        if sequence <= applied {
-            Arrival::Duplicate
-        } else if sequence == applied + 1 {
-            Arrival::Next
-        } else {
-            Arrival::Early
-        }
+        Arrival::after(self.acked(), sequence)
     }
 
-    /// Publishes that batch `sequence` is in the world. Only the scan thread may call it, in order;
-    /// it neither locks, allocates nor wakes: [`Sessions::wake`] does, from elsewhere.
-    pub fn mark_applied(&self, sequence: u64) {
-        self.applied.store(sequence, Ordering::Release);
+    /// Everything up to batch `sequence` is durable; it never goes back. [`Sessions::wake`] tells
+    /// the connections.
+    pub fn acknowledge(&self, sequence: u64) {
+        self.acked.fetch_max(sequence, Ordering::AcqRel);
     }
 
-    /// Waits until more than `seen` is applied and announced; returns the new figure.
-    pub(crate) async fn applied_beyond(&self, seen: u64) -> u64 {
+    /// Waits until more than `seen` is acknowledged and announced; returns the new figure.
+    pub(crate) async fn acked_beyond(&self, seen: u64) -> u64 {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let applied = self.applied();
-            if applied > seen {
-                return applied;
+            let acked = self.acked();
+            if acked > seen {
+                return acked;
             }
             changed.await;
         }
     }
 
     fn wake(&self) -> bool {
-        let applied = self.applied();
-        let news = self.woken.swap(applied, Ordering::AcqRel) != applied;
+        let acked = self.acked();
+        let news = self.woken.swap(acked, Ordering::AcqRel) != acked;
         if news {
             self.changed.notify_waiters();
         }
@@ -203,6 +242,8 @@ impl Sessions {
                 });
             }
             *turn = now;
+            // A link knows only what it was told: never less than what this table remembers.
+            session.acknowledge(acked);
             return Ok(Arc::clone(session));
         }
         if table.by_id.len() >= SESSIONS_MAX {
@@ -219,6 +260,22 @@ impl Sessions {
         Ok(session)
     }
 
+    /// Brings back a session of an earlier life of the twin, without a connection; one that is
+    /// known already moves on to `acked`. A full table leaves it out: its link says what it knows.
+    pub fn restore(&self, id: u64, node: &str, acked: u64) {
+        let mut table = self.0.lock();
+        table.turn += 1;
+        let now = table.turn;
+        match table.by_id.get(&id) {
+            Some((session, _)) => session.acknowledge(acked),
+            None if table.by_id.len() < SESSIONS_MAX => {
+                let session = Arc::new(T2Session::new(id, node, acked, 0));
+                table.by_id.insert(id, (session, now));
+            }
+            None => {}
+        }
+    }
+
     /// A connection of session `id` is over: its link will be back soon, so others go first.
     pub(crate) fn left(&self, id: u64) {
         let mut table = self.0.lock();
@@ -229,7 +286,7 @@ impl Sessions {
         }
     }
 
-    /// Wakes the connections whose sessions moved on; called after a cycle that applied T2. Returns
+    /// Wakes the connections whose sessions moved on; called after a group was made durable. Returns
     /// how many sessions had news.
     pub fn wake(&self) -> usize {
         self.0
@@ -267,11 +324,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_is_applied_once_and_only_after_its_predecessor() {
+    fn a_batch_is_taken_once_and_only_after_its_predecessor() {
         let session = T2Session::detached(1);
         assert_eq!(session.judge(1), Arrival::Next);
         assert_eq!(session.judge(2), Arrival::Early);
-        session.mark_applied(1);
+        session.acknowledge(1);
         assert_eq!(session.judge(1), Arrival::Duplicate);
         assert_eq!(session.judge(2), Arrival::Next);
     }
@@ -279,8 +336,8 @@ mod tests {
     #[test]
     fn a_session_survives_its_connections_and_belongs_to_its_node() {
         let sessions = Sessions::new();
-        sessions.open(7, "a", 0, 0).unwrap().mark_applied(3);
-        assert_eq!(sessions.open(7, "a", 0, 0).unwrap().applied(), 3);
+        sessions.open(7, "a", 0, 0).unwrap().acknowledge(3);
+        assert_eq!(sessions.open(7, "a", 0, 0).unwrap().acked(), 3);
         assert!(matches!(
             sessions.open(7, "b", 0, 0),
             Err(SessionError::Taken { .. })
@@ -300,16 +357,12 @@ mod tests {
         let sessions = Sessions::new();
         let held = sessions.open(0, "n", 0, 0).unwrap();
         for id in 1..SESSIONS_MAX as u64 {
-            sessions.open(id, "n", 0, 0).unwrap().mark_applied(9);
+            sessions.open(id, "n", 0, 0).unwrap().acknowledge(9);
         }
         sessions.open(u64::MAX, "n", 0, 0).unwrap();
         assert_eq!(sessions.len(), SESSIONS_MAX);
         assert_eq!(sessions.open(0, "n", 5, 0).unwrap().id(), held.id());
-        assert_eq!(
-            sessions.open(1, "n", 0, 0).unwrap().applied(),
-            0,
-            "forgotten"
-        );
+        assert_eq!(sessions.open(1, "n", 0, 0).unwrap().acked(), 0, "forgotten");
     }
 
     #[test]
@@ -319,11 +372,11 @@ mod tests {
         for id in 1..SESSIONS_MAX as u64 {
             sessions.open(id, "n", 0, 0).unwrap();
         }
-        held.mark_applied(9);
+        held.acknowledge(9);
         drop(held);
         sessions.left(0);
         sessions.open(u64::MAX, "n", 0, 0).unwrap();
-        assert_eq!(sessions.open(0, "n", 0, 0).unwrap().applied(), 9);
+        assert_eq!(sessions.open(0, "n", 0, 0).unwrap().acked(), 9);
     }
 
     #[test]
@@ -340,9 +393,45 @@ mod tests {
         let sessions = Sessions::new();
         let session = sessions.open(1, "n", 0, 0).unwrap();
         assert_eq!(sessions.wake(), 0);
-        let waiting = session.applied_beyond(0);
-        session.mark_applied(2);
+        let waiting = session.acked_beyond(0);
+        session.acknowledge(2);
         assert_eq!(sessions.wake(), 1);
         assert_eq!(waiting.await, 2);
+    }
+    #[test]
+    fn a_restored_session_goes_on_where_it_was_and_never_back() {
+        let sessions = Sessions::new();
+        sessions.restore(7, "a", 5);
+        assert_eq!(sessions.open(7, "a", 3, 0).unwrap().acked(), 5);
+        sessions.restore(7, "a", 4);
+        assert_eq!(sessions.open(7, "a", 9, 0).unwrap().acked(), 9);
+    }
+
+    #[test]
+    fn marks_are_equal_only_for_the_same_events_in_the_same_order() {
+        let fold = |events: &[(u32, u64)]| {
+            let mut mark = EventMark::default();
+            for (epoch, event) in events {
+                mark.fold(EventKey {
+                    epoch: *epoch,
+                    event: *event,
+                });
+            }
+            mark
+        };
+        let whole = fold(&[(1, 0), (1, 1), (2, 0)]);
+        assert_eq!(whole, fold(&[(1, 0), (1, 1), (2, 0)]));
+        assert_ne!(whole, fold(&[(1, 1), (1, 0), (2, 0)]));
+        assert_ne!(whole, fold(&[(1, 0), (2, 0)]));
+        assert_ne!(whole, fold(&[(1, 0), (1, 1), (2, 0), (2, 0)]));
+    }
+
+    #[test]
+    fn an_event_is_new_after_its_predecessor_and_in_another_life() {
+        let key = |epoch, event| EventKey { epoch, event };
+        assert!(key(0, 0).follows(None));
+        assert!(key(2, 1).follows(Some(key(2, 0))));
+        assert!(!key(2, 0).follows(Some(key(2, 0))));
+        assert!(key(1, 0).follows(Some(key(2, 9))));
     }
 }

@@ -171,7 +171,7 @@ pub struct T2Stats {
     pub received: Counter,
     /// Events the world applied (counted by the scan).
     pub applied: Counter,
-    /// Events of repeated batches, not applied again (counted by the scan).
+    /// Events that came again and were not taken again (counted by the journal).
     pub duplicates: Counter,
     /// Events of batches that came before their predecessor: ignored, sent again by the link.
     pub out_of_order: Counter,

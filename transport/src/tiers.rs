@@ -48,7 +48,7 @@ pub(crate) fn t3_mailbox() -> MailboxSpec {
     MailboxSpec::new(T3_TIER_COMMANDS, Overflow::Reject).kept()
 }
 
-/// What tier T2 is sent.
+/// What tier T2 is sent, and hands on.
 #[derive(Debug)]
 pub enum T2Message {
     /// Of an `actorsim/1` session.
@@ -88,7 +88,7 @@ impl TaskActor for TierT1 {
 /// Tier T2.
 #[derive(Debug)]
 pub(crate) struct TierT2 {
-    pub(crate) world: Addr<Ingest>,
+    pub(crate) events: Addr<T2Message>,
 }
 
 impl TaskActor for TierT2 {
@@ -96,16 +96,16 @@ impl TaskActor for TierT2 {
 
     async fn handle(
         &mut self,
-        message: T2Message,
+        mut message: T2Message,
         _: &mut TaskContext<T2Message>,
     ) -> Result<Flow, Fault> {
-        let (mut message, attempts) = match message {
+        let attempts = match &message {
             // Not acknowledged, so the link sends it again.
-            T2Message::Events(batch) => (Ingest::T2(batch), 1),
-            T2Message::Plain(batch) => (Ingest::T2Plain(batch), T2_PLAIN_ATTEMPTS),
+            T2Message::Events(_) => 1,
+            T2Message::Plain(_) => T2_PLAIN_ATTEMPTS,
         };
         for _ in 0..attempts {
-            match self.world.send(message, T2_WORLD_DEADLINE).await {
+            match self.events.send(message, T2_WORLD_DEADLINE).await {
                 Ok(()) => return Ok(Flow::Continue),
                 Err(SendError::Closed(refused)) => {
                     message = refused;
@@ -114,7 +114,7 @@ impl TaskActor for TierT2 {
                 Err(refused) => message = refused.into_message(),
             }
         }
-        if let Ingest::T2Plain(batch) = message {
+        if let T2Message::Plain(batch) = message {
             batch.discard(DropReason::Tier);
         }
         Ok(Flow::Continue)

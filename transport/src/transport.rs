@@ -18,7 +18,7 @@ use crate::batch::{Batch, BatchPool};
 use crate::certs::Identity;
 use crate::command::T3Message;
 use crate::endpoint::{BindError, Listening, codes, listen, until_free};
-use crate::ingest::Ingest;
+use crate::ingest::Inlets;
 use crate::listener::{Folded, Listener, ListenerMessage};
 use crate::registry::Registry;
 use crate::session::Sessions;
@@ -54,7 +54,7 @@ pub(crate) struct Core {
     pub(crate) pool: Arc<BatchPool>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) registry: Arc<Registry>,
-    pub(crate) world: Addr<Ingest>,
+    pub(crate) inlets: Inlets,
     pub(crate) t1: Addr<Batch>,
     pub(crate) t2: Addr<T2Message>,
     pub(crate) t3: Addr<T3Message>,
@@ -98,15 +98,15 @@ impl Core {
 pub struct Transport(Arc<Core>);
 
 impl Transport {
-    /// Binds the sockets on the system's runtime and prepares the actors. `world` is where batches
-    /// and registrations go; `policies` say how the subtree is supervised.
+    /// Binds the sockets on the system's runtime and prepares the actors. `inlets` are where
+    /// batches and registrations go; `policies` say how the subtree is supervised.
     ///
     /// # Errors
     /// [`BindError`], before anything has started.
     pub fn open(
         system: &System,
         config: TransportConfig,
-        world: Addr<Ingest>,
+        inlets: Inlets,
         stats: Arc<TransportStats>,
         policies: &Policies,
     ) -> Result<Self, BindError> {
@@ -123,7 +123,7 @@ impl Transport {
             stats,
             sessions: Sessions::new(),
             registry: Registry::new(),
-            world,
+            inlets,
             t1: Addr::new(path.join("tier-t1"), t1_mailbox()),
             t2: Addr::new(path.join("tier-t2"), t2_mailbox()),
             t3: Addr::new(path.join("tier-t3"), t3_mailbox()),
@@ -150,13 +150,13 @@ impl Transport {
     #[must_use]
     pub fn child(&self, policies: &Policies) -> ChildSpec {
         let core = &self.0;
-        let world = core.world.clone();
+        let world = core.inlets.readings.clone();
         let t1 = move || TierT1 {
             world: world.clone(),
         };
-        let world = core.world.clone();
+        let events = core.inlets.events.clone();
         let t2 = move || TierT2 {
-            world: world.clone(),
+            events: events.clone(),
         };
         let (registry, stats) = (Arc::clone(&core.registry), Arc::clone(&core.stats));
         let t3 = move || TierT3::new(Arc::clone(&registry), Arc::clone(&stats));
@@ -186,7 +186,7 @@ impl Transport {
         &self.0.t3
     }
 
-    /// The T2 ledgers; `wake` them after a cycle that applied events.
+    /// The T2 ledgers; `wake` them after events were made durable.
     #[must_use]
     pub fn sessions(&self) -> &Arc<Sessions> {
         &self.0.sessions

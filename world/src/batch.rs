@@ -8,7 +8,9 @@
 use std::sync::Arc;
 
 use actorsim_actors::Message;
-use actorsim_transport::{Arrival, Batch, DropReason, T2Session};
+use actorsim_transport::{Arrival, Batch, DropReason};
+
+use crate::journal::store::Journalled;
 
 /// Row number of a reading for which the world has no row.
 pub const NO_ROW: u32 = u32::MAX;
@@ -31,15 +33,8 @@ pub struct RowReading {
 pub enum Origin {
     /// T1 datagrams.
     T1(Batch),
-    /// A T2 stream of a `dt/1` peer: never deduplicated.
-    Stream(Batch),
-    /// Batch `sequence` of a T2 session of `actorsim/1`: applied exactly once, in order.
-    Event {
-        /// Ledger of the session.
-        session: Arc<T2Session>,
-        /// Number of the batch in the session, counted from 1.
-        sequence: u64,
-    },
+    /// Durable T2 events: applied exactly once, in the order of their offsets.
+    Event(Arc<Journalled>),
 }
 
 /// What became of a batch in the scan.
@@ -52,7 +47,7 @@ pub enum Outcome {
     Applied,
     /// A T2 batch that was in the world already.
     Duplicate,
-    /// A T2 batch whose predecessor is missing; its link will send both again.
+    /// A T2 batch whose predecessor is missing; the journal feeds both again.
     Gap,
 }
 
@@ -87,36 +82,36 @@ impl RowBatch {
         !matches!(self.origin, Origin::T1(_))
     }
 
-    /// What the scan has to do with the batch: [`Outcome::Applied`] means apply it.
-    ///
-    /// The ledger of the session decides; the scan thread is its only writer.
+    /// What a world that has applied T2 up to offset `applied` has to do with the batch:
+    /// [`Outcome::Applied`] means apply it.
     #[must_use]
-    pub fn verdict(&self) -> Outcome {
-        let Origin::Event { session, sequence } = &self.origin else {
+    pub fn verdict(&self, applied: u64) -> Outcome {
+        let Origin::Event(batch) = &self.origin else {
             return Outcome::Applied;
         };
-        match session.judge(*sequence) {
+        match Arrival::after(applied, batch.offset) {
             Arrival::Next => Outcome::Applied,
             Arrival::Duplicate => Outcome::Duplicate,
             Arrival::Early => Outcome::Gap,
         }
     }
 
-    /// Records the outcome; an applied T2 batch enters its session's ledger.
-    pub fn settle(&mut self, outcome: Outcome, now_ns: u64) {
+    /// Records the outcome; returns the offset that the world has applied now, if it is a new one.
+    pub fn settle(&mut self, outcome: Outcome, now_ns: u64) -> Option<u64> {
         self.outcome = outcome;
         self.scanned_ns = now_ns;
-        if let (Origin::Event { session, sequence }, Outcome::Applied) = (&self.origin, outcome) {
-            session.mark_applied(*sequence);
+        match (&self.origin, outcome) {
+            (Origin::Event(batch), Outcome::Applied) => Some(batch.offset),
+            _ => None,
         }
     }
 
     /// Gives the batch up: what has to be accounted for is counted as dropped for `reason`.
     pub fn discard(self, reason: DropReason) {
         match self.origin {
-            Origin::T1(batch) | Origin::Stream(batch) => batch.discard(reason),
-            // nothing is acknowledged that was not applied: the link sends it again
-            Origin::Event { .. } => {}
+            Origin::T1(batch) => batch.discard(reason),
+            // the journal has it
+            Origin::Event(_) => {}
         }
     }
 }
@@ -125,7 +120,7 @@ impl Message for RowBatch {
     fn kind(&self) -> &'static str {
         match self.origin {
             Origin::T1(_) => "t1_rows",
-            Origin::Stream(_) | Origin::Event { .. } => "t2_rows",
+            Origin::Event(_) => "t2_rows",
         }
     }
 }

@@ -173,19 +173,51 @@ impl DeviceIndex {
 
     /// Table row of a reading's sensor; a sensor seen for the first time is given one.
     pub fn resolve(&mut self, reading: &Reading) -> u32 {
-        let asset = match self.last {
-            Some((device, asset)) if device == reading.device => asset,
-            _ => match self.find(reading.device) {
-                Some(asset) => asset,
-                None if self.next_row >= self.rows_max => {
-                    self.refused += 1;
-                    return NO_ROW;
-                }
-                None => self.insert(reading.device, 0, NO_LAYOUT),
-            },
+        self.row(reading.device, reading.sensor, reading.kind)
+    }
+
+    /// Number of a device; one seen for the first time is given one, while there are rows left.
+    pub fn asset(&mut self, device: Uuid) -> Option<u32> {
+        match self.last {
+            Some((last, asset)) if last == device => return Some(asset),
+            _ => {}
+        }
+        let asset = match self.find(device) {
+            Some(asset) => asset,
+            None if self.next_row >= self.rows_max => return None,
+            None => self.insert(device, 0, NO_LAYOUT),
         };
-        self.last = Some((reading.device, asset));
-        self.row_of(asset, reading.sensor, reading.kind)
+        self.last = Some((device, asset));
+        Some(asset)
+    }
+
+    /// Table row of a device's sensor; both are made known where needed.
+    pub fn row(&mut self, device: Uuid, sensor: u16, kind: SensorType) -> u32 {
+        match self.asset(device) {
+            Some(asset) => self.row_of(asset, sensor, kind),
+            None => {
+                self.refused += 1;
+                NO_ROW
+            }
+        }
+    }
+
+    /// Brings back a device of an earlier life with the sensors that it announced then; returns its
+    /// number.
+    pub fn restore(&mut self, device: Uuid, sensors: Option<&Arc<[SensorSpec]>>) -> Option<u32> {
+        if let (None, Some(sensors)) = (self.find(device), sensors) {
+            let layout = self.layout(Arc::clone(sensors));
+            self.announce(device, layout, sensors);
+        }
+        self.asset(device)
+    }
+
+    /// The sensors that a device announced, if it did and shares their layout.
+    #[must_use]
+    pub fn layout_of(&self, device: Uuid) -> Option<Arc<[SensorSpec]>> {
+        let slot = self.slots[self.find(device)? as usize];
+        let layout = self.layouts.get(usize::from(slot.layout))?;
+        Some(Arc::clone(&layout.sensors))
     }
 
     fn row_of(&mut self, asset: u32, sensor: u16, kind: SensorType) -> u32 {

@@ -186,8 +186,8 @@ pub struct ActuateEnds {
 pub struct Lanes {
     /// For the scan thread.
     pub scan: Berth<ScanEnds>,
-    /// For `route`.
-    pub fills: Berth<Producer<RowFill>>,
+    /// For whoever binds rows.
+    pub fills: Mutex<Producer<RowFill>>,
     /// For `apply`.
     pub apply: Berth<ApplyEnds>,
     /// For `actuate`.
@@ -202,6 +202,8 @@ pub struct Lanes {
     pub wake: Arc<OwnedFd>,
     /// Cycle records that found their lane full.
     pub records_lapped: AtomicU64,
+    /// Offset of the last T2 batch in the world; while a scan runs it alone writes here.
+    pub applied_offset: AtomicU64,
 }
 
 impl Lanes {
@@ -237,7 +239,7 @@ impl Lanes {
         };
         Ok(Self {
             scan: Berth::new(scan),
-            fills: Berth::new(fills_in),
+            fills: Mutex::new(fills_in),
             apply: Berth::new(ApplyEnds {
                 t1: t1_in,
                 t2: t2_in,
@@ -250,6 +252,7 @@ impl Lanes {
             snapshot: Mutex::new(snapshot_out),
             wake,
             records_lapped: AtomicU64::new(0),
+            applied_offset: AtomicU64::new(0),
         })
     }
 }

@@ -7,12 +7,14 @@
 //! - [`systems`], [`scanned`]: five systems and the world they step, without a thread.
 //! - [`scan`]: grid, clock, privileges, statistics, the thread and its proxy actor.
 //! - [`lanes`], [`shared`], [`stages`]: route, apply, actuate, and what outlives them.
+//! - [`journal`]: events and intents on disk, checkpoints, and the world after a restart.
 //! - [`report`], [`twin`]: what people see, and the subtree at `/twin`.
 //!
 //! # Invariants
 //! - Slot == table row: rows are spawned blank, bound once and never despawned.
 //! - The scan thread waits for nobody, and in steady state allocates and frees nothing.
-//! - A T2 batch of a session is applied once and in order; its ledger outlives every actor here.
+//! - A T2 batch is durable before it is acknowledged, and applied once, in the journal's order; the
+//!   invariants of that are in [`journal`].
 //! - There is never a second world: the scan's ends are leased to one incarnation at a time.
 //! - A system that fails never unwinds out of the schedule; its cycle is not published.
 //! - Only `scan::clock` reads a clock of the operating system.
@@ -37,6 +39,7 @@
 pub mod batch;
 pub mod components;
 pub mod index;
+pub mod journal;
 pub mod lanes;
 pub mod report;
 pub mod request;
@@ -47,6 +50,7 @@ pub mod stages;
 pub mod systems;
 pub mod twin;
 
+pub use journal::{JournalConfig, JournalReport};
 pub use report::WorldReport;
 pub use request::RowView;
 pub use scan::ScanConfig;

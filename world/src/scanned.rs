@@ -201,6 +201,34 @@ impl ScannedWorld {
         Some((state, cold))
     }
 
+    /// Gives a bound row back the last event that a journal remembers, if it has no newer value. It
+    /// is no reading: nothing is counted, smoothed or commanded, and the row stays stale.
+    pub fn restore(&mut self, row: u32, value: f64, at_us: u64) {
+        let Some((mut raw, mut state, mut cold)) = self
+            .columns
+            .contiguous_iter_mut(&mut self.world)
+            .ok()
+            .and_then(|mut tables| tables.next())
+        else {
+            return;
+        };
+        let row = row as usize;
+        let Some(State { flags, .. }) = state.bypass_change_detection().get_mut(row) else {
+            return;
+        };
+        let cold = &mut cold.bypass_change_detection()[row];
+        if flags.has(Flags::VALUED) && at_us < cold.at_us {
+            return;
+        }
+        flags.set(Flags::VALUED | Flags::FROM_EVENT);
+        flags.clear(Flags::NON_FINITE);
+        if !value.is_finite() {
+            flags.set(Flags::NON_FINITE);
+        }
+        cold.at_us = at_us;
+        raw.bypass_change_detection()[row].0 = value;
+    }
+
     fn spawn_to(&mut self, rows: u32) {
         let missing = rows.saturating_sub(self.rows) as usize;
         self.world

@@ -5,15 +5,20 @@
 //!
 //! Bound: [`SPARE_MAX`] spare row buffers.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use actorsim_actors::{Clock, Time};
-use actorsim_transport::DropReason;
+use actorsim_transport::{DropReason, EventMark, Reading};
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use crate::batch::{Origin, Outcome, RowBatch, RowReading};
 use crate::index::DeviceIndex;
+use crate::journal::JournalShared;
+use crate::journal::files::Files;
+use crate::journal::store::Journalled;
 use crate::lanes::{ActuateEnds, Lanes};
 use crate::request::Request;
 use crate::scan::clock::now_ns;
@@ -45,6 +50,9 @@ pub struct Shared {
     pub(crate) outlets: OnceLock<Outlets>,
     pub(crate) clock: Clock,
     pub(crate) folded: Mutex<Folded>,
+    pub(crate) journal: JournalShared,
+    /// What was applied of each device, where it is kept.
+    ledger: Mutex<Option<BTreeMap<Uuid, EventMark>>>,
     /// From the connection's receipt to the scan, per batch.
     pub(crate) ingest: Mutex<Times>,
     spare: Mutex<Vec<Vec<RowReading>>>,
@@ -63,14 +71,18 @@ impl std::fmt::Debug for Shared {
 impl Shared {
     pub(crate) fn new(config: TwinConfig, clock: Clock) -> std::io::Result<Self> {
         let rows_max = config.scan.capacity_max;
-        // ids must rise over restarts of the process too, which no journal remembers yet
+        // the journal raises it above all that it remembers; the clock is for one that was lost
         let first_command = clock.unix_us();
+        let journal = JournalShared::new(config.journal.clone());
+        let ledger = config.journal.ledger.then(BTreeMap::new);
         Ok(Self {
             lanes: Arc::new(Lanes::new()?),
             index: Mutex::new(DeviceIndex::new(rows_max)),
             commanded: Commanded::new(rows_max),
             host: Mutex::new(None),
             folded: Mutex::new(Folded::default()),
+            journal,
+            ledger: Mutex::new(ledger),
             ingest: Mutex::new(Times::default()),
             outlets: OnceLock::new(),
             spare: Mutex::new(Vec::new()),
@@ -86,6 +98,93 @@ impl Shared {
     /// A command id above every earlier one.
     pub(crate) fn next_command_id(&self) -> u64 {
         self.command_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Leaves out the ids up to `id`.
+    pub(crate) fn raise_command_id(&self, id: u64) {
+        self.command_id.fetch_max(id, Ordering::Relaxed);
+    }
+
+    /// Offset of the last T2 batch in the world.
+    pub(crate) fn applied(&self) -> u64 {
+        self.lanes.applied_offset.load(Ordering::Acquire)
+    }
+
+    /// Where the next world begins; only while no scan runs.
+    pub(crate) fn set_applied(&self, offset: u64) {
+        let applied = &self.lanes.applied_offset;
+        applied.fetch_max(offset, Ordering::AcqRel);
+    }
+
+    /// A stage begins anew: the journal feeds again what it may have lost.
+    pub(crate) fn in_doubt(&self) {
+        self.journal.in_doubt.store(true, Ordering::Release);
+        self.journal.progress.notify_one();
+    }
+
+    /// The readings with their rows; new devices get theirs.
+    pub(crate) fn resolve(&self, readings: &[Reading]) -> Vec<RowReading> {
+        let mut rows = self.spare_rows();
+        let mut index = self.index.lock();
+        rows.extend(readings.iter().map(|reading| RowReading {
+            value: reading.value,
+            at_us: reading.at_us,
+            row: index.resolve(reading),
+            sequence: reading.sequence,
+        }));
+        rows
+    }
+
+    /// Pushes every fill that was not delivered yet; waits a cycle where the lane is full. While no
+    /// scan runs the rest may wait: a rebuilt world binds every row of the index.
+    pub(crate) async fn deliver_fills(&self) {
+        let wait = self.config.scan.period;
+        loop {
+            {
+                let mut index = self.index.lock();
+                let undelivered = index.undelivered();
+                if undelivered.is_empty() {
+                    return;
+                }
+                let mut lane = self.lanes.fills.lock();
+                while let Some(fill) = undelivered.front() {
+                    if lane.push(*fill).is_err() {
+                        break;
+                    }
+                    undelivered.pop_front();
+                }
+                if undelivered.is_empty() || !self.is_scanning() {
+                    return;
+                }
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// What was applied of each device, as of the offset at which the world begins.
+    pub(crate) fn restore_ledger(&self, files: &Files, applied: u64) -> Result<(), redb::Error> {
+        if !self.config.journal.ledger {
+            return Ok(());
+        }
+        let mut ledger = BTreeMap::new();
+        files.marks(applied, |device, mark, _| {
+            ledger.insert(device, mark);
+        })?;
+        *self.ledger.lock() = Some(ledger);
+        Ok(())
+    }
+
+    /// What was applied of each device; `None` if it is not kept.
+    pub(crate) fn ledger(&self) -> Option<BTreeMap<Uuid, EventMark>> {
+        self.ledger.lock().clone()
+    }
+
+    fn enter_ledger(&self, batch: &Journalled) {
+        if let Some(ledger) = &mut *self.ledger.lock() {
+            for (reading, key) in batch.events.iter().zip(&batch.keys) {
+                ledger.entry(reading.device).or_default().fold(*key);
+            }
+        }
     }
 
     /// An empty row buffer.
@@ -119,8 +218,7 @@ impl Shared {
         self.entered.load(Ordering::Acquire).saturating_sub(left)
     }
 
-    /// Settles every scanned batch: accounting, pools, requests' answers. True when a T2 session
-    /// moved on.
+    /// Settles every scanned batch: accounting, pools, requests' answers. True when T2 moved on.
     pub(crate) fn settle(&self, ends: &mut ActuateEnds) -> bool {
         let (now, host_now_ns) = (self.clock.monotonic(), now_ns());
         let mut moved = false;
@@ -152,24 +250,21 @@ impl Shared {
         let count = readings.len() as u64;
         let mut moved = false;
         match (origin, outcome) {
-            (Origin::T1(batch) | Origin::Stream(batch), Outcome::Applied) => {
+            (Origin::T1(batch), Outcome::Applied) => {
                 times.record((scanned - batch.received).as_nanos() as u64);
                 batch.applied();
             }
             // not scanned: it counts itself as died
-            (Origin::T1(batch) | Origin::Stream(batch), _) => batch.discard(DropReason::Died),
-            (Origin::Event { .. }, outcome) => {
-                moved = outcome == Outcome::Applied;
+            (Origin::T1(batch), _) => batch.discard(DropReason::Died),
+            (Origin::Event(batch), Outcome::Applied) => {
+                moved = true;
+                self.enter_ledger(&batch);
                 if let Some(outlets) = self.outlets.get() {
-                    let t2 = &outlets.stats.t2;
-                    match outcome {
-                        Outcome::Applied => t2.applied.add(count),
-                        Outcome::Duplicate => t2.duplicates.add(count),
-                        Outcome::Gap => t2.out_of_order.add(count),
-                        Outcome::Pending => {}
-                    }
+                    outlets.stats.t2.applied.add(count);
                 }
             }
+            // the world has it, or is fed it again
+            (Origin::Event(_), _) => {}
         }
         readings.clear();
         let mut spare = self.spare.lock();
@@ -184,10 +279,8 @@ impl Shared {
         let Some(mut ends) = self.lanes.actuate.take() else {
             return;
         };
-        if self.settle(&mut ends)
-            && let Some(outlets) = self.outlets.get()
-        {
-            outlets.sessions.wake();
+        if self.settle(&mut ends) {
+            self.journal.progress.notify_one();
         }
     }
 

@@ -31,7 +31,7 @@ const HANDOVER: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Leases a stage's ends, or faults: its predecessor should have ended.
-async fn lease<T>(berth: &Berth<T>) -> Result<Lease<T>, Fault> {
+pub(crate) async fn lease<T>(berth: &Berth<T>) -> Result<Lease<T>, Fault> {
     let looks = HANDOVER.as_millis() / LOOK_EVERY.as_millis();
     for _ in 0..looks {
         if let Some(ends) = berth.take() {

@@ -91,6 +91,8 @@ pub struct RelayCommand {
     pub row: u32,
     /// Sensor id of the relay.
     pub sensor: u16,
+    /// Sensor id of the presence row.
+    pub by: u16,
     /// Start (1.0) or stop (0.0).
     pub start: bool,
     /// When it was decided, nanoseconds of the monotonic clock.
@@ -171,9 +173,11 @@ pub struct Tally {
     pub t1_applied: u64,
     /// Readings taken into the world over T2, late ones included.
     pub t2_applied: u64,
-    /// Readings of T2 batches that were in the world already.
+    /// Offset in the journal of the last T2 batch applied; the next one is one more.
+    pub applied_offset: u64,
+    /// Readings of T2 batches that were fed again although the world had them.
     pub t2_duplicates: u64,
-    /// Readings of T2 batches that came before their predecessor and were left to the resend.
+    /// Readings of T2 batches that came before their predecessor and were fed again after it.
     pub t2_gaps: u64,
     /// Applied readings that were older than their row's value and did not overwrite it.
     pub late: u64,

@@ -1,22 +1,25 @@
 //! The twin: shared state, its subtree for the supervisor, and what people may ask it.
 //!
-//! It assembles scan, route, apply and actuate under `/twin` (rest-for-one, in this order) and owns
-//! what outlives them. It restarts nothing itself and scans nothing.
+//! It assembles journal, scan, route, apply and actuate under `/twin` (rest-for-one, in this order)
+//! and owns what outlives them. It restarts nothing itself and scans nothing.
 //!
 //! Bound: mailboxes of [`crate::stages::STAGE_MAILBOX`] batches per stage.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actorsim_actors::{ActorPath, Addr, Clock, MailboxSpec, Overflow};
 use actorsim_supervision::{ChildSpec, Strategy, SupervisorPolicy, SupervisorSpec};
-use actorsim_transport::Ingest;
+use actorsim_transport::{EventMark, Ingest, Inlets, T2Message};
 use thiserror::Error;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::batch::RowBatch;
+use crate::journal::actor::JournalActor;
+use crate::journal::{JournalConfig, JournalReport};
 use crate::report::{Sources, WorldReport};
 use crate::request::{ROWS_PER_REQUEST, Request, RowView};
 use crate::scan::rt::HostReport;
@@ -43,6 +46,8 @@ pub struct TwinConfig {
     pub scan: ScanConfig,
     /// The systems' numbers.
     pub rules: WorldRules,
+    /// The journal.
+    pub journal: JournalConfig,
     /// How long after its decision a relay command may still be executed.
     pub command_deadline: Duration,
 }
@@ -52,6 +57,7 @@ impl Default for TwinConfig {
         Self {
             scan: ScanConfig::default(),
             rules: WorldRules::default(),
+            journal: JournalConfig::default(),
             command_deadline: Duration::from_secs(5),
         }
     }
@@ -75,6 +81,7 @@ pub enum AskTwinError {
 #[derive(Clone, Debug)]
 pub struct Twin {
     shared: Arc<Shared>,
+    journal: Addr<T2Message>,
     scan: Addr<ScanMessage>,
     route: Addr<Ingest>,
     apply: Addr<RowBatch>,
@@ -88,6 +95,7 @@ impl Twin {
         let batches = MailboxSpec::new(STAGE_MAILBOX, Overflow::Block).kept();
         Ok(Self {
             shared: Arc::new(Shared::new(config, clock)?),
+            journal: Addr::new(at.join("journal"), batches),
             scan: Addr::new(
                 at.join("scan"),
                 MailboxSpec::new(PROXY_MAILBOX, Overflow::Reject),
@@ -98,10 +106,26 @@ impl Twin {
         })
     }
 
-    /// Where the transport sends readings and announcements.
+    /// Where the transport sends what comes.
     #[must_use]
-    pub fn route(&self) -> Addr<Ingest> {
-        self.route.clone()
+    pub fn inlets(&self) -> Inlets {
+        Inlets {
+            readings: self.route.clone(),
+            events: self.journal.clone(),
+        }
+    }
+
+    /// The journal at this moment.
+    #[must_use]
+    pub fn journal(&self) -> JournalReport {
+        self.shared.journal.report(self.shared.applied())
+    }
+
+    /// What was applied of each device over the life of the journal; `None` unless
+    /// [`JournalConfig::ledger`] is set.
+    #[must_use]
+    pub fn ledger(&self) -> Option<BTreeMap<Uuid, EventMark>> {
+        self.shared.ledger()
     }
 
     /// The scan's proxy.
@@ -116,17 +140,21 @@ impl Twin {
         &self.shared.config
     }
 
-    /// The subtree at `/twin`: scan, route, apply, actuate, rest for one, whatever strategy
-    /// `policy` names. The first outlets given stay.
+    /// The subtree at `/twin`: journal, scan, route, apply, actuate, rest for one, whatever
+    /// strategy `policy` names. The first outlets given stay.
     #[must_use]
     pub fn supervisor(&self, outlets: Outlets, policy: SupervisorPolicy) -> SupervisorSpec {
         let outlets = self.shared.outlets.get_or_init(|| outlets).clone();
         let at = ActorPath::root().join("twin");
         let (scan, route) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
         let (apply, actuate) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
-        let next = self.apply.clone();
+        let (journal, keeping) = (Arc::clone(&self.shared), outlets.clone());
+        let (next, after) = (self.apply.clone(), self.apply.clone());
         SupervisorSpec::new(at, policy)
             .needs(Strategy::RestForOne)
+            .child(ChildSpec::task("journal", &self.journal, move || {
+                JournalActor::new(Arc::clone(&journal), keeping.clone(), after.clone())
+            }))
             .child(ChildSpec::task("scan", &self.scan, move || {
                 Scan::new(Arc::clone(&scan))
             }))
@@ -228,11 +256,19 @@ impl Twin {
         }
     }
 
+    fn is_at_work(&self) -> bool {
+        let journal = &self.shared.journal;
+        self.journal.depth() + self.route.depth() + self.apply.depth() > 0
+            || journal.under_way.load(Ordering::Acquire) > 0
+            || journal.head.load(Ordering::Acquire) > self.shared.applied()
+            || self.shared.in_lanes() > 0
+    }
+
     /// Waits until everything that came in is scanned and settled; false when that took longer than
     /// `deadline`. For the end of a run, before the tree is stopped.
     pub async fn quiesce(&self, deadline: Duration) -> bool {
         let settled = async {
-            while self.route.depth() + self.apply.depth() > 0 || self.shared.in_lanes() > 0 {
+            while self.is_at_work() {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };

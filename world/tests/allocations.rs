@@ -13,8 +13,8 @@ use std::time::Duration;
 use actorsim_actors::{ActorPath, Addr, Clock, MailboxSpec, Overflow, System};
 use actorsim_supervision::{Strategy, SupervisorPolicy, SupervisorRef, SupervisorSpec, start_root};
 use actorsim_transport::{
-    Batch, BatchPool, DeviceRange, EventBatch, Ingest, Reading, Registration, SensorSpec,
-    SensorType, Sessions, T2Session, Tier, TransportStats, device_uuid,
+    Batch, BatchPool, DeviceRange, EventBatch, EventKey, Ingest, Reading, Registration, SensorSpec,
+    SensorType, Sessions, T2Message, T2Session, Tier, TransportStats, device_uuid,
 };
 use actorsim_world::scan::stats::CycleRecord;
 use actorsim_world::{Outlets, ScanConfig, SystemId, Twin, TwinConfig, twin_children};
@@ -124,18 +124,19 @@ async fn feed(clock: &Clock, twin: &Twin, pool: &Arc<BatchPool>, session: &Arc<T
         let mut samples = pool.take();
         (0..100).for_each(|device| readings(device, round, &mut samples));
         let batch = Batch::new(Tier::T1, samples, now, pool);
-        twin.route()
-            .send(Ingest::T1(batch), PATIENCE)
-            .await
-            .unwrap();
+        let inlets = twin.inlets();
+        let sent = inlets.readings.send(Ingest::T1(batch), PATIENCE).await;
+        sent.unwrap();
         let mut events = pool.take();
         (100..200).for_each(|device| readings(device, round, &mut events));
-        let (session, keys) = (Arc::clone(session), Vec::new());
+        let key = |at| EventKey {
+            epoch: 1,
+            event: u64::from(round) * 700 + at,
+        };
+        let (session, keys) = (Arc::clone(session), (0..700).map(key).collect());
         let batch = EventBatch::new(session, u64::from(round), events, keys, now, pool);
-        twin.route()
-            .send(Ingest::T2(batch), PATIENCE)
-            .await
-            .unwrap();
+        let sent = inlets.events.send(T2Message::Events(batch), PATIENCE).await;
+        sent.unwrap();
         if round % 10 == 0 {
             twin.device(device_uuid("pump-0000")).await.unwrap();
         }
@@ -174,13 +175,14 @@ async fn steady_cycles_do_not_touch_the_heap_and_a_panic_does() {
     let kept = Arc::clone(&records);
     twin.on_cycle(Box::new(move |record| kept.lock().unwrap().push(*record)));
     let root = start(&system, &twin, &stats).await;
-    twin.route()
+    twin.inlets()
+        .readings
         .send(Ingest::Register(registration()), PATIENCE)
         .await
         .unwrap();
     let session = T2Session::detached(1);
     feed(system.clock(), &twin, &BatchPool::new(stats), &session).await;
-    assert_eq!(session.applied(), u64::from(ROUNDS));
+    assert_eq!(session.acked(), u64::from(ROUNDS));
 
     // the negative control: a caught panic allocates, and is seen to
     twin.panic(SystemId::Export).await.unwrap();

@@ -9,17 +9,23 @@ use std::time::Duration;
 use actorsim_actors::{ActorPath, Addr, Clock, MailboxSpec, Overflow, System};
 use actorsim_supervision::{Strategy, SupervisorPolicy, SupervisorRef, SupervisorSpec, start_root};
 use actorsim_transport::{
-    Batch, BatchPool, EventBatch, Ingest, Reading, SensorType, Sessions, T2Session, Tier,
-    TransportStats, device_uuid,
+    Batch, BatchPool, EventBatch, EventKey, EventMark, Ingest, Reading, SensorType, Sessions,
+    T2Message, T2Session, Tier, TransportStats, device_uuid,
 };
 use actorsim_world::{Outlets, ScanConfig, Twin, TwinConfig, twin_children};
 
-const KILLS: u64 = 24;
+const KILLS: u64 = 25;
 const EVENTS: u64 = 400;
 /// Batches in flight before the link waits for an acknowledgement.
 const WINDOW: u64 = 16;
 const PATIENCE: Duration = Duration::from_secs(30);
-const VICTIMS: [&str; 4] = ["/twin/apply", "/twin/scan", "/twin/route", "/twin/actuate"];
+const VICTIMS: [&str; 5] = [
+    "/twin/apply",
+    "/twin/scan",
+    "/twin/journal",
+    "/twin/route",
+    "/twin/actuate",
+];
 
 struct Node {
     system: System,
@@ -39,10 +45,11 @@ async fn node() -> Node {
         capacity_max: 64,
         ..ScanConfig::default()
     };
-    let config = TwinConfig {
+    let mut config = TwinConfig {
         scan,
         ..TwinConfig::default()
     };
+    config.journal.ledger = true;
     let twin = Twin::new(config, system.clock().clone()).unwrap();
     let stats = TransportStats::new();
     let pool = BatchPool::new(Arc::clone(&stats));
@@ -86,27 +93,38 @@ impl Node {
         let now = self.system.clock().monotonic();
         let batch = Batch::new(Tier::T1, buffer, now, &self.pool);
         // a refused batch accounts for itself
-        drop(self.twin.route().send(Ingest::T1(batch), PATIENCE).await);
+        drop(
+            self.twin
+                .inlets()
+                .readings
+                .send(Ingest::T1(batch), PATIENCE)
+                .await,
+        );
     }
 
     async fn event(&self, session: &Arc<T2Session>, sequence: u64) {
         let mut events = self.pool.take();
         events.extend(readings("events", sequence, 3));
         let now = self.system.clock().monotonic();
-        let (session, keys) = (Arc::clone(session), Vec::new());
+        let key = |at| EventKey {
+            epoch: 1,
+            event: sequence * 3 + at,
+        };
+        let (session, keys) = (Arc::clone(session), (0..3).map(key).collect());
         let batch = EventBatch::new(session, sequence, events, keys, now, &self.pool);
-        drop(self.twin.route().send(Ingest::T2(batch), PATIENCE).await);
+        let journal = self.twin.inlets().events;
+        drop(journal.send(T2Message::Events(batch), PATIENCE).await);
     }
 
     /// A link: a window of batches, everything unacknowledged again when nothing moves.
     async fn link(&self, session: &Arc<T2Session>) {
-        while session.applied() < EVENTS {
-            let acked = session.applied();
+        while session.acked() < EVENTS {
+            let acked = session.acked();
             for sequence in acked + 1..=(acked + WINDOW).min(EVENTS) {
                 self.event(session, sequence).await;
             }
             let moved = async {
-                while session.applied() == acked {
+                while session.acked() == acked {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             };
@@ -117,7 +135,7 @@ impl Node {
 
     async fn kills(&self) {
         for kill in 0..KILLS {
-            let victim = ActorPath::new(VICTIMS[(kill % 4) as usize]).unwrap();
+            let victim = ActorPath::new(VICTIMS[(kill % 5) as usize]).unwrap();
             let census = self.system.census();
             let before = census
                 .task(&victim)
@@ -151,17 +169,23 @@ async fn kills_lose_and_double_no_event_and_leave_no_sample_unaccounted() {
         "everything in flight comes to its end"
     );
     let (t1, t2) = (&node.stats.t1, &node.stats.t2);
-    assert_eq!(session.applied(), EVENTS);
+    assert_eq!(session.acked(), EVENTS);
     assert_eq!(t2.applied.get(), EVENTS * 3, "each event once");
     assert_eq!(t1.received.get(), KILLS * 200);
     assert_eq!(t1.received.get(), t1.applied.get() + t1.dropped.total());
-    let books = node.twin.route().books();
+    let books = node.twin.inlets().readings.books();
     assert!(books.balanced());
     let tally = node.twin.snapshot().tally;
     assert_eq!(
         (tally.t1_applied, tally.t2_applied),
         (t1.applied.get(), EVENTS * 3)
     );
+    let mut expected = EventMark::default();
+    for event in 3..(EVENTS + 1) * 3 {
+        expected.fold(EventKey { epoch: 1, event });
+    }
+    let ledger = node.twin.ledger().unwrap();
+    assert_eq!(ledger[&device_uuid("events")], expected, "in order");
     node.root.stop().await;
-    assert_eq!(node.twin.snapshot().incarnations, 1 + KILLS / 4);
+    assert_eq!(node.twin.snapshot().incarnations, 1 + 2 * KILLS / 5);
 }

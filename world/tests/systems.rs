@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actorsim_actors::Time;
-use actorsim_transport::{Batch, BatchPool, T2Session, Tier, TransportStats};
+use actorsim_transport::{Batch, BatchPool, Tier, TransportStats};
 use actorsim_world::batch::{NO_ROW, Origin, Outcome, RowBatch, RowReading};
 use actorsim_world::components::{KIND_PRESENCE, RowFill};
+use actorsim_world::journal::store::Journalled;
 use actorsim_world::scanned::{ScannedWorld, WorldSize};
 use actorsim_world::systems::{Commanded, RelayCommand, SystemId, Tally, WorldRules};
 
@@ -46,11 +47,14 @@ impl Bench {
             .push(RowBatch::new(readings.to_vec(), Origin::T1(batch)));
     }
 
-    fn event(&mut self, session: &Arc<T2Session>, sequence: u64, readings: &[RowReading]) {
-        let origin = Origin::Event {
-            session: Arc::clone(session),
-            sequence,
-        };
+    fn event(&mut self, offset: u64, readings: &[RowReading]) {
+        let origin = Origin::Event(Arc::new(Journalled {
+            offset,
+            events: Vec::new(),
+            keys: Vec::new(),
+            received: Time::ZERO,
+            pool: None,
+        }));
         self.world
             .batches()
             .push(RowBatch::new(readings.to_vec(), origin));
@@ -319,20 +323,20 @@ fn the_commanded_state_outlives_the_world() {
 }
 
 #[test]
-fn a_session_is_applied_once_in_order_duplicates_and_gaps_ignored() {
+fn the_journal_is_applied_once_in_order_duplicates_and_gaps_ignored() {
     let mut bench = Bench::new(WorldRules::default());
-    let session = T2Session::detached(1);
-    bench.event(&session, 1, &[reading(1, 1, 11.0)]);
-    bench.event(&session, 1, &[reading(1, 1, 99.0)]);
-    bench.event(&session, 3, &[reading(1, 3, 33.0)]);
-    bench.event(&session, 2, &[reading(1, 2, 22.0)]);
+    bench.event(1, &[reading(1, 1, 11.0)]);
+    bench.event(1, &[reading(1, 1, 99.0)]);
+    bench.event(3, &[reading(1, 3, 33.0)]);
+    bench.event(2, &[reading(1, 2, 22.0)]);
     let (outcomes, _) = bench.cycle();
     use Outcome::{Applied, Duplicate, Gap};
     assert_eq!(outcomes, [Applied, Duplicate, Gap, Applied]);
-    assert_eq!((session.applied(), bench.value(1)), (2, Some(22.0)));
-    bench.event(&session, 3, &[reading(1, 3, 33.0)]);
+    let applied = |bench: &Bench| bench.world.tally().applied_offset;
+    assert_eq!((applied(&bench), bench.value(1)), (2, Some(22.0)));
+    bench.event(3, &[reading(1, 3, 33.0)]);
     bench.cycle();
-    assert_eq!((session.applied(), bench.value(1)), (3, Some(33.0)));
+    assert_eq!((applied(&bench), bench.value(1)), (3, Some(33.0)));
     let tally = *bench.world.tally();
     assert_eq!(
         (tally.t2_applied, tally.t2_duplicates, tally.t2_gaps),
@@ -344,9 +348,8 @@ fn a_session_is_applied_once_in_order_duplicates_and_gaps_ignored() {
 fn an_event_older_than_the_value_counts_and_commands_but_does_not_overwrite() {
     let mut bench = Bench::new(WorldRules::default());
     let row = u32::from(KIND_PRESENCE);
-    let session = T2Session::detached(1);
     bench.sample(row, 10, 1.0);
-    bench.event(&session, 1, &[reading(row, 3, 0.0)]);
+    bench.event(1, &[reading(row, 3, 0.0)]);
     let (_, commands) = bench.cycle();
     let starts: Vec<_> = commands.iter().map(|command| command.start).collect();
     assert_eq!(
@@ -361,9 +364,8 @@ fn an_event_older_than_the_value_counts_and_commands_but_does_not_overwrite() {
 #[test]
 fn a_delayed_sample_does_not_undo_a_newer_event() {
     let mut bench = Bench::new(WorldRules::default());
-    let session = T2Session::detached(1);
     bench.sample(1, 1, 1.0);
-    bench.event(&session, 1, &[reading(1, 50, 5.0)]);
+    bench.event(1, &[reading(1, 50, 5.0)]);
     bench.cycle();
     bench.sample(1, 2, 2.0);
     assert_eq!(bench.value(1), Some(5.0));

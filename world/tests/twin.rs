@@ -11,8 +11,8 @@ use actorsim_actors::{
 };
 use actorsim_supervision::{Strategy, SupervisorPolicy, SupervisorRef, SupervisorSpec, start_root};
 use actorsim_transport::{
-    Batch, BatchPool, DeviceRange, EventBatch, Ingest, Reading, Registration, SensorSpec,
-    SensorType, Sessions, T2Session, T3Message, Tier, TransportStats, device_uuid,
+    Batch, BatchPool, DeviceRange, EventBatch, EventKey, Ingest, Reading, Registration, SensorSpec,
+    SensorType, Sessions, T2Message, T2Session, T3Message, Tier, TransportStats, device_uuid,
 };
 use actorsim_world::lanes::T2_LANE;
 use actorsim_world::scan::ScanMessage;
@@ -104,7 +104,12 @@ impl Rig {
     }
 
     async fn send(&self, message: Ingest) {
-        self.twin.route().send(message, PATIENCE).await.unwrap();
+        self.twin
+            .inlets()
+            .readings
+            .send(message, PATIENCE)
+            .await
+            .unwrap();
     }
 
     async fn register(&self, devices: u32) {
@@ -136,16 +141,19 @@ impl Rig {
     async fn event(&self, session: &Arc<T2Session>, sequence: u64, readings: &[Reading]) {
         let mut events = self.pool.take();
         events.extend_from_slice(readings);
+        let keys = (0..readings.len() as u64).map(|at| EventKey {
+            epoch: 1,
+            event: sequence * 256 + at,
+        });
+        let keys = keys.collect();
         let now = self.system.clock().monotonic();
-        let batch = EventBatch::new(
-            Arc::clone(session),
-            sequence,
-            events,
-            Vec::new(),
-            now,
-            &self.pool,
-        );
-        self.send(Ingest::T2(batch)).await;
+        let batch = EventBatch::new(Arc::clone(session), sequence, events, keys, now, &self.pool);
+        self.journal(T2Message::Events(batch)).await;
+    }
+
+    async fn journal(&self, message: T2Message) {
+        let journal = self.twin.inlets().events;
+        journal.send(message, PATIENCE).await.unwrap();
     }
 
     async fn row(&self, name: &str, sensor: u16) -> Option<RowView> {
@@ -190,7 +198,7 @@ impl Rig {
 
     /// Waits until every stage lives.
     async fn up(&self) {
-        self.until(|rig| rig.twin.route().is_up() && rig.twin.scan().is_up())
+        self.until(|rig| rig.twin.inlets().readings.is_up() && rig.twin.scan().is_up())
             .await;
         let actuate = ActorPath::new("/twin/actuate").unwrap();
         self.until(|rig| {
@@ -341,9 +349,15 @@ async fn events_are_applied_once_though_the_scan_is_killed_between() {
     rig.event(&session, 1, &[reading("pump-0000", 0, 1, 1.0)])
         .await;
     rig.settled().await;
-    assert_eq!(session.applied(), 1);
+    assert_eq!(session.acked(), 1);
     rig.kill("/twin/scan").await;
     rig.up().await;
+    let row = rig.row("pump-0000", 0).await.unwrap();
+    assert_eq!(
+        (row.value, row.stale),
+        (Some(1.0), true),
+        "out of the journal"
+    );
     // the link sends everything again that it has no acknowledgement for, and goes on
     for sequence in [1, 3, 2, 3] {
         let value = sequence as f64;
@@ -355,7 +369,7 @@ async fn events_are_applied_once_though_the_scan_is_killed_between() {
         .await;
     }
     rig.settled().await;
-    assert_eq!(session.applied(), 3);
+    assert_eq!(session.acked(), 3);
     let t2 = &rig.stats.t2;
     assert_eq!(
         (t2.applied.get(), t2.duplicates.get(), t2.out_of_order.get()),
@@ -440,7 +454,7 @@ async fn a_full_event_lane_is_backpressure_and_loses_nothing() {
             let mut buffer = rig.pool.take();
             buffer.push(reading("pump-0000", 1, sequence, f64::from(sequence)));
             let now = rig.system.clock().monotonic();
-            rig.send(Ingest::T2Plain(Batch::new(
+            rig.journal(T2Message::Plain(Batch::new(
                 Tier::T2,
                 buffer,
                 now,

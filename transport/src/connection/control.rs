@@ -1,7 +1,7 @@
 //! The control stream of `actorsim/1`: hello, registrations, acknowledgements of T2, goodbye.
 //!
-//! T2 is acknowledged only as far as the session's ledger says that the world has applied it. It
-//! moves no reading. Bounds: one control stream; frames of 64 KiB; [`REPLIES_MAX`] replies waiting.
+//! T2 is acknowledged only as far as the session's ledger says that it is durable. It moves no
+//! reading. Bounds: one control stream; frames of 64 KiB; [`REPLIES_MAX`] replies waiting.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,16 +78,16 @@ async fn serve(peer: &Peer) -> Result<(), ControlError> {
         Ok(said) => said?,
     };
     let (replies, waiting) = mpsc::channel(REPLIES_MAX);
-    let applied = session.applied();
+    let acked = session.acked();
     let welcome = ToLink::Welcome {
         node: peer.core.node.clone(),
-        applied,
+        acked,
     };
     write(&mut send, &welcome).await?;
     tokio::select! {
         biased;
         read = listen(peer, &session, &mut receive, replies) => read,
-        written = acknowledge(&session, applied, &mut send, waiting) => written,
+        written = acknowledge(&session, acked, &mut send, waiting) => written,
     }
 }
 
@@ -168,9 +168,9 @@ async fn acknowledge(
                     continue;
                 }
             },
-            applied = session.applied_beyond(announced) => {
-                announced = applied;
-                ToLink::Applied { sequence: applied }
+            acked = session.acked_beyond(announced) => {
+                announced = acked;
+                ToLink::Acked { sequence: acked }
             }
         };
         write(send, &message).await?;
@@ -225,7 +225,13 @@ fn outside(glob: &str, range: &DeviceRange) -> Option<String> {
 async fn announce(peer: &Peer, registration: Registration) {
     let mut message = Ingest::Register(registration);
     for _ in 0..REGISTER_ATTEMPTS {
-        match peer.core.world.send(message, REGISTER_DEADLINE).await {
+        match peer
+            .core
+            .inlets
+            .readings
+            .send(message, REGISTER_DEADLINE)
+            .await
+        {
             Ok(()) | Err(SendError::Closed(_)) => return,
             Err(refused) => message = refused.into_message(),
         }

@@ -60,9 +60,9 @@ fn control_messages_make_the_round_trip() {
     for message in [
         ToLink::Welcome {
             node: "t".into(),
-            applied: 4,
+            acked: 4,
         },
-        ToLink::Applied { sequence: 5 },
+        ToLink::Acked { sequence: 5 },
         ToLink::Farewell,
     ] {
         assert_eq!(

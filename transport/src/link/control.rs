@@ -48,7 +48,7 @@ pub(super) struct Control {
     receive: RecvStream,
 }
 
-/// Opens the control stream and waits for the welcome, which tells what of T2 is applied.
+/// Opens the control stream and waits for the welcome, which tells what of T2 is acknowledged.
 pub(super) async fn hello(line: &Line, connection: &Connection) -> Result<Control, ControlError> {
     let (mut send, mut receive) = connection.open_bi().await?;
     let hello = ToTwin::Hello {
@@ -61,8 +61,8 @@ pub(super) async fn hello(line: &Line, connection: &Connection) -> Result<Contro
     send.write_all(&[StreamType::Control as u8]).await?;
     send.write_all(&hello.frame()?).await?;
     match read(&mut receive, &mut Vec::new()).await? {
-        ToLink::Welcome { applied, .. } => {
-            line.link.outbox().acknowledge(applied);
+        ToLink::Welcome { acked, .. } => {
+            line.link.outbox().acknowledge(acked);
             Ok(Control { send, receive })
         }
         _ => Err(ControlError::NoWelcome),
@@ -100,7 +100,7 @@ async fn listen(line: &Line, receive: &mut RecvStream) -> Result<Infallible, Con
     let mut frame = Vec::new();
     loop {
         match read(receive, &mut frame).await? {
-            ToLink::Applied { sequence } => drop(line.link.outbox().acknowledge(sequence)),
+            ToLink::Acked { sequence } => drop(line.link.outbox().acknowledge(sequence)),
             ToLink::Farewell => line.goodbye.settled.notify_waiters(),
             ToLink::Welcome { .. } => return Err(ControlError::NoWelcome),
         }

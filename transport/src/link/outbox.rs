@@ -5,17 +5,20 @@
 //! It opens no stream. Bound: [`OUTBOX_EVENTS_MAX`] events; beyond it events are refused and
 //! counted as blocked.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
-use crate::frames::{EVENT_LEN, EVENTS_HEADER_LEN, put_event, put_events_header};
+use crate::frames::{
+    EVENT_LEN, EVENTS_HEADER_LEN, Events, FRAME_HEADER_LEN, put_event, put_events_header,
+};
 use crate::reading::Reading;
-use crate::session::EventKey;
+use crate::session::{EventKey, EventMark};
 use crate::stats::TransportStats;
 
 /// Events kept at most: 3.2 MiB a link, half a minute of 2,000 events/s without a twin.
@@ -52,6 +55,23 @@ struct State {
     acked: u64,
     next: u64,
     events: usize,
+    /// What was acknowledged of each device, if anybody wants to know.
+    ledger: Option<BTreeMap<Uuid, EventMark>>,
+}
+
+impl State {
+    fn note(&mut self, batch: &Numbered) {
+        let Some(ledger) = &mut self.ledger else {
+            return;
+        };
+        let (mut readings, mut keys) = (Vec::new(), Vec::new());
+        let decoded = Events::parse(&batch.frame[FRAME_HEADER_LEN..])
+            .and_then(|events| events.decode_into(&mut readings, &mut keys));
+        debug_assert!(decoded.is_ok(), "the outbox framed it itself");
+        for (reading, key) in readings.iter().zip(keys) {
+            ledger.entry(reading.device).or_default().fold(key);
+        }
+    }
 }
 
 /// The unacknowledged events of one link.
@@ -110,6 +130,17 @@ impl T2Outbox {
         accepted
     }
 
+    /// Keeps what is acknowledged from now on for each device: 64 bytes a device.
+    pub fn keep_ledger(&self) {
+        self.state.lock().ledger.get_or_insert_default();
+    }
+
+    /// What was acknowledged, by device; `None` if it is not kept.
+    #[must_use]
+    pub fn ledger(&self) -> Option<BTreeMap<Uuid, EventMark>> {
+        self.state.lock().ledger.clone()
+    }
+
     /// Events not acknowledged yet.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -159,7 +190,7 @@ impl T2Outbox {
         Some(batch.frame.clone())
     }
 
-    /// The twin has applied everything up to batch `sequence`; returns whether that was news.
+    /// The twin has taken everything up to batch `sequence`; returns whether that was news.
     pub(crate) fn acknowledge(&self, sequence: u64) -> bool {
         let mut state = self.state.lock();
         let before = state.acked;
@@ -168,6 +199,7 @@ impl T2Outbox {
             .pop_front_if(|batch| batch.sequence <= sequence)
         {
             self.stats.t2.acked.add(u64::from(batch.events));
+            state.note(&batch);
             state.events -= batch.events as usize;
             state.acked = batch.sequence;
             state.cursor = state.cursor.saturating_sub(1);
@@ -201,7 +233,6 @@ impl T2Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frames::Events;
     use crate::reading::{SensorType, device_uuid};
 
     fn event(event: u64) -> OutEvent {
@@ -228,6 +259,7 @@ mod tests {
     fn what_is_not_acknowledged_is_sent_again_under_the_same_number() {
         let stats = TransportStats::new();
         let outbox = T2Outbox::new(Arc::clone(&stats));
+        outbox.keep_ledger();
         let events: Vec<_> = (0..600).map(event).collect();
         assert_eq!(outbox.push(&events), 600);
         assert_eq!(sequences(&outbox), [1, 2, 3]);
@@ -243,6 +275,10 @@ mod tests {
             (600, 600, 0)
         );
         assert_eq!((t2.sent.get(), t2.resent.get()), (600, 344));
+        let mut mark = EventMark::default();
+        events.iter().for_each(|event| mark.fold(event.key));
+        let ledger = outbox.ledger().unwrap();
+        assert_eq!(ledger[&device_uuid("d")], mark, "each event once, in order");
     }
 
     #[test]

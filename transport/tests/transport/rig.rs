@@ -41,6 +41,7 @@ pub(crate) struct Seen {
     pub(crate) registered: BTreeMap<String, usize>,
 }
 
+#[derive(Clone)]
 pub(crate) struct World {
     seen: Arc<Mutex<Seen>>,
     stats: Arc<TransportStats>,
@@ -59,25 +60,45 @@ impl TaskActor for World {
                 seen.t1.extend(&batch.readings);
                 batch.applied();
             }
-            Ingest::T2Plain(batch) => {
-                seen.t2_plain.extend(&batch.readings);
-                batch.applied();
-            }
-            Ingest::T2(batch) => match batch.session.judge(batch.sequence) {
-                Arrival::Next => {
-                    let events = batch.events.iter().copied();
-                    seen.t2.extend(events.zip(batch.keys.iter().copied()));
-                    batch.session.mark_applied(batch.sequence);
-                    self.stats.t2.applied.add(batch.events.len() as u64);
-                    self.sessions.get().unwrap().wake();
-                }
-                Arrival::Duplicate => self.stats.t2.duplicates.add(batch.events.len() as u64),
-                Arrival::Early => self.stats.t2.out_of_order.add(batch.events.len() as u64),
-            },
             Ingest::Register(registration) => registration.devices.for_each(|_, name| {
                 seen.registered
                     .insert(name.to_owned(), registration.sensors.len());
             }),
+        }
+        Ok(Flow::Continue)
+    }
+}
+
+/// A journal that only remembers.
+pub(crate) struct Journal(World);
+
+impl TaskActor for Journal {
+    type Msg = T2Message;
+
+    async fn handle(
+        &mut self,
+        m: T2Message,
+        _: &mut TaskContext<T2Message>,
+    ) -> Result<Flow, Fault> {
+        self.0.open.wait_for(|open| *open).await.unwrap();
+        let mut seen = self.0.seen.lock();
+        let t2 = &self.0.stats.t2;
+        match m {
+            T2Message::Plain(batch) => {
+                seen.t2_plain.extend(&batch.readings);
+                batch.applied();
+            }
+            T2Message::Events(batch) => match batch.session.judge(batch.sequence) {
+                Arrival::Next => {
+                    let events = batch.events.iter().copied();
+                    seen.t2.extend(events.zip(batch.keys.iter().copied()));
+                    batch.session.acknowledge(batch.sequence);
+                    t2.applied.add(batch.events.len() as u64);
+                    self.0.sessions.get().unwrap().wake();
+                }
+                Arrival::Duplicate => t2.duplicates.add(batch.events.len() as u64),
+                Arrival::Early => t2.out_of_order.add(batch.events.len() as u64),
+            },
         }
         Ok(Flow::Continue)
     }
@@ -141,10 +162,13 @@ impl Rig {
         let system = System::new(Clock::wall(), tokio::runtime::Handle::current());
         let stats = TransportStats::new();
         let (seen, sessions) = (Arc::<Mutex<Seen>>::default(), Arc::new(OnceLock::new()));
-        let world = Addr::new(
-            ActorPath::root().join("world"),
-            MailboxSpec::new(64, Overflow::Block).kept(),
-        );
+        let mailbox = MailboxSpec::new(64, Overflow::Block).kept();
+        let world = Addr::new(ActorPath::root().join("world"), mailbox);
+        let journal = Addr::new(ActorPath::root().join("journal"), mailbox);
+        let inlets = Inlets {
+            readings: world.clone(),
+            events: journal.clone(),
+        };
         let config = TransportConfig {
             node: "twin".into(),
             listen: (at, 0).into(),
@@ -152,29 +176,28 @@ impl Rig {
             identity,
         };
         let policies = Policies::shipped();
-        let transport = Transport::open(
-            &system,
-            config,
-            world.clone(),
-            Arc::clone(&stats),
-            &policies,
-        )
-        .unwrap();
+        let transport =
+            Transport::open(&system, config, inlets, Arc::clone(&stats), &policies).unwrap();
         sessions.set(Arc::clone(transport.sessions())).unwrap();
-        let (s, c, t) = (Arc::clone(&seen), Arc::clone(&stats), Arc::clone(&sessions));
         let open = watch::Sender::new(true);
         let gate = open.subscribe();
-        let factory = move || World {
-            open: gate.clone(),
-            seen: Arc::clone(&s),
-            stats: Arc::clone(&c),
-            sessions: Arc::clone(&t),
+        let remembering = World {
+            open: gate,
+            seen: Arc::clone(&seen),
+            stats: Arc::clone(&stats),
+            sessions: Arc::clone(&sessions),
         };
+        let keeping = remembering.clone();
         let links = SupervisorSpec::new(ActorPath::root().join("fleet/links"), Default::default());
         let links = links.configured(&policies);
         let reference = links.reference();
         let spec = SupervisorSpec::new(ActorPath::root(), Default::default())
-            .child(ChildSpec::task("world", &world, factory))
+            .child(ChildSpec::task("journal", &journal, move || {
+                Journal(keeping.clone())
+            }))
+            .child(ChildSpec::task("world", &world, move || {
+                remembering.clone()
+            }))
             .child(transport.child(&policies))
             .child(ChildSpec::supervisor("links", links))
             .configured(&policies);

@@ -75,12 +75,17 @@ impl Scan {
                 capacity: scan.capacity.max(shared.index.lock().rows()),
                 capacity_max: scan.capacity_max,
             };
-            let tally = ends.carry.snapshot.tally;
+            let mut tally = ends.carry.snapshot.tally;
+            tally.applied_offset = shared.applied();
             let rules = shared.config.rules.clone();
             let mut world = ScannedWorld::new(size, rules, shared.commanded.clone(), tally);
             shared.index.lock().for_each_fill(|fill| {
                 world.fill([fill]);
             });
+            if let Err(error) = shared.remember(&mut world, tally.applied_offset) {
+                let _ = news.try_send(ScanNews::Forgetful(error.to_string()));
+                return;
+            }
             let lanes = Arc::clone(&shared.lanes);
             ScanThread::new(scan.clone(), world, ends, lanes, stop, news).run();
         };
@@ -103,6 +108,19 @@ impl Scan {
             "scan_wedged",
             "the previous scan thread does not end its cycle",
         ))
+    }
+}
+
+impl Shared {
+    /// World = checkpoint + fold of the journal: the last event of every row as of `applied`.
+    fn remember(&self, world: &mut ScannedWorld, applied: u64) -> Result<(), redb::Error> {
+        let Some(files) = self.journal.files.lock().clone() else {
+            return Ok(());
+        };
+        files.rows(applied, |device, sensor, value| {
+            let row = self.index.lock().row(device, sensor, value.kind);
+            world.restore(row, value.value, value.at_us);
+        })
     }
 }
 
@@ -135,6 +153,7 @@ impl TaskActor for Scan {
                 self.shared.set_scanning(true);
             }
             Some(ScanNews::Faulted(fault)) => return Err(Fault::with("system", fault)),
+            Some(ScanNews::Forgetful(error)) => return Err(Fault::with("rebuild", error)),
             _ => {
                 return Err(Fault::with(
                     "scan_thread",
@@ -146,7 +165,7 @@ impl TaskActor for Scan {
         cx.pump(async move {
             while let Some(told) = news.recv().await {
                 match told {
-                    ScanNews::Ready(_) => {}
+                    ScanNews::Ready(_) | ScanNews::Forgetful(_) => {}
                     ScanNews::Isolated(fault) => {
                         let text = fault.to_string();
                         system

@@ -44,6 +44,8 @@ pub(crate) enum ScanNews {
     Ready(HostReport),
     /// A system failed and is isolated.
     Isolated(SystemFault),
+    /// The world could not be rebuilt from the journal.
+    Forgetful(String),
     /// The loop ended by order.
     Stopped,
     /// The loop ended because of a fault.
@@ -307,6 +309,9 @@ impl ScanThread {
         totals.entities = world.entities();
         totals.rows = world.rows();
         totals.tally = *world.tally();
+        self.lanes
+            .applied_offset
+            .store(totals.tally.applied_offset, Ordering::Release);
         totals.enabled = world.enabled();
         let sweep = world.sweep();
         totals.stale = sweep.stale;

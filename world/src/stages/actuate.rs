@@ -1,8 +1,8 @@
 //! `/twin/actuate`: everything that leaves the world, outside the scan thread.
 //!
-//! Woken by one eventfd write of the scan, it settles scanned batches (accounting, T2
-//! acknowledgements), hands relay commands to tier T3 and answers to their askers, and folds cycle
-//! records. It never waits for T3: a command that finds no room stays in hand, and the lane behind
+//! Woken by one eventfd write of the scan, it settles scanned batches (accounting, progress of
+//! the journal), hands relay commands to tier T3 and to the journal at once, answers to their
+//! askers, and folds cycle records. It never waits for T3: a command that finds no room stays in hand, and the lane behind
 //! it fills up to the automation, which defers.
 //!
 //! Bound: one command in hand; per wake what the lanes hold.
@@ -13,11 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actorsim_actors::{Addr, Fault, Flow, Message, SendError, TaskActor, TaskContext, Time};
-use actorsim_transport::{Command, SensorType, Sessions, T3Message, TransportStats};
+use actorsim_transport::{Command, Issued, SensorType, Sessions, T3Message, TransportStats};
 use uuid::Uuid;
 
 use self::wake::Wake;
 use super::lease;
+use crate::journal::intents::{Intent, Note};
 use crate::lanes::{ActuateEnds, Lease};
 use crate::scan::clock::now_ns;
 use crate::shared::Shared;
@@ -70,15 +71,18 @@ impl Actuate {
     fn drain(&mut self, now: Time) {
         let Some(ends) = &mut self.ends else { return };
         if self.shared.settle(ends) {
-            self.outlets.sessions.wake();
+            self.shared.journal.progress.notify_one();
         }
         loop {
             let command = match ends.in_hand.take() {
                 Some(command) => command,
                 None => match ends.commands.pop() {
                     Ok(command) => {
+                        let by = command.by;
                         let command = self.shared.command(command, now);
-                        T3Message::issue(command, &self.outlets.stats)
+                        self.shared.intend(&command, by);
+                        let issued = Issued::new(command, &self.outlets.stats);
+                        T3Message::Command(issued.told_to(self.shared.outcomes()))
                     }
                     Err(_) => break,
                 },
@@ -114,6 +118,23 @@ impl Shared {
             decided: Time(now.0.saturating_sub(ago_ns)),
             deadline: self.config.command_deadline,
         }
+    }
+}
+
+impl Shared {
+    /// Journals a command that is on its way, without waiting.
+    fn intend(&self, command: &Command, by: u16) {
+        let ago = self.clock.monotonic().since(command.decided);
+        self.journal.note(Note::Intent(Intent {
+            id: command.id,
+            device: command.device,
+            sensor: command.sensor,
+            kind: command.kind,
+            value: command.value,
+            by,
+            decided_us: self.clock.unix_us().saturating_sub(ago.as_micros() as u64),
+            deadline_us: command.deadline.as_micros() as u64,
+        }));
     }
 }
 

@@ -108,6 +108,8 @@ impl TaskActor for Apply {
         release(&mut ends);
         // what a killed incarnation waited with
         self.shared.give_up_waiting(&mut ends);
+        // and what of T2 it had in hand
+        self.shared.in_doubt();
         self.ends = Some(ends);
         Ok(())
     }

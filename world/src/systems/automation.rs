@@ -66,12 +66,14 @@ pub(super) fn automation(
         let Cold {
             device,
             relay: sensor,
+            sensor: by,
             ..
         } = cold[row];
         let command = RelayCommand {
             device,
             row: sample.row,
             sensor,
+            by,
             start: !stop,
             decided_ns,
         };

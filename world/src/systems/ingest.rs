@@ -32,7 +32,7 @@ pub(super) fn ingest(
     };
     let now_ns = intake.now_ns;
     for batch in &mut intake.batches {
-        let outcome = batch.verdict();
+        let outcome = batch.verdict(columns.tally.applied_offset);
         let readings = batch.readings.len() as u64;
         match outcome {
             Outcome::Applied if batch.is_event() => {
@@ -53,7 +53,9 @@ pub(super) fn ingest(
             Outcome::Gap => columns.tally.t2_gaps += readings,
             Outcome::Pending => {}
         }
-        batch.settle(outcome, now_ns);
+        if let Some(offset) = batch.settle(outcome, now_ns) {
+            columns.tally.applied_offset = offset;
+        }
     }
     Ok(())
 }

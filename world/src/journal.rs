@@ -1,0 +1,278 @@
+//! The journal: T2 events and T3 intents on disk before anybody is told that they are taken.
+//!
+//! In reading order: [`record`] (bytes of one batch), [`files`] (the two databases and their
+//! layout), [`store`] (open, verify, group commit, trim), [`fold`] (checkpoint and rebuild), `write`
+//! (groups), `feed` (durable batches to the world, in order), `actor` (`/twin/journal`), `intents`
+//! (commands across a restart).
+//!
+//! A batch goes: connection -> tier t2 -> journal (append, sync, acknowledge) -> apply -> FIFO lane
+//! -> world. Each batch has an *offset*, counted from 1 over the life of the journal.
+//!
+//! # Invariants
+//!
+//! 1. **Acknowledged is durable.** `T2Session::acknowledge(n)` is called only after the commit that
+//!    holds batch n, or a later one that was a duplicate of it, has been synced.
+//! 2. **New is decided once, before the append.** A batch is appended only if it is the next of its
+//!    session, an event only if it follows the last of its device in its life. Both are judged
+//!    against durable state plus the open group; a group that fails to commit leaves no trace.
+//! 3. **Offsets have no gap**, and the order of offsets is the order of application. An event's
+//!    order within its device is the order in which its link sent it, because a device has one link
+//!    and a session takes its batches in sequence.
+//! 4. **The world applies offset n only directly after n - 1** (`Tally::applied_offset`, written by
+//!    the scan alone). So a batch lost between journal and world is a gap that nothing crosses, and a
+//!    batch fed twice is ignored: the feed goes back to `applied + 1` whenever it is in doubt.
+//! 5. **World = checkpoint + fold of the journal.** The checkpoint is the fold of the records up to
+//!    its offset C, and C is never beyond what the world has applied. It is written in one
+//!    transaction together with C.
+//! 6. **A record is removed only if a durable checkpoint covers it.**
+//! 7. **After a restart** rows, ledger and dedup marks are the fold up to A, the last `applied` that
+//!    a commit has recorded (C <= A <= applied <= head); everything after A goes through the lane and
+//!    its rules again. A rule may so decide twice for the few batches between A and the crash; the
+//!    commanded state is that of the journalled intents, so an edge that was commanded is not
+//!    commanded again.
+//! 8. **A command id is above every id that any earlier life may have sent**, journalled or not.
+//! 9. **A disk that is full or slow is backpressure**: the group is tried again until it is durable,
+//!    meanwhile the mailbox fills, the tiers wait, outboxes fill, devices skip samples
+//!    (`t2.blocked`). Commands do not wait: an intent that finds no room is sent anyway, counted.
+//!
+//! Bounds: [`GROUP_EVENTS_MAX`] events in a commit, [`WINDOW_EVENTS`] durable events in memory,
+//! [`JournalConfig::size_max`] bytes of records on disk, [`CACHE_BYTES`] of cache for each file.
+
+pub(crate) mod actor;
+pub(crate) mod feed;
+pub mod files;
+pub mod fold;
+pub(crate) mod intents;
+pub mod record;
+pub mod store;
+pub(crate) mod write;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use actorsim_transport::{Counter, LatencyHistogram, Quantiles};
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::{Notify, mpsc};
+
+use crate::lanes::Berth;
+use files::{Directory, Files, Medium, Memory};
+use intents::Note;
+use store::Store;
+
+/// Events in one commit at most: 3.3 MiB, some 20 ms of disk.
+pub const GROUP_EVENTS_MAX: usize = 65_536;
+
+/// Durable events in memory that the world has not applied: 15 MiB, half a second of the highest
+/// rate. Beyond it the journal takes nothing more.
+pub const WINDOW_EVENTS: usize = 262_144;
+
+/// Cache of each of the two files: the working set of a checkpoint of 100,000 devices.
+pub const CACHE_BYTES: usize = 16 << 20;
+
+/// Notes of commands that wait for the next commit: one full command lane, four times.
+pub const NOTES_MAX: usize = 4_096;
+
+/// How a twin keeps its journal.
+#[derive(Clone, Debug)]
+pub struct JournalConfig {
+    /// Where it lies.
+    pub medium: Arc<dyn Medium>,
+    /// Records on disk at most, in bytes; the world may lag behind by as much.
+    pub size_max: u64,
+    /// Least time between two syncs.
+    pub sync_interval: Duration,
+    /// Keep what was applied of each device, for the report.
+    pub ledger: bool,
+}
+
+impl JournalConfig {
+    /// Records on disk by default: 5 million events, minutes of a large fleet without a scan.
+    pub const SIZE_MAX: u64 = 256 << 20;
+    /// Between two syncs by default: few enough commits to cost little, short against a scan cycle.
+    pub const SYNC_INTERVAL: Duration = Duration::from_millis(2);
+
+    /// A journal that outlives actors, not the process.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self::on(Arc::new(Memory))
+    }
+
+    /// A journal in a directory, which is made where needed.
+    #[must_use]
+    pub fn in_directory(dir: PathBuf) -> Self {
+        Self::on(Arc::new(Directory(dir)))
+    }
+
+    /// A journal anywhere.
+    #[must_use]
+    pub fn on(medium: Arc<dyn Medium>) -> Self {
+        Self {
+            medium,
+            size_max: Self::SIZE_MAX,
+            sync_interval: Self::SYNC_INTERVAL,
+            ledger: false,
+        }
+    }
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self::in_memory()
+    }
+}
+
+/// What the journal counts, over all its incarnations.
+#[derive(Debug, Default)]
+pub struct JournalStats {
+    /// Events made durable.
+    pub events: Counter,
+    /// Batches made durable.
+    pub records: Counter,
+    /// Bytes of records made durable.
+    pub bytes: Counter,
+    /// Groups committed.
+    pub commits: Counter,
+    /// Commits that the disk refused; each was tried again.
+    pub commit_errors: Counter,
+    /// Time of a commit, its sync included, microseconds.
+    pub commit_us: LatencyHistogram,
+    /// Checkpoints written.
+    pub checkpoints: Counter,
+    /// Checkpoints that failed; the next one covers as much.
+    pub checkpoint_errors: Counter,
+    /// Batches handed to the world again after a stage lost them.
+    pub refed: Counter,
+    /// Files found torn on open and brought back to their last commit.
+    pub repaired: Counter,
+    /// Records that could not be read back; their events are lost and this says so.
+    pub corrupt: Counter,
+    /// Command intents made durable.
+    pub intents: Counter,
+    /// Intents, or outcomes, that found no room and were not journalled.
+    pub notes_skipped: Counter,
+}
+
+/// The journal at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct JournalReport {
+    /// Last offset that is durable.
+    pub head: u64,
+    /// Last offset that the world has applied.
+    pub applied: u64,
+    /// Last offset that the checkpoint covers.
+    pub checkpoint: u64,
+    /// Bytes of records that wait for a checkpoint.
+    pub record_bytes: u64,
+    /// The bound of these.
+    pub size_max: u64,
+    /// Events made durable in this process.
+    pub events: u64,
+    /// Groups committed.
+    pub commits: u64,
+    /// Commits that the disk refused.
+    pub commit_errors: u64,
+    /// Commit time, microseconds: p50, p99, longest.
+    pub commit_us: [Option<u64>; 3],
+    /// Checkpoints written.
+    pub checkpoints: u64,
+    /// Batches handed to the world again.
+    pub refed: u64,
+    /// Files found torn on open and brought back to their last commit.
+    pub repaired: u64,
+    /// Records that could not be read back.
+    pub corrupt: u64,
+    /// Command intents made durable.
+    pub intents: u64,
+    /// Intents and outcomes not journalled for want of room.
+    pub notes_skipped: u64,
+}
+
+impl std::fmt::Debug for JournalShared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JournalShared").finish_non_exhaustive()
+    }
+}
+
+/// What the incarnations of the journal, the stages and readers share.
+pub(crate) struct JournalShared {
+    pub(crate) config: JournalConfig,
+    pub(crate) stats: JournalStats,
+    /// The store, once it is open, while no incarnation holds it.
+    pub(crate) store: Berth<Option<Store>>,
+    /// Databases for readers.
+    pub(crate) files: Mutex<Option<Arc<Files>>>,
+    pub(crate) head: AtomicU64,
+    pub(crate) checkpoint: AtomicU64,
+    pub(crate) record_bytes: AtomicU64,
+    /// Messages taken out of the mailbox that are not durable yet.
+    pub(crate) under_way: AtomicU64,
+    /// What the process before this one left undone was taken up.
+    pub(crate) taken_up: AtomicBool,
+    /// Head of a store that is closed after an error.
+    pub(crate) reopen_from: AtomicU64,
+    /// A stage was started: what it had in hand may be lost.
+    pub(crate) in_doubt: AtomicBool,
+    /// The world has applied more.
+    pub(crate) progress: Notify,
+    pub(crate) want_checkpoint: Notify,
+    pub(crate) checkpointed: Notify,
+    pub(crate) notes: mpsc::Sender<Note>,
+    pub(crate) notes_out: Berth<mpsc::Receiver<Note>>,
+}
+
+impl JournalShared {
+    pub(crate) fn new(config: JournalConfig) -> Self {
+        let (notes, notes_out) = mpsc::channel(NOTES_MAX);
+        Self {
+            config,
+            stats: JournalStats::default(),
+            store: Berth::new(None),
+            files: Mutex::new(None),
+            head: AtomicU64::new(0),
+            checkpoint: AtomicU64::new(0),
+            record_bytes: AtomicU64::new(0),
+            under_way: AtomicU64::new(0),
+            taken_up: AtomicBool::new(false),
+            reopen_from: AtomicU64::new(0),
+            in_doubt: AtomicBool::new(false),
+            progress: Notify::new(),
+            want_checkpoint: Notify::new(),
+            checkpointed: Notify::new(),
+            notes,
+            notes_out: Berth::new(notes_out),
+        }
+    }
+
+    /// Makes a note of a command durable with the next group; one that finds no room is counted.
+    pub(crate) fn note(&self, note: Note) {
+        if self.notes.try_send(note).is_err() {
+            self.stats.notes_skipped.inc();
+        }
+    }
+
+    pub(crate) fn report(&self, applied: u64) -> JournalReport {
+        let stats = &self.stats;
+        let times = stats.commit_us.quantiles();
+        let time = |of: fn(&Quantiles) -> u64| times.as_ref().map(of);
+        JournalReport {
+            head: self.head.load(Ordering::Acquire),
+            applied,
+            checkpoint: self.checkpoint.load(Ordering::Acquire),
+            record_bytes: self.record_bytes.load(Ordering::Relaxed),
+            size_max: self.config.size_max,
+            events: stats.events.get(),
+            commits: stats.commits.get(),
+            commit_errors: stats.commit_errors.get(),
+            commit_us: [time(|q| q.p50), time(|q| q.p99), time(|q| q.max)],
+            checkpoints: stats.checkpoints.get(),
+            refed: stats.refed.get(),
+            repaired: stats.repaired.get(),
+            corrupt: stats.corrupt.get(),
+            intents: stats.intents.get(),
+            notes_skipped: stats.notes_skipped.get(),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! `/twin/journal`: opens the journal, brings the world's past back, and runs writer, feed and
+//! checkpoints.
+//!
+//! Started before the scan, so that the scan finds every row of the past in the index. A journal
+//! that cannot be opened is a failed start. Bound: its mailbox, and [`super::write::QUEUE`]
+//! messages behind it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actorsim_actors::{Addr, Fault, Flow, Level, TaskActor, TaskContext};
+use actorsim_transport::{SensorType, T2Message};
+use tokio::sync::mpsc;
+
+use super::feed::{Feed, GROUPS};
+use super::intents::ID_GAP;
+use super::store::{Left, Store};
+use super::write::{QUEUE, Writer};
+use crate::batch::RowBatch;
+use crate::lanes::Lease;
+use crate::shared::Shared;
+use crate::stages::{Outlets, lease};
+
+/// How long a batch waits for the writer: then one of a session is left to its link, which sends it
+/// again, so that an ordered stop gets in between.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// At least this often what the world has applied becomes a checkpoint, if it is anything.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+
+/// The actor.
+#[derive(Debug)]
+pub(crate) struct JournalActor {
+    shared: Arc<Shared>,
+    outlets: Outlets,
+    apply: Addr<RowBatch>,
+    messages: Option<mpsc::Sender<T2Message>>,
+}
+
+impl JournalActor {
+    pub(crate) fn new(shared: Arc<Shared>, outlets: Outlets, apply: Addr<RowBatch>) -> Self {
+        Self {
+            shared,
+            outlets,
+            apply,
+            messages: None,
+        }
+    }
+}
+
+/// Opens the store, or takes it over from the former incarnation.
+async fn open(shared: &Arc<Shared>) -> Result<Lease<Option<Store>>, Fault> {
+    let mut store = lease(&shared.journal.store).await?;
+    if store.is_none() {
+        let on = Arc::clone(shared);
+        let opening = tokio::task::spawn_blocking(move || {
+            let opened = restore(&on, &mut store);
+            (store, opened)
+        });
+        let opened = opening.await;
+        let outcome;
+        (store, outcome) = opened.map_err(|error| Fault::with("journal_open", error))?;
+        outcome.map_err(|error| Fault::with("journal_open", error))?;
+    }
+    Ok(store)
+}
+
+/// Opens the store and brings back what it remembers: checkpoint, marks, ledger, applied offset.
+fn restore(
+    shared: &Arc<Shared>,
+    store: &mut Lease<Option<Store>>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let journal = &shared.journal;
+    let mut open = Store::open(&*journal.config.medium)?;
+    // a restart within the process knows better than the last commit
+    let applied = open.as_of().applied.max(shared.applied());
+    open.restore_marks(&shared.index)?;
+    let layout_of = |device| shared.index.lock().layout_of(device);
+    let covered = match open.files().checkpoint(applied, &layout_of) {
+        Ok(done) => done.to,
+        Err(error) => {
+            // a full disk: the former one stands
+            tracing::warn!("no checkpoint at the start: {error}");
+            journal.stats.checkpoint_errors.inc();
+            open.as_of().checkpoint
+        }
+    };
+    journal.stats.repaired.add(open.repaired());
+    journal.stats.corrupt.add(open.corrupt());
+    journal.head.store(open.head(), Ordering::Release);
+    journal.checkpoint.store(covered, Ordering::Release);
+    journal
+        .record_bytes
+        .store(open.record_bytes(), Ordering::Relaxed);
+    shared.restore_ledger(open.files(), applied)?;
+    open.files().rows(applied, |device, sensor, value| {
+        shared.index.lock().row(device, sensor, value.kind);
+    })?;
+    shared.set_applied(applied);
+    *journal.files.lock() = Some(Arc::clone(open.files()));
+    **store = Some(open);
+    Ok(())
+}
+
+impl JournalActor {
+    /// What the process before this one left undone.
+    fn take_up(&self, left: &Left, cx: &TaskContext<T2Message>) {
+        let shared = &self.shared;
+        shared.raise_command_id(left.command + ID_GAP);
+        for (device, sensor) in &left.stopped {
+            let row = shared
+                .index
+                .lock()
+                .row(*device, *sensor, SensorType::Presence);
+            shared.commanded.set_stopped(row, true);
+        }
+        let journal = &shared.journal;
+        let (head, applied) = (journal.head.load(Ordering::Acquire), shared.applied());
+        let (again, expired) = shared.take_up(&left.open, &self.outlets);
+        let events = cx.system().events();
+        let (repaired, corrupt) = (journal.stats.repaired.get(), journal.stats.corrupt.get());
+        if repaired > 0 {
+            let text = format!("{repaired} files: a torn tail was cut back to the last commit");
+            events.publish(Level::Warn, "journal_torn", Some(cx.path()), text);
+        }
+        if corrupt > 0 {
+            let text = format!("{corrupt} records cannot be read; their events are lost");
+            events.publish(Level::Error, "journal_corrupt", Some(cx.path()), text);
+        }
+        let text = format!(
+            "{applied} batches applied before, {} to apply; commands: {again} sent again, \
+             {expired} expired",
+            head - applied
+        );
+        events.publish(Level::Info, "journal_opened", Some(cx.path()), text);
+    }
+}
+
+impl TaskActor for JournalActor {
+    type Msg = T2Message;
+
+    async fn started(&mut self, cx: &mut TaskContext<T2Message>) -> Result<(), Fault> {
+        let store = open(&self.shared).await?;
+        let open = store.as_ref().ok_or_else(|| Fault::new("journal_closed"))?;
+        let left = open
+            .left()
+            .map_err(|error| Fault::with("journal_open", error))?;
+        for (id, node, sequence) in &left.sessions {
+            self.outlets.sessions.restore(*id, node, *sequence);
+        }
+        let journal = &self.shared.journal;
+        if !journal.taken_up.swap(true, Ordering::AcqRel) {
+            self.take_up(&left, cx);
+        }
+        journal.under_way.store(0, Ordering::Release);
+        let recovered = open.head();
+        let (messages, queue) = mpsc::channel(QUEUE);
+        let (feed, groups) = mpsc::channel(GROUPS);
+        self.messages = Some(messages);
+        let feeding = Feed {
+            shared: Arc::clone(&self.shared),
+            clock: cx.clock().clone(),
+            apply: self.apply.clone(),
+            groups,
+            recovered,
+        };
+        let writing = Writer {
+            shared: Arc::clone(&self.shared),
+            outlets: self.outlets.clone(),
+            system: cx.system().clone(),
+            store,
+            messages: queue,
+            notes: lease(&journal.notes_out).await?,
+            feed,
+        };
+        cx.pump(feeding.run());
+        cx.pump(writing.run());
+        cx.pump(checkpoints(Arc::clone(&self.shared)));
+        Ok(())
+    }
+
+    async fn handle(
+        &mut self,
+        message: T2Message,
+        _: &mut TaskContext<T2Message>,
+    ) -> Result<Flow, Fault> {
+        let Some(queue) = &self.messages else {
+            return Err(Fault::new("not_started"));
+        };
+        loop {
+            let place = match tokio::time::timeout(PATIENCE, queue.reserve()).await {
+                Ok(Ok(place)) => place,
+                Ok(Err(_)) => return Err(Fault::with("journal_writer", "the writer is gone")),
+                // nobody would send these again
+                Err(_) if matches!(message, T2Message::Plain(_)) => continue,
+                Err(_) => return Ok(Flow::Continue),
+            };
+            self.shared.journal.under_way.fetch_add(1, Ordering::AcqRel);
+            place.send(message);
+            return Ok(Flow::Continue);
+        }
+    }
+
+    async fn stopping(&mut self, cx: &mut TaskContext<T2Message>) {
+        // with this the next start has nothing to apply again; without it, a little
+        if let Err(error) = checkpoint(&self.shared).await {
+            let events = cx.system().events();
+            events.publish(Level::Warn, "checkpoint_failed", Some(cx.path()), error);
+        }
+    }
+}
+
+/// Writes a checkpoint when the journal has grown, and now and then.
+async fn checkpoints(shared: Arc<Shared>) -> Result<(), Fault> {
+    loop {
+        let wanted = shared.journal.want_checkpoint.notified();
+        // a timeout is a wish, too
+        drop(tokio::time::timeout(CHECKPOINT_EVERY, wanted).await);
+        if let Err(error) = checkpoint(&shared).await {
+            tracing::warn!("no checkpoint, the journal grows: {error}");
+            tokio::time::sleep(PATIENCE).await;
+        }
+    }
+}
+
+/// One checkpoint of what the world has applied.
+async fn checkpoint(shared: &Arc<Shared>) -> Result<(), String> {
+    let files = shared.journal.files.lock().clone();
+    let applied = shared.applied();
+    let Some(files) = files.filter(|_| shared.journal.checkpoint.load(Ordering::Acquire) < applied)
+    else {
+        return Ok(());
+    };
+    let on = Arc::clone(shared);
+    let work = move || files.checkpoint(applied, &|device| on.index.lock().layout_of(device));
+    let done = match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(error)) => {
+            shared.journal.stats.checkpoint_errors.inc();
+            return Err(error.to_string());
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    let journal = &shared.journal;
+    journal.checkpoint.fetch_max(done.to, Ordering::AcqRel);
+    journal.stats.checkpoints.inc();
+    journal.stats.corrupt.add(done.corrupt);
+    journal.checkpointed.notify_one();
+    Ok(())
+}

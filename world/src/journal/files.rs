@@ -1,0 +1,230 @@
+//! The journal's two databases: `journal.redb` (what came) and `world.redb` (the checkpoint).
+//!
+//! Both are `redb`: copy-on-write trees with checksummed pages, one sync for each commit, opened at
+//! the last whole commit whatever was torn after it. This module names their tables and formats; it
+//! decides nothing about their content. Why `redb`: decision 4. Bound: [`super::CACHE_BYTES`] of
+//! cache for each file.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::backends::InMemoryBackend;
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableDefinition, TableError};
+use thiserror::Error;
+
+use super::CACHE_BYTES;
+
+/// Format of both files; files of a later one are refused, of an earlier one converted on open.
+pub const FORMAT: u64 = 1;
+
+/// Name of the file that holds the records.
+pub const JOURNAL_FILE: &str = "journal.redb";
+/// Name of the file that holds the checkpoint.
+pub const WORLD_FILE: &str = "world.redb";
+
+/// Figures by name: see the constants.
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// Both files: the format.
+pub(super) const META_FORMAT: &str = "format";
+/// Journal: last offset that the world had applied at the commit.
+pub(super) const META_APPLIED: &str = "applied";
+/// Journal: last offset appended.
+pub(super) const META_HEAD: &str = "head";
+/// Journal: highest command id.
+pub(super) const META_COMMAND: &str = "command";
+/// World: offset that the checkpoint covers.
+pub(super) const META_CHECKPOINT: &str = "checkpoint";
+
+/// Journal: the records, by offset.
+pub(super) const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
+/// Journal: sessions by number: last batch, offset of its record, node.
+pub(super) const SESSIONS: TableDefinition<'_, u64, (u64, u64, &str)> =
+    TableDefinition::new("sessions");
+/// Journal: commands without an outcome, by id.
+pub(super) const OPEN: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("open_commands");
+/// Journal: the last command decided for a presence sensor: its id, and whether it was stop.
+pub(super) const COMMANDED: TableDefinition<'_, &[u8; 18], (u64, bool)> =
+    TableDefinition::new("commanded");
+
+/// World: devices by id: epoch, event, count, digest, layout.
+pub(super) const DEVICES: TableDefinition<'_, &[u8; 16], (u32, u64, u64, u64, u16)> =
+    TableDefinition::new("devices");
+/// World: rows by device and sensor (big endian): type, value bits, stamp.
+pub(super) const ROWS: TableDefinition<'_, &[u8; 18], (u8, u64, u64)> =
+    TableDefinition::new("rows");
+/// World: announced sensors of a device: id u16, type u8, one after the other.
+pub(super) const LAYOUTS: TableDefinition<'_, u16, &[u8]> = TableDefinition::new("layouts");
+
+/// Where databases lie.
+pub trait Medium: fmt::Debug + Send + Sync + 'static {
+    /// Opens or makes one.
+    ///
+    /// # Errors
+    /// What the medium says.
+    fn open(&self, builder: &Builder, file: &'static str) -> Result<Database, DatabaseError>;
+
+    /// Where, for people.
+    fn place(&self, file: &'static str) -> String {
+        file.to_owned()
+    }
+}
+
+/// A directory of the file system.
+#[derive(Clone, Debug)]
+pub struct Directory(pub PathBuf);
+
+impl Medium for Directory {
+    fn open(&self, builder: &Builder, file: &'static str) -> Result<Database, DatabaseError> {
+        std::fs::create_dir_all(&self.0)?;
+        let path = self.0.join(file);
+        let new = !path.exists();
+        let database = builder.create(path)?;
+        if new {
+            // the name must outlive a crash as well as the bytes
+            std::fs::File::open(&self.0).and_then(|dir| dir.sync_all())?;
+        }
+        Ok(database)
+    }
+
+    fn place(&self, file: &'static str) -> String {
+        self.0.join(file).display().to_string()
+    }
+}
+
+/// The process's own memory: for twins that need not outlive their process.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory;
+
+impl Medium for Memory {
+    fn open(&self, builder: &Builder, _: &'static str) -> Result<Database, DatabaseError> {
+        builder.create_with_backend(InMemoryBackend::new())
+    }
+}
+
+/// Why a journal cannot be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// It cannot be read or made.
+    #[error("{place}: {source}")]
+    Database {
+        /// Which file.
+        place: String,
+        /// Why.
+        source: Box<redb::Error>,
+    },
+    /// It was made by a later version.
+    #[error(
+        "{place} has format {found}, and this version knows formats up to {FORMAT}; use the \
+         version that made it, or give the twin another journal.dir"
+    )]
+    Format {
+        /// Which file.
+        place: String,
+        /// Its format.
+        found: u64,
+    },
+}
+
+/// Both databases, open.
+#[derive(Debug)]
+pub struct Files {
+    pub(super) journal: Database,
+    pub(super) world: Database,
+    /// How many of them were torn and brought back to their last commit.
+    pub(super) repaired: u32,
+}
+
+impl Files {
+    /// Opens or makes both, verifies every page, and brings them to [`FORMAT`].
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(medium: &dyn Medium) -> Result<Self, OpenError> {
+        let (journal, torn_journal) = database(medium, JOURNAL_FILE)?;
+        let (world, torn_world) = database(medium, WORLD_FILE)?;
+        Ok(Self {
+            journal,
+            world,
+            repaired: u32::from(torn_journal) + u32::from(torn_world),
+        })
+    }
+}
+
+fn database(medium: &dyn Medium, file: &'static str) -> Result<(Database, bool), OpenError> {
+    let torn = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&torn);
+    let mut builder = Builder::new();
+    builder
+        .set_cache_size(CACHE_BYTES)
+        .set_check_integrity_on_open(true)
+        .set_repair_callback(move |_| seen.store(true, Ordering::Relaxed));
+    let fail = |source: redb::Error| OpenError::Database {
+        place: medium.place(file),
+        source: Box::new(source),
+    };
+    let opened = medium.open(&builder, file);
+    let database = opened.map_err(|error| fail(error.into()))?;
+    match format(&database).map_err(fail)? {
+        Some(FORMAT) => {}
+        // no earlier format has been released
+        Some(found) if found > FORMAT => {
+            let place = medium.place(file);
+            return Err(OpenError::Format { place, found });
+        }
+        _ => create(&database, file).map_err(fail)?,
+    }
+    Ok((database, torn.load(Ordering::Relaxed)))
+}
+
+/// The format of a database; `None` if it is new.
+fn format(database: &Database) -> Result<Option<u64>, redb::Error> {
+    let meta = match database.begin_read()?.open_table(META) {
+        Ok(meta) => meta,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(meta.get(META_FORMAT)?.map(|format| format.value()))
+}
+
+/// Every table and the format, in one transaction: a file has all of them or none.
+fn create(database: &Database, file: &'static str) -> Result<(), redb::Error> {
+    let change = database.begin_write()?;
+    change.open_table(META)?.insert(META_FORMAT, FORMAT)?;
+    if file == JOURNAL_FILE {
+        change.open_table(RECORDS)?;
+        change.open_table(SESSIONS)?;
+        change.open_table(OPEN)?;
+        change.open_table(COMMANDED)?;
+    } else {
+        change.open_table(DEVICES)?;
+        change.open_table(ROWS)?;
+        change.open_table(LAYOUTS)?;
+    }
+    change.commit()?;
+    Ok(())
+}
+
+/// Key of a (device, sensor).
+pub(super) fn row_key(device: [u8; 16], sensor: u16) -> [u8; 18] {
+    let mut key = [0; 18];
+    key[..16].copy_from_slice(&device);
+    key[16..].copy_from_slice(&sensor.to_be_bytes());
+    key
+}
+
+/// What a key of [`row_key`] names.
+pub(super) fn of_row_key(key: &[u8; 18]) -> (uuid::Uuid, u16) {
+    let mut device = [0; 16];
+    device.copy_from_slice(&key[..16]);
+    let sensor = u16::from_be_bytes([key[16], key[17]]);
+    (uuid::Uuid::from_bytes(device), sensor)
+}
+
+/// An error of the system as one of the database, for media.
+#[must_use]
+pub fn refused(error: io::Error) -> DatabaseError {
+    DatabaseError::Storage(redb::StorageError::Io(error.into()))
+}
