@@ -154,15 +154,7 @@ impl NodeConfig {
             .text("node.state_dir")
             .map_or_else(|| crate::state_dir::default_path(&name), PathBuf::from);
         Self {
-            journal: JournalSettings {
-                dir: settings.bool("journal.enabled").then(|| {
-                    let dir = settings.text("journal.dir").map(PathBuf::from);
-                    dir.unwrap_or_else(|| state_dir.join("journal"))
-                }),
-                size_max: settings.u64("journal.size_max_mib") << 20,
-                sync_interval: settings.duration("journal.sync_interval"),
-                ledger: settings.bool("journal.ledger"),
-            },
+            journal: journal(settings, &state_dir),
             state_dir,
             name,
             run_id: settings.text("node.run_id").map(Into::into),
@@ -222,6 +214,18 @@ fn narrow<T: TryFrom<u64> + Default>(number: u64) -> T {
 
 fn positive(number: u64) -> Option<u32> {
     u32::try_from(number).ok().filter(|number| *number > 0)
+}
+
+fn journal(settings: &Settings, state_dir: &Path) -> JournalSettings {
+    JournalSettings {
+        dir: settings.bool("journal.enabled").then(|| {
+            let dir = settings.text("journal.dir").map(PathBuf::from);
+            dir.unwrap_or_else(|| state_dir.join("journal"))
+        }),
+        size_max: settings.u64("journal.size_max_mib") << 20,
+        sync_interval: settings.duration("journal.sync_interval"),
+        ledger: settings.bool("journal.ledger"),
+    }
 }
 
 fn shards(settings: &Settings) -> ShardConfig {

@@ -1,5 +1,4 @@
-//! The ledger of T2: what the twin has made durable of each link's session, and the mark that tells
-//! one device's events from all others.
+//! The ledger of T2: what of each link's session is durable, and the marks of devices' events.
 //!
 //! A session outlives connections, links and every actor between. It stores no event. Whoever makes
 //! batches durable is the only writer of `acked`; connections announce it to their links. Bound:
@@ -286,8 +285,8 @@ impl Sessions {
         }
     }
 
-    /// Wakes the connections whose sessions moved on; called after a group was made durable. Returns
-    /// how many sessions had news.
+    /// Wakes the connections whose sessions moved on, after a group was made durable. Returns how
+    /// many sessions had news.
     pub fn wake(&self) -> usize {
         self.0
             .lock()

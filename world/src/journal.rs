@@ -1,9 +1,8 @@
 //! The journal: T2 events and T3 intents on disk before anybody is told that they are taken.
 //!
-//! In reading order: [`record`] (bytes of one batch), [`files`] (the two databases and their
-//! layout), [`store`] (open, verify, group commit, trim), [`fold`] (checkpoint and rebuild), `write`
-//! (groups), `feed` (durable batches to the world, in order), `actor` (`/twin/journal`), `intents`
-//! (commands across a restart).
+//! In reading order: [`record`] (bytes of one batch), [`files`] (the two databases), [`store`] (open,
+//! verify, group commit, trim), [`fold`] (checkpoint and rebuild), `write` (groups), `feed` (durable
+//! batches to the world, in order), `actor` (`/twin/journal`), `intents` (commands over a restart).
 //!
 //! A batch goes: connection -> tier t2 -> journal (append, sync, acknowledge) -> apply -> FIFO lane
 //! -> world. Each batch has an *offset*, counted from 1 over the life of the journal.
@@ -11,27 +10,27 @@
 //! # Invariants
 //!
 //! 1. **Acknowledged is durable.** `T2Session::acknowledge(n)` is called only after the commit that
-//!    holds batch n, or a later one that was a duplicate of it, has been synced.
+//!    holds batch n has been synced.
 //! 2. **New is decided once, before the append.** A batch is appended only if it is the next of its
 //!    session, an event only if it follows the last of its device in its life. Both are judged
 //!    against durable state plus the open group; a group that fails to commit leaves no trace.
-//! 3. **Offsets have no gap**, and the order of offsets is the order of application. An event's
-//!    order within its device is the order in which its link sent it, because a device has one link
-//!    and a session takes its batches in sequence.
+//! 3. **Offsets have no gap**, and the order of offsets is the order of application. The events of a
+//!    device keep the order in which its link sent them: a device has one link, and a session takes
+//!    its batches in sequence.
 //! 4. **The world applies offset n only directly after n - 1** (`Tally::applied_offset`, written by
-//!    the scan alone). So a batch lost between journal and world is a gap that nothing crosses, and a
-//!    batch fed twice is ignored: the feed goes back to `applied + 1` whenever it is in doubt.
+//!    the scan alone). So a batch lost between journal and world is a gap that nothing crosses, and
+//!    a batch fed twice is ignored: the feed goes back to `applied + 1` whenever it is in doubt.
 //! 5. **World = checkpoint + fold of the journal.** The checkpoint is the fold of the records up to
 //!    its offset C, and C is never beyond what the world has applied. It is written in one
 //!    transaction together with C.
 //! 6. **A record is removed only if a durable checkpoint covers it.**
-//! 7. **After a restart** rows, ledger and dedup marks are the fold up to A, the last `applied` that
-//!    a commit has recorded (C <= A <= applied <= head); everything after A goes through the lane and
-//!    its rules again. A rule may so decide twice for the few batches between A and the crash; the
-//!    commanded state is that of the journalled intents, so an edge that was commanded is not
-//!    commanded again.
+//! 7. **After a restart** rows and ledger are the fold up to A, the last `applied` that some commit
+//!    recorded (C <= A <= applied <= head), and dedup marks the fold up to head. Everything after A
+//!    goes through the lane and its rules again. A rule may so decide twice for the few batches
+//!    between A and the crash; the commanded state is that of the journalled intents, so an edge
+//!    that was commanded is not commanded again.
 //! 8. **A command id is above every id that any earlier life may have sent**, journalled or not.
-//! 9. **A disk that is full or slow is backpressure**: the group is tried again until it is durable,
+//! 9. **A disk that is full or slow is backpressure**: a group is tried again until it is durable,
 //!    meanwhile the mailbox fills, the tiers wait, outboxes fill, devices skip samples
 //!    (`t2.blocked`). Commands do not wait: an intent that finds no room is sent anyway, counted.
 //!

@@ -1,8 +1,8 @@
-//! The fold: what records make of devices and rows; the checkpoint, and the world rebuilt from both.
+//! The fold: what records make of devices and rows, as checkpoint and for a rebuilt world.
 //!
 //! The rule of a row is the world's own: a value overwrites one that is not newer. A device's mark
-//! counts each of its events once, in the order of offsets. It touches no world. Bound: [`FOLD_MAX`]
-//! changed devices and rows in memory; then they go to the transaction.
+//! counts each of its events once, in the order of offsets. It touches no world. Bound: at most
+//! [`FOLD_MAX`] changed devices, and rows, are held; then they go to the checkpoint's transaction.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

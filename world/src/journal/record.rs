@@ -182,7 +182,11 @@ mod tests {
 
         #[test]
         fn no_changed_cut_or_misplaced_record_is_read(
-            count in 1_u64..40, keyed: bool, at: prop::sample::Index, bit in 0_u8..8, cut in 1_usize..60,
+            count in 1_u64..40,
+            keyed: bool,
+            at: prop::sample::Index,
+            bit in 0_u8..8,
+            cut in 1_usize..60,
         ) {
             let (readings, keys) = sample(count, keyed);
             let mut bytes = Vec::new();

@@ -1,9 +1,9 @@
 //! `/twin/actuate`: everything that leaves the world, outside the scan thread.
 //!
-//! Woken by one eventfd write of the scan, it settles scanned batches (accounting, progress of
-//! the journal), hands relay commands to tier T3 and to the journal at once, answers to their
-//! askers, and folds cycle records. It never waits for T3: a command that finds no room stays in hand, and the lane behind
-//! it fills up to the automation, which defers.
+//! Woken by one eventfd write of the scan, it settles scanned batches (accounting, progress of the
+//! journal), hands relay commands to tier T3 and to the journal at once, answers to their askers,
+//! and folds cycle records. It never waits for T3: a command that finds no room stays in hand, and
+//! the lane behind it fills up to the automation, which defers.
 //!
 //! Bound: one command in hand; per wake what the lanes hold.
 
