@@ -1,8 +1,9 @@
 //! The journal: T2 events and T3 intents on disk before anybody is told that they are taken.
 //!
-//! In reading order: [`record`] (bytes of one batch), [`files`] (the two databases), [`store`] (open,
-//! verify, group commit, trim), [`fold`] (checkpoint and rebuild), `write` (groups), `feed` (durable
-//! batches to the world, in order), `actor` (`/twin/journal`), `intents` (commands over a restart).
+//! In reading order: [`record`] (bytes of one batch), [`files`] (the two databases), [`store`]
+//! (open, verify, group commit, trim), [`fold`] (checkpoint and rebuild), `write` (groups), `feed`
+//! (durable batches to the world, in order), `actor` (`/twin/journal`), `intents` (commands over a
+//! restart).
 //!
 //! A batch goes: connection -> tier t2 -> journal (append, sync, acknowledge) -> apply -> FIFO lane
 //! -> world. Each batch has an *offset*, counted from 1 over the life of the journal.
@@ -14,9 +15,9 @@
 //! 2. **New is decided once, before the append.** A batch is appended only if it is the next of its
 //!    session, an event only if it follows the last of its device in its life. Both are judged
 //!    against durable state plus the open group; a group that fails to commit leaves no trace.
-//! 3. **Offsets have no gap**, and the order of offsets is the order of application. The events of a
-//!    device keep the order in which its link sent them: a device has one link, and a session takes
-//!    its batches in sequence.
+//! 3. **Offsets have no gap**, and the order of offsets is the order of application. The events of
+//!    a device keep the order in which its link sent them: a device has one link, and a session
+//!    takes its batches in sequence.
 //! 4. **The world applies offset n only directly after n - 1** (`Tally::applied_offset`, written by
 //!    the scan alone). So a batch lost between journal and world is a gap that nothing crosses, and
 //!    a batch fed twice is ignored: the feed goes back to `applied + 1` whenever it is in doubt.

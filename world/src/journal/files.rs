@@ -6,7 +6,6 @@
 //! cache for each file.
 
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -221,10 +220,4 @@ pub(super) fn of_row_key(key: &[u8; 18]) -> (uuid::Uuid, u16) {
     device.copy_from_slice(&key[..16]);
     let sensor = u16::from_be_bytes([key[16], key[17]]);
     (uuid::Uuid::from_bytes(device), sensor)
-}
-
-/// An error of the system as one of the database, for media.
-#[must_use]
-pub fn refused(error: io::Error) -> DatabaseError {
-    DatabaseError::Storage(redb::StorageError::Io(error.into()))
 }
