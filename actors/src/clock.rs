@@ -68,10 +68,17 @@ struct Virtual {
     origin_unix_us: u64,
 }
 
+#[derive(Debug)]
+struct Runtime {
+    origin: tokio::time::Instant,
+    origin_unix_us: u64,
+}
+
 #[derive(Debug, Clone)]
 enum Source {
     Wall(Arc<Wall>),
     Virtual(Arc<Virtual>),
+    Runtime(Arc<Runtime>),
 }
 
 /// A source of time; clones share it.
@@ -115,7 +122,18 @@ impl Clock {
         Self(Source::Virtual(Arc::new(state)))
     }
 
-    /// Moves a virtual clock forward; never back. A wall clock is not moved.
+    /// The time of the tokio runtime that it is read on: real, or where that runtime's time is
+    /// paused (`start_paused`) the time of its timers, for tests. Its origin is now, stamped
+    /// `unix_us`.
+    #[must_use]
+    pub fn of_runtime(unix_us: u64) -> Self {
+        Self(Source::Runtime(Arc::new(Runtime {
+            origin: tokio::time::Instant::now(),
+            origin_unix_us: unix_us,
+        })))
+    }
+
+    /// Moves a virtual clock forward; never back. Other clocks are not moved.
     pub fn advance_to(&self, time: Time) {
         if let Source::Virtual(state) = &self.0 {
             state.now.fetch_max(time.0, Ordering::Release);
@@ -128,7 +146,7 @@ impl Clock {
         match &self.0 {
             Source::Wall(wall) if wall.speed == 1.0 => Time(nanos(wall.origin.elapsed())),
             Source::Wall(wall) => self.simulated_at(Time(nanos(wall.origin.elapsed()))),
-            Source::Virtual(state) => Time(state.now.load(Ordering::Acquire)),
+            Source::Virtual(_) | Source::Runtime(_) => self.monotonic(),
         }
     }
 
@@ -138,6 +156,7 @@ impl Clock {
         match &self.0 {
             Source::Wall(wall) => Time(nanos(wall.origin.elapsed())),
             Source::Virtual(state) => Time(state.now.load(Ordering::Acquire)),
+            Source::Runtime(runtime) => Time(nanos(runtime.origin.elapsed())),
         }
     }
 
@@ -171,6 +190,7 @@ impl Clock {
         let origin = match &self.0 {
             Source::Wall(wall) => wall.origin_unix_us,
             Source::Virtual(state) => state.origin_unix_us,
+            Source::Runtime(runtime) => runtime.origin_unix_us,
         };
         origin.saturating_add(at.0 / 1_000)
     }
@@ -180,7 +200,7 @@ impl Clock {
     pub fn speed(&self) -> f64 {
         match &self.0 {
             Source::Wall(wall) => wall.speed,
-            Source::Virtual(_) => 1.0,
+            Source::Virtual(_) | Source::Runtime(_) => 1.0,
         }
     }
 
@@ -204,6 +224,16 @@ mod tests {
         assert_eq!(clock.now(), Time(5_000_000));
         assert_eq!(clock.monotonic(), clock.now());
         assert_eq!(clock.unix_us(), 6_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_a_paused_runtime_is_that_of_its_timers() {
+        let clock = Clock::of_runtime(7);
+        assert_eq!((clock.now(), clock.unix_us()), (Time::ZERO, 7));
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        assert_eq!(clock.monotonic(), Time(3_600_000_000_000));
+        assert_eq!(clock.now(), clock.monotonic());
+        assert!(!clock.is_virtual(), "nobody moves it by hand");
     }
 
     #[test]

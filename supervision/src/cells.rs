@@ -216,9 +216,9 @@ impl CellPolicy {
         (verdict, failures)
     }
 
-    /// Keeps an abnormal end and tells it, if not too many were told in this second.
+    /// Keeps an abnormal end, or one too many, and tells it, if not too many were told in this second.
     fn report(&mut self, exit: &CellExit<'_>, verdict: Verdict, failures: u32) {
-        let Some(reporter) = self.reporter.as_mut().filter(|_| !exit.reason.is_normal()) else {
+        let Some(reporter) = self.reporter.as_mut() else {
             return;
         };
         let (decision, at) = match verdict {
@@ -237,6 +237,10 @@ impl CellPolicy {
             },
             delay: at - exit.now,
         };
+        reporter.record.tally(exit.reason, decision);
+        if exit.reason.is_normal() && !decision.is_last_resort() {
+            return;
+        }
         reporter.supervision.count(exit.reason, decision);
         reporter.record.keep(exit, plan);
         let second = exit.now.as_nanos() / 1_000_000_000;

@@ -140,7 +140,8 @@ impl fmt::Display for CrashPlan {
     }
 }
 
-/// Abnormal ends of the children of one supervisor for one reason.
+/// Ends of the children of one supervisor for one reason: the abnormal ones, and those of ordered
+/// ends that led to a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Tally {
     /// The supervisor; a population's groups are counted together.
@@ -318,20 +319,23 @@ impl Supervision {
         }
     }
 
-    /// Counts an abnormal end by supervisor and reason.
-    fn tally(&self, report: &CrashReport) {
+    /// Counts an end by supervisor and reason.
+    pub(crate) fn tally(&self, supervisor: &ActorPath, reason: &ExitReason, decision: Decision) {
+        if reason.is_normal() && decision != Decision::Restart && !decision.is_last_resort() {
+            return;
+        }
         let mut tallies = self.tallies.lock();
-        let mut key = (report.supervisor.clone(), report.reason.label());
+        let mut key = (supervisor.clone(), reason.label());
         if tallies.len() >= TALLIES_MAX && !tallies.contains_key(&key) {
             key = (ActorPath::root(), "other");
         }
-        tallies.entry(key).or_default().add(report.plan.decision);
+        tallies.entry(key).or_default().add(decision);
     }
 
     /// Counts, keeps and tells an abnormal end of a task actor; a repeat is told later.
     pub(crate) fn crashed(&self, system: &System, mut report: CrashReport) {
         self.count(&report.reason, report.plan.decision);
-        self.tally(&report);
+        self.tally(&report.supervisor, &report.reason, report.plan.decision);
         report.at_us = system.clock().unix_us();
         let now = system.clock().monotonic();
         if let Some((report, untold)) = self.keep(report, now) {
@@ -429,9 +433,8 @@ mod tests {
     fn reports_and_tallies_are_bounded() {
         let tree = Supervision::default();
         for i in 0..CRASHES_MAX as u64 + 10 {
-            let mut report = report(&format!("a{i}"), "panic", Decision::Restart);
-            report.supervisor = report.path.clone();
-            tree.tally(&report);
+            let report = report(&format!("a{i}"), "panic", Decision::Restart);
+            tree.tally(&report.path, &report.reason, Decision::Restart);
             assert!(tree.keep(report, Time(i)).is_some());
         }
         assert_eq!(tree.crashes(usize::MAX).len(), CRASHES_MAX);

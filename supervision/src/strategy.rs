@@ -155,6 +155,14 @@ pub enum Decision {
     Escalate,
 }
 
+impl Decision {
+    /// Restarting has come to its end: somebody should know, however orderly the last end was.
+    #[must_use]
+    pub const fn is_last_resort(self) -> bool {
+        matches!(self, Self::Quarantine | Self::Escalate)
+    }
+}
+
 /// A decision and whom it touches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Plan {

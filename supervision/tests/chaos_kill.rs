@@ -1,207 +1,258 @@
-//! Seeded kills all over a tree, on several threads: who is left, and who was touched.
+//! Kill any node of a random tree under constant load, predict from the tree alone who must die,
+//! and compare.
 //!
-//! Whatever is killed, supervisors included, in the end every permanent child is up, nobody lives
-//! twice, supervisors outside the blast keep their incarnation, and a stop leaves nothing.
+//! - `tree`, `model`: a tree as a value, and the prediction; they call nothing of ours.
+//! - `forest`, `checks`: the tree on a paused runtime, and the invariants, each a named check.
+//! - `trace`: the last events in fixed columns.
+//! - `storm`: many kills at once on several threads, where only the end can be predicted.
+//!
+//! Each case has a seed. One that fails is shrunk and tells the command that replays it; the same
+//! seed gives the same events in every process (I11).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+#[path = "chaos_kill/checks.rs"]
+mod checks;
+#[path = "chaos_kill/forest.rs"]
+mod forest;
+#[path = "chaos_kill/model.rs"]
+mod model;
+#[path = "chaos_kill/storm.rs"]
+mod storm;
+#[path = "chaos_kill/trace.rs"]
+mod trace;
+#[path = "chaos_kill/tree.rs"]
+mod tree;
+
+use std::cell::Cell;
+use std::process::Command;
+use std::sync::Once;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use actorsim_actors::{
-    ActorPath, ActorRef, Addr, Clock, Fault, Flow, MailboxSpec, Message, Overflow, System,
-    TaskActor, TaskContext,
-};
-use actorsim_supervision::{
-    ChildSpec, ChildState, Strategy, SupervisorPolicy, SupervisorRef, SupervisorSpec, start_root,
-};
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
 
-const WATCHDOG: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3_600);
-const WORKERS: usize = 3;
-const KILLS: u32 = 400;
+use crate::checks::{Watch, i8_nothing_is_left};
+use crate::forest::{Forest, Order};
+use crate::model::{Blow, Model, Reference};
+use crate::tree::STEP;
 
-struct Nop;
-impl Message for Nop {}
+/// Cases of one run of the test.
+const CASES: u64 = 1_000;
+/// Seeds that are run twice, in two processes.
+const TWICE: u64 = 40;
+/// Names a single seed to be run by `replay`, in hexadecimal.
+const SEED: &str = "CHAOS_KILL_SEED";
 
-/// Counts its living incarnations: more than one is a broken promise.
-struct Worker {
-    alive: Arc<AtomicI32>,
-    begun: bool,
+thread_local! {
+    /// Panics of this thread are part of a test.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+    /// The hash of the last case.
+    static HASH: Cell<u64> = const { Cell::new(0) };
 }
 
-impl TaskActor for Worker {
-    type Msg = Nop;
-
-    async fn started(&mut self, _: &mut TaskContext<Nop>) -> Result<(), Fault> {
-        self.begun = true;
-        let before = self.alive.fetch_add(1, Ordering::SeqCst);
-        assert_eq!(before, 0, "two incarnations live at once");
-        tokio::task::yield_now().await;
-        Ok(())
-    }
-
-    async fn handle(&mut self, _: Nop, _: &mut TaskContext<Nop>) -> Result<Flow, Fault> {
-        Ok(Flow::Continue)
-    }
+/// A run of the real thing beside the model.
+struct Run {
+    forest: Forest,
+    watch: Watch,
 }
 
-impl Drop for Worker {
-    fn drop(&mut self) {
-        if self.begun {
-            self.alive.fetch_sub(1, Ordering::SeqCst);
+struct ChaosKill;
+
+impl StateMachineTest for ChaosKill {
+    type SystemUnderTest = Run;
+    type Reference = Reference;
+
+    fn init_test(model: &Model) -> Run {
+        let forest = Forest::grown(&model.tree);
+        forest.pass(STEP);
+        forest.shared.lines.lock().clear();
+        let watch = Watch::new(&forest, model);
+        Run { forest, watch }
+    }
+
+    fn apply(mut run: Run, model: &Model, blow: Blow) -> Run {
+        let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            strike(&run.forest, model, &blow);
+            run.watch.after(&run.forest, model);
+        }));
+        HASH.set(run.forest.shared.trace.lock().hash());
+        if let Err(payload) = told {
+            let text = actorsim_actors::Fault::from_panic(&*payload);
+            let why = text.detail.unwrap_or_default();
+            let trace = run.forest.shared.trace.lock().to_string();
+            panic!("{why}\nafter {blow:?}\n{trace}");
         }
+        run
     }
-}
 
-fn many(strategy: Strategy) -> SupervisorPolicy {
-    SupervisorPolicy::new(strategy).intensity(10_000, HOUR)
-}
-
-struct Forest {
-    system: System,
-    root: SupervisorRef,
-    subs: Vec<SupervisorRef>,
-    workers: Vec<Arc<AtomicI32>>,
-}
-
-async fn plant() -> Forest {
-    let system = System::new(Clock::wall(), tokio::runtime::Handle::current());
-    let mut spec = SupervisorSpec::new(ActorPath::root(), many(Strategy::OneForOne));
-    let (mut subs, mut workers) = (Vec::new(), Vec::new());
-    let strategies = [
-        Strategy::OneForOne,
-        Strategy::OneForAll,
-        Strategy::RestForOne,
-    ];
-    for (i, strategy) in strategies.into_iter().enumerate() {
-        let path = ActorPath::root().join(&format!("s{i}"));
-        let mut sub = SupervisorSpec::new(path.clone(), many(strategy));
-        for j in 0..WORKERS {
-            let id = format!("w{j}");
-            let addr = Addr::new(path.join(&id), MailboxSpec::new(4, Overflow::Block));
-            let alive = Arc::new(AtomicI32::new(0));
-            workers.push(Arc::clone(&alive));
-            let worker = move || Worker {
-                alive: Arc::clone(&alive),
-                begun: false,
-            };
-            sub = sub.child(ChildSpec::task(id, &addr, worker));
-        }
-        subs.push(sub.reference());
-        spec = spec.child(ChildSpec::supervisor(format!("s{i}"), sub));
-    }
-    let root = start_root(&system, spec).await.unwrap();
-    Forest {
-        system,
-        root,
-        subs,
-        workers,
-    }
-}
-
-impl Forest {
-    /// Waits until everything is up, by what its supervisor says and by its own count: a kill that
-    /// was just sent is not known to either.
-    async fn heals(&self) {
-        let healed = async {
-            loop {
-                let mut up = 0;
-                for sub in &self.subs {
-                    let children = sub.which_children().await.unwrap_or_default();
-                    up += children
-                        .iter()
-                        .filter(|c| c.state == ChildState::Running)
-                        .count();
-                }
-                if up == self.workers.len() && self.alive() as usize == up {
-                    return;
-                }
-                tokio::task::yield_now().await;
+    fn teardown(run: Run, model: Model) {
+        let forest = &run.forest;
+        forest.rest();
+        let root = forest.root.clone();
+        // every second tree is killed, not stopped
+        match root.actor().filter(|_| model.lives.len().is_multiple_of(2)) {
+            Some(actor) => {
+                let ended = root.exited();
+                actor.kill();
+                forest.runtime.block_on(ended);
             }
-        };
-        tokio::time::timeout(WATCHDOG, healed)
-            .await
-            .expect("it heals");
-    }
-
-    fn alive(&self) -> i32 {
-        self.workers.iter().map(|w| w.load(Ordering::SeqCst)).sum()
+            None => forest.runtime.block_on(root.stop()),
+        }
+        forest.pass(Duration::from_secs(1));
+        HASH.set(forest.shared.trace.lock().hash());
+        i8_nothing_is_left(forest);
     }
 }
 
-async fn storm(seed: u64) {
-    let forest = plant().await;
-    let mut state = seed;
-    for _ in 0..KILLS {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        let draw = (state >> 33) as usize;
-        let sub = &forest.subs[draw % 3];
-        let victim = match draw / 3 % 5 {
-            0 => sub.actor(),
-            _ => {
-                let worker = sub.path().join(&format!("w{}", draw / 15 % WORKERS));
-                forest.system.census().task(&worker)
+/// Carries out a blow in the middle of the load, and waits until it has healed.
+fn strike(forest: &Forest, model: &Model, blow: &Blow) {
+    let (pick, steps) = match blow {
+        Blow::Wait(steps) => (0, *steps),
+        Blow::Kill(n) | Blow::Stop(n) | Blow::Finish(n) | Blow::Fail(n) | Blow::Panic(n) => (*n, 1),
+        Blow::Hang(n) | Blow::StartFails(n, _) => (*n, 1),
+    };
+    let moment = Duration::from_millis(pick as u64 * 37 % 250);
+    forest.pass(moment);
+    if let Some(victim) = model.victim {
+        let seen = forest.seen()[victim];
+        let word = match blow {
+            Blow::Kill(_) => "kill",
+            Blow::Stop(_) => "stop",
+            Blow::Finish(_) => "finish",
+            Blow::Fail(_) => "fail",
+            Blow::Panic(_) => "panic",
+            Blow::Hang(_) => "hang",
+            Blow::StartFails(..) => "start fails",
+            Blow::Wait(_) => "wait",
+        };
+        forest.row('!', victim, seen.incarnation, word);
+        let tell = |order| {
+            let addr = forest.addrs[victim].as_ref().unwrap();
+            addr.try_send_control(order).unwrap();
+        };
+        match blow {
+            Blow::Kill(_) => forest.actor(victim).unwrap().kill(),
+            Blow::Stop(_) => forest.actor(victim).unwrap().stop(),
+            Blow::Finish(_) => tell(Order::Finish),
+            Blow::Fail(_) => tell(Order::Fail),
+            Blow::Panic(_) => tell(Order::Panic),
+            Blow::Hang(_) => tell(Order::Hang),
+            Blow::StartFails(_, times) => {
+                forest.shared.fails[victim].store(*times, Ordering::Relaxed);
             }
-        };
-        victim.iter().for_each(ActorRef::kill);
-        if (draw / 64).is_multiple_of(4) {
-            tokio::task::yield_now().await;
-        }
-        if (draw / 256).is_multiple_of(16) {
-            forest.heals().await;
+            Blow::Wait(_) => {}
         }
     }
-    forest.heals().await;
+    forest.pass(STEP * steps - moment);
+    forest.row('+', 0, forest.seen()[0].incarnation, "step is over");
+}
+
+/// Panics of workers and of failing cases are told by the test, not by the hook.
+fn quietly<T>(run: impl FnOnce() -> T) -> T {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let loud = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                loud(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let result = run();
+    QUIET.set(false);
+    result
+}
+
+/// Runs the case of a seed; the error is the whole story of the shrunk case.
+fn case(seed: u64) -> Result<u64, String> {
+    let config = Config {
+        cases: 1,
+        failure_persistence: None,
+        max_shrink_iters: 1_000,
+        ..Config::default()
+    };
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(config.clone(), rng);
+    let strategy = Reference::sequential_strategy(1..10);
+    let outcome = runner.run(&strategy, |(model, blows, seen)| {
+        let config = config.clone();
+        let run = || ChaosKill::test_sequential(config, model, blows, seen);
+        let told = quietly(|| std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)));
+        told.map_err(|payload| {
+            let fault = actorsim_actors::Fault::from_panic(&*payload);
+            TestCaseError::fail(fault.detail.unwrap_or_default().into_string())
+        })
+    });
+    match outcome {
+        Ok(()) => Ok(HASH.get()),
+        Err(TestError::Fail(why, (model, blows, _))) => {
+            let nodes: Vec<String> = model
+                .tree
+                .nodes
+                .iter()
+                .map(|n| format!("  {n:?}"))
+                .collect();
+            Err(format!(
+                "{SEED}={seed:#x} cargo test -p actorsim-supervision --test chaos_kill \
+                 replay -- --nocapture\n{why}\nblows: {blows:?}\ntree:\n{}",
+                nodes.join("\n")
+            ))
+        }
+        Err(TestError::Abort(why)) => Err(why.to_string()),
+    }
+}
+
+#[test]
+fn whoever_is_killed_the_tree_says_who_dies_with_it() {
+    for seed in 0..CASES {
+        if let Err(story) = case(seed) {
+            panic!("{story}");
+        }
+    }
+}
+
+/// Runs the seed of the environment, else the first, and prints its hash.
+#[test]
+fn replay() {
+    let seed = std::env::var(SEED).unwrap_or_else(|_| "0".into());
+    let digits = seed.trim_start_matches("0x");
+    let first = u64::from_str_radix(digits, 16).expect("a seed is a hexadecimal number");
+    let count = std::env::var("CHAOS_KILL_COUNT").map_or(1, |n| n.parse().unwrap());
+    for seed in first..first + count {
+        match case(seed) {
+            Ok(hash) => println!("seed {seed:#x} hash {hash:016x}"),
+            Err(story) => panic!("{story}"),
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_events_in_two_processes() {
+    let run = || {
+        let this = std::env::current_exe().unwrap();
+        let mut command = Command::new(this);
+        command.args(["--exact", "replay", "--nocapture"]);
+        command
+            .env(SEED, "0x10000")
+            .env("CHAOS_KILL_COUNT", TWICE.to_string());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let hashes = text.lines().filter(|line| line.contains(" hash "));
+        hashes.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (one, two) = (run(), run());
+    assert_eq!(one.len() as u64, TWICE);
+    assert_eq!(one, two, "I11 same seed, same hash");
+    let distinct: std::collections::BTreeSet<_> = one.iter().collect();
     assert_eq!(
-        forest.root.actor().unwrap().incarnation().0,
-        1,
-        "nobody touched the root"
+        distinct.len(),
+        one.len(),
+        "each seed has a story of its own"
     );
-    assert!(forest.root.supervision().stats().restarts > 20);
-    tokio::time::timeout(WATCHDOG, forest.root.stop())
-        .await
-        .expect("it stops");
-    assert_eq!(
-        (forest.alive(), forest.system.census().live()["task"]),
-        (0, 0),
-        "no orphans"
-    );
-}
-
-#[tokio::test]
-async fn a_storm_of_kills_heals_on_one_thread() {
-    for seed in 0..5 {
-        storm(seed).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_storm_of_kills_heals_on_four_threads() {
-    for seed in 100..110 {
-        storm(seed).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_root_that_is_killed_in_the_middle_of_a_storm_leaves_nothing() {
-    for seed in 0..20_u64 {
-        let forest = plant().await;
-        for i in 0..seed {
-            let sub = &forest.subs[(i % 3) as usize];
-            sub.actor().iter().for_each(ActorRef::kill);
-        }
-        forest.root.actor().unwrap().kill();
-        tokio::time::timeout(WATCHDOG, forest.root.exited())
-            .await
-            .expect("it ends");
-        assert_eq!(
-            (forest.alive(), forest.system.census().live()["task"]),
-            (0, 0),
-            "no orphans"
-        );
-    }
 }

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use crate::report::log::CrashLog;
 use crate::report::{self, CrashPlan, CrashReport, Ends};
+use crate::strategy::Decision;
 
 /// Cells of one slab whose last crash is kept: four groups. In a storm the latest are left.
 pub const CELL_CRASHES_MAX: usize = 1_024;
@@ -67,12 +68,18 @@ impl CellRecord {
         })
     }
 
-    /// Counts and keeps an abnormal end.
+    /// Counts an end that was abnormal or had a consequence.
+    pub(super) fn tally(&self, reason: &ExitReason, decision: Decision) {
+        let quiet = decision != Decision::Restart && !decision.is_last_resort();
+        if !(quiet && reason.is_normal()) {
+            count(&mut self.kept.lock().ends, reason.label()).add(decision);
+        }
+    }
+
+    /// Keeps a crash as the last one of its cell.
     pub(super) fn keep(&self, exit: &CellExit<'_>, plan: CrashPlan) {
-        let mut kept = self.kept.lock();
-        let Kept { crashes, ends } = &mut *kept;
         let label = exit.reason.label();
-        count(ends, label).add(plan.decision);
+        let crashes = &mut self.kept.lock().crashes;
         let crash = CellCrash {
             incarnation: exit.incarnation,
             reason: exit.reason.clone(),

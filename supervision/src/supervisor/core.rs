@@ -39,8 +39,8 @@ pub(crate) enum Effect {
     Cancel(ChildId),
     /// It did not end though it was killed.
     Stuck(ChildId),
-    /// It failed, and this is done about it.
-    Crashed {
+    /// It ended by itself, or did not start, and this is done about it.
+    Ended {
         child: ChildId,
         reason: ExitReason,
         plan: Plan,
@@ -458,14 +458,13 @@ impl Core {
                 }
             }
         }
-        if !reason.is_normal() {
-            self.effects.push_back(Effect::Crashed {
-                child: id,
-                reason,
-                plan: plan.clone(),
-            });
-        }
-        if plan.decision == Decision::Remove {
+        let removed = plan.decision == Decision::Remove;
+        self.effects.push_back(Effect::Ended {
+            child: id,
+            reason,
+            plan,
+        });
+        if removed {
             self.effects.push_back(Effect::Removed(id));
         }
     }

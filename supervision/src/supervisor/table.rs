@@ -200,12 +200,12 @@ impl Table {
                     .for_each(|c| c.send_modify(|level| *level += 1));
             }
             Effect::Stuck(id) => self.tell_stuck(inner, id),
-            Effect::Crashed {
+            Effect::Ended {
                 child,
                 reason,
                 plan,
             } => {
-                self.tell_crash(inner, child, reason, &plan, now);
+                self.tell_end(inner, child, reason, &plan, now);
             }
             Effect::Restarted(id, took) => {
                 self.supervision.restarted(took);

@@ -116,7 +116,7 @@ impl World {
                 actor.asked = true;
                 actor.killed |= !matches!(effect, Effect::Stop(_));
             }
-            Effect::Crashed { plan, .. } if plan.decision == Decision::Restart => {
+            Effect::Ended { plan, .. } if plan.decision == Decision::Restart => {
                 self.restarts.push(self.now);
             }
             // a thread that hangs holds up a restart, but not the end of the supervisor

@@ -12,7 +12,8 @@ use crate::report::{CrashPlan, CrashReport};
 use crate::strategy::{ChildId, Decision, Plan};
 
 impl Table {
-    pub(super) fn tell_crash(
+    /// An abnormal end, or one too many, is a crash; an ordered one that leads to a restart counts.
+    pub(super) fn tell_end(
         &self,
         inner: &Inner,
         id: ChildId,
@@ -20,6 +21,9 @@ impl Table {
         plan: &Plan,
         now: Time,
     ) {
+        if reason.is_normal() && !plan.decision.is_last_resort() {
+            return self.supervision.tally(&self.path, &reason, plan.decision);
+        }
         let Some(child) = inner.children.get(&id) else {
             return;
         };

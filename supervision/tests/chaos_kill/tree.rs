@@ -1,0 +1,213 @@
+//! A random supervision tree as a value: what the model predicts from and the forest grows.
+//!
+//! Bound: [`NODES_MAX`] nodes.
+
+use std::time::Duration;
+
+use actorsim_actors::{ActorPath, MailboxSpec, Overflow};
+use actorsim_supervision::{
+    AutoShutdown, Backoff, IntensityScope, Restart, Strategy as Plan, SupervisorPolicy,
+};
+use proptest::prelude::*;
+
+/// Most nodes of a tree, the root included.
+const NODES_MAX: usize = 14;
+/// The window of every supervisor: not a multiple of [`STEP`], so that the few milliseconds of a
+/// backoff never decide.
+pub(crate) const PERIOD: Duration = Duration::from_millis(12_500);
+/// What passes between two faults; everything that will heal has healed by then (I9).
+pub(crate) const STEP: Duration = Duration::from_secs(5);
+/// Time to stop in order, after which a worker that hangs is killed.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
+
+/// What a node is.
+#[derive(Debug, Clone)]
+pub(crate) enum Role {
+    Supervisor {
+        strategy: Plan,
+        intensity: u32,
+        /// Counts by child and parks, instead of counting all together and giving up.
+        parks: bool,
+        backoff: bool,
+        auto: AutoShutdown,
+    },
+    Worker {
+        overflow: Overflow,
+        kept: bool,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    pub(crate) parent: usize,
+    pub(crate) restart: Restart,
+    pub(crate) significant: bool,
+    pub(crate) role: Role,
+    pub(crate) path: ActorPath,
+    pub(crate) children: Vec<usize>,
+}
+
+/// Nodes in the order in which they start; 0 is the root.
+#[derive(Debug, Clone)]
+pub(crate) struct Tree {
+    pub(crate) nodes: Vec<Node>,
+}
+
+impl Node {
+    pub(crate) fn is_worker(&self) -> bool {
+        matches!(self.role, Role::Worker { .. })
+    }
+
+    /// The policy of a supervisor.
+    pub(crate) fn policy(&self) -> SupervisorPolicy {
+        let Role::Supervisor {
+            strategy,
+            intensity,
+            parks,
+            backoff,
+            auto,
+        } = self.role
+        else {
+            return SupervisorPolicy::default();
+        };
+        let mut policy = SupervisorPolicy::new(strategy)
+            .intensity(intensity, PERIOD)
+            .auto_shutdown(auto);
+        policy.quarantine = parks;
+        if parks {
+            policy.scope = IntensityScope::Child;
+        }
+        policy.backoff = backoff.then(|| Backoff {
+            min: Duration::from_millis(50),
+            max: Duration::from_millis(50),
+            factor: 1.0,
+            jitter: 0.0,
+            reset_after: Duration::from_secs(60),
+        });
+        policy
+    }
+
+    pub(crate) fn mailbox(&self) -> MailboxSpec {
+        let (overflow, kept) = match self.role {
+            Role::Worker { overflow, kept } => (overflow, kept),
+            Role::Supervisor { .. } => (Overflow::Block, false),
+        };
+        let spec = MailboxSpec::new(2, overflow);
+        if kept { spec.kept() } else { spec }
+    }
+}
+
+fn roles() -> impl Strategy<Value = Role> {
+    let strategy = prop_oneof![
+        Just(Plan::OneForOne),
+        Just(Plan::OneForAll),
+        Just(Plan::RestForOne),
+    ];
+    let auto = prop_oneof![
+        4 => Just(AutoShutdown::Never),
+        1 => Just(AutoShutdown::AnySignificant),
+        1 => Just(AutoShutdown::AllSignificant),
+    ];
+    let overflow = prop_oneof![
+        Just(Overflow::Block),
+        Just(Overflow::Reject),
+        Just(Overflow::DropOldest),
+        Just(Overflow::DropNewest),
+    ];
+    let supervisor = (
+        strategy,
+        0_u32..4,
+        prop::bool::weighted(0.2),
+        any::<bool>(),
+        auto,
+    )
+        .prop_map(
+            |(strategy, intensity, parks, backoff, auto)| Role::Supervisor {
+                strategy,
+                intensity,
+                parks,
+                backoff,
+                auto,
+            },
+        );
+    let worker =
+        (overflow, any::<bool>()).prop_map(|(overflow, kept)| Role::Worker { overflow, kept });
+    prop_oneof![2 => supervisor, 3 => worker]
+}
+
+type Draw = (usize, Restart, bool, Role);
+
+fn draws() -> impl Strategy<Value = Draw> {
+    let restart = prop_oneof![
+        4 => Just(Restart::Permanent),
+        1 => Just(Restart::Transient),
+        1 => Just(Restart::Temporary),
+    ];
+    (
+        any::<prop::sample::Index>(),
+        restart,
+        any::<bool>(),
+        roles(),
+    )
+        .prop_map(|(index, restart, significant, role)| {
+            (index.index(1 << 20), restart, significant, role)
+        })
+}
+
+/// Any tree whose root is a supervisor; every supervisor hangs below an earlier one.
+pub(crate) fn trees() -> impl Strategy<Value = Tree> {
+    prop::collection::vec(draws(), 2..NODES_MAX).prop_map(|draws| {
+        let root = Role::Supervisor {
+            strategy: Plan::OneForOne,
+            intensity: 3,
+            parks: false,
+            backoff: false,
+            auto: AutoShutdown::Never,
+        };
+        let mut tree = Tree {
+            nodes: vec![Node {
+                parent: 0,
+                restart: Restart::Permanent,
+                significant: false,
+                role: root,
+                path: ActorPath::root(),
+                children: Vec::new(),
+            }],
+        };
+        draws.into_iter().for_each(|draw| tree.hang(draw));
+        tree
+    })
+}
+
+impl Tree {
+    fn hang(&mut self, (pick, restart, significant, role): Draw) {
+        let supervisors: Vec<usize> = (0..self.nodes.len())
+            .filter(|n| !self.nodes[*n].is_worker())
+            .collect();
+        let parent = supervisors[pick % supervisors.len()];
+        let Role::Supervisor { auto, .. } = self.nodes[parent].role else {
+            unreachable!("picked from supervisors");
+        };
+        let may = restart != Restart::Permanent && auto != AutoShutdown::Never;
+        let id = self.nodes.len();
+        let letter = if matches!(role, Role::Worker { .. }) {
+            'w'
+        } else {
+            's'
+        };
+        let path = self.nodes[parent].path.join(&format!("{letter}{id}"));
+        self.nodes.push(Node {
+            parent,
+            restart,
+            significant: significant && may,
+            role,
+            path,
+            children: Vec::new(),
+        });
+        self.nodes[parent].children.push(id);
+    }
+
+    pub(crate) fn node(&self, path: &ActorPath) -> Option<usize> {
+        self.nodes.iter().position(|node| node.path == *path)
+    }
+}
