@@ -1,7 +1,7 @@
 //! Measures messages between cells: ping-pong, fan-out, one-way across two shards, ring.
 //!
-//! `cargo run --release -p actorsim-actors --example cell_messages [NAME [TIMES]]`; names are
-//! `ping-pong`, `fan-out`, `one-way` and `ring`. Bound: each runs for about a second.
+//! `cargo run --release -p actorsim-actors --example cell_messages [NAME [TIMES [SPIN_US]]]`; names
+//! are `ping-pong`, `fan-out`, `one-way`, `ring` and `all`. Bound: each runs for about a second.
 #![allow(clippy::unwrap_used, missing_docs, reason = "an example")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -287,8 +287,13 @@ fn main() {
         .build()
         .unwrap();
     let system = System::new(Clock::wall(), runtime.handle().clone());
+    let spin = args
+        .next()
+        .map(|n| Duration::from_micros(n.parse().unwrap()));
     let config = ShardConfig {
         shards: 2,
+        cores: vec![0, 1],
+        spin: spin.unwrap_or(ShardConfig::default().spin),
         ..ShardConfig::default()
     };
     let host = ShardHost::start(&system, &config).unwrap();
@@ -308,6 +313,9 @@ fn main() {
                 bench.ring();
             }
         }
+    }
+    for shard in host.shards() {
+        eprintln!("{:?}", shard.stats());
     }
     runtime.block_on(host.stop()).unwrap();
 }

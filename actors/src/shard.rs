@@ -14,7 +14,7 @@
 //! - `core`: the pure `ShardCore`: `step(now) -> effects`, no thread, no clock;
 //! - `handle`, `sending`: the ends that ask and send, usable from any thread;
 //! - `listing`: the census source of a slab;
-//! - `driver`: what a thread waits on; `portable`: a parked thread; `uring`: a ring; `sim`: virtual
+//! - `driver`: what a thread waits on; `spin`: whether it looks on first; `portable`: a parked thread; `uring`: a ring; `sim`: virtual
 //!   time; `backend`: which of them it is;
 //! - `host`: starts and stops the shards of a node.
 //!
@@ -37,6 +37,7 @@ mod sending;
 mod sim;
 mod slab;
 mod spec;
+mod spin;
 mod uring;
 mod wheel;
 
@@ -51,6 +52,7 @@ pub use sim::SimShards;
 pub use spec::{
     AddSlabError, CellInfo, CellState, GROUP_SIZE, ShardStats, SlabCounts, SlabError, SlabSpec,
 };
+pub use spin::SPIN_MAX;
 pub use uring::{COMPLETIONS_MAX, ENTRIES_MAX, RingConfig, RingRefused, SqPoll};
 pub use wheel::WHEEL_TICK_NS;
 pub(crate) use wheel::Wheel;

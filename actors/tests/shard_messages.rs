@@ -170,13 +170,22 @@ fn bounces(mut host: impl Host) {
     host.until(|| office.bounces.lock().len() == 2);
     office.send(0, Letter::Burst(burst(7, 2)));
     host.until(|| office.bounces.lock().len() == 4);
-    office.send(0, Letter::Burst(burst(5, 10)));
-    host.until(|| office.bounces.lock().len() + office.of(5, 0).len() == 14);
+    // In one step, so that 5 is not the only one who waits.
+    let slab = office.slabs[0].clone();
+    let both = office.slabs[0].with_out(move |_| {
+        slab.send(0, Letter::Burst(burst(5, 40))).unwrap();
+        slab.send(1, Letter::Burst(burst(6, 1))).unwrap();
+    });
+    host.answer(both).unwrap();
+    host.until(|| office.bounces.lock().len() + office.of(5, 0).len() == 44);
     let told = office.bounces.lock().clone();
     assert_eq!(told[..2], [(0, 3, Refusal::Down); 2]);
     assert_eq!(told[2..4], [(0, 7, Refusal::Down); 2]);
     assert!(told[4..].iter().all(|b| *b == (0, 5, Refusal::Full)));
-    assert!(told.len() > 4, "ten do not fit in two places");
+    assert!(
+        told.len() > 4,
+        "what is left after a turn does not fit in two places"
+    );
     host.until(|| office.slabs[0].counts().bounces_told == told.len() as u64);
     assert!(total(&office).balanced());
     host.stop();

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use actorsim_actors::shard::{COMPLETIONS_MAX, ENTRIES_MAX};
+use actorsim_actors::shard::{COMPLETIONS_MAX, ENTRIES_MAX, SPIN_MAX};
 
 use super::value::{Kind, Value};
 
@@ -99,6 +99,8 @@ keys! {
         "Entries of a ring's completion queue, more than of its submission queue.";
     "shards.sqpoll_idle", span(MS, DAY), None,
         "A kernel thread polls each ring until idle for this time; unset is none: it costs a core.";
+    "shards.spin_us", count(0, SPIN_MAX.as_micros() as u64), Some("100"),
+        "Longest look at its doorbell before a shard sleeps, where lately such looks paid; 0 is none.";
     "transport.listen", Kind::Address, Some("127.0.0.1:4433"),
         "Address of the QUIC listener.";
     "transport.plain.listen", Kind::Address, None,

@@ -242,6 +242,7 @@ fn shards(settings: &Settings) -> ShardConfig {
             sqpoll: sqpoll.map(|idle| SqPoll { idle, core: None }),
         },
         cores: Vec::new(),
+        spin: Duration::from_micros(settings.u64("shards.spin_us")),
     }
 }
 

@@ -2,16 +2,18 @@
 //!
 //! A [`Driver`] is what the thread waits on and is woken by: a parked thread
 //! ([`Portable`](super::portable::Portable)) or a ring ([`Uring`](super::uring::Uring)). Everything
-//! else is the same for all. It never polls: without work it waits for its doorbell or for the next
-//! timer. Bound: one step of the core between two looks at the driver.
+//! else is the same for all. Without work it waits for its doorbell or for the next timer; whether it
+//! looks on for some microseconds first is [`Spin`]'s to say. Bound: one step of the core between two
+//! looks at the driver.
 
 use std::io;
 use std::time::Duration;
 
-use super::core::ShardCore;
+use super::core::{Port, ShardCore};
 use super::inbox::Bell;
 use super::slab::{Effects, Moment, earlier};
-use crate::clock::Clock;
+use super::spin::{self, Looked, Spin};
+use crate::clock::{Clock, Time, nanos};
 
 /// Shortest wait: below it going to sleep costs more than looking again.
 const WAIT_MIN: Duration = Duration::from_micros(20);
@@ -48,6 +50,11 @@ pub(crate) trait Driver: Send {
         Ok(())
     }
 
+    /// Whether there is something to take, as far as can be seen without a call.
+    fn is_pending(&mut self) -> bool {
+        false
+    }
+
     /// What it has done so far.
     fn counts(&self) -> DriverCounts {
         DriverCounts::default()
@@ -55,8 +62,15 @@ pub(crate) trait Driver: Send {
 }
 
 /// Runs a shard until it is asked to stop, then stops its slabs in order; also if the driver fails.
-pub(crate) fn run(core: &mut ShardCore, driver: &mut dyn Driver, clock: &Clock) -> io::Result<()> {
-    let ended = driver.attach().and_then(|()| turn(core, driver, clock));
+pub(crate) fn run(
+    core: &mut ShardCore,
+    driver: &mut dyn Driver,
+    clock: &Clock,
+    spin: Duration,
+) -> io::Result<()> {
+    let ended = driver
+        .attach()
+        .and_then(|()| turn(core, driver, clock, Spin::new(spin)));
     core.port().ask_to_stop();
     core.stop(&Moment::of(clock));
     let port = core.port().clone();
@@ -64,33 +78,43 @@ pub(crate) fn run(core: &mut ShardCore, driver: &mut dyn Driver, clock: &Clock) 
     ended.and(driver.flush())
 }
 
-fn turn(core: &mut ShardCore, driver: &mut dyn Driver, clock: &Clock) -> io::Result<()> {
+fn turn(
+    core: &mut ShardCore,
+    driver: &mut dyn Driver,
+    clock: &Clock,
+    mut spin: Spin,
+) -> io::Result<()> {
     let port = std::sync::Arc::clone(core.port());
     let events = port.system.as_ref().map(crate::system::System::events);
+    // When it fell asleep, if it did.
+    let mut asleep = None;
     loop {
         // Before looking whether to stop: what is written ahead of a ring is read after the answer.
-        port.bell.answer();
+        let rung = port.bell.answer();
         if port.is_stopping() {
             return Ok(());
         }
         let at = Moment::of(clock);
+        if let Some(since) = asleep.take() {
+            spin.slept(nanos(at.monotonic.since(since)), rung);
+        }
         let effects = core.step(&at);
         core.tell(events);
         let after = clock.monotonic();
-        let sleeps = !effects.busy && port.bell.doze();
-        {
-            let counts = driver.counts();
-            let mut stats = port.stats.lock();
-            core.count(&mut stats);
-            stats.busy_ns += after.since(at.monotonic).as_nanos() as u64;
-            stats.waits += u64::from(sleeps);
-            (stats.rings, stats.rings_merged) = port.bell.counts();
-            stats.enters = counts.enters;
-            stats.doorbells = counts.doorbells;
-            stats.submissions = counts.submissions;
-            stats.retries = counts.retries;
-        }
+        let mut seat = Seat {
+            port: &port,
+            driver: &mut *driver,
+            clock,
+        };
+        let looked = match effects.busy {
+            true => None,
+            false => seat.look(&mut spin, &effects, after)?,
+        };
+        let answered = matches!(looked, Some(Looked::Answered(_)));
+        let sleeps = !effects.busy && !answered && port.bell.doze();
+        seat.count(core, nanos(after.since(at.monotonic)), sleeps, looked);
         if sleeps {
+            asleep = Some(clock.monotonic());
             driver.wait(wait_of(&effects, clock))?;
         } else {
             driver.flush()?;
@@ -98,9 +122,62 @@ fn turn(core: &mut ShardCore, driver: &mut dyn Driver, clock: &Clock) -> io::Res
     }
 }
 
+/// What a shard's thread looks at between two steps.
+struct Seat<'a> {
+    port: &'a Port,
+    driver: &'a mut dyn Driver,
+    clock: &'a Clock,
+}
+
+impl Seat<'_> {
+    /// Looks on before it sleeps, if that is earned and no timer is due meanwhile.
+    fn look(
+        &mut self,
+        spin: &mut Spin,
+        effects: &Effects,
+        now: Time,
+    ) -> io::Result<Option<Looked>> {
+        let Some(allowance) = spin.allowance() else {
+            return Ok(None);
+        };
+        let due = until(effects, self.clock).is_some_and(|t| t.0 < now.0 + allowance);
+        if due || self.port.bell.is_rung() {
+            return Ok(None);
+        }
+        // Nobody waits for what is noted only.
+        self.driver.flush()?;
+        let looked = spin::look(&self.port.bell, self.clock, now, allowance, || {
+            self.driver.is_pending()
+        });
+        spin.looked(looked);
+        Ok(Some(looked))
+    }
+
+    /// Puts the counters where handles read them.
+    fn count(&self, core: &ShardCore, busy_ns: u64, sleeps: bool, looked: Option<Looked>) {
+        let counts = self.driver.counts();
+        let mut stats = self.port.stats.lock();
+        core.count(&mut stats);
+        stats.busy_ns += busy_ns;
+        stats.waits += u64::from(sleeps);
+        stats.looks += u64::from(looked.is_some());
+        stats.looks_answered += u64::from(matches!(looked, Some(Looked::Answered(_))));
+        (stats.rings, stats.rings_merged) = self.port.bell.counts();
+        stats.enters = counts.enters;
+        stats.doorbells = counts.doorbells;
+        stats.submissions = counts.submissions;
+        stats.retries = counts.retries;
+    }
+}
+
+/// When something is due next.
+fn until(effects: &Effects, clock: &Clock) -> Option<Time> {
+    let timer = effects.next.map(|t| clock.monotonic_at(t));
+    earlier(timer, effects.next_monotonic)
+}
+
 /// How long nothing is due.
 fn wait_of(effects: &Effects, clock: &Clock) -> Option<Duration> {
-    let timer = effects.next.map(|t| clock.monotonic_at(t));
-    let until = earlier(timer, effects.next_monotonic)?;
+    let until = until(effects, clock)?;
     Some(until.since(clock.monotonic()).max(WAIT_MIN))
 }

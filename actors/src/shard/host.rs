@@ -19,6 +19,9 @@ use super::guard;
 use super::handle::ShardHandle;
 use super::inbox::{Bells, Doorbell};
 use super::slab::Limits;
+use super::spin::SPIN;
+#[cfg(doc)]
+use super::spin::SPIN_MAX;
 use super::uring::{COMPLETIONS_MAX, ENTRIES_MAX, RingConfig, RingRefused};
 use crate::clock::Clock;
 use crate::events::Level;
@@ -33,7 +36,7 @@ pub const SHARDS_MAX: usize = 1_024;
 pub const STOP_MAX: Duration = Duration::from_secs(30);
 
 /// How many shards, of which kind, and where.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ShardConfig {
     /// Threads; 0 means one per core the process may use.
     pub shards: usize,
@@ -43,6 +46,21 @@ pub struct ShardConfig {
     pub ring: RingConfig,
     /// Cores to stay on, in the order of the shards; empty: wherever the host puts them.
     pub cores: Vec<usize>,
+    /// Longest look at its doorbell before a shard sleeps, where lately such looks were answered;
+    /// 0 is none, at most [`SPIN_MAX`].
+    pub spin: Duration,
+}
+
+impl Default for ShardConfig {
+    fn default() -> Self {
+        Self {
+            shards: 0,
+            backend: Backend::Auto,
+            ring: RingConfig::default(),
+            cores: Vec::new(),
+            spin: SPIN,
+        }
+    }
 }
 
 /// Why no shard was started.
@@ -126,6 +144,9 @@ impl ShardHost {
         let events = system.events();
         events.publish(level, "shards_backend", None, why);
         guard::install();
+        // On one core whoever is waited for would wait for the core.
+        let alone = thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
+        let spin = if alone { Duration::ZERO } else { config.spin };
         let mut host = Self {
             handles: Vec::new(),
             threads: Mutex::new(Vec::new()),
@@ -135,7 +156,8 @@ impl ShardHost {
         for (index, driver) in drivers.into_iter().enumerate() {
             let port = Port::new(index, &bells, Some(system.clone()));
             let core = config.cores.get(index).copied();
-            let thread = spawn(&port, driver, core, system.clock().clone()).map_err(|source| {
+            let clock = system.clock().clone();
+            let thread = spawn(&port, driver, core, clock, spin).map_err(|source| {
                 StartShardsError::Thread {
                     shard: index,
                     source,
@@ -200,6 +222,7 @@ fn spawn(
     mut driver: Box<dyn Driver>,
     core: Option<usize>,
     clock: Clock,
+    spin: Duration,
 ) -> std::io::Result<Thread> {
     let (done_tx, done) = oneshot::channel();
     let held = Arc::clone(port);
@@ -210,7 +233,7 @@ fn spawn(
                 pin(&held, core);
             }
             let mut core = ShardCore::new(Arc::clone(&held), Limits::LIVE);
-            let run = AssertUnwindSafe(|| driver::run(&mut core, &mut *driver, &clock));
+            let run = AssertUnwindSafe(|| driver::run(&mut core, &mut *driver, &clock, spin));
             match panic::catch_unwind(run) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => down(&held, &format!("its driver failed: {error}")),

@@ -43,8 +43,14 @@ pub(crate) const CONTROL_CAPACITY: usize = 1_024;
 
 /// Wakes a shard that waits.
 pub(crate) trait Bell: Send + Sync {
-    /// Wakes the shard, or makes its next wait return at once.
+    /// Wakes the shard, or makes its next wait return at once. May wait for the end of the step that
+    /// rings.
     fn ring(&self);
+
+    /// The same, without waiting.
+    fn ring_at_once(&self) {
+        self.ring();
+    }
 }
 
 /// The shard works, and looks at this before it sleeps.
@@ -78,18 +84,30 @@ impl Doorbell {
 
     /// What was written before is seen by the shard's next step; wakes it if it sleeps.
     pub(crate) fn ring(&self) {
-        if self.state.swap(RUNG, Ordering::AcqRel) == ASLEEP {
-            self.rings.fetch_add(1, Ordering::Relaxed);
+        if self.wakes() {
             self.bell.ring();
-        } else {
-            self.merged.fetch_add(1, Ordering::Relaxed);
         }
     }
 
+    /// The same from the middle of a step, whose end the sleeper should not wait for.
+    pub(crate) fn ring_at_once(&self) {
+        if self.wakes() {
+            self.bell.ring_at_once();
+        }
+    }
+
+    /// Notes a ring; whether the shard sleeps and must be woken.
+    fn wakes(&self) -> bool {
+        let sleeps = self.state.swap(RUNG, Ordering::AcqRel) == ASLEEP;
+        let counter = if sleeps { &self.rings } else { &self.merged };
+        counter.fetch_add(1, Ordering::Relaxed);
+        sleeps
+    }
+
     /// The shard looks: rings from here on are for its next step. Call before draining, and before
-    /// reading whatever else is written ahead of a ring.
-    pub(crate) fn answer(&self) {
-        self.state.swap(AWAKE, Ordering::AcqRel);
+    /// reading whatever else is written ahead of a ring. Whether somebody has rung.
+    pub(crate) fn answer(&self) -> bool {
+        self.state.swap(AWAKE, Ordering::AcqRel) == RUNG
     }
 
     /// The shard wants to sleep. False if somebody rang since the last [`Doorbell::answer`]; if
@@ -252,6 +270,11 @@ impl<T> Queue<T> {
         let mut state = self.state.lock();
         state.closed = true;
         std::mem::take(&mut state.items)
+    }
+
+    /// Places, taken ones included.
+    pub(crate) const fn capacity(&self) -> usize {
+        self.capacity
     }
 
     /// Items not delivered yet.

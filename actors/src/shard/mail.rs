@@ -54,6 +54,8 @@ pub(crate) struct Mail<C: Cell> {
     /// The first of its ranges of ordinals, mostly the only one.
     first: Range<u32>,
     own: Stage<C::Msg>,
+    /// Messages of the pair queue that is being delivered.
+    pub(crate) inbound: VecDeque<Envelope<C::Msg>>,
     /// Messages taken from the local queue that no mailbox has room for.
     pub(crate) held: usize,
     /// By the address of the destination's board, which the link keeps alive.
@@ -102,6 +104,7 @@ impl<C: Cell> Mail<C> {
             first: board.ordinals().first().cloned().unwrap_or_default(),
             board,
             own: Stage::new(),
+            inbound: VecDeque::new(),
             held: 0,
             links: Vec::new(),
             last: 0,

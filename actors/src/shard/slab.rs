@@ -385,7 +385,7 @@ impl<C: Cell> AnySlab for Slab<C> {
         let mut busy = self.fire_timers(at, limits, tally);
         busy |= self.start_cells(at, limits);
         self.tell_bounces(at);
-        busy |= self.deliver(limits);
+        busy |= self.deliver(at, limits);
         busy |= self.run_cells(at, limits);
         busy |= self.run_local(at, limits);
         busy |= self.has_mail();
@@ -445,7 +445,7 @@ impl<C: Cell> Drop for Slab<C> {
         }
         self.mail.flush();
         self.mail.close();
-        let mut lost = self.mail.len() as u64;
+        let mut lost = (self.mail.len() + self.mail.inbound.len()) as u64;
         for lane in self.lanes.drain(..) {
             lost += (lane.taken.len() + lane.close().len()) as u64;
         }

@@ -228,6 +228,10 @@ pub struct ShardStats {
     pub busy_ns: u64,
     /// Times the thread went to sleep.
     pub waits: u64,
+    /// Times it looked on before that for some microseconds, because lately that had paid.
+    pub looks: u64,
+    /// Of these those in which somebody rang.
+    pub looks_answered: u64,
     /// Times somebody woke it, doorbells received: at most one per sleep.
     pub rings: u64,
     /// Times a sender found it awake, or rung already: doorbells that were not sent.

@@ -107,6 +107,13 @@ impl Driver for Uring {
         self.reap()
     }
 
+    fn is_pending(&mut self) -> bool {
+        let queue = self.ring.submission();
+        let made = queue.taskrun() || queue.cq_overflow();
+        drop(queue);
+        made || !self.ring.completion().is_empty()
+    }
+
     fn counts(&self) -> DriverCounts {
         DriverCounts {
             retries: self.counts.retries + self.done.failures,

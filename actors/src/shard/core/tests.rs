@@ -362,7 +362,8 @@ fn a_shard_whose_driver_fails_stops_its_cells_and_says_why() {
     let (mut core, slab) = shard(0..4, Limits::LIVE);
     slab.send(1, Nudge).unwrap();
     let mut driver = Broken(0);
-    let error = crate::shard::driver::run(&mut core, &mut driver, &Clock::wall()).unwrap_err();
+    let ended = crate::shard::driver::run(&mut core, &mut driver, &Clock::wall(), Duration::ZERO);
+    let error = ended.unwrap_err();
     assert_eq!((error.to_string(), driver.0), ("broken".to_owned(), 2));
     assert!(core.port().is_stopping(), "it takes no slabs any more");
     assert!(slab.send(0, Nudge).is_err());

@@ -1,8 +1,8 @@
 //! The queue's edge and the doorbell in every interleaving that loom can make.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p actorsim-actors --lib --release model`.
-//! The shard runs the loop of `driver::run`; a lost wake-up shows as a deadlock. Bound: two
-//! senders, [`PREEMPTIONS`] preemptions.
+//! The shard runs the loop of `driver::run`, with and without a look before it sleeps; a lost
+//! wake-up shows as a deadlock. Bound: two senders, [`PREEMPTIONS`] preemptions.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -53,16 +53,19 @@ struct Shard {
     bell: Arc<Doorbell>,
     queue: Queue<u32>,
     stopping: AtomicBool,
+    /// Looks at the doorbell before it sleeps.
+    looks: usize,
 }
 
 impl Shard {
-    fn new(capacity: usize) -> Arc<Self> {
+    fn new(capacity: usize, looks: usize) -> Arc<Self> {
         let token = Token::new();
         Arc::new(Self {
             bell: Doorbell::new(Box::new(Ringer(Arc::clone(&token)))),
             token,
             queue: Queue::new(capacity),
             stopping: AtomicBool::new(false),
+            looks,
         })
     }
 
@@ -93,9 +96,54 @@ impl Shard {
             if all.len() == wanted {
                 return all;
             }
-            if self.bell.doze() {
-                self.token.wait();
+            self.rest();
+        }
+    }
+
+    /// Looks on, then sleeps.
+    fn rest(&self) {
+        for _ in 0..self.looks {
+            if self.bell.is_rung() {
+                return;
             }
+            thread::yield_now();
+        }
+        if self.bell.doze() {
+            self.token.wait();
+        }
+    }
+
+    /// A shard that sends all of `items` through a queue which may be full: it waits for room.
+    fn send_all(&self, to: &Self, items: &mut VecDeque<u32>) {
+        while !items.is_empty() {
+            self.bell.answer();
+            let room = to.queue.room(0).min(items.len());
+            let mut staged = items.drain(..room).collect();
+            if room > 0 && to.queue.append(&mut staged) == Ok(true) {
+                to.bell.ring();
+            }
+            if !items.is_empty() {
+                self.rest();
+            }
+        }
+    }
+
+    /// Takes `wanted` items and tells their sender of room.
+    fn take_all(&self, from: &Self, wanted: usize) -> Vec<u32> {
+        let mut all = Vec::new();
+        let mut taken = VecDeque::new();
+        loop {
+            self.bell.answer();
+            self.queue.drain(&mut taken);
+            let n = taken.len();
+            all.extend(taken.drain(..));
+            if n > 0 && self.queue.delivered(n) {
+                from.bell.ring();
+            }
+            if all.len() == wanted {
+                return all;
+            }
+            self.rest();
         }
     }
 }
@@ -106,50 +154,57 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
     builder.check(model);
 }
 
+/// How often a shard looks before it sleeps.
+const LOOKS: [usize; 2] = [0, 1];
+
 #[test]
 fn model_no_message_is_left_behind_by_a_sleeping_shard() {
-    check(|| {
-        let shard = Shard::new(8);
-        let senders: Vec<_> = [[1, 2], [3, 4]]
-            .into_iter()
-            .map(|own| {
-                let shard = Arc::clone(&shard);
-                thread::spawn(move || own.map(|n| shard.send(n).unwrap()))
-            })
-            .collect();
-        let mut all = shard.run(4);
-        assert!(all.iter().position(|n| *n == 1) < all.iter().position(|n| *n == 2));
-        assert!(all.iter().position(|n| *n == 3) < all.iter().position(|n| *n == 4));
-        all.sort_unstable();
-        assert_eq!(all, [1, 2, 3, 4]);
-        for sender in senders {
-            sender.join().unwrap();
-        }
+    LOOKS.map(|looks| {
+        check(move || {
+            let shard = Shard::new(8, looks);
+            let senders: Vec<_> = [[1, 2], [3, 4]]
+                .into_iter()
+                .map(|own| {
+                    let shard = Arc::clone(&shard);
+                    thread::spawn(move || own.map(|n| shard.send(n).unwrap()))
+                })
+                .collect();
+            let mut all = shard.run(4);
+            assert!(all.iter().position(|n| *n == 1) < all.iter().position(|n| *n == 2));
+            assert!(all.iter().position(|n| *n == 3) < all.iter().position(|n| *n == 4));
+            all.sort_unstable();
+            assert_eq!(all, [1, 2, 3, 4]);
+            for sender in senders {
+                sender.join().unwrap();
+            }
+        });
     });
 }
 
 #[test]
 fn model_a_shard_that_goes_to_sleep_hears_the_stop() {
-    check(|| {
-        let shard = Shard::new(8);
-        let stopper = {
-            let shard = Arc::clone(&shard);
-            thread::spawn(move || shard.stop())
-        };
-        let sender = {
-            let shard = Arc::clone(&shard);
-            thread::spawn(move || shard.send(1).unwrap())
-        };
-        assert!(shard.run(usize::MAX).len() <= 1);
-        stopper.join().unwrap();
-        sender.join().unwrap();
+    LOOKS.map(|looks| {
+        check(move || {
+            let shard = Shard::new(8, looks);
+            let stopper = {
+                let shard = Arc::clone(&shard);
+                thread::spawn(move || shard.stop())
+            };
+            let sender = {
+                let shard = Arc::clone(&shard);
+                thread::spawn(move || shard.send(1).unwrap())
+            };
+            assert!(shard.run(usize::MAX).len() <= 1);
+            stopper.join().unwrap();
+            sender.join().unwrap();
+        });
     });
 }
 
 #[test]
 fn model_each_sleep_is_ended_by_at_most_one_ring() {
     check(|| {
-        let shard = Shard::new(8);
+        let shard = Shard::new(8, 0);
         let senders: Vec<_> = (1..=2)
             .map(|n| {
                 let shard = Arc::clone(&shard);
@@ -237,4 +292,22 @@ fn model_no_message_is_left_behind_when_a_slab_moves() {
         assert_eq!(before + after.len(), 2);
         sender.join().unwrap();
     });
+}
+
+#[test]
+fn model_a_sender_that_waits_for_room_is_told_of_it() {
+    for capacity in [1, 2] {
+        LOOKS.map(|looks| {
+            check(move || {
+                let from = Shard::new(1, looks);
+                let to = Shard::new(capacity, 0);
+                let sender = {
+                    let (from, to) = (Arc::clone(&from), Arc::clone(&to));
+                    thread::spawn(move || from.send_all(&to, &mut VecDeque::from([1, 2, 3])))
+                };
+                assert_eq!(to.take_all(&from, 3), [1, 2, 3]);
+                sender.join().unwrap();
+            });
+        });
+    }
 }

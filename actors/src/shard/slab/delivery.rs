@@ -1,14 +1,15 @@
 //! Messages to cells: from pair queues and the local queue into mailboxes, and handled.
 //!
-//! A message of the same slab for a cell that has nothing else to do is handled from the local
-//! queue without a mailbox. What a full `Block` mailbox has no room for is held aside, still
+//! A message for a cell that has nothing else to do is handled from its queue without a mailbox.
+//! What a full `Block` mailbox has no room for is held aside, still
 //! counted in its pair queue: it goes in when there is room, and holds up nobody but its own pair,
 //! when that has no room left. Everything else that is refused bounces. In virtual time there are
 //! rounds: what is sent in one is delivered in the next, in the order of its senders. Bound: the
 //! [`Limits`] of the driver; the pair queues.
 
 use super::super::guard;
-use super::super::mail::{Envelope, Refusal};
+use super::super::inbox::Doorbell;
+use super::super::mail::{Envelope, Mail, Refusal};
 use super::{Limits, Moment, POOL_MAX, Slab, split};
 use crate::cell::{Cell, CellContext};
 use crate::exit::Flow;
@@ -21,7 +22,7 @@ pub(super) const LOCAL: usize = usize::MAX;
 impl<C: Cell> Slab<C> {
     /// Moves messages from the pair queues into mailboxes, each queue its share. True if some are
     /// left.
-    pub(super) fn deliver(&mut self, limits: &Limits) -> bool {
+    pub(super) fn deliver(&mut self, at: &Moment, limits: &Limits) -> bool {
         for lane in &mut self.lanes {
             if lane.taken.is_empty() {
                 lane.lane.queue.drain(&mut lane.taken);
@@ -35,11 +36,8 @@ impl<C: Cell> Slab<C> {
         let share = (limits.deliveries / self.lanes.len().max(1)).max(1);
         let mut left = false;
         for place in 0..self.lanes.len() {
-            for _ in 0..self.lanes[place].taken.len().min(share) {
-                let Some(envelope) = self.lanes[place].taken.pop_front() else {
-                    break;
-                };
-                self.offer(place, envelope);
+            if !self.lanes[place].taken.is_empty() {
+                self.deliver_lane(place, share, at, limits.budget);
             }
             let end = &mut self.lanes[place];
             if end.taken.is_empty() {
@@ -50,6 +48,72 @@ impl<C: Cell> Slab<C> {
         }
         self.settle_lanes();
         left
+    }
+
+    /// Delivers up to `share` messages of one pair queue: those for a cell that has nothing else to
+    /// do are handled from there, a budget of them in a row and as many as there are if nobody else
+    /// waits; the rest goes into mailboxes.
+    fn deliver_lane(&mut self, place: usize, share: usize, at: &Moment, budget: usize) {
+        std::mem::swap(&mut self.mail.inbound, &mut self.lanes[place].taken);
+        let (mut last, mut turn) = (None, 0);
+        for _ in 0..share {
+            let Some(to) = self.mail.inbound.front().map(|envelope| envelope.to) else {
+                break;
+            };
+            turn = if last == Some(to) { turn + 1 } else { 0 };
+            last = Some(to);
+            if turn == budget && self.nobody_else_waits(place, to) {
+                turn = 0;
+            }
+            match self.idle(to) {
+                Some(key) if turn < budget => {
+                    self.lanes[place].settled += 1;
+                    self.handle_at_once(key, at, |mail| mail.inbound.pop_front());
+                }
+                _ => {
+                    if let Some(envelope) = self.mail.inbound.pop_front() {
+                        self.offer(place, envelope);
+                    }
+                }
+            }
+            // Room is told of in bulk, while there is still work: its sender goes on meanwhile.
+            if self.lanes[place].settled >= self.lanes[place].bulk {
+                self.settle_lane(place, Doorbell::ring_at_once);
+            }
+        }
+        std::mem::swap(&mut self.mail.inbound, &mut self.lanes[place].taken);
+    }
+
+    /// Whether no cell but this one has messages, here or in this queue.
+    fn nobody_else_waits(&self, place: usize, to: u32) -> bool {
+        let mut lanes = self.lanes.iter().enumerate();
+        self.run.is_empty()
+            && lanes.all(|(other, lane)| other == place || lane.taken.is_empty())
+            && self.mail.inbound.iter().all(|envelope| envelope.to == to)
+    }
+
+    /// Key of a cell that can handle a message at once: none waits before it.
+    #[inline]
+    fn idle(&self, to: u32) -> Option<u32> {
+        let key = self.find(to)?;
+        let (group, place) = split(key);
+        let slot = &self.groups[group].slots[place];
+        let idle = slot.state == CellState::Running && slot.mailbox.is_none() && !slot.parked;
+        idle.then_some(key)
+    }
+
+    /// Handles a message that never was in a mailbox. Taken in the step itself: a message moved
+    /// through it is a message copied.
+    #[inline]
+    fn handle_at_once(
+        &mut self,
+        key: u32,
+        at: &Moment,
+        take: impl FnOnce(&mut Mail<C>) -> Option<Envelope<C::Msg>>,
+    ) {
+        self.books.offered += 1;
+        self.books.accepted += 1;
+        self.handle(key, at, |cx| take(cx.mail).map(|envelope| envelope.message));
     }
 
     /// Delivers all that waits, ordered by sender: population, then ordinal, then as it was sent.
@@ -71,17 +135,20 @@ impl<C: Cell> Slab<C> {
 
     /// Tells the pair queues what has been delivered, and waiting senders of room.
     fn settle_lanes(&mut self) {
-        for end in &mut self.lanes {
-            let n = std::mem::take(&mut end.settled);
-            if n == 0 {
-                continue;
+        for place in 0..self.lanes.len() {
+            if self.lanes[place].settled > 0 {
+                self.settle_lane(place, Doorbell::ring);
             }
-            self.changed = true;
-            if end.lane.queue.delivered(n)
-                && let Some(origin) = &end.lane.origin
-            {
-                origin.bell.ring();
-            }
+        }
+    }
+
+    fn settle_lane(&mut self, place: usize, ring: fn(&Doorbell)) {
+        let end = &mut self.lanes[place];
+        self.changed = true;
+        if end.lane.queue.delivered(std::mem::take(&mut end.settled))
+            && let Some(origin) = &end.lane.origin
+        {
+            ring(&origin.bell);
         }
     }
 
@@ -212,26 +279,16 @@ impl<C: Cell> Slab<C> {
             return false;
         }
         // A cell that gets more than its budget in a row takes the rest from its mailbox, in turn.
-        let (mut last, mut turn) = (u32::MAX, 0);
+        let (mut last, mut turn) = (None, 0);
         for _ in 0..limits.deliveries {
             let Some(to) = self.mail.next_to() else {
                 self.mail.tidy();
                 break;
             };
-            turn = if to == last { turn + 1 } else { 0 };
-            last = to;
-            let idle = self.find(to).filter(|key| {
-                let slot = self.slot(*key);
-                slot.state == CellState::Running && slot.mailbox.is_none() && !slot.parked
-            });
-            match idle {
-                Some(key) if turn < limits.budget => {
-                    self.books.offered += 1;
-                    self.books.accepted += 1;
-                    self.handle(key, at, |cx| {
-                        cx.mail.next().map(|envelope| envelope.message)
-                    });
-                }
+            turn = if last == Some(to) { turn + 1 } else { 0 };
+            last = Some(to);
+            match self.idle(to) {
+                Some(key) if turn < limits.budget => self.handle_at_once(key, at, Mail::next),
                 _ => {
                     if let Some(envelope) = self.mail.next() {
                         self.offer(LOCAL, envelope);
@@ -250,7 +307,6 @@ impl<C: Cell> Slab<C> {
         at: &Moment,
         take: impl FnOnce(&mut CellContext<'_, C>) -> Option<C::Msg>,
     ) {
-        // Taken in the step itself: a message moved through it is a message copied.
         let mut kind = "";
         let result = self.run_step(key, at, at.now, 1, |cell, cx| match take(cx) {
             Some(message) => {

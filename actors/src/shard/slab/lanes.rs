@@ -14,14 +14,18 @@ pub(super) struct LaneEnd<C: Cell> {
     pub(super) taken: VecDeque<Envelope<C::Msg>>,
     /// Delivered, and its queue not told yet.
     pub(super) settled: usize,
+    /// How much of it is told at once: half of its places, so that neither side waits for the other.
+    pub(super) bulk: usize,
     /// Bounces for the slab that sends.
     pub(super) back: VecDeque<Returned>,
 }
 
 impl<C: Cell> LaneEnd<C> {
-    pub(super) const fn new(lane: Lane<C>) -> Self {
+    pub(super) fn new(lane: Lane<C>) -> Self {
+        let bulk = lane.queue.capacity().div_ceil(2);
         Self {
             lane,
+            bulk,
             taken: VecDeque::new(),
             settled: 0,
             back: VecDeque::new(),

@@ -134,6 +134,10 @@ impl Bell for RingBell {
             self.roster.ring(self.shard);
         }
     }
+
+    fn ring_at_once(&self) {
+        self.roster.ring(self.shard);
+    }
 }
 
 impl RingBell {
