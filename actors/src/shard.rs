@@ -14,8 +14,8 @@
 //! - `core`: the pure `ShardCore`: `step(now) -> effects`, no thread, no clock;
 //! - `handle`, `sending`: the ends that ask and send, usable from any thread;
 //! - `listing`: the census source of a slab;
-//! - `driver`: what a thread waits on; `spin`: whether it looks on first; `portable`: a parked thread; `uring`: a ring; `sim`: virtual
-//!   time; `backend`: which of them it is;
+//! - `driver`: what a thread waits on; `spin`: whether it looks on first; `portable`: a parked
+//!   thread; `uring`: a ring; `sim`: virtual time; `backend`: which of them it is;
 //! - `host`: starts and stops the shards of a node.
 //!
 //! A cell never blocks its shard, and sees nothing of it when its slab moves. Bounds are named

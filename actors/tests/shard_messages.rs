@@ -1,5 +1,7 @@
-//! Messages from cell to cell, on two threads and in virtual time: order, books, waits, bounces,
-//! questions, and nothing sent by a step that failed.
+//! Messages from cell to cell, on two parked threads, on two rings and in virtual time: order,
+//! books, waits, bounces, questions, and nothing sent by a step that failed.
+//!
+//! Rings that the kernel refuses are skipped, with the reason printed.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -19,11 +21,15 @@ use kit::roaming::Roaming;
 use kit::{Host, Virtual};
 use office::{Burst, Clerk, End, Letter, Live, Office, WALKERS, reject};
 
-macro_rules! on_both_hosts {
+macro_rules! on_each_host {
     ($($name:ident => $body:ident;)*) => {
         mod portable {
             use super::*;
-            $(#[test] fn $name() { $body(Live::new()); })*
+            $(#[test] fn $name() { $body(Live::portable()); })*
+        }
+        mod uring {
+            use super::*;
+            $(#[test] fn $name() { Live::rings().into_iter().for_each($body); })*
         }
         mod sim {
             use super::*;
@@ -31,7 +37,13 @@ macro_rules! on_both_hosts {
         }
         mod roaming_threads {
             use super::*;
-            $(#[test] fn $name() { $body(Roaming::new(Live::new())); })*
+            $(#[test] fn $name() { $body(Roaming::new(Live::portable())); })*
+        }
+        mod roaming_rings {
+            use super::*;
+            $(#[test] fn $name() {
+                Live::rings().into_iter().map(Roaming::new).for_each($body);
+            })*
         }
         mod roaming_sim {
             use super::*;
@@ -40,14 +52,29 @@ macro_rules! on_both_hosts {
     };
 }
 
-on_both_hosts! {
+macro_rules! on_real_threads {
+    ($($name:ident => $body:ident;)*) => {
+        $(#[test] fn $name() {
+            std::iter::once(Live::portable()).chain(Live::rings()).for_each($body);
+        })*
+    };
+}
+
+on_each_host! {
     messages_of_each_pair_keep_their_order => order;
+    all_cells_that_wait_for_room_on_one_link_get_some => room;
     books_balance_under_cells_that_send_across_shards => books;
     a_step_that_fails_has_sent_nothing => cut;
     refused_messages_come_back_to_their_sender => bounces;
     a_batch_says_how_many_were_accepted => batches;
     a_stopped_slab_refuses_and_nothing_is_unbooked => stopped;
     questions_are_answered_or_canceled => questions;
+}
+
+on_real_threads! {
+    a_cell_that_waits_for_room_holds_up_nobody_and_is_told_when_none_comes => patience;
+    a_wait_ends_with_its_life_and_its_message_does_not_go_out => ended_wait;
+    a_rally_without_end_starves_nobody => rally;
 }
 
 const WAIT: Option<Duration> = Some(Duration::from_secs(20));
@@ -90,6 +117,26 @@ fn order(mut host: impl Host) {
     host.until(|| total(&office).waiting == 0);
     assert!(total(&office).balanced());
     assert!(office.bounces.lock().is_empty());
+    host.stop();
+}
+
+fn room(mut host: impl Host) {
+    // Room for one or two at a time, and four cells that wait for it.
+    for places in [1, 2, 3] {
+        let office = Office::pair(&host, MailboxSpec::new(1, Overflow::Block), places);
+        for from in 0..4 {
+            let patience = WAIT;
+            let burst = burst(4 + from, 100);
+            office.send(from, Letter::Burst(Burst { patience, ..burst }));
+        }
+        host.until(|| office.notes.lock().len() == 400);
+        for from in 0..4 {
+            assert_eq!(office.of(4 + from, from), (0..100).collect::<Vec<_>>());
+        }
+        for slab in &office.slabs {
+            host.answer(slab.close()).unwrap();
+        }
+    }
     host.stop();
 }
 
@@ -285,9 +332,7 @@ fn hold_up(slab: &SlabHandle<Clerk>, host: &mut Live) -> mpsc::SyncSender<()> {
     release
 }
 
-#[test]
-fn a_cell_that_waits_for_room_holds_up_nobody_and_is_told_when_none_comes() {
-    let mut host = Live::new();
+fn patience(mut host: Live) {
     let office = Office::pair(&host, reject(64), 2);
     host.until(|| office.all_running());
     let release = hold_up(&office.slabs[1], &mut host);
@@ -309,9 +354,7 @@ fn a_cell_that_waits_for_room_holds_up_nobody_and_is_told_when_none_comes() {
     host.stop();
 }
 
-#[test]
-fn a_wait_ends_with_its_life_and_its_message_does_not_go_out() {
-    let mut host = Live::new();
+fn ended_wait(mut host: Live) {
     let office = Office::pair(&host, reject(64), 2);
     host.until(|| office.all_running());
     let release = hold_up(&office.slabs[1], &mut host);
@@ -354,9 +397,7 @@ fn ordinals_are_found_however_they_are_dealt() {
     }
 }
 
-#[test]
-fn a_rally_without_end_starves_nobody() {
-    let mut host = Live::new();
+fn rally(mut host: Live) {
     let office = Office::pair(&host, reject(64), 64);
     office.send(0, Letter::Rally(1));
     host.until(|| office.slabs[0].books().handled > 10_000);

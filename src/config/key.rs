@@ -100,7 +100,7 @@ keys! {
     "shards.sqpoll_idle", span(MS, DAY), None,
         "A kernel thread polls each ring until idle for this time; unset is none: it costs a core.";
     "shards.spin_us", count(0, SPIN_MAX.as_micros() as u64), Some("100"),
-        "Longest look at its doorbell before a shard sleeps, where lately such looks paid; 0 is none.";
+        "Longest look at its doorbell before a shard sleeps, where such looks pay; 0 is none.";
     "transport.listen", Kind::Address, Some("127.0.0.1:4433"),
         "Address of the QUIC listener.";
     "transport.plain.listen", Kind::Address, None,

@@ -2,9 +2,9 @@
 //!
 //! A [`Driver`] is what the thread waits on and is woken by: a parked thread
 //! ([`Portable`](super::portable::Portable)) or a ring ([`Uring`](super::uring::Uring)). Everything
-//! else is the same for all. Without work it waits for its doorbell or for the next timer; whether it
-//! looks on for some microseconds first is [`Spin`]'s to say. Bound: one step of the core between two
-//! looks at the driver.
+//! else is the same for all. Without work it waits for its doorbell or for the next timer; whether
+//! it looks on for some microseconds first is [`Spin`]'s to say. Bound: one step of the core
+//! between two looks at the driver.
 
 use std::io;
 use std::time::Duration;

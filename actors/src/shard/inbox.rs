@@ -43,8 +43,8 @@ pub(crate) const CONTROL_CAPACITY: usize = 1_024;
 
 /// Wakes a shard that waits.
 pub(crate) trait Bell: Send + Sync {
-    /// Wakes the shard, or makes its next wait return at once. May wait for the end of the step that
-    /// rings.
+    /// Wakes the shard, or makes its next wait return at once. May wait for the end of the step
+    /// that rings.
     fn ring(&self);
 
     /// The same, without waiting.

@@ -1,13 +1,13 @@
 //! Whether a shard's thread looks at its doorbell a while longer before it goes to sleep.
 //!
-//! To sleep and be woken costs both sides system calls and, where a core halts, tens of microseconds;
-//! a ringer that finds the shard awake makes no call at all. So a shard may look on, for at most
-//! `at_most` per wait, as long as that pays: a look is paid from credit, which short sleeps earn and
-//! looks answered sooner than a sleep would have cost. One look in vain takes all of it and halves
-//! what later sleeps earn. A thread that is displaced while it looks shares its core with somebody
-//! who can use it, and hardly earns any more. What ends in a timer, or late, earns nothing: an idle
-//! shard sleeps. Bounds: `at_most` per wait, at most [`SPIN_MAX`]; the core is offered to others
-//! every [`OFFER_NS`].
+//! To sleep and be woken costs both sides system calls and, where a core halts, tens of
+//! microseconds; a ringer that finds the shard awake makes no call at all. So a shard may look on,
+//! for at most `at_most` per wait, as long as that pays: a look is paid from credit, which short
+//! sleeps earn and looks answered sooner than a sleep would have cost. One look in vain takes all
+//! of it and halves what later sleeps earn. A thread that is displaced while it looks shares its
+//! core with somebody who can use it: it stops at once and earns an eighth from then on. What ends
+//! in a timer, or late, earns nothing: an idle shard sleeps. Bounds: `at_most` per wait, at most
+//! [`SPIN_MAX`]; the core is offered to others every [`OFFER_NS`].
 
 use std::time::Duration;
 

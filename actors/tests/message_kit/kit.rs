@@ -10,7 +10,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actorsim_actors::shard::{
-    Bounce, Refusal, ShardConfig, ShardHandle, ShardHost, SlabHandle, SlabSpec,
+    Backend, Bounce, Refusal, ShardConfig, ShardHandle, ShardHost, SlabHandle, SlabSpec,
+    StartShardsError,
 };
 use actorsim_actors::{
     ActorPath, Cell, CellContext, Clock, Fault, Flow, MailboxSpec, Message, Outbox, Overflow,
@@ -291,7 +292,22 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn portable() -> Self {
+        Self::start(Backend::Portable).unwrap()
+    }
+
+    /// Two rings; none, and the reason printed, where the kernel refuses.
+    pub(crate) fn rings() -> Option<Self> {
+        match Self::start(Backend::Uring) {
+            Err(StartShardsError::Ring(reason)) => {
+                println!("skipped: {reason}");
+                None
+            }
+            started => Some(started.unwrap()),
+        }
+    }
+
+    fn start(backend: Backend) -> Result<Self, StartShardsError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -299,14 +315,15 @@ impl Live {
         let system = System::new(Clock::wall(), runtime.handle().clone());
         let config = ShardConfig {
             shards: 2,
+            backend,
             ..ShardConfig::default()
         };
-        let host = ShardHost::start(&system, &config).unwrap();
-        Self {
+        let host = ShardHost::start(&system, &config)?;
+        Ok(Self {
             runtime,
             system,
             host,
-        }
+        })
     }
 }
 

@@ -39,6 +39,11 @@ impl Door {
         self.bells[self.shard()].ring();
     }
 
+    /// The same from the middle of a step.
+    pub(crate) fn ring_at_once(&self) {
+        self.bells[self.shard()].ring_at_once();
+    }
+
     /// Whether the slab is on a shard of this host.
     pub(crate) fn is_of(&self, bells: &Bells) -> bool {
         Arc::ptr_eq(&self.bells, bells)

@@ -115,16 +115,23 @@ impl Shard {
 
     /// A shard that sends all of `items` through a queue which may be full: it waits for room.
     fn send_all(&self, to: &Self, items: &mut VecDeque<u32>) {
-        while !items.is_empty() {
+        loop {
             self.bell.answer();
-            let room = to.queue.room(0).min(items.len());
-            let mut staged = items.drain(..room).collect();
-            if room > 0 && to.queue.append(&mut staged) == Ok(true) {
-                to.bell.ring();
+            // Until it is told that there is none: that is what makes the other side tell of room.
+            loop {
+                let room = to.queue.room(0).min(items.len());
+                if room == 0 {
+                    break;
+                }
+                let mut staged = items.drain(..room).collect();
+                if to.queue.append(&mut staged) == Ok(true) {
+                    to.bell.ring();
+                }
             }
-            if !items.is_empty() {
-                self.rest();
+            if items.is_empty() {
+                return;
             }
+            self.rest();
         }
     }
 

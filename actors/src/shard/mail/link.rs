@@ -128,18 +128,24 @@ impl<D: Cell> AnyLink for Link<D> {
         alive: &mut dyn FnMut(u32, Incarnation) -> bool,
         done: &mut Vec<Resumed>,
     ) -> usize {
-        if self.stage.waiters.is_empty() {
-            return 0;
+        let mut all = 0;
+        // Who still waits in the end has been told that there is no room: that is what makes the
+        // other side ring when there is some.
+        while !self.stage.waiters.is_empty() {
+            // A closed queue takes what waits, and gives it back as refused.
+            self.closed |= self.pair.queue.is_closed();
+            let room = match self.closed {
+                true => usize::MAX,
+                false => self.look_for_room(),
+            };
+            let staged = self.stage.resume(room, now, hears, alive, done);
+            self.room = self.room.saturating_sub(staged);
+            all += staged;
+            if room == 0 {
+                break;
+            }
         }
-        // A closed queue takes what waits, and gives it back as refused.
-        self.closed |= self.pair.queue.is_closed();
-        let room = match self.closed {
-            true => usize::MAX,
-            false => self.look_for_room(),
-        };
-        let staged = self.stage.resume(room, now, hears, alive, done);
-        self.room = self.room.saturating_sub(staged);
-        staged
+        all
     }
 
     fn until(&self) -> Option<Time> {

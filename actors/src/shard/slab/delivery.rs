@@ -1,14 +1,14 @@
 //! Messages to cells: from pair queues and the local queue into mailboxes, and handled.
 //!
 //! A message for a cell that has nothing else to do is handled from its queue without a mailbox.
-//! What a full `Block` mailbox has no room for is held aside, still
-//! counted in its pair queue: it goes in when there is room, and holds up nobody but its own pair,
-//! when that has no room left. Everything else that is refused bounces. In virtual time there are
+//! What a full `Block` mailbox has no room for is held aside, still counted in its pair queue: it
+//! goes in when there is room, and holds up nobody but its own pair, when that has no room left.
+//! Everything else that is refused bounces. In virtual time there are
 //! rounds: what is sent in one is delivered in the next, in the order of its senders. Bound: the
 //! [`Limits`] of the driver; the pair queues.
 
 use super::super::guard;
-use super::super::inbox::Doorbell;
+use super::super::inbox::Door;
 use super::super::mail::{Envelope, Mail, Refusal};
 use super::{Limits, Moment, POOL_MAX, Slab, split};
 use crate::cell::{Cell, CellContext};
@@ -78,7 +78,7 @@ impl<C: Cell> Slab<C> {
             }
             // Room is told of in bulk, while there is still work: its sender goes on meanwhile.
             if self.lanes[place].settled >= self.lanes[place].bulk {
-                self.settle_lane(place, Doorbell::ring_at_once);
+                self.settle_lane(place, Door::ring_at_once);
             }
         }
         std::mem::swap(&mut self.mail.inbound, &mut self.lanes[place].taken);
@@ -137,12 +137,12 @@ impl<C: Cell> Slab<C> {
     fn settle_lanes(&mut self) {
         for place in 0..self.lanes.len() {
             if self.lanes[place].settled > 0 {
-                self.settle_lane(place, Doorbell::ring);
+                self.settle_lane(place, Door::ring);
             }
         }
     }
 
-    fn settle_lane(&mut self, place: usize, ring: fn(&Doorbell)) {
+    fn settle_lane(&mut self, place: usize, ring: fn(&Door)) {
         let end = &mut self.lanes[place];
         self.changed = true;
         if end.lane.queue.delivered(std::mem::take(&mut end.settled))

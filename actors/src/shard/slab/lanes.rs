@@ -14,7 +14,7 @@ pub(super) struct LaneEnd<C: Cell> {
     pub(super) taken: VecDeque<Envelope<C::Msg>>,
     /// Delivered, and its queue not told yet.
     pub(super) settled: usize,
-    /// How much of it is told at once: half of its places, so that neither side waits for the other.
+    /// How much of it is told at once: half of its places, so that no side waits for the other.
     pub(super) bulk: usize,
     /// Bounces for the slab that sends.
     pub(super) back: VecDeque<Returned>,
