@@ -1,23 +1,13 @@
 //! One run of a scenario: participants alternate, one process at a time; medians at the end.
 //!
-//! It does not know what is measured. Bound: shapes x runs x participants children.
+//! It does not know what is measured. Bound: runs x participants children for each shape.
 
 use std::fmt;
 
 use serde_json::{Value, json};
 
-use crate::peers;
 use crate::process::{self, Child};
 use crate::scenario::{Scenario, Shape};
-
-/// What was asked on the command line.
-#[derive(Debug)]
-pub(crate) struct Plan {
-    /// Empty: the scenario's own.
-    pub(crate) shapes: Vec<Shape>,
-    pub(crate) runs: u32,
-    pub(crate) peers: bool,
-}
 
 /// One measurement, as the contract has it.
 #[derive(Debug)]
@@ -29,7 +19,8 @@ pub(crate) struct Line {
     value: Option<f64>,
     /// None for ours, else name and version.
     peer: Option<String>,
-    shape: String,
+    /// None where there is only one.
+    shape: Option<String>,
     runs: Vec<f64>,
 }
 
@@ -54,9 +45,9 @@ impl fmt::Display for Line {
         let runs: Vec<String> = self.runs.iter().copied().map(plain).collect();
         write!(
             f,
-            "{:<9} {:<6} {:<18} {:<18} {value:>14} {:<4} [{}]",
+            "{:<9} {:<10} {:<19} {:<18} {value:>14} {:<4} [{}]",
             self.scenario,
-            self.shape,
+            self.shape.as_deref().unwrap_or("-"),
             self.metric,
             who,
             self.unit,
@@ -71,61 +62,26 @@ fn plain(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
-/// Measures and hands out lines, shape by shape; failures are collected, not fatal.
-pub(crate) fn run(
-    scenario: &'static Scenario,
-    plan: &Plan,
-    line: &mut dyn FnMut(Line),
-) -> Result<(), Vec<String>> {
-    let own_shapes = || {
-        scenario
-            .shapes
-            .iter()
-            .map(|devices| Shape::of(*devices))
-            .collect()
-    };
-    let shapes = if plan.shapes.is_empty() {
-        own_shapes()
-    } else {
-        plan.shapes.clone()
-    };
-    let mut failures = Vec::new();
-    let mut children = vec![Child::Ours(scenario)];
-    if plan.peers && scenario.has_peers {
-        match peers::build() {
-            Ok(built) => children.extend(built.into_iter().map(Child::Peer)),
-            Err(error) => failures.push(error),
-        }
-    }
-    for shape in &shapes {
-        measure(scenario, shape, plan.runs, &children, line, &mut failures);
-    }
-    if failures.is_empty() {
-        Ok(())
-    } else {
-        Err(failures)
-    }
-}
-
-fn measure(
+/// Measures one shape and hands out its lines; failures are collected, not fatal.
+pub(crate) fn measure(
     scenario: &'static Scenario,
     shape: &Shape,
     runs: u32,
-    children: &[Child],
+    children: &[Child<'_>],
     line: &mut dyn FnMut(Line),
-    failures: &mut Vec<String>,
-) {
+) -> Vec<String> {
+    let mut failures = Vec::new();
     let mut seen: Vec<Vec<Value>> = children.iter().map(|_| Vec::new()).collect();
-    let needed = scenario.bytes_per_device_max * u64::from(shape.devices);
+    let needed = scenario.bytes_each_max * shape.load.size;
     for run in 1..=runs {
         for (child, seen) in children.iter().zip(&mut seen) {
-            let place = format!("{} {} {}", scenario.name, shape.name, child.name());
+            let place = format!("{} {} {}", scenario.name, shape.word(), child.name());
             if process::available_bytes().is_some_and(|available| available < needed) {
                 eprintln!("{place}: skipped, it may need {} MiB", needed >> 20);
                 continue;
             }
             eprintln!("{place}: run {run} of {runs}");
-            match child.run(shape.devices, scenario) {
+            match child.run(shape, scenario) {
                 Ok(value) => seen.push(value),
                 Err(error) => failures.push(format!("{place}: {error}")),
             }
@@ -133,7 +89,11 @@ fn measure(
     }
     for (child, values) in children.iter().zip(&seen) {
         for metric in scenario.metrics {
-            let runs: Vec<f64> = values.iter().filter_map(metric.read).collect();
+            let numbers = values.iter().map(|line| line.get(metric.name)?.as_f64());
+            let runs: Vec<f64> = numbers.flatten().collect();
+            if runs.is_empty() && child.peer().is_some() && !values.is_empty() {
+                continue; // a peer has no such form
+            }
             line(Line {
                 scenario: scenario.name,
                 metric: metric.name,
@@ -145,6 +105,7 @@ fn measure(
             });
         }
     }
+    failures
 }
 
 fn median(values: &[f64]) -> Option<f64> {
@@ -178,11 +139,11 @@ mod tests {
             unit: "B",
             value: None,
             peer: None,
-            shape: "10k".to_owned(),
+            shape: None,
             runs: Vec::new(),
         };
         let expected = "{\"scenario\":\"memory\",\"metric\":\"bytes_per_actor\",\"unit\":\"B\",\
-                        \"value\":null,\"peer\":null,\"shape\":\"10k\",\"runs\":[]}";
+                        \"value\":null,\"peer\":null,\"shape\":null,\"runs\":[]}";
         assert_eq!(line.to_json().to_string(), expected);
     }
 }

@@ -1,40 +1,64 @@
 //! `actorsim-bench`: measured scenarios, ours beside the peers in the same run.
 //!
 //! In reading order: `scenario` (what is measured), `harness` (how a run goes), `process` (children
-//! and their one line), `peers` (the other workspace), then one file per scenario. It asserts
-//! nothing about speed. Bound: one child process at a time, each with a time limit.
+//! and their one line), `peers` (the other workspace), then one file per scenario, on `cells`,
+//! `ticker` and `devices` (what ours are made of). It asserts nothing about speed. Bound: one child process at a time, each with a time limit.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
+mod cells;
+mod cold;
+mod devices;
+mod fan_out;
 mod harness;
+mod idle;
 mod memory;
+mod one_way;
 mod peers;
+mod ping_pong;
 mod pipeline;
 mod process;
+mod restart;
+mod ring;
 mod scenario;
+mod skew;
+mod spawn;
+mod storm;
+mod ticker;
+mod timers;
 
-use scenario::{SCENARIOS, Shape};
+use peers::Peer;
+use process::Child;
+use scenario::{SCENARIOS, Scenario};
 
 /// Measure a scenario; ours and the peers alternate, each in a process of its own.
 #[derive(Parser, Debug)]
 #[command(name = "actorsim-bench", version)]
 struct Arguments {
-    /// A scenario's name, or `list`.
-    name: String,
+    /// Names of scenarios, `all`, or `list`.
+    #[arg(required = true)]
+    names: Vec<String>,
     /// Print one JSON line per measurement.
     #[arg(long)]
     json: bool,
     /// Measure only ours.
     #[arg(long)]
     no_peers: bool,
+    /// Measure only these, `ours` and peers by name.
+    #[arg(long, num_args = 1.., conflicts_with = "no_peers")]
+    only: Vec<String>,
     /// Runs of each participant; the value is their median.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
-    /// Device counts instead of the scenario's own shapes.
-    #[arg(long, num_args = 1.., value_parser = clap::value_parser!(u32).range(1..))]
-    devices: Vec<u32>,
+    /// Sizes instead of the scenario's own.
+    #[arg(long, num_args = 1.., visible_alias = "devices",
+          value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
+    size: Vec<u64>,
+    /// Tiny sizes and times: shows that it works, measures nothing.
+    #[arg(long)]
+    smoke: bool,
 }
 
 fn main() -> ExitCode {
@@ -43,45 +67,67 @@ fn main() -> ExitCode {
         return process::be_child(args);
     }
     let args = Arguments::parse();
-    if args.name == "list" {
+    if args.names == ["list"] {
         for scenario in SCENARIOS {
             println!("{:<10} {}", scenario.name, scenario.label);
         }
         return ExitCode::SUCCESS;
     }
-    let Some(scenario) = SCENARIOS.iter().find(|scenario| scenario.name == args.name) else {
-        let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
-        eprintln!(
-            "no scenario `{}`; there are: {}",
-            args.name,
-            names.join(", ")
-        );
-        return ExitCode::from(2);
-    };
-    let asked = args
-        .devices
-        .iter()
-        .map(|devices| Shape::of(*devices))
-        .collect();
-    let plan = harness::Plan {
-        shapes: asked,
-        runs: args.runs,
-        peers: !args.no_peers,
-    };
-    let outcome = harness::run(scenario, &plan, &mut |line| {
-        if args.json {
-            println!("{}", line.to_json());
-        } else {
-            println!("{line}");
+    let scenarios = match chosen(&args.names) {
+        Ok(scenarios) => scenarios,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
         }
-    });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failures) => {
-            for failure in failures {
-                eprintln!("error: {failure}");
-            }
-            ExitCode::FAILURE
+    };
+    let failures = run(&args, &scenarios);
+    for failure in &failures {
+        eprintln!("error: {failure}");
+    }
+    if failures.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>, String> {
+    if names == ["all"] {
+        return Ok(SCENARIOS.to_vec());
+    }
+    let find = |name: &String| {
+        let found = SCENARIOS.iter().find(|scenario| scenario.name == name);
+        found.copied().ok_or_else(|| {
+            let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+            format!("no scenario `{name}`; there are: {}", names.join(", "))
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+/// Runs scenario after scenario; returns what failed.
+fn run(args: &Arguments, scenarios: &[&'static Scenario]) -> Vec<String> {
+    let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
+    let has = |scenario: &Scenario, name: &str| scenario.peers.contains(&name) && wanted(name);
+    let mut asked: Vec<&str> = scenarios.iter().flat_map(|s| s.peers).copied().collect();
+    asked.retain(|name| !args.no_peers && wanted(name));
+    let (peers, mut failures) = peers::build(&asked);
+    for scenario in scenarios {
+        let of_scenario = |peer: &&Peer| has(scenario, peer.name);
+        let ours = wanted("ours").then_some(Child::Ours);
+        let others = peers.iter().filter(of_scenario).map(Child::Peer);
+        let children: Vec<Child<'_>> = ours.into_iter().chain(others).collect();
+        for shape in scenario.shapes(&args.size, args.smoke) {
+            let mut print = |line: harness::Line| {
+                if args.json {
+                    println!("{}", line.to_json());
+                } else {
+                    println!("{line}");
+                }
+            };
+            let more = harness::measure(scenario, &shape, args.runs, &children, &mut print);
+            failures.extend(more);
         }
     }
+    failures
 }

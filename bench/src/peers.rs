@@ -1,58 +1,141 @@
-//! The peers' workspace: built on demand, its versions read from its lock file.
+//! The peers: a workspace of their own, built on demand, and Erlang/OTP where it is installed.
 //!
-//! It is not part of ours, so that its features and weight do not leak. Bound: one build.
+//! Their versions are read from their lock file. Bound: one build, of at most all of them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A peer's binary, built.
+/// A peer that can be run.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
-    pub(crate) version: String,
-    pub(crate) binary: PathBuf,
+    version: Option<String>,
+    program: PathBuf,
+    arguments: Vec<String>,
 }
 
-/// Package in the lock file and its binary.
-const PEERS: [(&str, &str); 5] = [
+/// What a peer is called, and its binary.
+const PEERS: [(&str, &str); 7] = [
+    (CATCH_UNWIND, "peer-bare"),
     ("tokio", "peer-tokio"),
-    ("rusm-otp", "peer-rusm"),
+    ("spargio", "peer-spargio"),
     ("actix", "peer-actix"),
     ("kameo", "peer-kameo"),
     ("ractor", "peer-ractor"),
+    ("rusm-otp", "peer-rusm"),
 ];
+
+/// Not a library: a loop around what the language has.
+const CATCH_UNWIND: &str = "catch_unwind";
+
+/// Not in the workspace: from the host, if it has it.
+const ERLANG: &str = "erlang";
 
 const LOCK: &str = include_str!("../peers/Cargo.lock");
 
-/// Builds all peers and names those that are left out.
-pub(crate) fn build() -> Result<Vec<Peer>, String> {
-    eprintln!("spargio: left out, it runs tasks on io_uring and has no actors");
+impl Peer {
+    /// Name and version, where there is one.
+    pub(crate) fn title(&self) -> String {
+        let version = self.version.iter().map(|version| format!(" {version}"));
+        std::iter::once(self.name.to_owned())
+            .chain(version)
+            .collect()
+    }
+
+    /// Its process, without the job.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments);
+        command
+    }
+}
+
+/// Builds those that are asked for; those that cannot be are named with the reason.
+pub(crate) fn build(asked: &[&str]) -> (Vec<Peer>, Vec<String>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+    let target = folder.join("target");
+    let (mut peers, mut failures) = (Vec::new(), Vec::new());
+    let of_workspace: Vec<_> = PEERS.iter().filter(|p| asked.contains(&p.0)).collect();
+    if !of_workspace.is_empty() {
+        match compile(&folder, &target, of_workspace.iter().map(|peer| peer.1)) {
+            Ok(()) => peers.extend(of_workspace.iter().map(|(name, binary)| Peer {
+                name,
+                version: locked_version(LOCK, name),
+                program: target.join("release").join(binary),
+                arguments: Vec::new(),
+            })),
+            Err(error) => failures.push(error),
+        }
+    }
+    if asked.contains(&ERLANG) {
+        match erlang(
+            &folder.join("erlang/bench_peer.erl"),
+            &target.join("erlang"),
+        ) {
+            Ok(peer) => peers.push(peer),
+            Err(reason) => eprintln!("{ERLANG}: left out, {reason}"),
+        }
+    }
+    (peers, failures)
+}
+
+fn compile<'a>(
+    folder: &Path,
+    target: &Path,
+    binaries: impl Iterator<Item = &'a str>,
+) -> Result<(), String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args(["build", "--release", "--locked"])
-        .current_dir(&folder)
-        .env("CARGO_TARGET_DIR", folder.join("target"))
+        .args(binaries.flat_map(|binary| ["-p", binary]))
+        .current_dir(folder)
+        .env("CARGO_TARGET_DIR", target)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .status()
         .map_err(|error| format!("cannot build the peers: {error}"))?;
-    if !status.success() {
-        return Err(format!("the peers do not build: {status}"));
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("the peers do not build: {status}"))
     }
-    let release = folder.join("target/release");
-    PEERS
-        .into_iter()
-        .map(|(name, binary)| {
-            let version = locked_version(LOCK, name);
-            let version = version.ok_or_else(|| format!("`{name}` is not in the lock file"))?;
-            Ok(Peer {
-                name,
-                version,
-                binary: release.join(binary),
-            })
-        })
-        .collect()
+}
+
+/// Compiles the module, if there is a compiler.
+fn erlang(source: &Path, target: &Path) -> Result<Peer, String> {
+    let absent = |error| format!("`erlc` is not here ({error}); Debian has it in erlang-base");
+    std::fs::create_dir_all(target).map_err(|error| format!("{}: {error}", target.display()))?;
+    let status = Command::new("erlc")
+        .arg("-o")
+        .args([target, source])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .map_err(absent)?;
+    if !status.success() {
+        return Err(format!("erlc ended with {status}"));
+    }
+    let release = Command::new("erl")
+        .args([
+            "-noinput",
+            "-eval",
+            "io:put_chars(erlang:system_info(otp_release)), halt().",
+        ])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(absent)?;
+    let version = String::from_utf8_lossy(&release.stdout).trim().to_owned();
+    // two schedulers, as all others have two threads; room for two million processes
+    let flags = "-noinput +S 2:2 +P 2000000 -kernel logger_level none -pa";
+    let mut arguments: Vec<String> = flags.split(' ').map(str::to_owned).collect();
+    arguments.push(target.display().to_string());
+    arguments.extend(["-run", "bench_peer", "main", "-extra"].map(str::to_owned));
+    Ok(Peer {
+        name: ERLANG,
+        version: Some(version),
+        program: "erl".into(),
+        arguments,
+    })
 }
 
 fn locked_version(lock: &str, package: &str) -> Option<String> {
@@ -63,12 +146,25 @@ fn locked_version(lock: &str, package: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::SCENARIOS;
 
     #[test]
-    fn every_peer_has_a_version_in_the_lock_file() {
+    fn every_library_has_a_version_in_the_lock_file() {
         for (name, _) in PEERS {
-            assert!(locked_version(LOCK, name).is_some(), "{name}");
+            let version = locked_version(LOCK, name);
+            assert_eq!(version.is_none(), name == CATCH_UNWIND, "{name}");
         }
-        assert_eq!(locked_version(LOCK, "no-such-package"), None);
+    }
+
+    #[test]
+    fn scenarios_name_peers_that_there_are() {
+        let known = |name: &str| name == ERLANG || PEERS.iter().any(|peer| peer.0 == name);
+        for scenario in SCENARIOS {
+            assert!(
+                scenario.peers.iter().all(|name| known(name)),
+                "{}",
+                scenario.name
+            );
+        }
     }
 }

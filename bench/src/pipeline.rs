@@ -1,19 +1,16 @@
 //! `pipeline`: a whole node in one process, its fleet sending over QUIC into its own scanned world.
 //!
 //! The numbers are read from the run report that `start --report` writes. There is no peer that is
-//! one program of this shape. Bound: each run lasts [`RUN_FOR`] and ends by its own `--for`.
+//! one program of this shape. Bound: each run ends by its own `--for`.
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
-use serde_json::Value;
+use peer_probe::Job;
+use serde_json::{Value, json};
 
-use crate::scenario::{Metric, Scenario};
-
-/// Long enough for six ticks of each device.
-const RUN_FOR: Duration = Duration::from_secs(30);
+use crate::scenario::{Load, Scenario, Shapes, TIME_LIMIT, metric};
 
 /// Each device ticks this often: 1.4 readings/s per device of 7 sensors are offered.
 const INTERVAL: &str = "5s";
@@ -24,34 +21,35 @@ pub(crate) const SCENARIO: Scenario = Scenario {
             the scanned world: readings applied / s of run; CPU s (user + system, start included) \
             per million applied; p99 from stamp to receipt, first reading of each \
             datagram; peak RSS",
-    shapes: &[1_000, 100_000, 1_000_000],
+    shapes: Shapes::Sizes {
+        sizes: &[1_000, 100_000, 1_000_000],
+        seconds: 30, // six ticks of each device
+    },
+    smoke: Load {
+        size: 100,
+        seconds: 6,
+    },
     metrics: &[
-        Metric {
-            name: "readings_per_s",
-            unit: "1/s",
-            read: readings_per_s,
-        },
-        Metric {
-            name: "cpu_s_per_million",
-            unit: "s",
-            read: cpu_s_per_million,
-        },
-        Metric {
-            name: "latency_p99",
-            unit: "us",
-            read: latency_p99,
-        },
-        Metric {
-            name: "rss_bytes",
-            unit: "B",
-            read: rss_bytes,
-        },
+        metric("readings_per_s", "1/s"),
+        metric("cpu_s_per_million", "s"),
+        metric("latency_p99", "us"),
+        metric("rss_bytes", "B"),
     ],
     child,
-    has_peers: false,
-    time_limit: Duration::from_secs(300),
-    bytes_per_device_max: 4 << 10,
+    peers: &[],
+    time_limit: TIME_LIMIT,
+    bytes_each_max: 4 << 10,
 };
+
+/// The numbers of a run report.
+fn numbers(report: &Value) -> Value {
+    json!({
+        "readings_per_s": readings_per_s(report),
+        "cpu_s_per_million": cpu_s_per_million(report),
+        "latency_p99": number(report, "/tiers/t1/latency_us/p99"),
+        "rss_bytes": number(report, "/process/rss_peak_bytes"), // at the end all devices are gone
+    })
+}
 
 fn number(report: &Value, pointer: &str) -> Option<f64> {
     report.pointer(pointer)?.as_f64()
@@ -67,28 +65,19 @@ fn cpu_s_per_million(report: &Value) -> Option<f64> {
     Some(number(report, "/process/cpu_s")? / applied * 1e6)
 }
 
-fn latency_p99(report: &Value) -> Option<f64> {
-    number(report, "/tiers/t1/latency_us/p99")
-}
-
-/// The peak: at the end of a run the devices are gone already.
-fn rss_bytes(report: &Value) -> Option<f64> {
-    number(report, "/process/rss_peak_bytes")
-}
-
 /// Runs `actorsim start` in this process, on free ports and in a state directory of its own.
-fn child(devices: u32) -> Result<Value, String> {
+fn child(job: &Job) -> Result<Value, String> {
     let scratch = std::env::temp_dir().join(format!("actorsim-bench-{}", std::process::id()));
-    let outcome = run_node(&scratch, devices);
+    let outcome = run_node(&scratch, job);
     drop(fs::remove_dir_all(&scratch));
     outcome
 }
 
-fn run_node(scratch: &Path, devices: u32) -> Result<Value, String> {
+fn run_node(scratch: &Path, job: &Job) -> Result<Value, String> {
     fs::create_dir_all(scratch).map_err(|error| format!("{}: {error}", scratch.display()))?;
     let report = scratch.join("report.json");
-    let devices = devices.to_string();
-    let seconds = format!("{}s", RUN_FOR.as_secs());
+    let devices = job.size.to_string();
+    let seconds = format!("{}s", job.seconds);
     let mut args: Vec<OsString> = [
         "actorsim",
         "start",
@@ -117,7 +106,7 @@ fn run_node(scratch: &Path, devices: u32) -> Result<Value, String> {
     let text = fs::read_to_string(&report).map_err(|error| format!("no report: {error}"))?;
     let report: Value = serde_json::from_str(&text).map_err(|error| format!("report: {error}"))?;
     if exit == actorsim::cli::Exit::Ok {
-        Ok(report)
+        Ok(numbers(&report))
     } else {
         Err(format!(
             "{exit:?}, why: {}",

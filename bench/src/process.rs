@@ -8,22 +8,23 @@ use std::io::Read;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc;
 
+use peer_probe::Job;
 use serde_json::Value;
 
 use crate::peers::Peer;
-use crate::scenario::{SCENARIOS, Scenario};
+use crate::scenario::{SCENARIOS, Scenario, Shape};
 
 /// The hidden first argument that makes this binary the measured side.
 pub(crate) const CHILD: &str = "child";
 
 /// A participant.
 #[derive(Debug)]
-pub(crate) enum Child {
-    Ours(&'static Scenario),
-    Peer(Peer),
+pub(crate) enum Child<'a> {
+    Ours,
+    Peer(&'a Peer),
 }
 
-impl Child {
+impl Child<'_> {
     /// For people.
     pub(crate) fn name(&self) -> String {
         self.peer().unwrap_or_else(|| "ours".to_owned())
@@ -32,28 +33,25 @@ impl Child {
     /// For the line: none is ours.
     pub(crate) fn peer(&self) -> Option<String> {
         match self {
-            Self::Ours(_) => None,
-            Self::Peer(peer) => Some(format!("{} {}", peer.name, peer.version)),
+            Self::Ours => None,
+            Self::Peer(peer) => Some(peer.title()),
         }
     }
 
     /// Runs it once and reads its line.
-    pub(crate) fn run(&self, devices: u32, scenario: &Scenario) -> Result<Value, String> {
+    pub(crate) fn run(&self, shape: &Shape, scenario: &Scenario) -> Result<Value, String> {
         let mut command = match self {
-            Self::Ours(scenario) => {
+            Self::Ours => {
                 let own = std::env::current_exe();
                 let mut command = Command::new(own.map_err(|e| format!("own binary: {e}"))?);
-                command.args([CHILD, scenario.name]);
+                command.arg(CHILD);
                 command
             }
-            Self::Peer(peer) => {
-                let mut command = Command::new(&peer.binary);
-                command.arg(scenario.name);
-                command
-            }
+            Self::Peer(peer) => peer.command(),
         };
         command
-            .arg(devices.to_string())
+            .args([scenario.name, shape.word()])
+            .args([shape.load.size, shape.load.seconds].map(|number| number.to_string()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         let mut child = command.spawn().map_err(|e| format!("cannot start: {e}"))?;
@@ -80,31 +78,26 @@ impl Child {
     }
 }
 
-/// The measured side of `child SCENARIO DEVICES`.
-pub(crate) fn be_child(mut args: impl Iterator<Item = String>) -> ExitCode {
-    let name = args.next().unwrap_or_default();
-    let devices = args.next().and_then(|count| count.parse().ok());
-    let scenario = SCENARIOS.iter().find(|scenario| scenario.name == name);
-    let (Some(scenario), Some(devices)) = (scenario, devices) else {
-        eprintln!("usage: {CHILD} SCENARIO DEVICES");
+/// The measured side of `child SCENARIO SHAPE SIZE SECONDS`.
+pub(crate) fn be_child(args: impl Iterator<Item = String>) -> ExitCode {
+    let Some(job) = Job::parse(args) else {
+        eprintln!("usage: {CHILD} SCENARIO SHAPE SIZE SECONDS");
         return ExitCode::from(2);
     };
-    match (scenario.child)(devices) {
+    let Some(scenario) = SCENARIOS.iter().find(|s| s.name == job.scenario) else {
+        eprintln!("no scenario `{}`", job.scenario);
+        return ExitCode::from(2);
+    };
+    match (scenario.child)(&job) {
         Ok(value) => {
             println!("{value}");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("{name} {devices}: {error}");
+            eprintln!("{} {} {}: {error}", job.scenario, job.shape, job.size);
             ExitCode::FAILURE
         }
     }
-}
-
-/// Resident memory of this process in bytes.
-pub(crate) fn resident_bytes() -> Result<u64, String> {
-    let status = fs::read_to_string("/proc/self/status").map_err(|e| format!("status: {e}"))?;
-    kib_of(&status, "VmRSS:").ok_or_else(|| "no VmRSS in /proc/self/status".to_owned())
 }
 
 /// Memory the machine can still give, or none where it does not say.
@@ -128,6 +121,6 @@ mod tests {
         let text = "VmPeak:\t  12 kB\nVmRSS:\t     345 kB\n";
         assert_eq!(kib_of(text, "VmRSS:"), Some(345 << 10));
         assert_eq!(kib_of(text, "VmSwap:"), None);
-        assert!(resident_bytes().is_ok_and(|bytes| bytes > 0));
+        assert!(available_bytes().is_some_and(|bytes| bytes > 0));
     }
 }

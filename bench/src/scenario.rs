@@ -1,14 +1,37 @@
-//! What a scenario is: a name, a label that says exactly what is counted, its shapes, its metrics
-//! and the child that is measured. The list of all of them. It runs nothing.
+//! What a scenario is: a name, a label that says exactly what is counted, its shapes, its metrics,
+//! the child that is measured and the peers that can do the same. The list of all of them.
+//!
+//! It runs nothing.
 
 use std::time::Duration;
 
+use peer_probe::Job;
 use serde_json::Value;
 
-use crate::{memory, pipeline};
+use crate::{
+    cold, fan_out, idle, memory, one_way, ping_pong, pipeline, restart, ring, skew, spawn, storm,
+    timers,
+};
 
 /// Every scenario, in the order of `list`.
-pub(crate) const SCENARIOS: &[&Scenario] = &[&memory::SCENARIO, &pipeline::SCENARIO];
+pub(crate) const SCENARIOS: &[&Scenario] = &[
+    &memory::SCENARIO,
+    &spawn::SCENARIO,
+    &ping_pong::SCENARIO,
+    &fan_out::SCENARIO,
+    &one_way::SCENARIO,
+    &ring::SCENARIO,
+    &skew::SCENARIO,
+    &idle::SCENARIO,
+    &timers::SCENARIO,
+    &cold::SCENARIO,
+    &restart::SCENARIO,
+    &storm::SCENARIO,
+    &pipeline::SCENARIO,
+];
+
+/// Longest measurement of a child, where a scenario has no reason for another.
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(180);
 
 /// One thing that is measured.
 #[derive(Debug)]
@@ -16,41 +39,122 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// What exactly is counted, in or out of process.
     pub(crate) label: &'static str,
-    pub(crate) shapes: &'static [u32],
+    pub(crate) shapes: Shapes,
+    /// Enough to see that it works.
+    pub(crate) smoke: Load,
     pub(crate) metrics: &'static [Metric],
-    /// Our side: runs in a process of its own and returns what the metrics read.
-    pub(crate) child: fn(devices: u32) -> Result<Value, String>,
-    /// Whether each of `bench/peers` has this scenario.
-    pub(crate) has_peers: bool,
+    /// Our side: runs in a process of its own and returns its metrics by name.
+    pub(crate) child: fn(&Job) -> Result<Value, String>,
+    /// Names of the peers that have it, in the order of the runs.
+    pub(crate) peers: &'static [&'static str],
     /// A child that takes longer than this is killed and counted as failed.
     pub(crate) time_limit: Duration,
-    /// What a participant may need per device; a shape that does not fit is skipped.
-    pub(crate) bytes_per_device_max: u64,
+    /// What a participant may need of each; a shape that does not fit is skipped.
+    pub(crate) bytes_each_max: u64,
 }
 
-/// One number out of a child's line.
+/// One number out of a child's line, which has it under the same name.
 #[derive(Debug)]
 pub(crate) struct Metric {
     pub(crate) name: &'static str,
     pub(crate) unit: &'static str,
-    pub(crate) read: fn(&Value) -> Option<f64>,
 }
 
-/// A variant: so many devices.
+/// Shorthand for the tables of metrics.
+pub(crate) const fn metric(name: &'static str, unit: &'static str) -> Metric {
+    Metric { name, unit }
+}
+
+/// How much is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Actors, messages or restarts: the label says which.
+    pub(crate) size: u64,
+    /// The length of what is measured by time; else 0.
+    pub(crate) seconds: u64,
+}
+
+/// The variants of a scenario.
+#[derive(Debug)]
+pub(crate) enum Shapes {
+    /// Named by how many there are.
+    Sizes { sizes: &'static [u64], seconds: u64 },
+    /// Named by what is different, each with its own load.
+    Named(&'static [(&'static str, Load)]),
+    /// Only one, without a name.
+    One(Load),
+}
+
+/// A variant, to be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
-    pub(crate) name: String,
-    pub(crate) devices: u32,
+    /// None where there is only one.
+    pub(crate) name: Option<String>,
+    pub(crate) load: Load,
+}
+
+impl Scenario {
+    /// The shapes to run; with a size given, each with that one.
+    pub(crate) fn shapes(&self, given: &[u64], smoke: bool) -> Vec<Shape> {
+        let seconds_of = |seconds| if smoke { self.smoke.seconds } else { seconds };
+        let loads = |load: Load| -> Vec<Load> {
+            let seconds = seconds_of(load.seconds);
+            let sizes = match given {
+                [] if smoke => vec![self.smoke.size],
+                [] => vec![load.size],
+                given => given.to_vec(),
+            };
+            let of = |size| Load { size, seconds };
+            sizes.into_iter().map(of).collect()
+        };
+        let named = |name: Option<&str>, load: Load| -> Vec<Shape> {
+            let name = name.map(str::to_owned);
+            let of = |load| Shape {
+                name: name.clone(),
+                load,
+            };
+            loads(load).into_iter().map(of).collect()
+        };
+        match self.shapes {
+            Shapes::One(load) => named(None, load),
+            Shapes::Named(shapes) => shapes
+                .iter()
+                .flat_map(|(n, l)| named(Some(n), *l))
+                .collect(),
+            Shapes::Sizes { sizes, seconds } => {
+                let smoked = [self.smoke.size];
+                let sizes = match (given, smoke) {
+                    ([], false) => sizes,
+                    ([], true) => &smoked,
+                    (given, _) => given,
+                };
+                let seconds = seconds_of(seconds);
+                let of = |size: &u64| Shape {
+                    name: Some(spoken(*size)),
+                    load: Load {
+                        size: *size,
+                        seconds,
+                    },
+                };
+                sizes.iter().map(of).collect()
+            }
+        }
+    }
 }
 
 impl Shape {
-    pub(crate) fn of(devices: u32) -> Self {
-        let name = match devices {
-            n if n >= 1_000_000 && n % 1_000_000 == 0 => format!("{}m", n / 1_000_000),
-            n if n >= 1_000 && n % 1_000 == 0 => format!("{}k", n / 1_000),
-            n => n.to_string(),
-        };
-        Self { name, devices }
+    /// For people, and for the child.
+    pub(crate) fn word(&self) -> &str {
+        self.name.as_deref().unwrap_or("-")
+    }
+}
+
+/// A number as people say it.
+fn spoken(n: u64) -> String {
+    match n {
+        n if n >= 1_000_000 && n % 1_000_000 == 0 => format!("{}m", n / 1_000_000),
+        n if n >= 1_000 && n % 1_000 == 0 => format!("{}k", n / 1_000),
+        n => n.to_string(),
     }
 }
 
@@ -59,9 +163,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shapes_are_named_as_people_say_them() {
-        let named = |devices| Shape::of(devices).name;
-        let names = [10, 999, 1_000, 1_500, 10_000, 100_000, 1_000_000, 7_000_000].map(named);
+    fn sizes_are_named_as_people_say_them() {
+        let names = [10, 999, 1_000, 1_500, 10_000, 100_000, 1_000_000, 7_000_000].map(spoken);
         assert_eq!(
             names,
             ["10", "999", "1k", "1500", "10k", "100k", "1m", "7m"]
@@ -74,5 +177,22 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), SCENARIOS.len());
+    }
+
+    #[test]
+    fn a_given_size_and_a_smoke_run_replace_the_loads_of_all_shapes() {
+        let seen = |scenario: &Scenario, given: &[u64], smoke| -> Vec<(String, u64)> {
+            let shapes = scenario.shapes(given, smoke);
+            let seen = |shape: &Shape| (shape.word().to_owned(), shape.load.size);
+            shapes.iter().map(seen).collect()
+        };
+        let memory = &memory::SCENARIO;
+        assert_eq!(seen(memory, &[], false).len(), 3);
+        assert_eq!(seen(memory, &[5_000], true), [("5k".to_owned(), 5_000)]);
+        assert_eq!(seen(memory, &[], true), [("1k".to_owned(), 1_000)]);
+        for scenario in SCENARIOS {
+            let shapes = scenario.shapes(&[], true);
+            assert!(shapes.iter().all(|shape| shape.load == scenario.smoke));
+        }
     }
 }

@@ -1,66 +1,26 @@
-//! actix: a supervised actor (restarted when its context stops) on one arbiter, mailbox of 64;
-//! names are a map beside it, since it registers types only.
+//! actix: actors with bounded mailboxes on arbiters, one thread each; `try_send` where the workload
+//! leaves room, `send` where it has to wait.
 
-use std::collections::BTreeMap;
+mod fan_out;
+mod memory;
+mod messages;
+mod restart;
+mod spawn;
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, Supervised, Supervisor, System};
-use peer_probe::{Device, TIMER, actors_from_args, name, report, resident_bytes};
-
-struct DeviceActor(Device);
-
-impl Actor for DeviceActor {
-    type Context = Context<Self>;
-
-    fn started(&mut self, context: &mut Context<Self>) {
-        context.set_mailbox_capacity(64);
-    }
-}
-
-impl Supervised for DeviceActor {}
-
-struct Tick;
-
-impl Message for Tick {
-    type Result = ();
-}
-
-struct Info;
-
-impl Message for Info {
-    type Result = u64;
-}
-
-impl Handler<Tick> for DeviceActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Tick, context: &mut Context<Self>) {
-        self.0.tick();
-        context.run_later(TIMER, |device, _| device.0.tick());
-    }
-}
-
-impl Handler<Info> for DeviceActor {
-    type Result = u64;
-
-    fn handle(&mut self, _: Info, _: &mut Context<Self>) -> u64 {
-        self.0.ticks
-    }
-}
+use peer_probe::Job;
 
 fn main() {
-    let actors = actors_from_args();
-    System::new().block_on(async move {
-        let before = resident_bytes();
-        let mut by_name = BTreeMap::new();
-        for index in 0..actors {
-            let device = Supervisor::start(|_| DeviceActor(Device::new()));
-            device.send(Tick).await.expect("it lives");
-            by_name.insert(name(index), device);
-        }
-        for device in by_name.values() {
-            assert!(device.send(Info).await.expect("an answer") >= 1);
-        }
-        report(actors, before, resident_bytes());
-    });
-    std::process::exit(0); // the teardown is not measured
+    let job = Job::of_args();
+    let line = match job.scenario.as_str() {
+        "memory" => memory::run(&job),
+        "spawn" => spawn::run(&job),
+        "ping-pong" => messages::ping_pong(&job),
+        "fan-out" => fan_out::run(&job),
+        "one-way" => messages::one_way(&job),
+        "ring" => messages::ring(&job),
+        "cold" => messages::cold(&job),
+        "restart" => restart::run(&job),
+        other => panic!("no {other}"),
+    };
+    line.report();
 }

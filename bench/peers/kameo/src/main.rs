@@ -1,11 +1,16 @@
-//! kameo: a supervised, registered actor with a bounded mailbox of 64; it has no timer of its own,
-//! so a tokio task sleeps and tells.
+//! kameo: actors with bounded mailboxes, supervised where a scenario asks for supervision.
+
+mod fan_out;
+mod memory;
+mod messages;
+mod restart;
+mod skew;
+mod spawn;
 
 use kameo::actor::{Actor, ActorRef, Spawn};
 use kameo::error::Infallible;
-use kameo::mailbox;
-use kameo::message::{Context, Message};
-use peer_probe::{Device, TIMER, actors_from_args, name, report, resident_bytes};
+use peer_probe::{Job, quiet_panics};
+use peer_runtimes::two_workers;
 
 struct Supervisor;
 
@@ -18,61 +23,26 @@ impl Actor for Supervisor {
     }
 }
 
-struct DeviceActor(Device);
-
-impl Actor for DeviceActor {
-    type Args = ();
-    type Error = Infallible;
-
-    async fn on_start((): (), _: ActorRef<Self>) -> Result<Self, Infallible> {
-        Ok(Self(Device::new()))
-    }
-}
-
-struct Tick;
-struct Info;
-
-impl Message<Tick> for DeviceActor {
-    type Reply = ();
-
-    async fn handle(&mut self, _: Tick, context: &mut Context<Self, ()>) {
-        self.0.tick();
-        let device = context.actor_ref().downgrade();
-        tokio::spawn(async move {
-            tokio::time::sleep(TIMER).await;
-            if let Some(device) = device.upgrade() {
-                drop(device.tell(Tick).await);
-            }
-        });
-    }
-}
-
-impl Message<Info> for DeviceActor {
-    type Reply = u64;
-
-    async fn handle(&mut self, _: Info, _: &mut Context<Self, u64>) -> u64 {
-        self.0.ticks
-    }
-}
-
-#[tokio::main(worker_threads = 2)]
-async fn main() {
-    let actors = actors_from_args();
+async fn supervisor() -> ActorRef<Supervisor> {
     let supervisor = Supervisor::spawn(());
     supervisor.wait_for_startup().await;
-    let before = resident_bytes();
-    for index in 0..actors {
-        let device = DeviceActor::supervise(&supervisor, ())
-            .spawn_with_mailbox(mailbox::bounded(64))
-            .await;
-        device.register(name(index)).expect("a free name");
-        device.tell(Tick).await.expect("it lives");
-    }
-    for index in 0..actors {
-        let found = ActorRef::<DeviceActor>::lookup(name(index).as_str()).expect("a registry");
-        let device = found.expect("a registered name");
-        assert!(device.ask(Info).await.expect("an answer") >= 1);
-    }
-    report(actors, before, resident_bytes());
-    std::process::exit(0); // the teardown is not measured
+    supervisor
+}
+
+fn main() {
+    let job = Job::of_args();
+    quiet_panics();
+    let line = match job.scenario.as_str() {
+        "memory" => two_workers().block_on(memory::run(job)),
+        "spawn" => two_workers().block_on(spawn::run(job)),
+        "ping-pong" => messages::ping_pong(&job),
+        "fan-out" => fan_out::run(&job),
+        "one-way" => messages::one_way(&job),
+        "ring" => messages::ring(&job),
+        "skew" => skew::run(&job),
+        "cold" => messages::cold(&job),
+        "restart" => restart::run(&job),
+        other => panic!("no {other}"),
+    };
+    line.report();
 }

@@ -1,41 +1,19 @@
-//! ractor: a named actor linked to a supervisor, its timer by `send_after`.
+//! ractor: actors with unbounded mailboxes, as it has no others; linked to a supervisor where a
+//! scenario asks for supervision.
 
-use peer_probe::{Device, TIMER, actors_from_args, name, report, resident_bytes};
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent, call, registry};
+mod fan_out;
+mod memory;
+mod messages;
+mod restart;
+mod skew;
+mod spawn;
+mod storm;
 
-enum Message {
-    Tick,
-    Info(RpcReplyPort<u64>),
-}
+use peer_probe::{Job, quiet_panics};
+use peer_runtimes::two_workers;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-struct DeviceActor;
-
-impl Actor for DeviceActor {
-    type Msg = Message;
-    type State = Device;
-    type Arguments = ();
-
-    async fn pre_start(&self, _: ActorRef<Message>, (): ()) -> Result<Device, ActorProcessingErr> {
-        Ok(Device::new())
-    }
-
-    async fn handle(
-        &self,
-        myself: ActorRef<Message>,
-        message: Message,
-        device: &mut Device,
-    ) -> Result<(), ActorProcessingErr> {
-        match message {
-            Message::Tick => {
-                device.tick();
-                drop(myself.send_after(TIMER, || Message::Tick));
-            }
-            Message::Info(reply) => reply.send(device.ticks)?,
-        }
-        Ok(())
-    }
-}
-
+/// Is told of exits and restarts nobody.
 struct Supervisor;
 
 impl Actor for Supervisor {
@@ -57,25 +35,26 @@ impl Actor for Supervisor {
     }
 }
 
-#[tokio::main(worker_threads = 2)]
-async fn main() {
-    let actors = actors_from_args();
-    let (supervisor, _) = Actor::spawn(None, Supervisor, ())
-        .await
-        .expect("a supervisor");
-    let before = resident_bytes();
-    for index in 0..actors {
-        let parent = supervisor.get_cell();
-        let (device, _) = Actor::spawn_linked(Some(name(index)), DeviceActor, (), parent)
-            .await
-            .expect("a free name");
-        device.send_message(Message::Tick).expect("it lives");
-    }
-    for index in 0..actors {
-        let cell = registry::where_is(name(index)).expect("a registered name");
-        let device: ActorRef<Message> = cell.into();
-        assert!(call!(device, Message::Info).expect("an answer") >= 1);
-    }
-    report(actors, before, resident_bytes());
-    std::process::exit(0); // the teardown is not measured
+async fn supervisor() -> ActorRef<()> {
+    let started = Actor::spawn(None, Supervisor, ()).await;
+    started.expect("a supervisor").0
+}
+
+fn main() {
+    let job = Job::of_args();
+    quiet_panics();
+    let line = match job.scenario.as_str() {
+        "memory" => two_workers().block_on(memory::run(job)),
+        "spawn" => two_workers().block_on(spawn::run(job)),
+        "ping-pong" => messages::ping_pong(&job),
+        "fan-out" => fan_out::run(&job),
+        "one-way" => messages::one_way(&job),
+        "ring" => messages::ring(&job),
+        "skew" => skew::run(&job),
+        "cold" => messages::cold(&job),
+        "restart" => restart::run(&job),
+        "storm" => two_workers().block_on(storm::run(job)),
+        other => panic!("no {other}"),
+    };
+    line.report();
 }

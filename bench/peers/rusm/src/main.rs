@@ -1,63 +1,49 @@
-//! rusm-otp: a registered process monitored by its supervisor, mailbox capacity 64, its timer by
-//! `send_after`. One supervisor per 256 devices: its child list is searched linearly.
+//! rusm-otp: processes with mailboxes bounded at 64 (what is above is shed), messages of bytes.
+//! Where nothing may be shed a scenario says so and leaves them unbounded.
 
-use peer_probe::{Device, TIMER, actors_from_args, name, report, resident_bytes};
-use rusm_otp::{Context, Pid, Runtime, Strategy};
-use tokio::sync::mpsc;
+mod fan_out;
+mod memory;
+mod messages;
+mod restart;
+mod skew;
+mod spawn;
 
-const GROUP: usize = 256;
+use peer_probe::{Job, Payload, quiet_panics};
+use peer_runtimes::two_workers;
 
-async fn device(runtime: Runtime, mut context: Context, answers: mpsc::Sender<u64>) {
-    let mut device = Device::new();
-    loop {
-        match context.recv().await.message().as_deref() {
-            Some(b"tick") => {
-                device.tick();
-                runtime.send_after(context.pid(), TIMER, b"tick".to_vec());
-            }
-            Some(b"info") => drop(answers.send(device.ticks).await),
-            _ => {}
-        }
-    }
+/// A payload as bytes: the only messages there are.
+fn bytes(payload: Payload) -> Vec<u8> {
+    payload.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-async fn found(runtime: &Runtime, name: &str) -> Pid {
-    loop {
-        if let Some(pid) = runtime.whereis(name) {
-            return pid;
-        }
-        tokio::task::yield_now().await;
-    }
+/// The first two words of a message.
+fn words(message: &[u8]) -> [u64; 2] {
+    let word = |at: usize| {
+        let bytes = message.get(at..at + 8).map(<[u8; 8]>::try_from);
+        u64::from_le_bytes(bytes.and_then(Result::ok).expect("64 bytes"))
+    };
+    [word(0), word(8)]
 }
 
-#[tokio::main(worker_threads = 2)]
-async fn main() {
-    let actors = actors_from_args();
-    let runtime = Runtime::with_mailbox_capacity(64);
-    let (answers, mut answered) = mpsc::channel(64);
-    let before = resident_bytes();
-    for first in (0..actors).step_by(GROUP) {
-        let mut supervisor = runtime.supervisor(Strategy::OneForOne);
-        for index in first..actors.min(first + GROUP) {
-            let answers = answers.clone();
-            supervisor = supervisor.child(move |runtime| {
-                let (inner, answers) = (runtime.clone(), answers.clone());
-                let handle = runtime.spawn(move |context| device(inner, context, answers));
-                runtime.register(name(index), handle.pid());
-                handle
-            });
-        }
-        supervisor.start();
-    }
-    for index in 0..actors {
-        let pid = found(&runtime, &name(index)).await;
-        assert!(runtime.send(pid, b"tick".to_vec()), "it lives");
-    }
-    for index in 0..actors {
-        let pid = found(&runtime, &name(index)).await;
-        assert!(runtime.send(pid, b"info".to_vec()), "it lives");
-        assert!(answered.recv().await.is_some_and(|ticks| ticks >= 1));
-    }
-    report(actors, before, resident_bytes());
-    std::process::exit(0); // the teardown is not measured
+/// Puts a word back into the message it came from.
+fn put(message: &mut [u8], at: usize, word: u64) {
+    message[at * 8..(at + 1) * 8].copy_from_slice(&word.to_le_bytes());
+}
+
+fn main() {
+    let job = Job::of_args();
+    quiet_panics();
+    let line = match job.scenario.as_str() {
+        "memory" => two_workers().block_on(memory::run(job)),
+        "spawn" => two_workers().block_on(spawn::run(job)),
+        "ping-pong" => messages::ping_pong(&job),
+        "fan-out" => fan_out::run(&job),
+        "one-way" => messages::one_way(&job),
+        "ring" => messages::ring(&job),
+        "skew" => skew::run(&job),
+        "cold" => messages::cold(&job),
+        "restart" => restart::run(&job),
+        other => panic!("no {other}"),
+    };
+    line.report();
 }

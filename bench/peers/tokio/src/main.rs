@@ -1,58 +1,30 @@
-//! The floor for actors on tokio: a task and a bounded channel of 64, no supervision, no kill.
+//! The floor for actors on tokio: a task and a bounded channel, no supervision, no kill.
 
-use std::collections::BTreeMap;
-use std::pin::pin;
+mod fan_out;
+mod memory;
+mod messages;
+mod skew;
+mod spawn;
+mod timers;
 
-use peer_probe::{Device, TIMER, actors_from_args, name, report, resident_bytes};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use peer_probe::Job;
+use peer_runtimes::two_workers;
 
-enum Message {
-    Tick,
-    Info(oneshot::Sender<u64>),
-}
-
-async fn device(mut messages: mpsc::Receiver<Message>) {
-    let mut device = Device::new();
-    let mut timer = pin!(sleep_until(Instant::now() + TIMER));
-    loop {
-        tokio::select! {
-            biased;
-            message = messages.recv() => match message {
-                Some(Message::Tick) => {
-                    device.tick();
-                    timer.as_mut().reset(Instant::now() + TIMER);
-                }
-                Some(Message::Info(reply)) => drop(reply.send(device.ticks)),
-                None => return,
-            },
-            () = &mut timer => {
-                device.tick();
-                timer.as_mut().reset(Instant::now() + TIMER);
-            }
-        }
-    }
-}
-
-#[tokio::main(worker_threads = 2)]
-async fn main() {
-    let actors = actors_from_args();
-    let before = resident_bytes();
-    let mut by_name = BTreeMap::new();
-    for index in 0..actors {
-        let (sender, receiver) = mpsc::channel(64);
-        tokio::spawn(device(receiver));
-        sender.send(Message::Tick).await.expect("the task lives");
-        by_name.insert(name(index), sender);
-    }
-    for sender in by_name.values() {
-        let (reply, answer) = oneshot::channel();
-        sender
-            .send(Message::Info(reply))
-            .await
-            .expect("the task lives");
-        assert!(answer.await.expect("an answer") >= 1);
-    }
-    report(actors, before, resident_bytes());
-    std::process::exit(0); // the teardown is not measured
+fn main() {
+    let job = Job::of_args();
+    let line = match (job.scenario.as_str(), job.shape.as_str()) {
+        ("memory", _) => two_workers().block_on(memory::run(job)),
+        ("spawn", _) => two_workers().block_on(spawn::run(job)),
+        ("ping-pong", "one-shard") => messages::one_thread(&job),
+        ("ping-pong", _) => messages::two_threads(&job),
+        ("fan-out", _) => fan_out::run(&job),
+        ("one-way", _) => messages::one_way(&job),
+        ("ring", _) => two_workers().block_on(messages::ring(job)),
+        ("skew", _) => skew::run(&job),
+        ("idle", _) => two_workers().block_on(timers::idle(job)),
+        ("timers", _) => two_workers().block_on(timers::run(job)),
+        ("cold", _) => messages::cold(&job),
+        other => panic!("no {other:?}"),
+    };
+    line.report();
 }

@@ -1,0 +1,27 @@
+//! What the kernel says about this process.
+
+use std::fs;
+
+/// Resident memory of this process in bytes.
+///
+/// # Panics
+/// Where there is no `/proc`.
+#[must_use]
+pub fn resident_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("Linux has /proc/self/status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    kib.expect("VmRSS is given in kB") << 10
+}
+
+/// CPU seconds of all threads of this process so far, user and system.
+#[must_use]
+pub fn cpu_s() -> f64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the kernel writes one timespec, which lives on this stack.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
