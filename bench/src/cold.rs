@@ -1,6 +1,7 @@
 //! `cold`: a runtime comes up on two threads, two actors make 64 round trips, and it goes down.
 //!
-//! Where the two are is each runtime's own choice; ours are on one shard. Bound: a fixed number of starts, one after the other; the value is their median.
+//! Where the two are is each runtime's own choice; ours are on one shard. Bound: a
+//! fixed number of starts, one after the other; the value is their median.
 
 use std::time::Instant;
 

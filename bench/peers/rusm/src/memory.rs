@@ -1,4 +1,5 @@
-//! `memory`: a registered process monitored by its supervisor, its timer by `send_after`. One supervisor per 256 devices: its child list is searched linearly.
+//! `memory`: a registered process monitored by its supervisor, its timer by `send_after`.
+//! One supervisor per 256 devices: its child list is searched linearly.
 
 use peer_probe::{Device, Job, Line, MAILBOX, TIMER, name, resident_bytes};
 use rusm_otp::{Context, Pid, Runtime, Strategy};
