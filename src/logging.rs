@@ -73,6 +73,7 @@ pub const EVENTS: &[(&str, &str)] = &[
         "a system of the world failed and is left out",
     ),
     ("shards_backend", "what the shard threads wait on, and why"),
+    ("slabs_moved", "a busy shard is relieved by an idle one"),
     (
         "shard_not_pinned",
         "a shard thread is not pinned to its core, and why",

@@ -10,7 +10,8 @@
 //!   in a step; `slab/delivery.rs`: messages to cells; `slab/exits.rs`: exits, restarts,
 //!   escalation);
 //! - `lateness`: how late timers fired;
-//! - `moving`: slabs that go to another shard;
+//! - `placement`, `population`: where the parts of a population begin; `moving`: how a slab goes to
+//!   another shard; `balance`: which ones do;
 //! - `core`: the pure `ShardCore`: `step(now) -> effects`, no thread, no clock;
 //! - `handle`, `sending`: the ends that ask and send, usable from any thread;
 //! - `listing`: the census source of a slab;
@@ -22,6 +23,7 @@
 //! where they are used: each phase of a step, each queue, the timers of a cell.
 
 mod backend;
+mod balance;
 mod core;
 mod driver;
 mod guard;
@@ -32,6 +34,8 @@ mod lateness;
 mod listing;
 mod mail;
 mod moving;
+mod placement;
+mod population;
 mod portable;
 mod sending;
 mod sim;
@@ -42,12 +46,15 @@ mod uring;
 mod wheel;
 
 pub use backend::Backend;
+pub use balance::{BalanceRule, Balancer, Balancing, Move, ShardLoad, SlabLoad};
 pub use handle::{ShardHandle, SlabHandle};
 pub use host::{SHARDS_MAX, STOP_MAX, ShardConfig, ShardHost, StartShardsError, StopShardsError};
 pub use lateness::Lateness;
 pub use mail::{Bounce, LINK_CAPACITY, Refusal, Sent};
 pub(crate) use mail::{Mail, Sender};
 pub use moving::MigrateError;
+pub use placement::{Part, Placement};
+pub use population::Population;
 pub use sim::SimShards;
 pub use spec::{
     AddSlabError, CellInfo, CellState, GROUP_SIZE, ShardStats, SlabCounts, SlabError, SlabSpec,

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::inbox::{Bells, Doorbell, Queue, Refused};
 use super::lateness::Lateness;
-use super::moving::{Departure, MigrateError, Parcel, Resident};
+use super::moving::{Departure, MigrateError, Movables, Parcel, Resident};
 use super::slab::{Effects, Limits, Moment};
 use super::spec::ShardStats;
 use crate::clock::Clock;
@@ -49,6 +49,7 @@ pub(crate) struct Port {
     pub(crate) bell: Arc<Doorbell>,
     /// Of all shards of its host.
     pub(crate) bells: Bells,
+    pub(crate) movables: Arc<Movables>,
     pub(crate) stats: Mutex<ShardStats>,
     pub(crate) stopping: AtomicBool,
     /// Where slabs are listed and exits told; none in a simulation without a node.
@@ -56,12 +57,18 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    pub(crate) fn new(index: usize, bells: &Bells, system: Option<System>) -> Arc<Self> {
+    /// A shard of a host with these bells.
+    pub(crate) fn new(
+        index: usize,
+        (bells, movables): (&Bells, &Arc<Movables>),
+        system: Option<System>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             index,
             joins: Queue::new(SLABS_MAX),
             bell: Arc::clone(&bells[index]),
             bells: Arc::clone(bells),
+            movables: Arc::clone(movables),
             stats: Mutex::new(ShardStats {
                 index,
                 ..ShardStats::default()

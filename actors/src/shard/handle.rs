@@ -7,15 +7,16 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
 use super::core::{Join, Port};
 use super::inbox::{CONTROL_CAPACITY, Door, LANE_CAPACITY, Queue, Refused};
 use super::mail::{Envelope, LINK_CAPACITY, Origin, Pair};
-use super::moving::{MigrateError, Resident};
+use super::moving::{MigrateError, Movable, Resident};
+use super::placement::Placement;
 use super::slab::{Moment, Report, Slab};
 use super::spec::{
     AddSlabError, CELLS_MAX, CellInfo, CellState, ShardStats, SlabCounts, SlabError, SlabSpec,
@@ -41,6 +42,13 @@ pub(crate) enum Control<C: Cell> {
 type OutStep<C> = Box<dyn FnOnce(&mut <C as Cell>::Out) + Send>;
 pub(crate) type Lane<C> = Arc<Pair<<C as Cell>::Msg>>;
 
+/// How a slab came to its shard, and whether it may go.
+#[derive(Clone, Copy)]
+pub(crate) struct Seating {
+    pub(crate) placement: Placement,
+    pub(crate) movable: bool,
+}
+
 /// What a slab and its handles share.
 pub(crate) struct Board<C: Cell> {
     path: ActorPath,
@@ -48,8 +56,7 @@ pub(crate) struct Board<C: Cell> {
     ordinals: Box<[Range<u32>]>,
     capacity: u32,
     pub(super) bell: Arc<Door>,
-    /// Whether it may move to another shard.
-    movable: bool,
+    seating: Seating,
     control: Queue<Control<C>>,
     pub(super) lanes: Mutex<Vec<Lane<C>>>,
     report: Mutex<Report>,
@@ -63,7 +70,7 @@ pub(super) fn pair<M>(capacity: usize, origin: Option<Origin>) -> Arc<Pair<M>> {
 }
 
 impl<C: Cell> Board<C> {
-    fn new(spec: &SlabSpec<C>, ordinals: Vec<Range<u32>>, port: &Port, movable: bool) -> Self {
+    fn new(spec: &SlabSpec<C>, ordinals: Vec<Range<u32>>, port: &Port, seating: Seating) -> Self {
         let cells = ordinals.iter().map(|r| u64::from(r.end - r.start)).sum();
         let counts = SlabCounts {
             cells,
@@ -76,7 +83,7 @@ impl<C: Cell> Board<C> {
             ordinals: ordinals.into(),
             capacity: spec.mailbox.capacity,
             bell: Door::new(port.index, &port.bells),
-            movable,
+            seating,
             control: Queue::new(CONTROL_CAPACITY),
             lanes: Mutex::new(vec![pair(LANE_CAPACITY, None)]),
             report: Mutex::new(Report {
@@ -106,6 +113,10 @@ impl<C: Cell> Board<C> {
 
     pub(crate) fn shard(&self) -> usize {
         self.bell.shard()
+    }
+
+    pub(crate) const fn seating(&self) -> Seating {
+        self.seating
     }
 
     /// The ordinals, ascending and apart.
@@ -213,7 +224,7 @@ impl<C: Cell> SlabHandle<C> {
     /// Whether it may move to another shard; see [`ShardHandle::add_movable_slab`].
     #[must_use]
     pub fn is_movable(&self) -> bool {
-        self.board.movable
+        self.board.seating.movable
     }
 
     /// The ordinals on this shard, ascending.
@@ -318,7 +329,7 @@ impl<C: Cell> SlabHandle<C> {
         to: &ShardHandle,
         reply: Reply<Result<(), MigrateError>>,
     ) -> Result<(), MigrateError> {
-        if !self.board.movable {
+        if !self.board.seating.movable {
             return Err(MigrateError::Pinned);
         }
         if !self.board.bell.is_of(&to.0.bells) {
@@ -332,6 +343,12 @@ impl<C: Cell> SlabHandle<C> {
             SlabError::Closed => MigrateError::Closed,
             _ => MigrateError::Busy,
         })
+    }
+
+    /// Asks for the end of the slab, and does not wait for it.
+    pub(crate) fn ask_to_close(&self) {
+        // Closed already, or as good as: its shard drops what it asks of it.
+        let _ = self.board.request(Control::Close(Reply::channel().0));
     }
 
     /// Stops all cells in order, flushes the output and takes the slab off its shard.
@@ -383,6 +400,10 @@ impl ShardHandle {
         Self(Arc::clone(port))
     }
 
+    pub(crate) const fn port(&self) -> &Arc<Port> {
+        &self.0
+    }
+
     /// Its number.
     #[must_use]
     pub fn index(&self) -> usize {
@@ -408,7 +429,11 @@ impl ShardHandle {
     /// # Errors
     /// [`AddSlabError`]; nothing was added.
     pub fn add_slab<C: Cell>(&self, spec: SlabSpec<C>) -> Result<SlabHandle<C>, AddSlabError> {
-        self.add(spec, false, |slab| Resident::Pinned(Box::new(slab)))
+        let seating = Seating {
+            placement: Placement::Pinned(self.index()),
+            movable: false,
+        };
+        self.add(spec, seating, |slab| Resident::Pinned(Box::new(slab)))
     }
 
     /// The same for cells that may go to another thread: the slab moves, as one, to another shard
@@ -420,20 +445,33 @@ impl ShardHandle {
         &self,
         spec: SlabSpec<C>,
     ) -> Result<SlabHandle<C>, AddSlabError> {
-        self.add(spec, true, |slab| Resident::Movable(Box::new(slab)))
+        self.add_part(spec, Placement::Pinned(self.index()))
+    }
+
+    /// The same for a part of a population, which tells how it was placed.
+    pub(crate) fn add_part<C: Cell + Send>(
+        &self,
+        spec: SlabSpec<C>,
+        placement: Placement,
+    ) -> Result<SlabHandle<C>, AddSlabError> {
+        let seating = Seating {
+            placement,
+            movable: true,
+        };
+        self.add(spec, seating, |slab| Resident::Movable(Box::new(slab)))
     }
 
     fn add<C: Cell>(
         &self,
         spec: SlabSpec<C>,
-        movable: bool,
+        seating: Seating,
         seat: fn(Slab<C>) -> Resident,
     ) -> Result<SlabHandle<C>, AddSlabError> {
         let ordinals = checked(&spec.ordinals)?;
         if !self.is_up() {
             return Err(AddSlabError::Stopped);
         }
-        let board = Arc::new(Board::new(&spec, ordinals, &self.0, movable));
+        let board = Arc::new(Board::new(&spec, ordinals, &self.0, seating));
         let handle = SlabHandle {
             lane: board.first_lane(),
             board: Arc::clone(&board),
@@ -445,6 +483,10 @@ impl ShardHandle {
         let edge = self.0.joins.push(Join::New(join));
         if edge.map_err(|_| AddSlabError::Stopped)? {
             self.0.bell.ring();
+        }
+        if seating.movable {
+            let slab: Weak<dyn Movable> = Arc::downgrade(&handle.board) as _;
+            self.0.movables.add(slab);
         }
         if let Some(system) = &self.0.system {
             system.census().register_source(shown);

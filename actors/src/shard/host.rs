@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::backend::{self, Backend, Chosen};
+use super::balance::{BalanceRule, Balancing};
 use super::core::{Port, ShardCore};
 use super::driver::{self, Driver};
 use super::guard;
@@ -153,8 +154,9 @@ impl ShardHost {
             backend,
         };
         let bells: Bells = drivers.iter().map(|d| Doorbell::new(d.bell())).collect();
+        let movables = Arc::default();
         for (index, driver) in drivers.into_iter().enumerate() {
-            let port = Port::new(index, &bells, Some(system.clone()));
+            let port = Port::new(index, (&bells, &movables), Some(system.clone()));
             let core = config.cores.get(index).copied();
             let clock = system.clock().clone();
             let thread = spawn(&port, driver, core, clock, spin).map_err(|source| {
@@ -179,6 +181,13 @@ impl ShardHost {
     #[must_use]
     pub const fn backend(&self) -> Backend {
         self.backend
+    }
+
+    /// Moves slabs from busy shards to idle ones by this rule, as long as the guard is kept. Only
+    /// slabs that were added as movable move.
+    pub fn balance(&self, system: &System, rule: BalanceRule) -> Balancing {
+        let ports = self.handles.iter().map(|shard| Arc::clone(shard.port()));
+        Balancing::start(system, ports.collect(), rule)
     }
 
     /// Stops all slabs in order (last steps, flush) and ends the threads. A second call has nothing

@@ -102,6 +102,8 @@ impl<C: Cell> Board<C> {
         let attributes = BTreeMap::from([
             ("group", (info.ordinal / GROUP_SIZE).to_string()),
             ("ordinal", info.ordinal.to_string()),
+            ("movable", self.seating().movable.to_string()),
+            ("placement", self.seating().placement.to_string()),
             ("shard", self.shard().to_string()),
             ("timers", info.timers.to_string()),
         ]);

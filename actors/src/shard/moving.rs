@@ -7,12 +7,17 @@
 //! is stepped next on the other shard. It decides nothing about who moves: that is `balance`.
 //! Bound: a move is one place in the queue of slabs that wait to be added to a shard.
 
+use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
 
 use super::core::Port;
+use super::handle::{Board, Control};
 use super::slab::{AnySlab, Moment};
 use crate::addr::Reply;
+use crate::cell::Cell;
 
 /// Why a slab was not moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -75,4 +80,60 @@ pub(crate) struct Parcel {
     /// read the clock before.
     pub(crate) left: Moment,
     pub(crate) reply: Reply<Result<(), MigrateError>>,
+}
+
+/// A slab that may move, as a balancer sees it.
+pub(crate) trait Movable: Send + Sync {
+    /// The shard that it is on.
+    fn shard(&self) -> usize;
+    /// Messages and timers that its cells have taken so far.
+    fn work(&self) -> u64;
+    /// Asks it to move; false if the request was not taken.
+    fn move_to(&self, to: &Arc<Port>) -> bool;
+}
+
+impl<C: Cell> Movable for Board<C> {
+    fn shard(&self) -> usize {
+        self.shard()
+    }
+
+    fn work(&self) -> u64 {
+        let report = self.report();
+        report.books.handled + report.counts.timers_fired
+    }
+
+    fn move_to(&self, to: &Arc<Port>) -> bool {
+        let reply = Reply::channel().0;
+        let request = Control::Migrate(Arc::clone(to), reply);
+        self.request(request).is_ok()
+    }
+}
+
+/// The movable slabs of a host, by number.
+#[derive(Default)]
+pub(crate) struct Movables(Mutex<Numbered>);
+
+#[derive(Default)]
+struct Numbered {
+    next: u64,
+    slabs: BTreeMap<u64, Weak<dyn Movable>>,
+}
+
+impl Movables {
+    pub(crate) fn add(&self, slab: Weak<dyn Movable>) {
+        let mut all = self.0.lock();
+        let number = all.next;
+        all.next += 1;
+        all.slabs.insert(number, slab);
+    }
+
+    /// Those that are still there.
+    pub(crate) fn all(&self) -> BTreeMap<u64, Arc<dyn Movable>> {
+        let mut all = self.0.lock();
+        all.slabs.retain(|_, slab| slab.strong_count() > 0);
+        let there = all.slabs.iter();
+        there
+            .filter_map(|(number, slab)| Some((*number, slab.upgrade()?)))
+            .collect()
+    }
 }

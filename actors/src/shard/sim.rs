@@ -7,6 +7,7 @@
 //! to its end.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::core::{Port, ShardCore};
 use super::guard;
@@ -66,9 +67,10 @@ impl SimShards {
         let bells: Bells = (0..shards.max(1))
             .map(|_| Doorbell::new(Box::new(Awake)))
             .collect();
+        let movables = Arc::default();
         let cores: Vec<_> = (0..bells.len())
             .map(|index| {
-                let port = Port::new(index, &bells, system.clone());
+                let port = Port::new(index, (&bells, &movables), system.clone());
                 ShardCore::new(port, Limits::SIM)
             })
             .collect();

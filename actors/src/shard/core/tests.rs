@@ -26,9 +26,9 @@ impl Bell for Silent {
     fn ring(&self) {}
 }
 
-fn bells(shards: usize) -> Bells {
-    let bell = |_| Doorbell::new(Box::new(Silent));
-    (0..shards).map(bell).collect()
+fn port() -> Arc<Port> {
+    let bells = [Doorbell::new(Box::new(Silent))].into();
+    Port::new(0, (&bells, &Arc::default()), None)
 }
 
 /// Ticks each 10 ms on a grid; skips what it missed.
@@ -123,7 +123,7 @@ fn supervised(
     limits: Limits,
     supervisor: Box<dyn CellSupervisor>,
 ) -> (ShardCore, SlabHandle<Ticker>) {
-    let port = Port::new(0, &bells(1), None);
+    let port = port();
     let handle = ShardHandle::new(&port);
     let spec = SlabSpec {
         path: ActorPath::root().join("tickers"),

@@ -46,7 +46,7 @@ impl Cell for Metronome {
 }
 
 fn metronome(missed: MissedTicks, limits: Limits) -> (ShardCore, SlabHandle<Metronome>) {
-    let port = Port::new(0, &bells(1), None);
+    let port = port();
     let spec = SlabSpec {
         path: ActorPath::root().join("metronomes"),
         name: Arc::new(|ordinal| ordinal.to_string()),
