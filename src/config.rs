@@ -5,7 +5,8 @@
 //! and column, variable name, or flag. A resolved value remembers the layer it came from.
 //!
 //! - [`key`]: the table. [`value`]: what a key may hold. [`layer`]: reading a layer.
-//! - [`policy`]: `[[supervision.supervisor]]` tables. [`error`]: mistakes, as rustc shows them.
+//! - [`policy`]: `[[supervision.supervisor]]` tables. [`tree`]: the supervisors they are for.
+//!   [`error`]: mistakes, as rustc shows them.
 //! - [`node`]: the resolved configuration of a node, typed. [`mod@print`]: texts of `config`.
 //!
 //! Bound: a file is at most [`FILE_MAX`] bytes, and at most [`FILES_MAX`] files are read.
@@ -16,6 +17,7 @@ pub mod layer;
 pub mod node;
 pub mod policy;
 pub mod print;
+pub mod tree;
 pub mod value;
 
 use std::collections::BTreeMap;

@@ -179,6 +179,23 @@ fn keys_are_explained_and_described() {
     let (code, _, err) = run(&["config", "explain", "fleet.devics"]);
     assert_eq!(code, 2);
     assert!(err.contains("did you mean `fleet.devices`?"), "{err}");
+    let (code, out, _) = run(&["config", "explain", "supervisor.backoff.min"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("default:  50ms"), "{out}");
+    let (code, out, _) = run(&["config", "explain", "supervisor"]);
+    assert_eq!((code, out.contains("supervisor.child.shutdown")), (0, true));
+    let (code, _, err) = run(&["config", "explain", "supervisor.intensty"]);
+    assert_eq!(code, 2);
+    assert!(
+        err.contains("did you mean `supervisor.intensity`?"),
+        "{err}"
+    );
+    let (code, out, _) = run(&["config", "schema", "policy"]);
+    assert_eq!(code, 0);
+    let schema: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let table = &schema["properties"]["supervisor"]["items"]["properties"];
+    assert_eq!(table["backoff"]["properties"]["factor"]["maximum"], 1000.0);
+    assert_eq!(table["child"]["items"]["required"][0], "id");
     let (code, out, _) = run(&["config", "schema"]);
     assert_eq!(code, 0);
     let schema: serde_json::Value = serde_json::from_str(&out).unwrap();
@@ -186,6 +203,42 @@ fn keys_are_explained_and_described() {
         schema["properties"]["fleet"]["properties"]["devices"]["default"],
         1000
     );
+}
+
+#[test]
+fn a_policy_file_is_checked_against_the_tree_and_printed_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let bad = "[[supervisor]]\npath = \"/twin\"\nstrategy = \"one_for_all\"\n\n\
+               [[supervisor]]\npath = \"/transprt\"\nbackoff = { factor = 0x10 }\n";
+    let bad = write(dir.path(), "bad.toml", bad);
+    let (code, _, err) = run(&["config", "check", &bad]);
+    assert_eq!(code, 2);
+    assert!(
+        err.contains("bad.toml:7:22"),
+        "what the file shows comes first: {err}"
+    );
+    let unfit = "[[supervisor]]\npath = \"/twin\"\nstrategy = \"one_for_all\"\n\n\
+                 [[supervisor]]\npath = \"/transprt\"\n";
+    let unfit = write(dir.path(), "unfit.toml", unfit);
+    let (code, _, err) = run(&["config", "check", &unfit]);
+    assert_eq!(code, 2);
+    for words in [
+        "unfit.toml:3:12",
+        "made for rest_for_one",
+        "did you mean \"/transport\"?",
+    ] {
+        assert!(err.contains(words), "{words}: {err}");
+    }
+    let text = "[[supervisor]]\npath = \"/twin\"\nintensity = 7\n";
+    let good = write(dir.path(), "good.toml", text);
+    let set = format!("supervision.policies={good}");
+    let (code, out, err) = run(&["config", "print", "--origin", "-X", &set]);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.contains(&format!("[[supervision.supervisor]]  # {good}:1")),
+        "{out}"
+    );
+    assert!(out.contains("intensity = 7"), "{out}");
 }
 
 #[test]

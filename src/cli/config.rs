@@ -31,12 +31,25 @@ pub enum ConfigCommand {
     },
     /// Explain a key.
     Explain {
-        /// Such as fleet.devices
+        /// Such as fleet.devices or supervisor.intensity
         #[arg(value_name = "KEY")]
         key: String,
     },
-    /// Print the JSON schema of a node file.
-    Schema,
+    /// Print the JSON schema of a kind of file.
+    Schema {
+        /// The kind of file
+        #[arg(value_name = "KIND", value_enum, default_value = "node")]
+        kind: SchemaKind,
+    },
+}
+
+/// A kind of configuration file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum SchemaKind {
+    /// A node file.
+    Node,
+    /// A file of supervision policies.
+    Policy,
 }
 
 /// Runs the command.
@@ -48,7 +61,13 @@ pub fn run(command: &ConfigCommand) -> Exit {
             Err(exit) => exit,
         },
         ConfigCommand::Explain { key } => explain(key),
-        ConfigCommand::Schema => say(&format!("{:#}\n", print::schema())),
+        ConfigCommand::Schema { kind } => {
+            let schema = match kind {
+                SchemaKind::Node => print::schema(),
+                SchemaKind::Policy => print::policy_schema(),
+            };
+            say(&format!("{schema:#}\n"))
+        }
     }
 }
 
@@ -83,7 +102,11 @@ fn explain(name: &str) -> Exit {
         let texts = group.iter().filter_map(|name| print::explain(name));
         return say(&texts.collect::<String>());
     }
-    let near = near(name, key::KEYS.iter().map(|key| key.name));
+    if let Some(text) = print::explain_policies(name) {
+        return say(&text);
+    }
+    let names: Vec<String> = print::names().collect();
+    let near = near(name, names.iter().map(String::as_str));
     let hint = near
         .map(|near| format!("; did you mean `{near}`?"))
         .unwrap_or_default();

@@ -44,10 +44,13 @@ pub fn extract(file: &str, text: &str) -> PolicySource {
     }
 }
 
-/// The mistakes of a policy text; `shown` is the file as the user wrote it.
+/// The mistakes of a policy text, also those that only a node's tree shows; `shown` is the file as the user wrote it.
 #[must_use]
 pub fn check(file: &str, shown: &str, text: &str) -> Vec<ConfigError> {
-    let errors = Policies::from_toml(file, text).err().unwrap_or_default();
+    let errors = match Policies::from_toml(file, text) {
+        Ok(policies) => policies.fit(super::tree::POSTS),
+        Err(errors) => errors,
+    };
     errors
         .into_iter()
         .map(|error| ConfigError::of_layer(error, shown))
@@ -127,6 +130,24 @@ mod tests {
             .map(|error| (error.line, error.column))
             .collect();
         assert_eq!(places, [(5, 12), (7, 7)], "{errors:?}");
+    }
+
+    #[test]
+    fn a_policy_for_nobody_and_one_that_the_tree_cannot_follow_are_refused() {
+        let text = "[[supervisor]]\npath = \"/twim\"\n[[supervisor]]\npath = \"/fleet/pumps\"\n\
+                    strategy = \"one_for_all\"\n";
+        let errors = check("a", text, text);
+        let shown: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(shown.len(), 2, "{shown:?}");
+        assert!(
+            shown[0].starts_with("a:2:8: no supervisor has the path"),
+            "{shown:?}"
+        );
+        assert!(shown[0].contains("did you mean \"/twin\"?"), "{shown:?}");
+        assert!(
+            shown[1].starts_with("a:5:12: devices are restarted one by one"),
+            "{shown:?}"
+        );
     }
 
     #[test]

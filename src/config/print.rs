@@ -1,16 +1,22 @@
 //! Texts of the `config` commands: values with origins, one key explained, JSON schema, reference.
 //!
-//! It reads only the table of keys and resolved settings. Bound: the table of keys.
+//! It reads only the tables of keys and resolved settings. Bound: the tables of keys, and the
+//! policies of a node.
 
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::Settings;
+use actorsim_supervision::config::keys::{self, Form, POLICY_KEYS, PolicyKey};
+
 use super::key::{self, Key};
 use super::value::{Kind, Value};
+use super::{Settings, policy};
 
-/// Every key with its value, as a TOML file; with `# origin` after each where asked.
+/// What a key of a policy may begin with, for those who ask for one.
+const POLICY_PREFIXES: [&str; 2] = ["supervision.supervisor.", "supervisor."];
+
+/// Every key with its value, and every policy, as a TOML file; with `# origin` where asked.
 #[must_use]
 pub fn settings(settings: &Settings, origin: bool) -> String {
     let mut text = String::new();
@@ -33,13 +39,22 @@ pub fn settings(settings: &Settings, origin: bool) -> String {
             }
         }
     }
+    let (group, table) = key::POLICY_TABLE;
+    let policies = policy::merged(settings.policies());
+    let _ = write!(
+        text,
+        "\n{}",
+        policies.to_toml(&format!("{group}.{table}"), origin)
+    );
     text
 }
 
 /// What one key means; `None` if there is no such key.
 #[must_use]
 pub fn explain(name: &str) -> Option<String> {
-    let key = key::find(name)?;
+    let Some(key) = key::find(name) else {
+        return policy_key(name).map(explain_policy);
+    };
     let default = default(key);
     Some(format!(
         "{}\n  {}\n  value:    {}\n  default:  {default}\n  variable: {}\n  flag:     -X {}=..\n",
@@ -49,6 +64,41 @@ pub fn explain(name: &str) -> Option<String> {
         key.variable(),
         key.name
     ))
+}
+
+/// The key of a policy, with or without what it is below.
+fn policy_key(name: &str) -> Option<&'static PolicyKey> {
+    let prefix = POLICY_PREFIXES.iter().find_map(|p| name.strip_prefix(p));
+    keys::find(prefix?)
+}
+
+fn explain_policy(key: &PolicyKey) -> String {
+    format!(
+        "supervisor.{}\n  {}\n  value:    {}\n  default:  {}\n  file:     [[supervisor]] in a \
+         policy file, [[supervision.supervisor]] in a node file\n  live:     attach -c 'policy set \
+         PATH {}=..'\n",
+        key.name,
+        key.doc,
+        key.form.label(),
+        key.default,
+        key.name
+    )
+}
+
+/// Every key of a policy, for who asks for `supervisor`; `None` for other names.
+#[must_use]
+pub fn explain_policies(name: &str) -> Option<String> {
+    let prefix = format!("{name}.");
+    let known = POLICY_PREFIXES.contains(&prefix.as_str());
+    known.then(|| POLICY_KEYS.iter().map(explain_policy).collect())
+}
+
+/// Names of all keys, also those of policies, for who asks for one that is not there.
+pub fn names() -> impl Iterator<Item = String> {
+    let policies = POLICY_KEYS.iter();
+    let policies = policies.map(|key| format!("supervisor.{}", key.name));
+    let keys = key::KEYS.iter().map(|key| key.name.to_owned());
+    keys.chain(policies)
 }
 
 fn default(key: &Key) -> String {
@@ -85,13 +135,80 @@ pub fn reference() -> String {
             );
         }
         if group == key::POLICY_TABLE.0 {
-            page.push_str(
-                "\n`[[supervision.supervisor]]` tables in a node file are policies as in \
-                 `config/supervision/default.toml`.\n",
-            );
+            page.push_str(&policy_reference());
         }
     }
     page
+}
+
+/// The keys of policies, for the reference page.
+fn policy_reference() -> String {
+    let mut page = String::from(
+        "\n`[[supervision.supervisor]]` tables in a node file, and `[[supervisor]]` tables in the \
+         files of `supervision.policies`, are policies\nas in `config/supervision/default.toml`. \
+         `attach -c 'policy set PATH KEY=VALUE'` changes one while the node runs.\n\n\
+         | key | value | default | meaning |\n|---|---|---|---|\n",
+    );
+    for key in POLICY_KEYS {
+        let (name, kind) = (key.name, key.form.label());
+        let _ = writeln!(
+            page,
+            "| `{name}` | {kind} | {} | {} |",
+            key.default, key.doc
+        );
+    }
+    page
+}
+
+/// The JSON schema of a policy file.
+#[must_use]
+pub fn policy_schema() -> Json {
+    let table = json!({ "type": "array", "items": policy_table() });
+    let mut keys = Map::new();
+    keys.insert(key::POLICY_TABLE.1.to_owned(), table);
+    root("actorsim supervision policies", keys)
+}
+
+/// One `[[supervisor]]` table.
+fn policy_table() -> Json {
+    let (mut own, mut child) = (Map::new(), Map::new());
+    for key in POLICY_KEYS {
+        match key.name.strip_prefix("child.") {
+            Some(name) => insert(&mut child, name, form_schema(key)),
+            None => insert(&mut own, key.name, form_schema(key)),
+        }
+    }
+    let mut child = object(child);
+    child["required"] = json!(["id"]);
+    own.insert(
+        "child".to_owned(),
+        json!({ "type": "array", "items": child }),
+    );
+    let mut table = object(own);
+    table["anyOf"] = json!([{ "required": ["path"] }, { "required": ["label"] }]);
+    table
+}
+
+fn form_schema(key: &PolicyKey) -> Json {
+    let mut schema = match key.form {
+        Form::Text | Form::Duration | Form::Shutdown => json!({ "type": "string" }),
+        Form::Word(words) => json!({ "enum": words() }),
+        Form::Count(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Form::Number(min, max) => json!({ "type": "number", "minimum": min, "maximum": max }),
+        Form::Flag => json!({ "type": "boolean" }),
+    };
+    schema["description"] = Json::from(key.doc);
+    schema
+}
+
+fn root(title: &str, keys: Map<String, Json>) -> Json {
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": title,
+        "type": "object",
+        "additionalProperties": false,
+        "properties": keys,
+    })
 }
 
 /// The JSON schema of a node file.
@@ -106,18 +223,12 @@ pub fn schema() -> Json {
             }
         }
         if group == key::POLICY_TABLE.0 {
-            let tables = json!({ "type": "array", "items": { "type": "object" } });
+            let tables = json!({ "type": "array", "items": policy_table() });
             keys.insert(key::POLICY_TABLE.1.to_owned(), tables);
         }
         groups.insert(group.to_owned(), object(keys));
     }
-    json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "actorsim node configuration",
-        "type": "object",
-        "additionalProperties": false,
-        "properties": groups,
-    })
+    root("actorsim node configuration", groups)
 }
 
 fn object(keys: Map<String, Json>) -> Json {

@@ -110,7 +110,8 @@ impl Kind {
                 let digits = number.as_str().replace('_', "");
                 Value::U64(u64::from_str_radix(&digits, number.radix()).map_err(|_| wrong())?)
             }
-            (Self::F64 { .. }, DeValue::Integer(number)) => Value::F64(
+            // Hexadecimal and the like are for whole numbers: their digits mean something else.
+            (Self::F64 { .. }, DeValue::Integer(number)) if number.radix() == 10 => Value::F64(
                 number
                     .as_str()
                     .replace('_', "")
