@@ -27,6 +27,7 @@ use std::time::Duration;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use node::NodeConfig;
+pub use policy::PolicyFile;
 pub use value::Value;
 
 /// Bytes of a configuration file: a node file is a few KiB; this stops a wrong path early.
@@ -76,6 +77,7 @@ pub struct PolicySource {
 pub struct Layers {
     entries: Vec<(&'static key::Key, Value, Origin)>,
     policies: Vec<PolicySource>,
+    files: Vec<PolicyFile>,
     found: ConfigErrors,
 }
 
@@ -110,7 +112,10 @@ impl Layers {
             return;
         }
         match read_bounded(path) {
-            Ok(text) => self.file(&name, &text),
+            Ok(text) => {
+                self.file(&name, &text);
+                self.files.push(PolicyFile::Node(name));
+            }
             Err(message) => self.found.errors.push(ConfigError::outside(name, message)),
         }
     }
@@ -181,12 +186,14 @@ impl Layers {
         let mut settings = Settings {
             values,
             policies: Vec::new(),
+            files: self.files,
         };
         for file in settings.list("supervision.policies") {
             match read_bounded(Path::new(&file)) {
                 Ok(text) => {
                     self.found.errors.extend(policy::check(&file, &text, &text));
                     self.found.files.push((file.clone(), text.clone()));
+                    settings.files.push(PolicyFile::Policies(file.clone()));
                     settings.policies.push(PolicySource { file, text });
                 }
                 Err(message) => self.found.errors.push(ConfigError::outside(file, message)),
@@ -220,6 +227,7 @@ fn read_bounded(path: &Path) -> Result<String, String> {
 pub struct Settings {
     values: BTreeMap<&'static str, (Value, Origin)>,
     policies: Vec<PolicySource>,
+    files: Vec<PolicyFile>,
 }
 
 impl Settings {
@@ -298,6 +306,12 @@ impl Settings {
     #[must_use]
     pub fn policies(&self) -> &[PolicySource] {
         &self.policies
+    }
+
+    /// The files that policies come from, or may come from when they are read again.
+    #[must_use]
+    pub fn policy_files(&self) -> &[PolicyFile] {
+        &self.files
     }
 }
 

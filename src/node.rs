@@ -9,6 +9,7 @@ mod build;
 pub mod control;
 mod layers;
 mod measure;
+pub mod policies;
 mod snapshot;
 
 use std::future::Future;
@@ -142,6 +143,12 @@ impl Node {
     #[must_use]
     pub fn fleet(&self) -> Option<&actorsim_fleet::Fleet> {
         self.assembly.fleet()
+    }
+
+    /// The supervision policies.
+    #[must_use]
+    pub fn policies(&self) -> Arc<policies::PolicyBook> {
+        Arc::clone(self.assembly.policies())
     }
 
     /// Where a QUIC listener really listens (a port 0 asked for is a real one here).

@@ -128,8 +128,7 @@ fn line(snapshot: &NodeSnapshot, rate: Option<f64>) -> String {
             .map_or_else(|| "-".into(), |p99| p99.as_micros().to_string());
         parts.push(format!("scan jitter p99 {jitter} us"));
     }
-    let restarts: u64 = snapshot.restarts.iter().map(|row| row.2).sum();
-    parts.push(format!("{} restarts", grouped(restarts)));
+    parts.push(format!("{} restarts", grouped(snapshot.restarts)));
     if snapshot.uptime >= SETTLED
         && let Some(first) = snapshot.unhealthy.first()
     {
@@ -180,7 +179,7 @@ mod tests {
                 jitter_p99: Some(Duration::from_micros(42)),
                 ..WorldView::default()
             }),
-            restarts: vec![("/fleet".into(), "fault", 3)],
+            restarts: 3,
             ..NodeSnapshot::default()
         };
         let expected = "00:01:15  99,999/100,000 devices  140,000 readings/s in the world  \

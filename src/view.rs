@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use actorsim_supervision::report::Tally;
+
 use actorsim_actors::shard::{Lateness, ShardStats};
 
 /// A source of snapshots: the node.
@@ -94,10 +96,10 @@ pub struct NodeSnapshot {
     pub mailboxes: Vec<MailboxView>,
     /// Actors by host.
     pub actors: Vec<(&'static str, u64)>,
-    /// Restarts, by supervisor and reason.
-    pub restarts: Vec<(String, &'static str, u64)>,
-    /// Escalations, by supervisor.
-    pub escalations: Vec<(String, u64)>,
+    /// Actors and devices started again, for whatever reason.
+    pub restarts: u64,
+    /// Abnormal ends, by supervisor and reason, with the restarts and escalations among them.
+    pub crashes: Vec<Tally>,
     /// From an exit to its replacement in service.
     pub restart_time: Option<Buckets>,
     /// QUIC endpoint counters: name without prefix, label value, count.

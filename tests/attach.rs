@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use actorsim::attach::control::{ControlPlane, Outcome, PsFilter};
+use actorsim::attach::control::{ChildWord, ControlPlane, Outcome, PolicyWord, PsFilter};
 use actorsim::attach::protocol::{Code, LINE_MAX, Refusal};
 use actorsim::attach::server::{self, Limits};
 use actorsim::state_dir::{SOCKET, StateDir};
@@ -39,8 +39,19 @@ impl ControlPlane for Plane {
     fn info(&self, path: String) -> Outcome<'_> {
         Box::pin(async move { Err(Refusal::new(Code::NotFound, format!("no actor {path}"))) })
     }
-    fn kill(&self, path: String) -> Outcome<'_> {
-        answer(json!({ "path": path, "done": "killed", "now_incarnation": 2 }))
+    fn kill(&self, path: String, dry_run: bool) -> Outcome<'_> {
+        let done = if dry_run { "nothing" } else { "killed" };
+        answer(json!({ "path": path, "done": done, "now_incarnation": 2 }))
+    }
+    fn children(&self, word: ChildWord, path: String, _: PsFilter) -> Outcome<'_> {
+        answer(json!({ "path": path, "done": format!("{word:?}") }))
+    }
+    fn release(&self, pattern: String, _: usize, _: bool) -> Outcome<'_> {
+        answer(json!({ "rows": [{ "path": pattern, "was": "quarantined", "now": "released" }] }))
+    }
+    fn policy(&self, word: PolicyWord, path: Option<String>, dry_run: bool) -> Outcome<'_> {
+        let value = format!("{word:?}, dry run {dry_run}");
+        answer(json!({ "rows": [{ "path": path, "key": "word", "value": value }] }))
     }
     fn stop(&self, path: String) -> Outcome<'_> {
         answer(json!({ "path": path, "done": "stopped" }))
@@ -160,6 +171,48 @@ fn commands_run_in_order_and_a_pipe_gets_tabs() {
                     path\t/a/0\ndone\tkilled\nnow_incarnation\t2\n";
     assert_eq!(out, expected);
     assert_eq!(*node.plane.audited.lock().unwrap(), ["kill /a/0"]);
+}
+
+#[test]
+fn otp_s_words_and_policies_reach_the_plane_and_only_changes_are_audited() {
+    let node = Node::start(4);
+    let args = [
+        "-c",
+        "terminate_child /twin/scan",
+        "-c",
+        "which_children /twin",
+        "-c",
+        "kill /twin/scan --dry-run",
+        "-c",
+        "release /fleet/*",
+        "-c",
+        "policy set /twin intensity=3 period=5s",
+        "-c",
+        "policy set /twin intensity=3 --dry-run",
+        "-c",
+        "policy show",
+        "-o",
+        "jsonl",
+    ];
+    let (code, out, err) = node.attach(&args);
+    assert_eq!(code, 0, "{err}");
+    for words in [
+        "\"done\":\"Terminate\"",
+        "\"done\":\"Which\"",
+        "\"done\":\"nothing\"",
+        "\"now\":\"released\"",
+        "Set([\\\"intensity=3\\\", \\\"period=5s\\\"]), dry run false",
+        "Set([\\\"intensity=3\\\"]), dry run true",
+        "Show, dry run false",
+    ] {
+        assert!(out.contains(words), "{words}: {out}");
+    }
+    let audited = [
+        "terminate_child /twin/scan",
+        "release /fleet/*",
+        "policy set /twin intensity=3 period=5s",
+    ];
+    assert_eq!(*node.plane.audited.lock().unwrap(), audited);
 }
 
 #[test]

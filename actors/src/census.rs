@@ -71,6 +71,8 @@ pub enum Verb {
     Kill,
     /// Stop it in order.
     Stop,
+    /// Start a cell that is down; task actors are started by their supervisors only.
+    Restart,
 }
 
 /// A host that answers for the actors below a path.
@@ -334,6 +336,7 @@ impl Census {
             match verb {
                 Verb::Kill => actor.kill(),
                 Verb::Stop => actor.stop(),
+                Verb::Restart => return false,
             }
             return true;
         }

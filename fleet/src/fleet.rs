@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actorsim_actors::shard::{SlabCounts, SlabError, SlabHandle};
-use actorsim_actors::{Books, Reply, SendError, System, Time};
+use actorsim_actors::{ActorPath, Books, Reply, SendError, System, Time};
 use actorsim_supervision::{CellGovernor, ChildSpec};
 use actorsim_transport::{Link, LinkSpec, TransportStats, link_child};
 
@@ -223,6 +223,18 @@ impl Fleet {
     #[must_use]
     pub fn slab_counts(&self) -> Vec<SlabCounts> {
         self.core.slabs().map(SlabHandle::counts).collect()
+    }
+
+    /// Devices of the population at a path: all, and those that run; `None` if there is none there.
+    #[must_use]
+    pub fn cells_of(&self, path: &ActorPath) -> Option<(u64, u64)> {
+        let mut populations = self.core.populations.iter();
+        populations.find(|one| one.path == *path)?;
+        let own = self.core.slabs().filter(|slab| slab.path() == path);
+        let counts = own.map(|slab| slab.counts());
+        Some(counts.fold((0, 0), |(all, up), slab| {
+            (all + slab.cells, up + slab.running)
+        }))
     }
 
     /// Books of all devices' mailboxes.

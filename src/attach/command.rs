@@ -44,6 +44,10 @@ pub enum Takes {
     Word(&'static [&'static str]),
     /// The name of a command.
     Command,
+    /// Any word: a rate, a duration, a file.
+    Text,
+    /// `key=value`, as often as wanted; takes the rest of the positions.
+    Assignments,
     /// Nothing: the option is given or not.
     Nothing,
 }
@@ -62,10 +66,11 @@ pub struct Arg {
 }
 
 impl Arg {
-    /// Name of the argument in a request: without dashes, in lower case.
+    /// Name of the argument in a request: `dry_run`, `key_value`.
     #[must_use]
     pub fn key(&self) -> String {
-        self.name.trim_start_matches('-').to_lowercase()
+        let name = self.name.trim_start_matches('-');
+        name.to_lowercase().replace(['-', '='], "_")
     }
 
     pub(super) fn is_option(&self) -> bool {
@@ -111,6 +116,19 @@ const fn arg(name: &'static str, takes: Takes, required: bool, help: &'static st
 }
 
 const PATH: Arg = arg("PATH", Takes::Path, true, "the actor");
+const CHILD: Arg = arg("PATH", Takes::Path, true, "the child");
+const SUPERVISOR: Arg = arg(
+    "PATH",
+    Takes::Path,
+    true,
+    "the supervisor, or the population",
+);
+const DRY_RUN: Arg = arg(
+    "--dry-run",
+    Takes::Nothing,
+    false,
+    "only show what would happen",
+);
 const LIMIT: Arg = arg("--limit", Takes::Number, false, "most rows to show");
 
 /// Every command.
@@ -174,9 +192,9 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "kill",
-        args: &[PATH],
+        args: &[PATH, DRY_RUN],
         impact: Impact::Rw,
-        help: "End an actor at once, abnormally; its supervisor decides what follows.",
+        help: "End an actor at once, abnormally; its supervisor decides what follows, as shown.",
         example: "kill /transport/tier-t1",
         view: View::Record,
     },
@@ -187,6 +205,124 @@ pub const COMMANDS: &[Command] = &[
         help: "Stop an actor in order, within its shutdown time.",
         example: "stop /transport/conn/1",
         view: View::Record,
+    },
+    Command {
+        name: "which_children",
+        args: &[
+            SUPERVISOR,
+            arg(
+                "--after",
+                Takes::Path,
+                false,
+                "devices after this path, for the next page",
+            ),
+            LIMIT,
+        ],
+        impact: Impact::Ro,
+        help: "The children of a supervisor in start order, or the devices of a population.",
+        example: "which_children /twin",
+        view: View::Rows(&[
+            "id",
+            "path",
+            "state",
+            "kind",
+            "restart",
+            "incarnation",
+            "failures",
+        ]),
+    },
+    Command {
+        name: "count_children",
+        args: &[SUPERVISOR],
+        impact: Impact::Ro,
+        help: "How many children a supervisor or a population has, and how many are active.",
+        example: "count_children /transport/conn",
+        view: View::Record,
+    },
+    Command {
+        name: "get_childspec",
+        args: &[CHILD],
+        impact: Impact::Ro,
+        help: "How a child is started, restarted and stopped.",
+        example: "get_childspec /twin/scan",
+        view: View::Record,
+    },
+    Command {
+        name: "start_child",
+        args: &[CHILD],
+        impact: Impact::Rw,
+        help: "Start a child anew that was deleted; it comes after all others.",
+        example: "start_child /transport/tier-t1",
+        view: View::Record,
+    },
+    Command {
+        name: "terminate_child",
+        args: &[CHILD],
+        impact: Impact::Rw,
+        help: "Stop a child within its shutdown time; it stays down.",
+        example: "terminate_child /fleet/default/industrial-0000",
+        view: View::Record,
+    },
+    Command {
+        name: "restart_child",
+        args: &[CHILD],
+        impact: Impact::Rw,
+        help: "Start a child that is down or quarantined.",
+        example: "restart_child /fleet/default/industrial-0000",
+        view: View::Record,
+    },
+    Command {
+        name: "delete_child",
+        args: &[CHILD],
+        impact: Impact::Rw,
+        help: "Forget a child that is down.",
+        example: "delete_child /transport/tier-t1",
+        view: View::Record,
+    },
+    Command {
+        name: "release",
+        args: &[
+            arg(
+                "PATTERN",
+                Takes::Pattern,
+                true,
+                "the quarantined actors; a plain path means all below it, too",
+            ),
+            DRY_RUN,
+            LIMIT,
+        ],
+        impact: Impact::Rw,
+        help: "Give quarantined actors a new chance.",
+        example: "release /fleet/default",
+        view: View::Rows(&["path", "was", "now"]),
+    },
+    Command {
+        name: "policy",
+        args: &[
+            arg(
+                "ACTION",
+                Takes::Word(&["show", "set", "reload"]),
+                true,
+                "show, set, or reload the files",
+            ),
+            arg(
+                "PATH",
+                Takes::Pattern,
+                false,
+                "the supervisors and populations",
+            ),
+            arg(
+                "KEY=VALUE",
+                Takes::Assignments,
+                false,
+                "as in a policy file: intensity=5, backoff.max=2s, child.scan.shutdown=1s",
+            ),
+            DRY_RUN,
+        ],
+        impact: Impact::Rw,
+        help: "Show the policies in force, change them, or read their files again.",
+        example: "policy set /twin intensity=10 period=5s --dry-run",
+        view: View::Rows(&["path", "children", "key", "from", "value"]),
     },
     Command {
         name: "trigger",
@@ -296,9 +432,11 @@ impl Command {
         let mut usage = self.name.to_owned();
         for arg in self.args {
             let shown = match (arg.is_option(), arg.takes) {
+                (false, Takes::Assignments) => format!("{}..", arg.name),
                 (true, Takes::Nothing) | (false, _) => arg.name.to_owned(),
                 (true, Takes::Number) => format!("{} N", arg.name),
                 (true, Takes::Word(words)) => format!("{} {}", arg.name, words.join("|")),
+                (true, Takes::Text) => format!("{} VALUE", arg.name),
                 (true, _) => format!("{} PATH", arg.name),
             };
             let _ = if arg.required {

@@ -32,6 +32,36 @@ pub struct PsFilter {
     pub limit: usize,
 }
 
+/// What is asked of a supervisor, in OTP's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChildWord {
+    /// `which_children`, of the supervisor.
+    Which,
+    /// `count_children`, of the supervisor.
+    Count,
+    /// `get_childspec`, of the child.
+    Spec,
+    /// `start_child`.
+    Start,
+    /// `terminate_child`.
+    Terminate,
+    /// `restart_child`.
+    Restart,
+    /// `delete_child`.
+    Delete,
+}
+
+/// What is asked of policies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PolicyWord {
+    /// Those in force.
+    Show,
+    /// Another one, by `key=value`.
+    Set(Vec<String>),
+    /// Those of the files.
+    Reload,
+}
+
 /// The answers of a node.
 pub trait ControlPlane: Send + Sync + 'static {
     /// A page of actors: `{ rows, more }`.
@@ -41,10 +71,17 @@ pub trait ControlPlane: Send + Sync + 'static {
     fn tree(&self, below: Option<String>, depth: Option<usize>, all: bool) -> Outcome<'_>;
     /// One actor.
     fn info(&self, path: String) -> Outcome<'_>;
-    /// Ends an actor at once; answers with the new incarnation where one came in time.
-    fn kill(&self, path: String) -> Outcome<'_>;
+    /// Ends an actor at once; answers with what its supervisor does, and with the new incarnation
+    /// where one came in time. A dry run only says what would be done.
+    fn kill(&self, path: String, dry_run: bool) -> Outcome<'_>;
     /// Stops an actor in order.
     fn stop(&self, path: String) -> Outcome<'_>;
+    /// A request of OTP's supervisor; the filter pages through the devices of a population.
+    fn children(&self, word: ChildWord, path: String, page: PsFilter) -> Outcome<'_>;
+    /// Starts quarantined actors: `{ rows }`.
+    fn release(&self, pattern: String, limit: usize, dry_run: bool) -> Outcome<'_>;
+    /// The policies of supervisors and populations: `{ rows }`.
+    fn policy(&self, word: PolicyWord, pattern: Option<String>, dry_run: bool) -> Outcome<'_>;
     /// Makes a device, by path or id, report Presence = 0.
     fn trigger(&self, target: String) -> Outcome<'_>;
     /// The scan.
@@ -75,9 +112,9 @@ pub async fn dispatch(
     args: &Map<String, Json>,
     uid: u32,
 ) -> Result<Json, Refusal> {
-    let text = |key: &str| args.get(key).and_then(Json::as_str).map(ToOwned::to_owned);
     if cmd == "complete" {
-        return plane.complete(text("prefix").unwrap_or_default()).await;
+        let prefix = args.get("prefix").and_then(Json::as_str);
+        return plane.complete(prefix.unwrap_or_default().to_owned()).await;
     }
     let usage = |message| Refusal::new(Code::Usage, message);
     let command = command::find(cmd).ok_or_else(|| {
@@ -87,10 +124,31 @@ pub async fn dispatch(
         ))
     })?;
     parse::check(command, args).map_err(usage)?;
-    let only_looks = command.name == "fault" && !args.contains_key("path");
-    if command.impact != command::Impact::Ro && !only_looks {
+    if !only_looks(command, args) {
         plane.audit(&shown(command, args), uid);
     }
+    answer(plane, command, args).await
+}
+
+/// Whether a command changes nothing as it was given.
+fn only_looks(command: &Command, args: &Map<String, Json>) -> bool {
+    let action = args.get("action").and_then(Json::as_str);
+    command.impact == command::Impact::Ro
+        || args.contains_key("dry_run")
+        || match command.name {
+            "fault" => !args.contains_key("path"),
+            "policy" => action == Some("show"),
+            _ => false,
+        }
+}
+
+/// The answer to a command whose arguments are right.
+async fn answer(
+    plane: &dyn ControlPlane,
+    command: &Command,
+    args: &Map<String, Json>,
+) -> Result<Json, Refusal> {
+    let text = |key: &str| args.get(key).and_then(Json::as_str).map(ToOwned::to_owned);
     let number = |key: &str| args.get(key).and_then(Json::as_u64);
     let limit = number("limit").map_or(LIMIT_DEFAULT, |limit| {
         usize::try_from(limit)
@@ -98,18 +156,15 @@ pub async fn dispatch(
             .clamp(1, LIMIT_MAX)
     });
     let path = || text("path").unwrap_or_default();
+    let dry_run = args.contains_key("dry_run");
+    let page = |glob| PsFilter {
+        glob,
+        state: text("state"),
+        after: text("after"),
+        limit,
+    };
     match command.name {
-        "ps" => {
-            let (glob, state, after) = (text("filter"), text("state"), text("after"));
-            plane
-                .ps(PsFilter {
-                    glob,
-                    state,
-                    after,
-                    limit,
-                })
-                .await
-        }
+        "ps" => plane.ps(page(text("filter"))).await,
         "tree" => {
             let depth = number("depth").and_then(|depth| usize::try_from(depth).ok());
             plane
@@ -117,7 +172,7 @@ pub async fn dispatch(
                 .await
         }
         "info" => plane.info(path()).await,
-        "kill" => plane.kill(path()).await,
+        "kill" => plane.kill(path(), dry_run).await,
         "stop" => plane.stop(path()).await,
         "trigger" => plane.trigger(text("target").unwrap_or_default()).await,
         "scan" => plane.scan().await,
@@ -126,15 +181,59 @@ pub async fn dispatch(
         "fault" if args.contains_key("path") => plane.crash(path()).await,
         "fault" => plane.faults(limit).await,
         "events" => plane.events(number("since"), limit).await,
-        _ => Ok(command::help(text("command").as_deref())),
+        "release" => {
+            let pattern = text("pattern").unwrap_or_default();
+            plane.release(pattern, limit, dry_run).await
+        }
+        "policy" => {
+            let word = policy_word(args);
+            plane.policy(word, text("path"), dry_run).await
+        }
+        name => match child_word(name) {
+            Some(word) => plane.children(word, path(), page(None)).await,
+            None => Ok(command::help(text("command").as_deref())),
+        },
+    }
+}
+
+fn child_word(command: &str) -> Option<ChildWord> {
+    Some(match command {
+        "which_children" => ChildWord::Which,
+        "count_children" => ChildWord::Count,
+        "get_childspec" => ChildWord::Spec,
+        "start_child" => ChildWord::Start,
+        "terminate_child" => ChildWord::Terminate,
+        "restart_child" => ChildWord::Restart,
+        "delete_child" => ChildWord::Delete,
+        _ => return None,
+    })
+}
+
+fn policy_word(args: &Map<String, Json>) -> PolicyWord {
+    let action = args
+        .get("action")
+        .and_then(Json::as_str)
+        .unwrap_or_default();
+    let given = args.get("key_value").and_then(Json::as_array);
+    let words = given.into_iter().flatten().filter_map(Json::as_str);
+    match action {
+        "set" => PolicyWord::Set(words.map(ToOwned::to_owned).collect()),
+        "reload" => PolicyWord::Reload,
+        _ => PolicyWord::Show,
     }
 }
 
 fn shown(command: &Command, args: &Map<String, Json>) -> String {
     let mut line = command.name.to_owned();
     for value in args.values() {
-        line.push(' ');
-        line.push_str(value.as_str().unwrap_or_default());
+        let words = match value {
+            Json::Array(items) => items.iter().filter_map(Json::as_str).collect(),
+            other => vec![other.as_str().unwrap_or_default()],
+        };
+        for word in words {
+            line.push(' ');
+            line.push_str(word);
+        }
     }
     line
 }

@@ -27,7 +27,11 @@ pub fn parse(line: &str) -> Result<Option<Parsed>, String> {
     }
     let command = find(words[0]).ok_or_else(|| unknown(words[0]))?;
     let mut given = Map::new();
-    let mut positional = command.args.iter().filter(|arg| !arg.is_option());
+    let mut positional = command
+        .args
+        .iter()
+        .filter(|arg| !arg.is_option())
+        .peekable();
     let mut words = words[1..].iter();
     while let Some(word) = words.next() {
         let (arg, text) = if word.starts_with("--") {
@@ -50,13 +54,17 @@ pub fn parse(line: &str) -> Result<Option<Parsed>, String> {
                 text.ok_or_else(|| wrong(command, &format!("{name} takes a value or none")))?,
             )
         } else {
-            let arg = positional
-                .next()
-                .ok_or_else(|| wrong(command, &format!("unexpected `{word}`")))?;
+            let rest = |arg: &&&Arg| arg.takes == Takes::Assignments;
+            let arg = positional.peek().copied();
+            positional.next_if(|arg| !rest(&arg));
+            let arg = arg.ok_or_else(|| wrong(command, &format!("unexpected `{word}`")))?;
             (arg, *word)
         };
         let value = value(arg, text).map_err(|message| wrong(command, &message))?;
-        given.insert(arg.key(), value);
+        match (given.get_mut(&arg.key()), value) {
+            (Some(Json::Array(before)), Json::Array(more)) => before.extend(more),
+            (_, value) => drop(given.insert(arg.key(), value)),
+        }
     }
     check(command, &given)?;
     Ok(Some((command, given)))
@@ -73,6 +81,16 @@ pub fn check(command: &'static Command, given: &Map<String, Json>) -> Result<(),
                 return Err(wrong(command, &format!("{} is missing", arg.name)));
             }
             None => {}
+            Some(Json::Array(items)) if arg.takes == Takes::Assignments => {
+                if items.len() > WORDS_MAX {
+                    let message = format!("more than {WORDS_MAX} of {}", arg.name);
+                    return Err(wrong(command, &message));
+                }
+                for item in items {
+                    let text = item.as_str().unwrap_or_default();
+                    value(arg, text).map_err(|message| wrong(command, &message))?;
+                }
+            }
             Some(json) => {
                 let text = match json {
                     Json::String(text) => text.clone(),
@@ -87,13 +105,28 @@ pub fn check(command: &'static Command, given: &Map<String, Json>) -> Result<(),
             return Err(wrong(command, &format!("unknown argument {key}")));
         }
     }
-    if command.name == "fault" {
-        let crash = given.get("action").is_some_and(|action| action == "crash");
-        if crash != given.contains_key("path") {
-            return Err(wrong(command, "PATH goes with crash, and crash with PATH"));
+    together(command, given).map_err(|message| wrong(command, message))
+}
+
+/// Arguments that go with one another.
+fn together(command: &Command, given: &Map<String, Json>) -> Result<(), &'static str> {
+    let action = given.get("action").and_then(Json::as_str);
+    let has = |key| given.contains_key(key);
+    match (command.name, action) {
+        ("fault", action) if (action == Some("crash")) != has("path") => {
+            Err("PATH goes with crash, and crash with PATH")
         }
+        ("policy", Some("set")) if !has("path") || !has("key_value") => {
+            Err("set takes PATH and what to set, such as intensity=5")
+        }
+        ("policy", Some("reload")) if has("path") || has("key_value") => {
+            Err("reload reads all files; it takes no PATH")
+        }
+        ("policy", Some("show")) if has("key_value") || has("dry_run") => {
+            Err("show changes nothing; it takes PATH only")
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn value(arg: &Arg, text: &str) -> Result<Json, String> {
@@ -107,6 +140,10 @@ fn value(arg: &Arg, text: &str) -> Result<Json, String> {
             arg.name,
             words.join(", ")
         )),
+        Takes::Assignments => match text.split_once('=') {
+            Some((key, _)) if !key.is_empty() => Ok(Json::from(vec![text])),
+            _ => Err(format!("expected {}, not `{text}`", arg.name)),
+        },
         Takes::Command if find(text).is_none() => Err(unknown(text)),
         Takes::Nothing if text == "true" => Ok(Json::Bool(true)),
         Takes::Nothing => Err(format!("{} takes no value", arg.name)),
@@ -148,6 +185,13 @@ mod tests {
         let expected = serde_json::json!({ "filter": "/fleet/*", "limit": 3, "state": "running" });
         assert_eq!(Json::Object(given), expected);
         assert!(parse("  # a comment").unwrap().is_none());
+        let (_, given) = parse("policy set /twin a=1 --dry-run b=x=y")
+            .unwrap()
+            .unwrap();
+        let expected = serde_json::json!({
+            "action": "set", "path": "/twin", "key_value": ["a=1", "b=x=y"], "dry_run": true,
+        });
+        assert_eq!(Json::Object(given), expected);
     }
 
     #[test]
@@ -159,6 +203,10 @@ mod tests {
             ("ps --limit many", "--limit takes a number"),
             ("ps --state dead", "--state is one of running"),
             ("fault crash", "PATH goes with crash"),
+            ("policy set /twin", "set takes PATH and what to set"),
+            ("policy set /twin intensity", "expected KEY=VALUE"),
+            ("policy reload /twin", "it takes no PATH"),
+            ("policy drop", "ACTION is one of show, set, reload"),
             ("tree --all=x", "--all"),
             ("help nothing", "unknown command"),
         ] {

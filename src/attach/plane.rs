@@ -2,8 +2,14 @@
 //!
 //! What only other layers know (devices, the scan) comes through [`Hooks`].
 //!
+//! - `children`: OTP's requests, previews, release.
+//! - `policy`: policies in force, and changes of them.
+//!
 //! Bound: a tree is at most [`TREE_MAX`] rows, a fleet of more than [`FOLD_ABOVE`] is one of them;
 //! a kill waits at most [`BACK_TIME`] for the next incarnation.
+
+mod children;
+mod policy;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,14 +17,15 @@ use std::time::Duration;
 
 use actorsim_actors::census::{ActorRow, CensusFilter, Verb};
 use actorsim_actors::events::Level;
-use actorsim_actors::{ActorPath, System};
+use actorsim_actors::{ActorPath, ExitReason, System};
 use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, json};
 
 use super::completion;
-use super::control::{ControlPlane, Outcome, PsFilter};
+use super::control::{ChildWord, ControlPlane, Outcome, PolicyWord, PsFilter};
 use super::protocol::{Code, Refusal};
-use super::rows::{actor_row, add_parents, event_row, level, shard_row, tree_row};
+use super::rows::{actor_row, add_parents, crash_record, event_row, level, shard_row, tree_row};
+use crate::node::policies::PolicyBook;
 use crate::report;
 use crate::view::NodeView;
 
@@ -60,6 +67,7 @@ pub struct SystemPlane {
     system: System,
     view: Arc<dyn NodeView>,
     hooks: Arc<dyn Hooks>,
+    policies: Arc<PolicyBook>,
 }
 
 impl std::fmt::Debug for SystemPlane {
@@ -77,29 +85,38 @@ impl SystemPlane {
         system: System,
         view: Arc<dyn NodeView>,
         hooks: Arc<dyn Hooks>,
+        policies: Arc<PolicyBook>,
     ) -> Self {
         Self {
             node: node.into(),
             system,
             view,
             hooks,
+            policies,
         }
     }
 
-    async fn act(&self, path: String, verb: Verb) -> Result<Json, Refusal> {
+    async fn act(&self, path: String, verb: Verb, dry_run: bool) -> Result<Json, Refusal> {
         let path = parse(&path)?;
         let census = self.system.census();
         let before = census.row(&path).await.ok_or_else(|| missing(&path))?;
-        let done = match verb {
-            Verb::Kill => "killed",
-            Verb::Stop => "stopped",
+        let (done, reason) = match verb {
+            Verb::Kill => ("killed", ExitReason::Killed),
+            _ => ("stopped", ExitReason::Shutdown),
         };
+        let plan = self.foreseen(&path, reason).await;
+        if dry_run {
+            return Ok(json!({
+                "path": path, "done": "nothing: a dry run", "plan": plan,
+                "state": before.state,
+            }));
+        }
         if ActorPath::root()
             .join("control")
             .join("attach")
             .is_within(&path)
         {
-            return Ok(self.act_after_answer(path, &before, verb, done));
+            return Ok(self.act_after_answer(path, &before, verb, done, &plan));
         }
         if !census.act(&path, verb).await {
             let message = format!("{path} is {} and cannot be reached", before.state);
@@ -129,15 +146,22 @@ impl SystemPlane {
             }
         }
         Ok(json!({
-            "path": path, "done": done, "was_incarnation": was.0, "now_incarnation": now,
-            "state": state,
+            "path": path, "done": done, "plan": plan, "was_incarnation": was.0,
+            "now_incarnation": now, "state": state,
         }))
     }
 
     /// For the actors this session lives in: they end once the answer has left.
-    fn act_after_answer(&self, path: ActorPath, row: &ActorRow, verb: Verb, done: &str) -> Json {
+    fn act_after_answer(
+        &self,
+        path: ActorPath,
+        row: &ActorRow,
+        verb: Verb,
+        done: &str,
+        plan: &str,
+    ) -> Json {
         let answer = json!({
-            "path": path, "done": done, "was_incarnation": row.incarnation.0,
+            "path": path, "done": done, "plan": plan, "was_incarnation": row.incarnation.0,
             "now_incarnation": null, "state": "this session ends with it",
         });
         let system = self.system.clone();
@@ -259,6 +283,11 @@ impl ControlPlane for SystemPlane {
             for (name, value) in &row.attributes {
                 info.entry(*name).or_insert_with(|| value.as_str().into());
             }
+            let crash = self.policies.crash(&path);
+            info.insert(
+                "crash".into(),
+                crash.as_ref().map_or(Json::Null, crash_record),
+            );
             let events = self.system.events().last(usize::MAX);
             let own = events
                 .iter()
@@ -271,12 +300,24 @@ impl ControlPlane for SystemPlane {
         })
     }
 
-    fn kill(&self, path: String) -> Outcome<'_> {
-        Box::pin(self.act(path, Verb::Kill))
+    fn kill(&self, path: String, dry_run: bool) -> Outcome<'_> {
+        Box::pin(self.act(path, Verb::Kill, dry_run))
     }
 
     fn stop(&self, path: String) -> Outcome<'_> {
-        Box::pin(self.act(path, Verb::Stop))
+        Box::pin(self.act(path, Verb::Stop, false))
+    }
+
+    fn children(&self, word: ChildWord, path: String, page: PsFilter) -> Outcome<'_> {
+        Box::pin(self.otp(word, path, page))
+    }
+
+    fn release(&self, pattern: String, limit: usize, dry_run: bool) -> Outcome<'_> {
+        Box::pin(async move { self.let_out(&pattern, limit, dry_run).await })
+    }
+
+    fn policy(&self, word: PolicyWord, pattern: Option<String>, dry_run: bool) -> Outcome<'_> {
+        Box::pin(self.policies(word, pattern, dry_run))
     }
 
     fn trigger(&self, target: String) -> Outcome<'_> {
@@ -322,14 +363,13 @@ impl ControlPlane for SystemPlane {
             if !snapshot.unhealthy.is_empty() {
                 return Err(Refusal::new(Code::Unhealthy, snapshot.unhealthy.join("; ")));
             }
-            let restarts: u64 = snapshot.restarts.iter().map(|row| row.2).sum();
             Ok(json!({
                 "node": self.node, "version": crate::cli::VERSION, "healthy": true,
                 "ready": snapshot.ready, "uptime_s": snapshot.uptime.as_secs(),
                 "devices_running": snapshot.devices.as_ref().map(|fleet| fleet.in_state("running")),
                 "devices_requested": snapshot.devices.as_ref().map(|fleet| fleet.requested),
                 "readings_applied": snapshot.world.as_ref().map(|world| world.readings_applied),
-                "restarts": restarts, "rss_bytes": snapshot.process.rss_bytes,
+                "restarts": snapshot.restarts, "rss_bytes": snapshot.process.rss_bytes,
                 "threads": snapshot.process.threads,
             }))
         })

@@ -9,6 +9,7 @@ use actorsim_actors::ActorPath;
 use actorsim_actors::census::ActorRow;
 use actorsim_actors::events::Event;
 use actorsim_actors::shard::ShardStats;
+use actorsim_supervision::CrashReport;
 use serde_json::{Map, Value as Json, json};
 
 use crate::status::grouped;
@@ -26,10 +27,25 @@ pub(super) fn actor_row(row: &ActorRow) -> Map<String, Json> {
     map
 }
 
-pub(super) fn event_row(event: &Event) -> Json {
-    let at = std::time::UNIX_EPOCH + Duration::from_micros(event.at_us);
+/// The last crash of an actor: of the former incarnation, or of the one that is down.
+pub(super) fn crash_record(crash: &CrashReport) -> Json {
+    let kinds: Vec<_> = crash.last_kinds.iter().collect();
     json!({
-        "id": event.id, "at": humantime::format_rfc3339_millis(at).to_string(),
+        "at": stamp(crash.at_us), "incarnation": crash.incarnation,
+        "reason": crash.reason.to_string(), "last_messages": kinds, "depth": crash.depth,
+        "plan": crash.plan.to_string(), "supervisor": crash.supervisor,
+        "count": crash.count, "first": stamp(crash.first_us),
+    })
+}
+
+fn stamp(at_us: u64) -> String {
+    let at = std::time::UNIX_EPOCH + Duration::from_micros(at_us);
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
+pub(super) fn event_row(event: &Event) -> Json {
+    json!({
+        "id": event.id, "at": stamp(event.at_us),
         "level": event.level, "name": event.name, "path": event.path, "text": event.text,
     })
 }

@@ -25,7 +25,8 @@ Examples:
   actorsim start --no-world --twin HOST:4433 --identity DIR
 
 Exit codes: 0 the verdict is pass, 1 it is fail, 2 usage or bad configuration.
-SIGINT and SIGTERM stop in order and still write the report; a second one stops at once.";
+SIGINT and SIGTERM stop in order and still write the report; a second one stops at once.
+SIGHUP reads the supervision policies again.";
 
 /// Flags of `start`. Each sets a key of the configuration.
 #[derive(Debug, Default, Args)]
@@ -217,7 +218,8 @@ async fn run_node(config: NodeConfig) -> Exit {
         warn(&format!("error: {error}"));
         return Exit::Usage;
     }
-    let mut signals = match Signals::new() {
+    let signals = Signals::new().and_then(|own| Ok((own, signal(SignalKind::hangup())?)));
+    let (mut signals, mut hangup) = match signals {
         Ok(signals) => signals,
         Err(error) => {
             eprintln!("error: signals: {error}");
@@ -232,7 +234,17 @@ async fn run_node(config: NodeConfig) -> Exit {
         }
     };
     let view = node.view();
+    let policies = node.policies();
     let ending = {
+        let reload = async {
+            while hangup.recv().await.is_some() {
+                match policies.reload(false).await {
+                    Ok(plan) => tracing::info!("policies reloaded: {} changed", plan.len()),
+                    Err(error) => tracing::error!("policies are as they were: {error}"),
+                }
+            }
+            std::future::pending::<()>().await;
+        };
         let show = async {
             let mut status = Status::default();
             let mut every = tokio::time::interval(status::LIVE_EVERY);
@@ -244,6 +256,7 @@ async fn run_node(config: NodeConfig) -> Exit {
         tokio::select! {
             biased;
             ending = node.wait_or_stop(&mut signals) => ending,
+            () = reload => return Exit::Failed,
             () = show => return Exit::Failed,
         }
     };

@@ -152,6 +152,12 @@ impl ConfigErrors {
 
     /// The mistakes as rustc shows its own; with colour where `color`.
     pub fn render(&self, color: bool) -> String {
+        self.render_for("nothing was started", color)
+    }
+
+    /// The same, with what became of what was asked.
+    #[must_use]
+    pub fn render_for(&self, outcome: &str, color: bool) -> String {
         let renderer = if color {
             Renderer::styled()
         } else {
@@ -172,7 +178,7 @@ impl ConfigErrors {
         }
         let count = self.errors.len();
         let noun = if count == 1 { "error" } else { "errors" };
-        shown.push_str(&format!("{count} {noun}; nothing was started\n"));
+        shown.push_str(&format!("{count} {noun}; {outcome}\n"));
         shown
     }
 

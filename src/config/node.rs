@@ -10,7 +10,7 @@ use actorsim_actors::shard::{Backend, RingConfig, ShardConfig, SqPoll};
 use actorsim_fleet::Profile;
 
 use super::error::{ConfigError, ConfigErrors};
-use super::{PolicySource, Settings};
+use super::{PolicyFile, PolicySource, Settings};
 use crate::ports;
 
 /// Slowest rate: one a day, as the longest `fleet.interval`.
@@ -57,6 +57,8 @@ pub struct NodeConfig {
     pub control_idle: Duration,
     /// Supervision policies, weakest first, over the built-in ones.
     pub policies: Vec<PolicySource>,
+    /// Files they came from, or may come from when they are read again.
+    pub policy_files: Vec<PolicyFile>,
     /// Filter of log lines.
     pub log_level: String,
     /// `auto`, `human` or `json`.
@@ -201,6 +203,7 @@ impl NodeConfig {
             control_sessions_max: narrow(settings.u64("control.sessions_max")),
             control_idle: settings.duration("control.idle"),
             policies: settings.policies().to_vec(),
+            policy_files: settings.policy_files().to_vec(),
             log_level: settings.text("log.level").unwrap_or("info").to_owned(),
             log_format: settings.text("log.format").unwrap_or("auto").to_owned(),
         }

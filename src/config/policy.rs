@@ -3,10 +3,21 @@
 //!
 //! It does not know a policy's keys: `actorsim-supervision` does. Bound: the file's size.
 
+use std::path::Path;
+
 use actorsim_supervision::Policies;
 
-use super::PolicySource;
-use super::error::ConfigError;
+use super::error::{ConfigError, ConfigErrors};
+use super::{PolicySource, layer, read_bounded};
+
+/// A file that policies come from, to be read again while the node runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PolicyFile {
+    /// A node file, which may hold some.
+    Node(String),
+    /// A policy file.
+    Policies(String),
+}
 
 /// `[[supervision.supervisor]]` headers of a text.
 #[must_use]
@@ -44,7 +55,8 @@ pub fn extract(file: &str, text: &str) -> PolicySource {
     }
 }
 
-/// The mistakes of a policy text, also those that only a node's tree shows; `shown` is the file as the user wrote it.
+/// The mistakes of a policy text, also those that only a node's tree shows; `shown` is the file as
+/// the user wrote it.
 #[must_use]
 pub fn check(file: &str, shown: &str, text: &str) -> Vec<ConfigError> {
     let errors = match Policies::from_toml(file, text) {
@@ -55,6 +67,56 @@ pub fn check(file: &str, shown: &str, text: &str) -> Vec<ConfigError> {
         .into_iter()
         .map(|error| ConfigError::of_layer(error, shown))
         .collect()
+}
+
+/// Mistakes of a text, to be shown with it.
+#[must_use]
+pub fn rendered(
+    errors: Vec<actorsim_supervision::ConfigError>,
+    source: &PolicySource,
+) -> ConfigErrors {
+    let placed = errors.into_iter();
+    ConfigErrors {
+        errors: placed
+            .map(|error| ConfigError::of_layer(error, &source.text))
+            .collect(),
+        files: vec![(source.file.clone(), source.text.clone())],
+    }
+}
+
+/// The policies of files as they are now, weakest first.
+///
+/// # Errors
+/// Every mistake of every file, those of node files outside policies too.
+pub fn read_again(files: &[PolicyFile]) -> Result<Vec<PolicySource>, ConfigErrors> {
+    let mut found = ConfigErrors::default();
+    let (mut sources, mut below) = (Vec::new(), Vec::new());
+    for file in files {
+        let (PolicyFile::Node(name) | PolicyFile::Policies(name)) = file;
+        let text = match read_bounded(Path::new(name)) {
+            Ok(text) => text,
+            Err(message) => {
+                found.errors.push(ConfigError::outside(name, message));
+                continue;
+            }
+        };
+        found.files.push((name.clone(), text.clone()));
+        if let PolicyFile::Node(_) = file {
+            let read = layer::read_file(name, &text);
+            found.errors.extend(read.errors);
+            sources.extend(read.policies);
+        } else {
+            found.errors.extend(check(name, &text, &text));
+            let file = name.clone();
+            below.push(PolicySource { file, text });
+        }
+    }
+    below.append(&mut sources);
+    if found.errors.is_empty() {
+        Ok(below)
+    } else {
+        Err(found)
+    }
 }
 
 /// The policies of a node: the shipped ones, with each source laid over those before it.

@@ -238,11 +238,11 @@ fn actors(snapshot: &NodeSnapshot, out: &mut Samples) {
     for (host, count) in &snapshot.actors {
         out.whole("actorsim_actors", &[host], *count);
     }
-    for (supervisor, reason, count) in &snapshot.restarts {
-        out.whole("actorsim_restarts_total", &[supervisor, reason], *count);
-    }
-    for (supervisor, count) in &snapshot.escalations {
-        out.whole("actorsim_escalations_total", &[supervisor], *count);
+    for row in &snapshot.crashes {
+        let labels = [row.supervisor.as_str(), row.reason];
+        out.whole("actorsim_crashes_total", &labels, row.ends);
+        out.whole("actorsim_restarts_total", &labels, row.restarts);
+        out.whole("actorsim_escalations_total", &labels, row.escalations);
     }
     out.buckets("actorsim_restart_seconds", &[], &snapshot.restart_time);
 }
@@ -313,6 +313,7 @@ mod tests {
     use super::*;
     use crate::view::{DevicesView, MailboxView, ProcessView, T3View, TierView};
     use crate::view::{LATENCY_EDGES, WorldView};
+    use actorsim_supervision::report::Tally;
     use prometheus_client::encoding::text;
     use prometheus_client::registry::Registry;
     use std::time::Duration;
@@ -358,8 +359,13 @@ mod tests {
                     ..MailboxView::default()
                 }],
                 actors: vec![("shard", 1_000)],
-                restarts: vec![("/fleet".into(), "fault", 1)],
-                escalations: vec![("/twin".into(), 1)],
+                crashes: vec![Tally {
+                    supervisor: actorsim_actors::ActorPath::root().join("twin"),
+                    reason: "killed",
+                    ends: 3,
+                    restarts: 2,
+                    escalations: 1,
+                }],
                 restart_time: buckets.clone(),
                 quic: vec![("handshake", "ok", 1)],
                 shards: vec![ShardView {

@@ -111,10 +111,12 @@ metrics! {
         "Errors of devices" "sim_device_errors_total";
     "actorsim_actors" Gauge ["host"]
         "Actors" "sim_goroutines_active";
+    "actorsim_crashes_total" Counter ["supervisor", "reason"]
+        "Abnormal ends of a supervisor's children" "";
     "actorsim_restarts_total" Counter ["supervisor", "reason"]
-        "Restarts by a supervisor" "";
-    "actorsim_escalations_total" Counter ["supervisor"]
-        "Supervisors that gave up" "";
+        "Of these those that were answered by a restart" "";
+    "actorsim_escalations_total" Counter ["supervisor", "reason"]
+        "Of these those after which the supervisor gave up" "";
     "actorsim_quarantined" Gauge []
         "Devices quarantined by policy" "";
     "actorsim_restart_seconds" Histogram []

@@ -20,6 +20,7 @@ use tokio::runtime::{Handle, Runtime};
 use super::build;
 use super::control::{AttachActor, MetricsActor, Nothing};
 use super::layers::Layers;
+use super::policies::PolicyBook;
 use super::{StartError, measure};
 use crate::attach::plane::SystemPlane;
 use crate::attach::server::Limits;
@@ -43,6 +44,7 @@ const SPAWN_MAX: Duration = Duration::from_secs(600);
 pub struct Assembly {
     layers: Arc<Layers>,
     root: SupervisorRef,
+    policies: Arc<PolicyBook>,
     transport: Option<Transport>,
     /// Dropped last: everything runs on them.
     _runtimes: Runtimes,
@@ -100,12 +102,7 @@ impl Assembly {
     /// [`StartError`].
     pub async fn start(config: &NodeConfig, state_dir: &StateDir) -> Result<Self, StartError> {
         let runtimes = Runtimes::new()?;
-        let clock = if config.speed == 1.0 {
-            Clock::wall()
-        } else {
-            Clock::scaled(config.speed)
-        };
-        let system = System::new(clock, Runtimes::handle(&runtimes.control));
+        let system = System::new(clock(config.speed), Runtimes::handle(&runtimes.control));
         let net = system.on_runtime(Runtimes::handle(&runtimes.net));
         let policies = policy::merged(&config.policies);
         let stats = TransportStats::new();
@@ -120,8 +117,7 @@ impl Assembly {
             .as_ref()
             .map(|twin| build::transport(config, &net, twin, &identity, &stats, &policies))
             .transpose()?;
-        let root_spec =
-            SupervisorSpec::new(ActorPath::root(), policies.for_path(&ActorPath::root()));
+        let root_spec = SupervisorSpec::new(ActorPath::root(), Default::default());
         let root = root_spec.reference();
         let supervision = root.supervision();
         let fleet = config
@@ -140,7 +136,9 @@ impl Assembly {
             stopped: Default::default(),
             at_work: Default::default(),
         });
-        let mut spec = root_spec.child(control(config, state_dir, &layers, &policies)?);
+        let files = config.policy_files.clone();
+        let book = Arc::new(PolicyBook::new(&layers, files, policies.clone()));
+        let mut spec = root_spec.child(control(config, state_dir, &layers, &book, &policies)?);
         if let (Some(twin), Some(transport)) = (&layers.twin, &transport) {
             let subtree = build::twin_subtree(twin, transport, &policies);
             spec = spec.child(on_runtime(subtree, &net));
@@ -159,6 +157,7 @@ impl Assembly {
         let assembly = Self {
             layers,
             root,
+            policies: book,
             transport,
             _runtimes: runtimes,
         };
@@ -191,6 +190,11 @@ impl Assembly {
             }
         });
         Ok(())
+    }
+
+    /// The policies.
+    pub fn policies(&self) -> &Arc<PolicyBook> {
+        &self.policies
     }
 
     /// What it shows.
@@ -323,6 +327,14 @@ impl Assembly {
     }
 }
 
+fn clock(speed: f64) -> Clock {
+    if speed == 1.0 {
+        Clock::wall()
+    } else {
+        Clock::scaled(speed)
+    }
+}
+
 /// The same child, on another runtime of the node; its own children follow it.
 fn on_runtime(mut child: ChildSpec, system: &System) -> ChildSpec {
     let (start, handle) = (Arc::clone(&child.start), system.handle().clone());
@@ -338,6 +350,7 @@ fn control(
     config: &NodeConfig,
     state_dir: &StateDir,
     layers: &Arc<Layers>,
+    book: &Arc<PolicyBook>,
     policies: &Policies,
 ) -> Result<ChildSpec, StartError> {
     let at = ActorPath::root().join("control");
@@ -348,6 +361,7 @@ fn control(
         layers.system.clone(),
         Arc::clone(&view),
         Arc::clone(layers) as Arc<dyn crate::attach::plane::Hooks>,
+        Arc::clone(book),
     ));
     let limits = Limits {
         sessions_max: config.control_sessions_max,

@@ -40,8 +40,8 @@ pub(super) fn of(layers: &Layers) -> NodeSnapshot {
         world: layers.twin.as_ref().map(world),
         mailboxes: mailboxes(layers),
         actors: layers.system.census().live().into_iter().collect(),
-        restarts: restarts(layers, stats.restarts),
-        escalations: vec![("/".to_owned(), stats.escalations)],
+        restarts: stats.restarts + layers.fleet.as_ref().map_or(0, |l| l.counts().restarts),
+        crashes: layers.supervision.tallies(),
         restart_time: Some(Buckets::from_histogram(
             &layers.supervision.restart_us(),
             MICRO,
@@ -54,14 +54,6 @@ pub(super) fn of(layers: &Layers) -> NodeSnapshot {
             .unwrap_or_default(),
         process: ProcessView::read(),
     }
-}
-
-fn restarts(layers: &Layers, actors: u64) -> Vec<(String, &'static str, u64)> {
-    let mut rows = vec![("/".to_owned(), "any", actors)];
-    if let Some(layer) = &layers.fleet {
-        rows.push(("/fleet".to_owned(), "any", layer.counts().restarts));
-    }
-    rows
 }
 
 fn unhealthy(layers: &Layers) -> Vec<String> {

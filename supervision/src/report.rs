@@ -152,6 +152,8 @@ pub struct Tally {
     pub ends: u64,
     /// Of these those that were answered by a restart.
     pub restarts: u64,
+    /// Of these those after which the supervisor gave up, or started its group anew.
+    pub escalations: u64,
 }
 
 /// Ends, and the restarts among them.
@@ -159,12 +161,14 @@ pub struct Tally {
 pub(crate) struct Ends {
     pub(crate) ends: u64,
     pub(crate) restarts: u64,
+    pub(crate) escalations: u64,
 }
 
 impl Ends {
     pub(crate) const fn add(&mut self, decision: Decision) {
         self.ends += 1;
         self.restarts += matches!(decision, Decision::Restart) as u64;
+        self.escalations += matches!(decision, Decision::Escalate) as u64;
     }
 }
 
@@ -267,6 +271,7 @@ impl Supervision {
             reason,
             ends: ends.ends,
             restarts: ends.restarts,
+            escalations: ends.escalations,
         };
         sums.into_iter().map(tally).collect()
     }

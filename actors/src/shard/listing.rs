@@ -205,6 +205,7 @@ impl<C: Cell> CensusSource for Board<C> {
             let done = match verb {
                 Verb::Kill => self.ask(|reply| Control::Kill(ordinal, reply)).await,
                 Verb::Stop => self.ask(|reply| Control::Stop(ordinal, reply)).await,
+                Verb::Restart => self.ask(|reply| Control::Restart(ordinal, reply)).await,
             };
             done.unwrap_or(false)
         })

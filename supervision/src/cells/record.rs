@@ -154,6 +154,7 @@ impl CellRecord {
             let sum = sums.entry((self.path.clone(), reason)).or_default();
             sum.ends += ends.ends;
             sum.restarts += ends.restarts;
+            sum.escalations += ends.escalations;
         }
     }
 }

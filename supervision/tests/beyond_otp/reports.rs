@@ -57,6 +57,7 @@ async fn the_last_crash_of_a_former_incarnation_is_kept_with_what_was_done_about
             reason,
             ends,
             restarts: ends,
+            escalations: 0,
         };
         let tallies = sup.supervision().tallies();
         assert_eq!(tallies, [tally("killed", 1), tally("told_to_fail", 3)]);

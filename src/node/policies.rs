@@ -1,0 +1,459 @@
+//! The policies of a running node: those of its files, and those that an operator has set since.
+//!
+//! A change is checked as a file is, held against every supervisor and population first, and put in
+//! force only if all accept it. Reading the files again drops what was set by hand. It decides
+//! about no restart. It also knows who supervises what, by path. Bound: one change at a time; as
+//! many policies by hand as there are supervisors.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use actorsim_actors::census::glob_matches;
+use actorsim_actors::{ActorPath, Level};
+use actorsim_supervision::config::keys::{self, Form};
+use actorsim_supervision::{
+    CellGovernor, Change, CrashReport, Governance, Governed, Labels, Policies, SupervisorRef,
+};
+use tokio::sync::Mutex;
+
+use super::layers::Layers;
+use crate::config::policy::{self, PolicyFile};
+use crate::config::tree::POSTS;
+use crate::config::{ConfigErrors, PolicySource};
+
+/// What a policy that was set by hand is called in errors and lists.
+const BY_HAND: &str = "policy set";
+
+/// Why a change of policies was refused; nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// No supervisor and no population has such a path.
+    #[error("no supervisor and no population has the path {0}; `policy show` lists them")]
+    Nobody(String),
+    /// Mistakes, as in a file.
+    #[error("{}", .0.render_for("nothing was changed", false))]
+    Invalid(ConfigErrors),
+    /// What a supervisor says against it.
+    #[error("{path}: {reason}")]
+    Refused {
+        /// The supervisor.
+        path: ActorPath,
+        /// What it says.
+        reason: String,
+    },
+}
+
+/// What a change does at one supervisor or population.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// Where.
+    pub path: ActorPath,
+    /// What is another value, and how many actors are governed.
+    pub governed: Governed,
+}
+
+/// One supervisor or population with what is in force there.
+#[derive(Debug, Clone)]
+pub struct InForce {
+    /// Where.
+    pub path: ActorPath,
+    /// Actors that are governed.
+    pub children: u64,
+    /// The policy, and what is said of children.
+    pub governance: Governance,
+    /// File and line, or [`BY_HAND`]; none where OTP's defaults hold.
+    pub origin: Option<String>,
+}
+
+/// Who is governed: a supervisor of task actors, or the groups of a population.
+enum Governor {
+    Tasks(SupervisorRef),
+    Cells(Arc<CellGovernor>),
+}
+
+impl Governor {
+    fn path(&self) -> &ActorPath {
+        match self {
+            Self::Tasks(supervisor) => supervisor.path(),
+            Self::Cells(governor) => governor.path(),
+        }
+    }
+
+    fn labels(&self) -> Labels {
+        match self {
+            Self::Tasks(supervisor) => supervisor.labels(),
+            Self::Cells(governor) => governor.labels().clone(),
+        }
+    }
+
+    async fn govern(&self, by: Governance, dry_run: bool) -> Result<Governed, PolicyError> {
+        let result = match self {
+            Self::Tasks(supervisor) => {
+                let governed = supervisor.govern(by, dry_run).await;
+                governed.map_err(|error| error.to_string())
+            }
+            Self::Cells(governor) => {
+                let governed = governor.govern(&by, dry_run);
+                governed.map_err(|error| error.to_string())
+            }
+        };
+        let path = self.path().clone();
+        result.map_err(|reason| PolicyError::Refused { path, reason })
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: Policies,
+    by_hand: BTreeMap<ActorPath, Policies>,
+}
+
+impl State {
+    /// All of it, the strongest first.
+    fn merged(&self) -> Policies {
+        let by_hand = self.by_hand.values().cloned();
+        by_hand.fold(self.files.clone(), |below, own| own.over(below))
+    }
+}
+
+/// The policies of a running node.
+#[derive(Debug)]
+pub struct PolicyBook {
+    layers: Arc<Layers>,
+    files: Vec<PolicyFile>,
+    state: Mutex<State>,
+}
+
+impl PolicyBook {
+    pub(super) fn new(layers: &Arc<Layers>, files: Vec<PolicyFile>, now: Policies) -> Self {
+        let state = State {
+            files: now,
+            ..State::default()
+        };
+        Self {
+            layers: Arc::clone(layers),
+            files,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The supervisor of task actors at a path.
+    pub(crate) fn supervisor(&self, path: &ActorPath) -> Option<SupervisorRef> {
+        self.layers.supervision.supervisor(path)
+    }
+
+    /// The last crash of an actor, of whatever host.
+    pub(crate) fn crash(&self, path: &ActorPath) -> Option<CrashReport> {
+        self.layers.supervision.crash(path)
+    }
+
+    fn populations(&self) -> &[Arc<CellGovernor>] {
+        let fleet = self.layers.fleet.as_ref();
+        fleet.map_or(&[], |layer| layer.fleet.governors())
+    }
+
+    /// The population at a path.
+    pub(crate) fn population(&self, path: &ActorPath) -> Option<Arc<CellGovernor>> {
+        let mut all = self.populations().iter();
+        all.find(|governor| governor.path() == path).cloned()
+    }
+
+    /// The population that a device's path is in.
+    pub(crate) fn population_of(&self, path: &ActorPath) -> Option<Arc<CellGovernor>> {
+        self.population(&path.parent()?)
+    }
+
+    /// Devices of the population at a path: all, and those that run.
+    pub(crate) fn cells_of(&self, path: &ActorPath) -> Option<(u64, u64)> {
+        let layer = self.layers.fleet.as_ref()?;
+        layer.fleet.cells_of(path)
+    }
+
+    fn governors(&self, pattern: Option<&str>) -> Vec<Governor> {
+        let tasks = self.layers.supervision.supervisors().into_iter();
+        let cells = self.populations().iter().cloned();
+        let mut all: Vec<_> = tasks
+            .map(Governor::Tasks)
+            .chain(cells.map(Governor::Cells))
+            .filter(|g| pattern.is_none_or(|p| glob_matches(p, g.path().as_str())))
+            .collect();
+        all.sort_by(|a, b| a.path().cmp(b.path()));
+        all
+    }
+
+    fn found(&self, pattern: Option<&str>) -> Result<Vec<Governor>, PolicyError> {
+        let found = self.governors(pattern);
+        match (found.is_empty(), pattern) {
+            (true, Some(pattern)) => Err(PolicyError::Nobody(pattern.to_owned())),
+            _ => Ok(found),
+        }
+    }
+
+    /// What is in force at the supervisors and populations of a pattern.
+    pub(crate) async fn show(&self, pattern: Option<&str>) -> Result<Vec<InForce>, PolicyError> {
+        let policies = self.state.lock().await.merged();
+        let mut rows = Vec::new();
+        for governor in self.found(pattern)? {
+            let (path, labels) = (governor.path().clone(), governor.labels());
+            let origin = policies.origin(&path, &labels);
+            let origin = origin.map(|(file, line)| match file.strip_prefix(BY_HAND) {
+                Some(_) => BY_HAND.to_owned(),
+                None => format!("{file}:{line}"),
+            });
+            let governance = match &governor {
+                Governor::Cells(governor) => Governance {
+                    policy: governor.policy().0,
+                    ..policies.governance(&path, &labels)
+                },
+                // One that is down has it when it comes back.
+                Governor::Tasks(supervisor) => match supervisor.policy().await {
+                    Ok(governance) => governance,
+                    Err(_) => policies.governance(&path, &labels),
+                },
+            };
+            let children = self.children(&governor).await;
+            rows.push(InForce {
+                path,
+                children,
+                governance,
+                origin,
+            });
+        }
+        Ok(rows)
+    }
+
+    async fn children(&self, governor: &Governor) -> u64 {
+        match governor {
+            Governor::Tasks(supervisor) => {
+                let counts = supervisor.count_children().await;
+                counts.map_or(0, |counts| u64::from(counts.specs))
+            }
+            Governor::Cells(governor) => self.cells_of(governor.path()).map_or(0, |all| all.0),
+        }
+    }
+
+    /// Sets values at the supervisors and populations of a pattern, or says what that would do.
+    pub(crate) async fn set(
+        &self,
+        pattern: &str,
+        assignments: &[String],
+        dry_run: bool,
+    ) -> Result<Vec<Planned>, PolicyError> {
+        let mut state = self.state.lock().await;
+        let mut next = State {
+            files: state.files.clone(),
+            by_hand: state.by_hand.clone(),
+        };
+        let now = state.merged();
+        for governor in self.found(Some(pattern))? {
+            let (path, labels) = (governor.path().clone(), governor.labels());
+            let text = written(&path, &now.governance(&path, &labels), assignments);
+            next.by_hand.insert(path.clone(), read(&path, &text)?);
+        }
+        self.put(&mut state, next, dry_run).await
+    }
+
+    /// Reads the files again, or says what that would do. What was set by hand is dropped.
+    ///
+    /// # Errors
+    /// [`PolicyError`]; nothing has changed then.
+    pub async fn reload(&self, dry_run: bool) -> Result<Vec<Planned>, PolicyError> {
+        let sources = policy::read_again(&self.files).map_err(PolicyError::Invalid)?;
+        let mut state = self.state.lock().await;
+        let next = State {
+            files: policy::merged(&sources),
+            by_hand: BTreeMap::new(),
+        };
+        self.put(&mut state, next, dry_run).await
+    }
+
+    /// Two phases: everybody is asked, then everybody is told.
+    async fn put(
+        &self,
+        state: &mut State,
+        next: State,
+        dry_run: bool,
+    ) -> Result<Vec<Planned>, PolicyError> {
+        let (old, new) = (state.merged(), next.merged());
+        let changed = |governor: &Governor| {
+            let (path, labels) = (governor.path(), governor.labels());
+            let by = new.governance(path, &labels);
+            (by != old.governance(path, &labels)).then_some(by)
+        };
+        let orders: Vec<(Governor, Governance)> = self
+            .governors(None)
+            .into_iter()
+            .filter_map(|governor| changed(&governor).map(|by| (governor, by)))
+            .collect();
+        let mut plan = Vec::new();
+        for (governor, by) in &orders {
+            let mut governed = governor.govern(by.clone(), true).await?;
+            if let Governor::Cells(cells) = governor {
+                governed.children = self.cells_of(cells.path()).map_or(0, |all| all.0);
+            }
+            let path = governor.path().clone();
+            plan.push(Planned { path, governed });
+        }
+        if dry_run {
+            return Ok(plan);
+        }
+        for (governor, by) in orders {
+            let governed = governor.govern(by, false).await?;
+            if let Governor::Cells(cells) = &governor
+                && !governed.changes.is_empty()
+            {
+                let (path, text) = (Some(cells.path()), governed.to_string());
+                let events = self.layers.system.events();
+                events.publish(Level::Info, "policy_changed", path, text);
+            }
+        }
+        *state = next;
+        Ok(plan)
+    }
+}
+
+/// A policy as a file would have it, with some values set; `none` unsets one.
+fn written(path: &ActorPath, now: &Governance, assignments: &[String]) -> String {
+    let mut own: Vec<(String, String)> = keys::values(&now.policy)
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
+    let mut children: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    for (id, child) in &now.children {
+        let restart = child.restart.map(|restart| restart.word().to_owned());
+        let shutdown = child.shutdown.map(|shutdown| shutdown.to_string());
+        let significant = child.significant.map(|flag| flag.to_string());
+        let known = [
+            ("restart", restart),
+            ("shutdown", shutdown),
+            ("significant", significant),
+        ];
+        let known = known.into_iter();
+        let known = known.filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        children.insert(id.clone(), known.collect());
+    }
+    for assignment in assignments {
+        let (key, value) = assignment.split_once('=').unwrap_or((assignment, ""));
+        let child = key
+            .strip_prefix("child.")
+            .and_then(|rest| rest.rsplit_once('.'));
+        let (values, key) = match child {
+            Some((id, key)) => (children.entry(id.to_owned()).or_default(), key),
+            None => (&mut own, key),
+        };
+        let below = format!("{key}.");
+        values.retain(|(name, _)| name != key && !(value == "none" && name.starts_with(&below)));
+        if value != "none" {
+            values.push((key.to_owned(), value.to_owned()));
+        }
+    }
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let mut text = format!("[[supervisor]]\npath = {}\n", quoted(path.as_str()));
+    write_values(&mut text, &own, "");
+    for (id, values) in &children {
+        let _ = writeln!(text, "[[supervisor.child]]\nid = {}", quoted(id));
+        write_values(&mut text, values, "child.");
+    }
+    text
+}
+
+fn write_values(text: &mut String, values: &[(String, String)], below: &str) {
+    for (key, value) in values {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let name = match key.chars().all(plain) {
+            true => key.clone(),
+            false => toml::Value::String(key.clone()).to_string(),
+        };
+        let form = keys::find(&format!("{below}{key}")).map_or(Form::Text, |key| key.form);
+        // What is no number is quoted, so that the mistake is its type, not the syntax.
+        let bare = value.parse::<f64>().is_ok()
+            || value.parse::<bool>().is_ok()
+            || value.starts_with("0x") && value.chars().all(|c| c.is_ascii_alphanumeric());
+        let value = match form.is_quoted() || !bare {
+            true => keys::literal(Form::Text, value),
+            false => value.clone(),
+        };
+        let _ = writeln!(text, "{name} = {value}");
+    }
+}
+
+/// Reads it as a file is read, with the same errors.
+fn read(path: &ActorPath, text: &str) -> Result<Policies, PolicyError> {
+    let file = format!("{BY_HAND} {path}");
+    let errors = match Policies::from_toml(&file, text) {
+        Ok(policies) => match policies.fit(POSTS) {
+            errors if errors.is_empty() => return Ok(policies),
+            errors => errors,
+        },
+        Err(errors) => errors,
+    };
+    let source = PolicySource {
+        file,
+        text: text.to_owned(),
+    };
+    Err(PolicyError::Invalid(policy::rendered(errors, &source)))
+}
+
+/// The rows of a plan: one for each value that is another one.
+pub(crate) fn changes(plan: &[Planned]) -> impl Iterator<Item = (&Planned, &Change)> {
+    plan.iter()
+        .flat_map(|one| one.governed.changes.iter().map(move |change| (one, change)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(assignments: &[&str]) -> String {
+        let path = ActorPath::new("/twin").unwrap();
+        let assignments: Vec<String> = assignments.iter().map(|text| (*text).into()).collect();
+        let text = written(
+            &path,
+            &Policies::shipped().governance(&path, &Labels::new()),
+            &assignments,
+        );
+        match read(&path, &text) {
+            Ok(policies) => policies.to_toml("supervisor", false),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_value_set_by_hand_is_refused_with_the_errors_of_a_file() {
+        for (set, words) in [
+            (
+                "intensity=many",
+                "intensity is a string, expected a whole number",
+            ),
+            ("intensty=3", "did you mean \"intensity\"?"),
+            ("strategy=one_for_all", "/twin is made for rest_for_one"),
+            ("quarantine=true", "add intensity_scope = \"child\""),
+            ("child.scna.shutdown=1s", "did you mean \"scan\"?"),
+            ("child.scan.shutdown=soon", "\"soon\" is no shutdown"),
+            (
+                "backoff.factor=0x10",
+                "factor is an integer, expected a number",
+            ),
+            ("period=5\n[[supervisor]]", "is no duration"),
+            ("a b=3", "unknown key \"a b\""),
+        ] {
+            let error = refused(&[set]);
+            assert!(error.contains(words), "{set}: {error}");
+            assert!(error.contains("--> policy set /twin:"), "{set}: {error}");
+        }
+    }
+
+    #[test]
+    fn values_are_laid_over_those_in_force() {
+        let set = refused(&["intensity=3", "backoff=none", "child.scan.shutdown=1s"]);
+        for line in [
+            "intensity = 3",
+            "strategy = \"rest_for_one\"",
+            "shutdown = \"1s\"",
+        ] {
+            assert!(set.contains(line), "{line}: {set}");
+        }
+        assert!(!set.contains("backoff"), "{set}");
+    }
+}
