@@ -243,9 +243,15 @@ impl Census {
     }
 
     /// Forgets a task actor that will not be restarted: its mailbox is closed, its counters stay
-    /// in the sum. Nothing happens if the path is unknown.
+    /// in the sum. Nothing happens if the path is unknown, or if an actor lives there: then it is
+    /// somebody else's.
     pub fn retire(&self, path: &ActorPath) {
-        let Some(mailbox) = self.tasks.read().get(path).map(|e| Arc::clone(&e.mailbox)) else {
+        let down = |entry: &&Entry| !entry.is_up();
+        let mailbox = {
+            let tasks = self.tasks.read();
+            tasks.get(path).filter(down).map(|e| Arc::clone(&e.mailbox))
+        };
+        let Some(mailbox) = mailbox else {
             return;
         };
         // Drops what waits, whose destructors are the program's: not under the table's lock.

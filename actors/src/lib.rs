@@ -17,7 +17,8 @@
 //! - All time comes from a [`Clock`]; nothing here is process-global.
 //! - This crate knows no supervisor, no device and no network.
 //!
-//! # Example
+//! # Examples
+//! `examples/bounded_pipeline.rs`: three stages with backpressure. The smallest one:
 //! ```
 //! use std::time::Duration;
 //! use actorsim_actors::{

@@ -236,6 +236,8 @@ async fn closing_frees_blocked_senders_at_once() {
         .collect();
     tokio::task::yield_now().await;
     bench.system.census().retire(bench.addr.path());
+    assert!(!bench.addr.is_closed(), "who lives is not retired");
+    bench.addr.close();
     for sender in senders {
         assert!(matches!(sender.await.unwrap(), Err(SendError::Closed(_))));
     }

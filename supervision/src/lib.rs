@@ -20,7 +20,9 @@
 //! - More than `intensity` restarts within `period` are never made.
 //! - A failed restart is decided anew, never looped; no restart waits for a sleep of its handler.
 //!
-//! # Example
+//! # Examples
+//! `examples/supervised_counter.rs`: where to start. `examples/pool.rs`: workers of one kind.
+//! `examples/chaos_test.rs`: a chaos test of one's own actor on virtual time. The smallest one:
 //! ```
 //! use std::time::Duration;
 //! use actorsim_actors::{

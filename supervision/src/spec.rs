@@ -26,6 +26,11 @@ pub const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests that wait for a supervisor: a burst of accepted connections.
 pub const REQUESTS_MAX: u32 = 1_024;
 
+/// Code of the fault of a start that declines: OTP's `ignore`. The child is not up and that is no
+/// failure: its spec is kept, unless it is temporary or its supervisor `simple_one_for_one`, and
+/// nobody starts it again but `restart_child` or a restart of its group.
+pub const IGNORE: &str = "ignore";
+
 /// Worker or supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -36,10 +36,14 @@ impl<M: Message> Addr<M> {
         Arc::as_ptr(&self.0) as *const () as usize
     }
 
-    /// An incarnation begins: senders are let in.
-    pub(crate) fn begin(&self, incarnation: Incarnation, wake: Wake) {
+    /// An incarnation begins: senders are let in. False, and nothing begins, while another lives.
+    #[must_use]
+    pub(crate) fn begin(&self, incarnation: Incarnation, wake: Wake) -> bool {
         let pending = {
             let mut state = self.0.state.lock();
+            if state.phase == Phase::Up {
+                return false;
+            }
             state.phase = Phase::Up;
             state.incarnation = incarnation;
             state.begun = state.begun.max(incarnation.0);
@@ -52,6 +56,7 @@ impl<M: Message> Addr<M> {
             wake();
         }
         self.0.room.notify_waiters();
+        true
     }
 
     /// Books the message in hand as handled and takes the next one. After `Empty` the next push

@@ -88,6 +88,9 @@ impl Life {
     }
 }
 
+/// Code of the fault of a second actor on one address.
+const ALREADY_STARTED: &str = "already_started";
+
 /// The one message that ractor carries for us.
 struct Wake;
 
@@ -170,10 +173,12 @@ impl<A: TaskActor> ractor::Actor for Host<A> {
             return Err(Box::new(fault));
         }
         // A wake-up that fails finds a dead actor, whose mailbox is being ended.
-        addr.begin(
-            incarnation,
-            Arc::new(move || drop(myself.send_message(Wake))),
-        );
+        let wake = Arc::new(move || drop(myself.send_message(Wake)));
+        if !addr.begin(incarnation, wake) {
+            let fault = Fault::new(ALREADY_STARTED);
+            life.end_with(ExitReason::Fault(fault.clone()));
+            return Err(Box::new(fault));
+        }
         Ok(HostState {
             actor,
             context,
@@ -254,7 +259,8 @@ impl System {
     /// dropped; it is not called if the start fails. Dropping the future abandons the start.
     ///
     /// # Errors
-    /// The fault of `started`, or a panic in it.
+    /// The fault of `started`, or a panic in it; `already_started` while another incarnation of
+    /// this address lives.
     pub async fn start_task<A: TaskActor>(
         &self,
         addr: &Addr<A::Msg>,
@@ -262,6 +268,9 @@ impl System {
         actor: A,
         on_exit: OnExit,
     ) -> Result<ActorRef, Fault> {
+        if addr.is_up() {
+            return Err(Fault::new(ALREADY_STARTED));
+        }
         let (tx, rx) = oneshot::channel();
         let args = Arguments {
             actor,

@@ -15,7 +15,7 @@ use super::{
     RestartChildError, StartChildError, StartError, TerminateChildError,
 };
 use crate::policy::{Restart, Strategy};
-use crate::spec::{ChildSpec, Kind, check_child};
+use crate::spec::{ChildSpec, IGNORE, Kind, check_child};
 use crate::strategy::{ChildId, Why, plan};
 
 /// Told once whether the first children are up.
@@ -307,10 +307,16 @@ impl Inner {
         for waiter in std::mem::take(waiters) {
             match (waiter, outcome.clone()) {
                 (Waiter::Start(reply), result) => {
-                    reply.send(result.map_err(StartChildError::Failed));
+                    reply.send(result.map_err(|fault| match fault.code {
+                        IGNORE => StartChildError::Ignored,
+                        _ => StartChildError::Failed(fault),
+                    }));
                 }
                 (Waiter::Restart(reply), result) => {
-                    reply.send(result.map_err(RestartChildError::Failed));
+                    reply.send(result.map_err(|fault| match fault.code {
+                        IGNORE => RestartChildError::Ignored,
+                        _ => RestartChildError::Failed(fault),
+                    }));
                 }
                 (Waiter::Release(reply), result) => {
                     reply.send(result.map_err(ReleaseChildError::Failed));

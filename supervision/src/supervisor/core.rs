@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use actorsim_actors::{ExitReason, Fault, Time};
 
-use crate::policy::{Restart, Shutdown};
-use crate::spec::{Kind, Terms};
+use crate::policy::{Restart, Shutdown, Strategy};
+use crate::spec::{IGNORE, Kind, Terms};
 use crate::strategy::{ChildId, Decision, Life, Plan, Tree, TreeChild, Why, plan};
 
 /// How long a killed child may take to be gone before it is reported as stuck (its thread hangs).
@@ -369,6 +369,9 @@ impl Core {
             self.effects.push_back(Effect::Started(id, Err(fault)));
             return self.settle_fate(id, fate, now);
         }
+        if fault.code == IGNORE {
+            return self.declined(id, fault);
+        }
         match origin {
             Origin::Initial => self.end(End::NotStarted(id, fault)),
             Origin::Added | Origin::Asked => {
@@ -381,6 +384,17 @@ impl Core {
                 let plan = plan(&self.tree, id, Why::StartFailed, now);
                 self.follow(id, plan, ExitReason::Fault(fault), now);
             }
+        }
+    }
+
+    /// A child is not up because it does not want to: no failure, and nothing is done about it.
+    fn declined(&mut self, id: ChildId, fault: Fault) {
+        self.effects.push_back(Effect::Started(id, Err(fault)));
+        let simple = self.tree.policy.strategy == Strategy::SimpleOneForOne;
+        if simple || self.is_temporary(id) {
+            self.remove(id);
+        } else {
+            self.effects.push_back(Effect::Down(id));
         }
     }
 

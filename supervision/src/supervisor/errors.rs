@@ -78,6 +78,9 @@ pub enum StartChildError {
     /// The child did not start; its spec is dropped.
     #[error("the child did not start: {0}")]
     Failed(Fault),
+    /// The child declined to start ([`IGNORE`](crate::spec::IGNORE)).
+    #[error("ignore: the child declined to start")]
+    Ignored,
     /// The supervisor ends.
     #[error("the supervisor is stopping")]
     Stopping,
@@ -117,6 +120,9 @@ pub enum RestartChildError {
     /// It did not start; it stays down.
     #[error("the child did not start: {0}")]
     Failed(Fault),
+    /// It declined to start ([`IGNORE`](crate::spec::IGNORE)).
+    #[error("ignore: the child declined to start")]
+    Ignored,
     /// The supervisor ends.
     #[error("the supervisor is stopping")]
     Stopping,

@@ -68,26 +68,6 @@ async fn child_adm() {
 }
 
 #[tokio::test]
-async fn a_child_that_does_not_start_is_not_kept() {
-    watched(async {
-        let stage = Stage::new();
-        let sup = stage.start(policy(Strategy::OneForOne), &[]).await;
-        stage.next_starts_fail("a", 1);
-        let failed = sup.start_child(stage.child("a")).await;
-        assert!(matches!(failed, Err(StartChildError::Failed(f)) if f.code == "start_fails"));
-        assert_eq!(sup.count_children().await.unwrap().specs, 0);
-        sup.start_child(stage.child("a")).await.unwrap();
-        sup.terminate_child("a").await.unwrap();
-        stage.next_starts_fail("a", 1);
-        let failed = sup.restart_child("a").await;
-        assert!(matches!(failed, Err(RestartChildError::Failed(_))));
-        becomes(&sup, "a", Some(ChildState::Down)).await;
-        sup.stop().await;
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn sup_start_fail() {
     watched(async {
         let stage = Stage::new();
@@ -108,7 +88,7 @@ async fn sup_start_fail() {
 }
 
 #[tokio::test]
-async fn sup_start_faulty_specs() {
+async fn sup_start_map_faulty_specs() {
     watched(async {
         let stage = Stage::new();
         let children = [

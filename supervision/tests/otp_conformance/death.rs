@@ -17,7 +17,7 @@ fn policy() -> SupervisorPolicy {
 }
 
 /// A root with a worker on either side of a subtree of two.
-async fn tree(stage: &Stage, strategy: Strategy) -> (SupervisorRef, SupervisorRef) {
+async fn grown(stage: &Stage, strategy: Strategy) -> (SupervisorRef, SupervisorRef) {
     let sub = SupervisorSpec::new(ActorPath::root().join("sub"), policy())
         .child(stage.child("b"))
         .child(stage.child("c"));
@@ -31,10 +31,10 @@ async fn tree(stage: &Stage, strategy: Strategy) -> (SupervisorRef, SupervisorRe
 }
 
 #[tokio::test]
-async fn tree_starts_and_stops_in_order() {
+async fn tree() {
     watched(async {
         let stage = Stage::new();
-        let (root, inner) = tree(&stage, Strategy::OneForOne).await;
+        let (root, inner) = grown(&stage, Strategy::OneForOne).await;
         assert_eq!(stage.take_log(), "+a +b +c +d");
         root.stop().await;
         assert_eq!(stage.log(), "~d -d ~c -c ~b -b ~a -a");
@@ -48,7 +48,7 @@ async fn tree_starts_and_stops_in_order() {
 async fn a_killed_supervisor_takes_its_children_before_its_own_exit_is_told() {
     watched(async {
         let stage = Stage::new();
-        let (root, inner) = tree(&stage, Strategy::RestForOne).await;
+        let (root, inner) = grown(&stage, Strategy::RestForOne).await;
         stage.take_log();
         stage.stops_slowly("b", Duration::from_millis(20));
         inner.actor().unwrap().kill();
@@ -74,7 +74,7 @@ async fn a_killed_supervisor_takes_its_children_before_its_own_exit_is_told() {
 async fn a_killed_root_leaves_no_orphans() {
     watched(async {
         let stage = Stage::new();
-        let (root, _) = tree(&stage, Strategy::OneForOne).await;
+        let (root, _) = grown(&stage, Strategy::OneForOne).await;
         stage.take_log();
         root.actor().unwrap().kill();
         assert_eq!(root.exited().await, ExitReason::Killed);
@@ -88,7 +88,7 @@ async fn a_killed_root_leaves_no_orphans() {
 async fn escalation_restarts_the_subtree_and_then_ends_the_tree() {
     watched(async {
         let stage = Stage::new();
-        let (root, inner) = tree(&stage, Strategy::OneForOne).await;
+        let (root, inner) = grown(&stage, Strategy::OneForOne).await;
         stage.take_log();
         for log in ["-b +b", "-b ~c -c +b +c", "-b +b"] {
             stage.kill("b");
@@ -247,7 +247,7 @@ async fn a_panic_in_a_start_function_is_a_failed_start() {
 async fn who_waits_for_the_end_of_one_life_is_not_held_by_the_next() {
     watched(async {
         let stage = Stage::new();
-        let (root, inner) = tree(&stage, Strategy::OneForOne).await;
+        let (root, inner) = grown(&stage, Strategy::OneForOne).await;
         let mut ended = Box::pin(inner.exited());
         assert!((&mut ended).now_or_never().is_none());
         inner.actor().unwrap().stop();

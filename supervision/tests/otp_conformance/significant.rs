@@ -2,8 +2,8 @@
 
 use actorsim_actors::{ActorPath, ExitReason};
 use actorsim_supervision::{
-    AutoShutdown, ChildSpec, ChildState, Restart, Strategy, SupervisorPolicy, SupervisorRef,
-    SupervisorSpec, start_root,
+    AutoShutdown, ChildSpec, ChildState, PolicyError, Restart, SpecError, StartError, Strategy,
+    SupervisorPolicy, SupervisorRef, SupervisorSpec, start_root,
 };
 
 use crate::stage::{HOUR, Order, Stage, becomes, watched};
@@ -22,7 +22,7 @@ async fn start(stage: &Stage, auto: AutoShutdown, restart: Restart) -> Superviso
 }
 
 #[tokio::test]
-async fn any_significant_transient() {
+async fn significant_transient() {
     watched(async {
         let stage = Stage::new();
         let sup = start(&stage, AutoShutdown::AnySignificant, Restart::Transient).await;
@@ -38,7 +38,7 @@ async fn any_significant_transient() {
 }
 
 #[tokio::test]
-async fn any_significant_temporary() {
+async fn significant_temporary() {
     watched(async {
         let stage = Stage::new();
         let sup = start(&stage, AutoShutdown::AnySignificant, Restart::Temporary).await;
@@ -91,6 +91,98 @@ async fn a_subtree_that_shuts_itself_down_ends_normally_for_its_parent() {
         becomes(&root, "sub", Some(ChildState::Down)).await;
         assert_eq!(stage.log(), "+a -a");
         root.stop().await;
+    })
+    .await;
+}
+
+async fn nonsignificant(restart: Restart) {
+    watched(async {
+        let stage = Stage::new();
+        let policy = SupervisorPolicy::new(Strategy::OneForOne)
+            .intensity(3, HOUR)
+            .auto_shutdown(AutoShutdown::AnySignificant);
+        let spec = SupervisorSpec::new(ActorPath::root(), policy)
+            .child(stage.child("a").restart(restart))
+            .child(stage.child("b").restart(restart).significant());
+        let sup = start_root(&stage.system, spec).await.unwrap();
+        stage.tell("a", Order::Normal);
+        let left = (restart == Restart::Transient).then_some(ChildState::Down);
+        becomes(&sup, "a", left).await;
+        assert_eq!(sup.count_children().await.unwrap().active, 1);
+        sup.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nonsignificant_temporary() {
+    nonsignificant(Restart::Temporary).await;
+}
+
+#[tokio::test]
+async fn nonsignificant_transient() {
+    nonsignificant(Restart::Transient).await;
+}
+
+#[tokio::test]
+async fn significant_simple() {
+    for auto in [AutoShutdown::AnySignificant, AutoShutdown::AllSignificant] {
+        let stage = Stage::new();
+        let policy = SupervisorPolicy::new(Strategy::SimpleOneForOne).auto_shutdown(auto);
+        let error = start_root(&stage.system, stage.spec(policy, &[]))
+            .await
+            .unwrap_err();
+        let wrong = SpecError::Policy(PolicyError::SimpleAutoShutdown);
+        assert_eq!(error, StartError::Invalid(vec![wrong]));
+    }
+}
+
+/// A significant child that is stopped with a sibling has not ended by itself.
+#[tokio::test]
+async fn significant_bystander() {
+    for strategy in [Strategy::OneForAll, Strategy::RestForOne] {
+        for restart in [Restart::Transient, Restart::Temporary] {
+            watched(async {
+                let stage = Stage::new();
+                let policy = SupervisorPolicy::new(strategy)
+                    .intensity(3, HOUR)
+                    .auto_shutdown(AutoShutdown::AnySignificant);
+                let spec = SupervisorSpec::new(ActorPath::root(), policy)
+                    .child(stage.child("a"))
+                    .child(stage.child("b").restart(restart).significant());
+                let sup = start_root(&stage.system, spec).await.unwrap();
+                stage.take_log();
+                stage.kill("a");
+                let temporary = restart == Restart::Temporary;
+                let again = if temporary { "" } else { " +b" };
+                stage.logs(&format!("-a ~b -b +a{again}")).await;
+                becomes(&sup, "a", Some(ChildState::Running)).await;
+                sup.stop().await;
+            })
+            .await;
+        }
+    }
+}
+
+/// A significant subtree that shuts itself down takes the supervisor above with it.
+#[tokio::test]
+async fn significant_escalation() {
+    watched(async {
+        let stage = Stage::new();
+        let auto = SupervisorPolicy::default().auto_shutdown(AutoShutdown::AnySignificant);
+        let sub = SupervisorSpec::new(ActorPath::root().join("sub"), auto.clone())
+            .child(stage.child("a").restart(Restart::Transient).significant())
+            .child(stage.child("b"));
+        let sub = ChildSpec::supervisor("sub", sub).restart(Restart::Transient);
+        let spec = SupervisorSpec::new(ActorPath::root(), auto)
+            .child(stage.child("c"))
+            .child(sub.significant());
+        let root = start_root(&stage.system, spec).await.unwrap();
+        stage.take_log();
+        let ended = root.exited();
+        stage.tell("a", Order::Normal);
+        assert_eq!(ended.await, ExitReason::Shutdown);
+        assert_eq!(stage.log(), "~a -a ~b -b ~c -c");
     })
     .await;
 }

@@ -10,6 +10,7 @@ use actorsim_actors::{
     ActorPath, Addr, CensusFilter, Clock, Fault, Flow, MailboxSpec, Message, Overflow, System,
     TaskActor, TaskContext,
 };
+use actorsim_supervision::spec::IGNORE;
 use actorsim_supervision::{
     ChildInfo, ChildSpec, ChildState, SupervisorPolicy, SupervisorRef, SupervisorSpec, start_root,
 };
@@ -54,6 +55,8 @@ struct Shared {
     changed: Notify,
     /// Starts that are to fail, by child.
     fails: Mutex<BTreeMap<String, u32>>,
+    /// Starts that decline, by child.
+    declines: Mutex<BTreeMap<String, u32>>,
     /// Children whose start hangs until they are let go.
     hangs: Mutex<BTreeMap<String, u32>>,
     stops_slowly: Mutex<BTreeMap<String, Duration>>,
@@ -104,6 +107,9 @@ impl TaskActor for Player {
         if take_one(&self.shared.fails, &self.name) {
             self.shared.write(format!("{} fails", self.name));
             return Err(Fault::new("start_fails"));
+        }
+        if take_one(&self.shared.declines, &self.name) {
+            return Err(Fault::new(IGNORE));
         }
         self.up = true;
         self.shared.write(format!("+{}", self.name));
@@ -225,6 +231,11 @@ impl Stage {
 
     pub(crate) fn next_starts_fail(&self, name: &str, times: u32) {
         self.shared.fails.lock().insert(name.to_owned(), times);
+    }
+
+    pub(crate) fn next_starts_decline(&self, name: &str, times: u32) {
+        let mut declines = self.shared.declines.lock();
+        declines.insert(name.to_owned(), times);
     }
 
     pub(crate) fn next_starts_hang(&self, name: &str, times: u32) {
