@@ -3,7 +3,8 @@
 //! A cell's step runs to completion on its shard and writes only to its [`CellContext`]; on a fault
 //! or a panic its output is cut back, its identity restored, the cell dropped and its
 //! [`CellSupervisor`] asked. It sends to cells by its context; to a tokio actor by `Addr::try_send`
-//! from its [`Outbox`]. A cell does no I/O: that is its [`Outbox`]'s part, one per slab.
+//! from its [`Outbox`]; its own sockets are at [`CellContext::net`]. What a slab sends as one is
+//! its [`Outbox`]'s part.
 //! Bound: a cell has at most [`TIMERS_PER_CELL_MAX`] timers; its mailbox is bounded by its
 //! `MailboxSpec`.
 
@@ -18,7 +19,7 @@ use crate::addr::SendError;
 use crate::clock::Time;
 use crate::exit::{ExitReason, Fault, Flow, Incarnation};
 use crate::mailbox::Message;
-use crate::shard::{Bounce, Mail, Sender, Sent, SlabHandle, Wheel};
+use crate::shard::{Bounce, Mail, NetSeat, Sender, Sent, SlabHandle, SocketEvent, SocketId, Wheel};
 
 /// Most live timers of one cell: they are found by walking a list, which must stay short.
 pub const TIMERS_PER_CELL_MAX: u32 = 8;
@@ -66,6 +67,20 @@ pub trait Cell: Sized + 'static {
     /// A fault ends this incarnation.
     fn bounced(&mut self, bounce: Bounce, cx: &mut CellContext<'_, Self>) -> Result<Flow, Fault> {
         let _ = (bounce, cx);
+        Ok(Flow::Continue)
+    }
+
+    /// Something has happened at a socket of this cell. See [`CellContext::net`].
+    ///
+    /// # Errors
+    /// A fault ends this incarnation, and its sockets with it.
+    fn socket(
+        &mut self,
+        socket: SocketId,
+        event: SocketEvent<'_>,
+        cx: &mut CellContext<'_, Self>,
+    ) -> Result<Flow, Fault> {
+        let _ = (socket, event, cx);
         Ok(Flow::Continue)
     }
 
@@ -130,7 +145,8 @@ pub struct CellExit<'a> {
     pub incarnation: Incarnation,
     /// Why.
     pub reason: &'a ExitReason,
-    /// The step that ended it: a message's kind, `timer`, `bounced` or `start`; none for a kill.
+    /// The step that ended it: a message's kind, `timer`, `socket`, `bounced` or
+    /// `start`; none for a kill.
     pub in_hand: Option<&'static str>,
     /// Messages that waited.
     pub depth: u32,
@@ -189,6 +205,7 @@ pub struct CellContext<'a, C: Cell> {
     pub out: &'a mut C::Out,
     pub(crate) timers: CellTimers<'a>,
     pub(crate) mail: &'a mut Mail<C>,
+    pub(crate) net: NetSeat<'a>,
 }
 
 impl<C: Cell> CellContext<'_, C> {

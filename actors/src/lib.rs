@@ -15,7 +15,7 @@
 //! - An address names the actor, not one incarnation.
 //! - An exit is reported once, after everything the incarnation owned is dropped.
 //! - All time comes from a [`Clock`]; nothing here is process-global.
-//! - This crate knows no supervisor, no device and no network.
+//! - This crate knows no supervisor, no device and no protocol.
 //!
 //! # Examples
 //! `examples/bounded_pipeline.rs`: three stages with backpressure. The smallest one:

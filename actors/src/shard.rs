@@ -6,6 +6,7 @@
 //! - `guard`: one step under `catch_unwind`, with a quiet panic hook;
 //! - `inbox`: bounded queues into a shard, and its doorbell;
 //! - `mail`: what cells send, from their step to the pair queue of its destination;
+//! - `net`: sockets of cells, the same on every driver;
 //! - `slab`: the cells of one population on one shard, in ordinal order (`slab/steps.rs`: what runs
 //!   in a step; `slab/delivery.rs`: messages to cells; `slab/exits.rs`: exits, restarts,
 //!   escalation);
@@ -34,6 +35,7 @@ mod lateness;
 mod listing;
 mod mail;
 mod moving;
+mod net;
 mod placement;
 mod population;
 mod portable;
@@ -53,6 +55,11 @@ pub use lateness::Lateness;
 pub use mail::{Bounce, LINK_CAPACITY, Refusal, Sent};
 pub(crate) use mail::{Mail, Sender};
 pub use moving::MigrateError;
+pub(crate) use net::NetSeat;
+pub use net::{
+    Accept, BUFFER_BYTES_MIN, DATAGRAM_MAX, Net, NetConfig, NetStats, SOCKETS_MAX, SocketEnd,
+    SocketEnds, SocketEvent, SocketId, SocketsFull, WriteRefused,
+};
 pub use placement::{Part, Placement};
 pub use population::Population;
 pub use sim::SimShards;

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use actorsim_actors::shard::{Backend, RingConfig, ShardConfig, SqPoll};
+use actorsim_actors::shard::{Backend, NetConfig, RingConfig, ShardConfig, SqPoll};
 use actorsim_fleet::Profile;
 
 use super::error::{ConfigError, ConfigErrors};
@@ -244,6 +244,7 @@ fn shards(settings: &Settings) -> ShardConfig {
             completions: narrow(settings.u64("shards.ring_completions")),
             sqpoll: sqpoll.map(|idle| SqPoll { idle, core: None }),
         },
+        net: NetConfig::default(),
         cores: Vec::new(),
         spin: Duration::from_micros(settings.u64("shards.spin_us")),
     }

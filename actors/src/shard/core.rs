@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use super::inbox::{Bells, Doorbell, Queue, Refused};
 use super::lateness::Lateness;
 use super::moving::{Departure, MigrateError, Movables, Parcel, Resident};
-use super::slab::{Effects, Limits, Moment};
+use super::net::{Heard, NetConfig, ShardNet, SharedNet, Told};
+use super::slab::{Effects, Limits, Moment, Seat};
 use super::spec::ShardStats;
 use crate::clock::Clock;
 use crate::events::{Events, Level};
@@ -25,10 +26,12 @@ pub(crate) const SLABS_MAX: usize = 4_096;
 /// Real time after which a timer counts as late: ten wheel ticks, more than a healthy host's delay.
 const LATE_NS: f64 = 10_000_000.0;
 
+type Build = Box<dyn FnOnce(&Moment, Seat) -> Resident + Send>;
+
 /// A slab that is to be added to a shard.
 pub(crate) enum Join {
     /// Builds it on the shard's own thread, where its cells may live.
-    New(Box<dyn FnOnce(&Moment) -> Resident + Send>),
+    New(Build),
     /// It comes from another shard.
     Moved(Parcel),
 }
@@ -114,6 +117,8 @@ pub(crate) struct ShardCore {
     left: Option<Moment>,
     notes: Vec<Note>,
     tally: Tally,
+    net: SharedNet,
+    seats: u32,
 }
 
 /// What the slabs of a shard have done on it.
@@ -138,7 +143,15 @@ impl ShardCore {
             left: None,
             notes: Vec::new(),
             tally: Tally::default(),
+            net: Arc::new(Mutex::new(ShardNet::new(NetConfig::default()))),
+            seats: 0,
         }
+    }
+
+    /// The same with these sizes of its sockets.
+    pub(crate) fn with_net(self, config: NetConfig) -> Self {
+        self.net.lock().config = config;
+        self
     }
 
     pub(crate) fn port(&self) -> &Arc<Port> {
@@ -173,7 +186,10 @@ impl ShardCore {
         let (mut at, joined) = (*at, self.joins.len());
         while let Some(join) = self.joins.pop_front() {
             match join {
-                Join::New(build) => self.slabs.push(build(&at)),
+                Join::New(build) => {
+                    let seat = self.seat();
+                    self.slabs.push(build(&at, seat));
+                }
                 Join::Moved(parcel) => {
                     let Parcel {
                         mut slab,
@@ -183,7 +199,7 @@ impl ShardCore {
                     if left.monotonic > at.monotonic {
                         at = left;
                     }
-                    slab.arrive(self.port.index);
+                    slab.arrive(self.port.index, self.seat());
                     self.slabs.push(Resident::Movable(slab));
                     self.tally.migrations_in += 1;
                     reply.send(Ok(()));
@@ -194,6 +210,15 @@ impl ShardCore {
             self.port.joins.delivered(joined);
         }
         at
+    }
+
+    /// A seat, in the order of joining.
+    fn seat(&mut self) -> Seat {
+        self.seats += 1;
+        Seat {
+            net: SharedNet::clone(&self.net),
+            tag: self.seats,
+        }
     }
 
     /// Sends slabs that want to leave on their way.
@@ -221,6 +246,24 @@ impl ShardCore {
         self.depart();
     }
 
+    /// The sockets of its cells.
+    pub(crate) const fn net(&self) -> &SharedNet {
+        &self.net
+    }
+
+    /// Tells a cell what has happened at its socket.
+    pub(crate) fn hear(&mut self, at: &Moment, told: Told<'_>) {
+        let heard = self.net.lock().note(told);
+        let tag = match heard {
+            Heard::Nothing => return,
+            Heard::Tell { tag, .. } | Heard::Claim { tag, .. } => tag,
+        };
+        // Seats are given out in order.
+        if let Ok(index) = self.slabs.binary_search_by_key(&tag, |slab| slab.tag()) {
+            self.slabs[index].hear(at, heard);
+        }
+    }
+
     /// Stops all slabs in order, the latest first.
     pub(crate) fn stop(&mut self, at: &Moment) {
         self.joins.append(&mut self.port.joins.close());
@@ -233,6 +276,11 @@ impl ShardCore {
         }
     }
 
+    /// Puts the counters of sockets where handles read them.
+    pub(crate) fn count_sockets(&self, stats: &mut ShardStats) {
+        stats.net = self.net.lock().stats;
+    }
+
     /// A step has ended: puts its counters where handles read them.
     pub(crate) fn count(&self, stats: &mut ShardStats) {
         let tally = &self.tally;
@@ -241,6 +289,7 @@ impl ShardCore {
         stats.messages = tally.messages;
         stats.migrations_in = tally.migrations_in;
         stats.migrations_out = tally.migrations_out;
+        self.count_sockets(stats);
         stats.timers_late = tally.timers_late;
         stats.ticks_missed = tally.ticks_missed;
         if stats.timers_fired != tally.timers_fired {

@@ -11,12 +11,16 @@ use std::time::Duration;
 
 use super::core::{Port, ShardCore};
 use super::inbox::Bell;
+use super::net::{Engine, TOLD_PER_TURN};
 use super::slab::{Effects, Moment, earlier};
 use super::spin::{self, Looked, Spin};
 use crate::clock::{Clock, Time, nanos};
 
 /// Shortest wait: below it going to sleep costs more than looking again.
 const WAIT_MIN: Duration = Duration::from_micros(20);
+
+/// Longest wait, when a shard stops, for sockets to send what waits and to close.
+const PARTING_MAX: Duration = Duration::from_secs(5);
 
 /// What a driver has done so far.
 #[derive(Debug, Clone, Copy, Default)]
@@ -55,6 +59,9 @@ pub(crate) trait Driver: Send {
         false
     }
 
+    /// What does input and output for the cells.
+    fn engine(&mut self) -> &mut dyn Engine;
+
     /// What it has done so far.
     fn counts(&self) -> DriverCounts {
         DriverCounts::default()
@@ -75,7 +82,9 @@ pub(crate) fn run(
     core.stop(&Moment::of(clock));
     let port = core.port().clone();
     core.tell(port.system.as_ref().map(crate::system::System::events));
-    ended.and(driver.flush())
+    ended
+        .and_then(|()| part(core, driver, clock))
+        .and(driver.flush())
 }
 
 fn turn(
@@ -98,8 +107,10 @@ fn turn(
         if let Some(since) = asleep.take() {
             spin.slept(nanos(at.monotonic.since(since)), rung);
         }
-        let effects = core.step(&at);
+        hear(core, driver.engine(), &at);
+        let mut effects = core.step(&at);
         core.tell(events);
+        effects = effects.merge(obey(core, driver.engine(), at.monotonic)?);
         let after = clock.monotonic();
         let mut seat = Seat {
             port: &port,
@@ -174,6 +185,45 @@ impl Seat<'_> {
 fn until(effects: &Effects, clock: &Clock) -> Option<Time> {
     let timer = effects.next.map(|t| clock.monotonic_at(t));
     earlier(timer, effects.next_monotonic)
+}
+
+/// Tells cells what has happened at their sockets, up to a bound.
+fn hear(core: &mut ShardCore, engine: &mut dyn Engine, at: &Moment) {
+    let net = core.net().clone();
+    for _ in 0..TOLD_PER_TURN {
+        let told = engine.next(&mut net.lock(), at.monotonic);
+        let Some(told) = told else { break };
+        core.hear(at, told);
+    }
+}
+
+/// Hands over what cells have asked of their sockets.
+fn obey(core: &ShardCore, engine: &mut dyn Engine, now: Time) -> io::Result<Effects> {
+    engine.obey(&mut core.net().lock(), now)?;
+    Ok(Effects {
+        busy: engine.has_next(),
+        next_monotonic: engine.due(),
+        ..Effects::default()
+    })
+}
+
+/// Sees the sockets of cells that are no more to their end, for at most [`PARTING_MAX`].
+fn part(core: &mut ShardCore, driver: &mut dyn Driver, clock: &Clock) -> io::Result<()> {
+    let until = clock.monotonic() + PARTING_MAX;
+    loop {
+        let at = Moment::of(clock);
+        hear(core, driver.engine(), &at);
+        let effects = obey(core, driver.engine(), at.monotonic)?;
+        if core.net().lock().is_quiet() || at.monotonic >= until {
+            break;
+        }
+        if !effects.busy {
+            let next = effects.next_monotonic.map_or(until, |due| due.min(until));
+            driver.wait(Some(next.since(at.monotonic).max(WAIT_MIN)))?;
+        }
+    }
+    core.count_sockets(&mut core.port().stats.lock());
+    Ok(())
 }
 
 /// How long nothing is due.

@@ -17,7 +17,7 @@ use super::inbox::{CONTROL_CAPACITY, Door, LANE_CAPACITY, Queue, Refused};
 use super::mail::{Envelope, LINK_CAPACITY, Origin, Pair};
 use super::moving::{MigrateError, Movable, Resident};
 use super::placement::Placement;
-use super::slab::{Moment, Report, Slab};
+use super::slab::{Moment, Report, Seat, Slab};
 use super::spec::{
     AddSlabError, CELLS_MAX, CellInfo, CellState, ShardStats, SlabCounts, SlabError, SlabSpec,
 };
@@ -479,7 +479,7 @@ impl ShardHandle {
         };
         let shown = Arc::clone(&board);
         let mut unbuilt = Unbuilt(Some(board));
-        let join = Box::new(move |at: &_| seat(unbuilt.build(spec, at)));
+        let join = Box::new(move |at: &_, place| seat(unbuilt.build(spec, at, place)));
         let edge = self.0.joins.push(Join::New(join));
         if edge.map_err(|_| AddSlabError::Stopped)? {
             self.0.bell.ring();
@@ -499,9 +499,9 @@ impl ShardHandle {
 struct Unbuilt<C: Cell>(Option<Arc<Board<C>>>);
 
 impl<C: Cell> Unbuilt<C> {
-    fn build(&mut self, spec: SlabSpec<C>, at: &Moment) -> Slab<C> {
+    fn build(&mut self, spec: SlabSpec<C>, at: &Moment, seat: Seat) -> Slab<C> {
         let board = self.0.as_ref().expect("a slab is built once");
-        let slab = Slab::new(spec, Arc::clone(board), at);
+        let slab = Slab::new(spec, Arc::clone(board), at, seat);
         self.0 = None;
         slab
     }

@@ -19,6 +19,7 @@ use super::driver::{self, Driver};
 use super::guard;
 use super::handle::ShardHandle;
 use super::inbox::{Bells, Doorbell};
+use super::net::{BUFFER_BYTES_MIN, DATAGRAM_MAX, NetConfig, SOCKETS_MAX};
 use super::slab::Limits;
 use super::spin::SPIN;
 #[cfg(doc)]
@@ -45,6 +46,8 @@ pub struct ShardConfig {
     pub backend: Backend,
     /// The rings, where they wait on rings.
     pub ring: RingConfig,
+    /// Sizes of their sockets.
+    pub net: NetConfig,
     /// Cores to stay on, in the order of the shards; empty: wherever the host puts them.
     pub cores: Vec<usize>,
     /// Longest look at its doorbell before a shard sleeps, where lately such looks were answered;
@@ -58,6 +61,7 @@ impl Default for ShardConfig {
             shards: 0,
             backend: Backend::Auto,
             ring: RingConfig::default(),
+            net: NetConfig::default(),
             cores: Vec::new(),
             spin: SPIN,
         }
@@ -80,6 +84,13 @@ pub enum StartShardsError {
          completions, not {} and {}", .0.entries, .0.completions
     )]
     RingSize(RingConfig),
+    /// Sizes of sockets that no driver has.
+    #[error(
+        "sockets need at least one satellite, a power of two of receive buffers of at least \
+         {BUFFER_BYTES_MIN} bytes, a queue of at least {DATAGRAM_MAX}, at most {SOCKETS_MAX} \
+         places: {0:?}"
+    )]
+    NetSize(NetConfig),
     /// Rings were asked for, and nothing else, and the kernel has none for us.
     #[error("io_uring cannot be used: {0}")]
     Ring(#[from] RingRefused),
@@ -136,6 +147,9 @@ impl ShardHost {
             n if n > SHARDS_MAX => return Err(StartShardsError::TooMany(n)),
             n => n,
         };
+        if !config.net.is_sound() {
+            return Err(StartShardsError::NetSize(config.net));
+        }
         let Chosen {
             backend,
             drivers,
@@ -159,11 +173,10 @@ impl ShardHost {
             let port = Port::new(index, (&bells, &movables), Some(system.clone()));
             let core = config.cores.get(index).copied();
             let clock = system.clock().clone();
-            let thread = spawn(&port, driver, core, clock, spin).map_err(|source| {
-                StartShardsError::Thread {
-                    shard: index,
-                    source,
-                }
+            let thread = spawn(&port, driver, core, (config.net, spin), clock);
+            let thread = thread.map_err(|source| StartShardsError::Thread {
+                shard: index,
+                source,
             })?;
             host.handles.push(ShardHandle::new(&port));
             host.threads.get_mut().push(thread);
@@ -230,8 +243,8 @@ fn spawn(
     port: &Arc<Port>,
     mut driver: Box<dyn Driver>,
     core: Option<usize>,
+    (net, spin): (NetConfig, Duration),
     clock: Clock,
-    spin: Duration,
 ) -> std::io::Result<Thread> {
     let (done_tx, done) = oneshot::channel();
     let held = Arc::clone(port);
@@ -241,7 +254,7 @@ fn spawn(
             if let Some(core) = core {
                 pin(&held, core);
             }
-            let mut core = ShardCore::new(Arc::clone(&held), Limits::LIVE);
+            let mut core = ShardCore::new(Arc::clone(&held), Limits::LIVE).with_net(net);
             let run = AssertUnwindSafe(|| driver::run(&mut core, &mut *driver, &clock, spin));
             match panic::catch_unwind(run) {
                 Ok(Ok(())) => {}

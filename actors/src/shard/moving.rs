@@ -26,6 +26,9 @@ pub enum MigrateError {
     /// It was added by `add_slab`: its cells may belong to their thread.
     #[error("the slab is pinned to its shard: only slabs added as movable move")]
     Pinned,
+    /// Cells of it have sockets, which stay where they are.
+    #[error("cells of the slab have sockets")]
+    Sockets,
     /// The other shard is of another host.
     #[error("the shard belongs to another host")]
     Foreign,

@@ -1,26 +1,47 @@
 //! The portable driver: a parked thread.
 //!
 //! Works wherever threads do. It waits by `park_timeout` until the next timer, so its precision is
-//! the host's timer slack (50 us by default on Linux), well below a wheel tick. It has no sockets.
-//! Bound: one thread.
+//! the host's timer slack (50 us by default on Linux), well below a wheel tick. With its first
+//! socket it waits for sockets, too, and its bell becomes an event among theirs. Bound: one thread.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use rustix::event::{EventfdFlags, eventfd};
+
 use super::driver::Driver;
 use super::inbox::Bell;
+use super::net::{Engine, PollNet, ShardNet, Told};
+use crate::clock::Time;
 
 /// A thread that parks.
-pub(crate) struct Portable(Arc<OnceLock<Thread>>);
+pub(crate) struct Portable {
+    seat: Arc<Seat>,
+    net: PollNet,
+}
 
-struct Unpark(Arc<OnceLock<Thread>>);
+/// Where the thread is woken.
+#[derive(Default)]
+struct Seat {
+    thread: OnceLock<Thread>,
+    /// Once it waits for sockets.
+    event: OnceLock<OwnedFd>,
+}
 
-impl Bell for Unpark {
+struct Wake(Arc<Seat>);
+
+impl Bell for Wake {
     fn ring(&self) {
-        // Before the thread is attached it has not looked yet, and it looks before it waits.
-        if let Some(thread) = self.0.get() {
+        // The event is made while the thread is awake: who finds none and unparks it rings for a
+        // sleep that is over.
+        if let Some(event) = self.0.event.get() {
+            // The one other error is a counter at its end after 2^64 rings.
+            while rustix::io::write(event, &1u64.to_ne_bytes()) == Err(rustix::io::Errno::INTR) {}
+        } else if let Some(thread) = self.0.thread.get() {
+            // Before the thread is attached it has not looked yet, and it looks before it waits.
             thread.unpark();
         }
     }
@@ -28,25 +49,63 @@ impl Bell for Unpark {
 
 impl Portable {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(OnceLock::new()))
+        Self {
+            seat: Arc::default(),
+            net: PollNet::default(),
+        }
     }
 }
 
 impl Driver for Portable {
     fn bell(&self) -> Box<dyn Bell> {
-        Box::new(Unpark(Arc::clone(&self.0)))
+        Box::new(Wake(Arc::clone(&self.seat)))
     }
 
     fn attach(&mut self) -> io::Result<()> {
-        let _ = self.0.set(thread::current());
+        let _ = self.seat.thread.set(thread::current());
         Ok(())
     }
 
     fn wait(&mut self, at_most: Option<Duration>) -> io::Result<()> {
+        if self.net.is_used() {
+            return self.net.look(at_most);
+        }
         match at_most {
             Some(time) => thread::park_timeout(time),
             None => thread::park(),
         }
         Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.net.look(Some(Duration::ZERO))
+    }
+
+    fn engine(&mut self) -> &mut dyn Engine {
+        self
+    }
+}
+
+/// The engine of its sockets, which begins with the first that is asked for.
+impl Engine for Portable {
+    fn obey(&mut self, net: &mut ShardNet, now: Time) -> io::Result<()> {
+        if net.has_asks() && !self.net.is_used() {
+            let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+            self.net.begin(&event)?;
+            let _ = self.seat.event.set(event);
+        }
+        self.net.obey(net, now)
+    }
+
+    fn next<'e>(&'e mut self, net: &mut ShardNet, now: Time) -> Option<Told<'e>> {
+        self.net.next(net, now)
+    }
+
+    fn has_next(&mut self) -> bool {
+        self.net.has_next()
+    }
+
+    fn due(&self) -> Option<Time> {
+        self.net.due()
     }
 }

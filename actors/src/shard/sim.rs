@@ -13,6 +13,7 @@ use super::core::{Port, ShardCore};
 use super::guard;
 use super::handle::ShardHandle;
 use super::inbox::{Bell, Bells, Doorbell};
+use super::net::{SharedNet, SimNet};
 use super::slab::{Effects, Limits, Moment, earlier};
 use crate::clock::{Clock, Time};
 use crate::system::System;
@@ -37,6 +38,9 @@ pub struct SimShards {
     system: Option<System>,
     cores: Vec<ShardCore>,
     handles: Vec<ShardHandle>,
+    net: SimNet,
+    /// The shards' sockets.
+    nets: Vec<SharedNet>,
 }
 
 impl fmt::Debug for SimShards {
@@ -81,6 +85,8 @@ impl SimShards {
         Self {
             clock,
             system,
+            nets: cores.iter().map(|core| core.net().clone()).collect(),
+            net: SimNet::default(),
             cores,
             handles,
         }
@@ -114,6 +120,7 @@ impl SimShards {
         loop {
             let at = Moment::of(&self.clock);
             let mut effects = Effects::default();
+            self.hear(&at);
             for core in &mut self.cores {
                 core.port().bell.answer();
                 effects = effects.merge(core.step(&at));
@@ -124,19 +131,40 @@ impl SimShards {
             for core in &mut self.cores {
                 core.exchange();
             }
-            if !effects.busy && !self.cores.iter().any(|core| core.port().bell.is_rung()) {
-                return earlier(effects.next, effects.next_monotonic);
+            self.net.obey(&self.nets, at.monotonic);
+            let due = self.net.due();
+            let more = due.is_some_and(|due| due <= at.monotonic);
+            if !effects.busy && !more && !self.cores.iter().any(|c| c.port().bell.is_rung()) {
+                return earlier(earlier(effects.next, effects.next_monotonic), due);
             }
         }
     }
 
-    /// Stops all slabs in order, the last shard first.
+    /// Lets the network do what is due, and tells the cells.
+    fn hear(&mut self, at: &Moment) {
+        let cores = &mut self.cores;
+        self.net.run(&self.nets, at.monotonic, |shard, told| {
+            cores[shard].hear(at, told);
+        });
+    }
+
+    /// Stops all slabs in order, the last shard first; then what is under way between sockets comes
+    /// to its end, in no time.
     pub fn stop(&mut self) {
-        let at = Moment::of(&self.clock);
+        let mut at = Moment::of(&self.clock);
         for core in self.cores.iter_mut().rev() {
             core.port().ask_to_stop();
             core.stop(&at);
             core.tell(self.system.as_ref().map(System::events));
+        }
+        self.net.obey(&self.nets, at.monotonic);
+        while let Some(due) = self.net.due() {
+            at.monotonic = at.monotonic.max(due);
+            self.hear(&at);
+            self.net.obey(&self.nets, at.monotonic);
+        }
+        for core in &self.cores {
+            core.count_sockets(&mut core.port().stats.lock());
         }
     }
 }

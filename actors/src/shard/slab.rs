@@ -10,6 +10,7 @@ mod delivery;
 mod exits;
 mod lanes;
 mod returns;
+mod sockets;
 pub(super) mod steps;
 mod turn;
 
@@ -23,7 +24,8 @@ use super::core::{Note, Tally};
 use super::guard;
 use super::handle::{Board, Control};
 use super::mail::{Envelope, Mail, Resumed};
-use super::moving::Departure;
+use super::moving::{Departure, MigrateError};
+use super::net::{Heard, SharedNet, SlabNet};
 use super::spec::{CellInfo, CellState, GROUP_SIZE, SlabCounts, SlabSpec};
 use super::wheel::{Due, NIL, Wheel};
 use crate::cell::{Cell, CellSupervisor};
@@ -50,9 +52,19 @@ pub(crate) trait AnySlab {
     /// Where it wants to go, if anywhere.
     fn departure(&mut self) -> Option<Departure>;
     /// It has come to this shard: from now on this one is rung, and steps it next.
-    fn arrive(&mut self, shard: usize);
+    fn arrive(&mut self, shard: usize, seat: Seat);
+    /// Its place on this shard, ascending in the order of joining.
+    fn tag(&self) -> u32;
+    /// Tells a cell what happened at its socket.
+    fn hear(&mut self, at: &Moment, heard: Heard<'_>);
     /// Moves out what happened, for the operator.
     fn notes(&mut self, into: &mut Vec<Note>);
+}
+
+/// Where a slab sits on its shard.
+pub(crate) struct Seat {
+    pub(crate) net: SharedNet,
+    pub(crate) tag: u32,
 }
 
 /// Counters as handles read them.
@@ -140,6 +152,7 @@ pub(crate) struct Slab<C: Cell> {
     fresh: (usize, usize),
     lanes: Vec<LaneEnd<C>>,
     mail: Mail<C>,
+    net: SlabNet,
     /// By key.
     held: BTreeMap<u32, Held<C::Msg>>,
     resumed: Vec<Resumed>,
@@ -216,7 +229,7 @@ const fn join(group: usize, place: usize) -> u32 {
 
 impl<C: Cell> Slab<C> {
     /// Builds the slab on its shard's thread; the cells are started by its first steps.
-    pub(crate) fn new(spec: SlabSpec<C>, board: Arc<Board<C>>, at: &Moment) -> Self {
+    pub(crate) fn new(spec: SlabSpec<C>, board: Arc<Board<C>>, at: &Moment, seat: Seat) -> Self {
         let SlabSpec {
             shared,
             out,
@@ -230,10 +243,12 @@ impl<C: Cell> Slab<C> {
         let lane = LaneEnd::new(board.first_lane());
         let stride = stride(&groups);
         let mail = Mail::new(Arc::clone(&board));
+        let net = SlabNet::new(seat, mail.rank());
         Self {
             board,
             stride,
             mail,
+            net,
             held: BTreeMap::new(),
             resumed: Vec::new(),
             groups,
@@ -419,10 +434,16 @@ impl<C: Cell> AnySlab for Slab<C> {
     }
 
     fn departure(&mut self) -> Option<Departure> {
+        if self.net.heads.live() > 0
+            && let Some(departure) = self.departure.take()
+        {
+            departure.reply.send(Err(MigrateError::Sockets));
+        }
         self.departure.take()
     }
 
-    fn arrive(&mut self, shard: usize) {
+    fn arrive(&mut self, shard: usize, seat: Seat) {
+        self.net.move_to(seat);
         self.board.bell.move_to(shard);
         self.board.control().sync();
         for end in &self.lanes {
@@ -430,6 +451,18 @@ impl<C: Cell> AnySlab for Slab<C> {
         }
         self.mail.sync_returns();
         self.changed = true;
+    }
+
+    fn tag(&self) -> u32 {
+        self.net.tag
+    }
+
+    fn hear(&mut self, at: &Moment, heard: Heard<'_>) {
+        match heard {
+            Heard::Nothing => {}
+            Heard::Tell { key, id, event, .. } => self.hear_socket(at, key, id, event),
+            Heard::Claim { claim, .. } => self.claim_socket(at, &claim),
+        }
     }
 
     fn notes(&mut self, into: &mut Vec<Note>) {

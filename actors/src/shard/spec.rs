@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::lateness::Lateness;
+use super::net::NetStats;
 use crate::cell::{Cell, CellSupervisor};
 use crate::exit::Incarnation;
 use crate::mailbox::MailboxSpec;
@@ -258,6 +259,8 @@ pub struct ShardStats {
     pub migrations_in: u64,
     /// Slabs that went to other shards.
     pub migrations_out: u64,
+    /// Sockets of its cells.
+    pub net: NetStats,
     /// Core it was asked to stay on, if the host granted that.
     pub core: Option<usize>,
 }

@@ -1,13 +1,14 @@
 //! The ring driver: a shard's thread asleep in its own `io_uring`.
 //!
 //! In reading order: `setup` (makes the rings and finds out what the kernel has), `roster` (who is
-//! rung how), `token` (what a completion belongs to), `sys` (all unsafe code).
+//! rung how), `token` (what a completion belongs to), `sys` (its unsafe code), `net` (sockets).
 //!
 //! It sleeps in one system call that submits, waits and times out; nothing polls. Only the shard's
 //! thread touches its ring (`SINGLE_ISSUER`), and completions are made only while it asks for them
-//! (`DEFER_TASKRUN`). It has no sockets yet: their completions arrive as [`Token::Op`]. Bounds: the
+//! (`DEFER_TASKRUN`). Sockets are in satellites, whose rings it watches. Bounds: the
 //! queues' sizes; [`OVERFLOW_ROUNDS`] rounds for what did not fit into the completion queue.
 
+mod net;
 mod roster;
 mod setup;
 mod sys;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use io_uring::{IoUring, cqueue};
 
+use self::net::RingNet;
 use self::roster::{RingBell, Roster};
 pub use self::setup::{COMPLETIONS_MAX, ENTRIES_MAX, RingConfig, RingRefused, SqPoll};
 pub(crate) use self::setup::{Kernel, open};
@@ -28,6 +30,7 @@ use self::sys::Request;
 use self::token::Token;
 use super::driver::{Driver, DriverCounts};
 use super::inbox::Bell;
+use super::net::Engine;
 
 /// Rounds in which one look takes what the kernel kept back because the completion queue was full;
 /// what is left then makes the next wait return at once.
@@ -46,6 +49,7 @@ pub(crate) struct Uring {
     due: Vec<u32>,
     counts: DriverCounts,
     done: Completed,
+    net: RingNet,
 }
 
 /// What completions change.
@@ -53,6 +57,8 @@ pub(crate) struct Uring {
 struct Completed {
     /// Whether the event descriptor is watched.
     watched: bool,
+    /// Satellites that are watched no more.
+    unwatched: Vec<u32>,
     /// Watches and doorbells that failed.
     failures: u64,
     /// Completions of operations that nobody started.
@@ -87,6 +93,12 @@ impl Driver for Uring {
                 return self.submit(); // makes room; not watched, it must not sleep
             }
         }
+        if !self.watch_satellites() {
+            return self.submit();
+        }
+        if self.net.has_next() {
+            return self.flush();
+        }
         self.counts.enters += 1;
         let entered = sys::submit_and_wait(&mut self.ring, at_most, self.no_iowait);
         self.judge(entered)?;
@@ -111,11 +123,18 @@ impl Driver for Uring {
         let queue = self.ring.submission();
         let made = queue.taskrun() || queue.cq_overflow();
         drop(queue);
-        made || !self.ring.completion().is_empty()
+        made || !self.ring.completion().is_empty() || self.net.is_pending()
+    }
+
+    fn engine(&mut self) -> &mut dyn Engine {
+        &mut self.net
     }
 
     fn counts(&self) -> DriverCounts {
+        let (enters, submissions) = self.net.calls();
         DriverCounts {
+            enters: self.counts.enters + enters,
+            submissions: self.counts.submissions + submissions,
             retries: self.counts.retries + self.done.failures,
             ..self.counts
         }
@@ -158,6 +177,15 @@ impl Uring {
         }
     }
 
+    /// Watches the satellites that are not; false if the submission queue has no room for it.
+    fn watch_satellites(&mut self) -> bool {
+        let ring = &mut self.ring;
+        self.net.watch(|index, on| {
+            let ours = Token::Satellite { index }.encode();
+            sys::push(ring, Request::Watch { on, ours })
+        })
+    }
+
     fn submit(&mut self) -> io::Result<()> {
         self.counts.enters += 1;
         let submitted = self.ring.submit();
@@ -194,6 +222,9 @@ impl Uring {
             for entry in self.ring.completion() {
                 self.done.route(&entry, &self.roster);
             }
+            for satellite in self.done.unwatched.drain(..) {
+                self.net.unwatched(satellite);
+            }
             if !self.ring.submission().cq_overflow() {
                 break;
             }
@@ -223,7 +254,13 @@ impl Completed {
                 self.failures += 1;
                 roster.ring_event(shard);
             }
-            // The seam of the op table: (slot, incarnation, result, flags).
+            Some(Token::Satellite { index }) => {
+                if !cqueue::more(entry.flags()) {
+                    self.unwatched.push(index);
+                    self.failures += u64::from(entry.result() < 0);
+                }
+            }
+            // Operations are on satellites.
             Some(Token::Op { .. }) | None => self.strays += 1,
         }
     }

@@ -339,7 +339,7 @@ fn what_was_rung_for_while_a_queue_waited_for_its_share_is_not_slept_over() {
 }
 
 /// Waits once, then has nothing to wait on any more.
-struct Broken(u32);
+struct Broken(u32, crate::shard::net::PollNet);
 
 impl crate::shard::driver::Driver for Broken {
     fn bell(&self) -> Box<dyn Bell> {
@@ -355,13 +355,16 @@ impl crate::shard::driver::Driver for Broken {
             _ => Err(std::io::Error::other("broken")),
         }
     }
+    fn engine(&mut self) -> &mut dyn crate::shard::net::Engine {
+        &mut self.1
+    }
 }
 
 #[test]
 fn a_shard_whose_driver_fails_stops_its_cells_and_says_why() {
     let (mut core, slab) = shard(0..4, Limits::LIVE);
     slab.send(1, Nudge).unwrap();
-    let mut driver = Broken(0);
+    let mut driver = Broken(0, crate::shard::net::PollNet::default());
     let ended = crate::shard::driver::run(&mut core, &mut driver, &Clock::wall(), Duration::ZERO);
     let error = ended.unwrap_err();
     assert_eq!((error.to_string(), driver.0), ("broken".to_owned(), 2));

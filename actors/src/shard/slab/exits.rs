@@ -37,7 +37,7 @@ impl<C: Cell> Slab<C> {
         let slot = self.slot(key);
         let incarnation = slot.incarnation;
         let depth = slot.mailbox.as_ref().map_or(0, |ring| ring.len()) as u32;
-        self.lose(key);
+        self.lose(key, reason.is_normal());
         match &reason {
             ExitReason::Fault(fault) => {
                 self.counts.faults += 1;
@@ -71,8 +71,10 @@ impl<C: Cell> Slab<C> {
         self.changed = true;
     }
 
-    /// Drops a cell with its timers and, by the rule, its mailbox.
-    fn lose(&mut self, key: u32) {
+    /// Drops a cell with its timers, its sockets and, by the rule, its mailbox.
+    fn lose(&mut self, key: u32, in_order: bool) {
+        let ordinal = self.ordinal(key);
+        self.net.part_all(key, ordinal, in_order);
         let (group, place) = split(key);
         let slot = &mut self.groups[group].slots[place];
         match slot.state {
@@ -127,7 +129,7 @@ impl<C: Cell> Slab<C> {
                 _ if place == failed => {}
                 _ => continue,
             }
-            self.lose(member);
+            self.lose(member, false);
             self.restart_at(member, when, at);
         }
         self.counts.group_restarts += 1;
@@ -160,7 +162,7 @@ impl<C: Cell> Slab<C> {
             CellState::Running => self.last_step(key, at),
             CellState::New | CellState::Restarting | CellState::Quarantined => {}
         }
-        self.lose(key);
+        self.lose(key, true);
         self.rest(key, CellState::Stopped);
         true
     }
@@ -176,7 +178,7 @@ impl<C: Cell> Slab<C> {
             CellState::Restarting | CellState::Stopped | CellState::Quarantined => {}
         }
         self.supervisor.released(ordinal);
-        self.lose(key);
+        self.lose(key, true);
         self.restart_at(key, at.monotonic, at);
         true
     }

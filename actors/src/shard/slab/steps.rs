@@ -64,12 +64,15 @@ impl<C: Cell> Slab<C> {
                 owner: key,
             },
             mail: &mut self.mail,
+            net: self.net.seat(),
         };
         let result = guard::flow(&mut self.fault, || run(cell, &mut cx));
         if result.is_err() {
+            let net = cx.net.mark;
             slot.identity = saved;
             self.out.cut(mark);
             self.mail.cut(mail);
+            self.net.cut(net);
             return result;
         }
         slot.handled = slot.handled.wrapping_add(messages);
@@ -106,6 +109,7 @@ impl<C: Cell> Slab<C> {
                 owner: key,
             },
             mail: &mut self.mail,
+            net: self.net.seat(),
         };
         match guard::step(|| C::start(&mut cx)) {
             Ok(cell) => {
@@ -123,9 +127,11 @@ impl<C: Cell> Slab<C> {
                 }
             }
             Err(fault) => {
+                let net = cx.net.mark;
                 slot.identity = saved;
                 self.out.cut(mark);
                 self.mail.cut(mail);
+                self.net.cut(net);
                 self.wheel.cancel_all(&mut slot.timers);
                 self.in_hand = Some("start");
                 self.exit(key, at, ExitReason::Fault(fault), true);

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use io_uring::{IoUring, Probe, opcode};
 
+use super::net::RingNet;
 use super::roster::{self, Roster, Seat};
 use super::token::Token;
 use super::{Completed, Uring, sys};
@@ -94,6 +95,8 @@ pub(crate) struct Kernel {
     pub(crate) sends: bool,
     /// Sleep that is not counted as iowait (6.15).
     pub(crate) no_iowait: bool,
+    /// Binding and socket options in a ring (6.11).
+    pub(crate) binds: bool,
 }
 
 impl fmt::Display for Kernel {
@@ -122,6 +125,7 @@ pub(crate) fn open(
                 Kernel {
                     sends: false,
                     no_iowait: false,
+                    binds: false,
                 },
             ));
         }
@@ -154,6 +158,7 @@ pub(super) fn drivers(rings: Vec<IoUring>, roster: &Arc<Roster>, kernel: Kernel)
         due: Vec::new(),
         counts: DriverCounts::default(),
         done: Completed::default(),
+        net: RingNet::new(kernel.binds),
     };
     (0..).zip(rings).map(driver).collect()
 }
@@ -209,6 +214,7 @@ fn examine(ring: &IoUring) -> Result<Kernel, RingRefused> {
     Ok(Kernel {
         sends: takes_sends(ring),
         no_iowait: params.is_feature_no_iowait(),
+        binds: probe.is_supported(opcode::Bind::CODE),
     })
 }
 

@@ -4,7 +4,7 @@
 //! the incarnation it was started for, so that a late completion of a former one is known as such.
 //! Bound: [`SLOTS_MAX`] operations under way on one ring.
 
-/// Operations under way on one ring: what 24 bits address.
+/// Operations under way on the rings of one shard: what 24 bits address, eight for each socket.
 pub(crate) const SLOTS_MAX: u32 = 1 << 24;
 
 const CLASS_SHIFT: u32 = 56;
@@ -21,6 +21,11 @@ pub(crate) enum Token {
     Unheard {
         /// Number of that shard.
         shard: u32,
+    },
+    /// A satellite has completions, or is no longer watched.
+    Satellite {
+        /// Its number on this shard.
+        index: u32,
     },
     /// An operation of the op table.
     Op {
@@ -42,6 +47,7 @@ impl Token {
                 debug_assert!(slot < SLOTS_MAX);
                 (4, ((slot as u64) << SLOT_SHIFT) | incarnation as u64)
             }
+            Self::Satellite { index } => (5, index as u64),
         };
         (class << CLASS_SHIFT) | rest
     }
@@ -56,6 +62,7 @@ impl Token {
                 slot: (data >> SLOT_SHIFT) as u32 & (SLOTS_MAX - 1),
                 incarnation: data as u32,
             },
+            5 => Self::Satellite { index: data as u32 },
             _ => return None,
         })
     }
@@ -81,6 +88,7 @@ mod tests {
                 Token::Event,
                 Token::Unheard { shard },
                 Token::Op { slot, incarnation },
+                Token::Satellite { index: shard },
             ];
             for token in tokens {
                 prop_assert_eq!(Token::decode(token.encode()), Some(token));
