@@ -149,7 +149,8 @@ mod tests {
         ),
         (
             "/tiers/t2",
-            "created blocked sent acked applied duplicates_dropped lost latency_us",
+            "created blocked sent acked applied duplicates_dropped lost latency_us \
+             acked_ledger applied_ledger",
         ),
         (
             "/tiers/t3",

@@ -92,6 +92,8 @@ pub struct NodeSnapshot {
     pub t3: Option<T3View>,
     /// The scanned world.
     pub world: Option<WorldView>,
+    /// The journal, and the time of its commits.
+    pub journal: Option<(actorsim_world::JournalReport, Buckets)>,
     /// Mailboxes, folded by host and kind of actor.
     pub mailboxes: Vec<MailboxView>,
     /// Actors by host.

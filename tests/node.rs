@@ -400,3 +400,76 @@ fn a_twin_and_a_fleet_meet_with_one_authority_and_a_stranger_is_refused() {
     passes(code, &report);
     assert!(number(&report, "/world/readings_applied") > 0, "{report:#}");
 }
+
+/// Rounds of the crash test: three in every test run; `ACTORSIM_CRASH_ROUNDS=20` is the long form,
+/// with `ACTORSIM_CRASH_DEVICES=1000` at 20,000 events a second.
+fn setting(name: &str, default: u64) -> u64 {
+    let set = std::env::var(name).ok();
+    set.map_or(default, |text| text.parse().unwrap())
+}
+
+/// Waits until the twin's journal is `more` batches further; returns where it is.
+fn journal_moves_on(twin: &Node, more: u64) -> u64 {
+    let head = || {
+        let info = twin.ask("info /twin/journal");
+        number(&info, "/journal/head")
+    };
+    let before = head();
+    let moved = (0..10_000)
+        .map(|_| head())
+        .find(|now| *now >= before + more);
+    moved.expect("events come in")
+}
+
+#[test]
+fn a_twin_that_is_killed_again_and_again_loses_and_doubles_no_acknowledged_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (site, off) = (
+        format!("transport.site={}", path("site")),
+        "metrics.enabled=false",
+    );
+    let (listen, kept) = (format!("127.0.0.1:{}", free_port()), "journal.ledger=true");
+    let common = ["-X", off, "-X", kept, "-X", &site];
+    let size = "journal.size_max_mib=4";
+    let twin_args = ["--no-fleet", "--listen", &listen, "-X", size];
+    let twin_args = [&twin_args[..], &common].concat();
+    let mut twin = Node::start(dir.path(), "twin", &twin_args);
+    twin.ready();
+    let devices = setting("ACTORSIM_CRASH_DEVICES", 100).to_string();
+    let fleet_args = ["--no-world", "--twin", &listen, "--devices", &devices];
+    let rates = ["--t1-rate", "0", "--t2-rate", "20"];
+    let fleet_args = [&fleet_args[..], &rates, &common].concat();
+    let mut fleet = Node::start(dir.path(), "fleet", &fleet_args);
+    fleet.wait_for("\"connected\"");
+    let mut head = 0;
+    for round in 0..setting("ACTORSIM_CRASH_ROUNDS", 3) {
+        let now = journal_moves_on(&twin, 20);
+        assert!(
+            now > head,
+            "round {round}: the journal goes on where it was"
+        );
+        head = now;
+        twin.signal(Signal::KILL);
+        twin.child.wait().unwrap();
+        twin = Node::start(dir.path(), "twin", &twin_args);
+        twin.wait_for("\"scan_started\"");
+    }
+    journal_moves_on(&twin, 20);
+    fleet.signal(Signal::INT);
+    let (code, fleet) = fleet.end();
+    passes(code, &fleet);
+    twin.signal(Signal::INT);
+    let (code, twin) = twin.end();
+    passes(code, &twin);
+    let acked = &fleet["tiers"]["t2"]["acked_ledger"];
+    assert_eq!(
+        number(acked, "/events"),
+        number(&fleet, "/tiers/t2/created")
+    );
+    assert_eq!(acked["devices"], fleet["devices"]["requested"]);
+    assert_eq!(
+        acked, &twin["tiers"]["t2"]["applied_ledger"],
+        "each acknowledged event of each device, once and in order"
+    );
+}

@@ -57,6 +57,9 @@ pub trait Hooks: Send + Sync + 'static {
     fn crash<'a>(&'a self, path: &'a ActorPath) -> BoxFuture<'a, Result<bool, String>>;
     /// The scan; `None` in a node without a world.
     fn scan(&self) -> Option<report::Scan>;
+
+    /// Figures of an actor that has some of its own, under their name.
+    fn figures(&self, path: &ActorPath) -> Option<(&'static str, Json)>;
     /// What an actor's path stands for when folded: `devices`.
     fn noun(&self, path: &ActorPath) -> &'static str;
 }
@@ -288,6 +291,9 @@ impl ControlPlane for SystemPlane {
                 "crash".into(),
                 crash.as_ref().map_or(Json::Null, crash_record),
             );
+            if let Some((name, figures)) = self.hooks.figures(&path) {
+                info.insert(name.into(), figures);
+            }
             let events = self.system.events().last(usize::MAX);
             let own = events
                 .iter()

@@ -169,6 +169,7 @@ fn samples(snapshot: &NodeSnapshot) -> Vec<Sample> {
     let mut out = Samples::default();
     tiers(snapshot, &mut out);
     world(snapshot, &mut out);
+    journal(snapshot, &mut out);
     actors(snapshot, &mut out);
     devices(snapshot, &mut out);
     shards(snapshot, &mut out);
@@ -225,6 +226,54 @@ fn world(snapshot: &NodeSnapshot, out: &mut Samples) {
             }
         }
     }
+}
+
+fn journal(snapshot: &NodeSnapshot, out: &mut Samples) {
+    let Some((journal, commits)) = &snapshot.journal else {
+        return;
+    };
+    let lag = journal.head.saturating_sub(journal.applied);
+    for (name, label, count) in [
+        ("actorsim_journal_events_total", None, journal.events),
+        (
+            "actorsim_journal_commits_total",
+            Some("taken"),
+            journal.commits,
+        ),
+        (
+            "actorsim_journal_commits_total",
+            Some("refused"),
+            journal.commit_errors,
+        ),
+        ("actorsim_journal_record_bytes", None, journal.record_bytes),
+        ("actorsim_journal_lag_batches", None, lag),
+        (
+            "actorsim_journal_checkpoints_total",
+            None,
+            journal.checkpoints,
+        ),
+        ("actorsim_journal_refed_total", None, journal.refed),
+        ("actorsim_journal_repaired_total", None, journal.repaired),
+        ("actorsim_journal_corrupt_total", None, journal.corrupt),
+        (
+            "actorsim_journal_intents_total",
+            Some("durable"),
+            journal.intents,
+        ),
+        (
+            "actorsim_journal_intents_total",
+            Some("skipped"),
+            journal.notes_skipped,
+        ),
+    ] {
+        let labels: Vec<&str> = label.into_iter().collect();
+        out.whole(name, &labels, count);
+    }
+    out.buckets(
+        "actorsim_journal_commit_seconds",
+        &[],
+        &Some(commits.clone()),
+    );
 }
 
 fn actors(snapshot: &NodeSnapshot, out: &mut Samples) {
@@ -346,6 +395,7 @@ mod tests {
                     ..TierView::default()
                 }],
                 t3: Some(T3View::default()),
+                journal: buckets.clone().map(|commits| (Default::default(), commits)),
                 world: Some(WorldView {
                     period: Duration::from_millis(10),
                     took: buckets.clone(),

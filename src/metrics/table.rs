@@ -87,6 +87,26 @@ metrics! {
         "Entities in use" "substrate_entities";
     "actorsim_world_readings_applied_total" Counter []
         "Readings applied to the world" "";
+    "actorsim_journal_events_total" Counter []
+        "T2 events made durable" "";
+    "actorsim_journal_commits_total" Counter ["outcome"]
+        "Groups that the disk took, or refused; refused ones were tried again" "";
+    "actorsim_journal_commit_seconds" Histogram []
+        "Time of a commit, its sync included" "";
+    "actorsim_journal_record_bytes" Gauge []
+        "Bytes of records that no checkpoint covers yet" "";
+    "actorsim_journal_lag_batches" Gauge []
+        "Durable batches that the world has not applied" "";
+    "actorsim_journal_checkpoints_total" Counter []
+        "Checkpoints written" "";
+    "actorsim_journal_refed_total" Counter []
+        "Batches handed to the world again after a stage lost them" "";
+    "actorsim_journal_repaired_total" Counter []
+        "Files found torn on open and brought back to their last commit" "";
+    "actorsim_journal_corrupt_total" Counter []
+        "Records that could not be read back" "";
+    "actorsim_journal_intents_total" Counter ["outcome"]
+        "Notes of commands made durable, or skipped for want of room" "";
     "actorsim_mailbox_depth" Gauge ["host", "kind"]
         "Messages waiting" "substrate_channel_depth";
     "actorsim_mailbox_capacity" Gauge ["host", "kind"]

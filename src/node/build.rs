@@ -202,6 +202,10 @@ pub(super) fn fleet(
     };
     let fleet = Fleet::new(system, vec![population], shards.shards().len(), uplink)
         .map_err(|error| StartError::Config(error.to_string()))?;
+    if config.journal.ledger {
+        let links = fleet.links();
+        links.iter().for_each(|link| link.outbox().keep_ledger());
+    }
     Ok(FleetLayer {
         fleet,
         shards,

@@ -101,6 +101,13 @@ impl Hooks for Layers {
             .map(|twin| measure::world(&twin.report()).scan)
     }
 
+    fn figures(&self, path: &ActorPath) -> Option<(&'static str, serde_json::Value)> {
+        let twin = self.twin.as_ref()?;
+        let journal = twin.inlets().events;
+        let report = (path == journal.path()).then(|| twin.journal())?;
+        Some(("journal", serde_json::to_value(report).ok()?))
+    }
+
     fn noun(&self, path: &ActorPath) -> &'static str {
         if path.as_str().starts_with("/fleet/") {
             "devices"

@@ -3,10 +3,13 @@
 //! It judges nothing: that is [`crate::report::verdict`]. What a node does not run stays `null`.
 //! Bound: one pass over the layers.
 
-use actorsim_transport::{DropReason, Tier, TransportStats};
-use actorsim_world::WorldReport;
+use std::collections::BTreeMap;
 
-use super::layers::Layers;
+use actorsim_transport::{DropReason, EventMark, MarkSummary, Tier, TransportStats};
+use actorsim_world::WorldReport;
+use uuid::Uuid;
+
+use super::layers::{FleetLayer, Layers};
 use crate::report::verdict::{Ending, Facts};
 use crate::report::{self, Quantiles, RunReport};
 use crate::view::ProcessView;
@@ -106,6 +109,12 @@ fn tiers(layers: &Layers, report: &mut RunReport) {
             duplicates_dropped: receives.then(|| stats.t2.duplicates.get()),
             lost: sends.then(|| lost_events(stats, both)),
             latency_us: receives.then(|| latency(&stats.t2.latency)).flatten(),
+            acked_ledger: layers.fleet.as_ref().and_then(acked_ledger),
+            applied_ledger: layers
+                .twin
+                .as_ref()
+                .and_then(|twin| twin.ledger())
+                .map(|marks| ledger(&marks)),
         },
         t3: report::T3 {
             issued: receives.then(|| stats.t3.issued.get()),
@@ -119,6 +128,24 @@ fn tiers(layers: &Layers, report: &mut RunReport) {
             decide_us: latency(&stats.t3.decide),
         },
     };
+}
+
+/// What was acknowledged to the devices of all links; a device has one.
+fn acked_ledger(layer: &FleetLayer) -> Option<report::Ledger> {
+    let mut all = BTreeMap::new();
+    for link in layer.fleet.links() {
+        all.extend(link.outbox().ledger()?);
+    }
+    Some(ledger(&all))
+}
+
+fn ledger(marks: &BTreeMap<Uuid, EventMark>) -> report::Ledger {
+    let summary = MarkSummary::of(marks);
+    report::Ledger {
+        devices: summary.devices,
+        events: summary.events,
+        digest: format!("{:016x}", summary.digest),
+    }
 }
 
 /// Sent is what devices handed to the tier; dropped is what never came to the twin's connections.

@@ -38,6 +38,10 @@ pub(super) fn of(layers: &Layers) -> NodeSnapshot {
             .unwrap_or_default(),
         t3: layers.twin.as_ref().map(|_| t3(&layers.stats)),
         world: layers.twin.as_ref().map(world),
+        journal: layers.twin.as_ref().map(|twin| {
+            let commits = Buckets::from_histogram(&twin.commit_times(), MICRO);
+            (twin.journal(), commits)
+        }),
         mailboxes: mailboxes(layers),
         actors: layers.system.census().live().into_iter().collect(),
         restarts: stats.restarts + layers.fleet.as_ref().map_or(0, |l| l.counts().restarts),

@@ -72,6 +72,24 @@ pub struct T2 {
     pub lost: Option<u64>,
     /// From stamp to receipt, of the first event of each batch.
     pub latency_us: Option<Quantiles>,
+    /// What was acknowledged to each device of this node, since its start; `null` unless
+    /// `journal.ledger`.
+    pub acked_ledger: Option<Ledger>,
+    /// What was applied of each device, over the life of the journal; `null` unless
+    /// `journal.ledger`.
+    pub applied_ledger: Option<Ledger>,
+}
+
+/// All events of all devices in three figures: two that are equal mean the same events of each
+/// device in the same order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Devices that have events.
+    pub devices: u64,
+    /// Their events.
+    pub events: u64,
+    /// Hash over devices, in the order of their ids, and their events' keys, in order.
+    pub digest: String,
 }
 
 /// T3: commands. `null` for the end that is not in this node.

@@ -52,8 +52,39 @@ impl EventMark {
         self.last = key;
         self.count += 1;
         let word = key.event ^ (u64::from(key.epoch) << 32);
-        self.digest = (self.digest.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.digest = mix(self.digest, word);
     }
+}
+
+/// Many devices' marks in three figures: equal on both ends of a wire only if all marks are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MarkSummary {
+    /// Devices that have a mark.
+    pub devices: u64,
+    /// Events of all of them.
+    pub events: u64,
+    /// Hash over devices and marks.
+    pub digest: u64,
+}
+
+impl MarkSummary {
+    /// Of devices in the order of their ids.
+    pub fn of<'a>(marks: impl IntoIterator<Item = (&'a Uuid, &'a EventMark)>) -> Self {
+        let mut summary = Self::default();
+        for (device, mark) in marks {
+            let (high, low) = device.as_u64_pair();
+            summary.devices += 1;
+            summary.events += mark.count;
+            for word in [high, low, mark.count, mark.digest] {
+                summary.digest = mix(summary.digest, word);
+            }
+        }
+        summary
+    }
+}
+
+fn mix(digest: u64, word: u64) -> u64 {
+    (digest.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// What a batch is to its session.

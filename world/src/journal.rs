@@ -156,7 +156,7 @@ pub struct JournalStats {
 }
 
 /// The journal at one moment.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct JournalReport {
     /// Last offset that is durable.
     pub head: u64,

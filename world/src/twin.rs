@@ -121,6 +121,12 @@ impl Twin {
         self.shared.journal.report(self.shared.applied())
     }
 
+    /// Times of the journal's commits, microseconds.
+    #[must_use]
+    pub fn commit_times(&self) -> hdrhistogram::Histogram<u64> {
+        self.shared.journal.stats.commit_us.snapshot()
+    }
+
     /// What was applied of each device over the life of the journal; `None` unless
     /// [`JournalConfig::ledger`] is set.
     #[must_use]
