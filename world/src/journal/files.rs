@@ -6,6 +6,7 @@
 //! cache for each file.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,13 +58,34 @@ pub(super) const ROWS: TableDefinition<'_, &[u8; 18], (u8, u64, u64)> =
 /// World: announced sensors of a device: id u16, type u8, one after the other.
 pub(super) const LAYOUTS: TableDefinition<'_, u16, &[u8]> = TableDefinition::new("layouts");
 
+/// Suffix of a file that is being made: it gets its name when it is whole and synced.
+const PART: [(&str, &str); 2] = [
+    (JOURNAL_FILE, "journal.redb.part"),
+    (WORLD_FILE, "world.redb.part"),
+];
+
 /// Where databases lie.
 pub trait Medium: fmt::Debug + Send + Sync + 'static {
-    /// Opens or makes one.
+    /// Opens one; one that is not there is new.
     ///
     /// # Errors
     /// What the medium says.
     fn open(&self, builder: &Builder, file: &'static str) -> Result<Database, DatabaseError>;
+
+    /// Whether a file has its name already, or never needs to be made apart.
+    fn is_made(&self, file: &'static str) -> bool;
+
+    /// Removes a file, if it is there.
+    ///
+    /// # Errors
+    /// What the medium says.
+    fn remove(&self, file: &'static str) -> io::Result<()>;
+
+    /// Gives a file another name, durably.
+    ///
+    /// # Errors
+    /// What the medium says.
+    fn rename(&self, from: &'static str, to: &'static str) -> io::Result<()>;
 
     /// Where, for people.
     fn place(&self, file: &'static str) -> String {
@@ -78,14 +100,23 @@ pub struct Directory(pub PathBuf);
 impl Medium for Directory {
     fn open(&self, builder: &Builder, file: &'static str) -> Result<Database, DatabaseError> {
         std::fs::create_dir_all(&self.0)?;
-        let path = self.0.join(file);
-        let new = !path.exists();
-        let database = builder.create(path)?;
-        if new {
-            // the name must outlive a crash as well as the bytes
-            std::fs::File::open(&self.0).and_then(|dir| dir.sync_all())?;
+        builder.create(self.0.join(file))
+    }
+
+    fn is_made(&self, file: &'static str) -> bool {
+        self.0.join(file).exists()
+    }
+
+    fn remove(&self, file: &'static str) -> io::Result<()> {
+        match std::fs::remove_file(self.0.join(file)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
-        Ok(database)
+    }
+
+    fn rename(&self, from: &'static str, to: &'static str) -> io::Result<()> {
+        std::fs::rename(self.0.join(from), self.0.join(to))?;
+        std::fs::File::open(&self.0)?.sync_all()
     }
 
     fn place(&self, file: &'static str) -> String {
@@ -100,6 +131,18 @@ pub struct Memory;
 impl Medium for Memory {
     fn open(&self, builder: &Builder, _: &'static str) -> Result<Database, DatabaseError> {
         builder.create_with_backend(InMemoryBackend::new())
+    }
+
+    fn is_made(&self, _: &'static str) -> bool {
+        true
+    }
+
+    fn remove(&self, _: &'static str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn rename(&self, _: &'static str, _: &'static str) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -164,6 +207,7 @@ fn database(medium: &dyn Medium, file: &'static str) -> Result<(Database, bool),
         place: medium.place(file),
         source: Box::new(source),
     };
+    make(medium, &builder, file).map_err(fail)?;
     let opened = medium.open(&builder, file);
     let database = opened.map_err(|error| fail(error.into()))?;
     match format(&database).map_err(fail)? {
@@ -176,6 +220,17 @@ fn database(medium: &dyn Medium, file: &'static str) -> Result<(Database, bool),
         _ => create(&database, file).map_err(fail)?,
     }
     Ok((database, torn.load(Ordering::Relaxed)))
+}
+
+/// Makes a file under another name: a crash leaves it whole or not at all.
+fn make(medium: &dyn Medium, builder: &Builder, file: &'static str) -> Result<(), redb::Error> {
+    let part = PART.iter().find(|(whole, _)| *whole == file);
+    let Some((_, part)) = part.filter(|_| !medium.is_made(file)) else {
+        return Ok(());
+    };
+    medium.remove(part)?;
+    create(&medium.open(builder, part)?, file)?;
+    Ok(medium.rename(part, file)?)
 }
 
 /// The format of a database; `None` if it is new.
