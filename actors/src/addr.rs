@@ -21,7 +21,7 @@ pub use errors::{AskError, SendError};
 pub(crate) use host::Next;
 
 use crate::exit::{Incarnation, Kinds};
-use crate::mailbox::{Books, MailboxSpec, Message, Offered, OnRestart, Overflow, Ring};
+use crate::mailbox::{Books, Conflation, MailboxSpec, Message, Offered, OnRestart, Overflow, Ring};
 use crate::path::ActorPath;
 
 /// The answering end of a question. Dropping it answers [`AskError::Canceled`].
@@ -259,18 +259,7 @@ impl<M: Message> Addr<M> {
                 }
                 return Err(refusal(message));
             }
-            if !book && state.ring.refuses(&self.0.spec) {
-                // The caller waits; the message counts when it is settled.
-                return Err(SendError::Full(message));
-            }
-            let offered = match lane {
-                Lane::Control => state
-                    .ring
-                    .offer_control(&mut state.books, message)
-                    .map(|()| Offered::Queued),
-                Lane::Work => state.ring.offer(&self.0.spec, &mut state.books, message),
-            };
-            match offered {
+            match self.offer(state, message, lane, book) {
                 Err(message) => return Err(SendError::Full(message)),
                 Ok(outcome) => {
                     let depth = u32::try_from(state.ring.len()).unwrap_or(u32::MAX);
@@ -288,6 +277,29 @@ impl<M: Message> Addr<M> {
         }
         drop(outcome); // a dropped message's destructor runs outside the lock
         Ok(())
+    }
+
+    /// Offers to a lane. A message that its sender keeps for later (`book` is false) is not booked.
+    fn offer(
+        &self,
+        state: &mut State<M>,
+        message: M,
+        lane: Lane,
+        book: bool,
+    ) -> Result<Offered<M>, M> {
+        let (spec, State { ring, books, .. }) = (&self.0.spec, state);
+        let (message, key) = match lane {
+            Lane::Control => return ring.offer_control(books, message).map(|()| Offered::Queued),
+            Lane::Work if spec.conflation == Conflation::Off => (message, None),
+            Lane::Work => match ring.merge(spec, books, message) {
+                Ok(merged) => return Ok(merged),
+                Err(alone) => alone,
+            },
+        };
+        if !book && ring.refuses(spec) {
+            return Err(message);
+        }
+        ring.append(spec, books, message, key)
     }
 
     /// The counters, with what waits now.

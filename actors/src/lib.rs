@@ -70,7 +70,7 @@ pub use census::{ActorRow, Census, CensusFilter, CensusSource, Page, Verb};
 pub use clock::{Clock, Time};
 pub use events::{Event, Events, Level};
 pub use exit::{Exit, ExitReason, Fault, Flow, Incarnation, Kinds, OnExit};
-pub use mailbox::{Books, MailboxSpec, Message, Offered, OnRestart, Overflow, Ring};
+pub use mailbox::{Books, Conflation, MailboxSpec, Message, Offered, OnRestart, Overflow, Ring};
 pub use path::{ActorPath, PathError};
 pub use system::System;
 pub use task::{ActorRef, TaskActor, TaskContext};

@@ -16,13 +16,21 @@
 //! hand, died are those lost with their actor. The task host puts a [`Ring`] behind a lock inside
 //! [`Addr`](crate::Addr); the shard host keeps one in the slab, without a lock.
 //!
-//! It does not wait, wake or know who sends. Bound: `capacity` messages of work and
-//! [`CONTROL_CAPACITY`] of control; an empty ring owns no memory.
+//! It does not wait, wake or know who sends. `books`: the counters; `conflate`: which messages are
+//! merged, where that is wanted. Bound: `capacity` messages of work and [`CONTROL_CAPACITY`] of control; an empty ring
+//! owns no memory.
+
+mod books;
+mod conflate;
 
 use std::collections::VecDeque;
-use std::ops::{Add, AddAssign};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::{Deserialize, Serialize};
+
+pub use books::Books;
+pub use conflate::Conflation;
+use conflate::Index;
 
 /// Room in the control lane: enough for a supervisor's children and a few commands; one exit per
 /// child is in flight at most. A fuller lane is a broken sender and is refused.
@@ -61,6 +69,9 @@ pub struct MailboxSpec {
     pub overflow: Overflow,
     /// What happens to them on a restart.
     pub on_restart: OnRestart,
+    /// Whether a message is merged with one of the same key that waits. That needs no room.
+    #[serde(default)]
+    pub conflation: Conflation,
 }
 
 impl MailboxSpec {
@@ -72,7 +83,14 @@ impl MailboxSpec {
             capacity,
             overflow,
             on_restart: OnRestart::Dropped,
+            conflation: Conflation::Off,
         }
+    }
+
+    /// The same, merging messages that wait.
+    #[must_use]
+    pub const fn conflating(self, conflation: Conflation) -> Self {
+        Self { conflation, ..self }
     }
 
     /// The same, kept across restarts.
@@ -85,95 +103,30 @@ impl MailboxSpec {
     }
 }
 
-/// The counters of a mailbox, or the sum of many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Books {
-    /// Messages that senders brought.
-    pub offered: u64,
-    /// Messages that were let in, dropped ones included.
-    pub accepted: u64,
-    /// Messages given back to their senders.
-    pub rejected: u64,
-    /// Messages whose handler returned.
-    pub handled: u64,
-    /// Accepted messages that the overflow rule dropped.
-    pub dropped: u64,
-    /// Accepted messages merged into another.
-    pub conflated: u64,
-    /// Messages lost with their actor, the killing one included.
-    pub died: u64,
-    /// Messages in the lanes or in hand at the time of the snapshot.
-    pub waiting: u64,
-}
-
-impl Books {
-    /// Whether both equations hold.
-    #[must_use]
-    pub const fn balanced(&self) -> bool {
-        self.offered == self.accepted + self.rejected
-            && self.accepted
-                == self.handled + self.dropped + self.conflated + self.died + self.waiting
-    }
-
-    /// The same books with `waiting` messages.
-    #[must_use]
-    pub const fn with_waiting(self, waiting: u64) -> Self {
-        Self { waiting, ..self }
-    }
-
-    /// What was counted after `earlier`, an older reading of the same counters.
-    pub(crate) const fn since(&self, earlier: &Self) -> Self {
-        Self {
-            offered: self.offered - earlier.offered,
-            accepted: self.accepted - earlier.accepted,
-            rejected: self.rejected - earlier.rejected,
-            handled: self.handled - earlier.handled,
-            dropped: self.dropped - earlier.dropped,
-            conflated: self.conflated - earlier.conflated,
-            died: self.died - earlier.died,
-            waiting: self.waiting,
-        }
-    }
-
-    pub(crate) const fn refuse(&mut self) {
-        self.offered += 1;
-        self.rejected += 1;
-    }
-}
-
-impl Add for Books {
-    type Output = Self;
-    fn add(self, o: Self) -> Self {
-        Self {
-            offered: self.offered + o.offered,
-            accepted: self.accepted + o.accepted,
-            rejected: self.rejected + o.rejected,
-            handled: self.handled + o.handled,
-            dropped: self.dropped + o.dropped,
-            conflated: self.conflated + o.conflated,
-            died: self.died + o.died,
-            waiting: self.waiting + o.waiting,
-        }
-    }
-}
-
-impl AddAssign for Books {
-    fn add_assign(&mut self, o: Self) {
-        *self = *self + o;
-    }
-}
-
-impl std::iter::Sum for Books {
-    fn sum<I: Iterator<Item = Self>>(iter: I) -> Self {
-        iter.fold(Self::default(), Add::add)
-    }
-}
-
 /// What can be put in a mailbox.
 pub trait Message: Send + 'static {
     /// A short name for crash reports and traces.
     fn kind(&self) -> &'static str {
         "message"
+    }
+
+    /// In a conflating mailbox: what it is merged by. It must not change while the message waits.
+    /// Without a key it is never merged, and nothing that comes after it is merged with what came
+    /// before it.
+    fn conflation_key(&self) -> Option<u64> {
+        None
+    }
+
+    /// Takes in a newer message of the same key, under [`Conflation::Sum`]. If it panics, the newer
+    /// one counts as dropped.
+    ///
+    /// # Errors
+    /// The newer one, if the two cannot be one (a sum too large): it then waits by itself.
+    fn absorb(&mut self, newer: Self) -> Result<(), Self>
+    where
+        Self: Sized,
+    {
+        Err(newer)
     }
 }
 
@@ -187,6 +140,10 @@ pub enum Offered<M> {
     Displaced(M),
     /// It was dropped itself.
     Discarded(M),
+    /// It was merged with one that waits; under [`Conflation::Newest`] this is what it replaced.
+    Merged(Option<M>),
+    /// It was to be merged, which panicked.
+    Broken,
 }
 
 /// Two lanes of waiting messages. The caller owns the rules and the books.
@@ -194,6 +151,8 @@ pub enum Offered<M> {
 pub struct Ring<M> {
     control: VecDeque<M>,
     work: VecDeque<M>,
+    /// Of the work lane; only where messages are merged, and only while some wait.
+    index: Option<Box<Index>>,
 }
 
 impl<M> Default for Ring<M> {
@@ -201,11 +160,12 @@ impl<M> Default for Ring<M> {
         Self {
             control: VecDeque::new(),
             work: VecDeque::new(),
+            index: None,
         }
     }
 }
 
-impl<M> Ring<M> {
+impl<M: Message> Ring<M> {
     /// Offers a message to the work lane and books what became of it.
     ///
     /// # Errors
@@ -216,10 +176,70 @@ impl<M> Ring<M> {
         books: &mut Books,
         message: M,
     ) -> Result<Offered<M>, M> {
+        match spec.conflation {
+            Conflation::Off => self.append(spec, books, message, None),
+            _ => match self.merge(spec, books, message) {
+                Ok(merged) => Ok(merged),
+                Err((message, key)) => self.append(spec, books, message, key),
+            },
+        }
+    }
+
+    /// Merges a message with one of its key that waits, and books it.
+    ///
+    /// # Errors
+    /// The message and its key, if there is none that can take it in; nothing is booked.
+    pub(crate) fn merge(
+        &mut self,
+        spec: &MailboxSpec,
+        books: &mut Books,
+        message: M,
+    ) -> Result<Offered<M>, (M, Option<u64>)> {
+        let (conflation, index, work) = (spec.conflation, &self.index, &mut self.work);
+        // Not half done, whatever panics: the one that waits stays, the newer one is gone.
+        let merged = catch_unwind(AssertUnwindSafe(move || {
+            let key = message.conflation_key();
+            let found = key.and_then(|key| index.as_ref()?.find(key));
+            let Some(waiting) = found.and_then(|place| work.get_mut(place)) else {
+                return Err((message, key));
+            };
+            match conflation {
+                Conflation::Off => Err((message, key)),
+                Conflation::Newest => Ok(Some(std::mem::replace(waiting, message))),
+                Conflation::Sum => match waiting.absorb(message) {
+                    Ok(()) => Ok(None),
+                    Err(newer) => Err((newer, key)),
+                },
+            }
+        }));
+        let booked = match merged {
+            Ok(Err(alone)) => return Err(alone),
+            Ok(Ok(replaced)) => {
+                books.conflated += 1;
+                Offered::Merged(replaced)
+            }
+            Err(_) => {
+                books.dropped += 1;
+                Offered::Broken
+            }
+        };
+        books.offered += 1;
+        books.accepted += 1;
+        Ok(booked)
+    }
+
+    /// Offers a message that is not merged.
+    pub(crate) fn append(
+        &mut self,
+        spec: &MailboxSpec,
+        books: &mut Books,
+        message: M,
+        key: Option<u64>,
+    ) -> Result<Offered<M>, M> {
         books.offered += 1;
         if self.work.len() < spec.capacity as usize {
             books.accepted += 1;
-            self.work.push_back(message);
+            self.push(spec, message, key);
             return Ok(Offered::Queued);
         }
         match spec.overflow {
@@ -235,11 +255,28 @@ impl<M> Ring<M> {
             Overflow::DropOldest => {
                 books.accepted += 1;
                 books.dropped += 1;
-                let oldest = self.work.pop_front();
-                self.work.push_back(message);
+                let oldest = self.pop_work();
+                self.push(spec, message, key);
                 Ok(oldest.map_or(Offered::Queued, Offered::Displaced))
             }
         }
+    }
+
+    fn push(&mut self, spec: &MailboxSpec, message: M, key: Option<u64>) {
+        if spec.conflation != Conflation::Off {
+            self.index.get_or_insert_default().push(key);
+        }
+        self.work.push_back(message);
+    }
+}
+
+impl<M> Ring<M> {
+    fn pop_work(&mut self) -> Option<M> {
+        let message = self.work.pop_front()?;
+        if let Some(index) = &mut self.index {
+            index.pop();
+        }
+        Some(message)
     }
 
     /// Offers a message to the control lane, which overtakes work.
@@ -260,7 +297,7 @@ impl<M> Ring<M> {
     /// Takes the next message in hand, control first. It stays waiting in the books until the
     /// caller adds one to `handled` or `died`.
     pub fn take(&mut self) -> Option<M> {
-        let message = self.control.pop_front().or_else(|| self.work.pop_front());
+        let message = self.control.pop_front().or_else(|| self.pop_work());
         if self.is_empty() {
             self.release();
         }
@@ -309,12 +346,18 @@ impl<M> Ring<M> {
         if self.control.capacity() > KEPT_SLOTS {
             self.control = VecDeque::new();
         }
+        if self.index.as_ref().is_some_and(|index| !index.is_small()) {
+            self.index = None;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Message for u32 {}
+    impl Message for &'static str {}
 
     fn fill(overflow: Overflow, offers: u32) -> (Ring<u32>, Books, Vec<u32>) {
         let spec = MailboxSpec::new(3, overflow);

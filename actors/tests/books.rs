@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actorsim_actors::{
-    ActorPath, Addr, Clock, Fault, Flow, MailboxSpec, Message, Overflow, System, TaskActor,
-    TaskContext,
+    ActorPath, Addr, Clock, Conflation, Fault, Flow, MailboxSpec, Message, Overflow, System,
+    TaskActor, TaskContext,
 };
 use proptest::prelude::*;
 
@@ -16,7 +16,14 @@ enum Work {
     Fault,
 }
 
-impl Message for Work {}
+impl Message for Work {
+    fn conflation_key(&self) -> Option<u64> {
+        match self {
+            Self::Item { sender, .. } => Some(*sender as u64),
+            Self::Fault => None,
+        }
+    }
+}
 
 struct Sink {
     seen: Arc<Vec<AtomicU64>>,
@@ -47,6 +54,7 @@ impl TaskActor for Sink {
 struct Case {
     overflow: Overflow,
     kept: bool,
+    conflation: Conflation,
     capacity: u32,
     senders: usize,
     messages: u64,
@@ -63,15 +71,17 @@ fn cases() -> impl Strategy<Value = Case> {
     (
         overflow,
         any::<bool>(),
+        prop_oneof![Just(Conflation::Off), Just(Conflation::Newest)],
         1u32..20,
         1usize..5,
         1u64..300,
         0u32..4,
     )
         .prop_map(
-            |(overflow, kept, capacity, senders, messages, faults)| Case {
+            |(overflow, kept, conflation, capacity, senders, messages, faults)| Case {
                 overflow,
                 kept,
+                conflation,
                 capacity,
                 senders,
                 messages,
@@ -130,7 +140,7 @@ fn keep_alive(system: System, addr: Addr<Work>, seen: Arc<Vec<AtomicU64>>) {
 
 async fn run(case: &Case) {
     let system = System::new(Clock::wall(), tokio::runtime::Handle::current());
-    let spec = MailboxSpec::new(case.capacity, case.overflow);
+    let spec = MailboxSpec::new(case.capacity, case.overflow).conflating(case.conflation);
     let spec = if case.kept { spec.kept() } else { spec };
     let addr = Addr::new(ActorPath::root().join("sink"), spec);
     let seen: Arc<Vec<AtomicU64>> =

@@ -13,7 +13,7 @@ use super::super::mail::{Envelope, Mail, Refusal};
 use super::{Limits, Moment, POOL_MAX, Slab, split};
 use crate::cell::{Cell, CellContext};
 use crate::exit::Flow;
-use crate::mailbox::{Message, Offered, OnRestart, Overflow};
+use crate::mailbox::{Conflation, Message, Offered, OnRestart, Overflow};
 use crate::shard::spec::CellState;
 
 /// Place of the local queue, which is no lane.
@@ -99,7 +99,8 @@ impl<C: Cell> Slab<C> {
         let (group, place) = split(key);
         let slot = &self.groups[group].slots[place];
         let idle = slot.state == CellState::Running && slot.mailbox.is_none() && !slot.parked;
-        idle.then_some(key)
+        // What arrives together is merged before it is handled.
+        (idle && self.mailbox.conflation == Conflation::Off).then_some(key)
     }
 
     /// Handles a message that never was in a mailbox. Taken in the step itself: a message moved
@@ -174,6 +175,10 @@ impl<C: Cell> Slab<C> {
             let capacity = self.mailbox.capacity as usize;
             let ring = self.slot(key).mailbox.as_ref();
             if ring.is_some_and(|ring| ring.work_len() >= capacity) {
+                let Some(envelope) = self.merge(key, envelope) else {
+                    self.settled(place);
+                    return;
+                };
                 self.mail.held += usize::from(place == LOCAL);
                 self.counts.held += 1;
                 self.held
@@ -209,6 +214,8 @@ impl<C: Cell> Slab<C> {
             Ok(Offered::Displaced(message) | Offered::Discarded(message)) => {
                 guard::discard(message);
             }
+            Ok(Offered::Merged(replaced)) => drop(guard::discard(replaced)),
+            Ok(Offered::Broken) => {}
             Err(message) => {
                 self.counts.bounced += 1;
                 self.bounce(place, Envelope { to, from, message }, Refusal::Full);
@@ -220,6 +227,27 @@ impl<C: Cell> Slab<C> {
             && !std::mem::replace(&mut slot.queued, true)
         {
             self.run.push_back(key);
+        }
+    }
+
+    /// Merges a message with one that waits in a full mailbox, and gives it back if there is none
+    /// or if it would overtake one that is held.
+    fn merge(&mut self, key: u32, envelope: Envelope<C::Msg>) -> Option<Envelope<C::Msg>> {
+        let (group, at) = split(key);
+        let ring = self.groups[group].slots[at].mailbox.as_mut();
+        let Some(ring) = ring.filter(|_| {
+            self.mailbox.conflation != Conflation::Off && !self.held.contains_key(&key)
+        }) else {
+            return Some(envelope);
+        };
+        let Envelope { to, from, message } = envelope;
+        match ring.merge(&self.mailbox, &mut self.books, message) {
+            Ok(Offered::Merged(Some(replaced))) => {
+                guard::discard(replaced);
+                None
+            }
+            Ok(_) => None,
+            Err((message, _)) => Some(Envelope { to, from, message }),
         }
     }
 
