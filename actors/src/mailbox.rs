@@ -17,8 +17,8 @@
 //! [`Addr`](crate::Addr); the shard host keeps one in the slab, without a lock.
 //!
 //! It does not wait, wake or know who sends. `books`: the counters; `conflate`: which messages are
-//! merged, where that is wanted. Bound: `capacity` messages of work and [`CONTROL_CAPACITY`] of control; an empty ring
-//! owns no memory.
+//! merged, where that is wanted. Bound: `capacity` messages of work and [`CONTROL_CAPACITY`] of
+//! control; an empty ring owns no memory.
 
 mod books;
 mod conflate;

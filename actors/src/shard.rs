@@ -62,6 +62,7 @@ pub use net::{
 };
 pub use placement::{Part, Placement};
 pub use population::Population;
+pub use sending::CellAddr;
 pub use sim::SimShards;
 pub use spec::{
     AddSlabError, CellInfo, CellState, GROUP_SIZE, ShardStats, SlabCounts, SlabError, SlabSpec,

@@ -14,8 +14,8 @@ use std::collections::VecDeque;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use actorsim_actors::shard::{Refusal, SimShards, SlabHandle};
-use actorsim_actors::{AskError, Books, Clock, MailboxSpec, Overflow, Time};
+use actorsim_actors::shard::{CellAddr, Refusal, SimShards, SlabHandle};
+use actorsim_actors::{AskError, Books, Clock, MailboxSpec, Overflow, SendError, Time};
 use futures_util::FutureExt as _;
 use kit::roaming::Roaming;
 use kit::{Host, Virtual};
@@ -69,12 +69,14 @@ on_each_host! {
     a_batch_says_how_many_were_accepted => batches;
     a_stopped_slab_refuses_and_nothing_is_unbooked => stopped;
     questions_are_answered_or_canceled => questions;
+    tasks_wait_for_room_and_keep_their_order => tasks;
 }
 
 on_real_threads! {
     a_cell_that_waits_for_room_holds_up_nobody_and_is_told_when_none_comes => patience;
     a_wait_ends_with_its_life_and_its_message_does_not_go_out => ended_wait;
     a_rally_without_end_starves_nobody => rally;
+    a_task_for_which_no_room_comes_gets_its_message_back => no_room;
 }
 
 const WAIT: Option<Duration> = Some(Duration::from_secs(20));
@@ -316,6 +318,66 @@ fn questions(mut host: impl Host) {
     host.answer(slab.close()).unwrap();
     let closed = host.answer(slab.ask(1, Letter::Ask, long));
     assert_eq!(closed, Err(AskError::Closed));
+    host.stop();
+}
+
+fn tasks(mut host: impl Host) {
+    let office = Office::pair(&host, MailboxSpec::new(2, Overflow::Block), 64);
+    let system = host.system().clone();
+    let _in_runtime = system.handle().enter();
+    let long = Duration::from_secs(20);
+    let narrow = office.slabs[0].lane_of(2);
+    let (one, two) = (narrow.addr(1), narrow.addr(2));
+    let sender = |addr: CellAddr<Clerk>, from| async move {
+        for n in 0..50 {
+            addr.send(Letter::Note { from, n }, long).await.unwrap();
+        }
+        addr.ask(Letter::Ask, long).await
+    };
+    let both = async { tokio::join!(sender(one.clone(), 98), sender(two.clone(), 99)) };
+    assert_eq!(host.answer(both), (Ok(0), Ok(0)));
+    host.until(|| office.notes.lock().len() == 100);
+    assert_eq!(office.of(1, 98), (0..50).collect::<Vec<_>>());
+    assert_eq!(office.of(2, 99), (0..50).collect::<Vec<_>>());
+    assert_eq!(
+        office.slabs[0].counts().queue_full,
+        0,
+        "who waits is not refused"
+    );
+    let stranger = host.answer(narrow.addr(77).ask(Letter::Ask, long));
+    assert_eq!(stranger, Err(AskError::Closed));
+    host.answer(narrow.close()).unwrap();
+    let late = host.answer(one.send(Letter::Forget, long));
+    assert!(matches!(late, Err(SendError::Closed(Letter::Forget))));
+    host.stop();
+}
+
+fn no_room(mut host: Live) {
+    let office = Office::pair(&host, reject(64), 64);
+    host.until(|| office.all_running());
+    let addr = office.slabs[0].lane_of(2).addr(1);
+    let release = hold_up(&office.slabs[0], &mut host);
+    let short = Duration::from_millis(5);
+    for _ in 0..2 {
+        host.answer(addr.send(Letter::Forget, short)).unwrap();
+    }
+    let refused = host.answer(addr.send(Letter::Forget, short));
+    assert!(matches!(refused, Err(SendError::Timeout(Letter::Forget))));
+    let unasked = host.answer(addr.ask(Letter::Ask, short));
+    assert_eq!(unasked, Err(AskError::Timeout));
+    // One that waits goes on when there is room, and when the slab is closed.
+    let mut waits = Box::pin(addr.send(Letter::Forget, Duration::from_secs(20)));
+    assert!(host.answer(async { (&mut waits).now_or_never() }).is_none());
+    drop(release);
+    host.answer(waits).unwrap();
+    let release = hold_up(&office.slabs[0], &mut host);
+    while addr.try_send(Letter::Forget).is_ok() {}
+    let mut waits = Box::pin(addr.send(Letter::Forget, Duration::from_secs(20)));
+    assert!(host.answer(async { (&mut waits).now_or_never() }).is_none());
+    let closed = office.slabs[0].close();
+    drop(release);
+    let (closed, waited) = host.answer(async { tokio::join!(closed, waits) });
+    assert!(closed.is_ok() && !matches!(waited, Err(SendError::Timeout(_))));
     host.stop();
 }
 

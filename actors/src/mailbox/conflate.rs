@@ -5,7 +5,7 @@
 //! before it. Without a key, order is kept. The queue of values is the ring's; here are the keys of
 //! those that wait, in their order. Bound: one key per waiting message.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,8 +34,8 @@ pub(super) struct Index {
     left: u64,
     /// Number of the first message that came after the latest one without a key.
     open: u64,
-    // order: looked up by key, never walked
-    latest: HashMap<u64, u64>,
+    /// Number of the latest message of a key.
+    latest: BTreeMap<u64, u64>,
 }
 
 impl Index {
@@ -67,7 +67,7 @@ impl Index {
 
     /// Whether an empty one is small enough to keep.
     pub(super) fn is_small(&self) -> bool {
-        self.keys.capacity() <= KEPT_KEYS && self.latest.capacity() <= KEPT_KEYS
+        self.keys.capacity() <= KEPT_KEYS
     }
 }
 

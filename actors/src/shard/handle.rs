@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::core::{Join, Port};
 use super::inbox::{CONTROL_CAPACITY, Door, LANE_CAPACITY, Queue, Refused};
@@ -66,7 +67,12 @@ pub(crate) struct Board<C: Cell> {
 
 pub(super) fn pair<M>(capacity: usize, origin: Option<Origin>) -> Arc<Pair<M>> {
     let queue = Queue::new(capacity);
-    Arc::new(Pair { queue, origin })
+    let room = Notify::new();
+    Arc::new(Pair {
+        queue,
+        origin,
+        room,
+    })
 }
 
 impl<C: Cell> Board<C> {
@@ -154,7 +160,12 @@ impl<C: Cell> Board<C> {
     pub(crate) fn close(&self) -> Vec<Envelope<C::Msg>> {
         drop(self.control.close());
         let lanes = self.lanes.lock();
-        lanes.iter().flat_map(|lane| lane.queue.close()).collect()
+        let mut rest = Vec::new();
+        for lane in lanes.iter() {
+            rest.extend(lane.queue.close());
+            lane.room.notify_waiters();
+        }
+        rest
     }
 
     pub(crate) fn request(&self, request: Control<C>) -> Result<(), SlabError> {

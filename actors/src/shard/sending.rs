@@ -4,11 +4,14 @@
 //! request cancels: the cell sees [`Reply::is_canceled`]. Bound: the
 //! pair queue of the handle; [`LANES_MAX`] and [`LINKS_MAX`] of them per slab.
 
+mod cell_addr;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+pub use self::cell_addr::CellAddr;
 use super::handle::{Board, Control, Lane, SlabHandle, pair};
 use super::inbox::{LANE_CAPACITY, LANES_MAX, Refused};
 use super::mail::{Envelope, LINKS_MAX, NOBODY, Origin};
@@ -23,6 +26,52 @@ impl<C: Cell> SlabHandle<C> {
     /// With the message: `Full` when the pair queue is full, `Closed` when the ordinal does not
     /// live here or the slab has been stopped.
     pub fn send(&self, ordinal: u32, message: C::Msg) -> Result<(), SendError<C::Msg>> {
+        let sent = self.push(ordinal, message);
+        if let Err(SendError::Full(_)) = sent {
+            self.board.queue_full.fetch_add(1, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    /// Sends, waiting for room in the pair queue for at most `patience`.
+    ///
+    /// # Errors
+    /// With the message: `Timeout` when none came free, `Closed` as in [`SlabHandle::send`].
+    pub async fn send_or_wait(
+        &self,
+        ordinal: u32,
+        message: C::Msg,
+        patience: Duration,
+    ) -> Result<(), SendError<C::Msg>> {
+        let mut message = match self.push(ordinal, message) {
+            Err(SendError::Full(message)) => message,
+            sent => return sent,
+        };
+        let until = tokio::time::sleep(patience);
+        tokio::pin!(until);
+        loop {
+            let room = self.lane.room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            // To be told that there is none is what makes the slab tell of room.
+            if self.lane.queue.room(0) == 0 && !self.lane.queue.is_closed() {
+                tokio::select! {
+                    biased;
+                    () = &mut until => {
+                        self.board.queue_full.fetch_add(1, Ordering::Relaxed);
+                        return Err(SendError::Timeout(message));
+                    }
+                    () = &mut room => {}
+                }
+            }
+            message = match self.push(ordinal, message) {
+                Err(SendError::Full(message)) => message,
+                sent => return sent,
+            };
+        }
+    }
+
+    fn push(&self, ordinal: u32, message: C::Msg) -> Result<(), SendError<C::Msg>> {
         if !self.board.has(ordinal) {
             self.board.unknown.fetch_add(1, Ordering::Relaxed);
             return Err(SendError::Closed(message));
@@ -39,10 +88,7 @@ impl<C: Cell> SlabHandle<C> {
                 }
                 Ok(())
             }
-            Err(Refused::Full(envelope)) => {
-                self.board.queue_full.fetch_add(1, Ordering::Relaxed);
-                Err(SendError::Full(envelope.message))
-            }
+            Err(Refused::Full(envelope)) => Err(SendError::Full(envelope.message)),
             Err(Refused::Closed(envelope)) => Err(SendError::Closed(envelope.message)),
         }
     }
@@ -51,11 +97,24 @@ impl<C: Cell> SlabHandle<C> {
     /// there are too many already, or the slab is closed, it shares this one's.
     #[must_use]
     pub fn lane(&self) -> Self {
-        let lane = self.open(LANES_MAX, LANE_CAPACITY, None);
+        self.lane_of(LANE_CAPACITY as u32)
+    }
+
+    /// The same with a queue of `capacity` messages, at most those of [`SlabHandle::lane`].
+    #[must_use]
+    pub fn lane_of(&self, capacity: u32) -> Self {
+        let capacity = (capacity as usize).clamp(1, LANE_CAPACITY);
+        let lane = self.open(LANES_MAX, capacity, None);
         Self {
             lane: lane.unwrap_or_else(|| Arc::clone(&self.lane)),
             ..self.clone()
         }
+    }
+
+    /// The address of one cell.
+    #[must_use]
+    pub fn addr(&self, ordinal: u32) -> CellAddr<C> {
+        CellAddr::new(self.clone(), ordinal)
     }
 
     /// The same handle, where cells that send through it get pair queues of `capacity` messages.

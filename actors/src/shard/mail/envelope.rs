@@ -6,6 +6,8 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use super::super::inbox::{Door, Queue};
 
 /// The sender of messages that come from outside the shards.
@@ -71,6 +73,8 @@ pub(crate) struct Pair<M> {
     pub(crate) queue: Queue<Envelope<M>>,
     /// The slab that sends; none: threads.
     pub(crate) origin: Option<Origin>,
+    /// Tells tasks that wait for room of some, and of the end.
+    pub(crate) room: Notify,
 }
 
 /// What a destination knows of a slab that sends.

@@ -146,10 +146,11 @@ impl<C: Cell> Slab<C> {
     fn settle_lane(&mut self, place: usize, ring: fn(&Door)) {
         let end = &mut self.lanes[place];
         self.changed = true;
-        if end.lane.queue.delivered(std::mem::take(&mut end.settled))
-            && let Some(origin) = &end.lane.origin
-        {
-            ring(&origin.bell);
+        if end.lane.queue.delivered(std::mem::take(&mut end.settled)) {
+            match &end.lane.origin {
+                Some(origin) => ring(&origin.bell),
+                None => end.lane.room.notify_waiters(),
+            }
         }
     }
 

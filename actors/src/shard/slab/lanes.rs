@@ -38,6 +38,7 @@ impl<C: Cell> LaneEnd<C> {
         if let Some(origin) = &self.lane.origin {
             origin.bell.ring();
         }
+        self.lane.room.notify_waiters();
         rest
     }
 
