@@ -65,6 +65,9 @@ impl ControlPlane for Plane {
     fn shards(&self) -> Outcome<'_> {
         answer(json!({ "rows": [{ "shard": 0, "busy": 0.5 }] }))
     }
+    fn detail(&self, on: bool) -> Outcome<'_> {
+        answer(json!({ "detail": on }))
+    }
     fn health(&self) -> Outcome<'_> {
         Box::pin(async { Err(Refusal::new(Code::Unhealthy, "the scan is late")) })
     }

@@ -1,7 +1,7 @@
 //! Measures timers of cells: a million at 1 Hz, a storm of cancel and reschedule, a million idle.
 //!
 //! `cargo run --release -p actorsim-actors --example cell_timers [NAME [SECONDS [CELLS]]]`; names
-//! are `steady`, `storm` and `idle`. Bound: `SECONDS` each (10 if not given).
+//! are `steady`, `detail` (the same with each step measured), `storm` and `idle`. Bound: `SECONDS` each (10 if not given).
 #![allow(clippy::unwrap_used, missing_docs, reason = "an example")]
 
 use std::sync::Arc;
@@ -186,18 +186,21 @@ fn main() {
         .enable_time()
         .build()
         .unwrap();
-    let run = |name: &str, plan: Plan, warm, per_timer| {
+    let run = |name: &str, plan: Plan, warm, per_timer, detail| {
         if !what.is_empty() && what != name {
             return;
         }
         let system = System::new(Clock::wall(), runtime.handle().clone());
         let rig = Rig::new(&system, cells, plan);
+        rig.host.set_detail(detail);
         rig.measure(name, Duration::from_secs(warm), seconds, per_timer);
         runtime.block_on(rig.host.stop()).unwrap();
     };
     let second = Duration::from_secs(1);
     let plan = |period, storm| Plan { period, storm };
-    run("steady", plan(second, false), 2, 1);
-    run("storm", plan(second, true), 2, 1 + 1 + u64::from(DEADLINES));
-    run("idle", plan(60 * second, false), 1, 1);
+    run("steady", plan(second, false), 2, 1, false);
+    run("detail", plan(second, false), 2, 1, true);
+    let storm = 1 + 1 + u64::from(DEADLINES);
+    run("storm", plan(second, true), 2, storm, false);
+    run("idle", plan(60 * second, false), 1, 1, false);
 }

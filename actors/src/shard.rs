@@ -64,6 +64,7 @@ pub use placement::{Part, Placement};
 pub use population::Population;
 pub use sending::CellAddr;
 pub use sim::SimShards;
+pub use slab::{CellDetail, KindDetail, SlabDetail};
 pub use spec::{
     AddSlabError, CellInfo, CellState, GROUP_SIZE, ShardStats, SlabCounts, SlabError, SlabSpec,
 };

@@ -369,6 +369,19 @@ pub const COMMANDS: &[Command] = &[
         ]),
     },
     Command {
+        name: "detail",
+        args: &[arg(
+            "SWITCH",
+            Takes::Word(&["on", "off"]),
+            true,
+            "on or off",
+        )],
+        impact: Impact::Rw,
+        help: "Measure what the steps of each cell cost, shown by info; off costs nothing.",
+        example: "detail on",
+        view: View::Record,
+    },
+    Command {
         name: "health",
         args: &[],
         impact: Impact::Ro,

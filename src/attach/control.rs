@@ -88,6 +88,8 @@ pub trait ControlPlane: Send + Sync + 'static {
     fn scan(&self) -> Outcome<'_>;
     /// The shards: `{ rows }`.
     fn shards(&self) -> Outcome<'_>;
+    /// Switches the detail of cells on or off.
+    fn detail(&self, on: bool) -> Outcome<'_>;
     /// Health; a refusal with [`Code::Unhealthy`] if something is wrong.
     fn health(&self) -> Outcome<'_>;
     /// The last faults: `{ rows }`.
@@ -177,6 +179,7 @@ async fn answer(
         "trigger" => plane.trigger(text("target").unwrap_or_default()).await,
         "scan" => plane.scan().await,
         "shards" => plane.shards().await,
+        "detail" => plane.detail(text("switch").as_deref() == Some("on")).await,
         "health" => plane.health().await,
         "fault" if args.contains_key("path") => plane.crash(path()).await,
         "fault" => plane.faults(limit).await,

@@ -60,6 +60,8 @@ pub trait Hooks: Send + Sync + 'static {
 
     /// Figures of an actor that has some of its own, under their name.
     fn figures(&self, path: &ActorPath) -> Option<(&'static str, Json)>;
+    /// Switches the detail of cells on or off. False in a node without shards.
+    fn detail(&self, on: bool) -> bool;
     /// What an actor's path stands for when folded: `devices`.
     fn noun(&self, path: &ActorPath) -> &'static str;
 }
@@ -360,6 +362,16 @@ impl ControlPlane for SystemPlane {
                 .map(|(before, after)| shard_row(&before.stats, &after.stats, time))
                 .collect();
             Ok(json!({ "rows": rows }))
+        })
+    }
+
+    fn detail(&self, on: bool) -> Outcome<'_> {
+        Box::pin(async move {
+            if self.hooks.detail(on) {
+                return Ok(json!({ "detail": if on { "on" } else { "off" } }));
+            }
+            let message = "this node has no shards: nothing can be measured";
+            Err(Refusal::new(Code::NotFound, message))
         })
     }
 

@@ -108,6 +108,11 @@ impl Hooks for Layers {
         Some(("journal", serde_json::to_value(report).ok()?))
     }
 
+    fn detail(&self, on: bool) -> bool {
+        let fleet = self.fleet.as_ref();
+        fleet.map(|layer| layer.shards.set_detail(on)).is_some()
+    }
+
     fn noun(&self, path: &ActorPath) -> &'static str {
         if path.as_str().starts_with("/fleet/") {
             "devices"

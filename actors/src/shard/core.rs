@@ -55,6 +55,8 @@ pub(crate) struct Port {
     pub(crate) movables: Arc<Movables>,
     pub(crate) stats: Mutex<ShardStats>,
     pub(crate) stopping: AtomicBool,
+    /// Whether somebody wants to know what steps cost.
+    pub(crate) detail: AtomicBool,
     /// Where slabs are listed and exits told; none in a simulation without a node.
     pub(crate) system: Option<System>,
 }
@@ -77,6 +79,7 @@ impl Port {
                 ..ShardStats::default()
             }),
             stopping: AtomicBool::new(false),
+            detail: AtomicBool::new(false),
             system,
         })
     }
@@ -119,6 +122,7 @@ pub(crate) struct ShardCore {
     tally: Tally,
     net: SharedNet,
     seats: u32,
+    detail: bool,
 }
 
 /// What the slabs of a shard have done on it.
@@ -145,6 +149,7 @@ impl ShardCore {
             tally: Tally::default(),
             net: Arc::new(Mutex::new(ShardNet::new(NetConfig::default()))),
             seats: 0,
+            detail: false,
         }
     }
 
@@ -162,6 +167,12 @@ impl ShardCore {
     pub(crate) fn step(&mut self, at: &Moment) -> Effects {
         self.port.joins.drain(&mut self.joins);
         let at = &self.join(at);
+        if self.port.detail.load(Ordering::Relaxed) != self.detail {
+            self.detail = !self.detail;
+            self.slabs
+                .iter_mut()
+                .for_each(|slab| measure(&self.port, self.detail, slab));
+        }
         let mut effects = Effects::default();
         for slab in &mut self.slabs {
             effects = effects.merge(slab.step(at, &self.limits, &mut self.tally));
@@ -208,6 +219,9 @@ impl ShardCore {
         }
         if joined > 0 {
             self.port.joins.delivered(joined);
+            let new = self.slabs.len().saturating_sub(joined);
+            let new = self.slabs[new..].iter_mut();
+            new.for_each(|slab| measure(&self.port, self.detail, slab));
         }
         at
     }
@@ -306,6 +320,12 @@ impl ShardCore {
             }
         }
     }
+}
+
+/// Lets a slab measure its steps, or no more.
+fn measure(port: &Port, on: bool, slab: &mut Resident) {
+    let clock = port.system.as_ref().map(System::clock);
+    slab.set_detail(on, clock);
 }
 
 /// Sends a slab to another shard; it comes back if it must stay.

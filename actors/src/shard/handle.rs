@@ -18,7 +18,7 @@ use super::inbox::{CONTROL_CAPACITY, Door, LANE_CAPACITY, Queue, Refused};
 use super::mail::{Envelope, LINK_CAPACITY, Origin, Pair};
 use super::moving::{MigrateError, Movable, Resident};
 use super::placement::Placement;
-use super::slab::{Moment, Report, Seat, Slab};
+use super::slab::{Moment, Report, Seat, Slab, SlabDetail};
 use super::spec::{
     AddSlabError, CELLS_MAX, CellInfo, CellState, ShardStats, SlabCounts, SlabError, SlabSpec,
 };
@@ -36,6 +36,7 @@ pub(crate) enum Control<C: Cell> {
     Info(Vec<u32>, Reply<Vec<CellInfo>>),
     Select(CellState, usize, usize, Reply<(Vec<u32>, bool)>),
     Lane(Lane<C>),
+    Detail(Reply<Option<SlabDetail>>),
     Migrate(Arc<Port>, Reply<Result<(), MigrateError>>),
     Close(Reply<()>),
 }
@@ -301,6 +302,15 @@ impl<C: Cell> SlabHandle<C> {
         found.pop().ok_or(SlabError::Unknown(ordinal))
     }
 
+    /// What the steps of its cells cost, by kind and by cell; none while detail is off. See
+    /// [`ShardHandle::set_detail`].
+    ///
+    /// # Errors
+    /// [`SlabError`].
+    pub async fn detail(&self) -> Result<Option<SlabDetail>, SlabError> {
+        self.board.ask(Control::Detail).await
+    }
+
     /// Runs `run` on the shard, between steps, with the slab's output; flushed afterwards.
     /// It must be short and must not panic.
     ///
@@ -425,6 +435,14 @@ impl ShardHandle {
     #[must_use]
     pub fn stats(&self) -> ShardStats {
         *self.0.stats.lock()
+    }
+
+    /// Measures what each kind of step and each cell costs, from the next step on, or stops that
+    /// and forgets it. Off is the default and costs nothing that can be measured; on costs two
+    /// readings of the clock per step, and 16 bytes a cell.
+    pub fn set_detail(&self, on: bool) {
+        self.0.detail.store(on, Ordering::Relaxed);
+        self.0.bell.ring();
     }
 
     /// Whether it takes slabs.

@@ -196,6 +196,13 @@ impl ShardHost {
         self.backend
     }
 
+    /// See [`ShardHandle::set_detail`]: of all shards.
+    pub fn set_detail(&self, on: bool) {
+        for shard in &self.handles {
+            shard.set_detail(on);
+        }
+    }
+
     /// Moves slabs from busy shards to idle ones by this rule, as long as the guard is kept. Only
     /// slabs that were added as movable move.
     pub fn balance(&self, system: &System, rule: BalanceRule) -> Balancing {

@@ -99,7 +99,7 @@ impl<C: Cell> Board<C> {
     }
 
     fn row_of(&self, path: ActorPath, info: CellInfo) -> ActorRow {
-        let attributes = BTreeMap::from([
+        let mut attributes = BTreeMap::from([
             ("group", (info.ordinal / GROUP_SIZE).to_string()),
             ("ordinal", info.ordinal.to_string()),
             ("movable", self.seating().movable.to_string()),
@@ -107,6 +107,10 @@ impl<C: Cell> Board<C> {
             ("shard", self.shard().to_string()),
             ("timers", info.timers.to_string()),
         ]);
+        if let Some(detail) = info.detail {
+            attributes.insert("detail_steps", detail.steps.to_string());
+            attributes.insert("detail_ns", detail.ns.to_string());
+        }
         ActorRow {
             path,
             host: "shard",

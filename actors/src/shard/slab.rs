@@ -7,6 +7,7 @@
 //! Bounds: [`Limits`] for each phase of a step; what waits is bounded by queues and mailboxes.
 
 mod delivery;
+mod detail;
 mod exits;
 mod lanes;
 mod returns;
@@ -18,6 +19,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
+use self::detail::Detail;
+pub use self::detail::{CellDetail, KindDetail, SlabDetail};
 use self::lanes::LaneEnd;
 pub(crate) use self::turn::{Effects, Limits, Moment, earlier};
 use super::core::{Note, Tally};
@@ -29,7 +32,7 @@ use super::net::{Heard, SharedNet, SlabNet};
 use super::spec::{CellInfo, CellState, GROUP_SIZE, SlabCounts, SlabSpec};
 use super::wheel::{Due, NIL, Wheel};
 use crate::cell::{Cell, CellSupervisor};
-use crate::clock::Time;
+use crate::clock::{Clock, Time};
 use crate::exit::{ExitReason, Fault, Incarnation};
 use crate::mailbox::{Books, MailboxSpec, Ring};
 
@@ -49,6 +52,8 @@ pub(crate) trait AnySlab {
     fn stop(&mut self, at: &Moment);
     /// Whether it has been stopped.
     fn is_closed(&self) -> bool;
+    /// Measures what its steps cost from now on, or no more.
+    fn set_detail(&mut self, on: bool, clock: Option<&Clock>);
     /// Where it wants to go, if anywhere.
     fn departure(&mut self) -> Option<Departure>;
     /// It has come to this shard: from now on this one is rung, and steps it next.
@@ -177,6 +182,7 @@ pub(crate) struct Slab<C: Cell> {
     changed: bool,
     flush_at: Option<Time>,
     departure: Option<Departure>,
+    detail: Option<Box<Detail>>,
     closed: bool,
 }
 
@@ -284,6 +290,7 @@ impl<C: Cell> Slab<C> {
             changed: true,
             flush_at: None,
             departure: None,
+            detail: None,
             closed: false,
         }
     }
@@ -344,7 +351,13 @@ impl<C: Cell> Slab<C> {
         };
         let depth = slot.mailbox.as_ref().map_or(0, |ring| ring.len());
         let last_exit = self.recent.iter().rev().find(|(o, _)| *o == ordinal);
+        let key = join(group, place);
+        let detail = self.detail.as_ref().map(|detail| {
+            let (steps, ns) = detail.of(key);
+            CellDetail { ordinal, steps, ns }
+        });
         Some(CellInfo {
+            detail,
             ordinal,
             incarnation: slot.incarnation,
             state: slot.state,
@@ -431,6 +444,13 @@ impl<C: Cell> AnySlab for Slab<C> {
 
     fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    fn set_detail(&mut self, on: bool, clock: Option<&Clock>) {
+        if on != self.detail.is_some() {
+            let keys = self.groups.len() * GROUP_SIZE as usize;
+            self.detail = on.then(|| Detail::new(clock.cloned(), keys));
+        }
     }
 
     fn departure(&mut self) -> Option<Departure> {

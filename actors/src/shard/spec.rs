@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::lateness::Lateness;
 use super::net::NetStats;
+use super::slab::CellDetail;
 use crate::cell::{Cell, CellSupervisor};
 use crate::exit::Incarnation;
 use crate::mailbox::MailboxSpec;
@@ -144,6 +145,8 @@ pub struct CellInfo {
     pub handled: u32,
     /// Timers that are set.
     pub timers: u32,
+    /// What its steps have cost, while detail is on.
+    pub detail: Option<CellDetail>,
     /// Why the former incarnation ended, if that was lately.
     pub last_exit: Option<String>,
 }

@@ -13,9 +13,11 @@ use crate::exit::{Fault, Flow};
 use crate::mailbox::{MailboxSpec, Message, Overflow};
 use crate::shard::handle::{ShardHandle, SlabHandle};
 use crate::shard::inbox::Bell;
-use crate::shard::slab::SLOT_OVERHEAD;
+use crate::shard::slab::{SLOT_OVERHEAD, SlabDetail};
 use crate::shard::spec::{SlabError, SlabSpec};
 
+#[path = "tests/detail.rs"]
+mod detail;
 #[path = "tests/periodic.rs"]
 mod periodic;
 

@@ -337,6 +337,7 @@ impl<C: Cell> Slab<C> {
         take: impl FnOnce(&mut CellContext<'_, C>) -> Option<C::Msg>,
     ) {
         let mut kind = "";
+        let begun = self.begin_detail();
         let result = self.run_step(key, at, at.now, 1, |cell, cx| match take(cx) {
             Some(message) => {
                 kind = message.kind();
@@ -344,6 +345,7 @@ impl<C: Cell> Slab<C> {
             }
             None => Ok(Flow::Continue),
         });
+        self.end_detail(key, kind, begun);
         if result.is_ok() {
             self.books.handled += 1;
         } else {

@@ -97,7 +97,9 @@ impl<C: Cell> Slab<C> {
             return;
         };
         self.counts.bounces_told += 1;
+        let begun = self.begin_detail();
         let result = self.run_step(key, at, at.now, 0, |cell, cx| cell.bounced(bounce, cx));
+        self.end_detail(key, "bounced", begun);
         self.in_hand = result.is_err().then_some("bounced");
         self.settle(key, at, result);
     }

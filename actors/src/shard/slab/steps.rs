@@ -82,6 +82,20 @@ impl<C: Cell> Slab<C> {
         result
     }
 
+    /// When a step begins, if anybody wants to know.
+    #[inline]
+    pub(super) fn begin_detail(&self) -> Option<Time> {
+        self.detail.as_ref().map(|detail| detail.now())
+    }
+
+    /// The step that began then has ended.
+    #[inline]
+    pub(super) fn end_detail(&mut self, key: u32, kind: &'static str, begun: Option<Time>) {
+        if let (Some(begun), Some(detail)) = (begun, &mut self.detail) {
+            detail.record(key, kind, begun);
+        }
+    }
+
     /// Starts the next incarnation of a cell; a fault is an exit asked of the supervisor.
     fn start_cell(&mut self, key: u32, at: &Moment) {
         let ordinal = self.ordinal(key);
@@ -204,10 +218,12 @@ impl<C: Cell> Slab<C> {
             tally.timers_late += u64::from(late > at.late_ns);
             tally.ticks_missed += missed;
             tally.lateness.record(late);
+            let begun = self.begin_detail();
             let result = self.run_step(due.owner, at, due.at, 0, |cell, cx| {
                 cx.missed = missed;
                 cell.timer(due.key, cx)
             });
+            self.end_detail(due.owner, "timer", begun);
             self.in_hand = result.is_err().then_some("timer");
             self.settle(due.owner, at, result);
         }
@@ -315,6 +331,10 @@ impl<C: Cell> Slab<C> {
                 reply.send(ordinals.into_iter().filter_map(|o| self.info(o)).collect());
             }
             Control::Select(state, from, n, reply) => reply.send(self.select(state, from, n)),
+            Control::Detail(reply) => {
+                let detail = self.detail.as_ref();
+                reply.send(detail.map(|detail| detail.tell(|key| self.ordinal(key))));
+            }
             Control::Migrate(to, reply) => {
                 let again = self.departure.replace(Departure { to, reply });
                 if let Some(former) = again {
