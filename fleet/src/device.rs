@@ -8,10 +8,12 @@
 
 use std::time::Duration;
 
+use actorsim_actors::shard::{SocketEvent, SocketId};
 use actorsim_actors::{Cell, CellContext, Fault, Flow, Incarnation, MissedTicks, Time};
 use actorsim_transport::{AckStatus, EventKey, Reading, SensorType, device_uuid};
 use uuid::Uuid;
 
+use crate::broker::{LINE, Line};
 use crate::fault::Faults;
 use crate::out::DeviceOut;
 use crate::profile::FIELDS_MAX;
@@ -20,6 +22,7 @@ use crate::seed::device_seed;
 
 mod faults;
 mod identity;
+mod line;
 mod message;
 mod schedule;
 mod shared;
@@ -57,6 +60,8 @@ pub struct Device {
     poisoned: bool,
     /// Faults that act; most devices have none.
     faults: Option<Box<Faults>>,
+    /// The way to its broker, if its population has one.
+    line: Option<Box<Line>>,
 }
 
 type Context<'a, 'b> = &'a mut CellContext<'b, Device>;
@@ -81,9 +86,9 @@ impl Cell for Device {
             last: f64::NAN,
             poisoned: false,
             faults: None,
+            line: None,
         };
-        let ended = std::mem::take(&mut cx.identity.faults);
-        cx.out.tally.faults_reverted += u64::from(ended);
+        device.inherit(cx);
         let slot = cx.shared.schedule.slot_at_or_after(cx.ordinal, cx.now);
         let before = cx.identity.slot;
         if device.wide.is_some() {
@@ -128,6 +133,10 @@ impl Cell for Device {
     fn timer(&mut self, key: u8, cx: &mut CellContext<'_, Self>) -> Result<Flow, Fault> {
         self.sting()?;
         match key {
+            LINE => {
+                self.drive(Line::timer, cx);
+                return Ok(Flow::Continue);
+            }
             BEAT => {
                 self.beat(cx);
                 return Ok(Flow::Continue);
@@ -146,6 +155,21 @@ impl Cell for Device {
         }
         self.sample(cx);
         Ok(Flow::Continue)
+    }
+
+    fn socket(
+        &mut self,
+        socket: SocketId,
+        event: SocketEvent<'_>,
+        cx: &mut CellContext<'_, Self>,
+    ) -> Result<Flow, Fault> {
+        self.sting()?;
+        self.drive(|line, cx| line.socket(socket, event, cx), cx);
+        Ok(Flow::Continue)
+    }
+
+    fn stopping(&mut self, cx: &mut CellContext<'_, Self>) {
+        self.drive(Line::goodbye, cx);
     }
 }
 
@@ -180,6 +204,11 @@ impl Device {
 
     /// Sends a sample, and raises what crossed a threshold.
     fn send(&mut self, values: &[f64], unix_us: u64, cx: Context<'_, '_>) {
+        if self.line.is_some() {
+            self.drive(|line, cx| line.publish(values, unix_us, cx), cx);
+            cx.identity.sequence = cx.identity.sequence.wrapping_add(1);
+            return;
+        }
         self.last = values[usize::from(cx.shared.program.beat().field)];
         if cx.shared.t1 {
             self.telemetry(values, unix_us, cx);
@@ -329,27 +358,36 @@ impl Device {
     }
 
     fn execute(&self, setpoint: &Setpoint, cx: Context<'_, '_>) -> AckStatus {
-        let program = &cx.shared.program;
-        let slot = program.actuator_slot(setpoint.sensor).filter(|_| {
-            let kind = |at: u16| {
-                program
-                    .sensors()
-                    .iter()
-                    .find(|s| s.field == at)
-                    .map(|s| s.kind)
-            };
-            setpoint.value.is_finite() && kind(setpoint.sensor) == Some(setpoint.kind)
-        });
-        let Some(slot) = slot else {
+        let sensors = cx.shared.program.sensors();
+        let of = sensors.iter().find(|s| s.field == setpoint.sensor);
+        if of.is_none_or(|sensor| sensor.kind != setpoint.kind) {
             cx.out.tally.refused += 1;
             return AckStatus::Refused;
+        }
+        self.set(&[(setpoint.sensor, setpoint.value)], Some(setpoint.id), cx)
+    }
+
+    /// Sets actuators, all or none. A command with an id at or below the last one is superseded.
+    fn set(&self, values: &[(u16, f64)], id: Option<u64>, cx: Context<'_, '_>) -> AckStatus {
+        let program = &cx.shared.program;
+        let slot = |(field, value): &(u16, f64)| {
+            let slot = program.actuator_slot(*field);
+            slot.filter(|_| value.is_finite())
         };
-        if setpoint.id <= cx.identity.last_command {
+        if !values.iter().all(|setpoint| slot(setpoint).is_some()) {
+            cx.out.tally.refused += 1;
+            return AckStatus::Refused;
+        }
+        if id.is_some_and(|id| id <= cx.identity.last_command) {
             cx.out.tally.superseded += 1;
             return AckStatus::Superseded;
         }
-        cx.identity.last_command = setpoint.id;
-        cx.identity.state[slot] = setpoint.value;
+        cx.identity.last_command = id.unwrap_or(cx.identity.last_command);
+        for setpoint in values {
+            if let Some(slot) = slot(setpoint) {
+                cx.identity.state[slot] = setpoint.1;
+            }
+        }
         cx.out.tally.executed += 1;
         AckStatus::Executed
     }

@@ -273,11 +273,20 @@ impl Faults {
         self.held.front().map(|held| held.at)
     }
 
-    /// When the first fault ends by itself.
+    /// When the first fault ends by itself, or a flapping one turns.
     #[must_use]
-    pub fn next_end(&self) -> Option<Time> {
-        let ends = self.active.iter().map(|active| active.until);
-        ends.filter(|end| *end < Time::MAX).min()
+    pub fn next_change(&self, now: Time) -> Option<Time> {
+        let change = |active: &Active| match active.fault {
+            Fault::Flap(period) => {
+                let half = (period.as_nanos() as u64 / 2).max(1);
+                let turns = now.since(active.since).as_nanos() as u64 / half;
+                let turn = active.since + Duration::from_nanos((turns + 1).saturating_mul(half));
+                turn.min(active.until)
+            }
+            _ => active.until,
+        };
+        let changes = self.active.iter().map(change);
+        changes.filter(|at| *at < Time::MAX).min()
     }
 
     /// Samples that are held back.

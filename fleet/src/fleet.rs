@@ -14,9 +14,10 @@ use actorsim_actors::{ActorPath, Books, Reply, SendError, System, Time};
 use actorsim_supervision::{CellGovernor, ChildSpec};
 use actorsim_transport::{Link, LinkSpec, TransportStats, link_child};
 
+use crate::broker::PublishCounts;
 use crate::counters::{FleetCounters, Tally};
 use crate::device::{DeviceInfo, DeviceMessage, Injection};
-use crate::population::Population;
+use crate::population::{Compiled, Population};
 use crate::wire::{WireTable, WireTap, wire_sha256};
 
 mod core;
@@ -46,6 +47,8 @@ pub enum Uplink {
         /// What the tiers count.
         stats: Arc<TransportStats>,
     },
+    /// Nowhere else: every population has a broker.
+    Brokers,
     /// Hashed and forgotten: a simulation without a twin.
     Digests {
         /// Sees everything that is hashed.
@@ -57,6 +60,7 @@ impl fmt::Debug for Uplink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Links { node, .. } => f.debug_struct("Links").field("node", node).finish(),
+            Self::Brokers => f.write_str("Brokers"),
             Self::Digests { .. } => f.write_str("Digests"),
         }
     }
@@ -108,6 +112,7 @@ impl Fleet {
         let shards = shards.max(1);
         let core = Arc::new(core(populations, shards)?);
         let (links, stats, tables) = match uplink {
+            Uplink::Brokers => (Vec::new(), None, Vec::new()),
             Uplink::Digests { tap } => (Vec::new(), None, tables(&core, tap.as_ref())),
             Uplink::Links { node, stats } => {
                 let started = system.clock().unix_us();
@@ -251,10 +256,25 @@ impl Fleet {
         self.counters.read()
     }
 
+    /// Devices that publish to brokers, and what they have counted.
+    #[must_use]
+    pub fn published(&self) -> Option<(u64, PublishCounts)> {
+        let on_brokers = |one: &&Compiled| one.asked.plan.is_some();
+        let populations = self.core.populations.iter().filter(on_brokers);
+        let devices = populations
+            .clone()
+            .map(|one| u64::from(one.asked.count))
+            .sum();
+        let plan = populations
+            .into_iter()
+            .find_map(|one| one.asked.plan.as_ref());
+        plan.map(|plan| (devices, plan.stats.read()))
+    }
+
     /// `wire_sha256` of the report; `None` where bytes went to a twin.
     #[must_use]
     pub fn wire_sha256(&self) -> Option<String> {
-        if !self.links.is_empty() {
+        if self.tables.is_empty() {
             return None;
         }
         let mut all = Vec::new();

@@ -6,6 +6,7 @@
 //! - [`program`]: a profile made runnable;
 //! - [`device`]: the cell: samples (T1), threshold events (T2), commands (T3);
 //! - [`out`], [`wire`]: where devices write: over a link, or hashed in a simulation;
+//! - [`broker`]: devices with sessions of their own on a broker;
 //! - [`fault`]: what a device does wrong on purpose;
 //! - [`payload`]: a sample as bytes for a broker;
 //! - [`session`]: protocols without I/O: MQTT;
@@ -31,6 +32,7 @@
 //! assert_eq!((errors[0].line, errors[0].column), (2, 6));
 //! ```
 
+pub mod broker;
 pub mod counters;
 pub mod device;
 mod directory;

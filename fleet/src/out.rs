@@ -14,6 +14,7 @@ use actorsim_transport::{
 };
 use bytes::BytesMut;
 
+use crate::broker::{LineOut, PublishStats};
 use crate::counters::{FleetCounters, Tally};
 use crate::wire::WireDigests;
 
@@ -34,6 +35,9 @@ pub struct DeviceOut {
     /// Counted since the last flush.
     pub tally: Tally,
     counters: Arc<FleetCounters>,
+    /// What lines to brokers write to.
+    pub(crate) line: Box<LineOut>,
+    published: Option<Arc<PublishStats>>,
 }
 
 #[derive(Debug)]
@@ -75,7 +79,16 @@ impl DeviceOut {
             since: None,
             tally: Tally::default(),
             counters,
+            line: Box::default(),
+            published: None,
         }
+    }
+
+    /// Counts what goes to brokers there.
+    #[must_use]
+    pub fn publishing(mut self, stats: Option<Arc<PublishStats>>) -> Self {
+        self.published = stats;
+        self
     }
 
     /// One reading of telemetry.
@@ -176,6 +189,7 @@ impl Outbox for DeviceOut {
         self.t1.truncate(mark.t1);
         self.events.truncate(mark.events);
         self.acks.truncate(mark.acks);
+        self.line.cut();
         if let Sink::Digests(digests) = &mut self.sink {
             digests.cut(mark.wire);
         }
@@ -183,6 +197,9 @@ impl Outbox for DeviceOut {
 
     fn flush(&mut self, now: Time) -> Option<Time> {
         self.counters.add(&core::mem::take(&mut self.tally));
+        if let Some(stats) = &self.published {
+            stats.take(&mut self.line.tally);
+        }
         if let Sink::Digests(digests) = &mut self.sink {
             digests.hash();
         }

@@ -13,6 +13,7 @@ use actorsim_actors::shard::GROUP_SIZE;
 use actorsim_supervision::Labels;
 use actorsim_transport::{DeviceRange, RANGE_DEVICES_MAX, Registration, SensorSpec};
 
+use crate::broker::Plan;
 use crate::device::device_name;
 use crate::profile::{INTERVAL_MAX, INTERVAL_MIN, Profile};
 use crate::program::{Program, ProgramError};
@@ -43,6 +44,8 @@ pub struct Population {
     pub t2: bool,
     /// Time between further events of each device, besides those of thresholds; none if `None`.
     pub t2_period: Option<Duration>,
+    /// The way to a broker; the QUIC tiers if `None`.
+    pub plan: Option<Arc<Plan>>,
 }
 
 impl Population {
@@ -59,6 +62,7 @@ impl Population {
             t1: true,
             t2: true,
             t2_period: None,
+            plan: None,
         }
     }
 

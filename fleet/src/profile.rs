@@ -125,6 +125,21 @@ pub enum Protocol {
     Console,
 }
 
+impl Protocol {
+    /// Its word in profiles.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mqtt => "mqtt",
+            Self::Amqp => "amqp",
+            Self::Http => "http",
+            Self::Coap => "coap",
+            Self::Quic => "quic",
+            Self::Console => "console",
+        }
+    }
+}
+
 /// What a device does when its way out is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backpressure {
@@ -159,7 +174,7 @@ pub struct Loaded {
 }
 
 /// Names of the embedded profiles, for help texts.
-pub const BUILT_IN: [&str; 2] = ["industrial", "single"];
+pub const BUILT_IN: [&str; 3] = ["factory_mqtt", "industrial", "single"];
 
 impl Profile {
     /// Loads an embedded profile by name, else a file by path: `.toml` is TOML, all else YAML.
@@ -171,6 +186,10 @@ impl Profile {
             "industrial" => {
                 let text = include_str!("../../config/profiles/industrial.yaml");
                 Self::parse("config/profiles/industrial.yaml", text)
+            }
+            "factory_mqtt" => {
+                let text = include_str!("../../config/profiles/factory_mqtt.yaml");
+                Self::parse("config/profiles/factory_mqtt.yaml", text)
             }
             "single" => {
                 let text = include_str!("../../config/profiles/single.yaml");

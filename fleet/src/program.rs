@@ -8,7 +8,7 @@ use std::time::Duration;
 use actorsim_transport::SensorType;
 
 use crate::generator::{Draw, FOLLOW_LAG_SAMPLES_MAX, Generator};
-use crate::profile::{EVENTS_MAX, FIELDS_MAX, Gate, Profile, Side, Threshold};
+use crate::profile::{EVENTS_MAX, FIELDS_MAX, Gate, Profile, Protocol, Side, Threshold};
 use crate::seed::fnv1a64;
 
 /// State slots in a device's identity block; a program with more keeps them in the cell.
@@ -122,7 +122,9 @@ impl Program {
             .sensors()
             .map(|(field, kind)| Sensor { field, kind })
             .collect();
-        if sensors.is_empty() {
+        // brokers take any field
+        let by_tiers = matches!(profile.protocol, Protocol::Quic | Protocol::Console);
+        if sensors.is_empty() && by_tiers {
             return Err(ProgramError::NoSensor(profile.device_type.clone()));
         }
         let order =
@@ -261,6 +263,17 @@ impl Program {
         self.fields.len()
     }
 
+    /// The field of a name.
+    #[must_use]
+    pub fn field_named(&self, name: &str) -> Option<u16> {
+        let hash = fnv1a64(name);
+        let at = self
+            .fields
+            .iter()
+            .position(|field| field.name_hash == hash)?;
+        u16::try_from(at).ok()
+    }
+
     /// The hash of a field's name: with the device's seed it makes the field's.
     #[must_use]
     pub fn field_hash(&self, field: usize) -> u64 {
@@ -379,7 +392,11 @@ fn rules(profile: &Profile) -> Box<[Rule]> {
 
 /// The first sensor with a counter of its own; a watched one where all counters are taken.
 fn beat(sensors: &[Sensor], rules: &[Rule]) -> EventSource {
-    let Sensor { field, kind } = sensors[0];
+    let first = sensors.first().copied();
+    let Sensor { field, kind } = first.unwrap_or(Sensor {
+        field: 0,
+        kind: SensorType::Temperature,
+    });
     let used = rules.iter().map(|rule| rule.counter + 1).max().unwrap_or(0);
     let shared = rules.iter().find(|rule| rule.threshold.field == field);
     match (shared, rules.first()) {

@@ -4,151 +4,16 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::io::{ErrorKind, Read, Write};
+#[path = "mqtt_kit/kit.rs"]
+mod kit;
+
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
 
 use actorsim_actors::Clock;
-use actorsim_fleet::session::mqtt::client::Message;
 use actorsim_fleet::session::mqtt::output::Inbound;
-use actorsim_fleet::session::mqtt::{Client, Event, Login, Options, Output, Qos, Version, Will};
-
-const PATIENCE: Duration = Duration::from_secs(10);
-const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
-
-fn broker() -> Option<String> {
-    let address = std::env::var("ACTORSIM_MOSQUITTO").ok();
-    if address.is_none() {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "ACTORSIM_MOSQUITTO is not set, and CI has mosquitto"
-        );
-        println!("skipped: set ACTORSIM_MOSQUITTO=HOST:PORT to test against mosquitto");
-    }
-    address
-}
-
-/// A session on a blocking socket.
-struct Device {
-    options: Options,
-    client: Client,
-    socket: TcpStream,
-    clock: Clock,
-    out: Output,
-    events: Vec<Event>,
-}
-
-impl Device {
-    fn new(address: &str, options: Options, login: &Login<'_>) -> Self {
-        let mut device = Self {
-            options,
-            client: Client::default(),
-            socket: connect(address),
-            clock: Clock::wall(),
-            out: Output::default(),
-            events: Vec::new(),
-        };
-        device.open(login);
-        device
-    }
-
-    fn open(&mut self, login: &Login<'_>) {
-        let now = self.clock.monotonic();
-        self.client.open(&self.options, login, now, &mut self.out);
-        self.until(|events| events.iter().any(|event| matches!(event, Event::Up { .. })));
-    }
-
-    fn publish(&mut self, topic: &str, payload: &[u8], qos: Qos, retain: bool, tag: u64) {
-        let message = Message {
-            topic,
-            payload,
-            qos,
-            retain,
-            tag,
-        };
-        let now = self.clock.monotonic();
-        self.client
-            .publish(&self.options, &message, now, &mut self.out)
-            .unwrap();
-    }
-
-    fn subscribe(&mut self, filter: &str) {
-        let now = self.clock.monotonic();
-        self.client
-            .subscribe(&self.options, filter, Qos::ExactlyOnce, now, &mut self.out)
-            .unwrap();
-        self.until(|events| {
-            events
-                .iter()
-                .any(|event| matches!(event, Event::Subscribed { .. }))
-        });
-    }
-
-    /// Drives the session until the events so far are enough.
-    fn until(&mut self, enough: impl Fn(&[Event]) -> bool) {
-        let began = self.clock.monotonic();
-        let mut buffer = [0; 4_096];
-        while !enough(&self.events) {
-            self.socket
-                .write_all(&std::mem::take(&mut self.out.bytes))
-                .unwrap();
-            match self.socket.read(&mut buffer) {
-                Ok(0) => panic!("closed by the broker: {:?}", self.events),
-                Ok(len) => {
-                    let now = self.clock.monotonic();
-                    self.client
-                        .received(&self.options, &buffer[..len], now, &mut self.out);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => panic!("{error}"),
-            }
-            assert_eq!(self.out.ended, None);
-            self.events.append(&mut self.out.events);
-            let waited = self.clock.monotonic().since(began);
-            assert!(waited < PATIENCE, "waited in vain: {:?}", self.events);
-        }
-        self.socket
-            .write_all(&std::mem::take(&mut self.out.bytes))
-            .unwrap();
-    }
-
-    fn messages(&self) -> Vec<&Inbound> {
-        let mut messages = Vec::new();
-        for event in &self.events {
-            if let Event::Message(message) = event {
-                messages.push(message.as_ref());
-            }
-        }
-        messages
-    }
-}
-
-fn connect(address: &str) -> TcpStream {
-    let socket = TcpStream::connect(address).expect("mosquitto listens there");
-    socket
-        .set_read_timeout(Some(Duration::from_millis(50)))
-        .unwrap();
-    socket
-}
-
-fn count(events: &[Event], wanted: impl Fn(&Event) -> bool) -> usize {
-    events.iter().filter(|event| wanted(event)).count()
-}
-
-const fn is_message(event: &Event) -> bool {
-    matches!(event, Event::Message(_))
-}
-
-const fn is_delivered(event: &Event) -> bool {
-    matches!(event, Event::Delivered { .. })
-}
-
-fn login(client_id: &str) -> Login<'_> {
-    Login {
-        client_id,
-        ..Login::default()
-    }
-}
+use actorsim_fleet::session::mqtt::{Client, Event, Login, Options, Output, Qos, Will};
+use kit::{Device, VERSIONS, broker, connect, count, is_delivered, is_message, login};
 
 #[test]
 fn messages_of_each_quality_pass_through_mosquitto_in_order() {

@@ -101,7 +101,8 @@ pub struct StartArgs {
     join: Vec<String>,
     #[arg(long, hide = true)]
     chaos: Option<String>,
-    #[arg(long, hide = true)]
+    /// Broker of devices whose profile says mqtt, such as mqtt://127.0.0.1:1883
+    #[arg(long, value_name = "URL")]
     mqtt_url: Option<String>,
     #[arg(long, hide = true)]
     http_endpoint: Option<String>,
@@ -116,7 +117,6 @@ impl StartArgs {
         let given = [
             ("--join", !self.join.is_empty()),
             ("--chaos", self.chaos.is_some()),
-            ("--mqtt-url", self.mqtt_url.is_some()),
             ("--http-endpoint", self.http_endpoint.is_some()),
             ("--amqp-url", self.amqp_url.is_some()),
             ("--coap-url", self.coap_url.is_some()),
@@ -149,6 +149,7 @@ impl StartArgs {
             ("--port-offset", "node.port_offset", &self.port_offset),
             ("--run-id", "node.run_id", &self.run_id),
             ("--twin", "transport.twin", &self.twin),
+            ("--mqtt-url", "targets.mqtt.url", &self.mqtt_url),
             ("--server-name", "transport.server_name", &self.server_name),
             ("--identity", "transport.identity", &self.identity),
             ("--t1-rate", "tiers.t1_rate", &self.t1_rate),

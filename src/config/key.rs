@@ -148,6 +148,20 @@ keys! {
         "Profile of the devices: a shipped name or a file.";
     "fleet.interval", span(MS, DAY), None,
         "Interval of T1 readings; the profile's own when unset.";
+    "targets.mqtt.url", Kind::Text, None,
+        "Broker of devices whose profile says mqtt, such as mqtt://127.0.0.1:1883.";
+    "targets.mqtt.version", Kind::Choice(&["3.1.1", "5"]), Some("3.1.1"),
+        "Version of MQTT.";
+    "targets.mqtt.keep_alive", span(Duration::ZERO, Duration::from_secs(65_535)), Some("60s"),
+        "Longest silence of a device before it pings its broker; 0s never pings.";
+    "targets.mqtt.clean_start", Kind::Bool, Some("false"),
+        "Whether a device that connects again wants its broker to forget its session.";
+    "targets.mqtt.outbox", count(1, 255), Some("64"),
+        "Messages that wait in a device for its broker.";
+    "targets.mqtt.username", Kind::Text, None,
+        "User that all devices log in as.";
+    "targets.mqtt.password_file", Kind::Text, None,
+        "File with the user's password; a line break at its end is not part of it.";
     "clock.speed", Kind::F64 { min: 0.001, max: 10_000.0 }, Some("1.0"),
         "Simulated seconds per second.";
     "metrics.enabled", Kind::Bool, Some("true"),
@@ -167,7 +181,7 @@ keys! {
 }
 
 /// Groups of the full table whose layer is not in this build.
-pub const ABSENT: &[&str] = &["rules", "targets", "grpc", "http", "chaos", "cluster"];
+pub const ABSENT: &[&str] = &["rules", "grpc", "http", "chaos", "cluster"];
 
 /// The one group that also holds tables: `[[supervision.supervisor]]`.
 pub const POLICY_TABLE: (&str, &str) = ("supervision", "supervisor");

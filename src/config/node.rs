@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actorsim_actors::shard::{Backend, NetConfig, RingConfig, ShardConfig, SqPoll};
 use actorsim_fleet::Profile;
+use actorsim_fleet::session::mqtt;
 
 use super::error::{ConfigError, ConfigErrors};
 use super::{PolicyFile, PolicySource, Settings};
@@ -47,6 +48,8 @@ pub struct NodeConfig {
     pub world: Option<WorldConfig>,
     /// The devices; `None` with `--no-fleet`.
     pub fleet: Option<FleetConfig>,
+    /// Where devices publish, besides the twin.
+    pub mqtt: Option<MqttTarget>,
     /// Simulated seconds per second.
     pub speed: f64,
     /// Address of the metrics endpoint; `None` when it is off.
@@ -141,6 +144,40 @@ pub struct FleetConfig {
     pub interval: Option<Duration>,
 }
 
+/// An MQTT broker.
+#[derive(Debug, Clone)]
+pub struct MqttTarget {
+    /// Where it is.
+    pub url: String,
+    /// How sessions are.
+    pub options: mqtt::Options,
+    /// User that all devices log in as.
+    pub username: Option<String>,
+    /// File with its password.
+    pub password_file: Option<PathBuf>,
+}
+
+impl MqttTarget {
+    fn from_settings(settings: &Settings) -> Option<Self> {
+        let keep_alive = settings.duration("targets.mqtt.keep_alive");
+        Some(Self {
+            url: settings.text("targets.mqtt.url")?.to_owned(),
+            options: mqtt::Options {
+                version: match settings.text("targets.mqtt.version") {
+                    Some("5") => mqtt::Version::V5,
+                    _ => mqtt::Version::V311,
+                },
+                keep_alive_s: narrow(keep_alive.as_secs()),
+                clean_start: settings.bool("targets.mqtt.clean_start"),
+                outbox_max: narrow(settings.u64("targets.mqtt.outbox")),
+                ..mqtt::Options::default()
+            },
+            username: settings.text("targets.mqtt.username").map(Into::into),
+            password_file: settings.text("targets.mqtt.password_file").map(Into::into),
+        })
+    }
+}
+
 impl NodeConfig {
     /// The typed form of resolved settings.
     #[must_use]
@@ -188,6 +225,7 @@ impl NodeConfig {
                 priority: narrow(settings.u64("scan.priority")),
                 lock_memory: settings.bool("scan.lock_memory"),
             }),
+            mqtt: MqttTarget::from_settings(settings),
             fleet: settings.bool("fleet.enabled").then(|| FleetConfig {
                 devices: narrow(settings.u64("fleet.devices")),
                 profile: settings
@@ -283,12 +321,15 @@ pub fn conflicts(settings: &Settings) -> Vec<ConfigError> {
             "leave out --no-world or --no-fleet",
         );
     }
-    if !world && fleet && !twin {
-        let message = "a fleet without a world needs a twin: `transport.twin` is unset".to_owned();
+    let broker = settings.text("targets.mqtt.url").is_some();
+    if !world && fleet && !twin && !broker {
+        let message = "a fleet without a world needs a twin or a broker: `transport.twin` and \
+                       `targets.mqtt.url` are unset"
+            .to_owned();
         refuse(
             "world.enabled",
             message,
-            "add --twin HOST:PORT --identity DIR",
+            "add --twin HOST:PORT --identity DIR, or --mqtt-url mqtt://HOST:PORT",
         );
     }
     if !fleet && twin {

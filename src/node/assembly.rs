@@ -19,7 +19,7 @@ use tokio::runtime::{Handle, Runtime};
 
 use super::build;
 use super::control::{AttachActor, MetricsActor, Nothing};
-use super::layers::Layers;
+use super::layers::{FleetLayer, Layers};
 use super::policies::PolicyBook;
 use super::{StartError, measure};
 use crate::attach::plane::SystemPlane;
@@ -144,7 +144,8 @@ impl Assembly {
             spec = spec.child(on_runtime(subtree, &net));
             spec = spec.child(on_runtime(transport.child(&policies), &net));
         }
-        if let Some(layer) = &layers.fleet {
+        let linked = |layer: &&FleetLayer| !layer.fleet.links().is_empty();
+        if let Some(layer) = layers.fleet.as_ref().filter(linked) {
             let to = build::destination(config, transport.as_ref())?;
             let subtree = build::links(config, layer, to, &identity, &policies)?;
             spec = spec.child(on_runtime(subtree, &net));
@@ -261,12 +262,17 @@ impl Assembly {
     async fn stop_in_order(&self) {
         if let Some(layer) = &self.layers.fleet {
             let _ = layer.last.set(layer.fleet.counts());
+            let published = layer.fleet.published();
+            let _ = layer
+                .connected
+                .set(published.map_or(0, |(_, now)| now.connected));
             layer.fleet.stop().await;
             if let Err(error) = layer.shards.stop().await {
                 tracing::error!("{error}");
             }
             // The links hand over what the devices wrote, and say farewell.
-            if let Err(error) = self.root.terminate_child("fleet").await {
+            let linked = !layer.fleet.links().is_empty();
+            if linked && let Err(error) = self.root.terminate_child("fleet").await {
                 tracing::error!("the links did not stop in order: {error}");
             }
         }

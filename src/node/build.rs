@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actorsim_actors::shard::ShardHost;
 use actorsim_actors::{ActorPath, System};
+use actorsim_fleet::broker::{Credentials, Plan, Target};
 use actorsim_fleet::profile::Protocol as ProfileProtocol;
 use actorsim_fleet::{Fleet, Population, Profile, Uplink, seed};
 use actorsim_supervision::config::render_all;
@@ -167,11 +168,13 @@ pub(super) fn fleet(
         tracing::warn!("{warning}");
     }
     let protocol = loaded.profile.protocol;
-    if !matches!(protocol, ProfileProtocol::Quic | ProfileProtocol::Console) {
+    let plan = broker(config, fleet, &loaded.profile)?;
+    let by_tiers = matches!(protocol, ProfileProtocol::Quic | ProfileProtocol::Console);
+    if plan.is_none() && !by_tiers {
         tracing::warn!(
-            "profile {}: {protocol:?} is not available in this build; its devices \
-             send over the QUIC tiers",
-            fleet.profile
+            "profile {}: no target for {}; its devices send over the QUIC tiers",
+            fleet.profile,
+            protocol.name(),
         );
     }
     let device_type = loaded.profile.device_type.clone();
@@ -196,10 +199,14 @@ pub(super) fn fleet(
     let layer = |layer| move |reason: String| StartError::Layer { layer, reason };
     let shards = ShardHost::start(system, &config.shards)
         .map_err(|error| layer("shards")(error.to_string()))?;
-    let uplink = Uplink::Links {
-        node: config.name.clone(),
-        stats: Arc::clone(stats),
+    let uplink = match &plan {
+        Some(_) => Uplink::Brokers,
+        None => Uplink::Links {
+            node: config.name.clone(),
+            stats: Arc::clone(stats),
+        },
     };
+    population.plan = plan;
     let fleet = Fleet::new(system, vec![population], shards.shards().len(), uplink)
         .map_err(|error| StartError::Config(error.to_string()))?;
     if config.journal.ledger {
@@ -211,7 +218,37 @@ pub(super) fn fleet(
         shards,
         device_type,
         last: OnceLock::new(),
+        connected: OnceLock::new(),
     })
+}
+
+/// The way to a broker, if the profile asks for one and the configuration names it.
+fn broker(
+    config: &NodeConfig,
+    fleet: &FleetConfig,
+    profile: &Profile,
+) -> Result<Option<Arc<Plan>>, StartError> {
+    let Some(target) = &config.mqtt else {
+        return Ok(None);
+    };
+    const URL: &str = "targets.mqtt.url";
+    let broker = Target::parse(&target.url).map_err(|error| config_error(URL, error))?;
+    let scale = (fleet.devices, config.speed);
+    let mut plan = Plan::mqtt(profile, &broker, target.options, scale, Arc::default())
+        .map_err(|error| config_error(URL, error))?;
+    let password = target.password_file.as_ref().map(|path| {
+        let text = std::fs::read(path).map_err(|error| {
+            let what = format!("{}: {error}", path.display());
+            config_error("targets.mqtt.password_file", what)
+        })?;
+        let text = text.strip_suffix(b"\n").unwrap_or(&text);
+        Ok::<_, StartError>(text.strip_suffix(b"\r").unwrap_or(text).to_vec())
+    });
+    plan.credentials = Credentials {
+        username: target.username.clone(),
+        password: password.transpose()?,
+    };
+    Ok(Some(Arc::new(plan)))
 }
 
 /// Where the links dial, and the name expected there.

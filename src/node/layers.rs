@@ -27,6 +27,8 @@ pub(super) struct FleetLayer {
     pub(super) device_type: String,
     /// Counters at the moment the devices were asked to stop.
     pub(super) last: OnceLock<DeviceCounts>,
+    /// Sessions with brokers at that moment.
+    pub(super) connected: OnceLock<u64>,
 }
 
 impl FleetLayer {

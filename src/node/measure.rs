@@ -89,9 +89,27 @@ fn devices(layers: &Layers, report: &mut RunReport) {
         quarantined: Some(counts.quarantined),
         spawn_s: counts.spawn_s,
     };
+    publish(layer, report);
     report.digest.wire_sha256 = layer.fleet.wire_sha256();
     report.process.shards = Some(layer.shards.shards().len() as u64);
     report.process.backend = Some(layer.shards.backend().label().to_owned());
+}
+
+/// What went to brokers. Sessions are closed by now: connected are those that were at work.
+fn publish(layer: &FleetLayer, report: &mut RunReport) {
+    let Some((sessions, counts)) = layer.fleet.published() else {
+        return;
+    };
+    let publish = report::Publish {
+        sessions: Some(sessions),
+        connected: Some(layer.connected.get().copied().unwrap_or(counts.connected)),
+        sent: Some(counts.sent),
+        acked: Some(counts.acked),
+        errors: Some(counts.errors + counts.refused),
+        dropped: Some(counts.dropped),
+        latency_us: Quantiles::of(&counts.latency_us, 1.0),
+    };
+    report.publish.insert("mqtt".to_owned(), publish);
 }
 
 fn tiers(layers: &Layers, report: &mut RunReport) {

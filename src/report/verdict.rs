@@ -68,6 +68,7 @@ pub fn failures(report: &RunReport, facts: &Facts) -> Vec<String> {
     }
     devices(report, &mut failed);
     tiers(report, &mut failed);
+    publish(report, &mut failed);
     books(report, &mut failed);
     scan(report, facts, &mut failed);
     failed
@@ -132,6 +133,28 @@ fn tiers(report: &RunReport, failed: &mut Vec<String>) {
         ));
     }
     commands(&report.tiers.t3, failed);
+}
+
+/// Devices reached their broker, and what they sent is accounted for.
+fn publish(report: &RunReport, failed: &mut Vec<String>) {
+    for (protocol, publish) in &report.publish {
+        if let (Some(sessions), Some(connected)) = (publish.sessions, publish.connected)
+            && connected < sessions
+        {
+            let apart = sessions - connected;
+            failed.push(format!(
+                "{protocol}: {apart} of {sessions} devices had no session with their broker at \
+                 the end; see `publish.{protocol}.errors`"
+            ));
+        }
+        let lost = publish.sent.zip(publish.acked).map(|(sent, acked)| {
+            let gone = publish.dropped.unwrap_or(0) + publish.errors.unwrap_or(0);
+            sent.saturating_sub(acked + gone)
+        });
+        if let Some(lost @ 1..) = lost {
+            failed.push(format!("{protocol}: {lost} messages have no outcome"));
+        }
+    }
 }
 
 /// Every command that was issued has come to something that is counted.

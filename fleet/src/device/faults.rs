@@ -40,11 +40,16 @@ impl Device {
                 self.send_times(&held.values, held.unix_us, held.times, cx);
             }
         }
-        let next = faults.next_due().into_iter().chain(faults.next_end()).min();
-        match next {
-            Some(at) => drop(cx.set_timer_at(FAULT, at)),
-            None => drop(cx.cancel_timer(FAULT)),
-        }
+        self.line_follows(faults.is_disconnected(cx.now), cx);
+        let next = faults
+            .next_due()
+            .into_iter()
+            .chain(faults.next_change(cx.now))
+            .min();
+        let _ = match next {
+            Some(at) => cx.set_timer_at(FAULT, at),
+            None => cx.cancel_timer(FAULT),
+        };
         if !faults.is_empty() {
             self.faults = Some(faults);
         }

@@ -29,6 +29,10 @@ pub struct Identity {
     pub latches: u8,
     /// Faults that act: they end with their incarnation, and are counted as ended by the next.
     pub faults: u8,
+    /// Messages that wait for the broker: they are lost with their incarnation.
+    pub waiting: u8,
+    /// The session with the broker is up.
+    pub line_up: bool,
 }
 
 const _: () = assert!(EVENTS_MAX <= u8::BITS as usize, "a latch bit per threshold");
@@ -62,6 +66,8 @@ impl Identity {
             series_gaps: 0,
             latches: 0,
             faults: 0,
+            waiting: 0,
+            line_up: false,
         }
     }
 }

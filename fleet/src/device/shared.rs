@@ -2,10 +2,13 @@
 //!
 //! Read-only. Bound: one per slab.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::Schedule;
+use crate::broker::Plan;
 use crate::program::Program;
+use crate::seed::device_seed;
 
 /// Read-only data of one population on one shard.
 #[derive(Clone, Debug)]
@@ -26,6 +29,8 @@ pub struct DeviceShared {
     pub t1: bool,
     /// Whether events are sent.
     pub t2: bool,
+    /// The way to a broker; without it devices use the tiers.
+    pub plan: Option<Arc<Plan>>,
 }
 
 impl DeviceShared {
@@ -33,6 +38,22 @@ impl DeviceShared {
     #[must_use]
     pub fn name(&self, ordinal: u32) -> String {
         device_name(&self.device_type, ordinal)
+    }
+
+    /// Appends the id of a device.
+    pub(crate) fn write_name(&self, ordinal: u32, out: &mut String) {
+        let written = write!(out, "{}-{ordinal:04}", self.device_type);
+        written.expect("a text takes all that is written");
+    }
+
+    /// The seed of a device.
+    pub(crate) fn seed(&self, ordinal: u32) -> u64 {
+        device_seed(self.master_seed, &self.name(ordinal))
+    }
+
+    /// The way to a broker.
+    pub(crate) fn plan(&self) -> Option<&Plan> {
+        self.plan.as_deref()
     }
 }
 

@@ -93,7 +93,11 @@ pub(super) fn links(
         let path = parent.join(&shard.to_string());
         let session = session_id(node, path.as_str(), started_us);
         let link = Link::new(path, session, Arc::clone(stats));
-        for one in &core.populations {
+        for one in core
+            .populations
+            .iter()
+            .filter(|one| one.asked.plan.is_none())
+        {
             for registration in one.registrations(shard, core.shards) {
                 link.register(registration)?;
             }

@@ -12,7 +12,7 @@ use super::{DEVICE_MAILBOX, Fleet, FleetError};
 use crate::device::{Device, DeviceShared, Identity, Schedule};
 use crate::out::DeviceOut;
 use crate::population::Compiled;
-use crate::wire::WireDigests;
+use crate::wire::{WireDigests, WireTable};
 
 impl Fleet {
     /// Puts the devices on their shards.
@@ -114,19 +114,28 @@ impl Fleet {
             epoch: self.epoch,
             t1: asked.t1,
             t2: asked.t2,
+            plan: asked.plan.clone(),
         }
     }
 
     fn out(&self, population: usize, shard: usize) -> DeviceOut {
         let counters = Arc::clone(&self.counters);
-        match (self.links.get(shard), &self.stats) {
+        let plan = self.core.populations[population].asked.plan.as_ref();
+        let published = plan.map(|plan| Arc::clone(&plan.stats));
+        let out = match (self.links.get(shard), &self.stats) {
             (Some(link), Some(stats)) => {
                 DeviceOut::to_link(link.clone(), Arc::clone(stats), counters)
             }
             _ => {
-                let table = Arc::clone(&self.tables[population][shard]);
+                let own = self
+                    .tables
+                    .get(population)
+                    .map(|row| Arc::clone(&row[shard]));
+                let none = || WireTable::new("".into(), Vec::new(), None);
+                let table = own.unwrap_or_else(none);
                 DeviceOut::to_digests(WireDigests::new(table), counters)
             }
-        }
+        };
+        out.publishing(published)
     }
 }

@@ -1,0 +1,169 @@
+//! What the devices of a population share on their way to a broker.
+//!
+//! Made once from the profile and the target; everything that can be wrong is said then. Bound:
+//! that of the profile.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::stats::PublishStats;
+use super::target::Target;
+use crate::payload::{Encoder, NotBuilt};
+use crate::profile::{Backpressure, Profile, Protocol};
+use crate::session::backoff::Backoff;
+use crate::session::mqtt::{Options, Qos};
+use crate::session::template::{Template, TemplateError};
+
+/// First connections of a population a second, so that its broker is not met by all at once.
+pub const CONNECTS_PER_S: u32 = 2_000;
+
+/// Who devices say that they are, besides their id; the same for all of a population.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// User, if the broker wants one.
+    pub username: Option<String>,
+    /// Its password; never shown.
+    pub password: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| "(secret)"))
+            .finish()
+    }
+}
+
+/// Topics of a device, with the place of its id left open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topics {
+    /// Samples.
+    pub telemetry: Template,
+    /// Commands to the device.
+    pub commands: Template,
+    /// Its replies.
+    pub replies: Template,
+    /// Retained: `online` when it has come, `offline` when it has said goodbye, `lost` as its will.
+    pub status: Template,
+}
+
+/// A way to a broker.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where the broker is.
+    pub address: SocketAddr,
+    /// How the sessions are.
+    pub mqtt: Options,
+    /// How surely messages go.
+    pub qos: Qos,
+    /// What to do when the outbox is full.
+    pub backpressure: Backpressure,
+    /// Where messages go.
+    pub topics: Topics,
+    /// Who the devices are.
+    pub credentials: Credentials,
+    /// What a sample looks like.
+    pub encoder: Encoder,
+    /// When to connect again.
+    pub backoff: Backoff,
+    /// Over how long the first connections are spread.
+    pub ramp: Duration,
+    /// Devices of the population.
+    pub count: u32,
+    /// Speed of the simulated clock: what a session waits for is never scaled, timers are.
+    pub speed: f64,
+    /// What is counted.
+    pub stats: Arc<PublishStats>,
+}
+
+/// Why devices cannot reach a broker so.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Another protocol.
+    #[error("profile `{device_type}` speaks {protocol}, for which there is no session yet")]
+    Protocol {
+        /// Its type.
+        device_type: String,
+        /// As in the profile.
+        protocol: &'static str,
+    },
+    /// Its topics.
+    #[error("topic of profile `{device_type}`: {why}")]
+    Topic {
+        /// Its type.
+        device_type: String,
+        /// Why.
+        why: TemplateError,
+    },
+    /// Its payload.
+    #[error("profile `{device_type}`: {why}")]
+    Payload {
+        /// Its type.
+        device_type: String,
+        /// Why.
+        why: NotBuilt,
+    },
+}
+
+impl Plan {
+    /// The way of a profile's devices to an MQTT broker.
+    ///
+    /// # Errors
+    /// [`PlanError`].
+    pub fn mqtt(
+        profile: &Profile,
+        target: &Target,
+        mqtt: Options,
+        (count, speed): (u32, f64),
+        stats: Arc<PublishStats>,
+    ) -> Result<Self, PlanError> {
+        let device_type = || profile.device_type.clone();
+        if profile.protocol != Protocol::Mqtt {
+            return Err(PlanError::Protocol {
+                device_type: device_type(),
+                protocol: profile.protocol.name(),
+            });
+        }
+        let template = |text: &str| {
+            Template::parse(text, &profile.device_type, &profile.labels).map_err(|why| {
+                PlanError::Topic {
+                    device_type: device_type(),
+                    why,
+                }
+            })
+        };
+        let topics = Topics {
+            telemetry: template(&profile.topic_template)?,
+            commands: template("devices/{device_id}/commands")?,
+            replies: template("devices/{device_id}/replies")?,
+            status: template("devices/{device_id}/status")?,
+        };
+        let encoder = Encoder::new(profile).map_err(|why| PlanError::Payload {
+            device_type: device_type(),
+            why,
+        })?;
+        Ok(Self {
+            address: target.address,
+            mqtt,
+            qos: Qos::from_number(profile.qos).unwrap_or(Qos::AtLeastOnce),
+            backpressure: profile.backpressure,
+            topics,
+            credentials: Credentials::default(),
+            encoder,
+            backoff: Backoff::default(),
+            ramp: Duration::from_secs_f64(f64::from(count) / f64::from(CONNECTS_PER_S)),
+            count,
+            speed,
+            stats,
+        })
+    }
+
+    /// Wait of a device before its first attempt: in turn by ordinal.
+    #[must_use]
+    pub fn first_wait(&self, ordinal: u32) -> Duration {
+        self.ramp
+            .mul_f64(f64::from(ordinal) / f64::from(self.count.max(1)))
+    }
+}

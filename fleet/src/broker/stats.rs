@@ -1,0 +1,124 @@
+//! What devices on brokers count: sessions, messages, and how long a message takes.
+//!
+//! Shards add to it between steps. Bound: one histogram of three digits.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+
+/// Longest latency told apart from longer ones, microseconds: a minute.
+const LATENCY_US_MAX: u64 = 60_000_000;
+
+/// Counts of one slab since its last flush.
+#[derive(Debug, Default)]
+pub(crate) struct PublishTally {
+    pub(crate) connected: i64,
+    pub(crate) connects: u64,
+    pub(crate) sent: u64,
+    pub(crate) acked: u64,
+    pub(crate) refused: u64,
+    pub(crate) dropped: u64,
+    pub(crate) errors: u64,
+    /// Microseconds from publishing to acknowledgement.
+    pub(crate) latencies: Vec<u32>,
+}
+
+/// Counts of all devices of one protocol.
+#[derive(Debug)]
+pub struct PublishStats {
+    connected: AtomicI64,
+    connects: AtomicU64,
+    sent: AtomicU64,
+    acked: AtomicU64,
+    refused: AtomicU64,
+    dropped: AtomicU64,
+    errors: AtomicU64,
+    latency: Mutex<Histogram<u64>>,
+}
+
+/// A snapshot of [`PublishStats`].
+#[derive(Clone, Debug)]
+pub struct PublishCounts {
+    /// Sessions that are up.
+    pub connected: u64,
+    /// Sessions that have come up so far.
+    pub connects: u64,
+    /// Messages given to a session.
+    pub sent: u64,
+    /// Messages that the broker has acknowledged, or that went out where it does not.
+    pub acked: u64,
+    /// Messages that the broker has refused, or whose fate it has forgotten.
+    pub refused: u64,
+    /// Messages given up: no room, or lost with their device.
+    pub dropped: u64,
+    /// Connections that failed or broke.
+    pub errors: u64,
+    /// Microseconds from publishing to acknowledgement.
+    pub latency_us: Histogram<u64>,
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_max(LATENCY_US_MAX, 3).expect("these bounds are allowed")
+}
+
+impl Default for PublishStats {
+    fn default() -> Self {
+        Self {
+            connected: AtomicI64::new(0),
+            connects: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            acked: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            latency: Mutex::new(histogram()),
+        }
+    }
+}
+
+impl PublishStats {
+    /// Adds what a slab has counted, and empties it.
+    pub(crate) fn take(&self, tally: &mut PublishTally) {
+        let counts = [
+            (&self.connects, &mut tally.connects),
+            (&self.sent, &mut tally.sent),
+            (&self.acked, &mut tally.acked),
+            (&self.refused, &mut tally.refused),
+            (&self.dropped, &mut tally.dropped),
+            (&self.errors, &mut tally.errors),
+        ];
+        for (all, new) in counts {
+            if *new > 0 {
+                all.fetch_add(std::mem::take(new), Ordering::Relaxed);
+            }
+        }
+        if tally.connected != 0 {
+            let new = std::mem::take(&mut tally.connected);
+            self.connected.fetch_add(new, Ordering::Relaxed);
+        }
+        if !tally.latencies.is_empty() {
+            let mut latency = self.latency.lock();
+            for us in tally.latencies.drain(..) {
+                latency.saturating_record(u64::from(us).max(1));
+            }
+        }
+    }
+
+    /// The counts now.
+    #[must_use]
+    pub fn read(&self) -> PublishCounts {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let connected = self.connected.load(Ordering::Relaxed);
+        PublishCounts {
+            connected: u64::try_from(connected).unwrap_or(0),
+            connects: of(&self.connects),
+            sent: of(&self.sent),
+            acked: of(&self.acked),
+            refused: of(&self.refused),
+            dropped: of(&self.dropped),
+            errors: of(&self.errors),
+            latency_us: self.latency.lock().clone(),
+        }
+    }
+}

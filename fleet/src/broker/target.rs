@@ -1,0 +1,133 @@
+//! Where a broker is: `mqtt://127.0.0.1:1883`.
+//!
+//! Names are resolved once, at the start. Credentials have no place in a URL, which every user of
+//! the machine can read in the process table. Bound: one address is used.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use thiserror::Error;
+
+/// Schemes that devices speak, each with its port.
+const SCHEMES: [(&str, u16); 1] = [("mqtt", 1_883)];
+
+/// A broker's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// As it was given, for people.
+    pub url: String,
+    /// Where that is.
+    pub address: SocketAddr,
+}
+
+/// What is wrong with a broker's URL.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TargetError {
+    /// Not `scheme://host`.
+    #[error("`{0}` is not a URL; write for example mqtt://127.0.0.1:1883")]
+    Form(String),
+    /// A scheme for which there is no protocol.
+    #[error("`{scheme}` is not built; known: mqtt")]
+    Scheme {
+        /// As given.
+        scheme: String,
+    },
+    /// A user or a password stands in it.
+    #[error(
+        "credentials do not belong in a URL, which other users of this machine can read; \
+         set targets.mqtt.username and targets.mqtt.password_file"
+    )]
+    Credentials,
+    /// A path, which this protocol has no use for.
+    #[error("`{0}` has a path, which an MQTT broker has no use for; topics are the profile's")]
+    Path(String),
+    /// No such host.
+    #[error("`{host}` cannot be resolved: {why}")]
+    Host {
+        /// As given.
+        host: String,
+        /// In the system's words.
+        why: String,
+    },
+}
+
+impl Target {
+    /// Reads a URL and resolves its host.
+    ///
+    /// # Errors
+    /// [`TargetError`].
+    pub fn parse(url: &str) -> Result<Self, TargetError> {
+        let form = || TargetError::Form(url.to_owned());
+        let (scheme, rest) = url.split_once("://").ok_or_else(form)?;
+        if rest.contains('@') {
+            return Err(TargetError::Credentials);
+        }
+        let known = SCHEMES.iter().find(|(known, _)| *known == scheme);
+        let Some((_, port)) = known else {
+            let scheme = scheme.to_owned();
+            return Err(TargetError::Scheme { scheme });
+        };
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        if !path.is_empty() {
+            return Err(TargetError::Path(url.to_owned()));
+        }
+        if host.is_empty() {
+            return Err(form());
+        }
+        let has_port = host.rsplit_once(':').is_some_and(|(name, port)| {
+            port.parse::<u16>().is_ok() && (!name.contains(':') || name.ends_with(']'))
+        });
+        let resolved = match has_port {
+            true => host.to_socket_addrs(),
+            false => (host.trim_matches(['[', ']']), *port).to_socket_addrs(),
+        };
+        let unresolved = |why: String| TargetError::Host {
+            host: host.to_owned(),
+            why,
+        };
+        let address = resolved
+            .map_err(|error| unresolved(error.to_string()))?
+            .next()
+            .ok_or_else(|| unresolved("it has no address".to_owned()))?;
+        Ok(Self {
+            url: url.to_owned(),
+            address,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_an_address() {
+        for (url, address) in [
+            ("mqtt://127.0.0.1:1884", "127.0.0.1:1884"),
+            ("mqtt://127.0.0.1", "127.0.0.1:1883"),
+            ("mqtt://127.0.0.1/", "127.0.0.1:1883"),
+            ("mqtt://[::1]:7", "[::1]:7"),
+            ("mqtt://[::1]", "[::1]:1883"),
+        ] {
+            assert_eq!(
+                Target::parse(url).unwrap().address,
+                address.parse().unwrap()
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_urls_say_what_to_write() {
+        for (url, said) in [
+            ("127.0.0.1:1883", "mqtt://127.0.0.1:1883"),
+            ("mqtt://", "is not a URL"),
+            ("mqtts://127.0.0.1", "`mqtts` is not built"),
+            ("mqtt://me:secret@127.0.0.1", "password_file"),
+            ("mqtt://127.0.0.1/topic", "has a path"),
+            ("mqtt://127.0.0.1:99999", "cannot be resolved"),
+        ] {
+            let error = Target::parse(url).unwrap_err().to_string();
+            assert!(error.contains(said), "{url}: {error}");
+            assert!(!error.contains("secret"));
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! A device on a broker: its line, and the commands that come by it.
+//!
+//! The line does the talking; here it is driven, and told of faults. Bound: one line a device.
+
+use actorsim_actors::Incarnation;
+use actorsim_transport::AckStatus;
+
+use super::{Context, Device};
+use crate::broker::{Command, Line, unreadable};
+use crate::session::mqtt::output::Inbound;
+
+impl Device {
+    /// What the former incarnation has left behind ends here; a line begins.
+    pub(super) fn inherit(&mut self, cx: Context<'_, '_>) {
+        let ended = std::mem::take(&mut cx.identity.faults);
+        cx.out.tally.faults_reverted += u64::from(ended);
+        let Some(plan) = cx.shared.plan() else { return };
+        let tally = &mut cx.out.line.tally;
+        tally.dropped += u64::from(std::mem::take(&mut cx.identity.waiting));
+        tally.connected -= i64::from(std::mem::take(&mut cx.identity.line_up));
+        let wait = match cx.incarnation {
+            Incarnation::FIRST => plan.first_wait(cx.ordinal),
+            _ => plan.backoff.wait(self.seed, 0),
+        };
+        self.line = Some(Box::new(Line::new(wait, cx)));
+    }
+
+    /// Drives the line, and then does what came by it.
+    pub(super) fn drive(
+        &mut self,
+        act: impl FnOnce(&mut Line, Context<'_, '_>),
+        cx: Context<'_, '_>,
+    ) {
+        let Some(line) = &mut self.line else { return };
+        act(line, cx);
+        for command in std::mem::take(&mut cx.out.line.inbound) {
+            let reply = self.obey(&command, cx);
+            if let Some(line) = &mut self.line {
+                line.reply(&command, &reply, cx);
+            }
+        }
+    }
+
+    /// Executes a command; returns the reply.
+    fn obey(&self, inbound: &Inbound, cx: Context<'_, '_>) -> Vec<u8> {
+        let command = match Command::read(&inbound.payload) {
+            Ok(command) => command,
+            Err(why) => {
+                cx.out.tally.refused += 1;
+                return unreadable(&why);
+            }
+        };
+        let program = &cx.shared.program;
+        let field = |(name, value): &(String, f64)| Some((program.field_named(name)?, *value));
+        let values: Option<Vec<_>> = command.set.iter().map(field).collect();
+        let status = match &values {
+            Some(values) => self.set(values, command.id, cx),
+            None => {
+                cx.out.tally.refused += 1;
+                AckStatus::Refused
+            }
+        };
+        let reported = |(name, _): &(String, f64)| {
+            let slot = program.actuator_slot(program.field_named(name)?)?;
+            Some((name.clone(), cx.identity.state[slot]))
+        };
+        let reported: Vec<_> = command.set.iter().filter_map(reported).collect();
+        command.reply(status, &reported)
+    }
+
+    /// The line follows the faults: down while one keeps it down.
+    pub(super) fn line_follows(&mut self, down: bool, cx: Context<'_, '_>) {
+        if let Some(line) = &mut self.line {
+            line.keep_down(down, cx);
+        }
+    }
+}

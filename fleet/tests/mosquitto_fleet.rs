@@ -1,0 +1,210 @@
+//! Devices on rings and threads against mosquitto, at the address in `ACTORSIM_MOSQUITTO`.
+//!
+//! Without it the tests are skipped, and say so; where `CI` is set they fail instead.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "mqtt_kit/kit.rs"]
+mod kit;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actorsim_actors::shard::{Backend, ShardConfig, ShardHost};
+use actorsim_actors::{Clock, System};
+use actorsim_fleet::broker::{Plan, Target};
+use actorsim_fleet::fault::{Fault, FaultSpec};
+use actorsim_fleet::session::mqtt::{Options, Qos, Version};
+use actorsim_fleet::{Fleet, Injection, Population, Profile, Uplink};
+use actorsim_supervision::{Policies, Supervision};
+use kit::{Device, broker, count, is_message, login};
+use serde_json::Value;
+
+const COUNT: u32 = 20;
+
+/// A fleet of machines on mosquitto, and a watcher of all that they say.
+struct Rig {
+    runtime: tokio::runtime::Runtime,
+    fleet: Fleet,
+    shards: ShardHost,
+    watcher: Device,
+    site: String,
+}
+
+impl Rig {
+    /// `site` keeps the tests' topics and client ids apart.
+    fn new(address: &str, site: &str, backend: Backend, version: Version) -> Self {
+        let site = format!("{site}_{}", std::process::id());
+        let text = format!(
+            "type: {site}\nprotocol: mqtt\ntopic_template: sites/{{device_type}}/{{device_id}}\n\
+             telemetry_interval: 200ms\ntelemetry_fields:\n  \
+             temperature: {{type: gaussian, mean: 20, stddev: 1}}\n  \
+             relay: {{type: static, value: 1, actuator: true}}\n"
+        );
+        let profile = Profile::parse("site.yaml", &text).unwrap().profile;
+        let clean = Options {
+            clean_start: true,
+            ..Options::default()
+        };
+        let mut watcher = Device::new(address, clean, &login(&format!("watch-{site}")));
+        watcher.subscribe(&format!("sites/{site}/+"));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let system = System::new(Clock::wall(), runtime.handle().clone());
+        let config = ShardConfig {
+            shards: 2,
+            backend,
+            ..ShardConfig::default()
+        };
+        let shards = ShardHost::start(&system, &config).unwrap();
+        let options = Options { version, ..clean };
+        let target = Target::parse(&format!("mqtt://{address}")).unwrap();
+        let mut plan =
+            Plan::mqtt(&profile, &target, options, (COUNT, 1.0), Arc::default()).unwrap();
+        plan.backoff.min = Duration::from_millis(50);
+        let mut population = Population::new("default", Arc::new(profile), COUNT, 7);
+        population.plan = Some(Arc::new(plan));
+        let fleet = Fleet::new(&system, vec![population], 2, Uplink::Brokers).unwrap();
+        let supervision = Arc::new(Supervision::default());
+        fleet
+            .start(shards.shards(), &Policies::shipped(), &supervision)
+            .unwrap();
+        Self {
+            runtime,
+            fleet,
+            shards,
+            watcher,
+            site,
+        }
+    }
+
+    fn id(&self, ordinal: u32) -> String {
+        format!("{}-{ordinal:04}", self.site)
+    }
+
+    /// Waits until the watcher has heard `more` messages of one topic after those so far.
+    fn hear(&mut self, topic: &str, more: usize) -> Vec<Vec<u8>> {
+        let of = |device: &Device| {
+            let messages = device.messages();
+            let on_topic = messages.iter().filter(|m| &*m.topic == topic);
+            on_topic.map(|m| m.payload.to_vec()).collect::<Vec<_>>()
+        };
+        let before = of(&self.watcher).len();
+        while of(&self.watcher).len() < before + more {
+            let so_far = count(&self.watcher.events, is_message);
+            self.watcher
+                .until(|events| count(events, is_message) > so_far);
+        }
+        of(&self.watcher).split_off(before)
+    }
+
+    fn stop(self) -> actorsim_fleet::broker::PublishCounts {
+        self.runtime.block_on(async {
+            self.fleet.stop().await;
+            self.shards.stop().await.unwrap();
+        });
+        self.fleet.published().unwrap().1
+    }
+}
+
+#[test]
+fn every_device_publishes_json_in_order_on_a_session_of_its_own() {
+    let Some(address) = broker() else { return };
+    let shapes = [
+        (Backend::Auto, Version::V311, "ring311"),
+        (Backend::Auto, Version::V5, "ring5"),
+        (Backend::Portable, Version::V311, "threads"),
+    ];
+    for (backend, version, site) in shapes {
+        let mut rig = Rig::new(&address, site, backend, version);
+        for ordinal in [0, COUNT - 1] {
+            let id = rig.id(ordinal);
+            let heard = rig.hear(&format!("sites/{}/{id}", rig.site), 5);
+            let heard: Vec<Value> = heard
+                .iter()
+                .map(|m| serde_json::from_slice(m).unwrap())
+                .collect();
+            let stamps: Vec<_> = heard
+                .iter()
+                .map(|m| m["timestamp"].as_str().unwrap())
+                .collect();
+            assert!(stamps.is_sorted(), "{stamps:?}");
+            assert!(heard.iter().all(|m| m["device_id"] == id.as_str()));
+            assert!(heard.iter().all(|m| m["fields"]["temperature"].is_number()));
+        }
+        let (sessions, counts) = rig.fleet.published().unwrap();
+        assert_eq!((sessions, counts.connects), (COUNT.into(), COUNT.into()));
+        let counts = rig.stop();
+        assert_eq!(
+            counts.sent,
+            counts.acked + counts.dropped,
+            "each has an outcome"
+        );
+        assert_eq!((counts.connected, counts.errors, counts.refused), (0, 0, 0));
+        assert!(counts.latency_us.len() == counts.acked);
+    }
+}
+
+#[test]
+fn the_broker_sees_a_disconnect_a_crash_and_a_goodbye() {
+    let Some(address) = broker() else { return };
+    let mut rig = Rig::new(&address, "statuses", Backend::Auto, Version::V311);
+    let (first, second) = (rig.id(0), rig.id(1));
+    let topic = |id: &str| format!("devices/{id}/status");
+    rig.watcher.subscribed_anew(&topic(&first));
+    assert_eq!(rig.hear(&topic(&first), 1), [b"online"]);
+    let spec = FaultSpec {
+        fault: Fault::Disconnect,
+        duration: Some(Duration::from_millis(300)),
+    };
+    rig.fleet.inject(&first, Injection::Fault(spec)).unwrap();
+    assert_eq!(rig.hear(&topic(&first), 2), [&b"lost"[..], b"online"]);
+    rig.watcher.subscribed_anew(&topic(&second));
+    assert_eq!(rig.hear(&topic(&second), 1), [b"online"]);
+    rig.fleet.kill(&second).unwrap();
+    assert_eq!(rig.hear(&topic(&second), 2), [&b"lost"[..], b"online"]);
+    let Rig { runtime, fleet, .. } = &rig;
+    runtime.block_on(fleet.stop());
+    assert_eq!(rig.hear(&topic(&second), 1), [b"offline"]);
+    let counts = rig.stop();
+    assert_eq!(
+        (counts.connected, counts.connects),
+        (0, u64::from(COUNT) + 2)
+    );
+}
+
+#[test]
+fn a_command_is_executed_once_and_answered() {
+    let Some(address) = broker() else { return };
+    let mut rig = Rig::new(&address, "commands", Backend::Auto, Version::V5);
+    let id = rig.id(3);
+    rig.watcher
+        .subscribed_anew(&format!("devices/{id}/replies"));
+    rig.hear(&format!("sites/{}/{id}", rig.site), 1);
+    let commands = format!("devices/{id}/commands");
+    for (tag, command, status) in [
+        (1, r#"{"command_id": 5, "set": {"relay": 0}}"#, "executed"),
+        (2, r#"{"command_id": 5, "set": {"relay": 1}}"#, "superseded"),
+        (
+            3,
+            r#"{"command_id": 6, "set": {"temperature": 1}}"#,
+            "refused",
+        ),
+        (4, "reset", "refused"),
+    ] {
+        rig.watcher
+            .publish(&commands, command.as_bytes(), Qos::AtLeastOnce, false, tag);
+        let reply = rig.hear(&format!("devices/{id}/replies"), 1).remove(0);
+        let reply: Value = serde_json::from_slice(&reply).unwrap();
+        assert_eq!(reply["status"], status, "{command}");
+    }
+    let sample = rig.hear(&format!("sites/{}/{id}", rig.site), 2).remove(1);
+    let sample: Value = serde_json::from_slice(&sample).unwrap();
+    assert_eq!(sample["fields"]["relay"], 0.0);
+    let tally = rig.fleet.tally();
+    assert_eq!((tally.executed, tally.superseded, tally.refused), (1, 1, 2));
+    rig.stop();
+}
