@@ -62,8 +62,16 @@ struct Reporter {
     supervision: Arc<Supervision>,
     record: Arc<CellRecord>,
     second: u64,
-    told: u32,
+    /// In this second.
+    crashes: u32,
+    /// Those that were not told since the last one that was.
     held_back: u64,
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.supervision.retire_cells(&self.record);
+    }
 }
 
 /// Decides about the cells of one slab.
@@ -158,7 +166,7 @@ impl CellPolicy {
             supervision: Arc::clone(supervision),
             record,
             second: 0,
-            told: 0,
+            crashes: 0,
             held_back: 0,
         });
         self
@@ -242,16 +250,18 @@ impl CellPolicy {
             return;
         }
         reporter.supervision.count(exit.reason, decision);
-        reporter.record.keep(exit, plan);
         let second = exit.now.as_nanos() / 1_000_000_000;
         if reporter.second != second {
-            (reporter.second, reporter.told) = (second, 0);
+            (reporter.second, reporter.crashes) = (second, 0);
         }
-        if reporter.told == REPORTS_PER_S_MAX {
+        if reporter.crashes < CELL_CRASHES_MAX as u32 {
+            reporter.record.keep(exit, plan);
+        }
+        reporter.crashes = reporter.crashes.saturating_add(1);
+        if reporter.crashes > REPORTS_PER_S_MAX {
             reporter.held_back += 1;
             return;
         }
-        reporter.told += 1;
         let held_back = std::mem::take(&mut reporter.held_back);
         reporter.record.tell(exit.ordinal, held_back);
     }

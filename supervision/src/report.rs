@@ -10,8 +10,8 @@ pub(crate) mod log;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use actorsim_actors::{ActorPath, Exit, ExitReason, Incarnation, Kinds, Level, System, Time};
@@ -182,7 +182,7 @@ pub struct Supervision {
     restart_us: Mutex<Histogram<u64>>,
     crashes: Mutex<CrashLog<ActorPath, CrashReport>>,
     tallies: Mutex<BTreeMap<(ActorPath, &'static str), Ends>>,
-    cells: Mutex<Vec<Weak<CellRecord>>>,
+    cells: Mutex<Vec<Arc<CellRecord>>>,
     seats: Seats,
 }
 
@@ -262,10 +262,12 @@ impl Supervision {
     /// Abnormal ends by supervisor and reason, cells included, in this order.
     #[must_use]
     pub fn tallies(&self) -> Vec<Tally> {
-        let mut sums = self.tallies.lock().clone();
-        for cells in self.cells() {
-            cells.add_tallies(&mut sums);
-        }
+        let sums = {
+            let cells = self.cells.lock(); // held, so that none is retired in between
+            let mut sums = self.tallies.lock().clone();
+            cells.iter().for_each(|cells| cells.add_tallies(&mut sums));
+            sums
+        };
         let tally = |((supervisor, reason), ends): ((ActorPath, _), Ends)| Tally {
             supervisor,
             reason,
@@ -293,15 +295,20 @@ impl Supervision {
         &self.seats
     }
 
-    /// The records of slabs that still run.
-    pub(crate) fn cells(&self) -> Vec<Arc<CellRecord>> {
-        let mut cells = self.cells.lock();
-        cells.retain(|record| record.strong_count() > 0);
-        cells.iter().filter_map(Weak::upgrade).collect()
+    /// The records of slabs that run.
+    fn cells(&self) -> Vec<Arc<CellRecord>> {
+        self.cells.lock().clone()
     }
 
     pub(crate) fn add_cells(&self, record: &Arc<CellRecord>) {
-        self.cells.lock().push(Arc::downgrade(record));
+        self.cells.lock().push(Arc::clone(record));
+    }
+
+    /// A slab is gone: its counters stay in the sum.
+    pub(crate) fn retire_cells(&self, record: &Arc<CellRecord>) {
+        let mut cells = self.cells.lock();
+        cells.retain(|other| !Arc::ptr_eq(other, record));
+        record.add_tallies(&mut self.tallies.lock());
     }
 
     /// Counts a child that is up again after `took`.
@@ -338,25 +345,31 @@ impl Supervision {
     }
 
     /// Counts, keeps and tells an abnormal end of a task actor; a repeat is told later.
-    pub(crate) fn crashed(&self, system: &System, mut report: CrashReport) {
+    pub(crate) fn crashed(&self, system: &System, report: CrashReport) {
         self.count(&report.reason, report.plan.decision);
         self.tally(&report.supervisor, &report.reason, report.plan.decision);
-        report.at_us = system.clock().unix_us();
-        let now = system.clock().monotonic();
-        if let Some((report, untold)) = self.keep(report, now) {
+        let clock = system.clock();
+        let now = clock.monotonic();
+        let stamp = |at| clock.unix_us_at(clock.simulated_at(at));
+        if let Some((report, untold)) = self.keep(report, now, stamp) {
             tell(system, &report, untold);
         }
     }
 
     /// Keeps the report; returns it with the repeats that were held back before, or none if this
     /// one is.
-    fn keep(&self, report: CrashReport, now: Time) -> Option<(CrashReport, u64)> {
+    fn keep(
+        &self,
+        mut report: CrashReport,
+        now: Time,
+        stamp: impl Fn(Time) -> u64,
+    ) -> Option<(CrashReport, u64)> {
+        report.at_us = stamp(now);
         let routine = is_routine(report.plan.decision);
         let (path, label) = (report.path.clone(), report.reason.label());
         let mut crashes = self.crashes.lock();
         let (kept, repeats) = crashes.record(path, label, now, report);
-        let since = u64::try_from((now - repeats.first).as_micros()).unwrap_or(u64::MAX);
-        kept.first_us = kept.at_us.saturating_sub(since);
+        kept.first_us = stamp(repeats.first);
         kept.count = repeats.count;
         let fresh = repeats.told.is_none_or(|told| now - told >= FOLD_PERIOD);
         if routine && !fresh {
@@ -419,7 +432,7 @@ mod tests {
     fn repeats_within_a_second_are_one_event_with_a_count() {
         let tree = Supervision::default();
         let keep = |reason, ms, decision| {
-            let told = tree.keep(report("a", reason, decision), at(ms));
+            let told = tree.keep(report("a", reason, decision), at(ms), |at| at.0 / 1_000);
             told.map(|(_, held_back)| held_back)
         };
         assert_eq!(keep("panic", 0, Decision::Restart), Some(0));
@@ -432,6 +445,7 @@ mod tests {
         let last = tree.crash(&ActorPath::root().join("a")).unwrap();
         assert_eq!((last.count, last.reason.label()), (5, "panic"));
         assert_eq!((last.restarts, last.depth), (1, 3));
+        assert_eq!(last.first_us, 0, "the first of them");
     }
 
     #[test]
@@ -440,7 +454,7 @@ mod tests {
         for i in 0..CRASHES_MAX as u64 + 10 {
             let report = report(&format!("a{i}"), "panic", Decision::Restart);
             tree.tally(&report.path, &report.reason, Decision::Restart);
-            assert!(tree.keep(report, Time(i)).is_some());
+            assert!(tree.keep(report, Time(i), |_| 0).is_some());
         }
         assert_eq!(tree.crashes(usize::MAX).len(), CRASHES_MAX);
         let tallies = tree.tallies();

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actorsim_actors::{ActorPath, CellExit, ExitReason, Incarnation, Level, System, Time};
 use parking_lot::Mutex;
@@ -15,7 +14,8 @@ use crate::report::log::CrashLog;
 use crate::report::{self, CrashPlan, CrashReport, Ends};
 use crate::strategy::Decision;
 
-/// Cells of one slab whose last crash is kept: four groups. In a storm the latest are left.
+/// Cells of one slab whose last crash is kept, and crashes that are kept in a second: four groups.
+/// What is beyond, in a storm, is counted only.
 pub const CELL_CRASHES_MAX: usize = 1_024;
 /// Reasons that the ends of a slab's cells are counted by; the rest is counted as `other`.
 const REASONS_MAX: usize = 64;
@@ -111,8 +111,7 @@ impl CellRecord {
 
     fn report(&self, ordinal: u32, crash: &CellCrash) -> CrashReport {
         let clock = self.system.clock();
-        let (now, now_us) = (clock.monotonic(), clock.unix_us());
-        let unix_us = |at: Time| now_us.saturating_sub(micros(now - at));
+        let unix_us = |at| clock.unix_us_at(clock.simulated_at(at));
         CrashReport {
             path: self.path.join(&(self.name)(ordinal)),
             supervisor: self.path.clone(),
@@ -171,8 +170,4 @@ fn count<'a>(ends: &'a mut Vec<(&'static str, Ends)>, label: &'static str) -> &'
         ends.len() - 1
     });
     &mut ends[at].1
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

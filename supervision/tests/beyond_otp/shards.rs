@@ -181,6 +181,18 @@ async fn a_cell_s_last_crash_is_kept_told_and_counted() {
 }
 
 #[tokio::test]
+async fn the_counters_of_a_population_that_is_gone_stay_in_the_sum() {
+    let mut hall = Hall::new(&parking(), 16, 1);
+    hall.tell(7, &[Order::Fail]);
+    let before = hall.supervision.tallies();
+    assert_eq!(before.len(), 1);
+    hall.sim.stop();
+    drop(hall.sim);
+    assert_eq!(hall.supervision.tallies(), before);
+    assert!(hall.supervision.crashes(9).is_empty());
+}
+
+#[tokio::test]
 async fn an_operator_who_restarts_a_cell_gives_it_a_new_chance() {
     let backoff = Backoff {
         min: Duration::from_secs(600),

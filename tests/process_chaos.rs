@@ -1,0 +1,232 @@
+//! Real processes under SIGKILL and SIGSTOP: a fleet against a twin, each killed and frozen in turn.
+//!
+//! What one process suffers, the other reports and outlives; whoever comes back takes its place in
+//! the same state directory, at the same port. Bound: [`PATIENCE`] for each recovery.
+
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// Above every backoff and idle time between the two, on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Polls without a new reading after which the other side counts as silent.
+const SILENT: u32 = 5;
+
+fn actorsim(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_actorsim"));
+    command.args(args).env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+/// One process; killed when the test ends, however it ends.
+struct Process {
+    child: Child,
+    state: PathBuf,
+    report: PathBuf,
+    args: Vec<String>,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Process {
+    fn start(dir: &Path, name: &str, args: &[&str]) -> Self {
+        let (state, report) = (dir.join(name), dir.join(format!("{name}.json")));
+        let mut all = vec!["start", "--node", name, "-X", "metrics.listen=127.0.0.1:0"];
+        let (at, to) = (state.display().to_string(), report.display().to_string());
+        all.extend(["--state-dir", &at, "--report", &to]);
+        all.extend(args);
+        let args: Vec<String> = all.into_iter().map(str::to_owned).collect();
+        Self {
+            child: Self::spawn(&args),
+            state,
+            report,
+            args,
+        }
+    }
+
+    fn spawn(args: &[String]) -> Child {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut command = actorsim(&args);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// SIGKILL, and a new process in its place.
+    fn killed_and_started_again(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = Self::spawn(&self.args);
+    }
+
+    fn attach(&self, line: &str) -> Output {
+        let mut command = actorsim(&["attach", "-o", "json", "--state-dir"]);
+        command
+            .arg(&self.state)
+            .args(["-c", line])
+            .output()
+            .unwrap()
+    }
+
+    /// The answer to a command, if there is one that says all is well.
+    fn ask(&self, line: &str) -> Option<Value> {
+        let output = self.attach(line);
+        let answer = output.status.success().then_some(output.stdout)?;
+        serde_json::from_slice(&answer).ok()
+    }
+
+    /// Asks until the answer is as wanted. Each turn is a process of its own: it paces itself.
+    fn until<T>(&mut self, what: &str, wanted: impl Fn(&Self) -> Option<T>) -> T {
+        let began = Instant::now();
+        loop {
+            if let Some(found) = wanted(self) {
+                return found;
+            }
+            let ended = self.child.try_wait().unwrap();
+            assert!(
+                ended.is_none(),
+                "the process ended before {what}: {ended:?}"
+            );
+            assert!(began.elapsed() < PATIENCE, "still waiting for {what}");
+        }
+    }
+
+    fn well(&mut self) {
+        self.until("health", |process| process.ask("health"));
+    }
+
+    fn applied(&self) -> Option<u64> {
+        self.ask("health")?["readings_applied"].as_u64()
+    }
+
+    /// Readings arrive: more than there are now.
+    fn receives(&mut self, what: &str) {
+        let before = self.until(what, Self::applied);
+        self.until(what, |twin| twin.applied().filter(|now| *now > before + 50));
+    }
+
+    /// Nothing arrives any more.
+    fn falls_silent(&mut self) {
+        let began = Instant::now();
+        let (mut last, mut same) = (None, 0);
+        while same < SILENT {
+            let now = self.applied();
+            same = if now == last { same + 1 } else { 0 };
+            last = now;
+            assert!(began.elapsed() < PATIENCE, "it hears from a frozen process");
+        }
+    }
+
+    fn incarnation(&self, path: &str) -> u64 {
+        let answer = self.ask(&format!("info {path}")).unwrap();
+        answer["incarnation"]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{answer}"))
+    }
+
+    /// Stops it in order; exit code and report.
+    fn stop(mut self) -> (Option<i32>, Value) {
+        self.signal(Signal::TERM);
+        let code = self.child.wait().unwrap().code();
+        (
+            code,
+            serde_json::from_slice(&std::fs::read(&self.report).unwrap()).unwrap(),
+        )
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_or_frozen_costs_the_other_nothing_and_takes_its_place_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    for name in ["twin", "fleet"] {
+        let identity = path(&format!("id-{name}"));
+        let args = [
+            "certs",
+            "issue",
+            name,
+            "--site",
+            &path("site"),
+            "--out",
+            &identity,
+        ];
+        assert!(actorsim(&args).output().unwrap().status.success());
+    }
+    let free = UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let listen = free.to_string();
+    let id = path("id-twin");
+    let args = ["--no-fleet", "--identity", &id, "--listen", &listen];
+    let mut twin = Process::start(dir.path(), "twin", &args);
+    twin.well();
+    let id = path("id-fleet");
+    let fleet = [
+        "--no-world",
+        "--identity",
+        &id,
+        "--twin",
+        &listen,
+        "--server-name",
+        "twin",
+    ];
+    let fleet = [&fleet[..], &["--devices", "50", "--interval", "100ms"]].concat();
+    let mut fleet = Process::start(dir.path(), "fleet", &fleet);
+    twin.receives("the first readings");
+
+    fleet.killed_and_started_again();
+    twin.receives("readings of the fleet that came back");
+    for actor in [
+        "/twin/scan",
+        "/twin/route",
+        "/transport/listener",
+        "/transport/tier-t1",
+    ] {
+        assert_eq!(
+            twin.incarnation(actor),
+            1,
+            "{actor} is outside of the blast"
+        );
+    }
+
+    fleet.signal(Signal::STOP);
+    twin.falls_silent();
+    fleet.signal(Signal::CONT);
+    twin.receives("readings of the fleet that was frozen");
+
+    twin.signal(Signal::STOP);
+    let frozen = fleet.ask("ps --limit 1");
+    assert!(
+        frozen.is_some(),
+        "a frozen twin does not stop the fleet's control"
+    );
+    twin.signal(Signal::CONT);
+    twin.receives("readings after it was frozen itself");
+
+    twin.killed_and_started_again();
+    twin.receives("readings after it was killed itself");
+    fleet.well();
+    assert_eq!(fleet.incarnation("/fleet"), 1, "the fleet lived through it");
+
+    let (code, report) = fleet.stop();
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_eq!(report["tiers"]["t2"]["lost"], 0);
+    let (code, report) = twin.stop();
+    assert_eq!(code, Some(0), "{report:#}");
+}
