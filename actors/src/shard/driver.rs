@@ -122,7 +122,9 @@ fn turn(
             false => seat.look(&mut spin, &effects, after)?,
         };
         let answered = matches!(looked, Some(Looked::Answered(_)));
-        let sleeps = !effects.busy && !answered && port.bell.doze();
+        // A look may have found something at a socket.
+        let idle = !effects.busy && !answered && !seat.driver.engine().has_next();
+        let sleeps = idle && port.bell.doze();
         seat.count(core, nanos(after.since(at.monotonic)), sleeps, looked);
         if sleeps {
             asleep = Some(clock.monotonic());

@@ -81,6 +81,10 @@ impl Driver for Portable {
         self.net.look(Some(Duration::ZERO))
     }
 
+    fn is_pending(&mut self) -> bool {
+        self.net.has_next()
+    }
+
     fn engine(&mut self) -> &mut dyn Engine {
         self
     }

@@ -13,7 +13,7 @@ use super::core::{Port, ShardCore};
 use super::guard;
 use super::handle::ShardHandle;
 use super::inbox::{Bell, Bells, Doorbell};
-use super::net::{SharedNet, SimNet};
+use super::net::{NetConfig, SharedNet, SimNet};
 use super::slab::{Effects, Limits, Moment, earlier};
 use crate::clock::{Clock, Time};
 use crate::system::System;
@@ -96,6 +96,13 @@ impl SimShards {
     #[must_use]
     pub fn shards(&self) -> &[ShardHandle] {
         &self.handles
+    }
+
+    /// Gives the sockets of all shards these sizes, where none has been asked for yet.
+    pub fn size_net(&mut self, config: NetConfig) {
+        for net in &self.nets {
+            net.lock().config = config;
+        }
     }
 
     /// Virtual time now.
