@@ -30,6 +30,7 @@ use std::sync::Once;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use actorsim_supervision::{ChildState, ReleaseChildError};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
 
@@ -111,7 +112,7 @@ fn strike(forest: &Forest, model: &Model, blow: &Blow) {
     let (pick, steps) = match blow {
         Blow::Wait(steps) => (0, *steps),
         Blow::Kill(n) | Blow::Stop(n) | Blow::Finish(n) | Blow::Fail(n) | Blow::Panic(n) => (*n, 1),
-        Blow::Hang(n) | Blow::StartFails(n, _) => (*n, 1),
+        Blow::Hang(n) | Blow::StartFails(n, _) | Blow::Terminate(n) | Blow::Again(n) => (*n, 1),
     };
     let moment = Duration::from_millis(pick as u64 * 37 % 250);
     forest.pass(moment);
@@ -125,6 +126,8 @@ fn strike(forest: &Forest, model: &Model, blow: &Blow) {
             Blow::Panic(_) => "panic",
             Blow::Hang(_) => "hang",
             Blow::StartFails(..) => "start fails",
+            Blow::Terminate(_) => "terminate",
+            Blow::Again(_) => "start again",
             Blow::Wait(_) => "wait",
         };
         forest.row('!', victim, seen.incarnation, word);
@@ -142,11 +145,33 @@ fn strike(forest: &Forest, model: &Model, blow: &Blow) {
             Blow::StartFails(_, times) => {
                 forest.shared.fails[victim].store(*times, Ordering::Relaxed);
             }
+            Blow::Terminate(_) | Blow::Again(_) => by_hand(forest, model, victim, blow),
             Blow::Wait(_) => {}
         }
     }
     forest.pass(STEP * steps - moment);
     forest.row('+', 0, forest.seen()[0].incarnation, "step is over");
+}
+
+/// What an operator does, and the answer it must get.
+fn by_hand(forest: &Forest, model: &Model, victim: usize, blow: &Blow) {
+    let name = model.tree.nodes[victim].path.name();
+    let above = forest.above(victim);
+    forest.runtime.block_on(async {
+        if let Blow::Terminate(_) = blow {
+            return above.terminate_child(name).await.unwrap();
+        }
+        let released = match above.release_child(name).await {
+            Err(ReleaseChildError::NotQuarantined(ChildState::Down)) => {
+                above.restart_child(name).await.is_ok()
+            }
+            answer => answer.is_ok(),
+        };
+        assert_eq!(
+            released, model.lives[victim].up,
+            "I9 healed: started by hand"
+        );
+    });
 }
 
 /// Panics of workers and of failing cases are told by the test, not by the hook.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actorsim_supervision::Restart;
 
 use crate::forest::{Forest, Seen};
-use crate::model::{Line, Model};
+use crate::model::{Blow, Line, Model};
 use crate::tree::{PERIOD, Role};
 
 /// What the checks remember from one blow to the next.
@@ -99,6 +99,12 @@ impl Watch {
         model: &Model,
         now: &[Seen],
     ) {
+        if let (Some(Blow::Again(_)), Some(child)) = (&model.blow, model.victim) {
+            let parent = model.tree.nodes[child].parent;
+            if let Role::Supervisor { parks: true, .. } = model.tree.nodes[parent].role {
+                self.restarts.remove(&parent); // one of the pasts it counts is forgotten
+            }
+        }
         let seen = self.restarts_seen(forest, model);
         for (node, n) in &seen {
             let list = self.restarts.entry(*node).or_default();
@@ -226,7 +232,9 @@ fn i6_one_live_incarnation(forest: &Forest, then: &[Seen]) {
 /// Where the supervisor lives and did not park it, a permanent child is up within the step.
 fn i9_everything_permanent_is_up(model: &Model, now: &[Seen]) {
     for (id, node) in model.tree.nodes.iter().enumerate().skip(1) {
-        if node.restart == Restart::Permanent && now[node.parent].up && !model.lives[id].parked {
+        let life = &model.lives[id];
+        let must = node.restart == Restart::Permanent && !life.parked && !life.rests;
+        if must && now[node.parent].up {
             let path = &node.path;
             assert!(now[id].up, "I9 healed: {path} is permanent and down");
         }

@@ -272,6 +272,12 @@ impl Forest {
         self.shared.row(glyph, node, life, state, depth);
     }
 
+    /// The supervisor of a node.
+    pub(crate) fn above(&self, node: usize) -> &SupervisorRef {
+        let parent = self.shared.tree.nodes[node].parent;
+        self.supervisors[parent].as_ref().unwrap()
+    }
+
     /// The incarnation of a node that lives.
     pub(crate) fn actor(&self, node: usize) -> Option<ActorRef> {
         self.system

@@ -31,6 +31,10 @@ pub(crate) enum Blow {
     Hang(usize),
     /// The next starts of a worker fail; nobody dies of it yet.
     StartFails(usize, u32),
+    /// An operator terminates a child.
+    Terminate(usize),
+    /// An operator brings a child back that is down or parked.
+    Again(usize),
     /// Nothing for some steps.
     Wait(u32),
 }
@@ -42,6 +46,8 @@ pub(crate) struct Life {
     /// Its supervisor knows it.
     pub(crate) known: bool,
     pub(crate) parked: bool,
+    /// Down as an operator wanted it, or as it did not start for one.
+    pub(crate) rests: bool,
     pub(crate) hangs: bool,
     /// Incarnations begun, also those that did not come up.
     pub(crate) begun: u32,
@@ -104,7 +110,8 @@ impl Model {
         let fits = nodes.filter(|(id, node)| {
             let Life { up, hangs, .. } = self.lives[*id];
             match blow {
-                Blow::Kill(_) => up,
+                Blow::Kill(_) | Blow::Terminate(_) => up,
+                Blow::Again(_) => self.lives[*id].known && !up && self.lives[node.parent].up,
                 Blow::Stop(_) => up && !hangs,
                 Blow::StartFails(..) => node.is_worker(),
                 Blow::Wait(_) => false,
@@ -121,6 +128,8 @@ impl Model {
         | Blow::Fail(pick)
         | Blow::Panic(pick)
         | Blow::Hang(pick)
+        | Blow::Terminate(pick)
+        | Blow::Again(pick)
         | Blow::StartFails(pick, _)) = blow
         else {
             return None;
@@ -141,6 +150,13 @@ impl Model {
                 Blow::Stop(_) | Blow::Finish(_) => self.dies(victim, Why::Normal),
                 Blow::Hang(_) => self.lives[victim].hangs = true,
                 Blow::StartFails(_, times) => self.lives[victim].fails = *times,
+                Blow::Terminate(_) => {
+                    self.stop(victim);
+                    let life = &mut self.lives[victim];
+                    life.known = self.tree.nodes[victim].restart != Restart::Temporary;
+                    life.rests = true;
+                }
+                Blow::Again(_) => self.again(victim),
                 Blow::Wait(_) => {}
             }
         }
@@ -150,6 +166,17 @@ impl Model {
             1
         };
         self.now += STEP * steps;
+    }
+
+    /// A child is started by hand: its own past is forgotten, and a failure is the operator's.
+    fn again(&mut self, id: usize) {
+        let parent = self.tree.nodes[id].parent;
+        if let Role::Supervisor { parks: true, .. } = self.tree.nodes[parent].role {
+            let past = &mut self.lives[parent].restarts;
+            past.retain(|(_, who)| *who != id);
+        }
+        self.lives[id].parked = false;
+        self.lives[id].rests = !self.start(id);
     }
 
     fn dies(&mut self, id: usize, why: Why) {
@@ -179,7 +206,7 @@ impl Model {
             life.fails -= 1;
             return false;
         }
-        (life.up, life.parked) = (true, false);
+        (life.up, life.parked, life.rests) = (true, false, false);
         life.restarts.clear();
         if self.tree.nodes[id].is_worker() {
             self.lines.push(Line::Up(id));
@@ -187,7 +214,8 @@ impl Model {
         }
         let children = self.tree.clone().nodes[id].children.clone();
         for child in &children {
-            (self.lives[*child].known, self.lives[*child].parked) = (true, false);
+            let life = &mut self.lives[*child];
+            (life.known, life.parked, life.rests) = (true, false, false);
         }
         for child in children {
             if !self.start(child) {
@@ -327,6 +355,8 @@ impl ReferenceStateMachine for Reference {
             1 => pick().prop_map(Blow::Panic),
             1 => pick().prop_map(Blow::Hang),
             2 => (pick(), 1_u32..4).prop_map(|(pick, times)| Blow::StartFails(pick, times)),
+            1 => pick().prop_map(Blow::Terminate),
+            2 => pick().prop_map(Blow::Again),
             1 => (1_u32..4).prop_map(Blow::Wait),
         ]
         .boxed()
