@@ -73,6 +73,10 @@ pub const EVENTS: &[(&str, &str)] = &[
         "a system of the world failed and is left out",
     ),
     ("shards_backend", "what the shard threads wait on, and why"),
+    (
+        "slab_down",
+        "a slab unwound outside its cells' steps; its cells exit with host_down",
+    ),
     ("slabs_moved", "a busy shard is relieved by an idle one"),
     (
         "shard_not_pinned",
@@ -80,7 +84,7 @@ pub const EVENTS: &[(&str, &str)] = &[
     ),
     (
         "shard_down",
-        "a shard thread ended; its cells exit with host_down",
+        "a shard thread ended; slabs that may move are on the others, the rest is closed",
     ),
     (
         "stuck",

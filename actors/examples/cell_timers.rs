@@ -1,7 +1,8 @@
 //! Measures timers of cells: a million at 1 Hz, a storm of cancel and reschedule, a million idle.
 //!
 //! `cargo run --release -p actorsim-actors --example cell_timers [NAME [SECONDS [CELLS]]]`; names
-//! are `steady`, `detail` (the same with each step measured), `storm` and `idle`. Bound: `SECONDS` each (10 if not given).
+//! are `steady`, `detail` (the same with each step measured), `storm` and `idle`. Bound: `SECONDS`
+//! each (10 if not given).
 #![allow(clippy::unwrap_used, missing_docs, reason = "an example")]
 
 use std::sync::Arc;

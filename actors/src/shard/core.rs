@@ -4,19 +4,23 @@
 //! effects say. Threads and virtual time run the same core. Bound: [`SLABS_MAX`] slabs.
 
 use std::collections::VecDeque;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use super::guard;
 use super::inbox::{Bells, Doorbell, Queue, Refused};
 use super::lateness::Lateness;
 use super::moving::{Departure, MigrateError, Movables, Parcel, Resident};
 use super::net::{Heard, NetConfig, ShardNet, SharedNet, Told};
 use super::slab::{Effects, Limits, Moment, Seat};
 use super::spec::ShardStats;
+use crate::addr::Reply;
 use crate::clock::Clock;
 use crate::events::{Events, Level};
+use crate::exit::Fault;
 use crate::path::ActorPath;
 use crate::system::System;
 
@@ -68,7 +72,7 @@ impl Port {
         (bells, movables): (&Bells, &Arc<Movables>),
         system: Option<System>,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        let port = Arc::new(Self {
             index,
             joins: Queue::new(SLABS_MAX),
             bell: Arc::clone(&bells[index]),
@@ -81,7 +85,9 @@ impl Port {
             stopping: AtomicBool::new(false),
             detail: AtomicBool::new(false),
             system,
-        })
+        });
+        movables.seat(&port);
+        port
     }
 
     /// Asks the shard to stop and refuses slabs from now on.
@@ -174,12 +180,16 @@ impl ShardCore {
                 .for_each(|slab| measure(&self.port, self.detail, slab));
         }
         let mut effects = Effects::default();
-        for slab in &mut self.slabs {
-            effects = effects.merge(slab.step(at, &self.limits, &mut self.tally));
-            if !self.limits.rounds {
-                slab.exchange();
+        let mut index = 0;
+        while index < self.slabs.len() {
+            let (step, stays) = self.step_slab(index, at);
+            effects = effects.merge(step);
+            if stays {
+                index += 1;
+            } else {
+                // Its end books what it had; its parts may unwind once more.
+                guard::discard(self.slabs.remove(index));
             }
-            slab.notes(&mut self.notes);
         }
         self.slabs.retain(|slab| !slab.is_closed());
         if effects.leaves {
@@ -191,15 +201,68 @@ impl ShardCore {
         effects
     }
 
+    /// Steps one slab; if that unwinds, only this slab goes down. False: it is of no use any more.
+    fn step_slab(&mut self, index: usize, at: &Moment) -> (Effects, bool) {
+        let (slab, limits, tally) = (&mut self.slabs[index], &self.limits, &mut self.tally);
+        let step = AssertUnwindSafe(|| {
+            let effects = slab.step(at, limits, tally);
+            if !limits.rounds {
+                slab.exchange();
+            }
+            effects
+        });
+        let outcome = match panic::catch_unwind(step) {
+            Ok(effects) => (effects, true),
+            Err(payload) => {
+                let why = Fault::from_panic(&*payload).to_string();
+                guard::discard(payload);
+                let busy = Effects {
+                    busy: true,
+                    ..Effects::default()
+                };
+                (busy, slab.unwound(at, &why))
+            }
+        };
+        slab.notes(&mut self.notes);
+        outcome
+    }
+
+    /// This shard is about to end without being asked to: slabs that may move go to the others.
+    pub(crate) fn evacuate(&mut self, at: &Moment) {
+        let others = self.port.movables.ports(self.port.index);
+        if others.is_empty() {
+            return;
+        }
+        for (slab, to) in self.slabs.iter_mut().zip(others.iter().cycle()) {
+            if matches!(slab, Resident::Movable(_)) {
+                slab.leave_for(Departure {
+                    to: Arc::clone(to),
+                    reply: Reply::channel().0,
+                });
+            }
+        }
+        self.left = Some(*at);
+        self.depart();
+    }
+
     /// Takes in slabs that wait for it. Returns the time to go on with, which is never before one
     /// that a slab has seen where it comes from.
     fn join(&mut self, at: &Moment) -> Moment {
-        let (mut at, joined) = (*at, self.joins.len());
+        let (mut at, joined, before) = (*at, self.joins.len(), self.slabs.len());
         while let Some(join) = self.joins.pop_front() {
             match join {
                 Join::New(build) => {
                     let seat = self.seat();
-                    self.slabs.push(build(&at, seat));
+                    match guard::step(|| Ok(build(&at, seat))) {
+                        Ok(slab) => self.slabs.push(slab),
+                        // It has closed itself.
+                        Err(fault) => self.notes.push(Note {
+                            level: Level::Error,
+                            name: "slab_down",
+                            path: ActorPath::root(),
+                            text: format!("it could not be built: {fault}"),
+                        }),
+                    }
                 }
                 Join::Moved(parcel) => {
                     let Parcel {
@@ -219,8 +282,7 @@ impl ShardCore {
         }
         if joined > 0 {
             self.port.joins.delivered(joined);
-            let new = self.slabs.len().saturating_sub(joined);
-            let new = self.slabs[new..].iter_mut();
+            let new = self.slabs[before..].iter_mut();
             new.for_each(|slab| measure(&self.port, self.detail, slab));
         }
         at

@@ -79,7 +79,11 @@ pub(crate) fn run(
         .attach()
         .and_then(|()| turn(core, driver, clock, Spin::new(spin)));
     core.port().ask_to_stop();
-    core.stop(&Moment::of(clock));
+    let at = Moment::of(clock);
+    if ended.is_err() {
+        core.evacuate(&at);
+    }
+    core.stop(&at);
     let port = core.port().clone();
     core.tell(port.system.as_ref().map(crate::system::System::events));
     ended

@@ -1,8 +1,9 @@
 //! Starts and stops the shards of a node: one thread each.
 //!
-//! It hosts cells only through their slabs and decides nothing about them. A shard whose thread
-//! panics (not a cell: those are caught) closes its slabs, is told as `shard_down` and refuses new
-//! ones. Bounds: [`SHARDS_MAX`] threads; a stop waits for at most [`STOP_MAX`].
+//! It hosts cells only through their slabs and decides nothing about them. A shard whose driver
+//! fails, or whose thread panics (not a cell, nor a slab: those are caught), is told as
+//! `shard_down` and takes no slabs any more: those that may move go to the others, the rest is
+//! closed. Bounds: [`SHARDS_MAX`] threads; a stop waits for at most [`STOP_MAX`].
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use super::guard;
 use super::handle::ShardHandle;
 use super::inbox::{Bells, Doorbell};
 use super::net::{BUFFER_BYTES_MIN, DATAGRAM_MAX, NetConfig, SOCKETS_MAX};
-use super::slab::Limits;
+use super::slab::{Limits, Moment};
 use super::spin::SPIN;
 #[cfg(doc)]
 use super::spin::SPIN_MAX;
@@ -269,6 +270,11 @@ fn spawn(
                 Err(payload) => {
                     held.ask_to_stop();
                     drop(held.joins.close());
+                    let at = Moment::of(&clock);
+                    let _ = guard::step(|| {
+                        core.evacuate(&at);
+                        Ok(())
+                    });
                     // Not while unwinding: a cell's destructor may panic, too.
                     drop(core);
                     down(&held, &Fault::from_panic(&*payload).to_string());

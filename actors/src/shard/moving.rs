@@ -112,7 +112,7 @@ impl<C: Cell> Movable for Board<C> {
     }
 }
 
-/// The movable slabs of a host, by number.
+/// The shards of a host, and its movable slabs by number.
 #[derive(Default)]
 pub(crate) struct Movables(Mutex<Numbered>);
 
@@ -120,9 +120,23 @@ pub(crate) struct Movables(Mutex<Numbered>);
 struct Numbered {
     next: u64,
     slabs: BTreeMap<u64, Weak<dyn Movable>>,
+    ports: Vec<Weak<Port>>,
 }
 
 impl Movables {
+    pub(crate) fn seat(&self, port: &Arc<Port>) {
+        self.0.lock().ports.push(Arc::downgrade(port));
+    }
+
+    /// The shards that take slabs, but for this one.
+    pub(crate) fn ports(&self, but: usize) -> Vec<Arc<Port>> {
+        let all = self.0.lock();
+        let there = all.ports.iter().filter_map(Weak::upgrade);
+        there
+            .filter(|port| port.index != but && !port.is_stopping())
+            .collect()
+    }
+
     pub(crate) fn add(&self, slab: Weak<dyn Movable>) {
         let mut all = self.0.lock();
         let number = all.next;

@@ -8,6 +8,7 @@
 
 mod delivery;
 mod detail;
+mod down;
 mod exits;
 mod lanes;
 mod returns;
@@ -50,10 +51,14 @@ pub(crate) trait AnySlab {
     fn exchange(&mut self);
     /// Stops all cells in order, flushes, refuses everything from now on.
     fn stop(&mut self, at: &Moment);
+    /// A step of it has unwound, and why. False: it is of no use any more, drop it.
+    fn unwound(&mut self, at: &Moment, why: &str) -> bool;
     /// Whether it has been stopped.
     fn is_closed(&self) -> bool;
     /// Measures what its steps cost from now on, or no more.
     fn set_detail(&mut self, on: bool, clock: Option<&Clock>);
+    /// It is to go there, for whatever it was asked before.
+    fn leave_for(&mut self, departure: Departure);
     /// Where it wants to go, if anywhere.
     fn departure(&mut self) -> Option<Departure>;
     /// It has come to this shard: from now on this one is rung, and steps it next.
@@ -181,6 +186,10 @@ pub(crate) struct Slab<C: Cell> {
     /// Something the board shows has changed.
     changed: bool,
     flush_at: Option<Time>,
+    /// Times at which it went down.
+    downs: Vec<Time>,
+    /// Place of the pair queue that is being delivered.
+    delivering: Option<usize>,
     departure: Option<Departure>,
     detail: Option<Box<Detail>>,
     closed: bool,
@@ -289,6 +298,8 @@ impl<C: Cell> Slab<C> {
             touched: false,
             changed: true,
             flush_at: None,
+            downs: Vec::new(),
+            delivering: None,
             departure: None,
             detail: None,
             closed: false,
@@ -442,6 +453,10 @@ impl<C: Cell> AnySlab for Slab<C> {
         self.publish();
     }
 
+    fn unwound(&mut self, at: &Moment, why: &str) -> bool {
+        self.go_down(at, why)
+    }
+
     fn is_closed(&self) -> bool {
         self.closed
     }
@@ -451,6 +466,10 @@ impl<C: Cell> AnySlab for Slab<C> {
             let keys = self.groups.len() * GROUP_SIZE as usize;
             self.detail = on.then(|| Detail::new(clock.cloned(), keys));
         }
+    }
+
+    fn leave_for(&mut self, departure: Departure) {
+        self.departure = Some(departure);
     }
 
     fn departure(&mut self) -> Option<Departure> {
@@ -502,6 +521,8 @@ impl<C: Cell> Drop for Slab<C> {
         for lane in self.lanes.drain(..) {
             lost += (lane.taken.len() + lane.close().len()) as u64;
         }
+        // Also what asks of it, and queues that it has not been told of.
+        lost += self.board.close().len() as u64;
         lost += self
             .held
             .values()

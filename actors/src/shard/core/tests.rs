@@ -18,6 +18,8 @@ use crate::shard::spec::{SlabError, SlabSpec};
 
 #[path = "tests/detail.rs"]
 mod detail;
+#[path = "tests/down.rs"]
+mod down;
 #[path = "tests/periodic.rs"]
 mod periodic;
 
@@ -204,23 +206,20 @@ fn timers_above_the_limit_of_a_step_fire_in_the_next_in_ordinal_order() {
 }
 
 #[test]
-fn a_shard_that_dies_closes_its_slabs_and_their_books_balance() {
+fn cells_whose_supervisor_unwinds_whatever_it_is_asked_stay_down_and_their_books_balance() {
     let (mut core, slab) = shard(0..4, Limits::LIVE);
     core.step(&at(0));
     for _ in 0..3 {
         slab.send(1, Nudge).unwrap();
     }
     slab.kill(2).unwrap();
-    let step = std::panic::AssertUnwindSafe(|| core.step(&at(1)));
-    assert!(
-        std::panic::catch_unwind(step).is_err(),
-        "its supervisor panics"
-    );
-    drop(core);
-    assert!(slab.send(0, Nudge).is_err());
+    while core.step(&at(1)).busy {}
     let (books, counts) = (slab.books(), slab.counts());
     assert!(books.balanced() && books.waiting == 0, "{books:?}");
     assert_eq!((counts.stopped, counts.running, books.rejected), (4, 0, 3));
+    drop(core);
+    assert!(slab.send(0, Nudge).is_err());
+    assert_eq!(slab.info(0).now_or_never(), Some(Err(SlabError::Closed)));
 }
 
 #[test]

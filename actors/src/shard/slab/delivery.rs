@@ -54,6 +54,7 @@ impl<C: Cell> Slab<C> {
     /// do are handled from there, a budget of them in a row and as many as there are if nobody else
     /// waits; the rest goes into mailboxes.
     fn deliver_lane(&mut self, place: usize, share: usize, at: &Moment, budget: usize) {
+        self.delivering = Some(place);
         std::mem::swap(&mut self.mail.inbound, &mut self.lanes[place].taken);
         let (mut last, mut turn) = (None, 0);
         for _ in 0..share {
@@ -82,6 +83,7 @@ impl<C: Cell> Slab<C> {
             }
         }
         std::mem::swap(&mut self.mail.inbound, &mut self.lanes[place].taken);
+        self.delivering = None;
     }
 
     /// Whether no cell but this one has messages, here or in this queue.

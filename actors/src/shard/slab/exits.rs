@@ -101,6 +101,12 @@ impl<C: Cell> Slab<C> {
         }
     }
 
+    /// A cell whose supervisor unwound when it was asked: it stays down.
+    pub(super) fn leave_down(&mut self, key: u32) {
+        self.lose(key, false);
+        self.rest(key, CellState::Stopped);
+    }
+
     /// The cell is down until somebody restarts it.
     fn rest(&mut self, key: u32, state: CellState) {
         self.kill_mailbox(key);

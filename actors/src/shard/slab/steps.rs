@@ -70,9 +70,9 @@ impl<C: Cell> Slab<C> {
         if result.is_err() {
             let net = cx.net.mark;
             slot.identity = saved;
-            self.out.cut(mark);
             self.mail.cut(mail);
             self.net.cut(net);
+            self.out.cut(mark);
             return result;
         }
         slot.handled = slot.handled.wrapping_add(messages);
@@ -143,9 +143,9 @@ impl<C: Cell> Slab<C> {
             Err(fault) => {
                 let net = cx.net.mark;
                 slot.identity = saved;
-                self.out.cut(mark);
                 self.mail.cut(mail);
                 self.net.cut(net);
+                self.out.cut(mark);
                 self.wheel.cancel_all(&mut slot.timers);
                 self.in_hand = Some("start");
                 self.exit(key, at, ExitReason::Fault(fault), true);

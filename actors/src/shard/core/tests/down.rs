@@ -1,0 +1,125 @@
+//! Slabs that unwind outside their cells' steps, and shards that end without being asked to.
+
+use super::*;
+use crate::exit::ExitReason;
+
+/// Unwinds when it is asked about a kill; anything else is restarted.
+struct NoKills;
+impl CellSupervisor for NoKills {
+    fn exited(&mut self, exit: &CellExit<'_>) -> CellDecision {
+        assert!(*exit.reason != ExitReason::Killed, "kills are not expected");
+        CellDecision::Restart { at: exit.now }
+    }
+    fn restarts(&self) -> u64 {
+        0
+    }
+    fn quarantined(&self) -> u64 {
+        0
+    }
+}
+
+fn spec(ordinals: Range<u32>, supervisor: Box<dyn CellSupervisor>) -> SlabSpec<Ticker> {
+    SlabSpec {
+        path: ActorPath::root().join("tickers"),
+        name: Arc::new(|ordinal| ordinal.to_string()),
+        ordinals: std::iter::once(ordinals).collect(),
+        shared: (),
+        out: Ticks::default(),
+        identity: Box::new(|_| 0),
+        mailbox: MailboxSpec::new(2, Overflow::Reject),
+        supervisor,
+    }
+}
+
+fn names(core: &mut ShardCore) -> Vec<&'static str> {
+    core.notes.drain(..).map(|note| note.name).collect()
+}
+
+#[test]
+fn a_slab_that_unwinds_goes_down_alone_and_its_cells_come_back_on_their_queues() {
+    let (mut core, slab) = supervised(0..4, Limits::LIVE, Box::new(NoKills));
+    let other = ShardHandle::new(core.port()).add_slab(spec(0..2, Box::new(Again)));
+    let other = other.unwrap();
+    core.step(&at(0));
+    for _ in 0..2 {
+        slab.send(1, Nudge).unwrap();
+    }
+    slab.kill(2).unwrap();
+    assert!(core.step(&at(1)).busy);
+    assert_eq!(names(&mut core), ["slab_down"]);
+    assert_eq!((slab.counts().running, other.counts().running), (0, 2));
+    for ms in 2..=4 {
+        core.step(&at(ms));
+    }
+    let (books, counts) = (slab.books(), slab.counts());
+    assert_eq!((counts.running, counts.restarts), (4, 4));
+    assert!(books.balanced() && books.waiting == 0, "{books:?}");
+    assert_eq!(books.handled + books.rejected, 2, "{books:?}");
+    slab.send(1, Nudge).unwrap();
+    core.step(&at(5));
+    assert_eq!(slab.books().handled, books.handled + 1);
+    while slab.counts().timers_fired < 4 {
+        core.step(&at(20));
+    }
+    assert_eq!((other.counts().restarts, other.counts().running), (0, 2));
+}
+
+#[test]
+fn a_slab_that_goes_down_again_and_again_is_closed() {
+    let (mut core, slab) = supervised(0..4, Limits::LIVE, Box::new(NoKills));
+    core.step(&at(0));
+    for round in 1..=4 {
+        assert_eq!(slab.counts().running, 4);
+        slab.send(0, Nudge).unwrap();
+        slab.kill(3).unwrap();
+        core.step(&at(round * 10));
+        core.step(&at(round * 10 + 5));
+    }
+    assert!(core.slabs.is_empty());
+    assert!(slab.send(0, Nudge).is_err());
+    assert_eq!(slab.info(0).now_or_never(), Some(Err(SlabError::Closed)));
+    let (books, counts) = (slab.books(), slab.counts());
+    assert!(books.balanced() && books.waiting == 0, "{books:?}");
+    assert_eq!((counts.stopped, books.offered), (4, 4));
+}
+
+#[test]
+fn a_slab_that_cannot_be_built_is_closed_and_its_shard_goes_on() {
+    let (mut core, slab) = shard(0..1, Limits::LIVE);
+    let bad = SlabSpec {
+        identity: Box::new(|ordinal| u64::from(2u32.checked_sub(ordinal).unwrap())),
+        ..spec(0..9, Box::new(Again))
+    };
+    let bad = ShardHandle::new(core.port()).add_slab(bad).unwrap();
+    let mut asked = Box::pin(bad.info(0));
+    assert!((&mut asked).now_or_never().is_none());
+    core.step(&at(0));
+    assert_eq!(asked.now_or_never(), Some(Err(SlabError::Closed)));
+    assert!(bad.send(1, Nudge).is_err());
+    assert_eq!(names(&mut core), ["slab_down"]);
+    assert_eq!((slab.counts().running, bad.counts().stopped), (1, 9));
+}
+
+#[test]
+fn slabs_that_may_move_leave_a_shard_whose_driver_fails() {
+    let bells: Bells = (0..2).map(|_| Doorbell::new(Box::new(Silent))).collect();
+    let movables = Arc::default();
+    let port = |index| Port::new(index, (&bells, &movables), None);
+    let [failing, other] = [0, 1].map(|index| ShardCore::new(port(index), Limits::LIVE));
+    let (mut failing, mut other) = (failing, other);
+    let shard = ShardHandle::new(failing.port());
+    let moving = shard.add_movable_slab(spec(0..4, Box::new(Again))).unwrap();
+    let pinned = shard.add_slab(spec(4..8, Box::new(Again))).unwrap();
+    moving.send(1, Nudge).unwrap();
+    let clock = Clock::wall();
+    let mut broken = Broken(0, crate::shard::net::PollNet::default());
+    let ended = crate::shard::driver::run(&mut failing, &mut broken, &clock, Duration::ZERO);
+    assert!(ended.is_err());
+    assert_eq!((pinned.counts().stopped, moving.counts().running), (4, 4));
+    other.step(&Moment::of(&clock));
+    assert_eq!(moving.shard(), 1);
+    moving.send(2, Nudge).unwrap();
+    other.step(&Moment::of(&clock));
+    assert_eq!((moving.counts().running, moving.books().handled), (4, 2));
+    assert!(pinned.send(4, Nudge).is_err());
+}
