@@ -33,7 +33,8 @@ use crate::strategy::{Case, Decision, Verdict, Why, verdict};
 /// Cells of one group.
 pub const GROUP_CELLS: u32 = 256;
 /// Crash reports of one slab a second: enough to see what fails; ten thousand devices that fail at
-/// once are a number, not ten thousand lines. All are counted.
+/// once are a number, not ten thousand lines. All are counted; as many again for those that are
+/// parked or give up.
 pub const REPORTS_PER_S_MAX: u32 = 8;
 
 /// Why a policy cannot be a group's.
@@ -62,8 +63,10 @@ struct Reporter {
     supervision: Arc<Supervision>,
     record: Arc<CellRecord>,
     second: u64,
-    /// In this second.
+    /// In this second: those that were answered by a restart or by nothing.
     crashes: u32,
+    /// In this second: those that were the last for now.
+    news: u32,
     /// Those that were not told since the last one that was.
     held_back: u64,
 }
@@ -167,6 +170,7 @@ impl CellPolicy {
             record,
             second: 0,
             crashes: 0,
+            news: 0,
             held_back: 0,
         });
         self
@@ -252,13 +256,19 @@ impl CellPolicy {
         reporter.supervision.count(exit.reason, decision);
         let second = exit.now.as_nanos() / 1_000_000_000;
         if reporter.second != second {
-            (reporter.second, reporter.crashes) = (second, 0);
+            (reporter.second, reporter.crashes, reporter.news) = (second, 0, 0);
         }
-        if reporter.crashes < CELL_CRASHES_MAX as u32 {
+        let told = if decision.is_last_resort() {
+            &mut reporter.news // a storm of restarts does not hide that one is parked
+        } else {
+            &mut reporter.crashes
+        };
+        *told = told.saturating_add(1);
+        let tells = *told <= REPORTS_PER_S_MAX;
+        if tells || reporter.crashes <= CELL_CRASHES_MAX as u32 {
             reporter.record.keep(exit, plan);
         }
-        reporter.crashes = reporter.crashes.saturating_add(1);
-        if reporter.crashes > REPORTS_PER_S_MAX {
+        if !tells {
             reporter.held_back += 1;
             return;
         }

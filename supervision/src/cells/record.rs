@@ -22,7 +22,7 @@ const REASONS_MAX: usize = 64;
 
 type NameOf = Arc<dyn Fn(u32) -> String + Send + Sync>;
 
-/// A crash without what is known anyway: ten thousand of them a second are kept, few are read.
+/// A crash without what is known anyway: a thousand of them a second are kept, few are read.
 #[derive(Debug, Clone)]
 struct CellCrash {
     incarnation: Incarnation,
@@ -131,21 +131,31 @@ impl CellRecord {
     pub(crate) fn crash(&self, path: &ActorPath) -> Option<CrashReport> {
         let name = path.as_str().strip_prefix(self.path.as_str())?;
         let name = name.strip_prefix('/')?;
-        let kept = self.kept.lock();
-        let found = kept
-            .crashes
-            .latest()
-            .find(|(ordinal, _)| (self.name)(**ordinal) == name);
-        found.map(|(ordinal, crash)| self.report(*ordinal, crash))
+        let kept: Vec<u32> = {
+            let kept = self.kept.lock();
+            kept.crashes.latest().map(|(ordinal, _)| *ordinal).collect()
+        };
+        // names are made without the lock: the slab's thread needs it
+        let ordinal = kept
+            .into_iter()
+            .find(|ordinal| (self.name)(*ordinal) == name)?;
+        let crash = self.kept.lock().crashes.get(&ordinal).cloned()?;
+        Some(self.report(ordinal, &crash))
     }
 
     /// The last crashes, the latest first.
     pub(crate) fn crashes(&self, limit: usize) -> Vec<CrashReport> {
-        let kept = self.kept.lock();
-        let latest = kept.crashes.latest().take(limit);
-        latest
-            .map(|(ordinal, crash)| self.report(*ordinal, crash))
-            .collect()
+        let latest: Vec<(u32, CellCrash)> = {
+            let kept = self.kept.lock();
+            let latest = kept.crashes.latest().take(limit);
+            latest
+                .map(|(ordinal, crash)| (*ordinal, crash.clone()))
+                .collect()
+        };
+        let reports = latest
+            .iter()
+            .map(|(ordinal, crash)| self.report(*ordinal, crash));
+        reports.collect()
     }
 
     pub(crate) fn add_tallies(&self, sums: &mut BTreeMap<(ActorPath, &'static str), Ends>) {

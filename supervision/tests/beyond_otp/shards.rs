@@ -181,6 +181,24 @@ async fn a_cell_s_last_crash_is_kept_told_and_counted() {
 }
 
 #[tokio::test]
+async fn a_storm_of_restarts_does_not_hide_that_one_cell_is_parked() {
+    let mut hall = Hall::new(&parking(), 256, 1);
+    hall.tell(7, &[Order::Fail]);
+    let until_next_second = Duration::from_millis(950);
+    hall.pass(until_next_second);
+    for cell in 0..100 {
+        let cell = if cell == 50 { 7 } else { cell + 100 };
+        hall.slabs[0].send(cell, Order::Fail).unwrap();
+    }
+    hall.pass(Duration::from_millis(50));
+    let events = hall.system.events().last(usize::MAX);
+    let parked: Vec<_> = events.iter().filter(|e| e.name == "quarantined").collect();
+    assert_eq!(parked.len(), 1);
+    assert_eq!(parked[0].path, Some(hall.path.join("d-7")));
+    assert!(events.iter().filter(|e| e.name == "crash").count() < 20);
+}
+
+#[tokio::test]
 async fn the_counters_of_a_population_that_is_gone_stay_in_the_sum() {
     let mut hall = Hall::new(&parking(), 16, 1);
     hall.tell(7, &[Order::Fail]);
