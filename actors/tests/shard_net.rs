@@ -568,3 +568,37 @@ fn simulated_sockets_hear_the_same_on_any_number_of_shards() {
         assert!(heard_on(shards) == one, "{shards} shards differ from one");
     }
 }
+
+/// A listener whose queue is full: who calls it waits.
+fn busy() -> (std::os::fd::OwnedFd, SocketAddr, Vec<std::net::TcpStream>) {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
+    let file = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&file, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    listen(&file, 0).unwrap();
+    let at = SocketAddr::try_from(getsockname(&file).unwrap()).unwrap();
+    let patience = std::time::Duration::from_millis(100);
+    let call = || std::net::TcpStream::connect_timeout(&at, patience);
+    let callers = std::iter::from_fn(|| call().ok()).collect();
+    (file, at, callers)
+}
+
+#[test]
+fn a_connect_that_nobody_answers_is_cancelled_with_its_cell_and_with_its_shard() {
+    fn pends(host: impl Host, at: SocketAddr) {
+        let mut stage = Stage::new(host, Rules::default());
+        for _ in 0..3 {
+            stage.connect(1, at);
+            let shard = stage.host.shard();
+            stage.host.until(|| shard.stats().net.opening == 1);
+            stage.slab.kill(1).unwrap();
+            stage.until_alive(0);
+        }
+        stage.connect(1, at);
+        let stats = stage.stop();
+        assert_eq!((stats.connected, stats.closed), (0, 4));
+        assert!(stats.satellites == 0 || stats.cancels >= 4, "{stats:?}");
+    }
+    let (_listener, at, _callers) = busy();
+    parked(USUAL()).into_iter().for_each(|host| pends(host, at));
+    ring(USUAL()).into_iter().for_each(|host| pends(host, at));
+}

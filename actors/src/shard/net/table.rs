@@ -3,7 +3,7 @@
 //! An entry is a cell's from the asking until it has ended or was closed, and the engine's until
 //! that says [`ShardNet::gone`]; then its place is used again under a new life, so that what comes
 //! late finds nobody. Effects are staged in order: a step that faults is cut back to where it
-//! began. Bound: `sockets_max` entries of 28 bytes; staged bytes by the sockets' queues.
+//! began. Bound: `sockets_max` entries of 32 bytes; staged bytes by the sockets' queues.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -571,5 +571,121 @@ impl ShardNet {
             ordinal: 0,
         };
         self.ask(nobody, socket, What::Reset);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::net::SocketEnd;
+
+    const BY: Owner = Owner {
+        tag: 1,
+        key: 300,
+        rank: 7,
+        ordinal: 300,
+    };
+
+    fn dial() -> What {
+        What::Connect {
+            local: None,
+            peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+        }
+    }
+
+    fn tell(net: &mut ShardNet, socket: u32, what: Happening<'static>) -> bool {
+        matches!(net.note(Told { socket, what }), Heard::Tell { .. })
+    }
+
+    #[test]
+    fn an_entry_is_small() {
+        assert_eq!(size_of::<Entry>(), 32);
+    }
+
+    #[test]
+    fn sockets_leave_the_list_of_their_cell_in_any_order() {
+        let mut net = ShardNet::new(NetConfig::default());
+        let mut heads = Heads::default();
+        let ids: Vec<_> = (0..5)
+            .map(|_| net.open(BY, &mut heads, dial(), None).unwrap())
+            .collect();
+        for at in [2, 0, 4] {
+            assert!(net.part(BY, &mut heads, ids[at], What::Reset));
+            assert!(!net.part(BY, &mut heads, ids[at], What::Reset), "once");
+        }
+        assert_eq!(heads.live(), 2);
+        net.part_all(BY, &mut heads, true);
+        assert_eq!((heads.live(), net.stats.closing), (0, 5));
+        let (asks, _) = net.asked();
+        let closes = asks.iter().filter(|ask| ask.what == What::Close);
+        assert_eq!((asks.len(), closes.count()), (10, 2));
+        (0..5).for_each(|socket| net.gone(socket));
+        assert!(net.is_quiet() && net.stats.balanced());
+    }
+
+    #[test]
+    fn what_comes_late_finds_nobody() {
+        let mut net = ShardNet::new(NetConfig::default());
+        let mut heads = Heads::default();
+        let first = net.open(BY, &mut heads, dial(), None).unwrap();
+        assert!(tell(&mut net, first.index, Happening::Connected));
+        net.part_all(BY, &mut heads, false);
+        assert!(!tell(&mut net, first.index, Happening::Received(b"late")));
+        assert!(!tell(
+            &mut net,
+            first.index,
+            Happening::Ended(SocketEnd::Reset)
+        ));
+        assert_eq!(net.stats.ends.reset, 0, "nobody lived on");
+        net.gone(first.index);
+        let next = net.open(BY, &mut heads, dial(), None).unwrap();
+        assert_eq!(next.index, first.index);
+        assert_eq!(net.write(BY, first, None, b"x"), Err(WriteRefused::Closed));
+        assert_eq!(net.write(BY, next, None, b"x"), Ok(()));
+    }
+
+    #[test]
+    fn a_cut_forgets_asks_and_bytes_and_resets_what_was_closed() {
+        let mut net = ShardNet::new(NetConfig::default());
+        let mut heads = Heads::default();
+        let old = net.open(BY, &mut heads, dial(), None).unwrap();
+        net.write(BY, old, None, b"before").unwrap();
+        let mark = net.mark();
+        net.write(BY, old, None, b"after").unwrap();
+        net.part(BY, &mut heads, old, What::Close);
+        let fresh = net.open(BY, &mut heads, dial(), None).unwrap();
+        net.write(BY, fresh, None, b"never").unwrap();
+        net.part(BY, &mut heads, fresh, What::Close);
+        net.cut(mark, &mut heads);
+        let (asks, bytes) = net.asked();
+        let asked: Vec<_> = asks.iter().map(|ask| (ask.socket, &ask.what)).collect();
+        let of = old.index;
+        let kept = [(of, &dial()), (of, &What::Write(0..6)), (of, &What::Reset)];
+        assert_eq!((&asked[..3], &bytes[..]), (&kept[..], &b"before"[..]));
+        // The last is for a life that is over, which an engine does not know.
+        assert!(asks[3..].iter().all(|ask| ask.socket == fresh.index));
+        assert_eq!(
+            (heads.live(), net.stats.closed, net.stats.closing),
+            (0, 1, 1)
+        );
+        assert!(net.stats.balanced());
+    }
+
+    #[test]
+    fn room_is_told_once_when_half_of_the_queue_is_free() {
+        let mut net = ShardNet::new(NetConfig::default());
+        let mut heads = Heads::default();
+        let id = net.open(BY, &mut heads, dial(), None).unwrap();
+        let bound = net.config.queue_bytes;
+        let all = vec![0; bound as usize];
+        net.write(BY, id, None, &all[1..]).unwrap();
+        assert_eq!(
+            net.write(BY, id, None, b"xy"),
+            Err(WriteRefused::Full { room: 1 })
+        );
+        assert!(!tell(&mut net, id.index, Happening::Sent(bound / 2 - 2)));
+        assert!(tell(&mut net, id.index, Happening::Sent(1)));
+        assert!(!tell(&mut net, id.index, Happening::Sent(1)));
+        assert_eq!(net.room(BY, id), Some(bound as usize / 2 + 1));
     }
 }
