@@ -15,6 +15,7 @@ mod devices;
 mod fan_out;
 mod harness;
 mod idle;
+mod journal;
 mod memory;
 mod one_way;
 mod peers;

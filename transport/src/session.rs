@@ -174,7 +174,7 @@ impl T2Session {
     }
 
     /// Waits until more than `seen` is acknowledged and announced; returns the new figure.
-    pub(crate) async fn acked_beyond(&self, seen: u64) -> u64 {
+    pub async fn acked_beyond(&self, seen: u64) -> u64 {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
