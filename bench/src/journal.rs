@@ -108,7 +108,7 @@ impl Sender {
         let count = PACE * EVERY.as_millis() as u64 / 1_000 / LINKS;
         let mut ticks = tokio::time::interval(EVERY);
         let mut times = Vec::new();
-        let (sent, mut waiting) = tokio::sync::mpsc::channel(4_096);
+        let (sent, mut waiting) = tokio::sync::mpsc::channel::<(u64, Instant)>(4_096);
         let session = Arc::clone(&self.session);
         let acknowledged = async {
             while let Some((sequence, at)) = waiting.recv().await {

@@ -27,6 +27,9 @@ const STALLED_CYCLES: u32 = 10;
 /// How often a feed that waits for the world looks at it.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// The same while nothing is to be applied.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// How long one attempt to hand a batch on waits.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -97,6 +100,11 @@ impl Feed {
                 continue;
             }
             let room = next > self.recovered && !window.is_full();
+            let look = if window.batches.is_empty() {
+                IDLE
+            } else {
+                LOOK
+            };
             let progress = self.shared.journal.progress.notified();
             tokio::select! {
                 biased;
@@ -105,7 +113,7 @@ impl Feed {
                     None => return Ok(()),
                 },
                 () = progress => {}
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(look) => {}
             }
         }
     }

@@ -221,6 +221,13 @@ impl Store {
         self.record_bytes
     }
 
+    /// Bytes of records that no checkpoint covers; 0 while covered ones are still to be removed.
+    #[must_use]
+    pub fn uncovered_bytes(&self) -> u64 {
+        let caught_up = self.trimmed >= self.as_of.checkpoint;
+        if caught_up { self.record_bytes } else { 0 }
+    }
+
     /// Records found unreadable on open.
     #[must_use]
     pub fn corrupt(&self) -> u64 {

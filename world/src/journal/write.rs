@@ -153,7 +153,7 @@ impl Writer {
         journal
             .record_bytes
             .store(store.record_bytes(), Ordering::Relaxed);
-        if store.record_bytes() >= journal.config.size_max / 4 {
+        if store.uncovered_bytes() >= journal.config.size_max / 4 {
             journal.want_checkpoint.notify_one();
         }
         let (stats, t2) = (&journal.stats, &self.outlets.stats.t2);
@@ -171,7 +171,7 @@ impl Writer {
         for (session, sequence) in &committed.sessions {
             session.acknowledge(*sequence);
         }
-        if !committed.sessions.is_empty() {
+        if !(committed.sessions.is_empty() && committed.batches.is_empty()) {
             self.outlets.sessions.wake();
         }
         if !committed.batches.is_empty() && self.feed.send(committed.batches).await.is_err() {
@@ -204,6 +204,9 @@ async fn commit(
         let work = move || {
             let started = clock.monotonic();
             let outcome = attempt(&on, &mut store, &group);
+            if outcome.is_ok() {
+                settle(&mut group);
+            }
             if let Ok(committed) = &outcome
                 && !committed.is_nothing()
             {
@@ -222,7 +225,6 @@ async fn commit(
                     let events = system.events();
                     events.publish(Level::Info, "journal_writes_again", None, String::new());
                 }
-                settle(group);
                 return Ok((store, committed));
             }
             Err(why) => {
@@ -239,9 +241,9 @@ async fn commit(
     }
 }
 
-/// The group's own batches end here: their readings are in other hands, and counted there.
-fn settle(group: Group) {
-    for entry in group.entries {
+/// The group's own batches end here: their readings are durable, and counted when applied.
+fn settle(group: &mut Group) {
+    for entry in group.entries.drain(..) {
         if let Entry::Plain(mut batch) = entry {
             let pool = Arc::clone(batch.pool());
             pool.give(batch.take_readings());
@@ -279,8 +281,9 @@ fn attempt(
             Ok(committed)
         }
         Err(error) => {
-            // the database takes nothing more after an error: it is opened again
-            let known = open.head();
+            // the database takes nothing more after an error: it is opened again, and what it was
+            // found to hold beyond the last commit that was told is found once more
+            let known = found.first().map_or(open.head(), |batch| batch.offset - 1);
             **store = None;
             *journal.files.lock() = None;
             journal.reopen_from.store(known, Ordering::Release);
