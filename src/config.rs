@@ -202,6 +202,7 @@ impl Layers {
         settings.policies.append(&mut self.policies);
         self.found.errors.extend(node::conflicts(&settings));
         node::profile(&settings, &mut self.found);
+        node::chaos(&settings, &mut self.found);
         if self.found.errors.is_empty() {
             Ok(settings)
         } else {
@@ -373,7 +374,7 @@ mod tests {
         let mut layers = Layers::built_in();
         layers.file(
             "a.toml",
-            "[fleet]\ndevces = 10\ninterval = 5\n[chaos]\nplan = \"x\"\n",
+            "[fleet]\ndevces = 10\ninterval = 5\n[grpc]\nplan = \"x\"\n",
         );
         layers.env([("ACTORSIM__SCAN__PERIOD".into(), "soon".into())]);
         layers.set("fleet.devices");

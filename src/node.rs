@@ -6,8 +6,10 @@
 
 pub mod assembly;
 mod build;
+pub mod chaos;
 pub mod control;
 mod layers;
+mod leaks;
 mod measure;
 pub mod policies;
 mod snapshot;
@@ -114,6 +116,13 @@ impl Node {
         }
         let state_dir = StateDir::open(&config.state_dir)?;
         let assembly = Assembly::start(&config, &state_dir).await?;
+        if let Some(plan) = &config.chaos {
+            let begun = assembly.begin_chaos(plan.clone()).await;
+            begun.map_err(|reason| StartError::Layer {
+                layer: "chaos",
+                reason,
+            })?;
+        }
         Ok(Self {
             config,
             assembly,
@@ -169,6 +178,7 @@ impl Node {
         let ending = tokio::select! {
             biased;
             reason = self.assembly.gave_up() => Ending::GaveUp(reason),
+            () = self.assembly.hold_lease() => Ending::Asked,
             () = stop.next() => Ending::Asked,
             () = time_over => Ending::TimeOver,
         };

@@ -98,6 +98,10 @@ pub struct RunReport {
     pub mailboxes: Mailboxes,
     /// Supervision.
     pub supervision: Supervision,
+    /// What chaos did; `null` if no plan ran.
+    pub chaos: Option<Chaos>,
+    /// What was left behind.
+    pub leaks: Leaks,
     /// Digests of what was sent.
     pub digest: Digest,
     /// The process.
@@ -140,7 +144,7 @@ mod tests {
         (
             "",
             "v run_id node version generators seed elapsed_s verdict why devices tiers \
-             publish world mailboxes supervision digest process",
+             publish world mailboxes supervision chaos leaks digest process",
         ),
         ("/devices", "requested running restarts quarantined spawn_s"),
         (
@@ -168,6 +172,7 @@ mod tests {
             "/mailboxes",
             "highest_fill offered accepted rejected handled dropped conflated died waiting",
         ),
+        ("/leaks", "actors tasks threads files"),
         ("/supervision", "restarts escalations kills restart_us"),
         ("/digest", "wire_sha256"),
         (

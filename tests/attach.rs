@@ -11,7 +11,9 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use actorsim::attach::control::{ChildWord, ControlPlane, Outcome, PolicyWord, PsFilter};
+use actorsim::attach::control::{
+    ChaosWord, ChildWord, ControlPlane, Outcome, PolicyWord, PsFilter,
+};
 use actorsim::attach::protocol::{Code, LINE_MAX, Refusal};
 use actorsim::attach::server::{self, Limits};
 use actorsim::state_dir::{SOCKET, StateDir};
@@ -55,6 +57,9 @@ impl ControlPlane for Plane {
     }
     fn stop(&self, path: String) -> Outcome<'_> {
         answer(json!({ "path": path, "done": "stopped" }))
+    }
+    fn chaos(&self, word: ChaosWord) -> Outcome<'_> {
+        answer(json!({ "running": false, "plan": format!("{word:?}") }))
     }
     fn trigger(&self, target: String) -> Outcome<'_> {
         answer(json!({ "target": target }))

@@ -49,15 +49,14 @@ fn help_lists_what_works_and_only_that() {
     let (code, out, _) = run(&["start", "--help"]);
     assert_eq!(code, 0);
     assert!(out.contains("--devices") && out.contains("--t2-rate"));
-    assert!(!out.contains("--chaos") && !out.contains("--mqtt-url"));
+    assert!(out.contains("--chaos") && !out.contains("--amqp-url"));
 }
 
 #[test]
 fn what_this_build_lacks_is_refused_by_name() {
     for args in [
         &["start", "--join", "h:1"][..],
-        &["start", "--chaos", "p.toml"],
-        &["start", "--mqtt-url", "mqtt://h"],
+        &["start", "--amqp-url", "amqp://h"],
         &["scenario", "run", "x", "--seed", "1"],
         &["doctor", "-o", "json"],
     ] {
@@ -239,6 +238,30 @@ fn a_policy_file_is_checked_against_the_tree_and_printed_with_its_place() {
         "{out}"
     );
     assert!(out.contains("intensity = 7"), "{out}");
+}
+
+#[test]
+fn a_chaos_plan_is_checked_and_refused_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/chaos");
+    for plan in ["live.toml", "kill-anything.toml"] {
+        let (code, _, err) = run(&["config", "check", shipped.join(plan).to_str().unwrap()]);
+        assert_eq!(code, 0, "{plan}: {err}");
+    }
+    let bad = write(
+        dir.path(),
+        "bad.toml",
+        "rate = \"often\"\n[faults]\nkil = 1\n",
+    );
+    let state = dir.path().join("state").display().to_string();
+    let start = ["start", "--chaos", &bad, "--state-dir", &state];
+    for args in [&["config", "check", &bad][..], &start] {
+        let (code, _, err) = run(args);
+        assert_eq!(code, 2, "{err}");
+        for words in ["bad.toml:1:8", "bad.toml:3:1", "did you mean \"kill\"?"] {
+            assert!(err.contains(words), "{words}: {err}");
+        }
+    }
 }
 
 #[test]

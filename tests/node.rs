@@ -71,6 +71,11 @@ impl Node {
     /// Waits until the node says that it is well: everything is up, the links are connected.
     fn ready(&mut self) {
         self.wait_for("\"scan_started\"");
+        self.ready_again();
+    }
+
+    /// Waits until what was killed is back.
+    fn ready_again(&self) {
         let well = (0..2_000).any(|_| self.attach(&["health"]).status.success());
         assert!(well, "the node did not get well:\n{}", self.seen);
     }
@@ -259,6 +264,123 @@ fn whatever_is_killed_comes_back_and_the_node_passes() {
     let (code, report) = node.end();
     passes(code, &report);
     assert!(number(&report, "/supervision/restarts") >= 10, "{report:#}");
+}
+
+#[test]
+fn under_constant_kills_nothing_is_lost_and_nothing_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = concat!(env!("CARGO_MANIFEST_DIR"), "/config/chaos/live.toml");
+    let mut node = Node::start(dir.path(), "n1", &[SMALL, &["--chaos", plan]].concat());
+    node.wait_for("\"chaos_started\"");
+    // Every kind of actor once: the node's own plan hits the attach server, too.
+    let strikes = |node: &Node| -> Option<u64> {
+        let output = node.attach(&["chaos status"]);
+        let status: Value = serde_json::from_slice(&output.stdout).ok()?;
+        status["total"].as_u64()
+    };
+    let enough = (0..2_000).any(|_| strikes(&node).is_some_and(|total| total >= 25));
+    assert!(enough, "too few strikes:\n{}", node.seen);
+    node.signal(Signal::INT);
+    let (code, report) = node.end();
+    passes(code, &report);
+    let kinds = report["chaos"]["strikes"].as_object().unwrap();
+    assert!(kinds.len() > 15, "{kinds:?}");
+    assert_eq!(number(&report, "/tiers/t2/lost"), 0);
+    assert_eq!(number(&report, "/leaks/tasks"), 0);
+    assert!(
+        number(&report, "/supervision/restart_us/count") > 10,
+        "{report:#}"
+    );
+}
+
+#[test]
+fn a_plan_over_attach_ends_when_its_session_goes_and_policies_outlive_what_it_kills() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(dir.path(), "n1", SMALL);
+    node.ready();
+    let plan = "[[supervisor]]\npath = \"/twin\"\nintensity = \"many\"\n";
+    let bad = dir.path().join("bad.toml");
+    std::fs::write(&bad, plan).unwrap();
+    let refused = node.attach(&[&format!("chaos start --plan {}", bad.display())]);
+    assert_eq!(refused.status.code(), Some(2));
+    node.ask("policy set /twin intensity=1000 backoff=none");
+    let over = node.ask("chaos start --seed 7 --kill 50/1s --scope /twin --for 1s");
+    assert_eq!(over["running"], false, "{over}");
+    assert_eq!(over["over"], "its time is over", "{over}");
+    assert!(over["total"].as_u64().unwrap() > 10, "{over}");
+    node.ready_again();
+    let rows = node.ask("policy show /twin")["rows"].to_string();
+    assert!(rows.contains("1000") && !rows.contains("backoff"), "{rows}");
+    let twin = node.ask("info /twin");
+    assert!(number(&twin, "/incarnation") > 1, "{twin}");
+    let crash = twin["crash"]["reason"].to_string();
+    assert!(crash.contains("killed"), "{twin}");
+    let reloaded = node.ask("policy reload")["rows"].to_string();
+    assert!(reloaded.contains("\"from\":\"1000\""), "{reloaded}");
+    for name in [
+        "chaos_started",
+        "chaos_stopped",
+        "policy_changed",
+        "fault_injected",
+    ] {
+        let events = node.ask("events --limit 1000").to_string();
+        assert!(events.contains(name), "{name}: {events}");
+    }
+    node.signal(Signal::TERM);
+    let (code, report) = node.end();
+    passes(code, &report);
+}
+
+#[test]
+fn otp_s_words_work_on_tasks_and_devices_and_its_errors_are_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(dir.path(), "n1", SMALL);
+    node.ready();
+    for post in node.ask("ps --state running")["rows"].as_array().unwrap() {
+        let path = post["path"].as_str().unwrap();
+        let supervisor = node.attach(&[&format!("which_children {path}")]);
+        if supervisor.status.success() && !path.starts_with("/fleet/default") {
+            let known = actorsim::config::tree::POSTS.iter();
+            assert!(
+                known.clone().any(|post| post.path == path),
+                "{path}: no policy is checked"
+            );
+        }
+    }
+    let device = "/fleet/default/industrial-0001";
+    let refused = |line: &str, words: &str| {
+        let output = node.attach(&[line]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            !output.status.success() && error.contains(words),
+            "{line}: {error}"
+        );
+    };
+    assert_eq!(node.ask("count_children /fleet/default")["active"], 40);
+    assert_eq!(node.ask("get_childspec /twin/scan")["restart"], "permanent");
+    refused("restart_child /twin/scan", "running: terminate it first");
+    refused("delete_child /twin/scan", "running: terminate it first");
+    refused("start_child /twin/scan", "already_started");
+    refused("terminate_child /twin/nobody", "not_found");
+    refused("which_children /twin/scan", "is no supervisor");
+    refused(&format!("restart_child {device}"), "running");
+    refused(&format!("delete_child {device}"), "simple_one_for_one");
+    refused("release /", "nobody is quarantined");
+    node.ask(&format!("terminate_child {device}"));
+    refused(&format!("start_child {device}"), "already_present");
+    assert_eq!(node.ask("count_children /fleet/default")["active"], 39);
+    node.ask(&format!("restart_child {device}"));
+    let plan = node.ask("kill /twin/route --dry-run")["plan"].to_string();
+    assert!(plan.contains("will also restart apply, actuate"), "{plan}");
+    node.ask("policy set /fleet/default intensity=0");
+    node.ask(&format!("kill {device}"));
+    let row = |state: &str| node.ask(&format!("ps --state {state}"))["rows"].to_string();
+    assert!(row("quarantined").contains(device));
+    assert_eq!(node.ask("release /fleet/*")["rows"][0]["now"], "released");
+    assert!(!row("quarantined").contains(device));
+    node.signal(Signal::TERM);
+    let (code, report) = node.end();
+    passes(code, &report);
 }
 
 #[test]

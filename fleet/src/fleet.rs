@@ -230,6 +230,15 @@ impl Fleet {
         self.core.slabs().map(SlabHandle::counts).collect()
     }
 
+    /// Path of the device of that number, counted over all populations.
+    #[must_use]
+    pub fn path_of(&self, device: u32) -> Option<ActorPath> {
+        let at = self.core.firsts.partition_point(|first| *first <= device);
+        let at = at.checked_sub(1)?;
+        let (one, ordinal) = (&self.core.populations[at], device - self.core.firsts[at]);
+        (ordinal < one.asked.count).then(|| one.path.join(&one.name_of(ordinal)))
+    }
+
     /// Devices of the population at a path: all, and those that run; `None` if there is none there.
     #[must_use]
     pub fn cells_of(&self, path: &ActorPath) -> Option<(u64, u64)> {

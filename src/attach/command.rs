@@ -407,6 +407,56 @@ pub const COMMANDS: &[Command] = &[
         view: View::Rows(&["id", "at", "level", "name", "path", "text"]),
     },
     Command {
+        name: "chaos",
+        args: &[
+            arg(
+                "ACTION",
+                Takes::Word(&["start", "stop", "status"]),
+                true,
+                "start, stop or status",
+            ),
+            arg(
+                "--plan",
+                Takes::Text,
+                false,
+                "file of the plan; the other options win over it",
+            ),
+            arg("--seed", Takes::Number, false, "seed; 0 draws one"),
+            arg("--kill", Takes::Text, false, "kills per time, such as 5/1s"),
+            arg("--scope", Takes::Pattern, false, "who may be hit"),
+            arg("--for", Takes::Text, false, "how long, such as 60s"),
+            arg(
+                "--stop-if",
+                Takes::Text,
+                false,
+                "end it then, such as health<0.9",
+            ),
+            arg(
+                "--max-concurrent",
+                Takes::Number,
+                false,
+                "victims that are not back yet",
+            ),
+            arg(
+                "--blast-radius",
+                Takes::Text,
+                false,
+                "share of a kind that may be down, such as 0.5",
+            ),
+            arg(
+                "--renew",
+                Takes::Nothing,
+                false,
+                "status: renew the lease of the session's plan",
+            ),
+        ],
+        impact: Impact::Chaos,
+        help: "Carry out a chaos plan; the session that began it stays until it is over, and it \
+               stops when the session goes.",
+        example: "chaos start --seed 42 --kill 5/1s --scope / --for 60s",
+        view: View::Record,
+    },
+    Command {
         name: "events",
         args: &[
             arg("--since", Takes::Number, false, "events after this id"),

@@ -62,6 +62,22 @@ pub enum PolicyWord {
     Reload,
 }
 
+/// What is asked of chaos.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChaosWord {
+    /// Begin a plan: a file, and options that win over it, as in a plan.
+    Start {
+        /// The file.
+        plan: Option<String>,
+        /// Keys of a plan with their values, as TOML.
+        options: Vec<(&'static str, String)>,
+    },
+    /// End it.
+    Stop,
+    /// What was done; with the lease renewed.
+    Status(bool),
+}
+
 /// The answers of a node.
 pub trait ControlPlane: Send + Sync + 'static {
     /// A page of actors: `{ rows, more }`.
@@ -82,6 +98,8 @@ pub trait ControlPlane: Send + Sync + 'static {
     fn release(&self, pattern: String, limit: usize, dry_run: bool) -> Outcome<'_>;
     /// The policies of supervisors and populations: `{ rows }`.
     fn policy(&self, word: PolicyWord, pattern: Option<String>, dry_run: bool) -> Outcome<'_>;
+    /// Chaos: what it did, and whether it goes on.
+    fn chaos(&self, word: ChaosWord) -> Outcome<'_>;
     /// Makes a device, by path or id, report Presence = 0.
     fn trigger(&self, target: String) -> Outcome<'_>;
     /// The scan.
@@ -140,6 +158,7 @@ fn only_looks(command: &Command, args: &Map<String, Json>) -> bool {
         || match command.name {
             "fault" => !args.contains_key("path"),
             "policy" => action == Some("show"),
+            "chaos" => action == Some("status"),
             _ => false,
         }
 }
@@ -192,6 +211,7 @@ async fn answer(
             let word = policy_word(args);
             plane.policy(word, text("path"), dry_run).await
         }
+        "chaos" => plane.chaos(chaos_word(args)).await,
         name => match child_word(name) {
             Some(word) => plane.children(word, path(), page(None)).await,
             None => Ok(command::help(text("command").as_deref())),
@@ -210,6 +230,38 @@ fn child_word(command: &str) -> Option<ChildWord> {
         "delete_child" => ChildWord::Delete,
         _ => return None,
     })
+}
+
+fn chaos_word(args: &Map<String, Json>) -> ChaosWord {
+    let text = |key: &str| args.get(key).and_then(Json::as_str).map(ToOwned::to_owned);
+    match text("action").as_deref() {
+        Some("stop") => return ChaosWord::Stop,
+        Some("start") => {}
+        _ => return ChaosWord::Status(args.contains_key("renew")),
+    }
+    let quoted = |text: String| toml::Value::String(text).to_string();
+    // What is no number is quoted, so that the mistake is its type, not the syntax.
+    let number = |text: String| match text.parse::<f64>() {
+        Ok(_) => text,
+        Err(_) => quoted(text),
+    };
+    let whole = |key: &str| args.get(key).map(Json::to_string);
+    let options = [
+        ("seed", whole("seed")),
+        ("rate", text("kill").map(quoted)),
+        ("scope", text("scope").map(quoted)),
+        ("for", text("for").map(quoted)),
+        ("stop_if", text("stop_if").map(quoted)),
+        ("max_concurrent", whole("max_concurrent")),
+        ("blast_radius", text("blast_radius").map(number)),
+    ];
+    let given = options.into_iter();
+    ChaosWord::Start {
+        plan: text("plan"),
+        options: given
+            .filter_map(|(key, value)| Some((key, value?)))
+            .collect(),
+    }
 }
 
 fn policy_word(args: &Map<String, Json>) -> PolicyWord {

@@ -116,6 +116,10 @@ fn together(command: &Command, given: &Map<String, Json>) -> Result<(), &'static
         ("fault", action) if (action == Some("crash")) != has("path") => {
             Err("PATH goes with crash, and crash with PATH")
         }
+        ("chaos", Some("start")) if has("renew") => Err("--renew goes with status"),
+        ("chaos", Some("stop" | "status")) if given.len() > 1 + usize::from(has("renew")) => {
+            Err("only start takes options of a plan")
+        }
         ("policy", Some("set")) if !has("path") || !has("key_value") => {
             Err("set takes PATH and what to set, such as intensity=5")
         }
@@ -206,6 +210,8 @@ mod tests {
             ("policy set /twin", "set takes PATH and what to set"),
             ("policy set /twin intensity", "expected KEY=VALUE"),
             ("policy reload /twin", "it takes no PATH"),
+            ("chaos stop --seed 3", "only start takes options"),
+            ("chaos start --renew", "--renew goes with status"),
             ("policy drop", "ACTION is one of show, set, reload"),
             ("tree --all=x", "--all"),
             ("help nothing", "unknown command"),

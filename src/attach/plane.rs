@@ -3,11 +3,12 @@
 //! What only other layers know (devices, the scan) comes through [`Hooks`].
 //!
 //! - `children`: OTP's requests, previews, release.
-//! - `policy`: policies in force, and changes of them.
+//! - `policy`: policies in force, and changes of them. `chaos`: plans, and what they did.
 //!
 //! Bound: a tree is at most [`TREE_MAX`] rows, a fleet of more than [`FOLD_ABOVE`] is one of them;
 //! a kill waits at most [`BACK_TIME`] for the next incarnation.
 
+mod chaos;
 mod children;
 mod policy;
 
@@ -22,9 +23,10 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, json};
 
 use super::completion;
-use super::control::{ChildWord, ControlPlane, Outcome, PolicyWord, PsFilter};
+use super::control::{ChaosWord, ChildWord, ControlPlane, Outcome, PolicyWord, PsFilter};
 use super::protocol::{Code, Refusal};
 use super::rows::{actor_row, add_parents, crash_record, event_row, level, shard_row, tree_row};
+use crate::node::chaos::Chaos;
 use crate::node::policies::PolicyBook;
 use crate::report;
 use crate::view::NodeView;
@@ -73,6 +75,7 @@ pub struct SystemPlane {
     view: Arc<dyn NodeView>,
     hooks: Arc<dyn Hooks>,
     policies: Arc<PolicyBook>,
+    chaos: Arc<Chaos>,
 }
 
 impl std::fmt::Debug for SystemPlane {
@@ -91,6 +94,7 @@ impl SystemPlane {
         view: Arc<dyn NodeView>,
         hooks: Arc<dyn Hooks>,
         policies: Arc<PolicyBook>,
+        chaos: Arc<Chaos>,
     ) -> Self {
         Self {
             node: node.into(),
@@ -98,6 +102,7 @@ impl SystemPlane {
             view,
             hooks,
             policies,
+            chaos,
         }
     }
 
@@ -326,6 +331,10 @@ impl ControlPlane for SystemPlane {
 
     fn policy(&self, word: PolicyWord, pattern: Option<String>, dry_run: bool) -> Outcome<'_> {
         Box::pin(self.policies(word, pattern, dry_run))
+    }
+
+    fn chaos(&self, word: ChaosWord) -> Outcome<'_> {
+        Box::pin(self.break_things(word))
     }
 
     fn trigger(&self, target: String) -> Outcome<'_> {

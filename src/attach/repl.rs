@@ -11,6 +11,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
@@ -29,6 +30,9 @@ use crate::cli::Exit;
 
 /// Lines of history: years of an operator, well below a megabyte.
 pub const HISTORY_MAX: usize = 10_000;
+
+/// How often the lease of a chaos plan is renewed: well within the shortest sensible one.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs lines until the first error, or `exit`.
 pub fn run_lines(
@@ -79,9 +83,15 @@ pub fn run_line(client: &mut Client, line: &str, format: Format) -> Exit {
 
 fn run(client: &mut Client, line: &str, format: Format) -> Result<Option<String>, (Exit, String)> {
     let parsed = parse::parse(line).map_err(|message| (Exit::Usage, message))?;
-    let Some((command, args)) = parsed else {
+    let Some((command, mut args)) = parsed else {
         return Ok(None);
     };
+    if let Some(plan) = args.get_mut("plan") {
+        // The node has another working directory.
+        let path = std::path::absolute(plan.as_str().unwrap_or_default());
+        *plan = path.unwrap_or_default().display().to_string().into();
+    }
+    let stays = command.name == "chaos" && args.get("action").is_some_and(|a| a == "start");
     let data = if command.name == "help" {
         command::help(args.get("command").and_then(Json::as_str))
     } else {
@@ -89,7 +99,24 @@ fn run(client: &mut Client, line: &str, format: Format) -> Result<Option<String>
             .call(command.name, args)
             .map_err(|error| (error.exit(), error.to_string()))?
     };
+    let data = if stays {
+        until_over(client, data).map_err(|error| (error.exit(), error.to_string()))?
+    } else {
+        data
+    };
     Ok(Some(output::render(&data, command.view, format)))
+}
+
+/// Stays until a chaos plan is over, and renews its lease: it stops when this session goes.
+fn until_over(client: &mut Client, begun: Json) -> Result<Json, AttachError> {
+    let mut status = begun;
+    while status.get("running") == Some(&Json::Bool(true)) {
+        std::thread::sleep(RENEW_EVERY);
+        let args = [("action", "status".into()), ("renew", true.into())];
+        let args = args.map(|(key, value): (&str, Json)| (key.to_owned(), value));
+        status = client.call("chaos", args.into_iter().collect())?;
+    }
+    Ok(status)
 }
 
 /// The prompt, until Ctrl-D or `exit`.

@@ -3,13 +3,14 @@
 //! It starts nothing. Bound: as [`crate::config`].
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use actorsim_supervision::chaos::{Place, Plan};
 use clap::Subcommand;
 
 use super::start::StartArgs;
 use super::{Exit, say};
-use crate::config::{Layers, key, near, print};
+use crate::config::{ConfigErrors, Layers, PolicySource, key, near, policy, print};
 
 /// The `config` commands.
 #[derive(Debug, Subcommand)]
@@ -74,10 +75,15 @@ pub fn run(command: &ConfigCommand) -> Exit {
 fn check(files: &[PathBuf]) -> Exit {
     let mut exit = Exit::Ok;
     for file in files {
-        let mut layers = Layers::built_in();
-        layers.path(file);
-        match layers.resolve() {
-            Ok(_) => println!("{}: ok", file.display()),
+        let checked = if is_plan(file) {
+            check_plan(file)
+        } else {
+            let mut layers = Layers::built_in();
+            layers.path(file);
+            layers.resolve().map(drop)
+        };
+        match checked {
+            Ok(()) => println!("{}: ok", file.display()),
             Err(errors) => {
                 let color = std::io::stderr().is_terminal();
                 eprint!(
@@ -89,6 +95,27 @@ fn check(files: &[PathBuf]) -> Exit {
         }
     }
     exit
+}
+
+/// A plan is right if it is for one of the places where a file is given.
+fn check_plan(file: &Path) -> Result<(), ConfigErrors> {
+    let Err(errors) = Plan::open(file, Place::Sim) else {
+        return Ok(());
+    };
+    if Plan::open(file, Place::Live).is_ok() {
+        return Ok(());
+    }
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let file = file.display().to_string();
+    Err(policy::rendered(errors, &PolicySource { file, text }))
+}
+
+/// Whether a file is a chaos plan: its keys are a plan's.
+fn is_plan(file: &Path) -> bool {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let table = text.parse::<toml::Table>().unwrap_or_default();
+    let keys = ["rate", "scope", "faults", "stop_if", "blast_radius"];
+    keys.iter().any(|key| table.contains_key(*key))
 }
 
 fn explain(name: &str) -> Exit {

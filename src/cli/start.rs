@@ -21,6 +21,7 @@ pub const AFTER_HELP: &str = "\
 Examples:
   actorsim start                                       a node with a default fleet and its twin
   actorsim start --devices 100000 --interval 5s --for 60s --report r.json
+  actorsim start --for 60s --chaos config/chaos/live.toml --report r.json
   actorsim start --no-fleet --node twin --listen 0.0.0.0:4433
   actorsim start --no-world --twin HOST:4433 --identity DIR
 
@@ -99,7 +100,8 @@ pub struct StartArgs {
     t2_rate: Option<String>,
     #[arg(long, hide = true)]
     join: Vec<String>,
-    #[arg(long, hide = true)]
+    /// Carry out a chaos plan, such as config/chaos/live.toml
+    #[arg(long, value_name = "PLAN")]
     chaos: Option<String>,
     /// Broker of devices whose profile says mqtt, such as mqtt://127.0.0.1:1883
     #[arg(long, value_name = "URL")]
@@ -116,7 +118,6 @@ impl StartArgs {
     fn absent(&self) -> Option<&'static str> {
         let given = [
             ("--join", !self.join.is_empty()),
-            ("--chaos", self.chaos.is_some()),
             ("--http-endpoint", self.http_endpoint.is_some()),
             ("--amqp-url", self.amqp_url.is_some()),
             ("--coap-url", self.coap_url.is_some()),
@@ -154,6 +155,7 @@ impl StartArgs {
             ("--identity", "transport.identity", &self.identity),
             ("--t1-rate", "tiers.t1_rate", &self.t1_rate),
             ("--t2-rate", "tiers.t2_rate", &self.t2_rate),
+            ("--chaos", "chaos.plan", &self.chaos),
         ];
         for (flag, key, text) in texts {
             if let Some(text) = text {

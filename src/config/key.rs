@@ -174,6 +174,8 @@ keys! {
         "An attach session without a command for this long is closed.";
     "supervision.policies", Kind::Paths, None,
         "Policy files, each as config/supervision/default.toml; later ones win.";
+    "chaos.plan", Kind::Path, None,
+        "Chaos plan to carry out from the start, such as config/chaos/live.toml.";
     "log.level", Kind::Text, Some("info"),
         "Filter of log lines: a level, or target=level pairs separated by commas.";
     "log.format", Kind::Choice(&["auto", "human", "json"]), Some("auto"),
@@ -181,7 +183,7 @@ keys! {
 }
 
 /// Groups of the full table whose layer is not in this build.
-pub const ABSENT: &[&str] = &["rules", "grpc", "http", "chaos", "cluster"];
+pub const ABSENT: &[&str] = &["rules", "grpc", "http", "cluster"];
 
 /// The one group that also holds tables: `[[supervision.supervisor]]`.
 pub const POLICY_TABLE: (&str, &str) = ("supervision", "supervisor");

@@ -9,6 +9,7 @@ use std::time::Duration;
 use actorsim_actors::shard::{Backend, NetConfig, RingConfig, ShardConfig, SqPoll};
 use actorsim_fleet::Profile;
 use actorsim_fleet::session::mqtt;
+use actorsim_supervision::chaos::{Place, Plan};
 
 use super::error::{ConfigError, ConfigErrors};
 use super::{PolicyFile, PolicySource, Settings};
@@ -62,6 +63,8 @@ pub struct NodeConfig {
     pub policies: Vec<PolicySource>,
     /// Files they came from, or may come from when they are read again.
     pub policy_files: Vec<PolicyFile>,
+    /// Chaos plan to carry out from the start.
+    pub chaos: Option<Plan>,
     /// Filter of log lines.
     pub log_level: String,
     /// `auto`, `human` or `json`.
@@ -242,6 +245,9 @@ impl NodeConfig {
             control_idle: settings.duration("control.idle"),
             policies: settings.policies().to_vec(),
             policy_files: settings.policy_files().to_vec(),
+            chaos: settings
+                .text("chaos.plan")
+                .and_then(|path| Plan::open(Path::new(path), Place::Live).ok()),
             log_level: settings.text("log.level").unwrap_or("info").to_owned(),
             log_format: settings.text("log.format").unwrap_or("auto").to_owned(),
         }
@@ -379,6 +385,20 @@ pub fn profile(settings: &Settings, found: &mut ConfigErrors) {
     let placed = placed.map(|error| ConfigError::of_layer(error, &text));
     found.errors.extend(placed);
     found.files.push((name.to_owned(), text));
+}
+
+/// Adds the mistakes of the chaos plan, and its text.
+pub fn chaos(settings: &Settings, found: &mut ConfigErrors) {
+    let Some(name) = settings.text("chaos.plan") else {
+        return;
+    };
+    if let Err(wrong) = Plan::open(Path::new(name), Place::Live) {
+        let text = super::read_bounded(Path::new(name)).unwrap_or_default();
+        let placed = wrong.into_iter();
+        let placed = placed.map(|error| ConfigError::of_layer(error, &text));
+        found.errors.extend(placed);
+        found.files.push((name.to_owned(), text));
+    }
 }
 
 /// A name is also that of a directory, beside those of [`crate::state_dir::RESERVED`]; empty is

@@ -22,6 +22,7 @@ pub const POSTS: &[Post] = &[
         "/",
         Named(&[
             ("control", Permanent),
+            ("chaos", Permanent),
             ("cluster", Permanent),
             ("twin", Permanent),
             ("transport", Permanent),
@@ -30,11 +31,7 @@ pub const POSTS: &[Post] = &[
     ),
     post(
         "/control",
-        Named(&[
-            ("attach", Permanent),
-            ("http", Permanent),
-            ("chaos", Permanent),
-        ]),
+        Named(&[("attach", Permanent), ("http", Permanent)]),
     ),
     post("/cluster", Coming(Permanent)),
     Post {

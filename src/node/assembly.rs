@@ -7,21 +7,25 @@
 //! Bound: two runtimes of one thread each; the layers' own.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actorsim_actors::{ActorPath, Addr, CensusFilter, Clock, MailboxSpec, Overflow, System};
 use actorsim_fleet::Fleet;
+use actorsim_supervision::chaos::Plan;
 use actorsim_supervision::{ChildSpec, Policies, SupervisorRef, SupervisorSpec, start_root};
-use actorsim_transport::{Listening, Transport, TransportStats};
+use actorsim_transport::{Identity, Listening, Transport, TransportStats};
 use actorsim_world::Twin;
 use tokio::runtime::{Handle, Runtime};
 
 use super::build;
+use super::chaos::{Chaos, Holder};
 use super::control::{AttachActor, MetricsActor, Nothing};
 use super::layers::{FleetLayer, Layers};
+use super::leaks::{Before, Kept};
 use super::policies::PolicyBook;
-use super::{StartError, measure};
+use super::{StartError, measure, snapshot};
 use crate::attach::plane::SystemPlane;
 use crate::attach::server::Limits;
 use crate::config::{NodeConfig, policy};
@@ -39,15 +43,32 @@ const QUIESCE_POLL: Duration = Duration::from_millis(5);
 /// Time for the devices to start once; later ones still start, but `spawn_s` is unknown.
 const SPAWN_MAX: Duration = Duration::from_secs(600);
 
+/// Time for what chaos has struck to come back before the node is stopped and judged.
+const HEAL_MAX: Duration = Duration::from_secs(20);
+
+/// How often that is looked for.
+const HEAL_POLL: Duration = Duration::from_millis(20);
+
+/// How often the lease of `--chaos` is renewed: well within the shortest sensible one.
+const LEASE_EVERY: Duration = Duration::from_millis(500);
+
+/// Names of the runtimes' threads.
+const CONTROL: &str = "control";
+const NET: &str = "net";
+
 /// What runs.
 #[derive(Debug)]
 pub struct Assembly {
     layers: Arc<Layers>,
     root: SupervisorRef,
     policies: Arc<PolicyBook>,
+    chaos: Arc<Chaos>,
     transport: Option<Transport>,
+    /// The state directory: its files stay open until the node is dropped.
+    kept: PathBuf,
+    before: Before,
     /// Dropped last: everything runs on them.
-    _runtimes: Runtimes,
+    runtimes: Runtimes,
 }
 
 /// Control has a thread of its own, so that a busy node can still be looked into.
@@ -73,8 +94,8 @@ impl Runtimes {
                 })
         };
         Ok(Self {
-            control: Some(runtime("control")?),
-            net: Some(runtime("net")?),
+            control: Some(runtime(CONTROL)?),
+            net: Some(runtime(NET)?),
         })
     }
 
@@ -102,6 +123,7 @@ impl Assembly {
     /// [`StartError`].
     pub async fn start(config: &NodeConfig, state_dir: &StateDir) -> Result<Self, StartError> {
         let runtimes = Runtimes::new()?;
+        let before = Before::take();
         let system = System::new(clock(config.speed), Runtimes::handle(&runtimes.control));
         let net = system.on_runtime(Runtimes::handle(&runtimes.net));
         let policies = policy::merged(&config.policies);
@@ -135,19 +157,15 @@ impl Assembly {
             up: Default::default(),
             stopped: Default::default(),
             at_work: Default::default(),
+            leaks: Default::default(),
+            chaos: Default::default(),
         });
+        let chaos = Chaos::new(&layers);
         let files = config.policy_files.clone();
         let book = Arc::new(PolicyBook::new(&layers, files, policies.clone()));
-        let mut spec = root_spec.child(control(config, state_dir, &layers, &book, &policies)?);
-        if let (Some(twin), Some(transport)) = (&layers.twin, &transport) {
-            let subtree = build::twin_subtree(twin, transport, &policies);
-            spec = spec.child(on_runtime(subtree, &net));
-            spec = spec.child(on_runtime(transport.child(&policies), &net));
-        }
-        let linked = |layer: &&FleetLayer| !layer.fleet.links().is_empty();
-        if let Some(layer) = layers.fleet.as_ref().filter(linked) {
-            let to = build::destination(config, transport.as_ref())?;
-            let subtree = build::links(config, layer, to, &identity, &policies)?;
+        let control = control(config, state_dir, &layers, (&book, &chaos), &policies)?;
+        let mut spec = root_spec.child(control).child(chaos.child());
+        for subtree in subtrees(config, &layers, transport.as_ref(), &identity, &policies)? {
             spec = spec.child(on_runtime(subtree, &net));
         }
         let starting = start_root(&system, spec.configured(&policies)).await;
@@ -159,8 +177,11 @@ impl Assembly {
             layers,
             root,
             policies: book,
+            chaos,
             transport,
-            _runtimes: runtimes,
+            kept: state_dir.path().to_owned(),
+            before,
+            runtimes,
         };
         assembly.start_devices(&policies)?;
         let now = assembly.layers.system.clock().monotonic();
@@ -233,8 +254,42 @@ impl Assembly {
         self.root.exited().await.to_string()
     }
 
+    /// Begins a chaos plan; [`Assembly::hold_lease`] keeps it going.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub async fn begin_chaos(&self, plan: Plan) -> Result<(), String> {
+        self.chaos.start(plan, Holder::Node).await.map(drop)
+    }
+
+    /// Renews the lease of the plan that the node itself began, for as long as it is polled.
+    pub async fn hold_lease(&self) {
+        loop {
+            tokio::time::sleep(LEASE_EVERY).await;
+            self.chaos.renew(Holder::Node);
+        }
+    }
+
+    /// Ends what chaos is under way, and waits until what it struck is back.
+    async fn heal(&self) {
+        if self.chaos.status().is_none() {
+            return;
+        }
+        let _ = self.chaos.stop().await; // an error is that none runs
+        let well = async {
+            while !snapshot::of(&self.layers).unhealthy.is_empty() {
+                tokio::time::sleep(HEAL_POLL).await;
+            }
+        };
+        if tokio::time::timeout(HEAL_MAX, well).await.is_err() {
+            let left = snapshot::of(&self.layers).unhealthy.join("; ");
+            tracing::warn!("not all that chaos struck came back: {left}");
+        }
+    }
+
     /// Stops in order; returns what still ran when the time was over.
     pub async fn stop(&self, within: Duration) -> Vec<String> {
+        self.heal().await;
         let _ = self.layers.at_work.set(ProcessView::read());
         let _ = self
             .layers
@@ -244,6 +299,18 @@ impl Assembly {
             .await
             .is_ok()
         {
+            let runtimes = [&self.runtimes.control, &self.runtimes.net].map(Runtimes::handle);
+            let (system, before) = (&self.layers.system, &self.before);
+            let fleet = self.layers.fleet.as_ref();
+            let shards = fleet.map_or(0, |layer| layer.shards.shards().len());
+            let scans = usize::from(self.layers.twin.is_some());
+            let kept = Kept {
+                threads: &[CONTROL, NET],
+                folder: &self.kept,
+                doorbells: shards + scans,
+            };
+            let leaks = before.compare(system, &runtimes, &kept);
+            let _ = self.layers.leaks.set(leaks.await);
             return Vec::new();
         }
         let running = CensusFilter {
@@ -333,6 +400,27 @@ impl Assembly {
     }
 }
 
+/// The subtrees of the network's runtime: twin, transport, links.
+fn subtrees(
+    config: &NodeConfig,
+    layers: &Layers,
+    transport: Option<&Transport>,
+    identity: &Identity,
+    policies: &Policies,
+) -> Result<Vec<ChildSpec>, StartError> {
+    let mut subtrees = Vec::new();
+    if let (Some(twin), Some(transport)) = (&layers.twin, transport) {
+        subtrees.push(build::twin_subtree(twin, transport, policies));
+        subtrees.push(transport.child(policies));
+    }
+    let linked = |layer: &&FleetLayer| !layer.fleet.links().is_empty();
+    if let Some(layer) = layers.fleet.as_ref().filter(linked) {
+        let to = build::destination(config, transport)?;
+        subtrees.push(build::links(config, layer, to, identity, policies)?);
+    }
+    Ok(subtrees)
+}
+
 fn clock(speed: f64) -> Clock {
     if speed == 1.0 {
         Clock::wall()
@@ -356,7 +444,7 @@ fn control(
     config: &NodeConfig,
     state_dir: &StateDir,
     layers: &Arc<Layers>,
-    book: &Arc<PolicyBook>,
+    (book, chaos): (&Arc<PolicyBook>, &Arc<Chaos>),
     policies: &Policies,
 ) -> Result<ChildSpec, StartError> {
     let at = ActorPath::root().join("control");
@@ -368,6 +456,7 @@ fn control(
         Arc::clone(&view),
         Arc::clone(layers) as Arc<dyn crate::attach::plane::Hooks>,
         Arc::clone(book),
+        Arc::clone(chaos),
     ));
     let limits = Limits {
         sessions_max: config.control_sessions_max,

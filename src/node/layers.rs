@@ -12,6 +12,7 @@ use actorsim_supervision::Supervision;
 use actorsim_transport::TransportStats;
 use actorsim_world::{SystemId, Twin};
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 
 use super::{measure, snapshot};
 use crate::attach::plane::Hooks;
@@ -49,12 +50,16 @@ pub(super) struct Layers {
     pub(super) stats: Arc<TransportStats>,
     pub(super) twin: Option<Twin>,
     pub(super) fleet: Option<FleetLayer>,
+    /// What chaos did here, once a plan has run.
+    pub(super) chaos: Mutex<Option<report::Chaos>>,
     /// When the tree was up.
     pub(super) up: OnceLock<Time>,
     /// When it was asked to stop.
     pub(super) stopped: OnceLock<Time>,
     /// The process at that moment.
     pub(super) at_work: OnceLock<ProcessView>,
+    /// What was left when all had stopped.
+    pub(super) leaks: OnceLock<report::Leaks>,
 }
 
 impl Layers {

@@ -31,6 +31,8 @@ pub(super) fn measure(layers: &Layers, report: &mut RunReport, ending: Ending) -
         .collect();
     mailboxes(layers, report);
     supervision(layers, report);
+    report.chaos = layers.chaos.lock().clone();
+    report.leaks = layers.leaks.get().cloned().unwrap_or_default();
     devices(layers, report);
     tiers(layers, report);
     if let Some(twin) = &layers.twin {

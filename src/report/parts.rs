@@ -242,6 +242,52 @@ pub struct Supervision {
     pub restart_us: Option<Quantiles>,
 }
 
+/// What chaos did on purpose.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Chaos {
+    /// Seed of the last plan.
+    pub seed: u64,
+    /// The last plan, in words.
+    pub plan: String,
+    /// Strikes of all plans, by kind of actor and fault.
+    pub strikes: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Strikes of the last plan that found nobody.
+    pub missed: u64,
+    /// Why the last plan ended; `null` while it runs.
+    pub over: Option<String>,
+}
+
+impl Chaos {
+    /// Strikes of all plans.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.strikes.values().flat_map(BTreeMap::values).sum()
+    }
+}
+
+/// What a node left behind when it had stopped, by its own count; `null` where it could not tell.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Leaks {
+    /// Actors that still ran.
+    pub actors: Option<Vec<String>>,
+    /// Tasks of its runtimes that still lived.
+    pub tasks: Option<u64>,
+    /// Threads it had started besides those of its runtimes.
+    pub threads: Option<Vec<String>>,
+    /// Open files and sockets that were not open before.
+    pub files: Option<Vec<String>>,
+}
+
+impl Leaks {
+    /// Whether nothing is known to be left.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        let none = |left: &Option<Vec<String>>| left.as_ref().is_none_or(Vec::is_empty);
+        let lists = [&self.actors, &self.threads, &self.files];
+        lists.into_iter().all(none) && self.tasks.unwrap_or(0) == 0
+    }
+}
+
 /// Digests.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Digest {

@@ -70,6 +70,7 @@ pub fn failures(report: &RunReport, facts: &Facts) -> Vec<String> {
     tiers(report, &mut failed);
     publish(report, &mut failed);
     books(report, &mut failed);
+    leaks(report, &mut failed);
     scan(report, facts, &mut failed);
     failed
 }
@@ -204,6 +205,23 @@ fn books(report: &RunReport, failed: &mut Vec<String>) {
     }
 }
 
+/// A node that has stopped leaves nothing behind.
+fn leaks(report: &RunReport, failed: &mut Vec<String>) {
+    let leaks = &report.leaks;
+    for (what, left) in [
+        ("actors", &leaks.actors),
+        ("threads", &leaks.threads),
+        ("files", &leaks.files),
+    ] {
+        if let Some(left) = left.as_ref().filter(|left| !left.is_empty()) {
+            failed.push(format!("left behind: {what}: {}", left.join(", ")));
+        }
+    }
+    if let Some(tasks) = leaks.tasks.filter(|tasks| *tasks > 0) {
+        failed.push(format!("left behind: {tasks} tasks"));
+    }
+}
+
 fn scan(report: &RunReport, facts: &Facts, failed: &mut Vec<String>) {
     let scan = &report.world.scan;
     let (Some(period), Some(cycles)) = (scan.period_us, scan.cycles) else {
@@ -312,6 +330,10 @@ mod tests {
                 r.mailboxes.handled = 4;
                 r.mailboxes.waiting = 1;
             }),
+            ("left behind: actors: /a, /b", |r| {
+                r.leaks.actors = Some(vec!["/a".into(), "/b".into()]);
+            }),
+            ("left behind: 3 tasks", |r| r.leaks.tasks = Some(3)),
             ("scan: 1900 cycles", |r| r.world.scan.cycles = Some(1_900)),
         ];
         for (words, broken) in cases {

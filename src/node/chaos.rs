@@ -1,0 +1,362 @@
+//! Chaos on a running node: the actor `/chaos` carries out one plan at a time, and counts.
+//!
+//! What is struck is drawn by [`actorsim_supervision::chaos`]; here is who there is, how a strike
+//! is done, and when it must end: its time, its stop condition, its lease. The root and the runner
+//! are never hit, nor `/control` while a session holds the lease. It sleeps no thread. Bound: one
+//! plan; a look at least every [`LOOK_EVERY`].
+
+mod census;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actorsim_actors::census::Verb;
+use actorsim_actors::events::Level;
+use actorsim_actors::{
+    ActorPath, Addr, Fault as ActorFault, Flow, MailboxSpec, Message, Overflow, Reply, TaskActor,
+    TaskContext, Time,
+};
+use actorsim_fleet::Injection;
+use actorsim_supervision::ChildSpec;
+use actorsim_supervision::chaos::{Action, Fault, Plan, Schedule, Strike, Vitals};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use self::census::LiveCensus;
+use super::layers::Layers;
+use crate::attach::plane::Hooks as _;
+use crate::report;
+
+/// How often stop condition and lease are looked at when no strike is due.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Time for the runner to answer: it reads and writes a few values.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+
+/// Requests that wait for the runner: an operator or two.
+const MAILBOX: u32 = 8;
+
+/// What a session's plan must not cut off.
+const SESSION: &str = "/control";
+
+/// Who holds the lease of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// The node itself, with `start --chaos`.
+    Node,
+    /// An attach session.
+    Session,
+}
+
+/// What is asked of the runner.
+#[derive(Debug)]
+pub enum ChaosMessage {
+    /// Begin this plan; refused while another runs.
+    Start(Box<Plan>, Holder, Reply<Result<report::Chaos, String>>),
+    /// End the plan that runs.
+    Stop(Reply<Result<report::Chaos, String>>),
+}
+
+impl Message for ChaosMessage {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Start(..) => "chaos_start",
+            Self::Stop(..) => "chaos_stop",
+        }
+    }
+}
+
+/// A plan under way.
+struct Run {
+    schedule: Schedule,
+    holder: Holder,
+    /// Supervisors that had given up before.
+    escalations: u64,
+    /// Devices that were struck and may be down.
+    struck: BTreeSet<ActorPath>,
+}
+
+/// The runner, as those see it who give it a plan: it outlives its incarnations.
+pub struct Chaos {
+    layers: Arc<Layers>,
+    addr: Addr<ChaosMessage>,
+    run: Mutex<Option<Run>>,
+    changed: Notify,
+}
+
+impl fmt::Debug for Chaos {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chaos").finish_non_exhaustive()
+    }
+}
+
+impl Chaos {
+    pub(super) fn new(layers: &Arc<Layers>) -> Arc<Self> {
+        let path = ActorPath::root().join("chaos");
+        Arc::new(Self {
+            layers: Arc::clone(layers),
+            addr: Addr::new(path, MailboxSpec::new(MAILBOX, Overflow::Reject)),
+            run: Mutex::new(None),
+            changed: Notify::new(),
+        })
+    }
+
+    /// The runner, for the root supervisor.
+    pub(super) fn child(self: &Arc<Self>) -> ChildSpec {
+        let shared = Arc::clone(self);
+        ChildSpec::task("chaos", &self.addr, move || ChaosActor {
+            chaos: Arc::clone(&shared),
+        })
+    }
+
+    async fn ask(
+        &self,
+        message: impl FnOnce(Reply<Result<report::Chaos, String>>) -> ChaosMessage + Send,
+    ) -> Result<report::Chaos, String> {
+        let answer = self.addr.ask(message, ANSWER_TIME).await;
+        answer.map_err(|error| format!("the chaos runner did not answer: {error}"))?
+    }
+
+    /// Begins a plan.
+    ///
+    /// # Errors
+    /// Why not, in words: another one runs, or the runner is down.
+    pub async fn start(&self, plan: Plan, holder: Holder) -> Result<report::Chaos, String> {
+        self.ask(|reply| ChaosMessage::Start(Box::new(plan), holder, reply))
+            .await
+    }
+
+    /// Ends the plan that runs.
+    ///
+    /// # Errors
+    /// In words, if none runs.
+    pub async fn stop(&self) -> Result<report::Chaos, String> {
+        self.ask(ChaosMessage::Stop).await
+    }
+
+    /// What was done so far; `None` if no plan ever ran.
+    #[must_use]
+    pub fn status(&self) -> Option<report::Chaos> {
+        self.layers.chaos.lock().clone()
+    }
+
+    /// Renews the lease of the plan that this holder began: it is still there.
+    pub fn renew(&self, holder: Holder) {
+        let now = self.now();
+        if let Some(run) = self.run.lock().as_mut().filter(|run| run.holder == holder) {
+            run.schedule.renew(now);
+        }
+    }
+
+    fn now(&self) -> Time {
+        self.layers.system.clock().monotonic()
+    }
+
+    fn begin(&self, plan: &Plan, holder: Holder) -> Result<report::Chaos, String> {
+        let mut run = self.run.lock();
+        if run.is_some() {
+            return Err("another plan runs; `chaos stop` ends it".to_owned());
+        }
+        let now = self.now();
+        let seed = actorsim_fleet::seed::choose(plan.seed);
+        let mut protected = vec![self.addr.path().to_string()];
+        if holder == Holder::Session {
+            protected.push(SESSION.to_owned());
+        }
+        let mut schedule = Schedule::new(plan, seed, now).protect(protected);
+        schedule.renew(now);
+        let plan = schedule.plan();
+        let time = plan.run_for.map_or_else(
+            || "until stopped".to_owned(),
+            |time| format!("for {}", humantime::format_duration(time)),
+        );
+        let faults: Vec<_> = plan.faults.iter().map(|f| f.fault.name()).collect();
+        let text = format!(
+            "seed {seed}, {} of {} at {} {time}",
+            plan.rate,
+            faults.join(", "),
+            plan.scope
+        );
+        let mut told = self.layers.chaos.lock();
+        let strikes = told.take().map(|before| before.strikes).unwrap_or_default();
+        let status = report::Chaos {
+            seed,
+            plan: text.clone(),
+            strikes,
+            missed: 0,
+            over: None,
+        };
+        *told = Some(status.clone());
+        *run = Some(Run {
+            schedule,
+            holder,
+            escalations: self.layers.supervision.stats().escalations,
+            struck: BTreeSet::new(),
+        });
+        drop((told, run));
+        self.publish(Level::Warn, "chaos_started", None, text);
+        self.changed.notify_waiters();
+        Ok(status)
+    }
+
+    /// Ends the plan that runs, if one does.
+    fn end(&self, why: &str) -> Option<report::Chaos> {
+        let run = self.run.lock().take()?;
+        let mut told = self.layers.chaos.lock();
+        let status = told.as_mut()?;
+        status.missed = run.schedule.counts().missed;
+        status.over = Some(why.to_owned());
+        let status = status.clone();
+        drop(told);
+        let text = format!("{why}; {} strikes so far", status.total());
+        self.publish(Level::Warn, "chaos_stopped", None, text);
+        self.changed.notify_waiters();
+        Some(status)
+    }
+
+    fn publish(&self, level: Level, name: &'static str, path: Option<&ActorPath>, text: String) {
+        self.layers.system.events().publish(level, name, path, text);
+    }
+
+    /// Does what is due, as long as the runner lives.
+    async fn drive(self: Arc<Self>) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let next = self.run.lock().as_ref().map(|run| run.schedule.next_at());
+            match next {
+                None => changed.await,
+                Some(at) => {
+                    let wait = at.map_or(Duration::ZERO, |at| at - self.now());
+                    tokio::select! {
+                        biased;
+                        () = changed => {}
+                        () = tokio::time::sleep(wait.min(LOOK_EVERY)) => self.step().await,
+                    }
+                }
+            }
+        }
+    }
+
+    async fn step(&self) {
+        let struck = self.run.lock().as_ref().map(|run| run.struck.clone());
+        let Some(struck) = struck else { return };
+        let census = LiveCensus::take(&self.layers, &struck).await;
+        let vitals = self.vitals(&census);
+        let step = {
+            let mut run = self.run.lock();
+            let Some(run) = run.as_mut() else { return };
+            run.struck.retain(|path| census.is_device_down(path));
+            run.schedule.step(self.now(), &census, &vitals)
+        };
+        for action in &step.actions {
+            if let Action::Begin(strike) = action {
+                self.strike(strike).await;
+            }
+        }
+        if let Some(over) = step.over {
+            self.end(&over.to_string());
+        }
+    }
+
+    async fn strike(&self, strike: &Strike) {
+        let path = &strike.path;
+        let census = self.layers.system.census();
+        let done = match strike.plan.fault {
+            Fault::Kill => census.act(path, Verb::Kill).await,
+            Fault::Stop => census.act(path, Verb::Stop).await,
+            fault => self.inject(path, fault).await,
+        };
+        if !done {
+            return; // it ended in the meantime, by itself or with another one
+        }
+        let fault = strike.plan.fault.name();
+        if let Some(status) = self.layers.chaos.lock().as_mut() {
+            let of_kind = status.strikes.entry(strike.kind.clone()).or_default();
+            *of_kind.entry(fault.to_owned()).or_insert(0) += 1;
+        }
+        if strike.kind == census::DEVICE
+            && let Some(run) = self.run.lock().as_mut()
+        {
+            run.struck.insert(path.clone());
+        }
+        self.publish(
+            Level::Info,
+            "fault_injected",
+            Some(path),
+            strike.to_string(),
+        );
+    }
+
+    /// Lets a handler fail: a device's, or a system's of the world.
+    async fn inject(&self, path: &ActorPath, fault: Fault) -> bool {
+        let injection = match fault {
+            Fault::Panic => Injection::Panic,
+            Fault::ErrorReturn => Injection::Crash,
+            _ => return false,
+        };
+        match &self.layers.fleet {
+            Some(layer) if layer.fleet.inject(path.as_str(), injection).is_ok() => true,
+            _ => self.layers.crash(path).await.unwrap_or(false),
+        }
+    }
+
+    fn vitals(&self, census: &LiveCensus) -> Vitals {
+        let (up, all) = census.up();
+        let stats = &self.layers.stats;
+        let run = self.run.lock();
+        let before = run.as_ref().map_or(0, |run| run.escalations);
+        let escalations = self.layers.supervision.stats().escalations;
+        let both = self.layers.twin.is_some() && self.layers.fleet.is_some();
+        let lost = stats.t2.acked.get().saturating_sub(stats.t2.applied.get());
+        Vitals {
+            health: up as f64 / all.max(1) as f64,
+            escalations: escalations.saturating_sub(before),
+            quarantined: census.quarantined(),
+            lost: if both { lost } else { 0 },
+        }
+    }
+}
+
+/// The actor.
+#[derive(Debug)]
+struct ChaosActor {
+    chaos: Arc<Chaos>,
+}
+
+impl TaskActor for ChaosActor {
+    type Msg = ChaosMessage;
+
+    async fn started(&mut self, cx: &mut TaskContext<ChaosMessage>) -> Result<(), ActorFault> {
+        // A plan does not outlive its runner: nobody would stop it.
+        self.chaos.end("its runner was restarted");
+        let chaos = Arc::clone(&self.chaos);
+        cx.pump(async move {
+            chaos.drive().await;
+            Ok(())
+        });
+        Ok(())
+    }
+
+    async fn handle(
+        &mut self,
+        message: ChaosMessage,
+        _: &mut TaskContext<ChaosMessage>,
+    ) -> Result<Flow, ActorFault> {
+        match message {
+            ChaosMessage::Start(plan, holder, reply) => reply.send(self.chaos.begin(&plan, holder)),
+            ChaosMessage::Stop(reply) => {
+                let ended = self.chaos.end("it was stopped");
+                reply.send(ended.ok_or_else(|| "no plan runs".to_owned()));
+            }
+        }
+        Ok(Flow::Continue)
+    }
+
+    async fn stopping(&mut self, _: &mut TaskContext<ChaosMessage>) {
+        self.chaos.end("the node stops");
+    }
+}

@@ -1,0 +1,139 @@
+//! Who can be struck: task actors by kind, devices as one kind, at one moment of a node.
+//!
+//! It strikes nobody. Bound: one pass over the task actors; of devices only those that were struck.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use actorsim_actors::ActorPath;
+use actorsim_actors::census::{CensusFilter, PAGE_MAX};
+use actorsim_supervision::chaos::{Census, Fault, Kind};
+
+use crate::node::layers::Layers;
+
+/// The kind of all devices.
+pub(super) const DEVICE: &str = "device";
+
+/// One moment of the actors of a node.
+#[derive(Debug)]
+pub(super) struct LiveCensus {
+    layers: Arc<Layers>,
+    tasks: Vec<(String, Vec<ActorPath>)>,
+    /// Task actors and struck devices that are down for now.
+    down: BTreeSet<ActorPath>,
+    devices: u64,
+    /// Running actors of all hosts, and all.
+    up: (u64, u64),
+    quarantined: u64,
+}
+
+/// The kind of an actor: what its last segment says; numbered ones are of their parent's kind.
+pub(crate) fn kind(path: &ActorPath) -> String {
+    let name = path.name();
+    if !name.bytes().all(|b| b.is_ascii_digit()) {
+        return name.to_owned();
+    }
+    let parent = path.parent().unwrap_or_else(ActorPath::root);
+    match parent.name() {
+        "conn" => "connection".to_owned(),
+        "links" => "link".to_owned(),
+        other => format!("{other}/n"),
+    }
+}
+
+impl LiveCensus {
+    pub(super) async fn take(layers: &Arc<Layers>, struck: &BTreeSet<ActorPath>) -> Self {
+        let census = layers.system.census();
+        let all = CensusFilter::default();
+        let mut kinds: BTreeMap<String, Vec<ActorPath>> = BTreeMap::new();
+        let (mut down, mut quarantined, mut up) = (BTreeSet::new(), 0, (0, 0));
+        for row in census.task_rows(&all, None, PAGE_MAX).rows {
+            up.1 += 1;
+            match row.state {
+                "running" => up.0 += 1,
+                "quarantined" => quarantined += 1,
+                "restarting" => drop(down.insert(row.path.clone())),
+                _ => {}
+            }
+            if matches!(row.state, "running" | "restarting") {
+                kinds.entry(kind(&row.path)).or_default().push(row.path);
+            }
+        }
+        for path in struck {
+            let row = census.row(path).await;
+            if row.is_some_and(|row| row.state == "restarting") {
+                down.insert(path.clone());
+            }
+        }
+        let mut devices = 0;
+        if let Some(layer) = &layers.fleet {
+            let counts = layer.counts();
+            devices = counts.requested;
+            quarantined += counts.quarantined;
+            up.0 += counts.running;
+            up.1 += counts.requested;
+        }
+        Self {
+            layers: Arc::clone(layers),
+            tasks: kinds.into_iter().collect(),
+            down,
+            devices,
+            up,
+            quarantined,
+        }
+    }
+
+    pub(super) const fn up(&self) -> (u64, u64) {
+        self.up
+    }
+
+    pub(super) const fn quarantined(&self) -> u64 {
+        self.quarantined
+    }
+
+    pub(super) fn is_device_down(&self, path: &ActorPath) -> bool {
+        self.down.contains(path)
+    }
+}
+
+impl Census for LiveCensus {
+    fn kinds(&self) -> Vec<Kind<'_>> {
+        let tasks = self.tasks.iter().map(|(name, paths)| Kind {
+            name,
+            count: paths.len() as u64,
+        });
+        let devices = Kind {
+            name: DEVICE,
+            count: self.devices,
+        };
+        tasks.chain([devices]).collect()
+    }
+
+    fn path(&self, kind: usize, index: u64) -> ActorPath {
+        let task = self.tasks.get(kind);
+        let found = match task {
+            Some((_, paths)) => paths.get(index as usize).cloned(),
+            None => {
+                let fleet = self.layers.fleet.as_ref();
+                fleet.and_then(|layer| layer.fleet.path_of(u32::try_from(index).ok()?))
+            }
+        };
+        found.unwrap_or_else(ActorPath::root)
+    }
+
+    fn is_down(&self, path: &ActorPath) -> bool {
+        self.down.contains(path)
+    }
+
+    fn takes(&self, kind: usize, fault: Fault) -> bool {
+        let task = self.tasks.get(kind).map(|(name, _)| name.as_str());
+        match (fault, task) {
+            (Fault::Kill, _) => true,
+            // A device that was stopped stays down until an operator restarts it.
+            (Fault::Stop, task) => task.is_some(),
+            (Fault::ErrorReturn, task) => task.is_none(),
+            (Fault::Panic, task) => task.is_none_or(|name| name == "scan"),
+            _ => false,
+        }
+    }
+}
