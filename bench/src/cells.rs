@@ -99,11 +99,31 @@ impl Shards {
         C::Identity: Default,
         C::Out: Default,
     {
+        let spec = self.spec(policy, path, ordinals, shared, room)?;
+        let shards = self.host.shards();
+        shards[shard]
+            .add_slab(spec)
+            .map_err(|error| error.to_string())
+    }
+
+    /// What cells under this policy are made of.
+    pub(crate) fn spec<C: Cell>(
+        &self,
+        policy: &SupervisorPolicy,
+        path: &ActorPath,
+        ordinals: Range<u32>,
+        shared: C::Shared,
+        room: usize,
+    ) -> Result<SlabSpec<C>, String>
+    where
+        C::Identity: Default,
+        C::Out: Default,
+    {
         let name: Arc<dyn Fn(u32) -> String + Send + Sync> = Arc::new(|n| n.to_string());
         let supervisor = CellPolicy::new(policy.clone(), path)
             .map_err(|error| error.to_string())?
             .reporting(&self.system, &self.supervision, path, Arc::clone(&name));
-        let spec = SlabSpec {
+        Ok(SlabSpec {
             path: path.clone(),
             name,
             ordinals: vec![ordinals],
@@ -112,11 +132,7 @@ impl Shards {
             identity: Box::new(|_| C::Identity::default()),
             mailbox: MailboxSpec::new(room as u32, Overflow::Block),
             supervisor: Box::new(supervisor),
-        };
-        let shards = self.host.shards();
-        shards[shard]
-            .add_slab(spec)
-            .map_err(|error| error.to_string())
+        })
     }
 
     /// Waits for a future.
@@ -138,7 +154,7 @@ pub(crate) fn part(all: u64, shard: usize, shards: usize) -> Range<u32> {
 }
 
 /// Restarts as soon as it takes, and counts each: 10,000 in 100 us are allowed, more than can be.
-fn always() -> SupervisorPolicy {
+pub(crate) fn always() -> SupervisorPolicy {
     SupervisorPolicy::new(Strategy::OneForOne).intensity(10_000, Duration::from_micros(100))
 }
 

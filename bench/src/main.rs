@@ -12,6 +12,7 @@ use clap::Parser;
 mod cells;
 mod cold;
 mod devices;
+mod echo;
 mod fan_out;
 mod harness;
 mod idle;
@@ -28,6 +29,7 @@ mod scenario;
 mod skew;
 mod spawn;
 mod storm;
+mod table;
 mod ticker;
 mod timers;
 
@@ -39,7 +41,7 @@ use scenario::{SCENARIOS, Scenario};
 #[derive(Parser, Debug)]
 #[command(name = "actorsim-bench", version)]
 struct Arguments {
-    /// Names of scenarios, `all`, or `list`.
+    /// Names of scenarios, `all`, `list`, or `table FILE` of a run's JSON lines.
     #[arg(required = true)]
     names: Vec<String>,
     /// Print one JSON line per measurement.
@@ -75,6 +77,11 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
+    if let [command, file] = &*args.names
+        && command == "table"
+    {
+        return print_table(file);
+    }
     let scenarios = match chosen(&args.names) {
         Ok(scenarios) => scenarios,
         Err(error) => {
@@ -90,6 +97,20 @@ fn main() -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+fn print_table(file: &str) -> ExitCode {
+    let read = std::fs::read_to_string(file).map_err(|error| error.to_string());
+    match read.and_then(|text| table::of(&text)) {
+        Ok(tables) => {
+            print!("{tables}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{file}: {error}");
+            ExitCode::from(2)
+        }
     }
 }
 

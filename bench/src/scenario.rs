@@ -9,8 +9,8 @@ use peer_probe::Job;
 use serde_json::Value;
 
 use crate::{
-    cold, fan_out, idle, journal, memory, one_way, ping_pong, pipeline, restart, ring, skew, spawn,
-    storm, timers,
+    cold, echo, fan_out, idle, journal, memory, one_way, ping_pong, pipeline, restart, ring, skew,
+    spawn, storm, timers,
 };
 
 /// Every scenario, in the order of `list`.
@@ -25,6 +25,7 @@ pub(crate) const SCENARIOS: &[&Scenario] = &[
     &idle::SCENARIO,
     &timers::SCENARIO,
     &cold::SCENARIO,
+    &echo::SCENARIO,
     &restart::SCENARIO,
     &storm::SCENARIO,
     &journal::SCENARIO,

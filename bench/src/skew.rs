@@ -1,31 +1,27 @@
 //! `skew`: tokens go from actor to actor, evenly or not; how much slower is it if not?
 //!
-//! `pinned`: cells stay on their shards, and all that get most of the messages are on shard 0.
-//! Bound: 256 tokens.
+//! All that get most of the messages begin on shard 0. `pinned`: cells stay on their shards;
+//! `migrating`: groups of 256 are moved by the host's balance. A peer that takes work from other
+//! threads is measured with it in both shapes. Bound: 256 tokens.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use actorsim_actors::shard::SlabHandle;
-use actorsim_actors::{Cell, CellContext, Fault, Flow};
+use actorsim_actors::shard::{BalanceRule, Placement, Population};
+use actorsim_actors::{ActorPath, Cell, CellContext, Fault, Flow};
 use peer_probe::{Job, Meter, Spread, payload};
 use serde_json::Value;
 
-use crate::cells::{Ball, Gate, Shards, part, refused, value};
+use crate::cells::{Ball, Gate, Shards, always, part, refused, value};
 use crate::scenario::{Load, Scenario, Shapes, TIME_LIMIT, metric};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "skew",
-    label: "256 tokens of 64 bytes among 1,000 actors, about a microsecond of work for each \
+    label: "256 tokens of 64 bytes among 16,384 actors, about a microsecond of work for each \
             message, two threads: messages/s if 10 % of the actors get 90 % of them, all of which \
             began on the first thread, divided by messages/s if all get the same; the same for \
             one hot actor that gets half and changes; and messages/s if all get the same",
-    shapes: Shapes::Named(&[(
-        "pinned",
-        Load {
-            size: 1_000_000,
-            seconds: 0,
-        },
-    )]),
+    shapes: Shapes::Named(&[("pinned", LOAD), ("migrating", LOAD)]),
     smoke: Load {
         size: 10_000,
         seconds: 0,
@@ -41,9 +37,14 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     bytes_each_max: 0,
 };
 
+const LOAD: Load = Load {
+    size: 3_000_000,
+    seconds: 0,
+};
+
 struct Shared {
     spread: Spread,
-    slabs: Arc<OnceLock<[SlabHandle<Stop>; 2]>>,
+    all: Arc<OnceLock<Population<Stop>>>,
     done: Gate,
 }
 
@@ -66,9 +67,9 @@ impl Cell for Stop {
             return Ok(Flow::Continue);
         }
         let next = cx.shared.spread.next(&mut token.0) as u32;
-        let [low, high] = cx.shared.slabs.get().ok_or(Fault::new("no_slabs"))?;
-        let slab = if low.has(next) { low } else { high };
-        cx.send_to(slab, next, token).map_err(refused)?;
+        let all = cx.shared.all.get().ok_or(Fault::new("no_population"))?;
+        let part = all.part_of(next).ok_or(Fault::new("no_cell"))?;
+        cx.send_to(part, next, token).map_err(refused)?;
         Ok(Flow::Continue)
     }
 
@@ -78,45 +79,54 @@ impl Cell for Stop {
 }
 
 fn child(job: &Job) -> Result<Value, String> {
-    let shards = Shards::start(2)?;
     let mut rates = Vec::new();
     for spread in Spread::ALL {
-        rates.push(messages_per_s(&shards, spread, job.size)?);
+        rates.push(messages_per_s(spread, job)?);
     }
-    shards.stop()?;
     value(&Spread::line(&rates))
 }
 
-fn messages_per_s(shards: &Shards, spread: Spread, messages: u64) -> Result<f64, String> {
+/// Time to move is not taken off.
+fn messages_per_s(spread: Spread, job: &Job) -> Result<f64, String> {
+    let shards = Shards::start(2)?;
     let done = Gate::new(Spread::TOKENS);
-    let slabs = Arc::new(OnceLock::new());
-    let add = |shard| {
-        let shared = Shared {
-            spread,
-            slabs: Arc::clone(&slabs),
-            done: done.clone(),
+    let all = Arc::new(OnceLock::new());
+    let path = ActorPath::root().join("bench");
+    let half = |shard: usize| {
+        let spec = |ordinals| {
+            let shared = Shared {
+                spread,
+                all: Arc::clone(&all),
+                done: done.clone(),
+            };
+            let room = Spread::TOKENS as usize;
+            let spec = shards.spec(&always(), &path, ordinals, shared, room);
+            spec.expect("cells are restarted one for one")
         };
         let ordinals = part(Spread::ACTORS, shard, 2);
-        shards.add::<Stop>(shard, ordinals, shared, Spread::TOKENS as usize)
+        let placement = Placement::Pinned(shard);
+        Population::<Stop>::start(shards.host.shards(), placement, ordinals, 1, spec)
+            .map_err(|error| error.to_string())
     };
-    let both = [add(0)?, add(1)?];
-    slabs
-        .set(both.clone())
-        .map_err(|slabs| format!("{slabs:?} were set twice"))?;
+    let halves = [half(0)?, half(1)?];
+    let joined = Population::joined(&halves).ok_or("the halves do not fit")?;
+    all.set(joined.clone())
+        .map_err(|all| format!("{all:?} was set twice"))?;
+    while joined.running() < Spread::ACTORS {
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+    let rule = BalanceRule::default();
+    let balancing = (job.shape == "migrating").then(|| shards.host.balance(&shards.system, rule));
     let meter = Meter::start();
     for token in 0..Spread::TOKENS {
-        let mut ball = payload(messages / Spread::TOKENS);
+        let mut ball = payload(job.size / Spread::TOKENS);
         ball[1] = token;
-        let (to, slab) = (token as u32, &both[0]);
-        slab.send(to, Ball(ball))
-            .map_err(|error| error.to_string())?;
+        let sent = joined.send(token as u32, Ball(ball));
+        sent.map_err(|error| error.to_string())?;
     }
     done.wait()?;
     let spent = meter.stop();
-    for slab in &both {
-        shards
-            .wait(slab.close())
-            .map_err(|error| error.to_string())?;
-    }
-    Ok(messages as f64 / spent.wall_s)
+    drop(balancing);
+    shards.stop()?;
+    Ok(job.size as f64 / spent.wall_s)
 }

@@ -210,7 +210,7 @@ tokens(Spread, Size) ->
     Self = self(),
     Actors = [spawn_link(fun() ->
         receive {all, All} -> token(Spread, All, Self) end
-    end) || _ <- lists:seq(1, 1000)],
+    end) || _ <- lists:seq(1, 16384)],
     All = list_to_tuple(Actors),
     [Actor ! {all, All} || Actor <- Actors],
     Begin = now_ns(),
@@ -230,11 +230,11 @@ token(Spread, All, Done) ->
     token(Spread, All, Done).
 
 next(Spread, Draw, Left) ->
-    Any = (Draw bsr 20) rem 1000,
+    Any = (Draw bsr 20) rem 16384,
     case Spread of
         hot when Draw rem 10 < 9 -> Any div 10;
-        hot -> 100 + Any rem 900;
-        rotating when Draw rem 2 =:= 0 -> (Left div 1000 * 7919) rem 1000;
+        hot -> 1638 + Any rem 14745;
+        rotating when Draw rem 2 =:= 0 -> (Left div 4000 * 7919) rem 8192;
         _ -> Any
     end.
 

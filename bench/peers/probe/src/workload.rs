@@ -125,13 +125,13 @@ pub enum Spread {
     Balanced,
     /// The first tenth of the actors gets nine tenths of the messages.
     Hot,
-    /// One actor gets half of the messages, another one after each 1,000 hops of a token.
+    /// One actor gets half of the messages, another one after each 4,000 hops of a token.
     Rotating,
 }
 
 impl Spread {
-    /// Actors.
-    pub const ACTORS: u64 = 1_000;
+    /// Actors: enough that they can be moved in groups.
+    pub const ACTORS: u64 = 16_384;
     /// Tokens under way: no mailbox of this many can be full.
     pub const TOKENS: u64 = 256;
     /// Rounds of work for each message: about a microsecond.
@@ -160,7 +160,9 @@ impl Spread {
             Self::Balanced => any,
             Self::Hot if draw % 10 < 9 => any / 10,
             Self::Hot => Self::ACTORS / 10 + any % (Self::ACTORS * 9 / 10),
-            Self::Rotating if draw.is_multiple_of(2) => (token[0] / 1_000 * 7_919) % Self::ACTORS,
+            Self::Rotating if draw.is_multiple_of(2) => {
+                (token[0] / 4_000 * 7_919) % (Self::ACTORS / 2)
+            }
             Self::Rotating => any,
         }
     }

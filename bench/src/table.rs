@@ -1,0 +1,107 @@
+//! `table FILE`: the JSON lines of a run as the tables of `docs/reference/benchmarks.md`.
+//!
+//! Bound: one line of text for each metric and shape of each scenario.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// A cell of a table, with all that names it.
+struct Entry {
+    scenario: String,
+    row: String,
+    who: String,
+    value: String,
+}
+
+/// Tables of what a run has printed with `--json`, a scenario after the other.
+pub(crate) fn of(text: &str) -> Result<String, String> {
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let entries: Vec<Entry> = lines.map(entry).collect::<Result<_, _>>()?;
+    let mut tables = String::new();
+    for scenario in in_order(entries.iter().map(|entry| &*entry.scenario)) {
+        let of_scenario = || entries.iter().filter(|entry| entry.scenario == scenario);
+        let people = in_order(of_scenario().map(|entry| &*entry.who));
+        let _ = writeln!(tables, "`{scenario}`\n");
+        let _ = writeln!(tables, "| metric | {} |", people.join(" | "));
+        let _ = writeln!(tables, "|---|{}", "---|".repeat(people.len()));
+        for row in in_order(of_scenario().map(|entry| &*entry.row)) {
+            let value_of = |who: &&str| {
+                let found = of_scenario().find(|entry| entry.row == row && entry.who == **who);
+                found.map_or("", |entry| &*entry.value)
+            };
+            let values: Vec<&str> = people.iter().map(value_of).collect();
+            let _ = writeln!(tables, "| {row} | {} |", values.join(" | "));
+        }
+        tables.push('\n');
+    }
+    Ok(tables)
+}
+
+fn entry(line: &str) -> Result<Entry, String> {
+    let value: Value = serde_json::from_str(line).map_err(|e| format!("{e}: {line}"))?;
+    let text = |key: &str| value.get(key).and_then(Value::as_str);
+    let (Some(scenario), Some(metric), Some(unit)) =
+        (text("scenario"), text("metric"), text("unit"))
+    else {
+        return Err(format!("not a line of the bench: {line}"));
+    };
+    let shape = text("shape").map_or_else(String::new, |shape| format!(" `{shape}`"));
+    let number = value.get("value").and_then(Value::as_f64);
+    Ok(Entry {
+        scenario: scenario.to_owned(),
+        row: format!("`{metric}`{shape} ({unit})"),
+        who: text("peer").unwrap_or("ours").to_owned(),
+        value: number.map_or_else(|| "not measured".to_owned(), grouped),
+    })
+}
+
+/// Each once, in the order in which they came first.
+fn in_order<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = BTreeSet::new();
+    names.filter(|name| seen.insert(*name)).collect()
+}
+
+/// Three digits that count for small numbers; thousands apart for large ones.
+fn grouped(value: f64) -> String {
+    if value.abs() < 10.0 {
+        return format!("{value:.2}");
+    }
+    if value.abs() < 100.0 {
+        return format!("{value:.1}");
+    }
+    let digits = format!("{:.0}", value.abs());
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if value < 0.0 {
+        format!("-{text}")
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_becomes_a_table_for_each_scenario() {
+        let line = |peer: &str, shape: &str, value: &str| {
+            format!(
+                "{{\"scenario\":\"ring\",\"metric\":\"per_hop\",\"unit\":\"ns\",\
+                 \"value\":{value},\"peer\":{peer},\"shape\":{shape},\"runs\":[]}}\n"
+            )
+        };
+        let text = line("null", "null", "12.345") + &line("\"tokio 1\"", "null", "1234567.0");
+        let expected = "`ring`\n\n| metric | ours | tokio 1 |\n|---|---|---|\n\
+                        | `per_hop` (ns) | 12.3 | 1,234,567 |\n\n";
+        assert_eq!(of(&text).as_deref(), Ok(expected));
+        assert!(of("{}").is_err());
+    }
+}
