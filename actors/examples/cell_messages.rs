@@ -1,7 +1,8 @@
-//! Measures messages between cells: ping-pong, fan-out, one-way across two shards, ring.
+//! Measures messages between cells: ping-pong, fan-out, one-way across two shards, ring; and
+//! questions from a task to a cell.
 //!
 //! `cargo run --release -p actorsim-actors --example cell_messages [NAME [TIMES [SPIN_US]]]`; names
-//! are `ping-pong`, `fan-out`, `one-way`, `ring` and `all`. Bound: each runs for about a second.
+//! are `ping-pong`, `fan-out`, `one-way`, `ring`, `ask` and `all`. Bound: each runs for about a second.
 #![allow(clippy::unwrap_used, missing_docs, reason = "an example")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use actorsim_actors::shard::{ShardConfig, ShardHandle, ShardHost, SlabHandle, SlabSpec};
 use actorsim_actors::{
     ActorPath, Cell, CellContext, CellDecision, CellExit, CellSupervisor, Clock, Fault, Flow,
-    MailboxSpec, Message, Overflow, System,
+    MailboxSpec, Message, Overflow, Reply, System,
 };
 
 enum Msg {
@@ -24,6 +25,7 @@ enum Msg {
     Flood {
         left: u64,
     },
+    Ask(Reply<u64>),
 }
 impl Message for Msg {}
 
@@ -51,6 +53,7 @@ impl Cell for Player {
     fn handle(&mut self, msg: Msg, cx: &mut CellContext<'_, Self>) -> Result<Flow, Fault> {
         let shared = cx.shared;
         match msg {
+            Msg::Ask(reply) => reply.send(self.seen),
             Msg::Ball(mut ball) => {
                 self.seen += 1;
                 match ball[0] {
@@ -278,6 +281,30 @@ impl Bench {
     }
 }
 
+/// One question after the other, each with its own clock readings.
+async fn ask(bench: &Bench) {
+    const TIMES: usize = 20_000;
+    let slab = Slab {
+        ordinals: 0..1,
+        next: |o| o,
+        cross: |_| false,
+        mailbox: 64,
+    };
+    let slab = slab.add(&bench.shards[0], &Other::default(), &bench.done);
+    let cell = slab.addr(0);
+    let begin = now();
+    let mut took = Vec::with_capacity(TIMES);
+    for _ in 0..TIMES {
+        let asked = Instant::now();
+        cell.ask(Msg::Ask, Duration::from_secs(9)).await.unwrap();
+        took.push(asked.elapsed());
+    }
+    report("ask, task to cell and back", "answer", TIMES as u64, begin);
+    took.sort_unstable();
+    let at = |percent: usize| took[TIMES * percent / 100].as_nanos() as f64 / 1e3;
+    println!("{:28} p50 {:.1} us, p99 {:.1} us", "", at(50), at(99));
+}
+
 fn main() {
     let mut args = std::env::args().skip(1);
     let what = args.next().unwrap_or_default();
@@ -306,16 +333,22 @@ fn main() {
             "fan-out" => bench.fan_out(),
             "one-way" => bench.one_way(),
             "ring" => bench.ring(),
+            "ask" => runtime.block_on(ask(&bench)),
             _ => {
                 bench.ping_pong();
                 bench.fan_out();
                 bench.one_way();
                 bench.ring();
+                runtime.block_on(ask(&bench));
             }
         }
     }
     for shard in host.shards() {
-        eprintln!("{:?}", shard.stats());
+        let stats = shard.stats();
+        println!(
+            "shard {}: {} steps, {} looks, {} answered, {} sleeps",
+            stats.index, stats.steps, stats.looks, stats.looks_answered, stats.waits
+        );
     }
     runtime.block_on(host.stop()).unwrap();
 }
