@@ -57,13 +57,18 @@ impl<C: Cell> Slab<C> {
         self.delivering = Some(place);
         std::mem::swap(&mut self.mail.inbound, &mut self.lanes[place].taken);
         let (mut last, mut turn) = (None, 0);
+        // Whether all that is left is for one cell: found out once, when one has had its turn.
+        let mut alone = None;
         for _ in 0..share {
             let Some(to) = self.mail.inbound.front().map(|envelope| envelope.to) else {
                 break;
             };
             turn = if last == Some(to) { turn + 1 } else { 0 };
             last = Some(to);
-            if turn == budget && self.nobody_else_waits(place, to) {
+            if turn == budget
+                && *alone.get_or_insert_with(|| self.is_alone(place, to, share))
+                && self.run.is_empty()
+            {
                 turn = 0;
             }
             match self.idle(to) {
@@ -86,12 +91,11 @@ impl<C: Cell> Slab<C> {
         self.delivering = None;
     }
 
-    /// Whether no cell but this one has messages, here or in this queue.
-    fn nobody_else_waits(&self, place: usize, to: u32) -> bool {
+    /// Whether the next messages of this queue are all for one cell, and no other queue has any.
+    fn is_alone(&self, place: usize, to: u32, share: usize) -> bool {
         let mut lanes = self.lanes.iter().enumerate();
-        self.run.is_empty()
-            && lanes.all(|(other, lane)| other == place || lane.taken.is_empty())
-            && self.mail.inbound.iter().all(|envelope| envelope.to == to)
+        lanes.all(|(other, lane)| other == place || lane.taken.is_empty())
+            && self.mail.inbound.iter().take(share).all(|e| e.to == to)
     }
 
     /// Key of a cell that can handle a message at once: none waits before it.
