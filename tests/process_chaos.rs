@@ -1,4 +1,5 @@
-//! Real processes under SIGKILL and SIGSTOP: a fleet against a twin, each killed and frozen in turn.
+//! Real processes under SIGKILL and SIGSTOP: a fleet against a twin, each killed and frozen in
+//! turn.
 //!
 //! What one process suffers, the other reports and outlives; whoever comes back takes its place in
 //! the same state directory, at the same port. Bound: [`PATIENCE`] for each recovery.
@@ -150,34 +151,24 @@ impl Process {
     }
 }
 
-#[test]
-fn a_process_that_is_killed_or_frozen_costs_the_other_nothing_and_takes_its_place_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = |name: &str| dir.path().join(name).display().to_string();
+/// A twin and a fleet that know each other's site.
+fn pair(dir: &Path) -> (Process, Process) {
+    let path = |name: &str| dir.join(name).display().to_string();
+    let site = path("site");
     for name in ["twin", "fleet"] {
         let identity = path(&format!("id-{name}"));
-        let args = [
-            "certs",
-            "issue",
-            name,
-            "--site",
-            &path("site"),
-            "--out",
-            &identity,
-        ];
+        let args = ["certs", "issue", name, "--site", &site, "--out", &identity];
         assert!(actorsim(&args).output().unwrap().status.success());
     }
-    let free = UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let listen = free.to_string();
+    let free = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let listen = free.local_addr().unwrap().to_string();
+    drop(free);
     let id = path("id-twin");
     let args = ["--no-fleet", "--identity", &id, "--listen", &listen];
-    let mut twin = Process::start(dir.path(), "twin", &args);
+    let mut twin = Process::start(dir, "twin", &args);
     twin.well();
     let id = path("id-fleet");
-    let fleet = [
+    let to = [
         "--no-world",
         "--identity",
         &id,
@@ -186,8 +177,14 @@ fn a_process_that_is_killed_or_frozen_costs_the_other_nothing_and_takes_its_plac
         "--server-name",
         "twin",
     ];
-    let fleet = [&fleet[..], &["--devices", "50", "--interval", "100ms"]].concat();
-    let mut fleet = Process::start(dir.path(), "fleet", &fleet);
+    let fleet = [&to[..], &["--devices", "50", "--interval", "100ms"]].concat();
+    (twin, Process::start(dir, "fleet", &fleet))
+}
+
+#[test]
+fn a_process_that_is_killed_or_frozen_costs_the_other_nothing_and_takes_its_place_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut twin, mut fleet) = pair(dir.path());
     twin.receives("the first readings");
 
     fleet.killed_and_started_again();

@@ -1,7 +1,7 @@
 //! `journal`: T2 events made durable, acknowledged and applied, in one process and without QUIC.
 //!
-//! A whole supervised twin on a directory of this disk. First [`LINKS`] sessions send batches of 256
-//! as fast as they are acknowledged; then the same sessions send [`PACE`] events/s and each
+//! A whole supervised twin on a directory of this disk. First [`LINKS`] sessions send batches of
+//! 256 as fast as they are acknowledged; then the same sessions send [`PACE`] events/s and each
 //! acknowledgement is timed from the send. At the end every event must be applied. Bound: the
 //! window of each session.
 
@@ -169,10 +169,8 @@ async fn measure(devices: u64, each: Duration) -> Result<Value, String> {
     };
     let senders: Vec<Sender> = (1..=LINKS).map(sender).collect::<Result<_, _>>()?;
     let started = Instant::now();
-    let floods = senders
-        .iter()
-        .map(|sender| tokio::spawn(sender.clone().flood(started + each)));
-    let floods: Vec<_> = floods.collect();
+    let flood = |sender: &Sender| tokio::spawn(sender.clone().flood(started + each));
+    let floods: Vec<_> = senders.iter().map(flood).collect();
     let mut so_far = Vec::new();
     for flood in floods {
         so_far.push(flood.await.map_err(|error| error.to_string())?);
@@ -183,9 +181,8 @@ async fn measure(devices: u64, each: Duration) -> Result<Value, String> {
         return Err("the world did not apply what was acknowledged".to_owned());
     }
     let rounds = (each.as_millis() / EVERY.as_millis()) as u64;
-    let paced = senders.iter().zip(so_far);
-    let paced = paced.map(|(sender, so_far)| tokio::spawn(sender.clone().paced(so_far, rounds)));
-    let paced: Vec<_> = paced.collect();
+    let pace = |(sender, so_far): (&Sender, _)| tokio::spawn(sender.clone().paced(so_far, rounds));
+    let paced: Vec<_> = senders.iter().zip(so_far).map(pace).collect();
     let mut times = Vec::new();
     for session in paced {
         times.extend(session.await.map_err(|error| error.to_string())?);

@@ -228,7 +228,8 @@ impl CellPolicy {
         (verdict, failures)
     }
 
-    /// Keeps an abnormal end, or one too many, and tells it, if not too many were told in this second.
+    /// Keeps an abnormal end, or one too many, and tells it, if not too many were told in this
+    /// second.
     fn report(&mut self, exit: &CellExit<'_>, verdict: Verdict, failures: u32) {
         let Some(reporter) = self.reporter.as_mut() else {
             return;

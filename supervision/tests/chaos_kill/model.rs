@@ -272,19 +272,8 @@ impl Model {
             Restart::Transient => why != Why::Normal,
             Restart::Temporary => false,
         };
-        let siblings = &tree.nodes[supervisor].children;
         if !again {
-            self.lives[child].known = node.restart != Restart::Temporary;
-            let others_run = siblings
-                .iter()
-                .any(|s| *s != child && tree.nodes[*s].significant && self.lives[*s].up);
-            let ends = node.significant
-                && (auto == AutoShutdown::AnySignificant
-                    || (auto == AutoShutdown::AllSignificant && !others_run));
-            if ends {
-                self.dies(supervisor, Why::Normal);
-            }
-            return !ends;
+            return self.leaves(supervisor, child, auto);
         }
         let now = self.now;
         let past = &self.lives[supervisor].restarts;
@@ -307,6 +296,38 @@ impl Model {
         }
         self.lives[supervisor].restarts.push((now, child));
         *self.restarts.entry(supervisor).or_default() += 1;
+        self.restarts_with(supervisor, child, strategy, turns);
+        true
+    }
+
+    /// A child ends for good; false: its supervisor ends with it.
+    fn leaves(&mut self, supervisor: usize, child: usize, auto: AutoShutdown) -> bool {
+        let tree = Arc::clone(&self.tree);
+        let node = &tree.nodes[child];
+        self.lives[child].known = node.restart != Restart::Temporary;
+        let others_run = tree.nodes[supervisor]
+            .children
+            .iter()
+            .any(|s| *s != child && tree.nodes[*s].significant && self.lives[*s].up);
+        let ends = node.significant
+            && (auto == AutoShutdown::AnySignificant
+                || (auto == AutoShutdown::AllSignificant && !others_run));
+        if ends {
+            self.dies(supervisor, Why::Normal);
+        }
+        !ends
+    }
+
+    /// Stops those that go down with a child, and queues those that come back.
+    fn restarts_with(
+        &mut self,
+        supervisor: usize,
+        child: usize,
+        strategy: Plan,
+        turns: &mut BTreeSet<usize>,
+    ) {
+        let tree = Arc::clone(&self.tree);
+        let siblings = &tree.nodes[supervisor].children;
         let affected = |sibling: usize| match strategy {
             Plan::OneForAll => true,
             Plan::RestForOne => sibling >= child,
@@ -329,7 +350,6 @@ impl Model {
             let fits = tree.nodes[*sibling].restart != Restart::Temporary && known && !parked;
             affected(*sibling) && (*sibling == child || fits)
         }));
-        true
     }
 }
 

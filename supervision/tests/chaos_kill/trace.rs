@@ -69,7 +69,8 @@ impl fmt::Display for Row {
         let at = at.as_secs_f64();
         write!(
             f,
-            "{at:>10.3}  {glyph}  {path:<28} {incarnation:>4}  {state:<12} {mailbox:>4} {restarts:>9}"
+            "{at:>10.3}  {glyph}  {path:<28} {incarnation:>4}  {state:<12} {mailbox:>4} \
+             {restarts:>9}"
         )
     }
 }
