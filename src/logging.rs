@@ -55,8 +55,8 @@ pub const EVENTS: &[(&str, &str)] = &[
         "the journal is open: what it holds, and what is still to be applied",
     ),
     (
-        "journal_torn",
-        "a file of the journal was torn by a crash and cut back to its last commit",
+        "journal_repaired",
+        "the journal was not closed in order: verified, a torn tail cut back to the last commit",
     ),
     (
         "journal_corrupt",

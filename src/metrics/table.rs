@@ -102,7 +102,7 @@ metrics! {
     "actorsim_journal_refed_total" Counter []
         "Batches handed to the world again after a stage lost them" "";
     "actorsim_journal_repaired_total" Counter []
-        "Files found torn on open and brought back to their last commit" "";
+        "Files that a crash left open: verified, and brought back to their last commit" "";
     "actorsim_journal_corrupt_total" Counter []
         "Records that could not be read back" "";
     "actorsim_journal_intents_total" Counter ["outcome"]

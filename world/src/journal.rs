@@ -145,7 +145,7 @@ pub struct JournalStats {
     pub checkpoint_errors: Counter,
     /// Batches handed to the world again after a stage lost them.
     pub refed: Counter,
-    /// Files found torn on open and brought back to their last commit.
+    /// Files that a crash left open: verified, and brought back to their last commit.
     pub repaired: Counter,
     /// Records that could not be read back; their events are lost and this says so.
     pub corrupt: Counter,
@@ -180,7 +180,7 @@ pub struct JournalReport {
     pub checkpoints: u64,
     /// Batches handed to the world again.
     pub refed: u64,
-    /// Files found torn on open and brought back to their last commit.
+    /// Files that a crash left open: verified, and brought back to their last commit.
     pub repaired: u64,
     /// Records that could not be read back.
     pub corrupt: u64,

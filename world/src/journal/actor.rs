@@ -121,8 +121,10 @@ impl JournalActor {
         let events = cx.system().events();
         let (repaired, corrupt) = (journal.stats.repaired.get(), journal.stats.corrupt.get());
         if repaired > 0 {
-            let text = format!("{repaired} files: a torn tail was cut back to the last commit");
-            events.publish(Level::Warn, "journal_torn", Some(cx.path()), text);
+            let text = format!(
+                "{repaired} files were not closed in order: verified, and at their last commit"
+            );
+            events.publish(Level::Warn, "journal_repaired", Some(cx.path()), text);
         }
         if corrupt > 0 {
             let text = format!("{corrupt} records cannot be read; their events are lost");
