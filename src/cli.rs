@@ -9,6 +9,7 @@ pub mod attach;
 pub mod certs;
 pub mod config;
 pub mod reference;
+pub mod sim;
 pub mod start;
 
 use std::ffi::OsString;
@@ -74,6 +75,9 @@ enum Command {
     /// Run a node: devices, transport and twin, until a signal or --for.
     #[command(after_help = start::AFTER_HELP)]
     Start(Box<start::StartArgs>),
+    /// Run a whole fleet on virtual time: the same flags, the same bytes.
+    #[command(after_help = sim::AFTER_HELP)]
+    Sim(Box<sim::SimArgs>),
     /// Look into a running node and act on it.
     #[command(after_help = attach::AFTER_HELP)]
     Attach(attach::AttachArgs),
@@ -87,8 +91,6 @@ enum Command {
     Scenario(Absent),
     #[command(hide = true)]
     Replay(Absent),
-    #[command(hide = true)]
-    Sim(Absent),
     #[command(hide = true)]
     Scan(Absent),
     #[command(hide = true)]
@@ -116,12 +118,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     };
     match cli.command {
         Command::Start(args) => start::run(&args),
+        Command::Sim(args) => sim::run(&args),
         Command::Attach(args) => attach::run(&args),
         Command::Config(command) => config::run(&command),
         Command::Certs(command) => certs::run(&command),
         Command::Scenario(_) => absent("the command `scenario`"),
         Command::Replay(_) => absent("the command `replay`"),
-        Command::Sim(_) => absent("the command `sim`"),
         Command::Scan(_) => absent("the command `scan`"),
         Command::Doctor(_) => absent("the command `doctor`"),
     }

@@ -8,6 +8,7 @@
 //! - [`node`]: the assembly: starts the layers in order, stops them in reverse.
 //! - [`view`]: what a running node shows of itself; [`status`], [`metrics`] and the report read it.
 //! - [`report`]: the run report and its verdict.
+//! - [`sim`]: a whole fleet on virtual time.
 //! - [`attach`]: the command table, the Unix-socket server and its client.
 //! - [`logging`]: log lines and named events.
 //!
@@ -38,6 +39,7 @@ pub mod metrics;
 pub mod node;
 pub mod ports;
 pub mod report;
+pub mod sim;
 pub mod state_dir;
 pub mod status;
 pub mod view;

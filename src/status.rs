@@ -43,7 +43,8 @@ pub fn above(write: impl FnOnce(&mut io::StderrLock<'_>) -> io::Result<()>) {
         .and_then(|()| stderr.flush());
 }
 
-fn show(line: &str) {
+/// Shows a line on the terminal in place of the former one; an empty one takes it away.
+pub(crate) fn show(line: &str) {
     let mut shown = SHOWN.lock();
     let mut stderr = io::stderr().lock();
     *shown = line.chars().take(WIDTH_MAX).collect();

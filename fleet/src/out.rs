@@ -201,7 +201,7 @@ impl Outbox for DeviceOut {
             stats.take(&mut self.line.tally);
         }
         if let Sink::Digests(digests) = &mut self.sink {
-            digests.hash();
+            digests.flush(now);
         }
         self.hand_over(now)
     }

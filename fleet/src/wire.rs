@@ -1,16 +1,22 @@
 //! The wire of a simulation: SHA-256 of every byte of each device, in order.
 //!
-//! Bytes are kept only between two flushes, so that a step that fails can be cut back. The digest
-//! of a fleet is over the devices' digests in the order of device ids, so it does not depend on
-//! how devices lie on shards. Bound: one hash state (112 bytes) per device, and one flush of bytes.
+//! A step that fails is cut back; what is flushed is hashed in batches, by a thread beside the
+//! simulation ([`Hasher`]). The digest of a fleet is over the devices' digests in the order of
+//! device ids, so it does not depend on how devices lie on shards. Bound: one hash state (112
+//! bytes) per device, and [`BATCH`] bytes a slab beside those of the hasher.
+
+mod hasher;
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use actorsim_actors::Time;
 use actorsim_transport::Tier;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
+
+pub use hasher::Hasher;
 
 /// Bytes that one device put on the wire of one tier, in one flush.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +28,8 @@ pub struct WireRecord<'a> {
     /// Where it went: T1 in readings of 39 bytes, T2 in records of 51 (reading, epoch, event), T3
     /// in one byte (status).
     pub tier: Tier,
+    /// When, of simulated time.
+    pub at: Time,
     /// What.
     pub bytes: &'a [u8],
 }
@@ -29,25 +37,31 @@ pub struct WireRecord<'a> {
 /// Called with everything that is hashed, in order of each device.
 pub type WireTap = Arc<dyn Fn(&WireRecord<'_>) + Send + Sync>;
 
-/// Hashes of the devices of one slab, and the bytes since the last flush.
+/// Bytes that wait to be hashed together: a device's reading by itself is too short to hand over.
+const BATCH: usize = 256 * 1024;
+
+/// Where the devices of one slab write: hashed in batches, beside the simulation if it can be.
 #[derive(Debug)]
 pub struct WireDigests {
     bytes: Vec<u8>,
     pieces: Vec<Piece>,
+    /// Pieces and bytes that the tap has seen; a step that fails is cut back no farther.
+    seen: (usize, usize),
     table: Arc<WireTable>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Piece {
+pub(crate) struct Piece {
     ordinal: u32,
     tier: Tier,
     end: usize,
 }
 
-/// The hashes of a slab; read from any thread, written at each flush.
+/// The hashes of a slab; read from any thread, written as batches come.
 pub struct WireTable {
     device_type: Arc<str>,
     tap: Option<WireTap>,
+    hasher: Option<Hasher>,
     ordinals: Vec<Range<u32>>,
     /// Index of the first hash of each range.
     firsts: Vec<usize>,
@@ -63,12 +77,13 @@ impl fmt::Debug for WireTable {
 }
 
 impl WireTable {
-    /// Hashes for the ordinals of a slab.
+    /// Hashes for the ordinals of a slab; without a hasher they are made where bytes are written.
     #[must_use]
     pub fn new(
         device_type: Arc<str>,
         mut ordinals: Vec<Range<u32>>,
         tap: Option<WireTap>,
+        hasher: Option<Hasher>,
     ) -> Arc<Self> {
         ordinals.sort_by_key(|range| range.start);
         let mut firsts = Vec::with_capacity(ordinals.len());
@@ -81,15 +96,19 @@ impl WireTable {
         Arc::new(Self {
             device_type,
             tap,
+            hasher,
             ordinals,
             firsts,
             hashes,
         })
     }
 
-    /// The digest of each device, as of the last flush.
+    /// The digest of each device, as of the last batch that was handed over; waits for the hasher.
     #[must_use]
     pub fn digests(&self) -> Vec<(u32, [u8; 32])> {
+        if let Some(hasher) = &self.hasher {
+            hasher.settle();
+        }
         let hashes = self.hashes.lock();
         let ordinals = self.ordinals.iter().cloned().flatten();
         ordinals
@@ -106,6 +125,18 @@ impl WireTable {
             .filter(|range| range.contains(&ordinal))?;
         Some(self.firsts[range] + (ordinal - found.start) as usize)
     }
+
+    /// Hashes a batch.
+    pub(crate) fn absorb(&self, bytes: &[u8], pieces: &[Piece]) {
+        let mut start = 0;
+        let mut hashes = self.hashes.lock();
+        for Piece { ordinal, end, .. } in pieces {
+            if let Some(at) = self.index(*ordinal) {
+                hashes[at].update(&bytes[start..*end]);
+            }
+            start = *end;
+        }
+    }
 }
 
 impl WireDigests {
@@ -115,21 +146,24 @@ impl WireDigests {
         Self {
             bytes: Vec::new(),
             pieces: Vec::new(),
+            seen: (0, 0),
             table,
         }
     }
 
     /// Appends bytes that a device puts on the wire.
+    #[inline]
     pub fn write(&mut self, ordinal: u32, tier: Tier, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
         let end = self.bytes.len();
+        let fresh = self.pieces.len() > self.seen.1;
         match self.pieces.last_mut() {
-            Some(last) if last.ordinal == ordinal && last.tier == tier => last.end = end,
+            Some(last) if fresh && last.ordinal == ordinal && last.tier == tier => last.end = end,
             _ => self.pieces.push(Piece { ordinal, tier, end }),
         }
     }
 
-    /// Where the unhashed bytes end.
+    /// Where the bytes of the present step begin.
     #[must_use]
     pub fn mark(&self) -> (usize, usize) {
         (self.bytes.len(), self.pieces.len())
@@ -144,27 +178,49 @@ impl WireDigests {
         }
     }
 
-    /// Hashes what was written.
-    pub fn hash(&mut self) {
-        let table = &*self.table;
-        let mut start = 0;
-        let mut hashes = table.hashes.lock();
-        for Piece { ordinal, tier, end } in self.pieces.drain(..) {
-            let bytes = &self.bytes[start..end];
-            if let Some(at) = table.index(ordinal) {
-                hashes[at].update(bytes);
-            }
-            if let Some(tap) = &table.tap {
+    /// What was written is on the wire: shows it to the tap, and hands it over when it is enough.
+    pub fn flush(&mut self, now: Time) {
+        if let Some(tap) = &self.table.tap {
+            let (mut start, from) = self.seen;
+            for Piece { ordinal, tier, end } in &self.pieces[from..] {
                 tap(&WireRecord {
-                    device_type: &table.device_type,
-                    ordinal,
-                    tier,
-                    bytes,
+                    device_type: &self.table.device_type,
+                    ordinal: *ordinal,
+                    tier: *tier,
+                    at: now,
+                    bytes: &self.bytes[start..*end],
                 });
+                start = *end;
             }
-            start = end;
         }
-        self.bytes.clear();
+        self.seen = self.mark();
+        if self.bytes.len() >= BATCH {
+            self.hand_over();
+        }
+    }
+
+    /// Hands everything over to be hashed.
+    pub fn hand_over(&mut self) {
+        self.seen = (0, 0);
+        match &self.table.hasher {
+            Some(hasher) if !self.pieces.is_empty() => {
+                let (bytes, pieces) = hasher.spare();
+                let bytes = std::mem::replace(&mut self.bytes, bytes);
+                let pieces = std::mem::replace(&mut self.pieces, pieces);
+                hasher.hash(Arc::clone(&self.table), bytes, pieces);
+            }
+            _ => {
+                self.table.absorb(&self.bytes, &self.pieces);
+                self.bytes.clear();
+                self.pieces.clear();
+            }
+        }
+    }
+}
+
+impl Drop for WireDigests {
+    fn drop(&mut self) {
+        self.hand_over();
     }
 }
 
@@ -188,12 +244,12 @@ mod tests {
 
     #[test]
     fn a_step_that_is_cut_back_leaves_no_trace() {
-        let table = |ordinals| WireTable::new("t".into(), ordinals, None);
+        let table = |ordinals| WireTable::new("t".into(), ordinals, None, Hasher::start());
         let (clean_table, cut_table) = (table(vec![0..2, 512..514]), table(vec![512..514, 0..2]));
         let mut clean = WireDigests::new(Arc::clone(&clean_table));
         clean.write(513, Tier::T1, b"ab");
         clean.write(0, Tier::T2, b"x");
-        clean.hash();
+        clean.hand_over();
         let mut cut = WireDigests::new(Arc::clone(&cut_table));
         cut.write(513, Tier::T1, b"a");
         let mark = cut.mark();
@@ -201,9 +257,10 @@ mod tests {
         cut.write(1, Tier::T2, b"oops");
         cut.cut(mark);
         cut.write(513, Tier::T2, b"b");
-        cut.hash();
+        cut.flush(Time::ZERO);
         cut.write(0, Tier::T1, b"x");
-        cut.hash();
+        cut.flush(Time::ZERO);
+        drop(cut);
         assert_eq!(clean_table.digests(), cut_table.digests());
         assert_eq!(
             clean_table.digests()[3].1,

@@ -14,6 +14,7 @@ use crate::config::{Layers, NodeConfig, Settings};
 use crate::logging;
 use crate::node::{Node, StopSource};
 use crate::report::{RunReport, Verdict};
+use crate::sim::Stop;
 use crate::status::{self, Status};
 
 /// Shown below the flags.
@@ -267,7 +268,7 @@ async fn run_node(config: NodeConfig) -> Exit {
 }
 
 /// Writes the report, says the verdict, and returns the exit code.
-fn conclude(report: &RunReport, path: Option<&Path>) -> Exit {
+pub(super) fn conclude(report: &RunReport, path: Option<&Path>) -> Exit {
     let written = path.map_or(Ok(()), |path| report.write(path));
     for line in &report.why {
         warn(line);
@@ -290,7 +291,7 @@ fn conclude(report: &RunReport, path: Option<&Path>) -> Exit {
 }
 
 /// A report that has nowhere to go is refused before the run, not after it.
-fn report_place(path: &Path) -> Result<(), String> {
+pub(super) fn report_place(path: &Path) -> Result<(), String> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -306,6 +307,27 @@ fn report_place(path: &Path) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Asks a simulation to stop at the first signal; a second one ends the process at once.
+pub(super) fn ask_on_signal(stop: &Stop) {
+    let stop = stop.clone();
+    let listen = move || -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()?;
+        runtime.block_on(async {
+            let mut signals = Signals::new()?;
+            signals.next().await;
+            stop.ask();
+            signals.next().await;
+            std::process::exit(i32::from(Exit::Failed.code()));
+        })
+    };
+    let named = std::thread::Builder::new().name("signals".to_owned());
+    if let Err(error) = named.spawn(move || listen().err()) {
+        warn(&format!("signals are not listened to: {error}"));
+    }
 }
 
 /// SIGINT and SIGTERM.

@@ -53,18 +53,7 @@ pub(super) fn measure(layers: &Layers, report: &mut RunReport, ending: Ending) -
 
 fn mailboxes(layers: &Layers, report: &mut RunReport) {
     let census = layers.system.census();
-    let books = census.books();
-    report.mailboxes = report::Mailboxes {
-        highest_fill: Some(census.highest_fill()),
-        offered: books.offered,
-        accepted: books.accepted,
-        rejected: books.rejected,
-        handled: books.handled,
-        dropped: books.dropped,
-        conflated: books.conflated,
-        died: books.died,
-        waiting: books.waiting,
-    };
+    report.mailboxes = report::Mailboxes::of(census.books(), Some(census.highest_fill()));
 }
 
 fn supervision(layers: &Layers, report: &mut RunReport) {

@@ -229,6 +229,24 @@ pub struct Mailboxes {
     pub waiting: u64,
 }
 
+impl Mailboxes {
+    /// The sum of all books, and the highest fill of any mailbox.
+    #[must_use]
+    pub fn of(books: actorsim_actors::Books, highest_fill: Option<f64>) -> Self {
+        Self {
+            highest_fill,
+            offered: books.offered,
+            accepted: books.accepted,
+            rejected: books.rejected,
+            handled: books.handled,
+            dropped: books.dropped,
+            conflated: books.conflated,
+            died: books.died,
+            waiting: books.waiting,
+        }
+    }
+}
+
 /// Supervision.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Supervision {

@@ -146,6 +146,7 @@ impl Eq for Reading {}
 impl Reading {
     /// The reading as it goes on the wire.
     #[must_use]
+    #[inline]
     pub fn encode(&self) -> [u8; READING_LEN] {
         let mut bytes = [0; READING_LEN];
         bytes[0..16].copy_from_slice(self.device.as_bytes());
@@ -158,6 +159,7 @@ impl Reading {
     }
 
     /// Appends the reading to a buffer.
+    #[inline]
     pub fn encode_into(&self, buffer: &mut impl BufMut) {
         buffer.put_slice(&self.encode());
     }

@@ -12,7 +12,7 @@ use super::{FleetError, POPULATIONS_MAX};
 use crate::device::Device;
 use crate::directory::Directory;
 use crate::population::{Compiled, Population, shard_of};
-use crate::wire::{WireTable, WireTap};
+use crate::wire::{Hasher, WireTable, WireTap};
 
 /// What the downlink shares with the fleet.
 #[derive(Debug)]
@@ -108,11 +108,17 @@ pub(super) fn links(
 }
 
 pub(super) fn tables(core: &Core, tap: Option<&WireTap>) -> Vec<Vec<Arc<WireTable>>> {
+    let hasher = Hasher::start();
     let of = |one: &Compiled| {
         (0..core.shards)
             .map(|at| {
                 let ordinals = one.ordinals_on(at, core.shards);
-                WireTable::new(Arc::clone(&one.device_type), ordinals, tap.cloned())
+                WireTable::new(
+                    Arc::clone(&one.device_type),
+                    ordinals,
+                    tap.cloned(),
+                    hasher.clone(),
+                )
             })
             .collect()
     };

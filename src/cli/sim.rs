@@ -1,0 +1,190 @@
+//! `actorsim sim`: a fleet on virtual time, its report, and its exit code.
+//!
+//! Bound: the run's virtual time; SIGINT and SIGTERM stop it early and the report is still written.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actorsim_fleet::Profile;
+use actorsim_fleet::population::DEVICES_MAX;
+use actorsim_supervision::chaos::{Place, Plan};
+use actorsim_supervision::config::render_all;
+use clap::Args;
+
+use super::{Exit, absent, start, warn};
+use crate::report::Verdict;
+use crate::sim::{self, SHARDS_MAX, SimConfig, Stop, UNTIL_MAX};
+
+/// Shown below the flags.
+pub const AFTER_HELP: &str = "\
+Examples:
+  actorsim sim --devices 10000 --interval 1s --hours 1 --seed 7 --report r.json
+  actorsim sim --no-world --devices 10000 --interval 5s --hours 24
+  actorsim sim --devices 1000 --hours 1 --chaos config/chaos/kill-anything.toml
+
+The same flags give the same bytes on the wire (digest.wire_sha256), on any number of shards.
+Exit codes: 0 the verdict is pass, 1 it is fail, 2 usage or bad configuration.";
+
+/// Flags of `sim`.
+#[derive(Debug, Args)]
+pub struct SimArgs {
+    /// Scenario file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["devices", "profile"])]
+    scenario: Option<PathBuf>,
+    /// Number of devices
+    #[arg(long, value_name = "N", default_value_t = 1_000,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(DEVICES_MAX)))]
+    devices: u32,
+    /// Profile of the devices: a shipped name or a file
+    #[arg(long, value_name = "NAME|FILE", default_value = "industrial")]
+    profile: String,
+    /// Interval of T1 readings, such as 5s or 250ms [default: the profile's]
+    #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
+    interval: Option<Duration>,
+    /// Seed of everything that is drawn; 0 draws one and says it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = seed)]
+    seed: u64,
+    /// Virtual hours
+    #[arg(long, value_name = "H", default_value_t = 1.0)]
+    hours: f64,
+    /// Stop at this virtual time, such as 41.22s, if that is earlier
+    #[arg(long, value_name = "D", value_parser = virtual_time)]
+    until: Option<Duration>,
+    /// Break things by this plan
+    #[arg(long, value_name = "PLAN")]
+    chaos: Option<PathBuf>,
+    /// Shards; the bytes on the wire do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(SHARDS_MAX)))]
+    shards: u32,
+    /// Devices only: no links, no twin
+    #[arg(long)]
+    no_world: bool,
+    /// Write the run report to this file
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Write what devices put on the wire to this file
+    #[arg(long, value_name = "FILE")]
+    wire_log: Option<PathBuf>,
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|error| error.to_string())
+}
+
+/// A duration; fractions of a unit are allowed, since traces show them.
+fn virtual_time(text: &str) -> Result<Duration, String> {
+    if let Some(seconds) = text.strip_suffix('s').and_then(|s| s.parse::<f64>().ok()) {
+        return Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string());
+    }
+    humantime::parse_duration(text).map_err(|error| error.to_string())
+}
+
+/// Runs the command.
+pub fn run(args: &SimArgs) -> Exit {
+    if args.scenario.is_some() {
+        return absent("the flag `--scenario`");
+    }
+    if !args.no_world {
+        return absent("`sim` without `--no-world`");
+    }
+    let config = match configure(args) {
+        Ok(config) => config,
+        Err(text) => {
+            warn(&text);
+            return Exit::Usage;
+        }
+    };
+    if let Some(Err(error)) = args.report.as_deref().map(start::report_place) {
+        warn(&format!("error: {error}"));
+        return Exit::Usage;
+    }
+    let stop = Stop::default();
+    start::ask_on_signal(&stop);
+    match sim::run(&config, &stop) {
+        Ok(outcome) => {
+            if outcome.report.verdict == Verdict::Fail {
+                warn(&sim::failure::tell(
+                    &replay(args, &config, &outcome),
+                    &outcome,
+                ));
+            }
+            start::conclude(&outcome.report, args.report.as_deref())
+        }
+        Err(error) => {
+            warn(&format!("error: {error}"));
+            Exit::Usage
+        }
+    }
+}
+
+fn configure(args: &SimArgs) -> Result<SimConfig, String> {
+    let loaded = Profile::load(&args.profile).map_err(|errors| render_all(&errors))?;
+    for warning in &loaded.warnings {
+        warn(&warning.to_string());
+    }
+    let chaos = args
+        .chaos
+        .as_deref()
+        .map(|path| Plan::open(path, Place::Sim));
+    let chaos = chaos.transpose().map_err(|errors| render_all(&errors))?;
+    let hours = Duration::try_from_secs_f64(args.hours * 3_600.0)
+        .ok()
+        .filter(|time| !time.is_zero() && *time <= UNTIL_MAX)
+        .ok_or_else(|| {
+            format!(
+                "error: --hours {}: use more than 0, at most 87840",
+                args.hours
+            )
+        })?;
+    let until = args.until.map_or(hours, |until| until.min(hours));
+    if until.is_zero() {
+        return Err("error: --until 0: there is nothing to run".to_owned());
+    }
+    let seed = actorsim_fleet::seed::choose(args.seed);
+    if args.seed == 0 {
+        warn(&format!(
+            "seed {seed} was chosen at random; --seed repeats this run"
+        ));
+    }
+    Ok(SimConfig {
+        run_id: format!("sim-{seed}"),
+        profile: Arc::new(loaded.profile),
+        devices: args.devices,
+        interval: args.interval,
+        seed,
+        until,
+        shards: args.shards,
+        world: !args.no_world,
+        chaos,
+        wire_log: args.wire_log.clone(),
+    })
+}
+
+/// The command that makes a run again, up to where it came.
+fn replay(args: &SimArgs, config: &SimConfig, outcome: &sim::Outcome) -> String {
+    let mut text = format!(
+        "actorsim sim --devices {} --profile {} --seed {} --hours {} --until {}s --shards {}",
+        config.devices,
+        args.profile,
+        config.seed,
+        args.hours,
+        outcome.reached.as_secs_f64(),
+        config.shards
+    );
+    if let Some(interval) = config.interval {
+        text += &format!(" --interval {}", humantime::format_duration(interval));
+    }
+    if let Some(plan) = &args.chaos {
+        text += &format!(" --chaos {}", plan.display());
+    }
+    if !config.world {
+        text += " --no-world";
+    }
+    text
+}

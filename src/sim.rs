@@ -1,0 +1,217 @@
+//! `actorsim sim`: a whole fleet on virtual time, with its twin or without.
+//!
+//! In reading order:
+//! - [`fleet_only`]: devices on simulated shards, everything they put on the wire hashed;
+//! - [`chaos`]: a plan carried out on a simulated node;
+//! - [`wire_log`]: what devices put on the wire, as a file;
+//! - [`failure`]: what is said when a run fails: the command that repeats it, the faults, a trace;
+//! - [`progress`]: how far it is.
+//!
+//! Everything a run does follows from its configuration and its seed: no clock of the host is read
+//! but for showing progress and for the process's own figures in the report. Bound: one thread, and
+//! one beside it that hashes.
+
+pub mod chaos;
+pub mod failure;
+pub mod fleet_only;
+pub mod progress;
+pub mod wire_log;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actorsim_actors::{Clock, System};
+use actorsim_fleet::wire::WireTap;
+use actorsim_fleet::{Fleet, Population, Profile};
+use actorsim_supervision::Supervision;
+use actorsim_supervision::chaos::Plan;
+use thiserror::Error;
+
+use crate::report::RunReport;
+use crate::report::verdict::Ending;
+
+/// When simulated time begins: 2026-01-01T00:00:00Z, so that stamps are the same in each run.
+pub const EPOCH_US: u64 = 1_767_225_600_000_000;
+/// Shards at most: each is walked through at every instant.
+pub const SHARDS_MAX: u32 = 1_024;
+/// Longest run: ten simulated years.
+pub const UNTIL_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3_600);
+/// Time at the end of a run without new faults: what is down comes back, what waits is handled.
+pub const QUIET_MAX: Duration = Duration::from_secs(60);
+
+/// A run.
+#[derive(Debug, Clone)]
+pub struct SimConfig {
+    /// Name of the run in the report.
+    pub run_id: String,
+    /// What each device is.
+    pub profile: Arc<Profile>,
+    /// How many.
+    pub devices: u32,
+    /// Time between samples; the profile's if `None`.
+    pub interval: Option<Duration>,
+    /// Seed of everything that is drawn; not 0.
+    pub seed: u64,
+    /// How long, of virtual time.
+    pub until: Duration,
+    /// Shards.
+    pub shards: u32,
+    /// Whether the twin runs, too.
+    pub world: bool,
+    /// What breaks.
+    pub chaos: Option<Plan>,
+    /// Where what devices put on the wire is written.
+    pub wire_log: Option<PathBuf>,
+}
+
+impl SimConfig {
+    /// When the last fault is made: the end is quiet.
+    #[must_use]
+    pub fn chaos_until(&self) -> Duration {
+        self.until - QUIET_MAX.min(self.until / 4)
+    }
+}
+
+/// Why a run cannot be made.
+#[derive(Debug, Error)]
+pub enum SimError {
+    /// The fleet is not possible.
+    #[error("{0}")]
+    Fleet(#[from] actorsim_fleet::FleetError),
+    /// The wire log cannot be written.
+    #[error("the wire log {path} cannot be written: {error}")]
+    WireLog {
+        /// Where.
+        path: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// There is no runtime for the actors.
+    #[error("{0}")]
+    Runtime(#[from] std::io::Error),
+}
+
+/// A run that is over.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Its report, with the verdict.
+    pub report: RunReport,
+    /// What broke it on purpose.
+    pub chaos: Option<chaos::Chaos>,
+    /// Its last events.
+    pub trace: Vec<failure::TraceLine>,
+    /// How far it came, of virtual time.
+    pub reached: Duration,
+}
+
+/// Asks a run to stop early; clones are the same request.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Asks; the run stops at the next moment it looks.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody asked.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The devices of a run.
+fn population(config: &SimConfig) -> Population {
+    let profile = Arc::clone(&config.profile);
+    let mut population = Population::new("default", profile, config.devices, config.seed);
+    population.interval = config.interval;
+    population
+}
+
+/// The beginning of a report.
+fn new_report(config: &SimConfig) -> RunReport {
+    RunReport {
+        v: crate::report::VERSION,
+        run_id: config.run_id.clone(),
+        node: "sim".to_owned(),
+        version: crate::cli::VERSION.to_owned(),
+        seed: config.seed,
+        generators: actorsim_fleet::generator::VERSIONS
+            .iter()
+            .map(|(kind, version)| ((*kind).to_owned(), version.to_string()))
+            .collect(),
+        ..RunReport::default()
+    }
+}
+
+/// What the devices' part of a report says.
+fn report_devices(report: &mut RunReport, fleet: &Fleet, shards: u32) {
+    let counts = fleet.counts();
+    report.devices = crate::report::Devices {
+        requested: Some(counts.requested),
+        running: Some(counts.running),
+        restarts: Some(counts.restarts),
+        quarantined: Some(counts.quarantined),
+        spawn_s: counts.spawn_s,
+    };
+    report.process.shards = Some(u64::from(shards));
+    report.process.backend = Some("sim".to_owned());
+}
+
+/// How a run ended.
+const fn ending(asked: bool) -> Ending {
+    if asked {
+        Ending::Asked
+    } else {
+        Ending::TimeOver
+    }
+}
+
+/// Runs a configuration to its end.
+///
+/// # Errors
+/// [`SimError`], before anything has run, or when the wire log cannot be written.
+pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
+    fleet_only::run(config, stop)
+}
+
+/// What both kinds of run begin with.
+struct Ground {
+    system: System,
+    supervision: Arc<Supervision>,
+    log: Option<wire_log::WireLog>,
+}
+
+impl Ground {
+    fn new(config: &SimConfig, handle: tokio::runtime::Handle) -> Result<Self, SimError> {
+        let log = config.wire_log.as_deref().map(|path| {
+            wire_log::WireLog::create(path, config).map_err(|error| SimError::WireLog {
+                path: path.display().to_string(),
+                error,
+            })
+        });
+        Ok(Self {
+            system: System::new(Clock::virtual_from(EPOCH_US), handle),
+            supervision: Arc::default(),
+            log: log.transpose()?,
+        })
+    }
+
+    fn tap(&self) -> Option<WireTap> {
+        self.log.as_ref().map(wire_log::WireLog::tap)
+    }
+
+    /// Writes what is left of the log.
+    fn close(self, config: &SimConfig) -> Result<(), SimError> {
+        let Some((log, path)) = self.log.zip(config.wire_log.as_deref()) else {
+            return Ok(());
+        };
+        log.close().map_err(|error| SimError::WireLog {
+            path: path.display().to_string(),
+            error,
+        })
+    }
+}
