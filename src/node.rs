@@ -5,12 +5,12 @@
 //! Bound: an ordered stop takes at most `node.shutdown`; a second request ends it at once.
 
 pub mod assembly;
-mod build;
+pub(crate) mod build;
 pub mod chaos;
 pub mod control;
 mod layers;
 mod leaks;
-mod measure;
+pub(crate) mod measure;
 pub mod policies;
 mod snapshot;
 
@@ -28,6 +28,7 @@ use crate::state_dir::{StateDir, StateDirError};
 use crate::view::NodeView;
 
 use assembly::Assembly;
+pub(crate) use assembly::quiesce;
 
 /// Why a node does not start.
 #[derive(Debug, Error)]

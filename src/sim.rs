@@ -2,7 +2,9 @@
 //!
 //! In reading order:
 //! - [`fleet_only`]: devices on simulated shards, everything they put on the wire hashed;
+//! - [`whole`]: a whole node: the same devices, and the real actors over a network in memory;
 //! - [`chaos`]: a plan carried out on a simulated node;
+//! - [`invariants`]: what must hold whatever was broken;
 //! - [`wire_log`]: what devices put on the wire, as a file;
 //! - [`failure`]: what is said when a run fails: the command that repeats it, the faults, a trace;
 //! - [`progress`]: how far it is.
@@ -14,9 +16,12 @@
 pub mod chaos;
 pub mod failure;
 pub mod fleet_only;
+pub mod invariants;
 pub mod progress;
+pub mod whole;
 pub mod wire_log;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +29,7 @@ use std::time::Duration;
 
 use actorsim_actors::{Clock, System};
 use actorsim_fleet::wire::WireTap;
-use actorsim_fleet::{Fleet, Population, Profile};
+use actorsim_fleet::{DeviceCounts, Population, Profile};
 use actorsim_supervision::Supervision;
 use actorsim_supervision::chaos::Plan;
 use thiserror::Error;
@@ -54,7 +59,9 @@ pub struct SimConfig {
     pub interval: Option<Duration>,
     /// Seed of everything that is drawn; not 0.
     pub seed: u64,
-    /// How long, of virtual time.
+    /// How long the run is, of virtual time: faults and the quiet after them fit into it.
+    pub length: Duration,
+    /// When it is cut off, at the latest at its end.
     pub until: Duration,
     /// Shards.
     pub shards: u32,
@@ -62,6 +69,8 @@ pub struct SimConfig {
     pub world: bool,
     /// What breaks.
     pub chaos: Option<Plan>,
+    /// Only these strikes of the plan are carried out, if given.
+    pub strikes: Option<BTreeSet<u64>>,
     /// Where what devices put on the wire is written.
     pub wire_log: Option<PathBuf>,
 }
@@ -70,7 +79,7 @@ impl SimConfig {
     /// When the last fault is made: the end is quiet.
     #[must_use]
     pub fn chaos_until(&self) -> Duration {
-        self.until - QUIET_MAX.min(self.until / 4)
+        self.length - QUIET_MAX.min(self.length / 4)
     }
 }
 
@@ -88,6 +97,9 @@ pub enum SimError {
         /// Why.
         error: std::io::Error,
     },
+    /// The node does not start.
+    #[error("the simulated node did not start: {0}")]
+    Node(String),
     /// There is no runtime for the actors.
     #[error("{0}")]
     Runtime(#[from] std::io::Error),
@@ -148,8 +160,7 @@ fn new_report(config: &SimConfig) -> RunReport {
 }
 
 /// What the devices' part of a report says.
-fn report_devices(report: &mut RunReport, fleet: &Fleet, shards: u32) {
-    let counts = fleet.counts();
+fn report_devices(report: &mut RunReport, counts: DeviceCounts, shards: u32) {
     report.devices = crate::report::Devices {
         requested: Some(counts.requested),
         running: Some(counts.running),
@@ -161,6 +172,17 @@ fn report_devices(report: &mut RunReport, fleet: &Fleet, shards: u32) {
     report.process.backend = Some("sim".to_owned());
 }
 
+/// What the supervisors' part of a report says.
+fn report_supervision(report: &mut RunReport, supervision: &Supervision, devices: u64) {
+    let stats = supervision.stats();
+    report.supervision = crate::report::Supervision {
+        restarts: Some(stats.restarts + devices),
+        escalations: Some(stats.escalations),
+        kills: Some(stats.kills),
+        restart_us: crate::report::Quantiles::of(&supervision.restart_us(), 1.0),
+    };
+}
+
 /// How a run ended.
 const fn ending(asked: bool) -> Ending {
     if asked {
@@ -170,23 +192,41 @@ const fn ending(asked: bool) -> Ending {
     }
 }
 
+/// Panics that a plan injects are strikes, and in the report; from now on only others are printed.
+pub fn quiet_injected_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let text = info.payload_as_str().unwrap_or_default();
+        if !text.starts_with("injected") {
+            before(info);
+        }
+    }));
+}
+
 /// Runs a configuration to its end.
 ///
 /// # Errors
 /// [`SimError`], before anything has run, or when the wire log cannot be written.
 pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
-    fleet_only::run(config, stop)
+    if config.world {
+        whole::run(config, stop)
+    } else {
+        fleet_only::run(config, stop)
+    }
 }
 
 /// What both kinds of run begin with.
 struct Ground {
     system: System,
-    supervision: Arc<Supervision>,
     log: Option<wire_log::WireLog>,
 }
 
 impl Ground {
-    fn new(config: &SimConfig, handle: tokio::runtime::Handle) -> Result<Self, SimError> {
+    fn new(
+        config: &SimConfig,
+        clock: Clock,
+        handle: tokio::runtime::Handle,
+    ) -> Result<Self, SimError> {
         let log = config.wire_log.as_deref().map(|path| {
             wire_log::WireLog::create(path, config).map_err(|error| SimError::WireLog {
                 path: path.display().to_string(),
@@ -194,8 +234,7 @@ impl Ground {
             })
         });
         Ok(Self {
-            system: System::new(Clock::virtual_from(EPOCH_US), handle),
-            supervision: Arc::default(),
+            system: System::new(clock, handle),
             log: log.transpose()?,
         })
     }

@@ -300,7 +300,7 @@ impl Device {
 
     /// Sends an event; false if there was no room, and a latch must stay.
     fn event(&self, of: EventSource, value: f64, unix_us: u64, cx: Context<'_, '_>) -> bool {
-        if self.is_unheard(cx.now) || !cx.out.has_event_room() {
+        if self.is_unheard(cx.now) || !cx.out.has_event_room(cx.ordinal) {
             cx.out.blocked();
             return false;
         }

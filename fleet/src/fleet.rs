@@ -14,6 +14,7 @@ use actorsim_actors::{ActorPath, Books, Reply, SendError, System, Time};
 use actorsim_supervision::{CellGovernor, ChildSpec};
 use actorsim_transport::{Link, LinkSpec, TransportStats, link_child};
 
+use crate::air::Air;
 use crate::broker::PublishCounts;
 use crate::counters::{FleetCounters, Tally};
 use crate::device::{DeviceInfo, DeviceMessage, Injection};
@@ -49,6 +50,18 @@ pub enum Uplink {
     },
     /// Nowhere else: every population has a broker.
     Brokers,
+    /// Hashed, and to the twin of a simulation, over a number of links that does not depend on the
+    /// number of shards: [`Fleet::hand_over`] moves what was written at one instant.
+    Simulated {
+        /// The node.
+        node: String,
+        /// What the tiers count.
+        stats: Arc<TransportStats>,
+        /// How many links.
+        links: usize,
+        /// Sees everything that is hashed.
+        tap: Option<WireTap>,
+    },
     /// Hashed and forgotten: a simulation without a twin.
     Digests {
         /// Sees everything that is hashed.
@@ -61,6 +74,9 @@ impl fmt::Debug for Uplink {
         match self {
             Self::Links { node, .. } => f.debug_struct("Links").field("node", node).finish(),
             Self::Brokers => f.write_str("Brokers"),
+            Self::Simulated { links, .. } => {
+                f.debug_struct("Simulated").field("links", links).finish()
+            }
             Self::Digests { .. } => f.write_str("Digests"),
         }
     }
@@ -91,6 +107,7 @@ pub struct Fleet {
     links: Vec<Link>,
     stats: Option<Arc<TransportStats>>,
     tables: Vec<Vec<Arc<WireTable>>>,
+    air: Option<Arc<Air>>,
     core: Arc<Core>,
     governors: OnceLock<Vec<Arc<CellGovernor>>>,
     began: OnceLock<Time>,
@@ -111,16 +128,24 @@ impl Fleet {
     ) -> Result<Self, FleetError> {
         let shards = shards.max(1);
         let core = Arc::new(core(populations, shards)?);
+        let started = system.clock().unix_us();
+        let mut air = None;
         let (links, stats, tables) = match uplink {
             Uplink::Brokers => (Vec::new(), None, Vec::new()),
             Uplink::Digests { tap } => (Vec::new(), None, tables(&core, tap.as_ref())),
             Uplink::Links { node, stats } => {
-                let started = system.clock().unix_us();
-                (
-                    links(&core, &node, started, &stats)?,
-                    Some(stats),
-                    Vec::new(),
-                )
+                let links = links(&core, &node, started, &stats, shards)?;
+                (links, Some(stats), Vec::new())
+            }
+            Uplink::Simulated {
+                node,
+                stats,
+                links: lines,
+                tap,
+            } => {
+                air = Some(Arc::default());
+                let links = links(&core, &node, started, &stats, lines.max(1))?;
+                (links, Some(stats), tables(&core, tap.as_ref()))
             }
         };
         Ok(Self {
@@ -131,6 +156,7 @@ impl Fleet {
             links,
             stats,
             tables,
+            air,
             core,
             governors: OnceLock::new(),
             began: OnceLock::new(),
@@ -149,15 +175,12 @@ impl Fleet {
     #[must_use]
     pub fn link_children(&self, spec: &LinkSpec) -> Vec<ChildSpec> {
         let child = |(at, link): (usize, &Link)| {
-            let seed = spec.seed.wrapping_add(at as u64);
-            link_child(
-                at.to_string(),
-                link,
-                LinkSpec {
-                    seed,
-                    ..spec.clone()
-                },
-            )
+            let spec = LinkSpec {
+                seed: spec.seed.wrapping_add(at as u64),
+                network: spec.network.line(at as u32),
+                ..spec.clone()
+            };
+            link_child(at.to_string(), link, spec)
         };
         self.links.iter().enumerate().map(child).collect()
     }
@@ -165,6 +188,13 @@ impl Fleet {
     /// Waits until each link has a welcomed connection, or the deadline; returns whether it was so.
     pub async fn connected(&self, deadline: Duration) -> bool {
         poll(deadline, || self.links.iter().all(Link::is_connected)).await
+    }
+
+    /// In a simulation with a twin: hands what devices have written to their links.
+    pub fn hand_over(&self) {
+        if let Some(air) = &self.air {
+            air.hand_over(&self.links);
+        }
     }
 
     /// The way back for commands.

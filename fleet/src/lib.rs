@@ -32,6 +32,7 @@
 //! assert_eq!((errors[0].line, errors[0].column), (2, 6));
 //! ```
 
+mod air;
 pub mod broker;
 pub mod counters;
 pub mod device;

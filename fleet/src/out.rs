@@ -14,6 +14,7 @@ use actorsim_transport::{
 };
 use bytes::BytesMut;
 
+use crate::air::{AirMark, AirOut};
 use crate::broker::{LineOut, PublishStats};
 use crate::counters::{FleetCounters, Tally};
 use crate::wire::WireDigests;
@@ -46,6 +47,8 @@ enum Sink {
     Link(Box<(Link, Arc<TransportStats>)>),
     /// Hashed by device: the wire of a simulation.
     Digests(Box<WireDigests>),
+    /// Hashed, and to the twin of the simulation.
+    Air(Box<AirOut>),
 }
 
 /// A position in the unflushed output.
@@ -55,6 +58,7 @@ pub struct OutMark {
     events: usize,
     acks: usize,
     wire: (usize, usize),
+    air: AirMark,
 }
 
 impl DeviceOut {
@@ -68,6 +72,11 @@ impl DeviceOut {
     #[must_use]
     pub fn to_digests(digests: WireDigests, counters: Arc<FleetCounters>) -> Self {
         Self::new(Sink::Digests(Box::new(digests)), counters)
+    }
+
+    /// Output that is hashed and goes to the twin of a simulation.
+    pub(crate) fn to_air(air: AirOut, counters: Arc<FleetCounters>) -> Self {
+        Self::new(Sink::Air(Box::new(air)), counters)
     }
 
     fn new(sink: Sink, counters: Arc<FleetCounters>) -> Self {
@@ -96,22 +105,26 @@ impl DeviceOut {
         match &mut self.sink {
             Sink::Link(_) => reading.encode_into(&mut self.t1),
             Sink::Digests(digests) => digests.write(ordinal, Tier::T1, &reading.encode()),
+            Sink::Air(air) => air.telemetry(ordinal, reading),
         }
     }
 
     /// Whether an event would find room.
     #[must_use]
-    pub fn has_event_room(&self) -> bool {
+    pub fn has_event_room(&self, ordinal: u32) -> bool {
         match &self.sink {
             Sink::Link(link) => link.0.outbox().waiting() + self.events.len() < OUTBOX_EVENTS_MAX,
             Sink::Digests(_) => true,
+            Sink::Air(air) => air.has_event_room(ordinal),
         }
     }
 
     /// Counts an event that was not made because there was no room.
     pub fn blocked(&mut self) {
-        if let Sink::Link(link) = &self.sink {
-            link.1.t2.blocked.inc();
+        match &self.sink {
+            Sink::Link(link) => link.1.t2.blocked.inc(),
+            Sink::Air(air) => air.stats.t2.blocked.inc(),
+            Sink::Digests(_) => {}
         }
     }
 
@@ -119,11 +132,8 @@ impl DeviceOut {
     pub fn event(&mut self, ordinal: u32, reading: Reading, key: EventKey) {
         match &mut self.sink {
             Sink::Link(_) => self.events.push(OutEvent { reading, key }),
-            Sink::Digests(digests) => {
-                digests.write(ordinal, Tier::T2, &reading.encode());
-                digests.write(ordinal, Tier::T2, &key.epoch.to_le_bytes());
-                digests.write(ordinal, Tier::T2, &key.event.to_le_bytes());
-            }
+            Sink::Digests(digests) => digests.event(ordinal, &reading, key),
+            Sink::Air(air) => air.event(ordinal, reading, key),
         }
     }
 
@@ -132,6 +142,7 @@ impl DeviceOut {
         match &mut self.sink {
             Sink::Link(_) => self.acks.push((ticket, status)),
             Sink::Digests(digests) => digests.write(ordinal, Tier::T3, &[status as u8]),
+            Sink::Air(air) => air.ack(ordinal, ticket, status),
         }
     }
 
@@ -173,15 +184,17 @@ impl Outbox for DeviceOut {
     type Mark = OutMark;
 
     fn mark(&self) -> OutMark {
-        let wire = match &self.sink {
-            Sink::Link(_) => (0, 0),
-            Sink::Digests(digests) => digests.mark(),
+        let (wire, air) = match &self.sink {
+            Sink::Link(_) => Default::default(),
+            Sink::Digests(digests) => (digests.mark(), AirMark::default()),
+            Sink::Air(air) => ((0, 0), air.mark()),
         };
         OutMark {
             t1: self.t1.len(),
             events: self.events.len(),
             acks: self.acks.len(),
             wire,
+            air,
         }
     }
 
@@ -190,8 +203,10 @@ impl Outbox for DeviceOut {
         self.events.truncate(mark.events);
         self.acks.truncate(mark.acks);
         self.line.cut();
-        if let Sink::Digests(digests) = &mut self.sink {
-            digests.cut(mark.wire);
+        match &mut self.sink {
+            Sink::Link(_) => {}
+            Sink::Digests(digests) => digests.cut(mark.wire),
+            Sink::Air(air) => air.cut(mark.air),
         }
     }
 
@@ -200,8 +215,13 @@ impl Outbox for DeviceOut {
         if let Some(stats) = &self.published {
             stats.take(&mut self.line.tally);
         }
-        if let Sink::Digests(digests) = &mut self.sink {
-            digests.flush(now);
+        match &mut self.sink {
+            Sink::Link(_) => {}
+            Sink::Digests(digests) => digests.flush(now),
+            Sink::Air(air) => {
+                air.digests.flush(now);
+                air.flush();
+            }
         }
         self.hand_over(now)
     }

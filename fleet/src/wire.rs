@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use actorsim_actors::Time;
-use actorsim_transport::Tier;
+use actorsim_transport::{EventKey, Reading, Tier};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
@@ -161,6 +161,13 @@ impl WireDigests {
             Some(last) if fresh && last.ordinal == ordinal && last.tier == tier => last.end = end,
             _ => self.pieces.push(Piece { ordinal, tier, end }),
         }
+    }
+
+    /// Appends an event: the reading and its key.
+    pub(crate) fn event(&mut self, ordinal: u32, reading: &Reading, key: EventKey) {
+        self.write(ordinal, Tier::T2, &reading.encode());
+        self.write(ordinal, Tier::T2, &key.epoch.to_le_bytes());
+        self.write(ordinal, Tier::T2, &key.event.to_le_bytes());
     }
 
     /// Where the bytes of the present step begin.

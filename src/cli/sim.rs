@@ -2,10 +2,12 @@
 //!
 //! Bound: the run's virtual time; SIGINT and SIGTERM stop it early and the report is still written.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actorsim_actors::{Clock, Time};
 use actorsim_fleet::Profile;
 use actorsim_fleet::population::DEVICES_MAX;
 use actorsim_supervision::chaos::{Place, Plan};
@@ -14,7 +16,7 @@ use clap::Args;
 
 use super::{Exit, absent, start, warn};
 use crate::report::Verdict;
-use crate::sim::{self, SHARDS_MAX, SimConfig, Stop, UNTIL_MAX};
+use crate::sim::{self, Outcome, SHARDS_MAX, SimConfig, Stop, UNTIL_MAX, failure};
 
 /// Shown below the flags.
 pub const AFTER_HELP: &str = "\
@@ -25,6 +27,11 @@ Examples:
 
 The same flags give the same bytes on the wire (digest.wire_sha256), on any number of shards.
 Exit codes: 0 the verdict is pass, 1 it is fail, 2 usage or bad configuration.";
+
+/// How long a run is if nobody says it.
+const HOUR: Duration = Duration::from_secs(3_600);
+/// Time of the host that is spent on finding the strikes that a failed run needs.
+const SHRINK_TIME: Duration = Duration::from_secs(60);
 
 /// Flags of `sim`.
 #[derive(Debug, Args)]
@@ -45,15 +52,18 @@ pub struct SimArgs {
     /// Seed of everything that is drawn; 0 draws one and says it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = seed)]
     seed: u64,
-    /// Virtual hours
-    #[arg(long, value_name = "H", default_value_t = 1.0)]
-    hours: f64,
-    /// Stop at this virtual time, such as 41.22s, if that is earlier
+    /// Virtual hours [default: until --until, else 1]
+    #[arg(long, value_name = "H")]
+    hours: Option<f64>,
+    /// Stop at this virtual time, such as 41.22s; with --hours, that run is cut off there
     #[arg(long, value_name = "D", value_parser = virtual_time)]
     until: Option<Duration>,
     /// Break things by this plan
     #[arg(long, value_name = "PLAN")]
     chaos: Option<PathBuf>,
+    /// Carry out only these strikes of the plan, by number, as a failed run names them
+    #[arg(long, value_name = "N,N", value_delimiter = ',', requires = "chaos")]
+    strikes: Option<Vec<u64>>,
     /// Shards; the bytes on the wire do not depend on it
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(SHARDS_MAX)))]
@@ -90,9 +100,6 @@ pub fn run(args: &SimArgs) -> Exit {
     if args.scenario.is_some() {
         return absent("the flag `--scenario`");
     }
-    if !args.no_world {
-        return absent("`sim` without `--no-world`");
-    }
     let config = match configure(args) {
         Ok(config) => config,
         Err(text) => {
@@ -104,15 +111,16 @@ pub fn run(args: &SimArgs) -> Exit {
         warn(&format!("error: {error}"));
         return Exit::Usage;
     }
+    sim::quiet_injected_panics();
     let stop = Stop::default();
     start::ask_on_signal(&stop);
     match sim::run(&config, &stop) {
         Ok(outcome) => {
-            if outcome.report.verdict == Verdict::Fail {
-                warn(&sim::failure::tell(
-                    &replay(args, &config, &outcome),
-                    &outcome,
-                ));
+            if outcome.report.verdict == Verdict::Fail && !stop.is_asked() {
+                let (report, (config, outcome)) =
+                    (outcome.report.clone(), shortest(config, outcome));
+                warn(&failure::tell(&replay(args, &config, &outcome), &outcome));
+                return start::conclude(&report, args.report.as_deref());
             }
             start::conclude(&outcome.report, args.report.as_deref())
         }
@@ -133,18 +141,16 @@ fn configure(args: &SimArgs) -> Result<SimConfig, String> {
         .as_deref()
         .map(|path| Plan::open(path, Place::Sim));
     let chaos = chaos.transpose().map_err(|errors| render_all(&errors))?;
-    let hours = Duration::try_from_secs_f64(args.hours * 3_600.0)
-        .ok()
-        .filter(|time| !time.is_zero() && *time <= UNTIL_MAX)
-        .ok_or_else(|| {
-            format!(
-                "error: --hours {}: use more than 0, at most 87840",
-                args.hours
-            )
-        })?;
-    let until = args.until.map_or(hours, |until| until.min(hours));
-    if until.is_zero() {
-        return Err("error: --until 0: there is nothing to run".to_owned());
+    let hours = args.hours.map(|hours| {
+        Duration::try_from_secs_f64(hours * 3_600.0)
+            .ok()
+            .filter(|time| !time.is_zero() && *time <= UNTIL_MAX)
+            .ok_or_else(|| format!("error: --hours {hours}: use more than 0, at most 87840"))
+    });
+    let length = hours.transpose()?.or(args.until).unwrap_or(HOUR);
+    let until = args.until.map_or(length, |until| until.min(length));
+    if until.is_zero() || until > UNTIL_MAX {
+        return Err("error: --until: use more than 0, at most ten years".to_owned());
     }
     let seed = actorsim_fleet::seed::choose(args.seed);
     if args.seed == 0 {
@@ -158,30 +164,70 @@ fn configure(args: &SimArgs) -> Result<SimConfig, String> {
         devices: args.devices,
         interval: args.interval,
         seed,
+        length,
         until,
         shards: args.shards,
         world: !args.no_world,
         chaos,
+        strikes: args.strikes.clone().map(BTreeSet::from_iter),
         wire_log: args.wire_log.clone(),
     })
 }
 
+/// The run with the fewest strikes that was found to fail as well.
+fn shortest(config: SimConfig, outcome: Outcome) -> (SimConfig, Outcome) {
+    let Some(chaos) = &outcome.chaos else {
+        return (config, outcome);
+    };
+    let all: Vec<u64> = chaos.strikes().map(|strike| strike.number).collect();
+    if all.len() < 2 || chaos.schedule().counts().total() > all.len() as u64 {
+        return (config, outcome);
+    }
+    let clock = Clock::wall();
+    let mut found = None;
+    failure::shrink(all, |strikes| {
+        if clock.monotonic() > Time::ZERO + SHRINK_TIME {
+            return false;
+        }
+        let again = SimConfig {
+            strikes: Some(strikes.clone()),
+            wire_log: None,
+            ..config.clone()
+        };
+        let Ok(outcome) = sim::run(&again, &Stop::default()) else {
+            return false;
+        };
+        let failed = outcome.report.verdict == Verdict::Fail;
+        if failed {
+            found = Some((again, outcome));
+        }
+        failed
+    });
+    found.unwrap_or((config, outcome))
+}
+
 /// The command that makes a run again, up to where it came.
-fn replay(args: &SimArgs, config: &SimConfig, outcome: &sim::Outcome) -> String {
+fn replay(args: &SimArgs, config: &SimConfig, outcome: &Outcome) -> String {
     let mut text = format!(
-        "actorsim sim --devices {} --profile {} --seed {} --hours {} --until {}s --shards {}",
-        config.devices,
-        args.profile,
-        config.seed,
-        args.hours,
-        outcome.reached.as_secs_f64(),
-        config.shards
+        "actorsim sim --devices {} --profile {} --seed {} --shards {}",
+        config.devices, args.profile, config.seed, config.shards
     );
+    if let Some(hours) = args.hours {
+        text += &format!(" --hours {hours}");
+    }
+    if args.hours.is_none() || outcome.reached < config.length {
+        let until = outcome.reached.min(config.until);
+        text += &format!(" --until {}s", until.as_secs_f64());
+    }
     if let Some(interval) = config.interval {
         text += &format!(" --interval {}", humantime::format_duration(interval));
     }
     if let Some(plan) = &args.chaos {
         text += &format!(" --chaos {}", plan.display());
+    }
+    if let Some(strikes) = &config.strikes {
+        let numbers: Vec<_> = strikes.iter().map(ToString::to_string).collect();
+        text += &format!(" --strikes {}", numbers.join(","));
     }
     if !config.world {
         text += " --no-world";

@@ -343,7 +343,9 @@ impl Assembly {
                 tracing::error!("the links did not stop in order: {error}");
             }
         }
-        self.quiesce().await;
+        if let Some(twin) = &self.layers.twin {
+            quiesce(&self.layers.system, twin).await;
+        }
         if let Some(transport) = &self.transport {
             if let Err(error) = self.root.terminate_child("transport").await {
                 tracing::error!("the transport did not stop in order: {error}");
@@ -366,31 +368,6 @@ impl Assembly {
             if row.state != "running" {
                 census.retire(&row.path);
             }
-        }
-    }
-
-    /// Waits until nothing is under way between the connections and the world.
-    async fn quiesce(&self) {
-        let Some(twin) = &self.layers.twin else {
-            return;
-        };
-        let census = self.layers.system.census();
-        let path = ActorPath::root().join("transport");
-        let filter = CensusFilter {
-            within: Some(path),
-            ..CensusFilter::default()
-        };
-        let quiet = async {
-            loop {
-                let rows = census.task_rows(&filter, None, usize::MAX).rows;
-                if rows.iter().all(|row| row.depth == 0) && twin.quiesce(QUIESCE_MAX).await {
-                    return;
-                }
-                tokio::time::sleep(QUIESCE_POLL).await;
-            }
-        };
-        if tokio::time::timeout(QUIESCE_MAX, quiet).await.is_err() {
-            tracing::warn!("readings were still under way when the twin was stopped");
         }
     }
 
@@ -426,6 +403,26 @@ fn clock(speed: f64) -> Clock {
         Clock::wall()
     } else {
         Clock::scaled(speed)
+    }
+}
+
+/// Waits until nothing is under way between the connections and the world.
+pub(crate) async fn quiesce(system: &System, twin: &Twin) {
+    let filter = CensusFilter {
+        within: Some(ActorPath::root().join("transport")),
+        ..CensusFilter::default()
+    };
+    let quiet = async {
+        loop {
+            let rows = system.census().task_rows(&filter, None, usize::MAX).rows;
+            if rows.iter().all(|row| row.depth == 0) && twin.quiesce(QUIESCE_MAX).await {
+                return;
+            }
+            tokio::time::sleep(QUIESCE_POLL).await;
+        }
+    };
+    if tokio::time::timeout(QUIESCE_MAX, quiet).await.is_err() {
+        tracing::warn!("readings were still under way when the twin was stopped");
     }
 }
 

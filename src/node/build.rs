@@ -14,7 +14,7 @@ use actorsim_fleet::{Fleet, Population, Profile, Uplink, seed};
 use actorsim_supervision::config::render_all;
 use actorsim_supervision::{ChildSpec, Policies, SupervisorSpec};
 use actorsim_transport::{
-    BindError, Identity, LinkSpec, Listening, Protocol, SITE_SERVER_NAME, Site, Transport,
+    BindError, Identity, LinkSpec, Listening, Network, Protocol, SITE_SERVER_NAME, Site, Transport,
     TransportConfig, TransportStats, link_child,
 };
 use actorsim_world::{JournalConfig, Outlets, ScanConfig, Twin, TwinConfig};
@@ -135,6 +135,7 @@ pub(super) fn transport(
             .map(|text| address("transport.plain.listen", text))
             .transpose()?,
         identity: identity.clone(),
+        network: Network::Udp,
     };
     let opened = Transport::open(system, config, twin.inlets(), Arc::clone(stats), policies);
     opened.map_err(|error| match error {
@@ -144,7 +145,7 @@ pub(super) fn transport(
 }
 
 /// The `/twin` subtree, its output connected.
-pub(super) fn twin_subtree(twin: &Twin, transport: &Transport, policies: &Policies) -> ChildSpec {
+pub(crate) fn twin_subtree(twin: &Twin, transport: &Transport, policies: &Policies) -> ChildSpec {
     let outlets = Outlets {
         commands: transport.t3().clone(),
         sessions: Arc::clone(transport.sessions()),
@@ -292,6 +293,7 @@ pub(super) fn links(
             node: config.name.clone(),
             seed: config.seed ^ seed::fnv1a64(&id),
             downlink: layer.fleet.downlink(),
+            network: Network::Udp,
         };
         links = links.child(link_child(id, link, spec));
     }

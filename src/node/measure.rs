@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use actorsim_transport::{DropReason, EventMark, MarkSummary, Tier, TransportStats};
-use actorsim_world::WorldReport;
+use actorsim_transport::{DropReason, EventMark, Link, MarkSummary, Tier, TransportStats};
+use actorsim_world::{Twin, WorldReport};
 use uuid::Uuid;
 
-use super::layers::{FleetLayer, Layers};
+use super::layers::Layers;
 use crate::report::verdict::{Ending, Facts};
 use crate::report::{self, Quantiles, RunReport};
 use crate::view::ProcessView;
@@ -34,7 +34,12 @@ pub(super) fn measure(layers: &Layers, report: &mut RunReport, ending: Ending) -
     report.chaos = layers.chaos.lock().clone();
     report.leaks = layers.leaks.get().cloned().unwrap_or_default();
     devices(layers, report);
-    tiers(layers, report);
+    let (sends, receives) = (layers.fleet.is_some(), layers.twin.is_some());
+    report.tiers = tiers(&layers.stats, sends, receives);
+    let links = layers.fleet.as_ref().map(|layer| layer.fleet.links());
+    report.tiers.t2.acked_ledger = links.and_then(acked_ledger);
+    let applied = layers.twin.as_ref().and_then(Twin::ledger);
+    report.tiers.t2.applied_ledger = applied.as_ref().map(ledger);
     if let Some(twin) = &layers.twin {
         report.world = world(&twin.report());
     }
@@ -48,6 +53,7 @@ pub(super) fn measure(layers: &Layers, report: &mut RunReport, ending: Ending) -
         ending,
         scan_elapsed_s: scanned.map(|time| time.as_secs_f64()),
         links_unconnected: (apart, links.len()),
+        broken: Vec::new(),
     }
 }
 
@@ -103,11 +109,10 @@ fn publish(layer: &FleetLayer, report: &mut RunReport) {
     report.publish.insert("mqtt".to_owned(), publish);
 }
 
-fn tiers(layers: &Layers, report: &mut RunReport) {
-    let stats = &layers.stats;
-    let (sends, receives) = (layers.fleet.is_some(), layers.twin.is_some());
+/// The tiers' figures of a node that sends, receives, or both.
+pub(crate) fn tiers(stats: &TransportStats, sends: bool, receives: bool) -> report::Tiers {
     let both = sends && receives;
-    report.tiers = report::Tiers {
+    report::Tiers {
         t1: t1(stats, sends, receives),
         t2: report::T2 {
             created: sends.then(|| stats.t2.created.get()),
@@ -118,12 +123,7 @@ fn tiers(layers: &Layers, report: &mut RunReport) {
             duplicates_dropped: receives.then(|| stats.t2.duplicates.get()),
             lost: sends.then(|| lost_events(stats, both)),
             latency_us: receives.then(|| latency(&stats.t2.latency)).flatten(),
-            acked_ledger: layers.fleet.as_ref().and_then(acked_ledger),
-            applied_ledger: layers
-                .twin
-                .as_ref()
-                .and_then(|twin| twin.ledger())
-                .map(|marks| ledger(&marks)),
+            ..report::T2::default()
         },
         t3: report::T3 {
             issued: receives.then(|| stats.t3.issued.get()),
@@ -136,13 +136,13 @@ fn tiers(layers: &Layers, report: &mut RunReport) {
             rtt_us: latency(&stats.t3.rtt),
             decide_us: latency(&stats.t3.decide),
         },
-    };
+    }
 }
 
 /// What was acknowledged to the devices of all links; a device has one.
-fn acked_ledger(layer: &FleetLayer) -> Option<report::Ledger> {
+fn acked_ledger(links: &[Link]) -> Option<report::Ledger> {
     let mut all = BTreeMap::new();
-    for link in layer.fleet.links() {
+    for link in links {
         all.extend(link.outbox().ledger()?);
     }
     Some(ledger(&all))
@@ -204,7 +204,7 @@ fn latency(histogram: &actorsim_transport::LatencyHistogram) -> Option<Quantiles
 }
 
 /// The world's figures in the report's shape; both have the contract's keys.
-pub(super) fn world(found: &WorldReport) -> report::World {
+pub(crate) fn world(found: &WorldReport) -> report::World {
     let scan = &found.scan;
     let host = scan.host.as_ref();
     report::World {

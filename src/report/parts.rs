@@ -273,6 +273,10 @@ pub struct Chaos {
     pub missed: u64,
     /// Why the last plan ended; `null` while it runs.
     pub over: Option<String>,
+    /// Packets lost in a simulated network.
+    pub packets_lost: Option<u64>,
+    /// Each invariant that a simulation checked: `held`, or what broke it.
+    pub invariants: BTreeMap<String, String>,
 }
 
 impl Chaos {

@@ -32,6 +32,8 @@ pub struct Facts {
     pub scan_elapsed_s: Option<f64>,
     /// Links that never had a connection, and all links.
     pub links_unconnected: (usize, usize),
+    /// Invariants that did not hold, in words.
+    pub broken: Vec<String>,
 }
 
 impl Default for Facts {
@@ -40,6 +42,7 @@ impl Default for Facts {
             ending: Ending::TimeOver,
             scan_elapsed_s: None,
             links_unconnected: (0, 0),
+            broken: Vec::new(),
         }
     }
 }
@@ -66,6 +69,7 @@ pub fn failures(report: &RunReport, facts: &Facts) -> Vec<String> {
             "{apart} of {all} links never reached their twin: see `disconnected` in the events"
         ));
     }
+    failed.extend(facts.broken.iter().cloned());
     devices(report, &mut failed);
     tiers(report, &mut failed);
     publish(report, &mut failed);

@@ -3,17 +3,21 @@
 //! It keeps the census for the schedule, carries strikes out, and remembers them. It decides
 //! nothing: that is `actorsim_supervision::chaos`. Bound: [`STRIKES_KEPT`] strikes are remembered.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use actorsim_actors::census::PAGE_MAX;
-use actorsim_actors::{ActorPath, CensusFilter, System, Time};
+use actorsim_actors::{ActorPath, ActorRow, CensusFilter, System, Time};
 use actorsim_fleet::{Fleet, Injection};
 use actorsim_supervision::chaos::{
     Action, Census, Fault, Kind, Plan, Schedule, Strike, Vitals, draw,
 };
 
+use actorsim_transport::SimNet;
+use actorsim_world::{SystemId, Twin};
+
 use super::SimConfig;
-use crate::report::RunReport;
+use super::failure::{Known, TRACE_LINES, TraceLine};
+use crate::report;
 
 /// Strikes remembered for the list of a failed run.
 pub const STRIKES_KEPT: usize = 4_096;
@@ -25,36 +29,45 @@ const PLAN_LANE: u64 = 0x63_6861_6f73;
 pub struct Targets<'a> {
     fleet: &'a Fleet,
     system: &'a System,
+    /// What a whole node has beside its devices.
+    whole: Option<(&'a Twin, &'a SimNet)>,
 }
 
 impl<'a> Targets<'a> {
     /// Devices alone.
     #[must_use]
     pub fn devices(fleet: &'a Fleet, system: &'a System) -> Self {
-        Self { fleet, system }
+        Self {
+            fleet,
+            system,
+            whole: None,
+        }
+    }
+
+    /// A whole node.
+    #[must_use]
+    pub fn node(fleet: &'a Fleet, system: &'a System, twin: &'a Twin, net: &'a SimNet) -> Self {
+        Self {
+            fleet,
+            system,
+            whole: Some((twin, net)),
+        }
     }
 
     fn census(&self) -> Roll<'a> {
-        let mut kinds: Vec<(String, Vec<ActorPath>)> = Vec::new();
-        let mut down = Vec::new();
-        let rows = self.system.census();
-        for row in rows
-            .task_rows(&CensusFilter::default(), None, PAGE_MAX)
-            .rows
-        {
-            if row.state != "running" {
-                down.push(row.path.clone());
-            }
+        let mut kinds: Vec<(String, Vec<ActorRow>)> = Vec::new();
+        let census = self.system.census();
+        let all = census.task_rows(&CensusFilter::default(), None, PAGE_MAX);
+        for row in all.rows {
             let name = kind_of(&row.path);
             match kinds.iter_mut().find(|(kind, _)| kind == name) {
-                Some((_, paths)) => paths.push(row.path),
-                None => kinds.push((name.to_owned(), vec![row.path])),
+                Some((_, rows)) => rows.push(row),
+                None => kinds.push((name.to_owned(), vec![row])),
             }
         }
         Roll {
             fleet: self.fleet,
             kinds,
-            down,
         }
     }
 
@@ -64,6 +77,20 @@ impl<'a> Targets<'a> {
             (Fault::Kill, DEVICE) => drop(self.fleet.kill(device)),
             (Fault::Panic, DEVICE) => drop(self.fleet.inject(device, Injection::Panic)),
             (Fault::ErrorReturn, DEVICE) => drop(self.fleet.inject(device, Injection::Crash)),
+            (Fault::Panic, SCAN) => {
+                if let Some((twin, _)) = self.whole {
+                    let twin = twin.clone();
+                    // the answer comes with the next cycle, or not at all if the scan is killed
+                    self.system.detached(async move {
+                        let _ = twin.panic(SystemId::Diagnostics).await;
+                    });
+                }
+            }
+            (fault, _) if fault.lasts() => {
+                if let (Some((_, net)), Some(line)) = (self.whole, line_of(&strike.path)) {
+                    net.begin(strike.number, line, strike.plan);
+                }
+            }
             (fault, _) => {
                 if let Some(actor) = self.system.census().task(&strike.path) {
                     match fault {
@@ -74,13 +101,42 @@ impl<'a> Targets<'a> {
             }
         }
     }
+
+    fn end(&self, strike: &Strike) {
+        if let Some((_, net)) = self.whole {
+            net.end(strike.number);
+        }
+    }
 }
 
 /// Name of the kind of devices.
 const DEVICE: &str = "device";
+/// Of links, whose packets can be hit.
+const LINK: &str = "link";
+/// Of the scan, whose systems can be hit.
+const SCAN: &str = "scan";
+/// The supervisors of a simulated node, the root aside.
+const SUPERVISORS: [&str; 5] = [
+    "/fleet",
+    "/fleet/links",
+    "/transport",
+    "/transport/conn",
+    "/twin",
+];
 
-/// The kind of an actor: its last segment, or the one above for numbered ones.
+/// The line of a link: its number.
+fn line_of(path: &ActorPath) -> Option<u32> {
+    path.as_str().rsplit('/').next()?.parse().ok()
+}
+
+/// The kind of an actor: supervisor, link, or its last segment (the one above for numbered ones).
 fn kind_of(path: &ActorPath) -> &str {
+    if SUPERVISORS.contains(&path.as_str()) {
+        return "supervisor";
+    }
+    if path.as_str().starts_with("/fleet/links/") {
+        return LINK;
+    }
     let mut segments = path.as_str().rsplit('/');
     let last = segments.next().unwrap_or("");
     if !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()) {
@@ -93,15 +149,30 @@ fn kind_of(path: &ActorPath) -> &str {
 /// Who there is at one moment: task actors by kind, then the devices.
 struct Roll<'a> {
     fleet: &'a Fleet,
-    kinds: Vec<(String, Vec<ActorPath>)>,
-    down: Vec<ActorPath>,
+    kinds: Vec<(String, Vec<ActorRow>)>,
+}
+
+impl Roll<'_> {
+    fn row(&self, path: &ActorPath) -> Option<&ActorRow> {
+        let mut rows = self.kinds.iter().flat_map(|(_, rows)| rows);
+        rows.find(|row| row.path == *path)
+    }
+
+    fn known(&self, path: &ActorPath) -> Known {
+        self.row(path).map_or_else(Known::default, |row| Known {
+            incarnation: Some(row.incarnation.0),
+            state: Some(row.state),
+            mailbox: Some(row.depth),
+            restarts: Some(row.restarts),
+        })
+    }
 }
 
 impl Census for Roll<'_> {
     fn kinds(&self) -> Vec<Kind<'_>> {
-        let tasks = self.kinds.iter().map(|(name, paths)| Kind {
+        let tasks = self.kinds.iter().map(|(name, rows)| Kind {
             name,
-            count: paths.len() as u64,
+            count: rows.len() as u64,
         });
         let devices = Kind {
             name: DEVICE,
@@ -112,19 +183,23 @@ impl Census for Roll<'_> {
 
     fn path(&self, kind: usize, index: u64) -> ActorPath {
         match self.kinds.get(kind) {
-            Some((_, paths)) => paths.get(index as usize).cloned(),
+            Some((_, rows)) => rows.get(index as usize).map(|row| row.path.clone()),
             None => self.fleet.path_of(index as u32),
         }
         .unwrap_or_else(ActorPath::root)
     }
 
     fn is_down(&self, path: &ActorPath) -> bool {
-        self.down.contains(path)
+        self.row(path).is_some_and(|row| row.state != "running")
     }
 
     fn takes(&self, kind: usize, fault: Fault) -> bool {
-        if kind < self.kinds.len() {
-            matches!(fault, Fault::Kill | Fault::Stop)
+        if let Some((name, _)) = self.kinds.get(kind) {
+            match name.as_str() {
+                LINK if fault.lasts() => true,
+                SCAN if fault == Fault::Panic => true,
+                _ => matches!(fault, Fault::Kill | Fault::Stop),
+            }
         } else {
             // A device that is stopped stays down, which is no fault to recover from.
             matches!(fault, Fault::Kill | Fault::Panic | Fault::ErrorReturn)
@@ -132,11 +207,20 @@ impl Census for Roll<'_> {
     }
 }
 
+/// Puts one more at the end of what is bounded.
+fn keep<T>(all: &mut VecDeque<T>, one: T, most: usize) {
+    if all.len() == most {
+        all.pop_front();
+    }
+    all.push_back(one);
+}
+
 /// A plan under way.
 #[derive(Debug)]
 pub struct Chaos {
     schedule: Schedule,
     strikes: VecDeque<Strike>,
+    trace: VecDeque<TraceLine>,
 }
 
 impl Chaos {
@@ -150,9 +234,14 @@ impl Chaos {
             0 => draw::bits(config.seed, 0, PLAN_LANE),
             seed => seed,
         };
+        let mut schedule = Schedule::new(&plan, seed, now);
+        if let Some(only) = &config.strikes {
+            schedule = schedule.only(only.clone());
+        }
         Some(Self {
-            schedule: Schedule::new(&plan, seed, now),
+            schedule,
             strikes: VecDeque::new(),
+            trace: VecDeque::new(),
         })
     }
 
@@ -167,18 +256,28 @@ impl Chaos {
         if self.schedule.next_at().is_none_or(|next| next > now) {
             return;
         }
-        let step = self
-            .schedule
-            .step(now, &targets.census(), &Vitals::default());
+        let census = targets.census();
+        let step = self.schedule.step(now, &census, &Vitals::default());
         for action in step.actions {
-            if let Action::Begin(strike) = action {
-                targets.begin(&strike);
-                if self.strikes.len() == STRIKES_KEPT {
-                    self.strikes.pop_front();
+            let line = match action {
+                Action::Begin(strike) => {
+                    targets.begin(&strike);
+                    let line = TraceLine::strike(&strike, census.known(&strike.path));
+                    keep(&mut self.strikes, strike, STRIKES_KEPT);
+                    line
                 }
-                self.strikes.push_back(strike);
-            }
+                Action::End(strike) => {
+                    targets.end(&strike);
+                    TraceLine::healed(&strike, now)
+                }
+            };
+            keep(&mut self.trace, line, TRACE_LINES);
         }
+    }
+
+    /// The last strikes and ends of strikes, for the trace.
+    pub fn trace(&self) -> impl Iterator<Item = &TraceLine> {
+        self.trace.iter()
     }
 
     /// The strikes that are remembered, oldest first.
@@ -192,8 +291,24 @@ impl Chaos {
         &self.schedule
     }
 
-    /// Tells in the report what was done.
-    pub fn report(&self, report: &mut RunReport) {
-        let _ = report;
+    /// What the report says of it.
+    #[must_use]
+    pub fn report(&self) -> report::Chaos {
+        let counts = self.schedule.counts();
+        let faults = |faults: &BTreeMap<&'static str, u64>| {
+            let named = faults.iter().map(|(name, n)| ((*name).to_owned(), *n));
+            named.collect()
+        };
+        report::Chaos {
+            seed: self.schedule.seed(),
+            strikes: counts
+                .strikes
+                .iter()
+                .map(|(kind, by_fault)| (kind.clone(), faults(by_fault)))
+                .collect(),
+            missed: counts.missed,
+            ended: self.schedule.over().map(ToString::to_string),
+            ..report::Chaos::default()
+        }
     }
 }

@@ -3,10 +3,11 @@
 //! No task actor, no network: time jumps from one instant at which a device has work to the next.
 //! Bound: [`WINDOW`] between two looks at the stop request and the progress.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use actorsim_actors::Time;
 use actorsim_actors::shard::SimShards;
+use actorsim_actors::{Clock, Time};
 use actorsim_fleet::{Fleet, Uplink};
 use actorsim_supervision::Policies;
 
@@ -26,13 +27,15 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// [`SimError`].
 pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let ground = Ground::new(config, runtime.handle().clone())?;
+    let clock = Clock::virtual_from(super::EPOCH_US);
+    let ground = Ground::new(config, clock, runtime.handle().clone())?;
+    let supervision = Arc::default();
     let system = ground.system.clone();
     let mut shards = SimShards::of(&system, config.shards as usize);
     let uplink = Uplink::Digests { tap: ground.tap() };
     let population = super::population(config);
     let fleet = Fleet::new(&system, vec![population], config.shards as usize, uplink)?;
-    fleet.start(shards.shards(), &Policies::shipped(), &ground.supervision)?;
+    fleet.start(shards.shards(), &Policies::shipped(), &supervision)?;
     let targets = Targets::devices(&fleet, &system);
     let mut chaos = Chaos::new(config, Time::ZERO);
     let mut progress = Progress::new(config.until);
@@ -48,24 +51,20 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
     }
     drop(progress);
     let reached = shards.now() - Time::ZERO;
-    let mut report = super::new_report(config);
-    super::report_devices(&mut report, &fleet, config.shards);
+    let counts = fleet.counts();
     shards.stop();
+    let mut report = super::new_report(config);
+    super::report_devices(&mut report, counts, config.shards);
     report.elapsed_s = reached.as_secs_f64();
     report.digest.wire_sha256 = fleet.wire_sha256();
     report.mailboxes = Mailboxes::of(system.census().books(), None);
-    let stats = ground.supervision.stats();
-    report.supervision.restarts = Some(stats.restarts + fleet.counts().restarts);
-    report.supervision.escalations = Some(stats.escalations);
-    report.supervision.kills = Some(stats.kills);
+    super::report_supervision(&mut report, &supervision, counts.restarts);
     report.process.measure(ProcessView::read());
     let facts = Facts {
         ending: super::ending(stop.is_asked()),
         ..Facts::default()
     };
-    if let Some(chaos) = &chaos {
-        chaos.report(&mut report);
-    }
+    report.chaos = chaos.as_ref().map(Chaos::report);
     verdict::decide(&mut report, &facts);
     let trace = super::failure::trace(&system, chaos.as_ref());
     ground.close(config)?;

@@ -7,6 +7,7 @@
 
 pub mod glob;
 pub mod identity;
+mod simulated;
 pub mod site;
 pub mod tls;
 
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 pub use glob::GLOB_LEN_MAX;
 pub use identity::Identity;
+pub use simulated::simulated_identity;
 pub use site::Site;
 
 /// Bytes of a PEM file at most: a certificate chain of a few links, or a key.

@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 
 use crate::certs::tls::{ALPN_ACTORSIM1, ALPN_DT1, ClientAuth, client_crypto, server_crypto};
 use crate::certs::{CertError, Identity};
+use crate::network::Network;
 
 /// A silent peer is gone after this: three keep-alives lost.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -179,9 +180,22 @@ fn endpoint(
     handle: &Handle,
     addr: SocketAddr,
     server: Option<ServerConfig>,
+    network: &Network,
 ) -> Result<Endpoint, BindError> {
-    let socket = bind_socket(addr)?;
     let _runtime = handle.enter();
+    if let Network::Simulated(net) = network {
+        let seed = net.endpoint_seed();
+        let socket = match server {
+            Some(_) => net.listen(addr),
+            None => net.dial(),
+        };
+        let mut config = EndpointConfig::default();
+        config.rng_seed(Some(seed));
+        let socket = socket.map_err(|error| BindError::io(addr, error))?;
+        return Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
+            .map_err(|error| BindError::io(addr, error));
+    }
+    let socket = bind_socket(addr)?;
     Endpoint::new(
         EndpointConfig::default(),
         server,
@@ -200,6 +214,7 @@ pub fn listen(
     addr: SocketAddr,
     which: Listening,
     identity: &Identity,
+    network: &Network,
 ) -> Result<Endpoint, BindError> {
     let alpn: &[&[u8]] = match which {
         Listening::Main => &[ALPN_ACTORSIM1, ALPN_DT1],
@@ -215,7 +230,7 @@ pub fn listen(
     server
         .transport_config(transport_config(CONTROL_STREAMS_MAX, STREAMS_MAX))
         .max_incoming(INCOMING_MAX);
-    endpoint(handle, addr, Some(server))
+    endpoint(handle, addr, Some(server), network)
 }
 
 /// Opens a socket to dial `twin` from.
@@ -227,6 +242,7 @@ pub fn dialler(
     twin: SocketAddr,
     identity: &Identity,
     protocol: Protocol,
+    network: &Network,
 ) -> Result<Endpoint, BindError> {
     let from: SocketAddr = match twin {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -235,7 +251,7 @@ pub fn dialler(
     let crypto = client_crypto(identity, protocol.alpn())?;
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(transport_config(STREAMS_MAX, 0));
-    let mut endpoint = endpoint(handle, from, None)?;
+    let mut endpoint = endpoint(handle, from, None, network)?;
     endpoint.set_default_client_config(config);
     Ok(endpoint)
 }

@@ -11,7 +11,7 @@
 //!
 //! The listening side: [`transport`] (assembly), [`listener`], [`connection`], [`tiers`],
 //! [`ingest`] (what the world is handed). The dialling side: [`link`]. Both: [`endpoint`] (QUIC
-//! settings), [`certs`] (who may speak).
+//! settings), [`network`] (sockets, or a simulated network), [`certs`] (who may speak).
 //!
 //! # Invariants
 //!
@@ -62,6 +62,7 @@ pub mod frames;
 pub mod ingest;
 pub mod link;
 pub mod listener;
+pub mod network;
 pub mod reading;
 pub mod registry;
 pub mod session;
@@ -76,6 +77,7 @@ pub use device::*;
 pub use endpoint::{BindError, Listening, Protocol};
 pub use ingest::*;
 pub use link::*;
+pub use network::{Network, SimNet};
 pub use reading::*;
 pub use registry::Registry;
 pub use session::*;

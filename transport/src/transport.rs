@@ -20,6 +20,7 @@ use crate::command::T3Message;
 use crate::endpoint::{BindError, Listening, codes, listen, until_free};
 use crate::ingest::Inlets;
 use crate::listener::{Folded, Listener, ListenerMessage};
+use crate::network::Network;
 use crate::registry::Registry;
 use crate::session::Sessions;
 use crate::stats::TransportStats;
@@ -36,6 +37,8 @@ pub struct TransportConfig {
     pub plain: Option<SocketAddr>,
     /// This node's certificate, and the authority it trusts.
     pub identity: Identity,
+    /// Where datagrams travel.
+    pub network: Network,
 }
 
 /// What is said seldom.
@@ -64,6 +67,7 @@ pub(crate) struct Core {
     listener: Addr<ListenerMessage>,
     conn_supervisor: SupervisorSpec,
     identity: Identity,
+    network: Network,
     addrs: BTreeMap<Listening, SocketAddr>,
     endpoints: Mutex<BTreeMap<Listening, Endpoint>>,
 }
@@ -82,7 +86,7 @@ impl Core {
         if let Some(endpoint) = endpoints.get(&which) {
             return Ok(Some(endpoint.clone()));
         }
-        let endpoint = listen(handle, *addr, which, &self.identity)?;
+        let endpoint = listen(handle, *addr, which, &self.identity, &self.network)?;
         endpoints.insert(which, endpoint.clone());
         Ok(Some(endpoint))
     }
@@ -137,6 +141,7 @@ impl Transport {
             listener: Addr::new(path.join("listener"), MailboxSpec::new(1, Overflow::Reject)),
             conn_supervisor,
             identity: config.identity,
+            network: config.network,
             addrs,
             endpoints: Mutex::default(),
         };
@@ -213,7 +218,7 @@ impl Transport {
             endpoint.wait_idle().await;
             let addr = endpoint.local_addr();
             drop(endpoint);
-            if let Ok(addr) = addr {
+            if let (Ok(addr), Network::Udp) = (addr, &self.0.network) {
                 until_free(addr).await;
             }
         }

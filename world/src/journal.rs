@@ -52,15 +52,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use actorsim_actors::Clock;
 use actorsim_transport::{Counter, LatencyHistogram, Quantiles};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinError;
 
 use crate::lanes::Berth;
 use files::{Directory, Files, Medium, Memory};
 use intents::Note;
 use store::Store;
+
+/// Does work that may block: on a thread that may; on virtual time right here, so that nothing else
+/// happens meanwhile and a run stays the same each time.
+pub(crate) async fn blocking<T: Send + 'static>(
+    clock: &Clock,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JoinError> {
+    if clock.is_virtual() {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await
+}
 
 /// Events in one commit at most: 3.3 MiB, some 20 ms of disk.
 pub const GROUP_EVENTS_MAX: usize = 65_536;

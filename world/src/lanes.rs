@@ -19,6 +19,7 @@ use actorsim_transport::T3Message;
 use parking_lot::Mutex;
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::event::{EventfdFlags, eventfd};
+use tokio::sync::Notify;
 use triple_buffer::{Input, Output, triple_buffer};
 
 use crate::batch::RowBatch;
@@ -55,6 +56,12 @@ pub const RECORD_LANE: usize = 8_192;
 pub struct Berth<T>(Arc<Mutex<Option<T>>>);
 
 impl<T> Berth<T> {
+    /// Whether nobody holds the value.
+    #[must_use]
+    pub fn is_home(&self) -> bool {
+        self.0.lock().is_some()
+    }
+
     /// A berth that holds `value`.
     #[must_use]
     pub fn new(value: T) -> Self {
@@ -200,6 +207,8 @@ pub struct Lanes {
     pub snapshot: Mutex<Output<ScanSnapshot>>,
     /// Written by the scan at the end of a cycle that has something to tell.
     pub wake: Arc<OwnedFd>,
+    /// The same in a simulation, where the scan has no thread of its own.
+    pub told: Arc<Notify>,
     /// Cycle records that found their lane full.
     pub records_lapped: AtomicU64,
     /// Offset of the last T2 batch in the world; while a scan runs it alone writes here.
@@ -251,6 +260,7 @@ impl Lanes {
             records: Mutex::new(records_out),
             snapshot: Mutex::new(snapshot_out),
             wake,
+            told: Arc::default(),
             records_lapped: AtomicU64::new(0),
             applied_offset: AtomicU64::new(0),
         })

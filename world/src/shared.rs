@@ -21,7 +21,7 @@ use crate::journal::files::Files;
 use crate::journal::store::Journalled;
 use crate::lanes::{ActuateEnds, Lanes};
 use crate::request::Request;
-use crate::scan::clock::now_ns;
+use crate::scan::clock::ScanClock;
 use crate::scan::rt::HostReport;
 use crate::scan::stats::{CycleRecord, CycleTimes, Times};
 use crate::stages::Outlets;
@@ -49,6 +49,7 @@ pub struct Shared {
     pub(crate) host: Mutex<Option<HostReport>>,
     pub(crate) outlets: OnceLock<Outlets>,
     pub(crate) clock: Clock,
+    pub(crate) scan_clock: ScanClock,
     pub(crate) folded: Mutex<Folded>,
     pub(crate) journal: JournalShared,
     /// What was applied of each device, where it is kept.
@@ -91,6 +92,7 @@ impl Shared {
             left: AtomicU64::new(0),
             scanning: AtomicBool::new(false),
             config,
+            scan_clock: ScanClock::of(&clock),
             clock,
         })
     }
@@ -220,7 +222,7 @@ impl Shared {
 
     /// Settles every scanned batch: accounting, pools, requests' answers. True when T2 moved on.
     pub(crate) fn settle(&self, ends: &mut ActuateEnds) -> bool {
-        let (now, host_now_ns) = (self.clock.monotonic(), now_ns());
+        let (now, host_now_ns) = (self.clock.monotonic(), self.scan_clock.now_ns());
         let mut moved = false;
         let mut times = self.ingest.lock();
         while let Ok(batch) = ends.returns.pop() {

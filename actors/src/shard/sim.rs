@@ -18,11 +18,14 @@ use super::slab::{Effects, Limits, Moment, earlier};
 use crate::clock::{Clock, Time};
 use crate::system::System;
 
-/// Nobody sleeps in virtual time.
-struct Awake;
+/// Tells whoever steps the shards that something came for them.
+#[derive(Clone)]
+struct Told(Arc<dyn Fn() + Send + Sync>);
 
-impl Bell for Awake {
-    fn ring(&self) {}
+impl Bell for Told {
+    fn ring(&self) {
+        (self.0)();
+    }
 }
 
 /// Shards in virtual time.
@@ -55,21 +58,29 @@ impl SimShards {
     /// `shards` shards (at least one) on a virtual clock, of no node: nothing is listed or told.
     #[must_use]
     pub fn new(clock: Clock, shards: usize) -> Self {
-        Self::build(clock, None, shards)
+        Self::build(clock, None, shards, Told(Arc::new(|| ())))
     }
 
     /// The shards of a node whose clock is virtual: slabs are listed in its census and exits told
     /// in its events.
     #[must_use]
     pub fn of(system: &System, shards: usize) -> Self {
-        Self::build(system.clock().clone(), Some(system.clone()), shards)
+        Self::waking(system, shards, Arc::new(|| ()))
     }
 
-    fn build(clock: Clock, system: Option<System>, shards: usize) -> Self {
+    /// The same; `wake` is called when something comes from outside while the shards wait between
+    /// two calls of [`SimShards::settle`]: it should be called again then.
+    #[must_use]
+    pub fn waking(system: &System, shards: usize, wake: Arc<dyn Fn() + Send + Sync>) -> Self {
+        let (clock, system) = (system.clock().clone(), Some(system.clone()));
+        Self::build(clock, system, shards, Told(wake))
+    }
+
+    fn build(clock: Clock, system: Option<System>, shards: usize, bell: Told) -> Self {
         debug_assert!(clock.is_virtual(), "simulated shards need a virtual clock");
         guard::install();
         let bells: Bells = (0..shards.max(1))
-            .map(|_| Doorbell::new(Box::new(Awake)))
+            .map(|_| Doorbell::new(Box::new(bell.clone())))
             .collect();
         let movables = Arc::default();
         let cores: Vec<_> = (0..bells.len())
@@ -141,7 +152,9 @@ impl SimShards {
             self.net.obey(&self.nets, at.monotonic);
             let due = self.net.due();
             let more = due.is_some_and(|due| due <= at.monotonic);
-            if !effects.busy && !more && !self.cores.iter().any(|c| c.port().bell.is_rung()) {
+            // A bell that was rung meanwhile does not let its shard doze.
+            let dozes = |core: &ShardCore| core.port().bell.doze();
+            if !effects.busy && !more && self.cores.iter().all(dozes) {
                 return earlier(earlier(effects.next, effects.next_monotonic), due);
             }
         }

@@ -86,11 +86,12 @@ pub(super) fn links(
     node: &str,
     started_us: u64,
     stats: &Arc<TransportStats>,
+    lines: usize,
 ) -> Result<Vec<Link>, FleetError> {
     let parent = ActorPath::root().join("fleet/links");
-    let mut links = Vec::with_capacity(core.shards);
-    for shard in 0..core.shards {
-        let path = parent.join(&shard.to_string());
+    let mut links = Vec::with_capacity(lines);
+    for line in 0..lines {
+        let path = parent.join(&line.to_string());
         let session = session_id(node, path.as_str(), started_us);
         let link = Link::new(path, session, Arc::clone(stats));
         for one in core
@@ -98,7 +99,7 @@ pub(super) fn links(
             .iter()
             .filter(|one| one.asked.plan.is_none())
         {
-            for registration in one.registrations(shard, core.shards) {
+            for registration in one.registrations(line, lines) {
                 link.register(registration)?;
             }
         }

@@ -9,6 +9,7 @@ use actorsim_actors::{MailboxSpec, Overflow, Time};
 use actorsim_supervision::{CellGovernor, CellPolicy, Policies, Supervision};
 
 use super::{DEVICE_MAILBOX, Fleet, FleetError};
+use crate::air::AirOut;
 use crate::device::{Device, DeviceShared, Identity, Schedule};
 use crate::out::DeviceOut;
 use crate::population::Compiled;
@@ -122,19 +123,23 @@ impl Fleet {
         let counters = Arc::clone(&self.counters);
         let plan = self.core.populations[population].asked.plan.as_ref();
         let published = plan.map(|plan| Arc::clone(&plan.stats));
-        let out = match (self.links.get(shard), &self.stats) {
-            (Some(link), Some(stats)) => {
+        let digests = || {
+            let row = self.tables.get(population);
+            let own = row.map(|row| Arc::clone(&row[shard]));
+            let none = || WireTable::new("".into(), Vec::new(), None, None);
+            WireDigests::new(own.unwrap_or_else(none))
+        };
+        let out = match (&self.air, self.links.get(shard), &self.stats) {
+            (Some(air), _, Some(stats)) => {
+                let links = self.links.clone().into();
+                let first = self.core.firsts[population];
+                let (air, stats) = (Arc::clone(air), Arc::clone(stats));
+                DeviceOut::to_air(AirOut::new(digests(), air, links, stats, first), counters)
+            }
+            (None, Some(link), Some(stats)) => {
                 DeviceOut::to_link(link.clone(), Arc::clone(stats), counters)
             }
-            _ => {
-                let own = self
-                    .tables
-                    .get(population)
-                    .map(|row| Arc::clone(&row[shard]));
-                let none = || WireTable::new("".into(), Vec::new(), None);
-                let table = own.unwrap_or_else(none);
-                DeviceOut::to_digests(WireDigests::new(table), counters)
-            }
+            _ => DeviceOut::to_digests(digests(), counters),
         };
         out.publishing(published)
     }

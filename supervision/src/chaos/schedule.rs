@@ -1,8 +1,8 @@
 //! The schedule of a plan: when a strike is due, which fault it is, whom it hits, when it heals.
 //!
 //! A state machine without I/O. The rate has slots of equal length; each has one strike, at a
-//! moment drawn from (seed, number). The fault is drawn by weight; then the kind of actors that was
-//! hit least by its weight, so that each kind is hit; then one of it. A strike without a possible
+//! moment drawn from (seed, number). The fault is drawn by weight; then the kind of actors that it
+//! has hit least by its weight, so that each kind is hit; then one of it. A strike without a possible
 //! victim is counted and passes. Everything that lasts is healed at its end, and when the schedule
 //! ends. Bounds: [`MAX_CONCURRENT`] victims, [`TRIES`] looks for one of a kind.
 
@@ -201,6 +201,16 @@ impl Counts {
         self.strikes
             .get(kind)
             .map_or(0, |faults| faults.values().sum())
+    }
+
+    /// Strikes of one fault on one kind.
+    #[must_use]
+    pub fn by(&self, kind: &str, fault: Fault) -> u64 {
+        let faults = self.strikes.get(kind);
+        faults
+            .and_then(|faults| faults.get(fault.name()))
+            .copied()
+            .unwrap_or(0)
     }
 
     /// All strikes.
@@ -413,7 +423,7 @@ impl Schedule {
             .filter(|(at, kind)| kind.count > 0 && census.takes(*at, plan.fault))
             .filter_map(|(at, kind)| {
                 let weight = u128::from(self.plan.kind_weight(kind.name));
-                let hits = u128::from(self.counts.on(kind.name)) << 32;
+                let hits = u128::from(self.counts.by(kind.name, plan.fault)) << 32;
                 let tie = draw::bits(self.seed, number, LANE_KIND + ((at as u64 + 1) << 8));
                 // a weight of 0 is never hit
                 Some((hits.checked_div(weight)?, tie, at))

@@ -68,6 +68,21 @@ impl Identity {
         })
     }
 
+    /// Of parts that fit together.
+    pub(super) const fn new(
+        dir: PathBuf,
+        roots: Arc<RootCertStore>,
+        key: Arc<CertifiedKey>,
+        private: Arc<PrivateKeyDer<'static>>,
+    ) -> Self {
+        Self {
+            dir,
+            roots,
+            key,
+            private,
+        }
+    }
+
     /// Where it was loaded from.
     #[must_use]
     pub fn dir(&self) -> &Path {

@@ -80,12 +80,7 @@ impl Site {
     fn create(dir: &Path, ca: &Path, key: &Path) -> Result<Self, CertError> {
         make_dir(dir)?;
         let key_pair = KeyPair::generate_for(&PKCS_ED25519)?;
-        let mut params = CertificateParams::default();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "actorsim site authority");
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let params = authority_params();
         let ca_pem = params.self_signed(&key_pair)?.pem();
         write_atomically(key, key_pair.serialize_pem().as_bytes(), KEY_MODE)?;
         write_atomically(ca, ca_pem.as_bytes(), CERT_MODE)?;
@@ -127,21 +122,7 @@ impl Site {
             });
         }
         let key = KeyPair::generate_for(&PKCS_ED25519)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.subject_alt_names = vec![
-            SanType::DnsName(name.try_into()?),
-            SanType::DnsName(SITE_SERVER_NAME.try_into()?),
-            SanType::DnsName("localhost".try_into()?),
-            SanType::IpAddress(Ipv4Addr::LOCALHOST.into()),
-            SanType::IpAddress(Ipv6Addr::LOCALHOST.into()),
-            SanType::URI(format!("{GLOB_URI}{devices}").try_into()?),
-        ];
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
+        let params = node_params(name, devices)?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         make_dir(out)?;
         write_atomically(
@@ -168,6 +149,37 @@ impl Site {
         }
         Identity::load(out)
     }
+}
+
+/// What an authority's certificate says.
+pub(super) fn authority_params() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "actorsim site authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+/// What a node's certificate says.
+pub(super) fn node_params(name: &str, devices: &str) -> Result<CertificateParams, CertError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.subject_alt_names = vec![
+        SanType::DnsName(name.try_into()?),
+        SanType::DnsName(SITE_SERVER_NAME.try_into()?),
+        SanType::DnsName("localhost".try_into()?),
+        SanType::IpAddress(Ipv4Addr::LOCALHOST.into()),
+        SanType::IpAddress(Ipv6Addr::LOCALHOST.into()),
+        SanType::URI(format!("{GLOB_URI}{devices}").try_into()?),
+    ];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
+    Ok(params)
 }
 
 fn exists(path: &Path) -> Result<bool, CertError> {

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use super::{Block, Downlink, Link, LinkMessage, dial};
 use crate::certs::Identity;
 use crate::endpoint::{DATAGRAM_SEND_IDLE, Protocol};
+use crate::network::Network;
 use crate::reading::READING_LEN;
 
 /// How long a block waits for a connection before it is stale and dropped.
@@ -47,6 +48,8 @@ pub struct LinkSpec {
     pub seed: u64,
     /// Where commands go.
     pub downlink: Arc<dyn Downlink>,
+    /// Where datagrams travel.
+    pub network: Network,
 }
 
 impl fmt::Debug for LinkSpec {

@@ -85,8 +85,14 @@ impl Drop for Up<'_> {
 pub(super) async fn run(line: Line) -> Result<(), Fault> {
     let spec = &line.spec;
     let handle = line.system.handle();
-    let endpoint = dialler(handle, spec.twin, &spec.identity, spec.protocol)
-        .map_err(|error| Fault::with("dial", error))?;
+    let endpoint = dialler(
+        handle,
+        spec.twin,
+        &spec.identity,
+        spec.protocol,
+        &spec.network,
+    )
+    .map_err(|error| Fault::with("dial", error))?;
     let seed = spec.seed ^ line.link.session() ^ line.link.connections();
     let mut backoff = Backoff {
         state: seed,

@@ -207,7 +207,8 @@ async fn raw(rig: &Rig) -> (quinn::Endpoint, quinn::Connection) {
     let identity = rig.site.identity("raw", "*", &out).unwrap();
     let twin = rig.addr(Listening::Main);
     let handle = tokio::runtime::Handle::current();
-    let endpoint = endpoint::dialler(&handle, twin, &identity, Protocol::Actorsim1).unwrap();
+    let endpoint =
+        endpoint::dialler(&handle, twin, &identity, Protocol::Actorsim1, &Network::Udp).unwrap();
     let connecting = endpoint.connect(twin, SITE_SERVER_NAME).unwrap();
     let connection = connecting.await.unwrap();
     (endpoint, connection)

@@ -77,6 +77,7 @@ async fn strange_link(rig: &Rig, identity: Identity) -> Link {
     let path = rig.links.path().join("stranger");
     let link = Link::new(path, 1, actorsim_transport::TransportStats::new());
     let spec = LinkSpec {
+        network: actorsim_transport::Network::Udp,
         twin: rig.addr(Listening::Main),
         server_name: "localhost".into(),
         identity,

@@ -174,6 +174,7 @@ impl Rig {
             listen: (at, 0).into(),
             plain: Some(any_port()),
             identity,
+            network: Network::Udp,
         };
         let policies = Policies::shipped();
         let transport =
@@ -241,6 +242,7 @@ impl Rig {
         *devices.answer.lock() = Some(AckStatus::Executed);
         devices.link.set(link.clone()).unwrap();
         let spec = LinkSpec {
+            network: Network::Udp,
             twin: self.addr(Listening::Main),
             server_name: SITE_SERVER_NAME.into(),
             identity,

@@ -54,11 +54,11 @@ async fn open(shared: &Arc<Shared>) -> Result<Lease<Option<Store>>, Fault> {
     let mut store = lease(&shared.journal.store).await?;
     if store.is_none() {
         let on = Arc::clone(shared);
-        let opening = tokio::task::spawn_blocking(move || {
+        let opening = move || {
             let opened = restore(&on, &mut store);
             (store, opened)
-        });
-        let opened = opening.await;
+        };
+        let opened = super::blocking(&shared.clock, opening).await;
         let outcome;
         (store, outcome) = opened.map_err(|error| Fault::with("journal_open", error))?;
         outcome.map_err(|error| Fault::with("journal_open", error))?;
@@ -236,7 +236,7 @@ async fn checkpoint(shared: &Arc<Shared>) -> Result<(), String> {
     };
     let on = Arc::clone(shared);
     let work = move || files.checkpoint(applied, &|device| on.index.lock().layout_of(device));
-    let done = match tokio::task::spawn_blocking(work).await {
+    let done = match super::blocking(&shared.clock, work).await {
         Ok(Ok(done)) => done,
         Ok(Err(error)) => {
             shared.journal.stats.checkpoint_errors.inc();

@@ -156,7 +156,7 @@ impl Feed {
             });
             read.map(|_| batches)
         };
-        let read = tokio::task::spawn_blocking(work).await;
+        let read = super::blocking(&self.clock, work).await;
         let batches = read
             .map_err(|error| Fault::with("journal_read", error))?
             .map_err(|error| Fault::with("journal_read", error))?;

@@ -216,7 +216,7 @@ async fn commit(
             }
             (store, group, outcome)
         };
-        let done = tokio::task::spawn_blocking(work).await;
+        let done = super::blocking(system.clock(), work).await;
         let outcome;
         (store, group, outcome) = done.map_err(|error| Fault::with("journal_commit", error))?;
         match outcome {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use actorsim_actors::{Fault, Flow, Level, Message, TaskActor, TaskContext};
 use tokio::sync::mpsc;
 
+use super::clock::ScanClock;
 use super::{ScanNews, ScanThread};
 use crate::lanes::{Lease, ScanEnds};
 use crate::scanned::{ScannedWorld, WorldSize};
@@ -61,14 +62,16 @@ impl Scan {
         }
     }
 
+    /// Starts an incarnation: a thread of its own; on virtual time, a task beside the others.
     fn spawn(
         &mut self,
         ends: Lease<ScanEnds>,
         news: mpsc::Sender<ScanNews>,
+        cx: &TaskContext<ScanMessage>,
     ) -> std::io::Result<()> {
         let shared = Arc::clone(&self.shared);
         let stop = Arc::clone(&self.stop);
-        let body = move || {
+        let build = move || {
             let scan = &shared.config.scan;
             // a rebuilt world has the rows of the former one at once, instead of growing to them
             let size = WorldSize {
@@ -84,15 +87,32 @@ impl Scan {
             });
             if let Err(error) = shared.remember(&mut world, tally.applied_offset) {
                 let _ = news.try_send(ScanNews::Forgetful(error.to_string()));
-                return;
+                return None;
             }
-            let lanes = Arc::clone(&shared.lanes);
-            ScanThread::new(scan.clone(), world, ends, lanes, stop, news).run();
+            let (lanes, clock) = (Arc::clone(&shared.lanes), shared.scan_clock.clone());
+            Some(ScanThread::new(
+                scan.clone(),
+                world,
+                ends,
+                lanes,
+                clock,
+                stop,
+                news,
+            ))
         };
+        if matches!(self.shared.scan_clock, ScanClock::Virtual(_)) {
+            cx.pump(async move {
+                if let Some(scan) = build() {
+                    scan.run_virtual().await;
+                }
+                Ok(())
+            });
+            return Ok(());
+        }
         let builder = std::thread::Builder::new()
             .name("scan".to_owned())
             .stack_size(STACK);
-        self.thread = Some(builder.spawn(body)?);
+        self.thread = Some(builder.spawn(move || build().map_or((), ScanThread::run))?);
         Ok(())
     }
 
@@ -138,7 +158,7 @@ impl TaskActor for Scan {
     async fn started(&mut self, cx: &mut TaskContext<ScanMessage>) -> Result<(), Fault> {
         let ends = self.lease().await?;
         let (tx, mut news) = mpsc::channel(NEWS_MAX);
-        self.spawn(ends, tx)
+        self.spawn(ends, tx, cx)
             .map_err(|error| Fault::with("scan_thread", error))?;
         match news.recv().await {
             Some(ScanNews::Ready(host)) => {
@@ -195,7 +215,8 @@ impl TaskActor for Scan {
         self.stop.store(true, Ordering::Release);
         let looks = HANDOVER.as_millis() / LOOK_EVERY.as_millis();
         for _ in 0..looks {
-            if self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
+            let ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+            if ended && self.shared.lanes.scan.is_home() {
                 break;
             }
             tokio::time::sleep(LOOK_EVERY).await;

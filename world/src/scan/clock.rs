@@ -1,11 +1,12 @@
 //! The scan's scheduling clock: `CLOCK_MONOTONIC`, read and slept on directly.
 //!
 //! The only place of this crate that reads a clock of the operating system. It is a type of its
-//! own so that a scaled or virtual telemetry clock can never move the grid, and the grid cannot
-//! hide its own drift.
+//! own so that a scaled telemetry clock can never move the grid, and the grid cannot hide its own
+//! drift. In a simulation all time is virtual, the scan's too: [`ScanClock`].
 //!
 //! Bound: [`sleep_until_ns`] returns no earlier than its deadline and survives signals.
 
+use actorsim_actors::Clock;
 use rustix::thread::clock_nanosleep_absolute;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
@@ -29,6 +30,34 @@ pub fn sleep_until_ns(deadline_ns: u64) {
     while clock_nanosleep_absolute(ClockId::Monotonic, &request).is_err() {
         if now_ns() >= deadline_ns {
             return;
+        }
+    }
+}
+
+/// What a twin's scan goes by: the host's clock, or virtual time in a simulation.
+#[derive(Clone, Debug)]
+pub(crate) enum ScanClock {
+    /// `CLOCK_MONOTONIC`.
+    Host,
+    /// A clock that moves when it is told to.
+    Virtual(Clock),
+}
+
+impl ScanClock {
+    /// The scan of a node with this clock. A scaled clock does not move the grid.
+    pub(crate) fn of(clock: &Clock) -> Self {
+        if clock.is_virtual() {
+            Self::Virtual(clock.clone())
+        } else {
+            Self::Host
+        }
+    }
+
+    /// Nanoseconds.
+    pub(crate) fn now_ns(&self) -> u64 {
+        match self {
+            Self::Host => now_ns(),
+            Self::Virtual(clock) => clock.monotonic().0,
         }
     }
 }

@@ -9,10 +9,11 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::clock::{now_ns, sleep_until_ns};
+use super::clock::{ScanClock, sleep_until_ns};
 use super::grid::{Grid, Slot};
 use super::rt::{HostReport, prepare};
 use super::snapshot::ScanSnapshot;
@@ -62,6 +63,7 @@ pub(crate) struct ScanThread {
     news: mpsc::Sender<ScanNews>,
     wake: Arc<OwnedFd>,
     lanes: Arc<Lanes>,
+    clock: ScanClock,
     previous_start_ns: Option<u64>,
     faults: u32,
     last_wake: u64,
@@ -74,6 +76,7 @@ impl ScanThread {
         world: ScannedWorld,
         ends: Lease<ScanEnds>,
         lanes: Arc<Lanes>,
+        clock: ScanClock,
         stop: Arc<AtomicBool>,
         news: mpsc::Sender<ScanNews>,
     ) -> Self {
@@ -86,6 +89,7 @@ impl ScanThread {
             news,
             wake: Arc::clone(&lanes.wake),
             lanes,
+            clock,
             previous_start_ns: None,
             faults: 0,
             last_wake: 0,
@@ -93,16 +97,58 @@ impl ScanThread {
         }
     }
 
-    /// Runs until stopped or faulted. The world must be bound already.
+    /// Runs on this thread until stopped or faulted. The world must be bound already.
     pub(crate) fn run(mut self) {
-        for _ in 0..WARM_UP_CYCLES {
-            if let Err(fault) = self.world.cycle(now_ns(), self.period_ns, 0) {
-                // a world that fails without a reading is no twin
-                return self.end(ScanNews::Faulted(fault));
-            }
+        if let Err(end) = self.warm_up() {
+            return self.end(end);
         }
         let host = prepare(self.config.host_request());
-        let start = now_ns() + self.period_ns;
+        self.lay_grid(host);
+        let end = loop {
+            sleep_until_ns(self.grid().next_due_ns());
+            match self.turn() {
+                Ok(()) => {}
+                Err(end) => break end,
+            }
+        };
+        self.hand_back();
+        self.end(end);
+    }
+
+    /// The same on virtual time, beside other tasks: it waits as they do.
+    pub(crate) async fn run_virtual(mut self) {
+        if let Err(end) = self.warm_up() {
+            return self.end(end);
+        }
+        let host = HostReport {
+            policy: "virtual".to_owned(),
+            ..HostReport::default()
+        };
+        self.lay_grid(host);
+        let end = loop {
+            let due_ns = self.grid().next_due_ns();
+            let wait_ns = due_ns.saturating_sub(self.clock.now_ns());
+            tokio::time::sleep(Duration::from_nanos(wait_ns)).await;
+            match self.turn() {
+                Ok(()) => {}
+                Err(end) => break end,
+            }
+        };
+        self.hand_back();
+        self.end(end);
+    }
+
+    /// Gives every buffer its size; a world that fails without a reading is no twin.
+    fn warm_up(&mut self) -> Result<(), ScanNews> {
+        for _ in 0..WARM_UP_CYCLES {
+            let cycled = self.world.cycle(self.clock.now_ns(), self.period_ns, 0);
+            cycled.map_err(ScanNews::Faulted)?;
+        }
+        Ok(())
+    }
+
+    fn lay_grid(&mut self, host: HostReport) {
+        let start = self.clock.now_ns() + self.period_ns;
         let period_ns = self.period_ns;
         let grid = self
             .ends
@@ -117,16 +163,24 @@ impl ScanThread {
         self.ends.carry.snapshot.incarnations += 1;
         self.tell(ScanNews::Ready(host));
         self.allocated();
-        let end = loop {
-            let Some(slot) = self.wait() else {
-                break ScanNews::Stopped;
-            };
-            if let Err(fault) = self.cycle(slot) {
-                break ScanNews::Faulted(fault);
-            }
-        };
-        self.hand_back();
-        self.end(end);
+    }
+
+    fn grid(&mut self) -> &mut Grid {
+        let grid = self.ends.carry.grid.as_mut();
+        grid.expect("the grid is laid before the first turn")
+    }
+
+    /// After a sleep: the cycle of the slot that is due, if one is. An incarnation that shall end
+    /// consumes no slot.
+    fn turn(&mut self) -> Result<(), ScanNews> {
+        if self.stop.load(Ordering::Acquire) {
+            return Err(ScanNews::Stopped);
+        }
+        let now_ns = self.clock.now_ns();
+        match self.grid().take(now_ns) {
+            Some(slot) => self.cycle(slot).map_err(ScanNews::Faulted),
+            None => Ok(()),
+        }
     }
 
     fn end(self, end: ScanNews) {
@@ -144,26 +198,6 @@ impl ScanThread {
         let _ = self.news.try_send(news);
     }
 
-    /// The next slot; `None` when the incarnation shall end, which consumes no slot.
-    fn wait(&mut self) -> Option<Slot> {
-        loop {
-            let grid = self
-                .ends
-                .carry
-                .grid
-                .as_mut()
-                .expect("run lays the grid before it waits");
-            sleep_until_ns(grid.next_due_ns());
-            if self.stop.load(Ordering::Acquire) {
-                return None;
-            }
-            let slot = grid.take(now_ns());
-            if slot.is_some() {
-                return slot;
-            }
-        }
-    }
-
     fn cycle(&mut self, slot: Slot) -> Result<(), SystemFault> {
         let start_ns = slot.due_ns + slot.late_ns;
         let maintenance = self.take_in();
@@ -179,15 +213,18 @@ impl ScanThread {
         if !faulted {
             self.publish();
         }
-        record.took_ns = now_ns().saturating_sub(start_ns);
+        record.took_ns = self.clock.now_ns().saturating_sub(start_ns);
         record.allocations = self.allocated();
         if self.ends.records.push(record).is_err() {
             self.lanes.records_lapped.fetch_add(1, Ordering::Relaxed);
         }
         if told || record.cycle - self.last_wake >= WAKE_EVERY {
             self.last_wake = record.cycle;
-            // a full counter already means "wake": nothing to do about an error
-            let _ = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes());
+            match self.clock {
+                // a full counter already means "wake": nothing to do about an error
+                ScanClock::Host => drop(rustix::io::write(&*self.wake, &1_u64.to_ne_bytes())),
+                ScanClock::Virtual(_) => self.lanes.told.notify_one(),
+            }
         }
         match outcome {
             Ok(()) => Ok(()),
@@ -277,7 +314,7 @@ impl ScanThread {
             actual_period_ns,
             jitter_ns: actual_period_ns.map(|actual| actual.abs_diff(nominal_ns)),
             late_ns: slot.late_ns,
-            took_ns: now_ns().saturating_sub(start_ns),
+            took_ns: self.clock.now_ns().saturating_sub(start_ns),
             systems_ns: self.world.took_ns(),
             skipped: slot.skipped,
             ..CycleRecord::default()

@@ -20,7 +20,6 @@ use self::wake::Wake;
 use super::lease;
 use crate::journal::intents::{Intent, Note};
 use crate::lanes::{ActuateEnds, Lease};
-use crate::scan::clock::now_ns;
 use crate::shared::Shared;
 use crate::systems::RelayCommand;
 
@@ -107,7 +106,7 @@ fn offer(tier: &Addr<T3Message>, command: T3Message) -> Option<T3Message> {
 
 impl Shared {
     fn command(&self, decided: RelayCommand, now: Time) -> Command {
-        let ago = Duration::from_nanos(now_ns().saturating_sub(decided.decided_ns));
+        let ago = Duration::from_nanos(self.scan_clock.now_ns().saturating_sub(decided.decided_ns));
         let ago_ns = ago.as_nanos() as u64;
         Command {
             device: Uuid::from_bytes(decided.device),
@@ -144,7 +143,7 @@ impl TaskActor for Actuate {
     async fn started(&mut self, cx: &mut TaskContext<Woken>) -> Result<(), Fault> {
         self.ends = Some(lease(&self.shared.lanes.actuate).await?);
         self.drain(cx.clock().monotonic());
-        let wake = Wake::listen(&self.shared.lanes.wake);
+        let wake = Wake::listen(&self.shared);
         let wake = wake.map_err(|error| Fault::with("wake", error))?;
         let addr = cx.addr().clone();
         cx.pump(watch(wake, addr));

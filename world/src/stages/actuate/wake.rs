@@ -1,4 +1,5 @@
-//! The scan's eventfd as something to await. It only listens.
+//! The scan's wakes as something to await: its eventfd; in a simulation, where the scan runs on the
+//! same thread, a notification. It only listens.
 //!
 //! Bound: one descriptor of its own per listener; a wake is a coalesced count, never a queue.
 
@@ -9,28 +10,53 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
 
-/// A listener on the eventfd; the write side stays with the scan.
+use crate::scan::clock::ScanClock;
+use crate::shared::Shared;
+
+/// A listener; the telling side stays with the scan.
 #[derive(Debug)]
-pub(super) struct Wake(AsyncFd<OwnedFd>);
+pub(super) enum Wake {
+    /// Of a scan on a thread of its own.
+    Eventfd(AsyncFd<OwnedFd>),
+    /// Of a scan on virtual time.
+    Told(Arc<Notify>),
+}
 
 impl Wake {
+    /// Listens to the wakes of the lanes' scan.
+    pub(super) fn listen(shared: &Shared) -> io::Result<Self> {
+        match shared.scan_clock {
+            ScanClock::Host => Self::eventfd(&shared.lanes.wake),
+            ScanClock::Virtual(_) => Ok(Self::Told(Arc::clone(&shared.lanes.told))),
+        }
+    }
+
     /// Listens on a duplicate of `eventfd`, which must be non-blocking.
-    pub(super) fn listen(eventfd: &OwnedFd) -> io::Result<Self> {
+    fn eventfd(eventfd: &OwnedFd) -> io::Result<Self> {
         let own = eventfd.try_clone()?;
         // SAFETY: `own` is an `OwnedFd` that only this `AsyncFd` holds: it names the same open
         // descriptor until it is dropped together with its registration, and nobody takes it out.
         let registered = unsafe { AsyncFd::register(own) };
-        Ok(Self(registered?))
+        Ok(Self::Eventfd(registered?))
     }
 
     /// Waits for a write since the last call.
     pub(super) async fn woken(&self) -> io::Result<()> {
+        let fd = match self {
+            Self::Eventfd(fd) => fd,
+            Self::Told(told) => {
+                told.notified().await;
+                return Ok(());
+            }
+        };
         let mut count = [0; 8];
         loop {
-            let mut ready = self.0.readable().await?;
+            let mut ready = fd.readable().await?;
             match ready.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut count)?)) {
                 Ok(read) => return read.map(|_| ()),
                 // nothing written: the readiness is cleared, wait for the next

@@ -1,0 +1,339 @@
+//! A whole node on virtual time: devices on simulated shards; links, connections, tiers, stages and
+//! the scan as the real actors, over real QUIC on a network in memory.
+//!
+//! Everything runs on one thread and on tokio's paused time, which jumps to the next timer when no
+//! task has anything to do; the node's clock follows it ([`runtime`]). So a run depends on its
+//! configuration and its seed alone. Bounds: [`WINDOW`] between two looks at the stop request,
+//! [`SHUTDOWN`] for the ordered end.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use actorsim_actors::census::PAGE_MAX;
+use actorsim_actors::shard::SimShards;
+use actorsim_actors::{ActorPath, CensusFilter, Clock, System, Time};
+use actorsim_fleet::{DeviceCounts, Fleet, Uplink};
+use actorsim_supervision::{
+    ChildSpec, Policies, Supervision, SupervisorRef, SupervisorSpec, start_root,
+};
+use actorsim_transport::{
+    LinkSpec, Network, Protocol, SITE_SERVER_NAME, SimNet, Transport, TransportConfig,
+    TransportStats, simulated_identity,
+};
+use actorsim_world::{ScanConfig, Twin, TwinConfig};
+use tokio::runtime::Runtime;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::chaos::{Chaos, Targets};
+use super::progress::Progress;
+use super::{Ground, Outcome, SimConfig, SimError, Stop};
+use crate::node::{build, measure, quiesce};
+use crate::report::verdict::{self, Ending, Facts};
+use crate::report::{Mailboxes, RunReport};
+use crate::view::ProcessView;
+
+/// Links of the fleet: as many for any number of shards, so that the twin sees the same.
+pub const LINKS: usize = 4;
+/// Where the twin listens: an address of documentation (RFC 5737), on no real network.
+const TWIN: ([u8; 4], u16) = ([192, 0, 2, 1], 4433);
+/// Virtual time between two looks.
+const WINDOW: Duration = Duration::from_secs(1);
+/// Virtual time for the ordered end.
+pub const SHUTDOWN: Duration = Duration::from_secs(60);
+/// Rows beside those of the fleet.
+const ROWS_SPARE: u32 = 256;
+
+/// A runtime on paused time that a virtual clock follows: whenever the runtime wakes, before any
+/// task runs, the clock shows the runtime's time.
+fn runtime(clock: &Clock, origin: &Arc<OnceLock<Instant>>) -> std::io::Result<Runtime> {
+    let (clock, origin) = (clock.clone(), Arc::clone(origin));
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .on_thread_unpark(move || {
+            if let Some(origin) = origin.get() {
+                clock.advance_to(Time::ZERO + (Instant::now() - *origin));
+            }
+        })
+        .build()
+}
+
+/// Runs it.
+///
+/// # Errors
+/// [`SimError`].
+pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
+    let clock = Clock::virtual_from(super::EPOCH_US);
+    let origin = Arc::new(OnceLock::new());
+    let runtime = runtime(&clock, &origin)?;
+    runtime.block_on(async {
+        let _ = origin.set(Instant::now());
+        let ground = Ground::new(config, clock, runtime.handle().clone())?;
+        let mut node = Node::start(config, &ground).await?;
+        let mut chaos = Chaos::new(config, ground.system.clock().now());
+        let ending = node.drive(config, stop, chaos.as_mut()).await;
+        let reached = ground.system.clock().now() - Time::ZERO;
+        let counts = node.fleet.counts();
+        let ending = node.stop(ending).await;
+        let mut report = super::new_report(config);
+        report.elapsed_s = reached.as_secs_f64();
+        report.chaos = chaos.as_ref().map(Chaos::report);
+        let facts = node.measure(config, &mut report, (counts, ending));
+        verdict::decide(&mut report, &facts);
+        let trace = super::failure::trace(&ground.system, chaos.as_ref());
+        ground.close(config)?;
+        Ok(Outcome {
+            report,
+            chaos,
+            trace,
+            reached,
+        })
+    })
+}
+
+/// The layers of the simulated node.
+struct Node {
+    system: System,
+    root: SupervisorRef,
+    supervision: Arc<Supervision>,
+    stats: Arc<TransportStats>,
+    twin: Twin,
+    transport: Transport,
+    net: SimNet,
+    fleet: Fleet,
+    shards: SimShards,
+    /// Something came for the shards from outside.
+    wake: Arc<Notify>,
+    origin: Instant,
+}
+
+fn failed(what: impl std::fmt::Display) -> SimError {
+    SimError::Node(what.to_string())
+}
+
+impl Node {
+    /// Starts every layer, in the order of a real node.
+    async fn start(config: &SimConfig, ground: &Ground) -> Result<Self, SimError> {
+        let system = ground.system.clone();
+        let policies = Policies::shipped();
+        let (stats, net) = (TransportStats::new(), SimNet::new(config.seed));
+        let network = Network::Simulated(net.clone());
+        let identity = simulated_identity("sim").map_err(failed)?;
+        let twin = Twin::new(twin_config(config), system.clock().clone())?;
+        let listening = TransportConfig {
+            node: "sim".to_owned(),
+            listen: TWIN.into(),
+            plain: None,
+            identity: identity.clone(),
+            network: network.clone(),
+        };
+        let opened = Transport::open(
+            &system,
+            listening,
+            twin.inlets(),
+            Arc::clone(&stats),
+            &policies,
+        );
+        let transport = opened.map_err(failed)?;
+        let uplink = Uplink::Simulated {
+            node: "sim".to_owned(),
+            stats: Arc::clone(&stats),
+            links: LINKS,
+            tap: ground.tap(),
+        };
+        let population = super::population(config);
+        let fleet = Fleet::new(&system, vec![population], config.shards as usize, uplink)?;
+        let link = LinkSpec {
+            twin: TWIN.into(),
+            server_name: SITE_SERVER_NAME.to_owned(),
+            identity,
+            protocol: Protocol::Actorsim1,
+            node: "sim".to_owned(),
+            seed: config.seed,
+            downlink: fleet.downlink(),
+            network,
+        };
+        let top = ActorPath::root();
+        let spec = SupervisorSpec::new(top.clone(), policies.for_path(&top))
+            .child(build::twin_subtree(&twin, &transport, &policies))
+            .child(transport.child(&policies))
+            .child(links(&fleet, &link, &policies));
+        let root = spec.reference();
+        let supervision = root.supervision();
+        start_root(&system, spec.configured(&policies))
+            .await
+            .map_err(failed)?;
+        let wake = Arc::new(Notify::new());
+        let told = Arc::clone(&wake);
+        let shards = SimShards::waking(
+            &system,
+            config.shards as usize,
+            Arc::new(move || told.notify_one()),
+        );
+        fleet.start(shards.shards(), &policies, &supervision)?;
+        let origin = Instant::now() - (system.clock().now() - Time::ZERO);
+        Ok(Self {
+            system,
+            root,
+            supervision,
+            stats,
+            twin,
+            transport,
+            net,
+            fleet,
+            shards,
+            wake,
+            origin,
+        })
+    }
+
+    /// Lets time pass until the run is over.
+    async fn drive(
+        &mut self,
+        config: &SimConfig,
+        stop: &Stop,
+        mut chaos: Option<&mut Chaos>,
+    ) -> Ending {
+        let clock = self.system.clock().clone();
+        let end = Time::ZERO + config.until;
+        let mut progress = Progress::new(config.until);
+        let root = self.root.clone();
+        let gave_up = root.exited();
+        tokio::pin!(gave_up);
+        loop {
+            let next = self.shards.settle();
+            self.fleet.hand_over();
+            let now = clock.now();
+            progress.at(now - Time::ZERO);
+            if now >= end || stop.is_asked() {
+                return super::ending(stop.is_asked());
+            }
+            let mut until = next.unwrap_or(end).min(end).min(now + WINDOW);
+            if let Some(chaos) = &mut chaos {
+                let targets = Targets::node(&self.fleet, &self.system, &self.twin, &self.net);
+                chaos.step(now, &targets);
+                until = chaos.next_at().map_or(until, |at| until.min(at));
+            }
+            let until = self.origin + (until - Time::ZERO);
+            tokio::select! {
+                biased;
+                reason = &mut gave_up => return Ending::GaveUp(reason.to_string()),
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep_until(until) => {}
+            }
+        }
+    }
+
+    /// Stops in order, as a real node does.
+    async fn stop(&mut self, ending: Ending) -> Ending {
+        self.shards.stop();
+        self.fleet.hand_over();
+        let in_order = async {
+            for name in ["fleet", "transport"] {
+                if let Err(error) = self.root.terminate_child(name).await {
+                    tracing::error!("{name} did not stop in order: {error}");
+                }
+                if name == "fleet" {
+                    quiesce(&self.system, &self.twin).await;
+                }
+            }
+            self.transport.close().await;
+            self.root.stop().await;
+            // Connections that were cut off linger in QUIC for a few probe time-outs.
+            while !self.net.open_sockets().is_empty() {
+                tokio::time::sleep(WINDOW).await;
+            }
+        };
+        match tokio::time::timeout(SHUTDOWN, in_order).await {
+            Ok(()) => ending,
+            Err(_) => Ending::ShutdownTimeOver(self.left()),
+        }
+    }
+
+    /// Actors and sockets that are still there after the stop.
+    fn left(&self) -> Vec<String> {
+        let census = self.system.census();
+        let rows = census
+            .task_rows(&CensusFilter::default(), None, PAGE_MAX)
+            .rows;
+        let running = rows.into_iter().filter(|row| row.state == "running");
+        let sockets = self.net.open_sockets().into_iter();
+        running
+            .map(|row| row.path.to_string())
+            .chain(sockets.map(|addr| format!("socket {addr}")))
+            .collect()
+    }
+
+    fn measure(
+        &self,
+        config: &SimConfig,
+        report: &mut RunReport,
+        (counts, ending): (DeviceCounts, Ending),
+    ) -> Facts {
+        super::report_devices(report, counts, config.shards);
+        report.digest.wire_sha256 = self.fleet.wire_sha256();
+        let census = self.system.census();
+        report.mailboxes = Mailboxes::of(census.books(), Some(census.highest_fill()));
+        super::report_supervision(report, &self.supervision, counts.restarts);
+        report.tiers = measure::tiers(&self.stats, true, true);
+        report.world = measure::world(&self.twin.report());
+        // How long a cycle takes is the host's time, which a simulation does not know.
+        report.world.scan.took_us = None;
+        report.world.scan.overruns = None;
+        report.world.scan.systems.clear();
+        report.process.measure(ProcessView::read());
+        let broken = match &mut report.chaos {
+            Some(chaos) => {
+                chaos.packets_lost = Some(self.net.lost());
+                let seen = super::invariants::Seen {
+                    mailboxes: &report.mailboxes,
+                    devices: &report.devices,
+                    t2: &report.tiers.t2,
+                    scan_skipped: report.world.scan.skipped,
+                    left: self.left(),
+                };
+                super::invariants::check(&seen, chaos)
+            }
+            None => Vec::new(),
+        };
+        let links = self.fleet.links();
+        let apart = links.iter().filter(|link| link.connections() == 0).count();
+        Facts {
+            ending,
+            scan_elapsed_s: self.twin.scanned().map(|time| time.as_secs_f64()),
+            links_unconnected: (apart, links.len()),
+            broken,
+        }
+    }
+}
+
+/// A world with a row for each sensor of the fleet.
+fn twin_config(config: &SimConfig) -> TwinConfig {
+    let sensors = config.profile.sensors().count() as u32;
+    let capacity = config
+        .devices
+        .saturating_mul(sensors)
+        .saturating_add(ROWS_SPARE);
+    let scan = ScanConfig::default();
+    TwinConfig {
+        scan: ScanConfig {
+            capacity,
+            capacity_max: scan.capacity_max.max(capacity),
+            ..scan
+        },
+        ..TwinConfig::default()
+    }
+}
+
+/// The `/fleet` subtree.
+fn links(fleet: &Fleet, spec: &LinkSpec, policies: &Policies) -> ChildSpec {
+    let at = ActorPath::root().join("fleet");
+    let mut links = SupervisorSpec::new(at.join("links"), Default::default());
+    for child in fleet.link_children(spec) {
+        links = links.child(child);
+    }
+    let links = ChildSpec::supervisor("links", links.configured(policies));
+    let spec = SupervisorSpec::new(at, Default::default()).child(links);
+    ChildSpec::supervisor("fleet", spec.configured(policies))
+}

@@ -1,0 +1,243 @@
+//! `actorsim sim`: the same bytes over runs, processes and shard counts, whatever is broken; what a
+//! failed run says; what the wire log holds.
+//!
+//! Small fleets on virtual time: seconds of CPU for hours of devices.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actorsim::report::{RunReport, Verdict};
+use actorsim::sim::{self, SimConfig, Stop};
+use actorsim_fleet::Profile;
+use actorsim_fleet::wire::wire_sha256;
+use actorsim_supervision::chaos::{Place, Plan};
+use sha2::{Digest, Sha256};
+
+const KILL_ANYTHING: &str = "config/chaos/kill-anything.toml";
+
+fn actorsim(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_actorsim"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(args)
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .unwrap()
+}
+
+fn report(path: &Path) -> RunReport {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// Runs the binary and reads its report.
+fn run(dir: &Path, args: &[&str]) -> RunReport {
+    let path = dir.join("r.json");
+    let mut all = vec!["sim", "--report", path.to_str().unwrap()];
+    all.extend(args);
+    let output = actorsim(&all);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    report(&path)
+}
+
+fn config(seed: u64, until: u64, plan: Option<&str>) -> SimConfig {
+    let chaos = plan.map(|text| Plan::from_toml("plan.toml", text, Place::Sim).unwrap());
+    SimConfig {
+        run_id: "test".to_owned(),
+        profile: Arc::new(Profile::load("industrial").unwrap().profile),
+        devices: 96,
+        interval: Some(Duration::from_secs(1)),
+        seed,
+        length: Duration::from_secs(until),
+        until: Duration::from_secs(until),
+        shards: 1,
+        world: true,
+        chaos,
+        strikes: None,
+        wire_log: None,
+    }
+}
+
+#[test]
+fn two_processes_and_other_shard_counts_give_the_same_bytes_whatever_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = ["--devices", "600", "--interval", "1s", "--until", "40s"];
+    let with = |more: &[&str]| {
+        let args: Vec<_> = base.iter().chain(more).copied().collect();
+        let report = run(dir.path(), &args);
+        (
+            report.digest.wire_sha256.unwrap(),
+            report.chaos,
+            report.tiers,
+        )
+    };
+    let chaos = ["--chaos", KILL_ANYTHING, "--seed", "7"];
+    let one = with(&chaos);
+    let again = with(&chaos);
+    assert_eq!(one, again, "the same run in another process");
+    let three = with(&[&chaos[..], &["--shards", "3"]].concat());
+    assert_eq!(one, three, "the same run on three shards");
+    let other = with(&["--chaos", KILL_ANYTHING, "--seed", "8"]);
+    assert_ne!(one.0, other.0, "another seed is another run");
+}
+
+#[test]
+fn twenty_seeds_of_anything_killed_lose_no_event_and_leave_nothing() {
+    let mut plan = std::fs::read_to_string(KILL_ANYTHING).unwrap();
+    plan = plan.replace("rate = \"2/1s\"", "rate = \"5/1s\"");
+    plan = plan.replace("swarm = false", "swarm = true");
+    sim::quiet_injected_panics();
+    let mut kinds = BTreeMap::new();
+    for seed in 1..=20 {
+        let config = config(seed, 16, Some(&plan));
+        let outcome = sim::run(&config, &Stop::default()).unwrap();
+        let report = outcome.report;
+        let why = &report.why;
+        assert_eq!(report.verdict, Verdict::Pass, "seed {seed}: {why:?}");
+        assert_eq!(report.tiers.t2.lost, Some(0), "seed {seed}");
+        let chaos = report.chaos.unwrap();
+        assert!(chaos.invariants.values().all(|told| told == "held"));
+        for (kind, faults) in chaos.strikes {
+            *kinds.entry(kind).or_insert(0) += faults.values().sum::<u64>();
+        }
+    }
+    for kind in ["device", "link", "conn", "listener", "supervisor", "scan"] {
+        assert!(kinds[kind] >= 10, "{kind}: {kinds:?}");
+    }
+    for kind in ["route", "apply", "actuate", "tier-t1", "tier-t2", "tier-t3"] {
+        assert!(kinds[kind] >= 10, "{kind}: {kinds:?}");
+    }
+}
+
+#[test]
+fn devices_alone_are_the_same_on_any_number_of_shards() {
+    let dir = tempfile::tempdir().unwrap();
+    let hash = |shards: &str| {
+        let args = [
+            "--no-world",
+            "--devices",
+            "1200",
+            "--hours",
+            "0.05",
+            "--shards",
+            shards,
+        ];
+        let chaos = ["--chaos", KILL_ANYTHING];
+        let report = run(dir.path(), &[&args[..], &chaos[..]].concat());
+        assert!(report.devices.restarts.unwrap() > 50);
+        report.digest.wire_sha256.unwrap()
+    };
+    let one = hash("1");
+    assert_eq!(one, hash("2"));
+    assert_eq!(one, hash("7"));
+}
+
+#[test]
+fn the_closed_loop_runs_on_virtual_time() {
+    let config = config(3, 60, None);
+    let report = sim::run(&config, &Stop::default()).unwrap().report;
+    assert_eq!(report.verdict, Verdict::Pass, "{:?}", report.why);
+    let t3 = &report.tiers.t3;
+    assert!(
+        t3.issued.unwrap() > 10,
+        "presence left, and the relay was told"
+    );
+    assert_eq!(t3.issued, t3.acked);
+    assert_eq!(report.tiers.t1.applied, Some(96 * 60 * 7));
+    assert_eq!(report.world.scan.skipped, Some(0));
+    assert_eq!(
+        report.world.scan.took_us, None,
+        "nothing of the host's time"
+    );
+}
+
+#[test]
+fn a_run_that_fails_says_how_to_make_it_again_and_what_it_needs() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = dir.path().join("plan.toml");
+    // Links that cannot say hello before the run is over; any one of them is enough to fail it.
+    let text = "rate = \"4000/1s\"\nmax_concurrent = 4\n[faults]\n\
+                partition = { weight = 1, for = \"2s\" }\n";
+    std::fs::write(&plan, text).unwrap();
+    let plan = plan.to_str().unwrap();
+    let base = ["sim", "--devices", "64", "--until", "0.5s", "--seed", "5"];
+    let output = actorsim(&[&base[..], &["--chaos", plan]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let first = said.lines().next().unwrap();
+    assert!(first.starts_with("actorsim sim --devices 64"), "{said}");
+    assert!(
+        first.contains("--seed 5 ") && first.contains("--until 0.5s"),
+        "{said}"
+    );
+    assert!(said.contains("faults: 1,"), "one strike is enough: {said}");
+    assert!(said.contains("links never reached their twin"), "{said}");
+    assert!(said.contains(sim::failure::COLUMNS), "{said}");
+    let replay: Vec<&str> = first.split_whitespace().skip(1).collect();
+    let again = actorsim(&replay);
+    assert_eq!(again.status.code(), Some(1), "the command makes it again");
+    assert!(String::from_utf8_lossy(&again.stderr).contains("1 of 4 links never"));
+}
+
+#[test]
+fn the_wire_log_holds_every_byte_that_was_hashed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("wire.log");
+    let args = [
+        "--devices",
+        "300",
+        "--until",
+        "20s",
+        "--wire-log",
+        log.to_str().unwrap(),
+    ];
+    let found = run(dir.path(), &args).digest.wire_sha256.unwrap();
+    let bytes = std::fs::read(&log).unwrap();
+    let rest = bytes.strip_prefix(sim::wire_log::MAGIC.as_bytes()).unwrap();
+    let line = rest.iter().position(|b| *b == b'\n').unwrap();
+    let head: serde_json::Value = serde_json::from_slice(&rest[..line]).unwrap();
+    assert_eq!(head["devices"], 300);
+    let mut rest = &rest[line + 1..];
+    let mut hashes = vec![Sha256::new(); 300];
+    let mut last = 0;
+    while !rest.is_empty() {
+        let at = u64::from_le_bytes(rest[..8].try_into().unwrap());
+        let device = u32::from_le_bytes(rest[8..12].try_into().unwrap());
+        let length = usize::from(u16::from_le_bytes(rest[14..16].try_into().unwrap()));
+        assert!((1..=3).contains(&rest[12]) && at >= last);
+        last = at;
+        hashes[device as usize].update(&rest[16..16 + length]);
+        rest = &rest[16 + length..];
+    }
+    let named = hashes.into_iter().enumerate();
+    let named = named.map(|(at, hash)| (format!("industrial-{at:04}"), hash.finalize().into()));
+    assert_eq!(wire_sha256(named.collect()), found);
+}
+
+#[test]
+fn what_sim_cannot_do_is_refused_before_anything_runs() {
+    let cases: [(&[&str], &str); 6] = [
+        (
+            &["--scenario", "x.rhai"],
+            "the flag `--scenario` is not available",
+        ),
+        (&["--devices", "0"], "--devices"),
+        (&["--shards", "0"], "--shards"),
+        (&["--hours", "0"], "--hours 0"),
+        (&["--profile", "no-such"], "no-such"),
+        (&["--chaos", "no-such.toml"], "no-such.toml: cannot be read"),
+    ];
+    for (args, words) in cases {
+        let output = actorsim(&[&["sim"], args].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains(words), "{args:?}: {said}");
+    }
+}
