@@ -16,7 +16,7 @@ use clap::Args;
 
 use super::{Exit, absent, start, warn};
 use crate::report::Verdict;
-use crate::sim::{self, Outcome, SHARDS_MAX, SimConfig, Stop, UNTIL_MAX, failure};
+use crate::sim::{self, Outcome, SHARDS_MAX, SimConfig, SimError, Stop, UNTIL_MAX, failure};
 
 /// Shown below the flags.
 pub const AFTER_HELP: &str = "\
@@ -126,7 +126,10 @@ pub fn run(args: &SimArgs) -> Exit {
         }
         Err(error) => {
             warn(&format!("error: {error}"));
-            Exit::Usage
+            match error {
+                SimError::Fleet(_) => Exit::Usage,
+                _ => Exit::Failed,
+            }
         }
     }
 }

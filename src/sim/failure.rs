@@ -19,7 +19,10 @@ pub const FAULT_LINES: usize = 20;
 /// Runs made to find the faults that are needed.
 pub const SHRINK_RUNS: usize = 32;
 /// The head of the trace.
-pub const COLUMNS: &str = "          t  node  glyph  path                                inc  state        mbox  restarts";
+pub const COLUMNS: &str = concat!(
+    "          t  node  glyph  path                                ",
+    "inc  state        mbox  restarts",
+);
 
 /// What is known of an actor at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -142,7 +145,7 @@ pub fn tell(replay: &str, outcome: &super::Outcome) -> String {
 }
 
 /// Leaves strikes out as long as the run still fails (delta debugging, Zeller 1999); `fails` makes
-/// a run with only these strikes. At most [`SHRINK_RUNS`] runs, so the list may not be the shortest.
+/// a run with only these strikes. At most [`SHRINK_RUNS`] runs: the list may not be the shortest.
 pub fn shrink(all: Vec<u64>, mut fails: impl FnMut(&BTreeSet<u64>) -> bool) -> BTreeSet<u64> {
     let (mut kept, mut parts, mut runs) = (all, 2, 0);
     while kept.len() > 1 {

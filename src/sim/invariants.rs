@@ -1,7 +1,8 @@
 //! What must hold whatever was broken, by the names of `docs/testing.md`.
 //!
-//! Pure: it is given what was seen after the quiet end of a run. Invariants that need a model beside
-//! the run (who dies with whom, restart windows) are held by the tests of the supervision crate.
+//! Pure: it is given what was seen after the quiet end of a run. Invariants that need a model
+//! beside the run (who dies with whom, restart windows) are held by the tests of the supervision
+//! crate.
 //! Bound: a fixed list.
 
 use crate::report::{Chaos, Devices, Mailboxes, T2};

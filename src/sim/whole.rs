@@ -17,7 +17,7 @@ use actorsim_supervision::{
     ChildSpec, Policies, Supervision, SupervisorRef, SupervisorSpec, start_root,
 };
 use actorsim_transport::{
-    LinkSpec, Network, Protocol, SITE_SERVER_NAME, SimNet, Transport, TransportConfig,
+    Identity, LinkSpec, Network, Protocol, SITE_SERVER_NAME, SimNet, Transport, TransportConfig,
     TransportStats, simulated_identity,
 };
 use actorsim_world::{ScanConfig, Twin, TwinConfig};
@@ -53,7 +53,7 @@ fn runtime(clock: &Clock, origin: &Arc<OnceLock<Instant>>) -> std::io::Result<Ru
         .start_paused(true)
         .on_thread_unpark(move || {
             if let Some(origin) = origin.get() {
-                clock.advance_to(Time::ZERO + (Instant::now() - *origin));
+                clock.advance_to(Time::ZERO + (tokio::time::Instant::now() - *origin));
             }
         })
         .build()
@@ -68,7 +68,7 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
     let origin = Arc::new(OnceLock::new());
     let runtime = runtime(&clock, &origin)?;
     runtime.block_on(async {
-        let _ = origin.set(Instant::now());
+        let _ = origin.set(tokio::time::Instant::now());
         let ground = Ground::new(config, clock, runtime.handle().clone())?;
         let mut node = Node::start(config, &ground).await?;
         let mut chaos = Chaos::new(config, ground.system.clock().now());
@@ -144,16 +144,7 @@ impl Node {
         };
         let population = super::population(config);
         let fleet = Fleet::new(&system, vec![population], config.shards as usize, uplink)?;
-        let link = LinkSpec {
-            twin: TWIN.into(),
-            server_name: SITE_SERVER_NAME.to_owned(),
-            identity,
-            protocol: Protocol::Actorsim1,
-            node: "sim".to_owned(),
-            seed: config.seed,
-            downlink: fleet.downlink(),
-            network,
-        };
+        let link = link_spec(config, &fleet, identity, network);
         let top = ActorPath::root();
         let spec = SupervisorSpec::new(top.clone(), policies.for_path(&top))
             .child(build::twin_subtree(&twin, &transport, &policies))
@@ -172,7 +163,7 @@ impl Node {
             Arc::new(move || told.notify_one()),
         );
         fleet.start(shards.shards(), &policies, &supervision)?;
-        let origin = Instant::now() - (system.clock().now() - Time::ZERO);
+        let origin = tokio::time::Instant::now() - (system.clock().now() - Time::ZERO);
         Ok(Self {
             system,
             root,
@@ -323,6 +314,20 @@ fn twin_config(config: &SimConfig) -> TwinConfig {
             ..scan
         },
         ..TwinConfig::default()
+    }
+}
+
+/// Where the links go.
+fn link_spec(config: &SimConfig, fleet: &Fleet, identity: Identity, network: Network) -> LinkSpec {
+    LinkSpec {
+        twin: TWIN.into(),
+        server_name: SITE_SERVER_NAME.to_owned(),
+        identity,
+        protocol: Protocol::Actorsim1,
+        node: "sim".to_owned(),
+        seed: config.seed,
+        downlink: fleet.downlink(),
+        network,
     }
 }
 

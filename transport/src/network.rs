@@ -211,7 +211,7 @@ impl SimNet {
         let Some(rule) = state.rules.remove(&number) else {
             return;
         };
-        let now = Instant::now();
+        let now = tokio::time::Instant::now();
         for packet in rule.held {
             state.send(now, packet);
         }
@@ -364,7 +364,7 @@ impl AsyncUdpSocket for SimSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let now = Instant::now();
+        let now = tokio::time::Instant::now();
         let mut state = self.net.state.lock();
         let segment = transmit.segment_size.unwrap_or(transmit.contents.len());
         for bytes in transmit.contents.chunks(segment.max(1)) {
@@ -385,7 +385,7 @@ impl AsyncUdpSocket for SimSocket {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         loop {
-            let (taken, next) = self.take(Instant::now(), cx, bufs, meta);
+            let (taken, next) = self.take(tokio::time::Instant::now(), cx, bufs, meta);
             if taken > 0 {
                 return Poll::Ready(Ok(taken));
             }
