@@ -9,7 +9,7 @@ use actorsim_transport::{DropReason, EventMark, Link, MarkSummary, Tier, Transpo
 use actorsim_world::{Twin, WorldReport};
 use uuid::Uuid;
 
-use super::layers::Layers;
+use super::layers::{FleetLayer, Layers};
 use crate::report::verdict::{Ending, Facts};
 use crate::report::{self, Quantiles, RunReport};
 use crate::view::ProcessView;

@@ -2,9 +2,9 @@
 //!
 //! A state machine without I/O. The rate has slots of equal length; each has one strike, at a
 //! moment drawn from (seed, number). The fault is drawn by weight; then the kind of actors that it
-//! has hit least by its weight, so that each kind is hit; then one of it. A strike without a possible
-//! victim is counted and passes. Everything that lasts is healed at its end, and when the schedule
-//! ends. Bounds: [`MAX_CONCURRENT`] victims, [`TRIES`] looks for one of a kind.
+//! has hit least by its weight, so that each kind is hit; then one of it. A strike without a
+//! possible victim is counted and passes. Everything that lasts is healed at its end, and when the
+//! schedule ends. Bounds: [`MAX_CONCURRENT`] victims, [`TRIES`] looks for one of a kind.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
