@@ -23,7 +23,6 @@ use actorsim_transport::{
 use actorsim_world::{ScanConfig, Twin, TwinConfig};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
-use tokio::time;
 
 use super::chaos::{Chaos, Targets};
 use super::progress::Progress;
@@ -46,14 +45,17 @@ const ROWS_SPARE: u32 = 256;
 
 /// A runtime on paused time that a virtual clock follows: whenever the runtime wakes, before any
 /// task runs, the clock shows the runtime's time.
-fn runtime(clock: &Clock, origin: &Arc<OnceLock<time::Instant>>) -> std::io::Result<Runtime> {
+fn runtime(
+    clock: &Clock,
+    origin: &Arc<OnceLock<tokio::time::Instant>>,
+) -> std::io::Result<Runtime> {
     let (clock, origin) = (clock.clone(), Arc::clone(origin));
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .on_thread_unpark(move || {
             if let Some(origin) = origin.get() {
-                clock.advance_to(Time::ZERO + (time::Instant::now() - *origin));
+                clock.advance_to(Time::ZERO + (tokio::time::Instant::now() - *origin));
             }
         })
         .build()
@@ -68,7 +70,7 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
     let origin = Arc::new(OnceLock::new());
     let runtime = runtime(&clock, &origin)?;
     runtime.block_on(async {
-        let _ = origin.set(time::Instant::now());
+        let _ = origin.set(tokio::time::Instant::now());
         let ground = Ground::new(config, clock, runtime.handle().clone())?;
         let mut node = Node::start(config, &ground).await?;
         let mut chaos = Chaos::new(config, ground.system.clock().now());
@@ -105,7 +107,7 @@ struct Node {
     shards: SimShards,
     /// Something came for the shards from outside.
     wake: Arc<Notify>,
-    origin: time::Instant,
+    origin: tokio::time::Instant,
 }
 
 fn failed(what: impl std::fmt::Display) -> SimError {
@@ -163,7 +165,7 @@ impl Node {
             Arc::new(move || told.notify_one()),
         );
         fleet.start(shards.shards(), &policies, &supervision)?;
-        let origin = time::Instant::now() - (system.clock().now() - Time::ZERO);
+        let origin = tokio::time::Instant::now() - (system.clock().now() - Time::ZERO);
         Ok(Self {
             system,
             root,
@@ -211,7 +213,7 @@ impl Node {
                 biased;
                 reason = &mut gave_up => return Ending::GaveUp(reason.to_string()),
                 () = self.wake.notified() => {}
-                () = time::sleep_until(until) => {}
+                () = tokio::time::sleep_until(until) => {}
             }
         }
     }
@@ -233,10 +235,10 @@ impl Node {
             self.root.stop().await;
             // Connections that were cut off linger in QUIC for a few probe time-outs.
             while !self.net.open_sockets().is_empty() {
-                time::sleep(WINDOW).await;
+                tokio::time::sleep(WINDOW).await;
             }
         };
-        match time::timeout(SHUTDOWN, in_order).await {
+        match tokio::time::timeout(SHUTDOWN, in_order).await {
             Ok(()) => ending,
             Err(_) => Ending::ShutdownTimeOver(self.left()),
         }

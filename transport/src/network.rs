@@ -19,7 +19,6 @@ use actorsim_supervision::chaos::{Fault, FaultPlan, Way, draw};
 use parking_lot::Mutex;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
-use tokio::time::{self, Sleep};
 
 /// From one socket to another.
 pub const LATENCY: Duration = Duration::from_millis(1);
@@ -85,7 +84,7 @@ struct State {
 /// What waits at one socket.
 #[derive(Default)]
 struct Host {
-    queue: BTreeMap<(time::Instant, u64), Packet>,
+    queue: BTreeMap<(tokio::time::Instant, u64), Packet>,
     reader: Option<Waker>,
 }
 
@@ -134,7 +133,7 @@ impl Rule {
 }
 
 impl State {
-    fn send(&mut self, now: time::Instant, packet: Packet) {
+    fn send(&mut self, now: tokio::time::Instant, packet: Packet) {
         let number = self.packets;
         self.packets += 1;
         let (line, up) = match (self.lines.get(&packet.from), self.lines.get(&packet.to)) {
@@ -166,7 +165,7 @@ impl State {
         self.deliver(at, packet);
     }
 
-    fn deliver(&mut self, at: time::Instant, packet: Packet) {
+    fn deliver(&mut self, at: tokio::time::Instant, packet: Packet) {
         let number = self.packets;
         self.packets += 1;
         let Some(host) = self.hosts.get_mut(&packet.to) else {
@@ -211,7 +210,7 @@ impl SimNet {
         let Some(rule) = state.rules.remove(&number) else {
             return;
         };
-        let now = time::Instant::now();
+        let now = tokio::time::Instant::now();
         for packet in rule.held {
             state.send(now, packet);
         }
@@ -278,7 +277,7 @@ pub(crate) struct SimSocket {
     net: SimNet,
     addr: SocketAddr,
     /// Fires when the packet at the head of the queue arrives.
-    timer: Mutex<Option<(time::Instant, Pin<Box<Sleep>>)>>,
+    timer: Mutex<Option<(tokio::time::Instant, Pin<Box<tokio::time::Sleep>>)>>,
 }
 
 impl fmt::Debug for SimSocket {
@@ -307,7 +306,7 @@ impl UdpPoller for Writable {
 
 impl SimSocket {
     /// When the next packet arrives that is not there yet.
-    fn wait(&self, cx: &mut Context<'_>, until: time::Instant) -> Poll<()> {
+    fn wait(&self, cx: &mut Context<'_>, until: tokio::time::Instant) -> Poll<()> {
         let mut timer = self.timer.lock();
         match &mut *timer {
             Some((at, _)) if *at == until => {}
@@ -315,7 +314,7 @@ impl SimSocket {
                 *at = until;
                 sleep.as_mut().reset(until);
             }
-            none => *none = Some((until, Box::pin(time::sleep_until(until)))),
+            none => *none = Some((until, Box::pin(tokio::time::sleep_until(until)))),
         }
         match &mut *timer {
             Some((_, sleep)) => sleep.as_mut().poll(cx),
@@ -326,11 +325,11 @@ impl SimSocket {
     /// Moves packets that have arrived into the buffers; else says when the next one will.
     fn take(
         &self,
-        now: time::Instant,
+        now: tokio::time::Instant,
         cx: &Context<'_>,
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
-    ) -> (usize, Option<time::Instant>) {
+    ) -> (usize, Option<tokio::time::Instant>) {
         let mut state = self.net.state.lock();
         let Some(host) = state.hosts.get_mut(&self.addr) else {
             return (0, None);
@@ -363,7 +362,7 @@ impl AsyncUdpSocket for SimSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let now = time::Instant::now();
+        let now = tokio::time::Instant::now();
         let mut state = self.net.state.lock();
         let segment = transmit.segment_size.unwrap_or(transmit.contents.len());
         for bytes in transmit.contents.chunks(segment.max(1)) {
@@ -384,7 +383,7 @@ impl AsyncUdpSocket for SimSocket {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         loop {
-            let (taken, next) = self.take(time::Instant::now(), cx, bufs, meta);
+            let (taken, next) = self.take(tokio::time::Instant::now(), cx, bufs, meta);
             if taken > 0 {
                 return Poll::Ready(Ok(taken));
             }
