@@ -380,20 +380,6 @@ impl Fleet {
         killed.map_err(|_| DeviceError::Busy(device.to_owned()))
     }
 
-    /// The path of a device, numbered over all populations from 0.
-    #[must_use]
-    pub fn path_of(&self, number: u32) -> Option<ActorPath> {
-        let core = &*self.core;
-        let at = core
-            .firsts
-            .partition_point(|first| *first <= number)
-            .checked_sub(1)?;
-        let population = &core.populations[at];
-        let ordinal = number - core.firsts[at];
-        (ordinal < population.asked.count)
-            .then(|| population.path.join(&population.name_of(ordinal)))
-    }
-
     fn locate(&self, device: &str) -> Result<(usize, u32), DeviceError> {
         let (parent, id) = device.rsplit_once('/').unwrap_or(("", device));
         self.core

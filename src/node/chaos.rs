@@ -187,6 +187,7 @@ impl Chaos {
             strikes,
             missed: 0,
             over: None,
+            ..report::Chaos::default()
         };
         *told = Some(status.clone());
         *run = Some(Run {

@@ -291,6 +291,13 @@ impl Chaos {
         &self.schedule
     }
 
+    fn in_words(&self) -> String {
+        let plan = self.schedule.plan();
+        let faults = plan.faults.iter().map(|fault| fault.fault.name());
+        let faults: Vec<_> = faults.collect();
+        format!("{} at {} in {}", faults.join(", "), plan.rate, plan.scope)
+    }
+
     /// What the report says of it.
     #[must_use]
     pub fn report(&self) -> report::Chaos {
@@ -307,7 +314,8 @@ impl Chaos {
                 .map(|(kind, by_fault)| (kind.clone(), faults(by_fault)))
                 .collect(),
             missed: counts.missed,
-            ended: self.schedule.over().map(ToString::to_string),
+            over: self.schedule.over().map(ToString::to_string),
+            plan: self.in_words(),
             ..report::Chaos::default()
         }
     }
