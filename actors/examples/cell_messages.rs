@@ -2,7 +2,8 @@
 //! questions from a task to a cell.
 //!
 //! `cargo run --release -p actorsim-actors --example cell_messages [NAME [TIMES [SPIN_US]]]`; names
-//! are `ping-pong`, `fan-out`, `one-way`, `ring`, `ask` and `all`. Bound: each runs for about a second.
+//! are `ping-pong`, `fan-out`, `one-way`, `ring`, `ask` and `all`. Bound: each runs for about a
+//! second.
 #![allow(clippy::unwrap_used, missing_docs, reason = "an example")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
