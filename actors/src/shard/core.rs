@@ -203,28 +203,44 @@ impl ShardCore {
 
     /// Steps one slab; if that unwinds, only this slab goes down. False: it is of no use any more.
     fn step_slab(&mut self, index: usize, at: &Moment) -> (Effects, bool) {
-        let (slab, limits, tally) = (&mut self.slabs[index], &self.limits, &mut self.tally);
-        let step = AssertUnwindSafe(|| {
-            let effects = slab.step(at, limits, tally);
+        let limits = self.limits;
+        let stepped = self.guarded(index, at, |slab, tally| {
+            let effects = slab.step(at, &limits, tally);
             if !limits.rounds {
                 slab.exchange();
             }
             effects
         });
-        let outcome = match panic::catch_unwind(step) {
+        self.slabs[index].notes(&mut self.notes);
+        match stepped {
             Ok(effects) => (effects, true),
-            Err(payload) => {
-                let why = Fault::from_panic(&*payload).to_string();
-                guard::discard(payload);
+            Err(stays) => {
                 let busy = Effects {
                     busy: true,
                     ..Effects::default()
                 };
-                (busy, slab.unwound(at, &why))
+                (busy, stays)
             }
-        };
-        slab.notes(&mut self.notes);
-        outcome
+        }
+    }
+
+    /// Lets a slab do something.
+    ///
+    /// # Errors
+    /// That has unwound, and the slab has gone down; false: it is of no use any more.
+    fn guarded<R>(
+        &mut self,
+        index: usize,
+        at: &Moment,
+        run: impl FnOnce(&mut Resident, &mut Tally) -> R,
+    ) -> Result<R, bool> {
+        let (slab, tally) = (&mut self.slabs[index], &mut self.tally);
+        panic::catch_unwind(AssertUnwindSafe(|| run(slab, tally))).map_err(|payload| {
+            let why = Fault::from_panic(&*payload).to_string();
+            guard::discard(payload);
+            let slab = &mut self.slabs[index];
+            slab.unwound(at, &why)
+        })
     }
 
     /// This shard is about to end without being asked to: slabs that may move go to the others.
@@ -327,7 +343,7 @@ impl ShardCore {
         &self.net
     }
 
-    /// Tells a cell what has happened at its socket.
+    /// Tells a cell what has happened at its socket; if that unwinds, only its slab goes down.
     pub(crate) fn hear(&mut self, at: &Moment, told: Told<'_>) {
         let heard = self.net.lock().note(told);
         let tag = match heard {
@@ -336,7 +352,13 @@ impl ShardCore {
         };
         // Seats are given out in order.
         if let Ok(index) = self.slabs.binary_search_by_key(&tag, |slab| slab.tag()) {
-            self.slabs[index].hear(at, heard);
+            let heard = self.guarded(index, at, |slab, _| slab.hear(at, heard));
+            if heard.is_err() {
+                self.slabs[index].notes(&mut self.notes);
+            }
+            if heard == Err(false) {
+                guard::discard(self.slabs.remove(index));
+            }
         }
     }
 

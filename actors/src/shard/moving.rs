@@ -139,6 +139,10 @@ impl Movables {
 
     pub(crate) fn add(&self, slab: Weak<dyn Movable>) {
         let mut all = self.0.lock();
+        // Those that are gone are forgotten now and then, also where nobody asks for all.
+        if all.slabs.len().is_power_of_two() {
+            all.slabs.retain(|_, slab| slab.strong_count() > 0);
+        }
         let number = all.next;
         all.next += 1;
         all.slabs.insert(number, slab);

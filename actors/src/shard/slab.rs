@@ -529,6 +529,7 @@ impl<C: Cell> Drop for Slab<C> {
             .map(|held| held.len() as u64)
             .sum::<u64>();
         self.held.clear();
+        self.part_sockets();
         self.books.offered += lost;
         self.books.rejected += lost;
         self.counts.undeliverable += lost;

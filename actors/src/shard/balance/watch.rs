@@ -82,14 +82,17 @@ type Window = (
 );
 
 impl Watch {
-    /// Loads since the last call.
+    /// Loads since the last call, of the shards that have not ended.
     fn window(&mut self) -> Window {
+        // One that has ended is idle for ever, and takes nothing.
+        self.ports.retain(|port| !port.is_stopping());
         let now = self.clock.monotonic();
         let time = nanos(now.since(std::mem::replace(&mut self.began, now))).max(1);
         let stats: Vec<_> = self.ports.iter().map(|p| *p.stats.lock()).collect();
         let before = std::mem::replace(&mut self.stats, stats);
-        let shards = self.stats.iter().enumerate().map(|(index, after)| {
-            let before = before.get(index).copied().unwrap_or_default();
+        let shards = self.stats.iter().map(|after| {
+            let before = before.iter().find(|before| before.index == after.index);
+            let before = before.copied().unwrap_or_default();
             let work = |stats: &ShardStats| stats.messages + stats.timers_fired;
             ShardLoad {
                 busy: after.busy_ns.saturating_sub(before.busy_ns) as f64 / time as f64,
@@ -100,18 +103,70 @@ impl Watch {
         let movable = self.ports.first().map(|port| port.movables.all());
         let movable = movable.unwrap_or_default();
         let mut work = BTreeMap::new();
-        let slabs = movable.iter().map(|(number, slab)| {
+        let slabs = movable.iter().filter_map(|(number, slab)| {
             let now = slab.work();
             let before = self.work.get(number).copied().unwrap_or(now);
             work.insert(*number, now);
-            SlabLoad {
+            let index = slab.shard();
+            let shard = self.stats.iter().position(|stats| stats.index == index)?;
+            Some(SlabLoad {
                 slab: *number,
-                shard: slab.shard(),
+                shard,
                 work: now.saturating_sub(before),
-            }
+            })
         });
         let slabs = slabs.collect();
         self.work = work;
         (shards, slabs, movable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::inbox::{Bell, Bells, Doorbell};
+
+    struct Silent;
+    impl Bell for Silent {
+        fn ring(&self) {}
+    }
+
+    struct Still;
+    impl Movable for Still {
+        fn shard(&self) -> usize {
+            2
+        }
+        fn work(&self) -> u64 {
+            7
+        }
+        fn move_to(&self, _: &Arc<Port>) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn a_shard_that_has_ended_is_no_place_to_move_to() {
+        let bells: Bells = (0..3).map(|_| Doorbell::new(Box::new(Silent))).collect();
+        let movables = Arc::default();
+        let port = |index| Port::new(index, (&bells, &movables), None);
+        let ports: Vec<_> = (0..3).map(port).collect();
+        let slab: Arc<dyn Movable> = Arc::new(Still);
+        movables.add(Arc::downgrade(&slab));
+        let clock = Clock::virtual_from(0);
+        let mut watch = Watch {
+            began: clock.monotonic(),
+            clock,
+            ports: ports.clone(),
+            stats: Vec::new(),
+            work: BTreeMap::new(),
+        };
+        let (shards, slabs, _) = watch.window();
+        assert_eq!((shards.len(), slabs[0].shard), (3, 2));
+        ports[1].ask_to_stop();
+        let (shards, slabs, _) = watch.window();
+        assert_eq!((shards.len(), slabs[0].shard), (2, 1));
+        assert_eq!(watch.ports[slabs[0].shard].index, 2);
+        ports[2].ask_to_stop();
+        assert!(watch.window().1.is_empty());
     }
 }

@@ -22,6 +22,8 @@ mod detail;
 mod down;
 #[path = "tests/periodic.rs"]
 mod periodic;
+#[path = "tests/sockets.rs"]
+mod sockets;
 
 const MS: u64 = 1_000_000;
 

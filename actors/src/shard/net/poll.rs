@@ -344,9 +344,9 @@ impl PollNet {
         if let (Some(file), Some(out)) = (&conn.file, &mut conn.out) {
             while let Some(result) = transmit(file, conn.datagrams, out) {
                 match result {
-                    Ok(n) => {
+                    Ok((n, room)) => {
                         net.stats.bytes_out += n as u64;
-                        sent += n;
+                        sent += room;
                     }
                     Err(Errno::INTR) => {}
                     Err(error) if would_block(error) => {
@@ -418,12 +418,14 @@ impl PollNet {
         };
         match got {
             Ok((0, _)) if !conn.datagrams => {
-                conn.ended = true;
                 conn.readable = false;
-                let finished = conn.finished;
-                self.tell(socket, Happening::PeerFinished);
-                if finished {
-                    self.end(socket, SocketEnd::Done);
+                // The host says so again with whatever else it says.
+                if !std::mem::replace(&mut conn.ended, true) {
+                    let finished = conn.finished;
+                    self.tell(socket, Happening::PeerFinished);
+                    if finished {
+                        self.end(socket, SocketEnd::Done);
+                    }
                 }
                 None
             }
@@ -585,8 +587,12 @@ impl PollNet {
     }
 }
 
-/// Sends once; none if there is nothing to send.
-fn transmit(file: &OwnedFd, datagrams: bool, out: &mut Outgoing) -> Option<Result<usize, Errno>> {
+/// Sends once; none if there is nothing to send. Bytes sent, and the room that they took.
+fn transmit(
+    file: &OwnedFd,
+    datagrams: bool,
+    out: &mut Outgoing,
+) -> Option<Result<(usize, usize), Errno>> {
     let flags = SendFlags::NOSIGNAL;
     if !datagrams {
         let bytes = out.stream();
@@ -597,14 +603,14 @@ fn transmit(file: &OwnedFd, datagrams: bool, out: &mut Outgoing) -> Option<Resul
         if let Ok(n) = sent {
             out.advance(n);
         }
-        return Some(sent);
+        return Some(sent.map(|n| (n, n)));
     }
     let (bytes, to) = out.datagram()?;
     let sent = match to.and_then(super::name::Name::address) {
         Some(to) => net::sendto(file, bytes, flags, &to),
         None => net::send(file, bytes, flags),
     };
-    Some(sent.map(|_| out.pass()))
+    Some(sent.map(|n| (n, out.pass())))
 }
 
 impl Engine for PollNet {
@@ -648,7 +654,7 @@ impl Engine for PollNet {
     }
 
     fn has_next(&mut self) -> bool {
-        !self.told.is_empty() || !self.readable.is_empty()
+        !self.told.is_empty() || !self.readable.is_empty() || !self.dirty.is_empty()
     }
 
     fn due(&self) -> Option<Time> {
@@ -659,3 +665,7 @@ impl Engine for PollNet {
         )
     }
 }
+
+#[cfg(test)]
+#[path = "poll/tests.rs"]
+mod tests;

@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::engine::{Ask, Happening, Told, What};
+use super::outgoing::datagram_room;
 use super::socket::SocketEnd;
 use super::table::ShardNet;
 use super::{LEAVE_MAX, SharedNet};
@@ -206,7 +207,8 @@ impl SimNet {
                 let (from, to) = (end.local, to.or(end.remote));
                 let bytes = bytes[range].to_vec();
                 net.stats.bytes_out += bytes.len() as u64;
-                self.at(now, Event::Tell(side, Happening::Sent(bytes.len() as u32)));
+                let room = datagram_room(bytes.len()) as u32;
+                self.at(now, Event::Tell(side, Happening::Sent(room)));
                 match to {
                     Some(to) => self.later(
                         now,

@@ -143,7 +143,8 @@ impl fmt::Display for SocketEnd {
 /// Why bytes were not taken; they are still the caller's, all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WriteRefused {
-    /// The queue has room for this many only. [`SocketEvent::Writable`] follows.
+    /// The queue has room for this many only. [`SocketEvent::Writable`] follows, unless nothing is
+    /// queued: then they are more than it ever has room for, and are to be written in parts.
     #[error("the socket's queue has room for {room} bytes")]
     Full {
         /// Bytes that would be taken now.

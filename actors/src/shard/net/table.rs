@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use super::engine::{Ask, Happening, Told, What};
+use super::outgoing::datagram_room;
 use super::socket::{Accept, DATAGRAM_MAX, SocketEvent, SocketId, SocketsFull, WriteRefused};
 use super::stats::{NetConfig, NetStats};
 use crate::shard::spec::GROUP_SIZE;
@@ -179,10 +180,16 @@ impl ShardNet {
                     self.disown(socket, heads);
                     self.gone(socket);
                 }
-                What::Write(range) | What::WriteTo(_, range) => {
+                What::Write(range) => {
                     self.stats.cut += 1;
                     if live {
                         self.entries[socket as usize].queued -= range.len() as u32;
+                    }
+                }
+                What::WriteTo(_, range) => {
+                    self.stats.cut += 1;
+                    if live {
+                        self.entries[socket as usize].queued -= datagram_room(range.len()) as u32;
                     }
                 }
                 What::Close | What::Reset if live => {
@@ -247,17 +254,21 @@ impl ShardNet {
         if entry.datagrams && bytes.len() > DATAGRAM_MAX {
             return Err(WriteRefused::TooLong);
         }
+        let datagrams = entry.datagrams;
+        let taken = match datagrams {
+            true => datagram_room(bytes.len()),
+            false => bytes.len(),
+        };
         let room = bound.saturating_sub(entry.queued as usize);
-        if bytes.len() > room {
+        if taken > room {
             entry.wants_room = true;
             self.stats.full += 1;
             return Err(WriteRefused::Full { room });
         }
-        let datagrams = entry.datagrams;
-        if bytes.is_empty() && !datagrams {
+        if taken == 0 {
             return Ok(());
         }
-        entry.queued += bytes.len() as u32;
+        entry.queued += taken as u32;
         let begin = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
         let range = begin..self.bytes.len();
@@ -546,10 +557,9 @@ impl ShardNet {
         let deal = self.deals.get_mut(&listener)?;
         let Range { start, end } = deal.ordinals;
         let ordinal = deal.next;
-        deal.next = if ordinal + 1 < end {
-            ordinal + 1
-        } else {
-            start
+        deal.next = match ordinal.checked_add(1) {
+            Some(next) if next < end => next,
+            _ => start,
         };
         Some((ordinal, end.saturating_sub(start)))
     }
@@ -669,6 +679,19 @@ mod tests {
             (0, 1, 1)
         );
         assert!(net.stats.balanced());
+    }
+
+    #[test]
+    fn empty_datagrams_fill_their_queue_too() {
+        let mut net = ShardNet::new(NetConfig::default());
+        let mut heads = Heads::default();
+        let at = SocketAddr::from(([127, 0, 0, 1], 0));
+        let what = What::Datagrams { at, peer: None };
+        let id = net.open(BY, &mut heads, what, None).unwrap();
+        let bound = net.config.queue_bytes as usize;
+        let written = (0..2 * bound).take_while(|_| net.write(BY, id, Some(at), b"").is_ok());
+        assert_eq!(written.count(), bound);
+        assert!(tell(&mut net, id.index, Happening::Sent(bound as u32)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! It asks nothing of sockets by itself but that an accepted one finds its cell. Bound:
 //! [`CANDIDATES_MAX`] cells looked at.
 
-use super::{Moment, Slab, split};
+use super::{Moment, Slab, join, split};
 use crate::cell::Cell;
 use crate::shard::net::{Claim, SocketEvent, SocketId};
 use crate::shard::spec::CellState;
@@ -25,7 +25,9 @@ impl<C: Cell> Slab<C> {
             shard.disown(id.index, &mut self.net.heads);
         }
         debug_assert_eq!(self.slot(key).state, CellState::Running);
+        let begun = self.begin_detail();
         let result = self.run_step(key, at, at.now, 0, |cell, cx| cell.socket(id, event, cx));
+        self.end_detail(key, "socket", begun);
         self.in_hand = result.is_err().then_some("socket");
         self.settle(key, at, result);
     }
@@ -48,6 +50,19 @@ impl<C: Cell> Slab<C> {
         self.hear_socket(at, key, id, event);
     }
 
+    /// The slab ends without its cells' last steps: so do their sockets.
+    pub(super) fn part_sockets(&mut self) {
+        for group in 0..self.groups.len() {
+            for place in 0..self.groups[group].slots.len() {
+                if self.net.heads.live() == 0 {
+                    return;
+                }
+                let key = join(group, place);
+                self.net.part_all(key, self.ordinal(key), false);
+            }
+        }
+    }
+
     fn claimant(&mut self, claim: &Claim) -> Option<u32> {
         let listener = claim.listener.index;
         for _ in 0..CANDIDATES_MAX {
@@ -55,6 +70,9 @@ impl<C: Cell> Slab<C> {
             let Some((ordinal, of)) = deal else {
                 return Some(claim.key);
             };
+            if of == 0 {
+                return None;
+            }
             let key = self.find(ordinal).filter(|key| {
                 let (group, place) = split(*key);
                 self.groups[group].slots[place].state == CellState::Running

@@ -79,16 +79,18 @@ impl RingNet {
             Kind::Bind => SocketEnd::of_bind(-result),
             _ => SocketEnd::of(-result),
         });
-        self.dialled(more, end.filter(|_| !closing), now);
+        self.dialling -= 1;
         if closing {
             self.settle(socket);
             return None;
         }
+        self.dialled(more, end, now);
+        // Nothing is under way any more that would have to be cancelled.
+        self.conn(socket).phase = Phase::Open;
         if let Some(end) = end {
             self.end(socket, end, net);
             return None;
         }
-        self.conn(socket).phase = Phase::Open;
         self.receive(socket);
         self.mark_dirty(socket);
         Some(Pick::Plain(socket, Happening::Connected))
@@ -148,17 +150,17 @@ impl RingNet {
             self.settle(socket);
             return None;
         }
-        if let Some(taken) = taken
-            && (done.result > 0 || datagrams)
-        {
-            self.receive(socket);
-            return match datagrams {
-                true => self.datagram(socket, done.satellite, taken, net),
-                false => {
-                    self.lent = Some((done.satellite, taken));
-                    Some(Pick::Bytes(socket))
-                }
-            };
+        match taken {
+            Some(taken) if datagrams => {
+                self.receive(socket);
+                return self.datagram(socket, done.satellite, taken, net);
+            }
+            Some(taken) if done.result > 0 => {
+                self.receive(socket);
+                self.lent = Some((done.satellite, taken));
+                return Some(Pick::Bytes(socket));
+            }
+            unused => self.give_back(done.satellite, unused),
         }
         match -done.result {
             0 if !datagrams => {

@@ -136,9 +136,8 @@ impl RingNet {
         chain
     }
 
-    /// A connect has ended well, or not.
+    /// A connect has ended well, or not; one that was cancelled says nothing about ports.
     pub(super) fn dialled(&mut self, more: Option<Box<More>>, end: Option<SocketEnd>, now: Time) {
-        self.dialling -= 1;
         if let Some(More::Dial { from, to, .. }) = more.as_deref() {
             match end {
                 None => self.gates.ports.succeed(*from, *to),
