@@ -67,6 +67,7 @@ on_all_hosts! {
     what_was_written_is_sent_before_a_close(USUAL()) => close_flushes;
     a_cell_that_stops_in_order_sends_what_it_wrote(USUAL()) => stop_flushes;
     a_slow_reader_fills_the_queue_and_gets_every_byte(USUAL()) => slow_reader;
+    a_reader_that_pauses_again_hears_the_end_last(USUAL()) => pauses_again;
     a_lack_of_buffers_delays_and_loses_nothing(few_buffers()) => enobufs;
     a_full_table_refuses_and_takes_the_next_when_there_is_room(small_table()) => table_full;
     accepted_connections_are_dealt_to_running_cells(USUAL()) => dealt;
@@ -177,6 +178,32 @@ fn stop_flushes(host: impl Host) {
     stage.slab.stop(1).unwrap();
     stage.until_received(0, b"the last words");
     stage.until_seen(0, |seen| *seen == Seen::PeerFinished);
+    stage.stop();
+}
+
+fn pauses_again(host: impl Host) {
+    let mut stage = Stage::new(host, Rules::default());
+    let at = stage.listen(Manner::Hears, Accept::Here);
+    stage.connect(1, at);
+    stage.until_seen(0, |seen| matches!(seen, Seen::Accepted(_)));
+    stage.tell(0, |talker, cx| assert!(cx.net().pause(talker.last())));
+    stage.write(1, b"all of it");
+    stage.tell(1, |talker, cx| assert!(cx.net().finish(talker.last())));
+    let mut looks = 0;
+    stage.host.until(|| {
+        looks += 1;
+        looks > 100
+    });
+    stage.tell(0, |talker, cx| {
+        let socket = talker.last();
+        assert!(cx.net().resume(socket) && cx.net().pause(socket));
+    });
+    stage.tell(0, |talker, cx| assert!(cx.net().resume(talker.last())));
+    stage.until_seen(0, |seen| *seen == Seen::PeerFinished);
+    stage.until_received(0, b"all of it");
+    let log = stage.shared.log.lock().clone();
+    let last = log.iter().rev().find(|entry| entry.0 == 0);
+    assert_eq!(last.map(|entry| &entry.3), Some(&Seen::PeerFinished));
     stage.stop();
 }
 

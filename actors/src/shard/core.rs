@@ -243,8 +243,10 @@ impl ShardCore {
         })
     }
 
-    /// This shard is about to end without being asked to: slabs that may move go to the others.
+    /// This shard is about to end without being asked to: slabs that may move go to the others,
+    /// also those that are on their way here.
     pub(crate) fn evacuate(&mut self, at: &Moment) {
+        let at = &self.take_last(at);
         let others = self.port.movables.ports(self.port.index);
         if others.is_empty() {
             return;
@@ -302,6 +304,15 @@ impl ShardCore {
             new.for_each(|slab| measure(&self.port, self.detail, slab));
         }
         at
+    }
+
+    /// Takes in the slabs that come from other shards, and none from now on. Returns the time to go
+    /// on with, as [`ShardCore::join`].
+    fn take_last(&mut self, at: &Moment) -> Moment {
+        self.joins.append(&mut self.port.joins.close());
+        // Those that nobody has built yet have nothing to stop.
+        self.joins.retain(|join| matches!(join, Join::Moved(_)));
+        self.join(at)
     }
 
     /// A seat, in the order of joining.
@@ -364,10 +375,7 @@ impl ShardCore {
 
     /// Stops all slabs in order, the latest first.
     pub(crate) fn stop(&mut self, at: &Moment) {
-        self.joins.append(&mut self.port.joins.close());
-        // Those that nobody has built yet have nothing to stop.
-        self.joins.retain(|join| matches!(join, Join::Moved(_)));
-        let at = &self.join(at);
+        let at = &self.take_last(at);
         while let Some(mut slab) = self.slabs.pop() {
             slab.stop(at);
             slab.notes(&mut self.notes);

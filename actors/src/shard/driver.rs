@@ -79,11 +79,10 @@ pub(crate) fn run(
         .attach()
         .and_then(|()| turn(core, driver, clock, Spin::new(spin)));
     core.port().ask_to_stop();
-    let at = Moment::of(clock);
     if ended.is_err() {
-        core.evacuate(&at);
+        core.evacuate(&Moment::of(clock));
     }
-    core.stop(&at);
+    core.stop(&Moment::of(clock));
     let port = core.port().clone();
     core.tell(port.system.as_ref().map(crate::system::System::events));
     ended

@@ -269,7 +269,6 @@ fn spawn(
                 Ok(Err(error)) => down(&held, &format!("its driver failed: {error}")),
                 Err(payload) => {
                     held.ask_to_stop();
-                    drop(held.joins.close());
                     let at = Moment::of(&clock);
                     let _ = guard::step(|| {
                         core.evacuate(&at);

@@ -359,20 +359,17 @@ impl SimNet {
             return;
         };
         let bytes = std::mem::take(&mut end.unread);
-        let finished = end.peer_finished && !std::mem::replace(&mut end.told_finished, true);
-        let (peer, done) = (end.peer, finished && end.finished);
-        if let Some(peer) = peer
-            && !bytes.is_empty()
-        {
-            self.at(
-                now,
-                Event::Bytes {
-                    to: side,
-                    from: peer,
-                    bytes,
-                },
-            );
+        if let Some(from) = end.peer.filter(|_| !bytes.is_empty()) {
+            let (to, finished) = (side, end.peer_finished);
+            self.at(now, Event::Bytes { to, from, bytes });
+            if finished {
+                // Told after them, also if the reader pauses again before it hears them.
+                self.at(now, Event::Finished(side));
+            }
+            return;
         }
+        let finished = end.peer_finished && !std::mem::replace(&mut end.told_finished, true);
+        let done = finished && end.finished;
         if finished {
             self.at(now, Event::Tell(side, Happening::PeerFinished));
         }

@@ -101,6 +101,27 @@ fn a_slab_that_cannot_be_built_is_closed_and_its_shard_goes_on() {
 }
 
 #[test]
+fn a_slab_on_its_way_to_a_shard_that_fails_goes_on_to_another() {
+    let bells: Bells = (0..2).map(|_| Doorbell::new(Box::new(Silent))).collect();
+    let movables = Arc::default();
+    let port = |index| Port::new(index, (&bells, &movables), None);
+    let [failing, other] = [0, 1].map(|index| ShardCore::new(port(index), Limits::LIVE));
+    let (mut failing, mut other) = (failing, other);
+    let shard = ShardHandle::new(other.port());
+    let slab = shard.add_movable_slab(spec(0..4, Box::new(Again))).unwrap();
+    slab.move_to(&ShardHandle::new(failing.port())).unwrap();
+    other.step(&at(0));
+    assert!(other.slabs.is_empty());
+    failing.port().ask_to_stop();
+    failing.evacuate(&at(1));
+    failing.stop(&at(1));
+    slab.send(1, Nudge).unwrap();
+    other.step(&at(2));
+    assert_eq!((slab.shard(), slab.counts().running), (1, 4));
+    assert_eq!(slab.books().handled, 1);
+}
+
+#[test]
 fn slabs_that_may_move_leave_a_shard_whose_driver_fails() {
     let bells: Bells = (0..2).map(|_| Doorbell::new(Box::new(Silent))).collect();
     let movables = Arc::default();
