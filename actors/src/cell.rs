@@ -43,6 +43,16 @@ pub trait Cell: Sized + 'static {
     /// A fault here is an exit like any other: the supervisor decides.
     fn start(cx: &mut CellContext<'_, Self>) -> Result<Self, Fault>;
 
+    /// Makes the next incarnation out of the former one, where its supervisor decided
+    /// [`CellDecision::Resume`]. Timers and sockets of the former are gone.
+    ///
+    /// # Errors
+    /// A fault ends this incarnation as one of [`Cell::start`] does; the former one is lost.
+    fn resume(self, cx: &mut CellContext<'_, Self>) -> Result<Self, Fault> {
+        drop(self);
+        Self::start(cx)
+    }
+
     /// Takes one message.
     ///
     /// # Errors
@@ -128,6 +138,13 @@ pub enum CellDecision {
         /// Monotonic time of the restart.
         at: Time,
     },
+    /// The same, by [`Cell::resume`] if the former cell is whole: it was killed, or returned from
+    /// its last step. After a panic or the end of its host it may be half changed, and after a
+    /// fault of its start there is none: then it begins fresh.
+    Resume {
+        /// Monotonic time of the restart.
+        at: Time,
+    },
     /// It stays down; nobody is alarmed.
     Stop,
     /// It stays down, shown as quarantined, until an operator restarts it.
@@ -156,7 +173,7 @@ pub struct CellExit<'a> {
 
 /// Decides about the cells of one slab, on their shard. Must not panic and must not wait.
 pub trait CellSupervisor: Send {
-    /// An incarnation has ended and is dropped.
+    /// An incarnation has ended; it takes no further step.
     fn exited(&mut self, exit: &CellExit<'_>) -> CellDecision;
 
     /// An operator gives the cell a new incarnation, whatever state it was in: its failures are

@@ -88,26 +88,27 @@ impl Cell for Device {
             faults: None,
             line: None,
         };
-        device.inherit(cx);
-        let slot = cx.shared.schedule.slot_at_or_after(cx.ordinal, cx.now);
+        // What acted on the former incarnation ends with it.
+        let ended = std::mem::take(&mut cx.identity.faults);
+        cx.out.tally.faults_reverted += u64::from(ended);
         let before = cx.identity.slot;
+        let mut most = CATCH_UP_MAX;
         if device.wide.is_some() {
             // The state died with the former cell: the series is drawn again from its beginning.
             cx.identity.slot = 0;
             device.reset_series(cx);
-            device.catch_up(slot, REPLAY_MAX, cx);
-        } else {
-            device.catch_up(slot, CATCH_UP_MAX, cx);
+            most = REPLAY_MAX;
         }
-        if cx.incarnation > Incarnation::FIRST {
-            let missed = slot.saturating_sub(before);
-            cx.identity.missed = cx.identity.missed.wrapping_add(missed as u32);
-            cx.out.tally.missed += missed;
-        }
-        let first = cx.shared.schedule.time_of(cx.ordinal, cx.identity.slot);
-        let interval = cx.shared.schedule.interval();
-        cx.set_periodic(TICK, first, interval, MissedTicks::Skip);
-        set_beat(cx);
+        device.begin(before, most, cx);
+        Ok(device)
+    }
+
+    /// A device whose faults, poison, pressed presence and wide series outlive its restart. What is
+    /// wide is as far as the identity: no step draws and then returns a fault.
+    fn resume(self, cx: &mut CellContext<'_, Self>) -> Result<Self, Fault> {
+        let mut device = Self { line: None, ..self };
+        device.begin(cx.identity.slot, CATCH_UP_MAX, cx);
+        device.settle_faults(cx);
         Ok(device)
     }
 
@@ -174,6 +175,23 @@ impl Cell for Device {
 }
 
 impl Device {
+    /// Comes up: a line, the series up to now, and the timers. Its former life got as far as
+    /// `before`; at most `most` slots that passed are drawn.
+    fn begin(&mut self, before: u64, most: u64, cx: Context<'_, '_>) {
+        self.begin_line(cx);
+        let slot = cx.shared.schedule.slot_at_or_after(cx.ordinal, cx.now);
+        self.catch_up(slot, most, cx);
+        if cx.incarnation > Incarnation::FIRST {
+            let missed = slot.saturating_sub(before);
+            cx.identity.missed = cx.identity.missed.wrapping_add(missed as u32);
+            cx.out.tally.missed += missed;
+        }
+        let first = cx.shared.schedule.time_of(cx.ordinal, cx.identity.slot);
+        let interval = cx.shared.schedule.interval();
+        cx.set_periodic(TICK, first, interval, MissedTicks::Skip);
+        set_beat(cx);
+    }
+
     /// A poisoned device dies of whatever comes next.
     fn sting(&self) -> Result<(), Fault> {
         if self.poisoned {

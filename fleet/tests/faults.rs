@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use actorsim_fleet::fault::{Fault, FaultSpec};
 use actorsim_fleet::{Injection, Population};
+use actorsim_supervision::Policies;
 use actorsim_transport::{Reading, SensorType};
 use kit::{EPOCH_US, Rig};
 
@@ -237,4 +238,63 @@ fn a_run_with_faults_has_the_same_bytes_on_any_number_of_shards() {
         rig.fleet.wire_sha256().unwrap()
     };
     assert_eq!(digest(1), digest(3));
+}
+
+/// Devices whose state outlives a restart.
+fn resuming(profile: &str) -> Rig {
+    let text = "[[supervisor]]\npath = '/fleet/*'\nbehaviour = 'resume'\nintensity = 2\n\
+        period = '60s'\nintensity_scope = 'child'\nquarantine = true\n";
+    let policies = Policies::from_toml("test.toml", text).unwrap();
+    Rig::under(&policies, profile, 2, |profile| {
+        Population::new("default", profile, 2, 7)
+    })
+}
+
+#[test]
+fn a_fault_ends_with_its_incarnation_unless_the_next_one_resumes() {
+    for (mut rig, resumes) in [(meters(2), false), (resuming(METER), true)] {
+        rig.run(5);
+        inject(&rig, 0, Fault::Disconnect, Some(10));
+        rig.run(3);
+        rig.fleet.inject("meter-0000", Injection::Crash).unwrap();
+        rig.run(12);
+        let heard = seconds(&temperatures(&rig, 0));
+        let silent = !heard.iter().any(|second| (9..14).contains(second));
+        assert_eq!(silent, resumes, "{heard:?}");
+        let seen: Vec<Reading> = temperatures(&rig, 0).into_iter().rev().take(3).collect();
+        let sound: Vec<Reading> = temperatures(&rig, 1).into_iter().rev().take(3).collect();
+        assert_eq!(seconds(&seen), seconds(&sound), "it has come back");
+    }
+}
+
+#[test]
+fn a_poisoned_device_that_resumes_keeps_dying_until_it_is_parked() {
+    let mut rig = resuming(METER);
+    rig.run(5);
+    rig.fleet.inject("meter-0000", Injection::Poison).unwrap();
+    rig.run(10);
+    let counts = rig.fleet.counts();
+    assert_eq!((counts.quarantined, counts.restarts), (1, 2));
+}
+
+#[test]
+fn the_series_of_a_wide_profile_goes_on_where_the_former_life_left_it() {
+    let mut text = String::from(
+        "type: wide\nprotocol: quic\ntelemetry_interval: 1s\n\
+        telemetry_fields:\n  temperature: {type: brownian, start: 5, volatility: 1}\n",
+    );
+    for field in 0..12 {
+        text +=
+            &format!("  f{field}_pressure: {{type: brownian, start: {field}, volatility: 1}}\n");
+    }
+    let last = |crash: bool| {
+        let mut rig = resuming(&text);
+        rig.run(10);
+        if crash {
+            rig.fleet.inject("wide-0000", Injection::Crash).unwrap();
+        }
+        rig.run(10);
+        temperatures(&rig, 0).last().unwrap().value.to_bits()
+    };
+    assert_eq!(last(false), last(true));
 }

@@ -319,7 +319,8 @@ fn written(path: &ActorPath, now: &Governance, assignments: &[String]) -> String
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
         .collect();
-    let mut children: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    // In their order: of patterns the first wins.
+    let mut children: Vec<(String, Vec<(String, String)>)> = Vec::new();
     for (id, child) in &now.children {
         let restart = child.restart.map(|restart| restart.word().to_owned());
         let shutdown = child.shutdown.map(|shutdown| shutdown.to_string());
@@ -331,7 +332,7 @@ fn written(path: &ActorPath, now: &Governance, assignments: &[String]) -> String
         ];
         let known = known.into_iter();
         let known = known.filter_map(|(key, value)| Some((key.to_owned(), value?)));
-        children.insert(id.clone(), known.collect());
+        children.push((id.clone(), known.collect()));
     }
     for assignment in assignments {
         let (key, value) = assignment.split_once('=').unwrap_or((assignment, ""));
@@ -339,7 +340,7 @@ fn written(path: &ActorPath, now: &Governance, assignments: &[String]) -> String
             .strip_prefix("child.")
             .and_then(|rest| rest.rsplit_once('.'));
         let (values, key) = match child {
-            Some((id, key)) => (children.entry(id.to_owned()).or_default(), key),
+            Some((id, key)) => (entry_of(&mut children, id), key),
             None => (&mut own, key),
         };
         let below = format!("{key}.");
@@ -356,6 +357,18 @@ fn written(path: &ActorPath, now: &Governance, assignments: &[String]) -> String
         write_values(&mut text, values, "child.");
     }
     text
+}
+
+/// The values of a child; a new one stands first, so that no pattern is before it.
+fn entry_of<'a>(
+    children: &'a mut Vec<(String, Vec<(String, String)>)>,
+    id: &str,
+) -> &'a mut Vec<(String, String)> {
+    let known = children.iter().position(|(other, _)| other == id);
+    if known.is_none() {
+        children.insert(0, (id.to_owned(), Vec::new()));
+    }
+    &mut children[known.unwrap_or(0)].1
 }
 
 fn write_values(text: &mut String, values: &[(String, String)], below: &str) {
@@ -428,6 +441,7 @@ mod tests {
             ),
             ("intensty=3", "did you mean \"intensity\"?"),
             ("strategy=one_for_all", "/twin is made for rest_for_one"),
+            ("behaviour=resume", "/twin are no devices"),
             ("quarantine=true", "add intensity_scope = \"child\""),
             ("child.scna.shutdown=1s", "did you mean \"scan\"?"),
             ("child.scan.shutdown=soon", "\"soon\" is no shutdown"),
@@ -442,6 +456,21 @@ mod tests {
             assert!(error.contains(words), "{set}: {error}");
             assert!(error.contains("--> policy set /twin:"), "{set}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_set_of_a_child_is_before_the_patterns_in_force_and_those_keep_their_order() {
+        let path = ActorPath::new("/twin").unwrap();
+        let file = "[[supervisor]]\npath = '/twin'\n\
+            [[supervisor.child]]\nid = 's*'\nshutdown = '1s'\n\
+            [[supervisor.child]]\nid = '*'\nshutdown = '2s'\n";
+        let now = Policies::from_toml("file", file).unwrap();
+        let now = now.governance(&path, &Labels::new());
+        let text = written(&path, &now, &["child.a*.shutdown=3s".to_owned()]);
+        let set = Policies::from_toml("set", &text).unwrap();
+        let shutdown = |id| set.for_child(&path, id).shutdown.unwrap().to_string();
+        let all = ["scan", "route", "apply"].map(shutdown);
+        assert_eq!(all, ["1s", "2s", "3s"]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub use record::CELL_CRASHES_MAX;
 pub(crate) use record::CellRecord;
 
 use crate::intensity::{Budget, History, Window, seed_of};
-use crate::policy::{IntensityScope, PolicyError, Restart, Strategy, SupervisorPolicy};
+use crate::policy::{Behaviour, IntensityScope, PolicyError, Restart, Strategy, SupervisorPolicy};
 use crate::report::{CrashPlan, Supervision};
 use crate::strategy::{Case, Decision, Verdict, Why, verdict};
 
@@ -288,7 +288,10 @@ impl CellSupervisor for CellPolicy {
             Verdict::Leave => CellDecision::Stop,
             Verdict::Restart { at, .. } => {
                 self.restarts += 1;
-                CellDecision::Restart { at }
+                match self.policy.behaviour {
+                    Behaviour::Fresh => CellDecision::Restart { at },
+                    Behaviour::Resume => CellDecision::Resume { at },
+                }
             }
             Verdict::Quarantine => {
                 self.quarantined += 1;

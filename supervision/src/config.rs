@@ -45,8 +45,8 @@ use reader::Section;
 
 pub use crate::governance::{Governance, Labels};
 use crate::policy::{
-    AutoShutdown, BUDGET_MAX, Backoff, CHILDREN_MAX, DURATION_MAX, FACTOR_MAX, INTENSITY_MAX,
-    IntensityScope, Restart, Shutdown, Strategy, SupervisorPolicy,
+    AutoShutdown, BUDGET_MAX, Backoff, Behaviour, CHILDREN_MAX, DURATION_MAX, FACTOR_MAX,
+    INTENSITY_MAX, IntensityScope, Restart, Shutdown, Strategy, SupervisorPolicy,
 };
 
 /// Errors that are told of one file: a screen or two; a file with more is not of this kind.
@@ -68,6 +68,8 @@ const SCOPES: &[(&str, IntensityScope)] = &[
     ("supervisor", IntensityScope::Supervisor),
     ("child", IntensityScope::Child),
 ];
+const BEHAVIOURS: &[(&str, Behaviour)] =
+    &[("fresh", Behaviour::Fresh), ("resume", Behaviour::Resume)];
 const AUTO_SHUTDOWNS: &[(&str, AutoShutdown)] = &[
     ("never", AutoShutdown::Never),
     ("any_significant", AutoShutdown::AnySignificant),
@@ -227,6 +229,7 @@ fn read_supervisor(
             help,
         );
     }
+    let behaviour = s.choice("behaviour", BEHAVIOURS).unwrap_or(base.behaviour);
     let auto_shutdown = s
         .choice("auto_shutdown", AUTO_SHUTDOWNS)
         .unwrap_or(base.auto_shutdown);
@@ -248,6 +251,7 @@ fn read_supervisor(
         scope,
         backoff,
         quarantine,
+        behaviour,
         auto_shutdown,
         max_children: max_children.map_or(base.max_children, |n| n as u32),
         restart_budget_per_s: budget.map(|n| n as u32),

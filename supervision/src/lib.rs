@@ -83,7 +83,7 @@ pub use cells::{CellGovernor, CellPolicy, CellPolicyError};
 pub use config::{ChildPolicy, ConfigError, Policies};
 pub use governance::{Change, Governance, Governed, Labels};
 pub use policy::{
-    AutoShutdown, Backoff, IntensityScope, PolicyError, Restart, Shutdown, Strategy,
+    AutoShutdown, Backoff, Behaviour, IntensityScope, PolicyError, Restart, Shutdown, Strategy,
     SupervisorPolicy,
 };
 pub use report::{CrashPlan, CrashReport, Supervision, SupervisionStats, Tally};

@@ -163,6 +163,28 @@ impl IntensityScope {
     }
 }
 
+/// What the next incarnation of a cell begins with, besides its identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Behaviour {
+    /// Nothing: what acted on the former is gone with it.
+    #[default]
+    Fresh,
+    /// The state of the former, unless it ended by a panic or with its host.
+    Resume,
+}
+
+impl Behaviour {
+    /// As in files.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Resume => "resume",
+        }
+    }
+}
+
 /// How long a failing child waits before it is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Backoff {
@@ -210,6 +232,8 @@ pub struct SupervisorPolicy {
     /// A child that exhausts its own intensity is parked instead of ending the supervisor.
     /// Only with `scope = child`.
     pub quarantine: bool,
+    /// What a restarted cell begins with; the actors of tasks always begin fresh.
+    pub behaviour: Behaviour,
     /// Whether significant children end the supervisor.
     pub auto_shutdown: AutoShutdown,
     /// Most children at a time; a further one is refused.
@@ -227,6 +251,7 @@ impl Default for SupervisorPolicy {
             scope: IntensityScope::Supervisor,
             backoff: None,
             quarantine: false,
+            behaviour: Behaviour::Fresh,
             auto_shutdown: AutoShutdown::Never,
             max_children: CHILDREN_MAX,
             restart_budget_per_s: None,
@@ -264,6 +289,13 @@ impl SupervisorPolicy {
     #[must_use]
     pub const fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = Some(backoff);
+        self
+    }
+
+    /// A restarted cell goes on with the state of the former.
+    #[must_use]
+    pub const fn resume(mut self) -> Self {
+        self.behaviour = Behaviour::Resume;
         self
     }
 

@@ -121,6 +121,8 @@ pub struct ChildSpec {
     /// Starts it.
     pub start: ChildStart,
     pub(crate) lives: Lives,
+    /// It cannot be started again, whatever a policy says.
+    pub(crate) spent: bool,
     /// Its terms as the program has them, once a policy was laid over them.
     pub(crate) programmed: Option<Terms>,
     /// Of a subtree: where its first children are found, and theirs.
@@ -179,6 +181,7 @@ impl ChildSpec {
             path: None,
             start: Arc::new(start),
             lives: Arc::new(move || Incarnation(begun.fetch_add(1, Ordering::Relaxed) + 1)),
+            spent: false,
             programmed: None,
             below: Arc::default(),
         }
@@ -232,11 +235,15 @@ impl ChildSpec {
         self
     }
 
-    /// The terms it has under a policy: what that leaves out is as the program has it.
+    /// The terms it has under a policy: what that leaves out is as the program has it. A temporary
+    /// child that was started stays temporary: what it was made of is gone.
     pub(crate) fn terms_under(&self, policy: &ChildPolicy) -> Terms {
         let own = self.programmed.unwrap_or(self.terms());
         Terms {
-            restart: policy.restart.unwrap_or(own.restart),
+            restart: match self.spent {
+                true => self.restart,
+                false => policy.restart.unwrap_or(own.restart),
+            },
             shutdown: policy.shutdown.unwrap_or(own.shutdown),
             significant: policy.significant.unwrap_or(own.significant),
         }
@@ -260,6 +267,7 @@ impl ChildSpec {
 
     /// Drops the start function, and all it captured, of a child that is never started again.
     pub(crate) fn spend(&mut self) {
+        self.spent = true;
         self.start =
             Arc::new(|_| Box::pin(async { Err(Fault::new("temporary_is_not_restarted")) }));
     }

@@ -13,5 +13,7 @@ mod stage;
 mod release;
 #[path = "beyond_otp/reports.rs"]
 mod reports;
+#[path = "beyond_otp/resume.rs"]
+mod resume;
 #[path = "beyond_otp/shards.rs"]
 mod shards;

@@ -10,10 +10,8 @@ use crate::broker::{Command, Line, unreadable};
 use crate::session::mqtt::output::Inbound;
 
 impl Device {
-    /// What the former incarnation has left behind ends here; a line begins.
-    pub(super) fn inherit(&mut self, cx: Context<'_, '_>) {
-        let ended = std::mem::take(&mut cx.identity.faults);
-        cx.out.tally.faults_reverted += u64::from(ended);
+    /// The former incarnation's line ends here; a line begins.
+    pub(super) fn begin_line(&mut self, cx: Context<'_, '_>) {
         let Some(plan) = cx.shared.plan() else { return };
         let tally = &mut cx.out.line.tally;
         tally.dropped += u64::from(std::mem::take(&mut cx.identity.waiting));

@@ -85,6 +85,15 @@ impl Rig {
         shards: usize,
         population: impl FnOnce(Arc<Profile>) -> Population,
     ) -> Self {
+        Self::under(&Policies::shipped(), profile, shards, population)
+    }
+
+    pub(crate) fn under(
+        policies: &Policies,
+        profile: &str,
+        shards: usize,
+        population: impl FnOnce(Arc<Profile>) -> Population,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
@@ -102,9 +111,7 @@ impl Rig {
         let uplink = Uplink::Digests { tap: Some(tap) };
         let fleet = Fleet::new(&system, vec![population], shards, uplink).unwrap();
         let supervision = Arc::new(Supervision::default());
-        fleet
-            .start(sim.shards(), &Policies::shipped(), &supervision)
-            .unwrap();
+        fleet.start(sim.shards(), policies, &supervision).unwrap();
         let clock = system.clock().clone();
         Self {
             _runtime: runtime,

@@ -7,7 +7,7 @@ use actorsim_actors::census::glob_matches;
 use super::entry::Entry;
 use super::reader::nearest;
 use super::{ConfigError, Policies};
-use crate::policy::{AutoShutdown, Restart, Strategy};
+use crate::policy::{AutoShutdown, Behaviour, Restart, Strategy};
 
 /// The children of a [`Post`].
 #[derive(Debug, Clone, Copy)]
@@ -103,6 +103,10 @@ fn one(entry: &Entry, post: &Post, errors: &mut Vec<ConfigError>) {
     }
     if let Children::Cells = post.children {
         return cells(entry, errors);
+    }
+    if policy.behaviour == Behaviour::Resume {
+        let message = format!("the children of {at} are no devices: they begin fresh");
+        errors.push(entry.wrong("behaviour", message, "leave behaviour out"));
     }
     for ((id, child), spans) in entry.says.children.iter().zip(&entry.child_spans) {
         let programmed: Vec<Restart> = match post.children {

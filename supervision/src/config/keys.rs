@@ -4,7 +4,7 @@
 
 use humantime::format_duration;
 
-use super::{AUTO_SHUTDOWNS, RESTARTS, SCOPES, STRATEGIES};
+use super::{AUTO_SHUTDOWNS, BEHAVIOURS, RESTARTS, SCOPES, STRATEGIES};
 use crate::policy::{BUDGET_MAX, CHILDREN_MAX, FACTOR_MAX, INTENSITY_MAX, SupervisorPolicy};
 
 /// What a key holds.
@@ -73,6 +73,10 @@ fn scopes() -> Vec<&'static str> {
     SCOPES.iter().map(|row| row.0).collect()
 }
 
+fn behaviours() -> Vec<&'static str> {
+    BEHAVIOURS.iter().map(|row| row.0).collect()
+}
+
 fn auto_shutdowns() -> Vec<&'static str> {
     AUTO_SHUTDOWNS.iter().map(|row| row.0).collect()
 }
@@ -117,6 +121,9 @@ keys! {
         "Part of the wait that is random.";
     "backoff.reset_after", Form::Duration, "60s",
         "A child that lived this long has no past.";
+    "behaviour", Form::Word(behaviours), "fresh",
+        "What a restarted device begins with: nothing but its identity, or also what acted on the \
+         former, unless that ended by a panic or with its host.";
     "auto_shutdown", Form::Word(auto_shutdowns), "never",
         "Whether the supervisor ends when significant children have ended by themselves.";
     "max_children", Form::Count(1, CHILDREN_MAX as u64), "100000",
@@ -159,6 +166,7 @@ pub fn values(policy: &SupervisorPolicy) -> Vec<(&'static str, String)> {
             ("backoff.reset_after", time(backoff.reset_after)),
         ]);
     }
+    values.push(("behaviour", policy.behaviour.word().to_owned()));
     values.push(("auto_shutdown", policy.auto_shutdown.word().to_owned()));
     values.push(("max_children", policy.max_children.to_string()));
     let budget = policy.restart_budget_per_s;

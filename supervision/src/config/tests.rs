@@ -292,6 +292,11 @@ const BAD: &[(&str, &str, &str)] = &[
         "add intensity_scope = \"child\"",
     ),
     (
+        "path = '/a'\nbehaviour = 'again'",
+        "3:13",
+        "use one of \"fresh\", \"resume\"",
+    ),
+    (
         "path = '/a'\nquarantine = 'yes'",
         "3:14",
         "expected true or false",

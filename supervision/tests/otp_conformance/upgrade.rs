@@ -165,3 +165,29 @@ async fn code_change_simple() {
     })
     .await;
 }
+
+/// Beyond OTP, which keeps the start function of a temporary child.
+#[tokio::test]
+async fn a_temporary_child_that_lives_stays_temporary_under_a_new_policy() {
+    watched(async {
+        let stage = Stage::new();
+        let sup = stage.start(policy(Never), &["b"]).await;
+        let temporary = stage.child("a").restart(Restart::Temporary);
+        sup.start_child(temporary).await.unwrap();
+        let permanent = ChildPolicy {
+            restart: Some(Restart::Permanent),
+            ..ChildPolicy::default()
+        };
+        let by = Governance {
+            policy: policy(Never),
+            children: vec![("*".into(), permanent)],
+        };
+        let governed = sup.govern(by, false).await.unwrap();
+        assert_eq!(governed.changes, [], "nothing is promised that is not kept");
+        stage.kill("a");
+        becomes(&sup, "a", None).await;
+        assert_eq!(sup.count_children().await.unwrap().specs, 1);
+        sup.stop().await;
+    })
+    .await;
+}

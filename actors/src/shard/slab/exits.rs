@@ -1,9 +1,9 @@
 //! How cells of a slab end: faults, kills, stops, escalation; what the supervisor decides; and the
 //! notes of their restarts.
 //!
-//! Every end takes one way through [`Slab::exit`] or the ordered stop: cell dropped, timers
-//! cancelled, mailbox kept or booked as died. A restart is queued, never run from here. Bound:
-//! [`NOTES_PER_S_MAX`] notes.
+//! Every end takes one way through [`Slab::exit`] or the ordered stop: timers cancelled, mailbox
+//! kept or booked as died, cell dropped unless the next one is made out of it. A restart is queued,
+//! never run from here. Bound: [`NOTES_PER_S_MAX`] notes.
 
 use std::fmt::Write as _;
 
@@ -37,7 +37,7 @@ impl<C: Cell> Slab<C> {
         let slot = self.slot(key);
         let incarnation = slot.incarnation;
         let depth = slot.mailbox.as_ref().map_or(0, |ring| ring.len()) as u32;
-        self.lose(key, reason.is_normal());
+        self.strip(key, reason.is_normal());
         match &reason {
             ExitReason::Fault(fault) => {
                 self.counts.faults += 1;
@@ -54,8 +54,12 @@ impl<C: Cell> Slab<C> {
             depth,
             now: at.monotonic,
         });
+        let resumes = matches!(decision, CellDecision::Resume { .. }) && is_whole(&reason);
+        if !resumes {
+            guard::discard(self.slot(key).cell.take());
+        }
         match decision {
-            CellDecision::Restart { at: when } => {
+            CellDecision::Restart { at: when } | CellDecision::Resume { at: when } => {
                 let floor = if starting { WHEEL_TICK_NS } else { 0 };
                 let when = when.max(Time(at.monotonic.0.saturating_add(floor)));
                 self.restart_at(key, when, at);
@@ -71,8 +75,14 @@ impl<C: Cell> Slab<C> {
         self.changed = true;
     }
 
-    /// Drops a cell with its timers, its sockets and, by the rule, its mailbox.
+    /// Drops a cell with all it has.
     fn lose(&mut self, key: u32, in_order: bool) {
+        self.strip(key, in_order);
+        guard::discard(self.slot(key).cell.take());
+    }
+
+    /// Takes a cell's timers, its sockets and, by the rule, its mailbox.
+    fn strip(&mut self, key: u32, in_order: bool) {
         let ordinal = self.ordinal(key);
         self.net.part_all(key, ordinal, in_order);
         let (group, place) = split(key);
@@ -82,7 +92,6 @@ impl<C: Cell> Slab<C> {
             _ => self.wheel.cancel_all(&mut slot.timers),
         }
         slot.parked = false;
-        guard::discard(slot.cell.take());
         if self.mailbox.on_restart == OnRestart::Dropped {
             self.kill_mailbox(key);
         }
@@ -272,5 +281,14 @@ impl<C: Cell> Slab<C> {
                 text,
             });
         }
+    }
+}
+
+/// Whether a cell that ended so was between two steps, as it left itself.
+fn is_whole(reason: &ExitReason) -> bool {
+    match reason {
+        ExitReason::Fault(fault) => fault.code != PANIC,
+        ExitReason::HostDown => false,
+        _ => true,
     }
 }

@@ -102,6 +102,7 @@ impl<C: Cell> Slab<C> {
         let (group, place) = split(key);
         let slot = &mut self.groups[group].slots[place];
         slot.incarnation = slot.incarnation.next();
+        let former = slot.cell.take();
         let saved = slot.identity;
         let mark = self.out.mark();
         let mail = self.mail.mark(false);
@@ -125,7 +126,11 @@ impl<C: Cell> Slab<C> {
             mail: &mut self.mail,
             net: self.net.seat(),
         };
-        match guard::step(|| C::start(&mut cx)) {
+        let begin = || match former {
+            Some(former) => former.resume(&mut cx),
+            None => C::start(&mut cx),
+        };
+        match guard::step(begin) {
             Ok(cell) => {
                 slot.cell = Some(cell);
                 slot.parked = self.mail.keep();
