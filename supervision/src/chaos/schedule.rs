@@ -23,7 +23,8 @@ pub const MAX_CONCURRENT: u32 = 1_024;
 pub const TRIES: u64 = 4_096;
 /// A victim that is not back by then does not count any more: the run's verdict tells of it.
 pub const BACK_WITHIN: Duration = Duration::from_secs(60);
-/// Strikes of one step: a shell that was away for long does not make up for it.
+/// Strikes of one step: a shell that was away for long looks again who is down, and whether the
+/// plan must end, before it goes on. How many are down at a time is bounded by `max_concurrent`.
 const STRIKES_PER_STEP: usize = 64;
 
 const LANE_TIME: u64 = 0;
@@ -296,25 +297,30 @@ impl Schedule {
             return step;
         }
         self.heal(now, census, &mut step.actions);
+        // First of all: a plan that must end strikes nobody any more.
+        if let Some(over) = self.ends_now(now, vitals) {
+            step.actions.extend(self.end(over.clone()));
+            step.over = Some(over);
+            return step;
+        }
         for _ in 0..STRIKES_PER_STEP {
-            if self.due(self.number) > now || self.ends_at().is_some_and(|t| t <= now) {
+            if self.due(self.number) > now {
                 break;
             }
             self.strike(now, census, &mut step.actions);
         }
+        step
+    }
+
+    fn ends_now(&self, now: Time, vitals: &Vitals) -> Option<Over> {
         let condition = self.plan.stop_if.filter(|stop_if| stop_if.holds(vitals));
-        let over = if let Some(condition) = condition {
+        if let Some(condition) = condition {
             Some(Over::Condition(condition))
         } else if self.lease_ends().is_some_and(|t| t <= now) {
             Some(Over::Lease)
         } else {
             self.ends_at().filter(|t| *t <= now).map(|_| Over::Time)
-        };
-        if let Some(over) = over {
-            step.actions.extend(self.end(over.clone()));
-            step.over = Some(over);
         }
-        step
     }
 
     /// Ends it before its time; returns what must be healed.

@@ -339,8 +339,10 @@ fn a_plan_stops_itself_by_its_condition_or_when_its_lease_ends() {
         schedule.step(Time(1), &roster(), &Vitals::default()).over,
         None
     );
-    let over = schedule.step(Time(2), &roster(), &sick).over.unwrap();
-    assert_eq!(over.to_string(), "health < 0.9");
+    let last = schedule.step(Time::ZERO + 9 * SECOND, &roster(), &sick);
+    assert_eq!(last.over.unwrap().to_string(), "health < 0.9");
+    let strikes = |action: &Action| matches!(action, Action::Begin(_));
+    assert!(!last.actions.iter().any(strikes), "it strikes nobody first");
     assert_eq!(schedule.next_at(), None);
 
     let mut schedule = Schedule::new(&plan("lease = \"3s\""), 1, Time::ZERO);
