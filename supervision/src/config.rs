@@ -219,16 +219,7 @@ fn read_supervisor(
         b.finish();
         backoff
     });
-    let quarantine = s.boolean("quarantine").unwrap_or(false);
-    if quarantine && scope == IntensityScope::Supervisor {
-        let help = "add intensity_scope = \"child\", or leave quarantine out";
-        s.wrong(
-            "quarantine",
-            "quarantine parks a child for its own restarts, and here the \
-            restarts of all children are counted together",
-            help,
-        );
-    }
+    let quarantine = read_quarantine(s, scope);
     let behaviour = s.choice("behaviour", BEHAVIOURS).unwrap_or(base.behaviour);
     let auto_shutdown = s
         .choice("auto_shutdown", AUTO_SHUTDOWNS)
@@ -313,6 +304,20 @@ fn read_about(s: &mut Section<'_, '_>, seen: &mut Vec<(String, usize)>) -> Optio
     }
     seen.push((name, line));
     Some(about)
+}
+
+fn read_quarantine(s: &mut Section<'_, '_>, scope: IntensityScope) -> bool {
+    let quarantine = s.boolean("quarantine").unwrap_or(false);
+    if quarantine && scope == IntensityScope::Supervisor {
+        let help = "add intensity_scope = \"child\", or leave quarantine out";
+        s.wrong(
+            "quarantine",
+            "quarantine parks a child for its own restarts, and here the \
+            restarts of all children are counted together",
+            help,
+        );
+    }
+    quarantine
 }
 
 fn read_backoff(s: &mut Section<'_, '_>) -> Backoff {
