@@ -66,7 +66,7 @@ fn lives(policy: &SupervisorPolicy, end: impl FnOnce(&SlabHandle<Counter>)) -> V
         .add_slab(SlabSpec {
             path: path.clone(),
             name: Arc::new(|ordinal| format!("c-{ordinal}")),
-            ordinals: vec![0..1],
+            ordinals: std::iter::once(0..1).collect(),
             shared: Arc::clone(&begun),
             out: (),
             identity: Box::new(|_| ()),
