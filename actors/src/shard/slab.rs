@@ -152,8 +152,10 @@ pub(crate) struct Slab<C: Cell> {
     supervisor: Box<dyn CellSupervisor>,
     wheel: Wheel,
     restarts: Wheel,
-    /// Timers that are due and wait for their step.
+    /// Timers that are due and wait for their step; empty between steps.
     due: VecDeque<Due>,
+    /// Those that were due in an earlier step already.
+    late: VecDeque<Due>,
     newly_due: Vec<Due>,
     run: VecDeque<u32>,
     /// To be started as soon as possible.
@@ -274,6 +276,7 @@ impl<C: Cell> Slab<C> {
             wheel: Wheel::new(at.now),
             restarts: Wheel::new(at.monotonic),
             due: VecDeque::new(),
+            late: VecDeque::new(),
             newly_due: Vec::new(),
             run: VecDeque::new(),
             ready: VecDeque::new(),

@@ -239,6 +239,20 @@ impl Wheel {
         Some(missed)
     }
 
+    /// Whether another timer of the owner whose list begins at `head` became due at an earlier tick
+    /// and has not been fired yet.
+    pub(crate) fn has_earlier_due(&self, head: u32, due: &Due) -> bool {
+        let mut index = head;
+        while index != NIL {
+            let entry = &self.entries[index as usize];
+            if entry.slot == FIRING && index != due.entry && entry.at < due.at {
+                return true;
+            }
+            index = entry.sibling;
+        }
+        false
+    }
+
     /// The entry of `key` and the one before it in its owner's list, and how many were passed.
     fn find(&self, head: u32, key: u8) -> (Option<(u32, u32)>, u32) {
         let (mut index, mut before, mut count) = (head, NIL, 0);

@@ -24,6 +24,8 @@ mod down;
 mod periodic;
 #[path = "tests/sockets.rs"]
 mod sockets;
+#[path = "tests/storm.rs"]
+mod storm;
 
 const MS: u64 = 1_000_000;
 

@@ -51,6 +51,7 @@ impl<C: Cell> Slab<C> {
             std::mem::swap(&mut self.mail.inbound, &mut self.lanes[place].taken);
         }
         self.due.clear();
+        self.late.clear();
         self.newly_due.clear();
         self.run.clear();
         self.ready.clear();
