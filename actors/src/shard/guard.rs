@@ -42,6 +42,9 @@ pub(crate) fn step<R>(run: impl FnOnce() -> Result<R, Fault>) -> Result<R, Fault
 pub(crate) struct Faulted;
 
 /// Runs one step of a cell. A fault is put aside, so that the usual end is a value in a register.
+///
+/// Inlined, into loops that are not: unwinding reads the table of the catching function twice from
+/// its beginning, so that a panic pays for every call site of a large one.
 #[inline]
 pub(crate) fn flow(
     aside: &mut Option<Fault>,

@@ -53,6 +53,7 @@ impl<C: Cell> Slab<C> {
     /// Delivers up to `share` messages of one pair queue: those for a cell that has nothing else to
     /// do are handled from there, a budget of them in a row and as many as there are if nobody else
     /// waits; the rest goes into mailboxes.
+    #[inline(never)] // see `guard::flow`
     fn deliver_lane(&mut self, place: usize, share: usize, at: &Moment, budget: usize) {
         self.delivering = Some(place);
         std::mem::swap(&mut self.mail.inbound, &mut self.lanes[place].taken);
@@ -309,6 +310,7 @@ impl<C: Cell> Slab<C> {
     }
 
     /// Handles messages between cells of this slab. True if some are left.
+    #[inline(never)] // see `guard::flow`
     pub(super) fn run_local(&mut self, at: &Moment, limits: &Limits) -> bool {
         if limits.rounds {
             return false;
@@ -361,6 +363,7 @@ impl<C: Cell> Slab<C> {
         self.settle(key, at, result);
     }
 
+    #[inline(never)] // see `guard::flow`
     fn visit(&mut self, key: u32, at: &Moment, budget: usize) {
         for _ in 0..budget {
             let slot = self.slot(key);
