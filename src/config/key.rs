@@ -95,7 +95,7 @@ keys! {
         "What shard threads sleep in: an io_uring of their own, a parked thread, or what there is.";
     "shards.ring_entries", count(1, ENTRIES_MAX as u64), Some("256"),
         "Entries of a ring's submission queue.";
-    "shards.ring_completions", count(2, COMPLETIONS_MAX as u64), Some("4096"),
+    "shards.ring_completions", count(2, COMPLETIONS_MAX as u64), Some("512"),
         "Entries of a ring's completion queue, more than of its submission queue.";
     "shards.sqpoll_idle", span(MS, DAY), None,
         "A kernel thread polls each ring until idle for this time; unset is none: it costs a core.";
