@@ -9,8 +9,8 @@ use peer_probe::Job;
 use serde_json::Value;
 
 use crate::{
-    cold, echo, fan_out, idle, journal, memory, one_way, ping_pong, pipeline, restart, ring, skew,
-    spawn, storm, timers,
+    cold, echo, fan_out, idle, journal, memory, mqtt, one_way, ping_pong, pipeline, restart, ring,
+    skew, spawn, storm, timers,
 };
 
 /// Every scenario, in the order of `list`.
@@ -30,6 +30,7 @@ pub(crate) const SCENARIOS: &[&Scenario] = &[
     &storm::SCENARIO,
     &journal::SCENARIO,
     &pipeline::SCENARIO,
+    &mqtt::SCENARIO,
 ];
 
 /// Longest measurement of a child, where a scenario has no reason for another.

@@ -164,7 +164,14 @@ impl Line {
     pub(crate) fn timer(&mut self, cx: Context<'_, '_>) {
         let Some(plan) = cx.shared.plan() else { return };
         if self.connect_at.take_if(|at| *at <= cx.monotonic).is_some() {
-            self.socket = cx.net().connect(plan.address).ok();
+            let local = plan.local(cx.ordinal);
+            let mut net = cx.net();
+            let socket = match local {
+                Some(local) => net.connect_from(local, plan.address),
+                None => net.connect(plan.address),
+            };
+            drop(net);
+            self.socket = socket.ok();
             if self.socket.is_none() {
                 self.failed(cx);
             }

@@ -3,7 +3,7 @@
 //! Made once from the profile and the target; everything that can be wrong is said then. Bound:
 //! that of the profile.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,10 @@ use crate::session::template::{Template, TemplateError};
 
 /// First connections of a population a second, so that its broker is not met by all at once.
 pub const CONNECTS_PER_S: u32 = 2_000;
+
+/// Connections from one local address to one broker: of 28,232 ports as a rule, so that a free one
+/// is found soon.
+pub const CONNECTIONS_PER_ADDRESS: u32 = 20_000;
 
 /// Who devices say that they are, besides their id; the same for all of a population.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -158,6 +162,20 @@ impl Plan {
             speed,
             stats,
         })
+    }
+
+    /// The local address of a device's connection, where one address has too few ports: a loopback
+    /// broker is called from as many loopback addresses as it takes.
+    #[must_use]
+    pub fn local(&self, ordinal: u32) -> Option<SocketAddr> {
+        let on_loopback = self.address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST);
+        if !on_loopback || self.count <= CONNECTIONS_PER_ADDRESS {
+            return None;
+        }
+        // 127.0.0.0/8 is all loopback; .0 and .1 at its beginning are left alone
+        let first = u32::from(Ipv4Addr::LOCALHOST) + 1;
+        let address = Ipv4Addr::from(first + ordinal / CONNECTIONS_PER_ADDRESS);
+        Some(SocketAddr::from((address, 0)))
     }
 
     /// Wait of a device before its first attempt: in turn by ordinal.
