@@ -23,7 +23,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
             acknowledged",
     shapes: Shapes::Sizes {
         sizes: &[15_000, 100_000],
-        seconds: 180,
+        seconds: 120,
     },
     smoke: Load {
         size: 100,

@@ -36,7 +36,7 @@ impl Fleet {
             for (population, row) in slabs.iter_mut().enumerate() {
                 for (at, (place, shard)) in row.iter_mut().zip(shards).enumerate() {
                     let spec = self.slab(population, at, origin, governors, supervision)?;
-                    *place = spec.map(|spec| shard.add_slab(spec)).transpose()?;
+                    *place = spec.map(|spec| shard.add_movable_slab(spec)).transpose()?;
                 }
             }
             Ok(())
