@@ -2,18 +2,20 @@
 //!
 //! A cell's step runs to completion on its shard and writes only to its [`CellContext`]; on a fault
 //! or a panic its output is cut back, its identity restored, the cell dropped and its
-//! [`CellSupervisor`] asked. It sends to cells by its context; to a tokio actor by `Addr::try_send`
-//! from its [`Outbox`]; its own sockets are at [`CellContext::net`]. What a slab sends as one is
-//! its [`Outbox`]'s part.
+//! [`CellSupervisor`] asked. It sends to cells and asks task actors by its context; it sends to a
+//! task actor by `Addr::try_send` from its [`Outbox`]; its own sockets are at
+//! [`CellContext::net`]. What a slab sends as one is its [`Outbox`]'s part.
 //! Bound: a cell has at most [`TIMERS_PER_CELL_MAX`] timers; its mailbox is bounded by its
 //! `MailboxSpec`.
 
+mod asks;
 mod ticks;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
+pub use self::asks::{AskId, AsksFull};
 pub use self::ticks::{MissedTicks, PERIOD_MIN};
 use crate::addr::SendError;
 use crate::clock::Time;
@@ -44,7 +46,7 @@ pub trait Cell: Sized + 'static {
     fn start(cx: &mut CellContext<'_, Self>) -> Result<Self, Fault>;
 
     /// Makes the next incarnation out of the former one, where its supervisor decided
-    /// [`CellDecision::Resume`]. Timers and sockets of the former are gone.
+    /// [`CellDecision::Resume`]. Timers, questions and sockets of the former are gone.
     ///
     /// # Errors
     /// A fault ends this incarnation as one of [`Cell::start`] does; the former one is lost.
@@ -162,7 +164,7 @@ pub struct CellExit<'a> {
     pub incarnation: Incarnation,
     /// Why.
     pub reason: &'a ExitReason,
-    /// The step that ended it: a message's kind, `timer`, `socket`, `bounced` or
+    /// The step that ended it: a message's kind, `timer`, `socket`, `bounced`, `answered` or
     /// `start`; none for a kill.
     pub in_hand: Option<&'static str>,
     /// Messages that waited.

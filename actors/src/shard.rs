@@ -5,7 +5,8 @@
 //! - `wheel`: timers, O(1);
 //! - `guard`: one step under `catch_unwind`, with a quiet panic hook;
 //! - `inbox`: bounded queues into a shard, and its doorbell;
-//! - `mail`: what cells send, from their step to the pair queue of its destination;
+//! - `mail`: what cells send, from their step to the pair queue of its destination, and what they
+//!   ask of task actors;
 //! - `net`: sockets of cells, the same on every driver;
 //! - `slab`: the cells of one population on one shard, in ordinal order (`slab/steps.rs`: what runs
 //!   in a step; `slab/delivery.rs`: messages to cells; `slab/exits.rs`: exits, restarts,
@@ -52,8 +53,8 @@ pub use balance::{BalanceRule, Balancer, Balancing, Move, ShardLoad, SlabLoad};
 pub use handle::{ShardHandle, SlabHandle};
 pub use host::{SHARDS_MAX, STOP_MAX, ShardConfig, ShardHost, StartShardsError, StopShardsError};
 pub use lateness::Lateness;
-pub use mail::{Bounce, LINK_CAPACITY, Refusal, Sent};
-pub(crate) use mail::{Mail, Sender};
+pub use mail::{ASKS_MAX, Bounce, LINK_CAPACITY, Refusal, Sent};
+pub(crate) use mail::{Mail, Question, Sender};
 pub use moving::MigrateError;
 pub(crate) use net::NetSeat;
 pub use net::{

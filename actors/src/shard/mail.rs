@@ -8,9 +8,11 @@
 //! `Ok` means that the pair queue has room for the message: it is reserved when it is staged. A
 //! step that faults or unwinds has sent nothing: what it staged is cut back and counted. The local
 //! queue has no lock and no atomics; a link takes one lock for all that a slab's step sent. Order
-//! is kept per (from, to): nobody overtakes a message that waits for room. Bounds:
-//! [`LOCAL_CAPACITY`], [`LINK_CAPACITY`] per pair, [`LINKS_MAX`], [`RETURNS_MAX`].
+//! is kept per (from, to): nobody overtakes a message that waits for room. Questions to task actors
+//! are in `asks`. Bounds: [`LOCAL_CAPACITY`], [`LINK_CAPACITY`] per pair, [`LINKS_MAX`],
+//! [`RETURNS_MAX`], [`ASKS_MAX`].
 
+mod asks;
 mod envelope;
 mod link;
 mod stage;
@@ -21,6 +23,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub use self::asks::ASKS_MAX;
+pub(crate) use self::asks::Question;
+use self::asks::{AnyQuestion, Asks};
 pub use self::envelope::{Bounce, Refusal, Sent};
 pub(crate) use self::envelope::{Envelope, NOBODY, Origin, Pair, Returned, returned};
 use self::link::{AnyLink, Link};
@@ -30,7 +35,8 @@ use super::guard;
 use super::handle::{Board, SlabHandle};
 use super::inbox::Queue;
 use crate::addr::SendError;
-use crate::cell::Cell;
+use crate::cell::{AskId, Cell};
+use crate::clock::Time;
 
 /// Messages between cells of one slab that are under way: one step's fan-out to a small population.
 pub(crate) const LOCAL_CAPACITY: usize = 65_536;
@@ -73,6 +79,7 @@ pub(crate) struct Mail<C: Cell> {
     origin: Origin,
     /// Bounces for cells of this slab, made on this shard.
     pub(crate) returns: VecDeque<Returned>,
+    pub(crate) asks: Asks<C>,
     pub(crate) counts: MailCounts,
 }
 
@@ -115,6 +122,7 @@ impl<C: Cell> Mail<C> {
             capacity: LOCAL_CAPACITY,
             origin,
             returns: VecDeque::new(),
+            asks: Asks::new(),
             counts: MailCounts::default(),
         }
     }
@@ -286,7 +294,18 @@ impl<C: Cell> Mail<C> {
         }
     }
 
-    /// Puts staged messages into their pair queues: one lock and at most one doorbell each.
+    /// Stages a question, for which there is room, to a task actor.
+    pub(crate) fn ask(
+        &mut self,
+        key: u32,
+        until: Time,
+        question: Box<dyn AnyQuestion<C>>,
+    ) -> AskId {
+        self.asks.stage(key, until, &self.origin.bell, question)
+    }
+
+    /// Puts staged messages into their pair queues: one lock and at most one doorbell each; and
+    /// staged questions into their mailboxes.
     pub(crate) fn flush(&mut self) {
         let (counts, returns) = (&mut self.counts, &mut self.returns);
         let mut lost = |n, back| {
@@ -299,7 +318,7 @@ impl<C: Cell> Mail<C> {
             link.flush(&mut lost, C::HEARS_BOUNCES);
         }
         // They are told in the next step, which nobody else may ask for.
-        if !self.returns.is_empty() {
+        if self.asks.send() || !self.returns.is_empty() {
             self.origin.bell.ring();
         }
     }
@@ -324,14 +343,16 @@ impl<C: Cell> Mail<C> {
 
     /// See [`Door`](super::inbox::Door).
     pub(crate) fn sync_returns(&self) {
+        self.asks.sync();
         if let Some(queue) = &self.origin.returns {
             queue.sync();
         }
     }
 
-    /// The end: refuses bounces from now on; what waits for room is lost.
+    /// The end: refuses bounces from now on; what waits for room is lost, questions are canceled.
     pub(crate) fn close(&mut self) {
         self.counts.lost += std::mem::take(&mut self.waiting) as u64;
+        self.asks.close();
         let mut rest = std::mem::take(&mut self.returns);
         if let Some(queue) = &self.origin.returns {
             rest.append(&mut queue.close());

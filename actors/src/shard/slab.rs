@@ -427,6 +427,7 @@ impl<C: Cell> AnySlab for Slab<C> {
         let mut busy = self.fire_timers(at, limits, tally);
         busy |= self.start_cells(at, limits);
         self.tell_bounces(at);
+        self.tell_answers(at);
         busy |= self.deliver(at, limits);
         busy |= self.run_cells(at, limits);
         busy |= self.run_local(at, limits);
@@ -441,7 +442,7 @@ impl<C: Cell> AnySlab for Slab<C> {
             next: self.wheel.next_at(),
             next_monotonic: earlier(
                 earlier(self.restarts.next_at(), self.flush_at),
-                self.mail.until(),
+                earlier(self.mail.until(), self.mail.asks.until()),
             ),
         }
     }

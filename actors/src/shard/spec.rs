@@ -216,6 +216,19 @@ pub struct SlabCounts {
     pub bounces_told: u64,
     /// Bounces for cells that were down by then, or above the bound.
     pub bounces_lost: u64,
+    /// Questions of these cells to task actors: `asks = asks_told + asks_canceled + asks_open`.
+    pub asks: u64,
+    /// Questions refused at once: there were too many.
+    pub asks_refused: u64,
+    /// Questions whose cell has been told the answer, or why there is none.
+    pub asks_told: u64,
+    /// Of these those with no answer in time.
+    pub asks_timeouts: u64,
+    /// Questions canceled: by their cell, with it, or as the step that asked failed and they never
+    /// went out.
+    pub asks_canceled: u64,
+    /// Questions that are open.
+    pub asks_open: u64,
 }
 
 /// Counters of one shard, as of the end of its last step. Slabs that have left it are counted with

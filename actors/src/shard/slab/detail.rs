@@ -22,7 +22,7 @@ pub(crate) const HOTTEST: usize = 32;
 /// Steps of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct KindDetail {
-    /// Kind of the message, or `timer`, `socket` or `bounced`.
+    /// Kind of the message, or `timer`, `socket`, `bounced` or `answered`.
     pub kind: &'static str,
     /// Steps.
     pub steps: u64,

@@ -1,9 +1,9 @@
 //! How cells of a slab end: faults, kills, stops, escalation; what the supervisor decides; and the
 //! notes of their restarts.
 //!
-//! Every end takes one way through [`Slab::exit`] or the ordered stop: timers cancelled, mailbox
-//! kept or booked as died, cell dropped unless the next one is made out of it. A restart is queued,
-//! never run from here. Bound: [`NOTES_PER_S_MAX`] notes.
+//! Every end takes one way through [`Slab::exit`] or the ordered stop: timers and questions
+//! cancelled, mailbox kept or booked as died, cell dropped unless the next one is made out of it.
+//! A restart is queued, never run from here. Bound: [`NOTES_PER_S_MAX`] notes.
 
 use std::fmt::Write as _;
 
@@ -81,7 +81,7 @@ impl<C: Cell> Slab<C> {
         guard::discard(self.slot(key).cell.take());
     }
 
-    /// Takes a cell's timers, its sockets and, by the rule, its mailbox.
+    /// Takes a cell's timers, its questions, its sockets and, by the rule, its mailbox.
     fn strip(&mut self, key: u32, in_order: bool) {
         let ordinal = self.ordinal(key);
         self.net.part_all(key, ordinal, in_order);
@@ -92,6 +92,7 @@ impl<C: Cell> Slab<C> {
             _ => self.wheel.cancel_all(&mut slot.timers),
         }
         slot.parked = false;
+        self.mail.asks.cancel_all(key);
         if self.mailbox.on_restart == OnRestart::Dropped {
             self.kill_mailbox(key);
         }

@@ -1,4 +1,5 @@
-//! Messages on their way out of a slab: to other slabs, back to their senders, and waits for room.
+//! Messages on their way out of a slab: to other slabs, back to their senders, and waits for room;
+//! answers to its cells' questions.
 //!
 //! A bounce goes to the slab that sent, is told in a step of its own, and is counted if nobody
 //! hears. Bound: [`RETURNS_MAX`] bounces per sending slab.
@@ -104,6 +105,22 @@ impl<C: Cell> Slab<C> {
         self.settle(key, at, result);
     }
 
+    /// Tells cells the answers to their questions, and that there will be none.
+    pub(super) fn tell_answers(&mut self, at: &Moment) {
+        for place in self.mail.asks.ripe(at.monotonic) {
+            // Only a live cell has open questions; they end with its life.
+            let Some(question) = self.mail.asks.take(place) else {
+                continue;
+            };
+            let (key, _) = place;
+            let begun = self.begin_detail();
+            let result = self.run_step(key, at, at.now, 0, |cell, cx| question.tell(cell, cx));
+            self.end_detail(key, "answered", begun);
+            self.in_hand = result.is_err().then_some("answered");
+            self.settle(key, at, result);
+        }
+    }
+
     /// Ends the waits of parked cells for which there is room, or whose time is up.
     pub(super) fn resume(&mut self, at: &Moment, limits: &Limits) {
         if limits.rounds {
@@ -145,6 +162,13 @@ impl<C: Cell> Slab<C> {
         self.counts.send_waits = mail.waits;
         self.counts.send_timeouts = mail.timeouts;
         self.counts.bounces_lost += std::mem::take(&mut self.mail.counts.returns_lost);
+        let asks = &self.mail.asks;
+        self.counts.asks = asks.counts.asked;
+        self.counts.asks_refused = asks.counts.refused;
+        self.counts.asks_told = asks.counts.told;
+        self.counts.asks_timeouts = asks.counts.timeouts;
+        self.counts.asks_canceled = asks.counts.canceled;
+        self.counts.asks_open = asks.len() as u64;
     }
 
     /// Refuses what is under way to cells of this slab, and what its own cells would have sent.
