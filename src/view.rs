@@ -125,6 +125,8 @@ pub struct DevicesView {
     pub errors: Vec<(String, String, u64)>,
     /// Restarts of devices.
     pub restarts: u64,
+    /// By kind of fault: injected so far, and active now.
+    pub faults: Vec<(&'static str, u64, u64)>,
 }
 
 impl DevicesView {

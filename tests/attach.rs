@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actorsim::attach::control::{
-    ChaosWord, ChildWord, ControlPlane, Outcome, PolicyWord, PsFilter,
+    ChaosWord, ChildWord, ControlPlane, FaultWord, Outcome, PolicyWord, PsFilter,
 };
 use actorsim::attach::protocol::{Code, LINE_MAX, Refusal};
 use actorsim::attach::server::{self, Limits};
@@ -75,6 +75,9 @@ impl ControlPlane for Plane {
     }
     fn health(&self) -> Outcome<'_> {
         Box::pin(async { Err(Refusal::new(Code::Unhealthy, "the scan is late")) })
+    }
+    fn fault(&self, word: FaultWord) -> Outcome<'_> {
+        answer(json!({ "rows": [{ "name": "fault_injected", "text": format!("{word:?}") }] }))
     }
     fn faults(&self, _: usize) -> Outcome<'_> {
         answer(json!({ "rows": [] }))
@@ -221,6 +224,39 @@ fn otp_s_words_and_policies_reach_the_plane_and_only_changes_are_audited() {
         "policy set /twin intensity=3 period=5s",
     ];
     assert_eq!(*node.plane.audited.lock().unwrap(), audited);
+}
+
+#[test]
+fn faults_reach_the_plane_with_their_selector_and_parameters() {
+    let node = Node::start(4);
+    let lines = [
+        "fault inject site=north,10% latency_spike for=30s latency_ms=250",
+        "fault revert meter-* flap",
+        "fault revert meter-*",
+        "fault crash /twin/scan",
+        "fault list",
+    ];
+    let args: Vec<_> = lines.iter().flat_map(|line| ["-c", line]).collect();
+    let (code, out, err) = node.attach(&[&args[..], &["-o", "jsonl"]].concat());
+    assert_eq!(code, 0, "{err}");
+    let out = out.replace("\\\"", "'");
+    for words in [
+        "Inject { selector: 'site=north,10%', kind: 'latency_spike', \
+         params: ['for=30s', 'latency_ms=250'] }",
+        "Revert { selector: 'meter-*', kind: Some('flap') }",
+        "Revert { selector: 'meter-*', kind: None }",
+        "\"path\":\"/twin/scan\"",
+    ] {
+        assert!(out.contains(words), "{words}: {out}");
+    }
+    assert_eq!(
+        node.plane.audited.lock().unwrap().len(),
+        4,
+        "list only looks"
+    );
+    let (code, _, err) = node.attach(&["-c", "fault inject meter-*"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("inject takes TARGET and KIND"), "{err}");
 }
 
 #[test]

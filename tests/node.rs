@@ -370,6 +370,19 @@ fn otp_s_words_work_on_tasks_and_devices_and_its_errors_are_closed() {
     refused(&format!("start_child {device}"), "already_present");
     assert_eq!(node.ask("count_children /fleet/default")["active"], 39);
     node.ask(&format!("restart_child {device}"));
+    let sent = &node.ask("fault inject default,10% hang for=1h")["rows"][0]["reached"]["sent"];
+    assert_eq!(*sent, 4);
+    node.ask("fault revert /fleet/* hang");
+    let told = node.ask("fault list").to_string();
+    for words in [
+        "fault_injected",
+        "fault_reverted",
+        "sent to 40 of 40 devices",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    refused("fault inject nobody-* hang", "`ps /fleet/*` lists them");
+    refused("fault inject * hung for=soon", "known: disconnect");
     let plan = node.ask("kill /twin/route --dry-run")["plan"].to_string();
     assert!(plan.contains("will also restart apply, actuate"), "{plan}");
     node.ask("policy set /fleet/default intensity=0");

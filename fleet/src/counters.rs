@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::fault::FaultCounters;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// Counts of one slab since its last flush; also a snapshot of a fleet.
@@ -17,6 +19,8 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub struct FleetCounters {
             $($name: AtomicU64,)*
+            /// Faults by kind.
+            pub faults: FaultCounters,
         }
 
         impl FleetCounters {
@@ -57,10 +61,6 @@ counters! {
     series_gaps,
     /// Presence pushed to 0 by hand.
     triggers,
-    /// Faults injected.
-    faults_injected,
-    /// Faults that ended: by their time, by hand, or with their incarnation.
-    faults_reverted,
     /// Samples taken and not sent because of a fault.
     silenced,
     /// Values changed by a fault.

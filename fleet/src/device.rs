@@ -90,7 +90,7 @@ impl Cell for Device {
         };
         // What acted on the former incarnation ends with it.
         let ended = std::mem::take(&mut cx.identity.faults);
-        cx.out.tally.faults_reverted += u64::from(ended);
+        cx.out.faults.end(ended);
         let before = cx.identity.slot;
         let mut most = CATCH_UP_MAX;
         if device.wide.is_some() {
@@ -121,8 +121,14 @@ impl Cell for Device {
         match message {
             DeviceMessage::Command(setpoint) => self.command(&setpoint, cx),
             DeviceMessage::Trigger => self.trigger(cx),
-            DeviceMessage::Inject(Injection::Crash) => return Err(Fault::new("crash")),
-            DeviceMessage::Inject(Injection::Poison) => self.poisoned = true,
+            DeviceMessage::Inject(Injection::Crash) => {
+                cx.out.faults.act("crash");
+                return Err(Fault::new("crash"));
+            }
+            DeviceMessage::Inject(Injection::Poison) => {
+                cx.out.faults.act("poison");
+                self.poisoned = true;
+            }
             DeviceMessage::Inject(Injection::Panic) => panic!("injected panic"),
             DeviceMessage::Inject(Injection::Fault(spec)) => self.inject(spec, cx),
             DeviceMessage::Inject(Injection::Revert(kind)) => self.revert(kind, cx),

@@ -1,10 +1,10 @@
 //! Faults of a device: what its broker or its twin sees while they last.
 //!
 //! Map: [`Fault`] (what is injected), `parse` (its words), [`Faults`] (those of one device, in the
-//! order of their injection). They act on a sample before it is encoded, so they show on the wire;
-//! the device's series goes on underneath, and its mailbox stays live. Random choices are draws of
-//! (field seed, slot), so a run with faults repeats byte for byte. They do not outlive their
-//! incarnation. Bounds: [`FAULTS_MAX`], [`HELD_MAX`].
+//! order of their injection), `counts` (how many, by kind). They act on a sample before it is
+//! encoded, so they show on the wire; the device's series goes on underneath, and its mailbox stays
+//! live. Random choices are draws of (field seed, slot), so a run with faults repeats byte for byte.
+//! They do not outlive their incarnation. Bounds: [`FAULTS_MAX`], [`HELD_MAX`].
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,9 +13,11 @@ use actorsim_actors::Time;
 
 use crate::generator::noise;
 
+mod counts;
 mod parse;
 
-pub use parse::{FAULT_KINDS, FaultWords};
+pub use counts::{FaultCounters, FaultCounts, Marks};
+pub use parse::{FAULT_KINDS, FaultWords, known_kind};
 
 /// Faults of one device at a time.
 pub const FAULTS_MAX: usize = 8;
@@ -48,6 +50,9 @@ pub enum Fault {
     Flap(Duration),
     /// Each sample is, with this probability, sent twice.
     Duplicate(f64),
+    /// Its session is closed with those of all others that are hit; it comes back by its own
+    /// backoff, which is how long this lasts.
+    Storm,
 }
 
 /// A fault with its duration, on the simulated clock.
@@ -72,6 +77,7 @@ impl Fault {
             Self::Hang => "hang",
             Self::Flap(_) => "flap",
             Self::Duplicate(_) => "duplicate",
+            Self::Storm => "storm",
         }
     }
 }
@@ -121,25 +127,28 @@ impl Faults {
         true
     }
 
-    /// Ends the faults of one kind, or all; returns how many these were.
-    pub fn revert(&mut self, kind: Option<&str>) -> usize {
-        let before = self.active.len();
-        self.active
-            .retain(|active| kind.is_some_and(|kind| kind != active.fault.kind()));
-        before - self.active.len()
+    /// Ends the faults of one kind, or all; returns which.
+    pub fn revert(&mut self, kind: Option<&str>) -> Marks {
+        self.end(|active| kind.is_none_or(|kind| kind == active.fault.kind()))
     }
 
-    /// Ends what has lasted long enough; returns how many these were.
-    pub fn expire(&mut self, now: Time) -> usize {
-        let before = self.active.len();
-        self.active.retain(|active| active.until > now);
-        before - self.active.len()
+    /// Ends what has lasted long enough; returns which.
+    pub fn expire(&mut self, now: Time) -> Marks {
+        self.end(|active| active.until <= now)
+    }
+
+    fn end(&mut self, over: impl Fn(&Active) -> bool) -> Marks {
+        let ended = self.active.extract_if(.., |active| over(active));
+        ended.map(|active| active.fault.kind()).collect()
     }
 
     /// Faults that act.
     #[must_use]
-    pub fn active(&self) -> usize {
-        self.active.len()
+    pub fn active(&self) -> Marks {
+        self.active
+            .iter()
+            .map(|active| active.fault.kind())
+            .collect()
     }
 
     /// Kinds of those that act, in the order of their injection.
@@ -161,7 +170,7 @@ impl Faults {
     #[must_use]
     pub fn is_disconnected(&self, now: Time) -> bool {
         self.active.iter().any(|active| match active.fault {
-            Fault::Disconnect => true,
+            Fault::Disconnect | Fault::Storm => true,
             Fault::Flap(period) => {
                 let period = (period.as_nanos() as u64).max(2);
                 now.since(active.since).as_nanos() as u64 % period < period / 2

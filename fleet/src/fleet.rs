@@ -18,16 +18,19 @@ use crate::air::Air;
 use crate::broker::PublishCounts;
 use crate::counters::{FleetCounters, Tally};
 use crate::device::{DeviceInfo, DeviceMessage, Injection};
+use crate::fault::FaultCounts;
 use crate::population::{Compiled, Population};
 use crate::wire::{WireTable, WireTap, wire_sha256};
 
 mod core;
 mod downlink;
 mod error;
+mod select;
 mod start;
 
 pub use downlink::FleetDownlink;
 pub use error::{DeviceError, FleetError};
+pub use select::{INJECT_PATIENCE, Reached, Selector};
 
 use self::core::{Core, core, links, tables};
 
@@ -293,6 +296,12 @@ impl Fleet {
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.counters.read()
+    }
+
+    /// Faults injected and ended, by kind.
+    #[must_use]
+    pub fn faults(&self) -> FaultCounts {
+        self.counters.faults.read()
     }
 
     /// Devices that publish to brokers, and what they have counted.

@@ -51,6 +51,8 @@ pub mod wire;
 
 pub use counters::Tally;
 pub use device::{Device, DeviceInfo, DeviceMessage, Injection};
-pub use fleet::{DeviceCounts, DeviceError, Fleet, FleetDownlink, FleetError, Uplink};
+pub use fleet::{
+    DeviceCounts, DeviceError, Fleet, FleetDownlink, FleetError, Reached, Selector, Uplink,
+};
 pub use population::{Population, PopulationError};
 pub use profile::Profile;

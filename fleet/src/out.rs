@@ -17,6 +17,7 @@ use bytes::BytesMut;
 use crate::air::{AirMark, AirOut};
 use crate::broker::{LineOut, PublishStats};
 use crate::counters::{FleetCounters, Tally};
+use crate::fault::FaultCounts;
 use crate::wire::WireDigests;
 
 /// Telemetry is handed over at once when this much waits: 420 readings, about 14 full datagrams.
@@ -35,6 +36,8 @@ pub struct DeviceOut {
     since: Option<Time>,
     /// Counted since the last flush.
     pub tally: Tally,
+    /// Faults since the last flush.
+    pub faults: FaultCounts,
     counters: Arc<FleetCounters>,
     /// What lines to brokers write to.
     pub(crate) line: Box<LineOut>,
@@ -87,6 +90,7 @@ impl DeviceOut {
             sink,
             since: None,
             tally: Tally::default(),
+            faults: FaultCounts::default(),
             counters,
             line: Box::default(),
             published: None,
@@ -212,6 +216,9 @@ impl Outbox for DeviceOut {
 
     fn flush(&mut self, now: Time) -> Option<Time> {
         self.counters.add(&core::mem::take(&mut self.tally));
+        if self.faults != FaultCounts::default() {
+            self.counters.faults.add(&core::mem::take(&mut self.faults));
+        }
         if let Some(stats) = &self.published {
             stats.take(&mut self.line.tally);
         }

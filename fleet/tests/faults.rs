@@ -11,7 +11,7 @@ mod kit;
 use std::time::Duration;
 
 use actorsim_fleet::fault::{Fault, FaultSpec};
-use actorsim_fleet::{Injection, Population};
+use actorsim_fleet::{Injection, Population, Reached, Selector};
 use actorsim_supervision::Policies;
 use actorsim_transport::{Reading, SensorType};
 use kit::{EPOCH_US, Rig};
@@ -77,9 +77,9 @@ fn a_disconnected_device_is_silent_and_comes_back_with_its_series() {
         last(&undisturbed),
         "the series went on underneath"
     );
-    let tally = rig.fleet.tally();
+    let (faults, tally) = (rig.fleet.faults(), rig.fleet.tally());
     assert_eq!(
-        (tally.faults_injected, tally.faults_reverted, tally.silenced),
+        (faults.injected(), faults.ended(), tally.silenced),
         (1, 1, 10)
     );
 }
@@ -212,8 +212,12 @@ fn faults_end_with_their_incarnation_and_are_counted_as_ended() {
     rig.run(2);
     rig.fleet.inject("meter-0000", Injection::Crash).unwrap();
     rig.run(5);
-    let tally = rig.fleet.tally();
-    assert_eq!((tally.faults_injected, tally.faults_reverted), (1, 1));
+    let faults = rig.fleet.faults();
+    assert_eq!(
+        (faults.injected(), faults.ended()),
+        (2, 2),
+        "the crash, too"
+    );
     assert!(seconds(&temperatures(&rig, 0)).len() >= 5);
 }
 
@@ -297,4 +301,144 @@ fn the_series_of_a_wide_profile_goes_on_where_the_former_life_left_it() {
         temperatures(&rig, 0).last().unwrap().value.to_bits()
     };
     assert_eq!(last(false), last(true));
+}
+
+fn inject_where(rig: &mut Rig, selector: &str, injection: Injection) -> Result<Reached, String> {
+    let selector = Selector::parse(selector).unwrap();
+    let fleet = std::sync::Arc::clone(&rig.fleet);
+    rig.answer(fleet.inject_where(&selector, injection))
+}
+
+const FOREVER: Injection = Injection::Fault(FaultSpec {
+    fault: Fault::Hang,
+    duration: None,
+});
+
+fn hung(rig: &Rig) -> u64 {
+    let mut kinds = rig.fleet.faults().kinds().collect::<Vec<_>>().into_iter();
+    kinds.find(|kind| kind.0 == "hang").unwrap().2
+}
+
+#[test]
+fn a_selector_means_ids_patterns_labels_and_populations_and_all_its_terms_must_hold() {
+    let sited = METER.replacen("type: meter", "type: meter\nlabels: {site: north}", 1);
+    let new = || {
+        Rig::with(&sited, 2, |profile| {
+            Population::new("hall", profile, 600, 7)
+        })
+    };
+    for (selector, meant) in [
+        ("meter-0007", 1),
+        ("/fleet/hall/meter-0007", 1),
+        ("meter-00*", 100),
+        ("/fleet/hall/meter-000?", 10),
+        ("/fleet/*", 600),
+        ("*", 600),
+        ("hall", 600),
+        ("/fleet/hall", 600),
+        ("population=hall", 600),
+        ("device_type=meter,meter-01*", 100),
+        ("site=north", 600),
+        ("site=north,10%", 60),
+        ("meter-000*,25%", 3),
+        ("meter-0001,1%", 1),
+    ] {
+        let mut rig = new();
+        let reached = inject_where(&mut rig, selector, FOREVER).unwrap();
+        let wanted = Reached {
+            selected: meant,
+            sent: meant,
+            ..Reached::default()
+        };
+        assert_eq!(reached, wanted, "{selector}");
+        rig.run(1);
+        assert_eq!(hung(&rig), meant, "{selector}");
+    }
+    let mut rig = new();
+    for (selector, why) in [
+        ("meter-9999", "`ps /fleet/*` lists them"),
+        ("/fleet/other/*", "no device"),
+        ("color=red", "known: device_type, population, site"),
+        ("site=south", "known: north"),
+    ] {
+        let error = inject_where(&mut rig, selector, FOREVER).unwrap_err();
+        assert!(error.contains(why), "{selector}: {error}");
+    }
+    let wrong = Selector::parse("5%,6%,,200%").unwrap_err().join("; ");
+    for part in ["second share", "empty term", "`200%`"] {
+        assert!(wrong.contains(part), "{wrong}");
+    }
+}
+
+#[test]
+fn a_share_is_the_same_devices_for_the_same_seed_on_any_number_of_shards() {
+    let chosen = |seed, shards, share| {
+        let mut rig = Rig::with(METER, shards, |profile| {
+            Population::new("default", profile, 1_000, seed)
+        });
+        inject_where(&mut rig, share, FOREVER).unwrap();
+        rig.run(2);
+        let seen = rig.seen.lock().unwrap();
+        let silent = (0..1_000).filter(|ordinal| !seen.t1.contains_key(ordinal));
+        silent.collect::<Vec<u32>>()
+    };
+    let tenth = chosen(7, 1, "10%");
+    assert_eq!(tenth.len(), 100);
+    assert_eq!(tenth, chosen(7, 3, "10%"));
+    assert_ne!(tenth, chosen(8, 1, "10%"));
+    let fifth = chosen(7, 1, "20%");
+    assert!(tenth.iter().all(|device| fifth.contains(device)));
+}
+
+#[test]
+fn a_storm_takes_all_down_at_once_and_each_is_back_by_its_own_backoff() {
+    let fast = METER.replacen("interval: 1s", "interval: 100ms", 1);
+    let mut rig = Rig::with(&fast, 2, |profile| {
+        Population::new("default", profile, 200, 7)
+    });
+    rig.run(2);
+    let storm = Injection::Fault(FaultSpec {
+        fault: Fault::Storm,
+        duration: None,
+    });
+    inject_where(&mut rig, "*", storm).unwrap();
+    rig.run(5);
+    let mut waits = Vec::new();
+    for ordinal in 0..200 {
+        let stamps: Vec<_> = temperatures(&rig, ordinal)
+            .iter()
+            .map(|reading| (reading.at_us - EPOCH_US) / 1_000)
+            .collect();
+        let gaps = stamps.windows(2).map(|pair| pair[1] - pair[0]);
+        waits.push(gaps.max().unwrap());
+    }
+    assert!(
+        waits.iter().all(|ms| (500..=1_100).contains(ms)),
+        "{waits:?}"
+    );
+    waits.sort_unstable();
+    waits.dedup();
+    assert!(waits.len() > 4, "they do not come back together: {waits:?}");
+    let faults = rig.fleet.faults();
+    assert_eq!((faults.injected(), faults.ended()), (200, 200));
+}
+
+#[test]
+fn faults_of_a_selection_end_by_hand_and_one_too_many_is_counted() {
+    let mut rig = meters(10);
+    for _ in 0..9 {
+        inject_where(&mut rig, "meter-0003", FOREVER).unwrap();
+    }
+    rig.run(1);
+    assert_eq!((hung(&rig), rig.fleet.faults().refused), (8, 1));
+    inject_where(&mut rig, "*", Injection::Revert(Some("flap"))).unwrap();
+    rig.run(1);
+    assert_eq!(hung(&rig), 8);
+    inject_where(&mut rig, "*", Injection::Revert(None)).unwrap();
+    rig.run(3);
+    assert_eq!(hung(&rig), 0);
+    assert!(rig.seen.lock().unwrap().t1.contains_key(&3));
+    inject_where(&mut rig, "30%", Injection::Poison).unwrap();
+    rig.run(5);
+    assert_eq!(rig.fleet.counts().restarts, 3);
 }

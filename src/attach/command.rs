@@ -394,16 +394,36 @@ pub const COMMANDS: &[Command] = &[
         args: &[
             arg(
                 "ACTION",
-                Takes::Word(&["list", "crash"]),
+                Takes::Word(&["list", "inject", "revert", "crash"]),
                 false,
-                "list (default) or crash",
+                "list (default), inject, revert or crash",
             ),
-            arg("PATH", Takes::Path, false, "the actor to crash"),
+            arg(
+                "TARGET",
+                Takes::Pattern,
+                false,
+                "crash: an actor; else devices: ids, patterns, a population, label=value, 10%, \
+                 joined by commas",
+            ),
+            arg(
+                "KIND",
+                Takes::Text,
+                false,
+                "disconnect, latency_spike, data_corruption, battery_drain, clock_drift, hang, \
+                 flap, duplicate, storm, crash, poison",
+            ),
+            arg(
+                "KEY=VALUE",
+                Takes::Assignments,
+                false,
+                "inject: for=30s, and what the kind takes, such as latency_ms=250",
+            ),
             LIMIT,
         ],
         impact: Impact::Chaos,
-        help: "List the last faults and crash reports, or make an actor's next step fault.",
-        example: "fault crash /fleet/default/industrial-0000",
+        help: "Inject faults into devices and revert them, make an actor's next step fault, or \
+               list the faults that act, the last ones and crash reports.",
+        example: "fault inject industrial-*,10% latency_spike for=30s latency_ms=250",
         view: View::Rows(&["id", "at", "level", "name", "path", "text"]),
     },
     Command {

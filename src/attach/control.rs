@@ -62,6 +62,27 @@ pub enum PolicyWord {
     Reload,
 }
 
+/// What is asked of the faults of devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FaultWord {
+    /// One more for each device that is meant.
+    Inject {
+        /// Who is meant.
+        selector: String,
+        /// Which fault.
+        kind: String,
+        /// `for=30s` and parameters.
+        params: Vec<String>,
+    },
+    /// The end of those of a kind, or of all.
+    Revert {
+        /// Who is meant.
+        selector: String,
+        /// Which fault.
+        kind: Option<String>,
+    },
+}
+
 /// What is asked of chaos.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChaosWord {
@@ -110,7 +131,9 @@ pub trait ControlPlane: Send + Sync + 'static {
     fn detail(&self, on: bool) -> Outcome<'_>;
     /// Health; a refusal with [`Code::Unhealthy`] if something is wrong.
     fn health(&self) -> Outcome<'_>;
-    /// The last faults: `{ rows }`.
+    /// Faults of devices, begun or ended: `{ rows }`.
+    fn fault(&self, word: FaultWord) -> Outcome<'_>;
+    /// The faults that act, and the last ones: `{ rows }`.
     fn faults(&self, limit: usize) -> Outcome<'_>;
     /// Makes the actor's next step fault.
     fn crash(&self, path: String) -> Outcome<'_>;
@@ -156,7 +179,7 @@ fn only_looks(command: &Command, args: &Map<String, Json>) -> bool {
     command.impact == command::Impact::Ro
         || args.contains_key("dry_run")
         || match command.name {
-            "fault" => !args.contains_key("path"),
+            "fault" => !args.contains_key("target"),
             "policy" => action == Some("show"),
             "chaos" => action == Some("status"),
             _ => false,
@@ -200,8 +223,13 @@ async fn answer(
         "shards" => plane.shards().await,
         "detail" => plane.detail(text("switch").as_deref() == Some("on")).await,
         "health" => plane.health().await,
-        "fault" if args.contains_key("path") => plane.crash(path()).await,
-        "fault" => plane.faults(limit).await,
+        "fault" => match fault_word(args) {
+            Some(word) => plane.fault(word).await,
+            None => match text("target") {
+                Some(path) => plane.crash(path).await,
+                None => plane.faults(limit).await,
+            },
+        },
         "events" => plane.events(number("since"), limit).await,
         "release" => {
             let pattern = text("pattern").unwrap_or_default();
@@ -230,6 +258,27 @@ fn child_word(command: &str) -> Option<ChildWord> {
         "delete_child" => ChildWord::Delete,
         _ => return None,
     })
+}
+
+fn fault_word(args: &Map<String, Json>) -> Option<FaultWord> {
+    let text = |key: &str| args.get(key).and_then(Json::as_str).map(ToOwned::to_owned);
+    let (selector, kind) = (text("target").unwrap_or_default(), text("kind"));
+    match text("action").as_deref() {
+        Some("inject") => Some(FaultWord::Inject {
+            selector,
+            kind: kind.unwrap_or_default(),
+            params: assignments(args),
+        }),
+        Some("revert") => Some(FaultWord::Revert { selector, kind }),
+        _ => None,
+    }
+}
+
+/// Words of `KEY=VALUE`.
+fn assignments(args: &Map<String, Json>) -> Vec<String> {
+    let given = args.get("key_value").and_then(Json::as_array);
+    let words = given.into_iter().flatten().filter_map(Json::as_str);
+    words.map(ToOwned::to_owned).collect()
 }
 
 fn chaos_word(args: &Map<String, Json>) -> ChaosWord {
@@ -269,10 +318,8 @@ fn policy_word(args: &Map<String, Json>) -> PolicyWord {
         .get("action")
         .and_then(Json::as_str)
         .unwrap_or_default();
-    let given = args.get("key_value").and_then(Json::as_array);
-    let words = given.into_iter().flatten().filter_map(Json::as_str);
     match action {
-        "set" => PolicyWord::Set(words.map(ToOwned::to_owned).collect()),
+        "set" => PolicyWord::Set(assignments(args)),
         "reload" => PolicyWord::Reload,
         _ => PolicyWord::Show,
     }

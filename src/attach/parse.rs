@@ -113,9 +113,13 @@ fn together(command: &Command, given: &Map<String, Json>) -> Result<(), &'static
     let action = given.get("action").and_then(Json::as_str);
     let has = |key| given.contains_key(key);
     match (command.name, action) {
-        ("fault", action) if (action == Some("crash")) != has("path") => {
-            Err("PATH goes with crash, and crash with PATH")
+        ("fault", Some("inject")) if !has("target") || !has("kind") => {
+            Err("inject takes TARGET and KIND, such as meter-*,10% disconnect for=30s")
         }
+        ("fault", Some("crash" | "revert")) if !has("target") => Err("TARGET is missing"),
+        ("fault", None | Some("list")) if has("target") => Err("list takes no TARGET"),
+        ("fault", Some("crash")) if has("kind") => Err("crash takes TARGET only"),
+        ("fault", Some("revert")) if has("key_value") => Err("revert takes TARGET and KIND only"),
         ("chaos", Some("start")) if has("renew") => Err("--renew goes with status"),
         ("chaos", Some("stop" | "status")) if given.len() > 1 + usize::from(has("renew")) => {
             Err("only start takes options of a plan")
@@ -206,7 +210,13 @@ mod tests {
             ("kill a b", "unexpected `b`"),
             ("ps --limit many", "--limit takes a number"),
             ("ps --state dead", "--state is one of running"),
-            ("fault crash", "PATH goes with crash"),
+            ("fault crash", "TARGET is missing"),
+            ("fault inject x", "inject takes TARGET and KIND"),
+            (
+                "fault revert x hang for=1s",
+                "revert takes TARGET and KIND only",
+            ),
+            ("fault list x", "list takes no TARGET"),
             ("policy set /twin", "set takes PATH and what to set"),
             ("policy set /twin intensity", "expected KEY=VALUE"),
             ("policy reload /twin", "it takes no PATH"),

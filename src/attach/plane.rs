@@ -4,12 +4,14 @@
 //!
 //! - `children`: OTP's requests, previews, release.
 //! - `policy`: policies in force, and changes of them. `chaos`: plans, and what they did.
+//! - `faults`: those of devices, begun, ended and listed.
 //!
 //! Bound: a tree is at most [`TREE_MAX`] rows, a fleet of more than [`FOLD_ABOVE`] is one of them;
 //! a kill waits at most [`BACK_TIME`] for the next incarnation.
 
 mod chaos;
 mod children;
+mod faults;
 mod policy;
 
 use std::collections::BTreeMap;
@@ -19,11 +21,14 @@ use std::time::Duration;
 use actorsim_actors::census::{ActorRow, CensusFilter, Verb};
 use actorsim_actors::events::Level;
 use actorsim_actors::{ActorPath, ExitReason, System};
+use actorsim_fleet::Fleet;
 use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, json};
 
 use super::completion;
-use super::control::{ChaosWord, ChildWord, ControlPlane, Outcome, PolicyWord, PsFilter};
+use super::control::{
+    ChaosWord, ChildWord, ControlPlane, FaultWord, Outcome, PolicyWord, PsFilter,
+};
 use super::protocol::{Code, Refusal};
 use super::rows::{actor_row, add_parents, crash_record, event_row, level, shard_row, tree_row};
 use crate::node::chaos::Chaos;
@@ -57,6 +62,8 @@ pub trait Hooks: Send + Sync + 'static {
     fn trigger<'a>(&'a self, target: &'a str) -> BoxFuture<'a, Result<bool, String>>;
     /// Makes an actor's next step fault. False if there is no such actor.
     fn crash<'a>(&'a self, path: &'a ActorPath) -> BoxFuture<'a, Result<bool, String>>;
+    /// The devices; `None` in a node without a fleet.
+    fn fleet(&self) -> Option<&Fleet>;
     /// The scan; `None` in a node without a world.
     fn scan(&self) -> Option<report::Scan>;
 
@@ -402,17 +409,12 @@ impl ControlPlane for SystemPlane {
         })
     }
 
+    fn fault(&self, word: FaultWord) -> Outcome<'_> {
+        Box::pin(self.fault_devices(word))
+    }
+
     fn faults(&self, limit: usize) -> Outcome<'_> {
-        Box::pin(async move {
-            let events = self.system.events().last(usize::MAX);
-            let bad = events
-                .iter()
-                .rev()
-                .filter(|event| event.level > Level::Info);
-            let mut rows: Vec<_> = bad.take(limit).map(event_row).collect();
-            rows.reverse();
-            Ok(json!({ "rows": rows }))
-        })
+        Box::pin(async move { Ok(self.list_faults(limit)) })
     }
 
     fn crash(&self, path: String) -> Outcome<'_> {

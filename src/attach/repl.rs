@@ -342,6 +342,6 @@ mod tests {
         assert_eq!(argument(ps, &["--limit", "3"]), Some(Takes::Pattern));
         assert_eq!(argument(ps, &["/x"]), None);
         let fault = command::find("fault").unwrap();
-        assert_eq!(argument(fault, &["crash"]), Some(Takes::Path));
+        assert_eq!(argument(fault, &["crash"]), Some(Takes::Pattern));
     }
 }

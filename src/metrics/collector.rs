@@ -313,6 +313,10 @@ fn devices(snapshot: &NodeSnapshot, out: &mut Samples) {
     for (kind, error, count) in &devices.errors {
         out.whole("actorsim_device_errors_total", &[kind, error], *count);
     }
+    for (kind, injected, active) in &devices.faults {
+        out.whole("actorsim_faults_injected_total", &[kind], *injected);
+        out.whole("actorsim_faults_active", &[kind], *active);
+    }
     out.whole("actorsim_quarantined", &[], devices.in_state("quarantined"));
 }
 
@@ -385,6 +389,7 @@ mod tests {
                     states: vec![("pump".into(), "quic", "running", 5)],
                     sent: vec![("pump".into(), "quic", "ok", 5)],
                     errors: vec![("pump".into(), "fault".into(), 1)],
+                    faults: vec![("disconnect", 3, 1)],
                     ..DevicesView::default()
                 }),
                 tiers: vec![TierView {

@@ -129,6 +129,10 @@ metrics! {
         "Messages sent by devices" "sim_messages_sent_total";
     "actorsim_device_errors_total" Counter ["device_type", "error_type"]
         "Errors of devices" "sim_device_errors_total";
+    "actorsim_faults_injected_total" Counter ["fault"]
+        "Faults injected into devices" "sim_faults_injected_total";
+    "actorsim_faults_active" Gauge ["fault"]
+        "Faults of devices that act" "sim_faults_active";
     "actorsim_actors" Gauge ["host"]
         "Actors" "sim_goroutines_active";
     "actorsim_crashes_total" Counter ["supervisor", "reason"]

@@ -102,6 +102,10 @@ impl Hooks for Layers {
         })
     }
 
+    fn fleet(&self) -> Option<&Fleet> {
+        self.fleet.as_ref().map(|layer| &layer.fleet)
+    }
+
     fn scan(&self) -> Option<report::Scan> {
         self.twin
             .as_ref()

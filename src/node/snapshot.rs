@@ -133,6 +133,7 @@ fn devices(layer: &FleetLayer) -> DevicesView {
             (kind.clone(), "panic".to_owned(), panics),
         ],
         restarts: counts.restarts,
+        faults: layer.fleet.faults().kinds().collect(),
     }
 }
 

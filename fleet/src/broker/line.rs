@@ -126,6 +126,11 @@ impl Line {
         self.settle(cx);
     }
 
+    /// Attempts to connect since the session was last up.
+    pub(crate) fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
     fn is_slow(&mut self, plan: &Plan) -> bool {
         let filled = self.client.waiting() * 100 / usize::from(plan.mqtt.outbox_max.max(1));
         let limit = if self.slow { FAST_BELOW } else { SLOW_ABOVE };

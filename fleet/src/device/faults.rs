@@ -5,15 +5,23 @@
 use actorsim_actors::{CellContext, Time};
 
 use super::{Context, Device, FAULT, Identity};
-use crate::fault::{FaultSpec, Faults, Held};
+use crate::fault::{Fault, FaultSpec, Faults, Held};
 use crate::profile::FIELDS_MAX;
 
 impl Device {
     /// A fault begins, on top of those that act.
     pub(super) fn inject(&mut self, spec: FaultSpec, cx: Context<'_, '_>) {
+        let spec = match spec.fault {
+            Fault::Storm => FaultSpec {
+                duration: Some(self.own_backoff(cx)),
+                ..spec
+            },
+            _ => spec,
+        };
         let faults = self.faults.get_or_insert_default();
-        if faults.inject(spec, cx.now) {
-            cx.out.tally.faults_injected += 1;
+        match faults.inject(spec, cx.now) {
+            true => cx.out.faults.begin(spec.fault.kind()),
+            false => cx.out.faults.refused += 1,
         }
         self.settle_faults(cx);
     }
@@ -21,7 +29,7 @@ impl Device {
     /// Faults end by hand.
     pub(super) fn revert(&mut self, kind: Option<&str>, cx: Context<'_, '_>) {
         if let Some(faults) = &mut self.faults {
-            cx.out.tally.faults_reverted += faults.revert(kind) as u64;
+            cx.out.faults.end(faults.revert(kind));
         }
         self.settle_faults(cx);
     }
@@ -31,8 +39,8 @@ impl Device {
         let Some(mut faults) = self.faults.take() else {
             return;
         };
-        cx.out.tally.faults_reverted += faults.expire(cx.now) as u64;
-        cx.identity.faults = faults.active() as u8;
+        cx.out.faults.end(faults.expire(cx.now));
+        cx.identity.faults = faults.active();
         while let Some(held) = faults.due(cx.now) {
             if faults.is_disconnected(cx.now) || faults.is_hung() {
                 cx.out.tally.silenced += 1;

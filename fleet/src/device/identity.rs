@@ -3,6 +3,7 @@
 //! It belongs to the population, not to the cell: a fresh incarnation goes on with its series,
 //! sequences and setpoints. Bound: fixed size, no pointer.
 
+use crate::fault::Marks;
 use crate::profile::EVENTS_MAX;
 use crate::program::{INLINE_SLOTS, Program};
 
@@ -28,7 +29,7 @@ pub struct Identity {
     /// Raised thresholds, one bit each.
     pub latches: u8,
     /// Faults that act: they end with their incarnation, and are counted as ended by the next.
-    pub faults: u8,
+    pub faults: Marks,
     /// Messages that wait for the broker: they are lost with their incarnation.
     pub waiting: u8,
     /// The session with the broker is up.
@@ -65,7 +66,7 @@ impl Identity {
             missed: 0,
             series_gaps: 0,
             latches: 0,
-            faults: 0,
+            faults: Marks::default(),
             waiting: 0,
             line_up: false,
         }

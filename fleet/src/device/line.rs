@@ -2,11 +2,14 @@
 //!
 //! The line does the talking; here it is driven, and told of faults. Bound: one line a device.
 
-use actorsim_actors::Incarnation;
+use std::time::Duration;
+
+use actorsim_actors::{CellContext, Incarnation};
 use actorsim_transport::AckStatus;
 
 use super::{Context, Device};
 use crate::broker::{Command, Line, unreadable};
+use crate::session::backoff::Backoff;
 use crate::session::mqtt::output::Inbound;
 
 impl Device {
@@ -64,6 +67,18 @@ impl Device {
         };
         let reported: Vec<_> = command.set.iter().filter_map(reported).collect();
         command.reply(status, &reported)
+    }
+
+    /// How long it waits before it connects again, had it lost its connection now; on the
+    /// simulated clock.
+    pub(super) fn own_backoff(&self, cx: &CellContext<'_, Self>) -> Duration {
+        match (cx.shared.plan(), &self.line) {
+            (Some(plan), Some(line)) => {
+                let wait = plan.backoff.wait(self.seed, line.attempt());
+                wait.mul_f64(plan.speed)
+            }
+            _ => Backoff::default().wait(self.seed, 0),
+        }
     }
 
     /// The line follows the faults: down while one keeps it down.

@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use super::{DRAIN_MULTIPLIER, Fault, FaultSpec};
+use crate::device::Injection;
 use crate::profile::parse_duration;
 
 /// Each kind with its parameter, if it takes one, and what that means.
-pub const FAULT_KINDS: [(&str, Option<(&str, &str)>); 8] = [
+pub const FAULT_KINDS: [(&str, Option<(&str, &str)>); 11] = [
     ("disconnect", None),
     (
         "latency_spike",
@@ -33,7 +34,29 @@ pub const FAULT_KINDS: [(&str, Option<(&str, &str)>); 8] = [
         Some(("period", "a duration: half of it down, half of it up")),
     ),
     ("duplicate", Some(("rate", "probability a sample, 0..1"))),
+    ("storm", None),
+    ("crash", None),
+    ("poison", None),
 ];
+
+/// Kinds that do not last a time that could be given, and why.
+const WITHOUT_DURATION: [(&str, &str); 3] = [
+    ("storm", "each device comes back by its own backoff"),
+    ("crash", "its supervisor decides when it is back"),
+    ("poison", "its next message ends it"),
+];
+
+/// The kind of that name.
+///
+/// # Errors
+/// What there is instead.
+pub fn known_kind(kind: &str) -> Result<&'static str, String> {
+    let mut kinds = FAULT_KINDS.iter().map(|(kind, _)| *kind);
+    kinds.find(|known| *known == kind).ok_or_else(|| {
+        let kinds: Vec<_> = FAULT_KINDS.iter().map(|(kind, _)| *kind).collect();
+        format!("unknown fault `{kind}`; known: {}", kinds.join(", "))
+    })
+}
 
 /// Longest latency and period: beyond an hour it is a disconnect.
 const TIME_MAX: Duration = Duration::from_secs(3_600);
@@ -56,7 +79,7 @@ impl FaultWords<'_> {
     ///
     /// # Errors
     /// A sentence for everything that is wrong.
-    pub fn read(&self) -> Result<FaultSpec, Vec<String>> {
+    pub fn read(&self) -> Result<Injection, Vec<String>> {
         let mut wrong = Vec::new();
         let duration = self.duration.and_then(|text| match time(text) {
             Ok(Duration::ZERO) => None, // in the original's words: permanent
@@ -66,16 +89,16 @@ impl FaultWords<'_> {
                 None
             }
         });
-        let known = FAULT_KINDS.iter().find(|(kind, _)| *kind == self.kind);
-        let Some((_, takes)) = known else {
-            let kinds: Vec<_> = FAULT_KINDS.iter().map(|(kind, _)| *kind).collect();
-            wrong.push(format!(
-                "unknown fault `{}`; known: {}",
-                self.kind,
-                kinds.join(", ")
-            ));
+        if let Err(unknown) = known_kind(self.kind) {
+            wrong.push(unknown);
             return Err(wrong);
-        };
+        }
+        let known = FAULT_KINDS.iter().find(|(kind, _)| *kind == self.kind);
+        let takes = known.and_then(|(_, takes)| *takes);
+        let endless = WITHOUT_DURATION.iter().find(|(kind, _)| *kind == self.kind);
+        if let (Some((kind, why)), Some(_)) = (endless, self.duration) {
+            wrong.push(format!("{kind} takes no duration: {why}"));
+        }
         for (name, _) in self.params {
             if takes.is_none_or(|(known, _)| known != *name) {
                 let takes = takes.map_or("nothing".to_owned(), |(known, _)| format!("`{known}`"));
@@ -87,8 +110,10 @@ impl FaultWords<'_> {
             found.map(|(_, value)| *value)
         });
         match fault(self.kind, value) {
-            Ok(fault) if wrong.is_empty() => return Ok(FaultSpec { fault, duration }),
-            Ok(_) => {}
+            Ok(_) if !wrong.is_empty() => {}
+            Ok(None) if self.kind == "crash" => return Ok(Injection::Crash),
+            Ok(None) => return Ok(Injection::Poison),
+            Ok(Some(fault)) => return Ok(Injection::Fault(FaultSpec { fault, duration })),
             Err(why) => {
                 let (name, means) = takes.unwrap_or_default();
                 wrong.push(format!("{}: {name} {why} ({means})", self.kind));
@@ -98,8 +123,10 @@ impl FaultWords<'_> {
     }
 }
 
-fn fault(kind: &str, value: Option<&str>) -> Result<Fault, String> {
-    Ok(match kind {
+/// `None`: one that does not last.
+fn fault(kind: &str, value: Option<&str>) -> Result<Option<Fault>, String> {
+    Ok(Some(match kind {
+        "crash" | "poison" => return Ok(None),
         "latency_spike" => {
             let ms = number(value, None, 0.0, TIME_MAX.as_secs_f64() * 1_000.0)?;
             Fault::LatencySpike(Duration::from_secs_f64(ms / 1_000.0))
@@ -114,8 +141,9 @@ fn fault(kind: &str, value: Option<&str>) -> Result<Fault, String> {
             period => Fault::Flap(period),
         },
         "hang" => Fault::Hang,
+        "storm" => Fault::Storm,
         _ => Fault::Disconnect,
-    })
+    }))
 }
 
 fn number(value: Option<&str>, default: Option<f64>, min: f64, max: f64) -> Result<f64, String> {

@@ -1,6 +1,7 @@
 //! Faults by themselves; on the wire they are tested with whole fleets.
 
 use super::*;
+use crate::device::Injection;
 
 fn seconds(n: u64) -> Time {
     Time::ZERO + Duration::from_secs(n)
@@ -24,13 +25,13 @@ fn a_fault_ends_by_itself_or_by_hand() {
         Time::ZERO,
     );
     assert_eq!(faults.kinds(), ["disconnect", "hang"]);
-    assert_eq!(faults.expire(seconds(9)), 0);
+    assert_eq!(faults.expire(seconds(9)).len(), 0);
     assert!(faults.is_disconnected(seconds(9)) && faults.is_hung());
-    assert_eq!(faults.expire(seconds(10)), 1);
+    assert_eq!(faults.expire(seconds(10)).len(), 1);
     assert!(!faults.is_disconnected(seconds(10)));
     assert_eq!(
-        (faults.revert(Some("flap")), faults.revert(Some("hang"))),
-        (0, 1)
+        [Some("flap"), Some("hang")].map(|kind| faults.revert(kind).len()),
+        [0, 1]
     );
     assert!(faults.is_empty());
 }
@@ -134,13 +135,15 @@ fn duplicates_come_at_their_rate_and_the_same_each_time() {
 #[test]
 fn words_become_faults() {
     let read = |kind, duration, params: &[(&str, &str)]| {
-        FaultWords {
+        let words = FaultWords {
             kind,
             duration,
             params,
-        }
-        .read()
-        .unwrap()
+        };
+        let Ok(Injection::Fault(spec)) = words.read() else {
+            panic!("{words:?}");
+        };
+        spec
     };
     let fault = read("latency_spike", Some("30s"), &[("latency_ms", "250")]);
     assert_eq!(fault.fault, Fault::LatencySpike(Duration::from_millis(250)));
@@ -157,7 +160,12 @@ fn words_become_faults() {
             duration: None,
             params: &params,
         };
-        let kind_read = words.read().map(|spec| spec.fault.kind());
+        let kind_read = words.read().map(|injection| match injection {
+            Injection::Crash => "crash",
+            Injection::Poison => "poison",
+            Injection::Fault(spec) => spec.fault.kind(),
+            other => panic!("{other:?}"),
+        });
         assert!(kind == "flap" || kind_read == Ok(kind));
     }
 }
@@ -187,4 +195,36 @@ fn wrong_words_are_all_named_at_once() {
     assert!(wrong("duplicate", None, &[("rate", "1.5")]).contains("not within 0..1"));
     assert!(wrong("data_corruption", None, &[("corruption_rate", "NaN")]).contains("within"));
     assert!(wrong("flap", None, &[("period", "2h")]).contains("more than an hour"));
+    assert!(wrong("storm", Some("10s"), &[]).contains("its own backoff"));
+    assert!(wrong("crash", Some("10s"), &[("x", "1")]).contains("takes nothing, not `x`"));
+}
+
+#[test]
+fn marks_keep_the_kinds_of_all_faults_of_a_device() {
+    let kinds = [
+        "poison",
+        "storm",
+        "hang",
+        "hang",
+        "disconnect",
+        "flap",
+        "crash",
+        "duplicate",
+    ];
+    let marks: Marks = kinds.into_iter().collect();
+    assert_eq!(marks.len(), FAULTS_MAX);
+    let mut counts = FaultCounts::default();
+    for kind in kinds {
+        counts.begin(kind);
+    }
+    assert!(
+        counts
+            .kinds()
+            .all(|(_, injected, active)| injected == active)
+    );
+    counts.end(marks);
+    assert!(counts.kinds().all(|(_, _, active)| active == 0));
+    let hung = counts.kinds().find(|(kind, ..)| *kind == "hang");
+    assert_eq!(hung, Some(("hang", 2, 0)));
+    assert!(Marks::default().is_empty() && !marks.is_empty());
 }
