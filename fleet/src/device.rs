@@ -29,7 +29,7 @@ mod shared;
 
 pub use identity::Identity;
 pub use message::{DeviceInfo, DeviceMessage, Injection, Setpoint};
-pub use schedule::{BLOCK_OF_PHASE, Schedule};
+pub use schedule::{BLOCK_OF_PHASE, POINTS_OF_INTERVAL, Schedule};
 pub use shared::DeviceShared;
 pub(crate) use shared::device_name;
 

@@ -1,8 +1,9 @@
 //! When devices sample: a fixed grid per device, spread evenly over the interval.
 //!
 //! Neighbours in memory share a phase, so that they fire together and run through the cache in
-//! order; blocks are spread by the golden ratio, so that any number of them is spread evenly. It
-//! sets no timer. Bound: none needed, pure functions.
+//! order; blocks are spread by the golden ratio, so that any number of them is spread evenly. Blocks
+//! meet at [`POINTS_OF_INTERVAL`] points of the interval: a fleet that samples each minute wakes its shards 17
+//! times a second, however large it is. It sets no timer. Bound: none needed, pure functions.
 
 use std::time::Duration;
 
@@ -12,6 +13,11 @@ use crate::generator::noise;
 
 /// Ordinals that share a phase: 64 devices of seven sensors fill one block of telemetry.
 pub const BLOCK_OF_PHASE: u32 = 64;
+
+/// Points of an interval at which devices sample. At one a second they are as dense as ticks of the
+/// timer wheel; at longer intervals each wake-up of a shard serves more devices. No burst is larger
+/// than a thousandth of the fleet, to the block.
+pub const POINTS_OF_INTERVAL: u64 = 1_000;
 
 /// 2^64 / golden ratio: successive multiples spread evenly (Knuth, TAOCP 3, 6.4).
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -63,12 +69,16 @@ impl Schedule {
     fn phase_ns(&self, ordinal: u32) -> u64 {
         let block = u64::from(ordinal / BLOCK_OF_PHASE);
         let fraction = block.wrapping_mul(GOLDEN).wrapping_add(self.turn);
-        ((u128::from(fraction) * u128::from(self.interval_ns)) >> 64) as u64
+        let points = u128::from(POINTS_OF_INTERVAL);
+        let point = (u128::from(fraction) * points) >> 64;
+        (point * u128::from(self.interval_ns) / points) as u64
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -85,6 +95,21 @@ mod tests {
         );
         assert_eq!(schedule.time_of(0, 3), schedule.time_of(63, 3));
         assert_ne!(schedule.time_of(63, 3), schedule.time_of(64, 3));
+    }
+
+    #[test]
+    fn a_million_devices_of_one_interval_meet_at_a_thousand_points() {
+        let schedule = Schedule::new(Time::ZERO, Duration::from_secs(60), 7);
+        let mut points = BTreeMap::new();
+        for ordinal in 0..1_000_000 {
+            *points.entry(schedule.time_of(ordinal, 0)).or_insert(0u32) += 1;
+        }
+        assert_eq!(points.len() as u64, POINTS_OF_INTERVAL);
+        let most = points.values().max();
+        assert!(
+            most.is_some_and(|n| *n <= 1_000 + 2 * BLOCK_OF_PHASE),
+            "{most:?}"
+        );
     }
 
     #[test]
