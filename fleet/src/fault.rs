@@ -4,7 +4,8 @@
 //! order of their injection), `counts` (how many, by kind). They act on a sample before it is
 //! encoded, so they show on the wire; the device's series goes on underneath, and its mailbox stays
 //! live. Random choices are draws of (field seed, slot), so a run with faults repeats byte for
-//! byte. They do not outlive their incarnation, unless it resumes. Bounds: [`FAULTS_MAX`], [`HELD_MAX`].
+//! byte. They do not outlive their incarnation, unless it resumes. Bounds:
+//! [`FAULTS_MAX`], [`HELD_MAX`].
 
 use std::collections::VecDeque;
 use std::time::Duration;
