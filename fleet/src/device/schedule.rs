@@ -1,9 +1,10 @@
 //! When devices sample: a fixed grid per device, spread evenly over the interval.
 //!
 //! Neighbours in memory share a phase, so that they fire together and run through the cache in
-//! order; blocks are spread by the golden ratio, so that any number of them is spread evenly. Blocks
-//! meet at [`POINTS_OF_INTERVAL`] points of the interval: a fleet that samples each minute wakes its shards 17
-//! times a second, however large it is. It sets no timer. Bound: none needed, pure functions.
+//! order; blocks are spread by the golden ratio, so that any number of them is spread evenly.
+//! Blocks meet at [`POINTS_OF_INTERVAL`] points of the interval: a fleet that samples each minute
+//! wakes its shards 17 times a second, however large it is. It sets no timer. Bound: none needed,
+//! pure functions.
 
 use std::time::Duration;
 

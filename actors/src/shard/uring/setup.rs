@@ -40,8 +40,8 @@ impl Default for RingConfig {
     fn default() -> Self {
         Self {
             entries: 256,
-            // Doorbells and watches of satellites only: sockets complete on those. Making a large ring
-            // is most of what a shard's start costs.
+            // Doorbells and watches of satellites only: sockets complete on those. Making a large
+            // ring is most of what a shard's start costs.
             completions: 512,
             sqpoll: None,
         }
