@@ -9,6 +9,7 @@ pub mod attach;
 pub mod certs;
 pub mod config;
 pub mod reference;
+pub mod scan;
 pub mod sim;
 pub mod start;
 
@@ -87,12 +88,13 @@ enum Command {
     /// The site authority and the certificates it signs.
     #[command(subcommand)]
     Certs(certs::CertsCommand),
+    /// Measure how well the scan keeps its grid on this host.
+    #[command(subcommand)]
+    Scan(scan::ScanCommand),
     #[command(hide = true)]
     Scenario(Absent),
     #[command(hide = true)]
     Replay(Absent),
-    #[command(hide = true)]
-    Scan(Absent),
     #[command(hide = true)]
     Doctor(Absent),
 }
@@ -122,9 +124,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Attach(args) => attach::run(&args),
         Command::Config(command) => config::run(&command),
         Command::Certs(command) => certs::run(&command),
+        Command::Scan(command) => scan::run(&command),
         Command::Scenario(_) => absent("the command `scenario`"),
         Command::Replay(_) => absent("the command `replay`"),
-        Command::Scan(_) => absent("the command `scan`"),
         Command::Doctor(_) => absent("the command `doctor`"),
     }
 }

@@ -9,6 +9,7 @@
 //! - [`view`]: what a running node shows of itself; [`status`], [`metrics`] and the report read it.
 //! - [`report`]: the run report and its verdict.
 //! - [`sim`]: a whole fleet on virtual time.
+//! - [`scan_bench`]: how well the scan keeps its grid on this host.
 //! - [`attach`]: the command table, the Unix-socket server and its client.
 //! - [`logging`]: log lines and named events.
 //!
@@ -39,6 +40,7 @@ pub mod metrics;
 pub mod node;
 pub mod ports;
 pub mod report;
+pub mod scan_bench;
 pub mod sim;
 pub mod state_dir;
 pub mod status;

@@ -40,7 +40,7 @@ fn write(folder: &Path, name: &str, text: &str) -> String {
 fn help_lists_what_works_and_only_that() {
     let (code, out, _) = run(&["--help"]);
     assert_eq!(code, 0);
-    for shown in ["start", "attach", "config", "certs"] {
+    for shown in ["start", "attach", "config", "certs", "scan"] {
         assert!(out.contains(&format!("  {shown} ")), "{shown}: {out}");
     }
     for hidden in ["scenario", "replay", "doctor"] {
@@ -374,4 +374,73 @@ fn a_bad_profile_is_listed_with_the_other_mistakes_at_its_place() {
     assert_eq!(code, 2, "{err}");
     assert!(err.contains("cannot read the profile"), "{err}");
     assert_eq!(err.matches("error:").count(), 1, "{err}");
+}
+
+#[test]
+fn a_scan_bench_accounts_for_every_cycle_and_leaves_null_what_it_did_not_measure() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (ndjson, report, svg) = (file("c.ndjson"), file("r.json"), file("j.svg"));
+    let (code, out, err) = run(&[
+        "scan",
+        "bench",
+        "--period",
+        "1ms",
+        "--cycles",
+        "50",
+        "--entities",
+        "70",
+        "--tasks",
+        "2",
+        "--ndjson",
+        &ndjson,
+        "--report",
+        &report,
+        "--svg",
+        &svg,
+    ]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("scan: 50 cycles of 1000 us"), "{out}");
+    let text = std::fs::read_to_string(&ndjson).unwrap();
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for task in ["scan", "scan-2"] {
+        let of_task = lines.iter().filter(|line| line["task_id"] == task);
+        let cycles: Vec<_> = of_task.map(|line| line["cycle_index"].as_u64()).collect();
+        assert_eq!(cycles, (0..50).map(Some).collect::<Vec<_>>(), "{task}");
+    }
+    assert!(lines[0]["jitter_ns"].is_null() && lines[0]["lateness_ns"].is_u64());
+    let text = std::fs::read_to_string(&report).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["verdict"], "pass");
+    let scan = &report["scan"];
+    assert_eq!(scan["jitter_us"]["count"], 49);
+    assert_eq!(scan["lateness_us"]["count"], 50);
+    assert_eq!(scan["records_lapped"], 0);
+    assert!(scan["allocations_per_cycle"].is_null(), "nobody counts");
+    assert_eq!(
+        scan["host_gaps"].is_null(),
+        scan["no_witness"].is_string(),
+        "gaps are known or it is said why not"
+    );
+    assert!(report["load"].is_null() && report["cyclictest"].is_null());
+    let picture = std::fs::read_to_string(&svg).unwrap();
+    assert!(picture.contains("class=\"bar\""));
+}
+
+#[test]
+fn a_load_whose_program_is_missing_names_its_package() {
+    let output = actorsim(&["scan", "bench", "--cycles", "1", "--load", "cyclictest"])
+        .env("PATH", "/nonexistent")
+        .output()
+        .unwrap();
+    let (code, _, err) = outcome(&output);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("package rt-tests"), "{err}");
+    for args in [["--period", "1us"], ["--load", "heavy"], ["--tasks", "0"]] {
+        let (code, _, err) = run(&[&["scan", "bench"][..], &args[..]].concat());
+        assert_eq!(code, 2, "{args:?}: {err}");
+    }
 }

@@ -2,13 +2,15 @@
 //! for it in the supervision tree.
 //!
 //! Reading order: `grid` (when), `clock` (the only clock), `rt` (privileges), `stats` and
-//! `snapshot` (what is told), `thread` (the loop), `actor` (the proxy at `/twin/scan`). Other
-//! actors never see the world; they see lanes, snapshots and records.
+//! `snapshot` (what is told), `thread` (the loop), `actor` (the proxy at `/twin/scan`), `bare` (the
+//! thread alone, for measuring). Other actors never see the world; they see lanes, snapshots and
+//! records.
 //!
 //! Bound: per cycle [`FILLS_PER_CYCLE`] fills, [`REQUESTS_PER_CYCLE`] requests, and the readings
 //! and batches of `systems`.
 
 pub(crate) mod actor;
+pub mod bare;
 pub mod clock;
 pub mod grid;
 pub mod rt;
@@ -26,6 +28,12 @@ pub const FILLS_PER_CYCLE: usize = 32_768;
 
 /// Requests that one cycle answers: they come from people.
 pub const REQUESTS_PER_CYCLE: usize = 8;
+
+/// News that one incarnation can have: ready, isolated, ended, and one to spare.
+const NEWS_MAX: usize = 4;
+
+/// Stack of the scan thread: what is touched ahead, and room above it.
+const STACK: usize = 2 * 1024 * 1024;
 
 /// Counts heap allocations of the calling thread; given by a program that installs a counting
 /// allocator.

@@ -15,7 +15,7 @@ use actorsim_actors::{Fault, Flow, Level, Message, TaskActor, TaskContext};
 use tokio::sync::mpsc;
 
 use super::clock::ScanClock;
-use super::{ScanNews, ScanThread};
+use super::{NEWS_MAX, STACK, ScanNews, ScanThread};
 use crate::lanes::{Lease, ScanEnds};
 use crate::scanned::{ScannedWorld, WorldSize};
 use crate::shared::Shared;
@@ -25,12 +25,6 @@ const HANDOVER: Duration = Duration::from_secs(5);
 
 /// How often it looks for the ends meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
-
-/// News that one incarnation can have: ready, isolated, ended, and one to spare.
-const NEWS_MAX: usize = 4;
-
-/// Stack of the scan thread: what is touched ahead, and room above it.
-const STACK: usize = 2 * 1024 * 1024;
 
 /// What the proxy is sent: nothing is needed but the mailbox that makes it an actor.
 #[derive(Debug)]

@@ -1,0 +1,150 @@
+//! Tells cycles that a gap of the host touched from those it did not, as a pure state machine.
+//!
+//! A gap is a time in which the witness, the foremost thread of the core, did not run either. A
+//! cycle waits here until the witness was awake after its end; only then every gap that could
+//! touch it is known. Nothing here reads a clock.
+//!
+//! Bound: [`PENDING_MAX`] cycles wait; gaps are forgotten when no waiting cycle can touch them.
+
+use std::collections::VecDeque;
+
+use actorsim_world::scan::stats::{CycleRecord, Times};
+
+/// Cycles that wait for the witness: as many as the ring of records has.
+const PENDING_MAX: usize = actorsim_world::lanes::RECORD_LANE;
+
+/// A time in which the core ran nobody, nanoseconds of the monotonic clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gap {
+    /// When the witness was due.
+    pub(super) from_ns: u64,
+    /// When it ran.
+    pub(super) to_ns: u64,
+}
+
+impl Gap {
+    fn touches(self, record: &CycleRecord) -> bool {
+        let due_ns = record.ts_ns.saturating_sub(record.late_ns);
+        due_ns <= self.to_ns && self.from_ns <= record.ts_ns + record.took_ns
+    }
+}
+
+/// The sieve of one task.
+#[derive(Debug, Default)]
+pub(super) struct Sieve {
+    pending: VecDeque<CycleRecord>,
+    gaps: VecDeque<Gap>,
+    /// The cycle before was touched: its start is in the jitter of the next one.
+    previous_touched: bool,
+    /// Cycles that a gap touched.
+    pub(super) touched: u64,
+    /// Jitter of the others.
+    pub(super) jitter: Times,
+    /// Lateness of the others.
+    pub(super) lateness: Times,
+    /// Length of the others.
+    pub(super) took: Times,
+    /// Lateness of the others in the present run.
+    pub(super) run_lateness: Times,
+}
+
+impl Sieve {
+    /// A new run of cycles: what went before it has nothing to do with it.
+    pub(super) fn begin(&mut self) {
+        while !self.pending.is_empty() {
+            self.settle_one();
+        }
+        self.gaps.clear();
+        self.previous_touched = false;
+        self.run_lateness = Times::default();
+    }
+
+    /// A cycle, in order.
+    pub(super) fn offer(&mut self, record: CycleRecord) {
+        if self.pending.len() == PENDING_MAX {
+            // the witness is stuck for thousands of cycles: judged by what is known
+            self.settle_one();
+        }
+        self.pending.push_back(record);
+    }
+
+    /// A gap, in order.
+    pub(super) fn gap(&mut self, gap: Gap) {
+        self.gaps.push_back(gap);
+    }
+
+    /// The witness was awake at `awake_ns` and every gap before is known.
+    pub(super) fn settle(&mut self, awake_ns: u64) {
+        while let Some(first) = self.pending.front() {
+            if first.ts_ns + first.took_ns >= awake_ns {
+                break;
+            }
+            self.settle_one();
+        }
+    }
+
+    fn settle_one(&mut self) {
+        let Some(record) = self.pending.pop_front() else {
+            return;
+        };
+        let due_ns = record.ts_ns.saturating_sub(record.late_ns);
+        while self.gaps.front().is_some_and(|gap| gap.to_ns < due_ns) {
+            self.gaps.pop_front();
+        }
+        if self.gaps.iter().any(|gap| gap.touches(&record)) {
+            self.touched += 1;
+            self.previous_touched = true;
+            return;
+        }
+        if let (Some(jitter_ns), false) = (record.jitter_ns, self.previous_touched) {
+            self.jitter.record(jitter_ns);
+        }
+        self.previous_touched = false;
+        self.lateness.record(record.late_ns);
+        self.run_lateness.record(record.late_ns);
+        self.took.record(record.took_ns);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cycle(due_ns: u64, late_ns: u64) -> CycleRecord {
+        CycleRecord {
+            ts_ns: due_ns + late_ns,
+            late_ns,
+            took_ns: 100,
+            jitter_ns: Some(late_ns),
+            ..CycleRecord::default()
+        }
+    }
+
+    #[test]
+    fn a_late_cycle_in_a_gap_is_the_hosts_and_one_outside_is_ours() {
+        let mut sieve = Sieve::default();
+        for (due_ns, late_ns) in [(1_000, 5), (2_000, 700), (3_000, 6), (4_000, 800)] {
+            sieve.offer(cycle(due_ns, late_ns));
+        }
+        sieve.gap(Gap {
+            from_ns: 1_900,
+            to_ns: 2_690,
+        });
+        sieve.settle(10_000);
+        assert_eq!(sieve.touched, 1);
+        let lateness = sieve.lateness.quantiles().unwrap();
+        assert_eq!((lateness.count, lateness.max), (3, 0.8));
+        let jitter = sieve.jitter.quantiles().unwrap();
+        assert_eq!(jitter.count, 2, "the one after a gap has the gap in it");
+    }
+
+    #[test]
+    fn a_cycle_waits_until_the_witness_was_awake_after_it() {
+        let mut sieve = Sieve::default();
+        sieve.offer(cycle(1_000, 50));
+        sieve.settle(1_100);
+        assert_eq!(sieve.lateness.count(), 0);
+        sieve.settle(1_151);
+        assert_eq!(sieve.lateness.count(), 1);
+    }
+}
