@@ -19,6 +19,7 @@ mod idle;
 mod journal;
 mod memory;
 mod mqtt;
+mod node;
 mod one_way;
 mod peers;
 mod ping_pong;

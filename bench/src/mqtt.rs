@@ -3,13 +3,10 @@
 //! A whole node without a world in one process; the broker is a [`Sink`] in a process of its own.
 //! The numbers are read from the run report. Bound: each run ends by its own `--for`.
 
-use std::ffi::OsString;
-use std::fs;
-use std::path::Path;
-
 use peer_probe::Job;
 use serde_json::{Value, json};
 
+use crate::node::report_of;
 use crate::scenario::{Load, Scenario, Shapes, metric};
 use crate::sink::{self, Sink};
 
@@ -48,54 +45,15 @@ fn child(job: &Job) -> Result<Value, String> {
         return sink::run(job.size as u16).map(|()| Value::Null);
     }
     let sink = Sink::start(0)?;
-    let scratch = std::env::temp_dir().join(format!("actorsim-mqtt-{}", std::process::id()));
-    let outcome = run_node(&scratch, job, sink.port);
-    drop(fs::remove_dir_all(&scratch));
-    outcome
-}
-
-fn run_node(scratch: &Path, job: &Job, port: u16) -> Result<Value, String> {
-    fs::create_dir_all(scratch).map_err(|error| format!("{}: {error}", scratch.display()))?;
-    let report = scratch.join("report.json");
-    let (devices, url) = (job.size.to_string(), format!("mqtt://127.0.0.1:{port}"));
-    let seconds = format!("{}s", job.seconds);
-    let mut args: Vec<OsString> = [
-        "actorsim",
-        "start",
+    let url = format!("mqtt://127.0.0.1:{}", sink.port);
+    let flags = [
         "--no-world",
         "--profile",
         "factory_mqtt",
         "--mqtt-url",
         &url,
-        "--devices",
-        &devices,
-        "--interval",
-        "5s",
-        "--for",
-        &seconds,
-        "-X",
-        "metrics.listen=127.0.0.1:0",
-        "-X",
-        "log.level=warn",
-    ]
-    .map(OsString::from)
-    .into();
-    args.extend([
-        "--state-dir".into(),
-        scratch.into(),
-        "--report".into(),
-        report.clone().into(),
-    ]);
-    let exit = actorsim::cli::run(args);
-    let text = fs::read_to_string(&report).map_err(|error| format!("no report: {error}"))?;
-    let report: Value = serde_json::from_str(&text).map_err(|error| format!("report: {error}"))?;
-    if exit == actorsim::cli::Exit::Ok {
-        Ok(numbers(&report))
-    } else {
-        let why = report.get("why").unwrap_or(&Value::Null);
-        let publish = report.get("publish").unwrap_or(&Value::Null);
-        Err(format!("{exit:?}, why: {why}, publish: {publish}"))
-    }
+    ];
+    report_of(job, &flags).map(|report| numbers(&report))
 }
 
 /// The numbers of a run report.

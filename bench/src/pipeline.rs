@@ -3,17 +3,11 @@
 //! The numbers are read from the run report that `start --report` writes. There is no peer that is
 //! one program of this shape. Bound: each run ends by its own `--for`.
 
-use std::ffi::OsString;
-use std::fs;
-use std::path::Path;
-
 use peer_probe::Job;
 use serde_json::{Value, json};
 
+use crate::node::report_of;
 use crate::scenario::{Load, Scenario, Shapes, TIME_LIMIT, metric};
-
-/// Each device ticks this often: 1.4 readings/s per device of 7 sensors are offered.
-const INTERVAL: &str = "5s";
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "pipeline",
@@ -67,50 +61,5 @@ fn cpu_s_per_million(report: &Value) -> Option<f64> {
 
 /// Runs `actorsim start` in this process, on free ports and in a state directory of its own.
 fn child(job: &Job) -> Result<Value, String> {
-    let scratch = std::env::temp_dir().join(format!("actorsim-bench-{}", std::process::id()));
-    let outcome = run_node(&scratch, job);
-    drop(fs::remove_dir_all(&scratch));
-    outcome
-}
-
-fn run_node(scratch: &Path, job: &Job) -> Result<Value, String> {
-    fs::create_dir_all(scratch).map_err(|error| format!("{}: {error}", scratch.display()))?;
-    let report = scratch.join("report.json");
-    let devices = job.size.to_string();
-    let seconds = format!("{}s", job.seconds);
-    let mut args: Vec<OsString> = [
-        "actorsim",
-        "start",
-        "--devices",
-        &devices,
-        "--interval",
-        INTERVAL,
-        "--for",
-        &seconds,
-        "--listen",
-        "127.0.0.1:0",
-        "-X",
-        "metrics.listen=127.0.0.1:0",
-        "-X",
-        "log.level=warn",
-    ]
-    .map(OsString::from)
-    .into();
-    args.extend([
-        "--state-dir".into(),
-        scratch.into(),
-        "--report".into(),
-        report.clone().into(),
-    ]);
-    let exit = actorsim::cli::run(args);
-    let text = fs::read_to_string(&report).map_err(|error| format!("no report: {error}"))?;
-    let report: Value = serde_json::from_str(&text).map_err(|error| format!("report: {error}"))?;
-    if exit == actorsim::cli::Exit::Ok {
-        Ok(numbers(&report))
-    } else {
-        Err(format!(
-            "{exit:?}, why: {}",
-            report.get("why").unwrap_or(&Value::Null)
-        ))
-    }
+    report_of(job, &["--listen", "127.0.0.1:0"]).map(|report| numbers(&report))
 }
