@@ -1,5 +1,7 @@
 //! One device's line to its broker: a connection, the session on it, and when to try again.
 //!
+//! Here is what holds for each protocol; `mqtt` is what a device says in that one.
+//!
 //! The device drives it from its steps; what a session writes goes to the shard's sockets, and
 //! what it tells is counted, or given to the device if it is a command. The line ends with its
 //! device: the connection is reset, so that the broker publishes the will, and what waited is
@@ -11,14 +13,16 @@ use std::time::Duration;
 use actorsim_actors::shard::{SocketEvent, SocketId};
 use actorsim_actors::{CellContext, Time};
 
+use self::mqtt::Mqtt;
 use super::plan::Plan;
 use super::stats::PublishTally;
 use crate::device::Device;
 use crate::payload::Sample;
 use crate::profile::Backpressure;
-use crate::session::mqtt::client::Message;
 use crate::session::mqtt::output::Inbound;
-use crate::session::mqtt::{Client, Ended, Event, Login, Output, PublishError, Qos, Will};
+use crate::session::mqtt::{Output, PublishError};
+
+mod mqtt;
 
 /// The timer of a line.
 pub(crate) const LINE: u8 = 3;
@@ -33,7 +37,7 @@ type Context<'a, 'b> = &'a mut CellContext<'b, Device>;
 /// One device's line.
 #[derive(Debug, Default)]
 pub(crate) struct Line {
-    client: Client,
+    talk: Mqtt,
     socket: Option<SocketId>,
     /// When to connect, while there is no connection; never if a fault keeps it down.
     connect_at: Option<Time>,
@@ -63,9 +67,6 @@ impl LineOut {
         self.inbound.clear();
     }
 }
-
-/// Tag of messages that are not samples: their latency is not one of telemetry.
-const OWN: u64 = 0;
 
 impl Line {
     /// A line that connects after a wait.
@@ -100,24 +101,14 @@ impl Line {
         plan.encoder.write(&sample, &mut out.payload);
         out.topic.clear();
         plan.topics.telemetry.write(&out.name, &mut out.topic);
-        let message = Message {
-            topic: &out.topic,
-            payload: &out.payload,
-            qos: plan.qos,
-            retain: false,
-            tag: cx.monotonic.0.max(OWN + 1),
-        };
-        let (now, tally) = (cx.monotonic, &mut out.tally);
-        let mut taken = self
-            .client
-            .publish(&plan.mqtt, &message, now, &mut out.session);
+        let now = cx.monotonic;
+        let mut taken = self.talk.publish(plan, now, out);
         let makes_room = plan.backpressure == Backpressure::DropOldest;
-        if taken == Err(PublishError::Full) && makes_room && self.client.drop_oldest().is_some() {
-            tally.dropped += 1;
-            taken = self
-                .client
-                .publish(&plan.mqtt, &message, now, &mut out.session);
+        if taken == Err(PublishError::Full) && makes_room && self.talk.drop_oldest() {
+            out.tally.dropped += 1;
+            taken = self.talk.publish(plan, now, out);
         }
+        let tally = &mut out.tally;
         match taken {
             Ok(()) => tally.sent += 1,
             Err(PublishError::Full) => tally.dropped += 1,
@@ -132,36 +123,16 @@ impl Line {
     }
 
     fn is_slow(&mut self, plan: &Plan) -> bool {
-        let filled = self.client.waiting() * 100 / usize::from(plan.mqtt.outbox_max.max(1));
+        let filled = self.talk.waiting() * 100 / usize::from(plan.mqtt.outbox_max.max(1));
         let limit = if self.slow { FAST_BELOW } else { SLOW_ABOVE };
         self.slow = filled > limit;
         self.slow
     }
 
-    /// Publishes the reply to a command, where the command or else the plan wants it.
+    /// Publishes the reply to a command.
     pub(crate) fn reply(&mut self, to: &Inbound, payload: &[u8], cx: Context<'_, '_>) {
         let Some(plan) = cx.shared.plan() else { return };
-        let out = &mut *cx.out.line;
-        out.topic.clear();
-        match &to.response_topic {
-            Some(topic) => out.topic.push_str(topic),
-            None => {
-                out.name.clear();
-                cx.shared.write_name(cx.ordinal, &mut out.name);
-                plan.topics.replies.write(&out.name, &mut out.topic);
-            }
-        }
-        let message = Message {
-            topic: &out.topic,
-            payload,
-            qos: Qos::AtLeastOnce,
-            retain: false,
-            tag: OWN,
-        };
-        let taken = self
-            .client
-            .publish(&plan.mqtt, &message, cx.monotonic, &mut out.session);
-        out.tally.dropped += u64::from(taken.is_err());
+        self.talk.reply(plan, to, payload, cx);
         self.settle(cx);
     }
 
@@ -181,8 +152,7 @@ impl Line {
                 self.failed(cx);
             }
         }
-        let session = &mut cx.out.line.session;
-        self.client.expire(&plan.mqtt, cx.monotonic, session);
+        self.talk.expire(plan, cx);
         self.settle(cx);
     }
 
@@ -193,12 +163,8 @@ impl Line {
             return; // one that was given up already
         }
         match event {
-            SocketEvent::Connected => self.open(plan, cx),
-            SocketEvent::Received(bytes) => {
-                let session = &mut cx.out.line.session;
-                self.client
-                    .received(&plan.mqtt, bytes, cx.monotonic, session);
-            }
+            SocketEvent::Connected => self.talk.open(plan, cx),
+            SocketEvent::Received(bytes) => self.talk.received(plan, bytes, cx),
             SocketEvent::PeerFinished => {
                 cx.net().close(socket);
                 self.socket = None;
@@ -213,74 +179,12 @@ impl Line {
         self.settle(cx);
     }
 
-    fn open(&mut self, plan: &Plan, cx: Context<'_, '_>) {
-        let out = &mut *cx.out.line;
-        out.name.clear();
-        cx.shared.write_name(cx.ordinal, &mut out.name);
-        out.topic.clear();
-        plan.topics.status.write(&out.name, &mut out.topic);
-        let login = Login {
-            client_id: &out.name,
-            will: Some(Will {
-                topic: &out.topic,
-                payload: b"lost",
-                qos: Qos::AtLeastOnce,
-                retain: true,
-            }),
-            username: plan.credentials.username.as_deref(),
-            password: plan.credentials.password.as_deref(),
-        };
-        self.client
-            .open(&plan.mqtt, &login, cx.monotonic, &mut out.session);
-    }
-
-    /// The session is up: hears commands, and says so.
-    fn greet(&mut self, plan: &Plan, cx: Context<'_, '_>) {
-        let out = &mut *cx.out.line;
-        out.name.clear();
-        cx.shared.write_name(cx.ordinal, &mut out.name);
-        out.topic.clear();
-        plan.topics.commands.write(&out.name, &mut out.topic);
-        let now = cx.monotonic;
-        let hears = self.client.subscribe(
-            &plan.mqtt,
-            &out.topic,
-            Qos::AtLeastOnce,
-            now,
-            &mut out.session,
-        );
-        out.tally.errors += u64::from(hears.is_err());
-        self.status(plan, b"online", cx);
-    }
-
-    fn status(&mut self, plan: &Plan, status: &[u8], cx: Context<'_, '_>) {
-        let out = &mut *cx.out.line;
-        out.name.clear();
-        cx.shared.write_name(cx.ordinal, &mut out.name);
-        out.topic.clear();
-        plan.topics.status.write(&out.name, &mut out.topic);
-        let message = Message {
-            topic: &out.topic,
-            payload: status,
-            qos: Qos::AtMostOnce,
-            retain: true,
-            tag: OWN,
-        };
-        let taken = self
-            .client
-            .publish(&plan.mqtt, &message, cx.monotonic, &mut out.session);
-        out.tally.errors += u64::from(taken.is_err());
-    }
-
     /// Ends the session in order: `offline`, then goodbye; the broker publishes no will.
     pub(crate) fn goodbye(&mut self, cx: Context<'_, '_>) {
         let Some(plan) = cx.shared.plan() else { return };
         self.connect_at = None;
-        if self.client.is_up() {
-            self.status(plan, b"offline", cx);
-            self.client.close(&plan.mqtt, &mut cx.out.line.session);
-        }
-        cx.out.line.tally.dropped += self.client.waiting() as u64;
+        self.talk.goodbye(plan, cx);
+        cx.out.line.tally.dropped += self.talk.waiting() as u64;
         self.settle(cx);
     }
 
@@ -301,7 +205,7 @@ impl Line {
     /// The connection is gone: another attempt, later each time.
     fn failed(&mut self, cx: Context<'_, '_>) {
         let Some(plan) = cx.shared.plan() else { return };
-        self.client.lost();
+        self.talk.lost();
         self.count_down(cx);
         cx.out.line.tally.errors += 1;
         let seed = cx.shared.seed(cx.ordinal);
@@ -318,25 +222,28 @@ impl Line {
         let Some(plan) = cx.shared.plan() else { return };
         loop {
             self.write(cx);
-            let events = std::mem::take(&mut cx.out.line.session.events);
-            if events.is_empty() {
+            let told = self.talk.take_events(plan, cx);
+            if told.up {
+                self.up = true;
+                self.attempt = 0;
+                cx.out.line.tally.connected += 1;
+                cx.out.line.tally.connects += 1;
+            }
+            if !told.more {
                 break;
             }
-            for event in events {
-                self.event(plan, event, cx);
-            }
         }
-        if let Some(why) = cx.out.line.session.ended.take() {
+        if let Some(wanted) = Mqtt::ended(cx.out.line.as_mut()) {
             if let Some(socket) = self.socket.take() {
                 cx.net().close(socket);
             }
-            match why {
-                Ended::Closed => self.count_down(cx),
-                _ => self.failed(cx),
+            match wanted {
+                true => self.count_down(cx),
+                false => self.failed(cx),
             }
         }
         cx.identity.line_up = self.up;
-        cx.identity.waiting = self.client.waiting().min(usize::from(u8::MAX)) as u8;
+        cx.identity.waiting = self.talk.waiting().min(usize::from(u8::MAX)) as u8;
         self.rearm(cx);
     }
 
@@ -355,34 +262,10 @@ impl Line {
         cx.out.line.session.bytes = bytes;
     }
 
-    fn event(&mut self, plan: &Plan, event: Event, cx: Context<'_, '_>) {
-        let tally = &mut cx.out.line.tally;
-        match event {
-            Event::Up { .. } => {
-                tally.connected += 1;
-                tally.connects += 1;
-                self.up = true;
-                self.attempt = 0;
-                self.greet(plan, cx);
-            }
-            Event::Delivered { tag: OWN } => {}
-            Event::Delivered { tag } => {
-                tally.acked += 1;
-                let latency = cx.monotonic.since(Time(tag)).as_micros();
-                tally
-                    .latencies
-                    .push(u32::try_from(latency).unwrap_or(u32::MAX));
-            }
-            Event::Refused { .. } | Event::Uncertain { .. } => tally.refused += 1,
-            Event::Subscribed { granted } => tally.errors += u64::from(granted.is_none()),
-            Event::Message(inbound) => cx.out.line.inbound.push(*inbound),
-        }
-    }
-
     /// Sets the timer for what comes first.
     fn rearm(&self, cx: Context<'_, '_>) {
         let Some(plan) = cx.shared.plan() else { return };
-        let deadline = self.client.deadline(&plan.mqtt);
+        let deadline = self.talk.deadline(plan);
         let next = self.connect_at.into_iter().chain(deadline).min();
         match next {
             None => {
