@@ -1,18 +1,22 @@
 //! Devices on brokers: each with a connection and a session of its own, on its shard's sockets.
 //!
 //! In reading order: `target` (where a broker is, from a URL), [`plan`] (what the devices of a
-//! population share), `line` (one device's connection and session), `command` (what a broker tells
-//! a device, and its reply), [`stats`] (what is counted). Protocols are in [`crate::session`];
-//! nothing here reads a clock or waits. Bounds: the session's outbox, the socket's queue.
+//! population share), `line` (one device's connection), `session` (what is spoken on it, by
+//! protocol: `mqtt`), `command` (what a broker tells a device, and its reply), [`stats`] (what is
+//! counted). Protocols themselves are in [`crate::session`]; nothing here reads a clock or waits.
+//! Bounds: the session's outbox, the socket's queue.
 
 mod command;
 mod line;
+mod mqtt;
 pub mod plan;
+mod session;
 pub mod stats;
 mod target;
 
 pub(crate) use command::{Command, unreadable};
 pub(crate) use line::{LINE, Line, LineOut};
-pub use plan::{Credentials, Plan, PlanError};
+pub use plan::{Credentials, MqttSpeech, Plan, PlanError, Speech};
+pub(crate) use session::Inbound;
 pub use stats::{PublishCounts, PublishStats};
 pub use target::{Target, TargetError};

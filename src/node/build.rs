@@ -235,7 +235,7 @@ fn broker(
     const URL: &str = "targets.mqtt.url";
     let broker = Target::parse(&target.url).map_err(|error| config_error(URL, error))?;
     let scale = (fleet.devices, config.speed);
-    let mut plan = Plan::mqtt(profile, &broker, target.options, scale, Arc::default())
+    let plan = Plan::mqtt(profile, &broker, target.options, scale, Arc::default())
         .map_err(|error| config_error(URL, error))?;
     let password = target.password_file.as_ref().map(|path| {
         let text = std::fs::read(path).map_err(|error| {
@@ -245,11 +245,11 @@ fn broker(
         let text = text.strip_suffix(b"\n").unwrap_or(&text);
         Ok::<_, StartError>(text.strip_suffix(b"\r").unwrap_or(text).to_vec())
     });
-    plan.credentials = Credentials {
+    let credentials = Credentials {
         username: target.username.clone(),
         password: password.transpose()?,
     };
-    Ok(Some(Arc::new(plan)))
+    Ok(Some(Arc::new(plan.with_credentials(credentials))))
 }
 
 /// Where the links dial, and the name expected there.

@@ -1,28 +1,24 @@
 //! One device's line to its broker: a connection, the session on it, and when to try again.
 //!
-//! Here is what holds for each protocol; `mqtt` is what a device says in that one.
-//!
 //! The device drives it from its steps; what a session writes goes to the shard's sockets, and
-//! what it tells is counted, or given to the device if it is a command. The line ends with its
-//! device: the connection is reset, so that the broker publishes the will, and what waited is
-//! counted as dropped by the next incarnation. Session deadlines are monotonic; the timer that
-//! wakes them is simulated, so it is set by the clock's speed and looked at again when it fires.
+//! what it tells is counted, or given to the device if it is a command. Which protocol it is the
+//! [`Session`] knows. The line ends with its device: the connection is reset, so that a broker
+//! publishes the will, and what waited is counted as dropped by the next incarnation. Session
+//! deadlines are monotonic; the timer that wakes them is simulated, so it is set by the clock's
+//! speed and looked at again when it fires.
 
 use std::time::Duration;
 
 use actorsim_actors::shard::{SocketEvent, SocketId};
 use actorsim_actors::{CellContext, Time};
 
-use self::mqtt::Mqtt;
 use super::plan::Plan;
+use super::session::{Ending, Heard, Inbound, NotTaken, ReplyTo, Session, SessionOut, Telemetry};
+use super::session::{OWN, Who};
 use super::stats::PublishTally;
 use crate::device::Device;
 use crate::payload::Sample;
 use crate::profile::Backpressure;
-use crate::session::mqtt::output::Inbound;
-use crate::session::mqtt::{Output, PublishError};
-
-mod mqtt;
 
 /// The timer of a line.
 pub(crate) const LINE: u8 = 3;
@@ -35,12 +31,13 @@ const FAST_BELOW: usize = 50;
 type Context<'a, 'b> = &'a mut CellContext<'b, Device>;
 
 /// One device's line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Line {
-    talk: Mqtt,
+    session: Session,
     socket: Option<SocketId>,
     /// When to connect, while there is no connection; never if a fault keeps it down.
     connect_at: Option<Time>,
+    /// Attempts to connect since the session was last up.
     attempt: u32,
     slow: bool,
     /// Counted as connected.
@@ -54,7 +51,7 @@ pub(crate) struct Line {
 pub(crate) struct LineOut {
     pub(crate) tally: PublishTally,
     pub(crate) inbound: Vec<Inbound>,
-    session: Output,
+    session: SessionOut,
     payload: Vec<u8>,
     topic: String,
     name: String,
@@ -63,17 +60,44 @@ pub(crate) struct LineOut {
 impl LineOut {
     /// Forgets what a step that failed has put out.
     pub(crate) fn cut(&mut self) {
-        self.session = Output::default();
+        self.session.cut();
         self.inbound.clear();
     }
 }
 
+/// Calls the session as this device, now; what it puts out is settled.
+macro_rules! call {
+    ($line:expr, $cx:expr, |$session:ident, $plan:ident, $who:ident, $out:ident| $call:expr) => {{
+        let Some($plan) = $cx.shared.plan() else {
+            return;
+        };
+        let LineOut {
+            session: $out,
+            name,
+            ..
+        } = &mut *$cx.out.line;
+        name.clear();
+        $cx.shared.write_name($cx.ordinal, name);
+        let $who = &Who {
+            id: name,
+            now: $cx.monotonic,
+        };
+        let $session = &mut $line.session;
+        $call
+    }};
+}
+
 impl Line {
     /// A line that connects after a wait.
-    pub(crate) fn new(wait: Duration, cx: Context<'_, '_>) -> Self {
+    pub(crate) fn new(plan: &Plan, wait: Duration, cx: Context<'_, '_>) -> Self {
         let line = Self {
+            session: Session::new(plan),
+            socket: None,
             connect_at: Some(cx.monotonic + wait),
-            ..Self::default()
+            attempt: 0,
+            slow: false,
+            up: false,
+            kept_down: false,
         };
         line.rearm(cx);
         line
@@ -100,19 +124,27 @@ impl Line {
         };
         plan.encoder.write(&sample, &mut out.payload);
         out.topic.clear();
-        plan.topics.telemetry.write(&out.name, &mut out.topic);
-        let now = cx.monotonic;
-        let mut taken = self.talk.publish(plan, now, out);
+        plan.telemetry.write(&out.name, &mut out.topic);
+        let who = Who {
+            id: &out.name,
+            now: cx.monotonic,
+        };
+        let sample = Telemetry {
+            topic: &out.topic,
+            payload: &out.payload,
+            tag: cx.monotonic.0.max(OWN + 1),
+        };
+        let (session, tally) = (&mut self.session, &mut out.tally);
+        let mut taken = session.publish(plan, &sample, &who, &mut out.session);
         let makes_room = plan.backpressure == Backpressure::DropOldest;
-        if taken == Err(PublishError::Full) && makes_room && self.talk.drop_oldest() {
-            out.tally.dropped += 1;
-            taken = self.talk.publish(plan, now, out);
+        if taken == Err(NotTaken::Full) && makes_room && session.drop_oldest() {
+            tally.dropped += 1;
+            taken = session.publish(plan, &sample, &who, &mut out.session);
         }
-        let tally = &mut out.tally;
         match taken {
             Ok(()) => tally.sent += 1,
-            Err(PublishError::Full) => tally.dropped += 1,
-            Err(PublishError::TooLarge { .. }) => tally.refused += 1,
+            Err(NotTaken::Full) => tally.dropped += 1,
+            Err(NotTaken::TooLarge) => tally.refused += 1,
         }
         self.settle(cx);
     }
@@ -123,48 +155,63 @@ impl Line {
     }
 
     fn is_slow(&mut self, plan: &Plan) -> bool {
-        let filled = self.talk.waiting() * 100 / usize::from(plan.mqtt.outbox_max.max(1));
+        let filled = self.session.waiting() * 100 / usize::from(plan.outbox_max().max(1));
         let limit = if self.slow { FAST_BELOW } else { SLOW_ABOVE };
         self.slow = filled > limit;
         self.slow
     }
 
-    /// Publishes the reply to a command.
-    pub(crate) fn reply(&mut self, to: &Inbound, payload: &[u8], cx: Context<'_, '_>) {
-        let Some(plan) = cx.shared.plan() else { return };
-        self.talk.reply(plan, to, payload, cx);
+    /// Sends the reply to a message, where the message or else the plan wants it.
+    pub(crate) fn reply(&mut self, to: &ReplyTo, payload: &[u8], cx: Context<'_, '_>) {
+        let taken = call!(self, cx, |session, plan, who, out| session.reply(
+            plan,
+            (to, payload),
+            who,
+            out
+        ));
+        cx.out.line.tally.dropped += u64::from(!taken);
         self.settle(cx);
     }
 
     /// The timer has fired.
     pub(crate) fn timer(&mut self, cx: Context<'_, '_>) {
-        let Some(plan) = cx.shared.plan() else { return };
         if self.connect_at.take_if(|at| *at <= cx.monotonic).is_some() {
-            let local = plan.local(cx.ordinal);
-            let mut net = cx.net();
-            let socket = match local {
-                Some(local) => net.connect_from(local, plan.address),
-                None => net.connect(plan.address),
-            };
-            drop(net);
-            self.socket = socket.ok();
-            if self.socket.is_none() {
-                self.failed(cx);
-            }
+            self.connect(cx);
         }
-        self.talk.expire(plan, cx);
+        call!(self, cx, |session, plan, who, out| session
+            .expire(plan, who, out));
         self.settle(cx);
+    }
+
+    fn connect(&mut self, cx: Context<'_, '_>) {
+        let Some(plan) = cx.shared.plan() else { return };
+        let local = plan.local(cx.ordinal);
+        let mut net = cx.net();
+        let socket = match local {
+            Some(local) => net.connect_from(local, plan.address),
+            None => net.connect(plan.address),
+        };
+        drop(net);
+        self.socket = socket.ok();
+        if self.socket.is_none() {
+            self.failed(cx);
+        }
     }
 
     /// Something has happened at a socket.
     pub(crate) fn socket(&mut self, socket: SocketId, event: SocketEvent<'_>, cx: Context<'_, '_>) {
-        let Some(plan) = cx.shared.plan() else { return };
         if self.socket != Some(socket) {
             return; // one that was given up already
         }
         match event {
-            SocketEvent::Connected => self.talk.open(plan, cx),
-            SocketEvent::Received(bytes) => self.talk.received(plan, bytes, cx),
+            SocketEvent::Connected => {
+                call!(self, cx, |session, plan, who, out| session
+                    .open(plan, who, out));
+            }
+            SocketEvent::Received(bytes) => {
+                call!(self, cx, |session, plan, who, out| session
+                    .received(plan, bytes, who, out));
+            }
             SocketEvent::PeerFinished => {
                 cx.net().close(socket);
                 self.socket = None;
@@ -179,12 +226,12 @@ impl Line {
         self.settle(cx);
     }
 
-    /// Ends the session in order: `offline`, then goodbye; the broker publishes no will.
+    /// Ends the session in order.
     pub(crate) fn goodbye(&mut self, cx: Context<'_, '_>) {
-        let Some(plan) = cx.shared.plan() else { return };
         self.connect_at = None;
-        self.talk.goodbye(plan, cx);
-        cx.out.line.tally.dropped += self.talk.waiting() as u64;
+        call!(self, cx, |session, plan, who, out| session
+            .close(plan, who, out));
+        cx.out.line.tally.dropped += self.session.waiting() as u64;
         self.settle(cx);
     }
 
@@ -205,7 +252,7 @@ impl Line {
     /// The connection is gone: another attempt, later each time.
     fn failed(&mut self, cx: Context<'_, '_>) {
         let Some(plan) = cx.shared.plan() else { return };
-        self.talk.lost();
+        self.session.lost();
         self.count_down(cx);
         cx.out.line.tally.errors += 1;
         let seed = cx.shared.seed(cx.ordinal);
@@ -219,38 +266,43 @@ impl Line {
 
     /// Takes what the session has put out: bytes to the socket, events to counters and device.
     fn settle(&mut self, cx: Context<'_, '_>) {
-        let Some(plan) = cx.shared.plan() else { return };
         loop {
             self.write(cx);
-            let told = self.talk.take_events(plan, cx);
-            if told.up {
-                self.up = true;
-                self.attempt = 0;
-                cx.out.line.tally.connected += 1;
-                cx.out.line.tally.connects += 1;
+            let out = &mut cx.out.line.session;
+            let ending = out.settle(&self.session);
+            let mut all = std::mem::take(&mut out.heard);
+            let quiet = all.is_empty();
+            for heard in all.drain(..) {
+                self.heard(heard, cx);
             }
-            if !told.more {
-                break;
-            }
-        }
-        if let Some(wanted) = Mqtt::ended(cx.out.line.as_mut()) {
-            if let Some(socket) = self.socket.take() {
-                cx.net().close(socket);
-            }
-            match wanted {
-                true => self.count_down(cx),
-                false => self.failed(cx),
+            // the room is kept, and what a greeting has put there
+            let mut more = std::mem::replace(&mut cx.out.line.session.heard, all);
+            cx.out.line.session.heard.append(&mut more);
+            match ending {
+                Some(ending) => self.ended(ending, cx),
+                None if quiet => break,
+                None => {}
             }
         }
         cx.identity.line_up = self.up;
-        cx.identity.waiting = self.talk.waiting().min(usize::from(u8::MAX)) as u8;
+        cx.identity.waiting = self.session.waiting().min(usize::from(u8::MAX)) as u8;
         self.rearm(cx);
+    }
+
+    fn ended(&mut self, ending: Ending, cx: Context<'_, '_>) {
+        if let Some(socket) = self.socket.take() {
+            cx.net().close(socket);
+        }
+        match ending {
+            Ending::Closed => self.count_down(cx),
+            Ending::Failed => self.failed(cx),
+        }
     }
 
     /// Bytes of the session go to its socket. A socket that takes no more than a session may have
     /// in flight has a peer that does not read: it is given up.
     fn write(&mut self, cx: Context<'_, '_>) {
-        let mut bytes = std::mem::take(&mut cx.out.line.session.bytes);
+        let mut bytes = std::mem::take(cx.out.line.session.bytes(&self.session));
         if let Some(socket) = self.socket.filter(|_| !bytes.is_empty())
             && cx.net().write(socket, &bytes).is_err()
         {
@@ -259,13 +311,37 @@ impl Line {
             self.failed(cx);
         }
         bytes.clear();
-        cx.out.line.session.bytes = bytes;
+        *cx.out.line.session.bytes(&self.session) = bytes;
+    }
+
+    fn heard(&mut self, heard: Heard, cx: Context<'_, '_>) {
+        let tally = &mut cx.out.line.tally;
+        match heard {
+            Heard::Up => {
+                tally.connected += 1;
+                tally.connects += 1;
+                self.up = true;
+                self.attempt = 0;
+                call!(self, cx, |session, plan, who, out| session
+                    .greet(plan, who, out));
+            }
+            Heard::Delivered { tag } => {
+                tally.acked += 1;
+                let latency = cx.monotonic.since(Time(tag)).as_micros();
+                tally
+                    .latencies
+                    .push(u32::try_from(latency).unwrap_or(u32::MAX));
+            }
+            Heard::Refused => tally.refused += 1,
+            Heard::Trouble => tally.errors += 1,
+            Heard::Inbound(inbound) => cx.out.line.inbound.push(inbound),
+        }
     }
 
     /// Sets the timer for what comes first.
     fn rearm(&self, cx: Context<'_, '_>) {
         let Some(plan) = cx.shared.plan() else { return };
-        let deadline = self.talk.deadline(plan);
+        let deadline = self.session.deadline(plan);
         let next = self.connect_at.into_iter().chain(deadline).min();
         match next {
             None => {

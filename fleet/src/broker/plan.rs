@@ -40,36 +40,19 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// Topics of a device, with the place of its id left open.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Topics {
-    /// Samples.
-    pub telemetry: Template,
-    /// Commands to the device.
-    pub commands: Template,
-    /// Its replies.
-    pub replies: Template,
-    /// Retained: `online` when it has come, `offline` when it has said goodbye, `lost` as its will.
-    pub status: Template,
-}
-
 /// A way to a broker.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Where the broker is.
     pub address: SocketAddr,
-    /// How the sessions are.
-    pub mqtt: Options,
-    /// How surely messages go.
-    pub qos: Qos,
-    /// What to do when the outbox is full.
-    pub backpressure: Backpressure,
-    /// Where messages go.
-    pub topics: Topics,
-    /// Who the devices are.
-    pub credentials: Credentials,
+    /// What is spoken there.
+    pub speech: Speech,
+    /// Where samples go.
+    pub telemetry: Template,
     /// What a sample looks like.
     pub encoder: Encoder,
+    /// What to do when the outbox is full.
+    pub backpressure: Backpressure,
     /// When to connect again.
     pub backoff: Backoff,
     /// Over how long the first connections are spread.
@@ -80,6 +63,30 @@ pub struct Plan {
     pub speed: f64,
     /// What is counted.
     pub stats: Arc<PublishStats>,
+}
+
+/// What is spoken on a line.
+#[derive(Clone, Debug)]
+pub enum Speech {
+    /// MQTT 3.1.1 or 5.
+    Mqtt(MqttSpeech),
+}
+
+/// How devices speak MQTT.
+#[derive(Clone, Debug)]
+pub struct MqttSpeech {
+    /// How the sessions are.
+    pub options: Options,
+    /// How surely samples go.
+    pub qos: Qos,
+    /// Who the devices are.
+    pub credentials: Credentials,
+    /// Commands to the device.
+    pub commands: Template,
+    /// Its replies.
+    pub replies: Template,
+    /// Retained: `online` when it has come, `offline` when it has said goodbye, `lost` as its will.
+    pub status: Template,
 }
 
 /// Why devices cannot reach a broker so.
@@ -123,45 +130,59 @@ impl Plan {
         (count, speed): (u32, f64),
         stats: Arc<PublishStats>,
     ) -> Result<Self, PlanError> {
-        let device_type = || profile.device_type.clone();
-        if profile.protocol != Protocol::Mqtt {
-            return Err(PlanError::Protocol {
-                device_type: device_type(),
-                protocol: profile.protocol.name(),
-            });
-        }
-        let template = |text: &str| {
-            Template::parse(text, &profile.device_type, &profile.labels).map_err(|why| {
-                PlanError::Topic {
-                    device_type: device_type(),
-                    why,
-                }
-            })
-        };
-        let topics = Topics {
-            telemetry: template(&profile.topic_template)?,
+        let template = templates(profile, Protocol::Mqtt)?;
+        let speech = MqttSpeech {
+            options: mqtt,
+            qos: Qos::from_number(profile.qos).unwrap_or(Qos::AtLeastOnce),
+            credentials: Credentials::default(),
             commands: template("devices/{device_id}/commands")?,
             replies: template("devices/{device_id}/replies")?,
             status: template("devices/{device_id}/status")?,
         };
+        let telemetry = template(&profile.topic_template)?;
+        let speech = Speech::Mqtt(speech);
+        Self::new(profile, target, (speech, telemetry), (count, speed), stats)
+    }
+
+    fn new(
+        profile: &Profile,
+        target: &Target,
+        (speech, telemetry): (Speech, Template),
+        (count, speed): (u32, f64),
+        stats: Arc<PublishStats>,
+    ) -> Result<Self, PlanError> {
         let encoder = Encoder::new(profile).map_err(|why| PlanError::Payload {
-            device_type: device_type(),
+            device_type: profile.device_type.clone(),
             why,
         })?;
         Ok(Self {
             address: target.address,
-            mqtt,
-            qos: Qos::from_number(profile.qos).unwrap_or(Qos::AtLeastOnce),
-            backpressure: profile.backpressure,
-            topics,
-            credentials: Credentials::default(),
+            speech,
+            telemetry,
             encoder,
+            backpressure: profile.backpressure,
             backoff: Backoff::default(),
             ramp: Duration::from_secs_f64(f64::from(count) / f64::from(CONNECTS_PER_S)),
             count,
             speed,
             stats,
         })
+    }
+
+    /// The same, where devices log in.
+    #[must_use]
+    pub fn with_credentials(mut self, own: Credentials) -> Self {
+        match &mut self.speech {
+            Speech::Mqtt(speech) => speech.credentials = own,
+        }
+        self
+    }
+
+    /// Messages that wait in a device at most.
+    pub(crate) const fn outbox_max(&self) -> u16 {
+        match &self.speech {
+            Speech::Mqtt(speech) => speech.options.outbox_max,
+        }
     }
 
     /// The local address of a device's connection, where one address has too few ports: a loopback
@@ -184,4 +205,24 @@ impl Plan {
         self.ramp
             .mul_f64(f64::from(ordinal) / f64::from(self.count.max(1)))
     }
+}
+
+/// Reads topics of a profile, which must speak `protocol`.
+fn templates(
+    profile: &Profile,
+    protocol: Protocol,
+) -> Result<impl Fn(&str) -> Result<Template, PlanError>, PlanError> {
+    if profile.protocol != protocol {
+        return Err(PlanError::Protocol {
+            device_type: profile.device_type.clone(),
+            protocol: profile.protocol.name(),
+        });
+    }
+    Ok(|text: &str| {
+        let parsed = Template::parse(text, &profile.device_type, &profile.labels);
+        parsed.map_err(|why| PlanError::Topic {
+            device_type: profile.device_type.clone(),
+            why,
+        })
+    })
 }

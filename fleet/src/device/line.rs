@@ -8,9 +8,8 @@ use actorsim_actors::{CellContext, Incarnation};
 use actorsim_transport::AckStatus;
 
 use super::{Context, Device};
-use crate::broker::{Command, Line, unreadable};
+use crate::broker::{Command, Inbound, Line, unreadable};
 use crate::session::backoff::Backoff;
-use crate::session::mqtt::output::Inbound;
 
 impl Device {
     /// The former incarnation's line ends here; a line begins.
@@ -23,7 +22,7 @@ impl Device {
             Incarnation::FIRST => plan.first_wait(cx.ordinal),
             _ => plan.backoff.wait(self.seed, 0),
         };
-        self.line = Some(Box::new(Line::new(wait, cx)));
+        self.line = Some(Box::new(Line::new(plan, wait, cx)));
     }
 
     /// Drives the line, and then does what came by it.
@@ -37,7 +36,7 @@ impl Device {
         for command in std::mem::take(&mut cx.out.line.inbound) {
             let reply = self.obey(&command, cx);
             if let Some(line) = &mut self.line {
-                line.reply(&command, &reply, cx);
+                line.reply(&command.reply_to, &reply, cx);
             }
         }
     }
