@@ -73,6 +73,8 @@ struct State<M> {
     wake: Option<Wake>,
     waiters: u32,
     highest: u32,
+    /// It has no room, on purpose, whatever waits.
+    full: bool,
     /// What the census has added up for good; it must not count it again.
     retired: Books,
 }
@@ -128,6 +130,7 @@ impl<M: Message> Addr<M> {
                 wake: None,
                 waiters: 0,
                 highest: 0,
+                full: false,
                 retired: Books::default(),
             }),
             room: Notify::new(),
@@ -287,7 +290,11 @@ impl<M: Message> Addr<M> {
         lane: Lane,
         book: bool,
     ) -> Result<Offered<M>, M> {
-        let (spec, State { ring, books, .. }) = (&self.0.spec, state);
+        let mut spec = self.0.spec;
+        if state.full {
+            spec.capacity = 0;
+        }
+        let (spec, State { ring, books, .. }) = (&spec, state);
         let (message, key) = match lane {
             Lane::Control => return ring.offer_control(books, message).map(|()| Offered::Queued),
             Lane::Work if spec.conflation == Conflation::Off => (message, None),

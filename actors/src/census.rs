@@ -116,6 +116,8 @@ pub(crate) trait MailboxView: Send + Sync {
     fn highest(&self) -> u32;
     fn capacity(&self) -> u32;
     fn close(&self);
+    /// Whether it has no room, whatever waits there.
+    fn set_full(&self, full: bool);
 }
 
 struct Entry {
@@ -356,6 +358,17 @@ impl Census {
             }
         }
         false
+    }
+
+    /// Makes the mailbox of a task actor full, whatever waits there, or gives it its room back.
+    /// False if there is no such actor.
+    pub fn set_full(&self, path: &ActorPath, full: bool) -> bool {
+        let mailbox = self
+            .tasks
+            .read()
+            .get(path)
+            .map(|entry| Arc::clone(&entry.mailbox));
+        mailbox.map(|mailbox| mailbox.set_full(full)).is_some()
     }
 
     /// Sum of the counters of all mailboxes that ever were.

@@ -7,7 +7,7 @@
 
 use std::ops::{Add, Sub};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -83,9 +83,20 @@ enum Source {
 
 /// A source of time; clones share it.
 #[derive(Debug, Clone)]
-pub struct Clock(Source);
+pub struct Clock {
+    source: Source,
+    /// By how much the calendar was moved, microseconds.
+    shift_us: Arc<AtomicI64>,
+}
 
 impl Clock {
+    fn of(source: Source) -> Self {
+        Self {
+            source,
+            shift_us: Arc::default(),
+        }
+    }
+
     /// Real time.
     #[must_use]
     pub fn wall() -> Self {
@@ -100,7 +111,7 @@ impl Clock {
         let unix = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        Self(Source::Wall(Arc::new(Wall {
+        Self::of(Source::Wall(Arc::new(Wall {
             origin: Instant::now(),
             origin_unix_us: u64::try_from(unix.as_micros()).unwrap_or(u64::MAX),
             speed: if speed.is_finite() && speed > 0.0 {
@@ -119,7 +130,7 @@ impl Clock {
             now: AtomicU64::new(0),
             origin_unix_us: unix_us,
         };
-        Self(Source::Virtual(Arc::new(state)))
+        Self::of(Source::Virtual(Arc::new(state)))
     }
 
     /// The time of the tokio runtime that it is read on: real, or where that runtime's time is
@@ -127,7 +138,7 @@ impl Clock {
     /// `unix_us`.
     #[must_use]
     pub fn of_runtime(unix_us: u64) -> Self {
-        Self(Source::Runtime(Arc::new(Runtime {
+        Self::of(Source::Runtime(Arc::new(Runtime {
             origin: tokio::time::Instant::now(),
             origin_unix_us: unix_us,
         })))
@@ -135,7 +146,7 @@ impl Clock {
 
     /// Moves a virtual clock forward; never back. Other clocks are not moved.
     pub fn advance_to(&self, time: Time) {
-        if let Source::Virtual(state) = &self.0 {
+        if let Source::Virtual(state) = &self.source {
             state.now.fetch_max(time.0, Ordering::Release);
         }
     }
@@ -143,7 +154,7 @@ impl Clock {
     /// Simulated time since the origin.
     #[must_use]
     pub fn now(&self) -> Time {
-        match &self.0 {
+        match &self.source {
             Source::Wall(wall) if wall.speed == 1.0 => Time(nanos(wall.origin.elapsed())),
             Source::Wall(wall) => self.simulated_at(Time(nanos(wall.origin.elapsed()))),
             Source::Virtual(_) | Source::Runtime(_) => self.monotonic(),
@@ -153,7 +164,7 @@ impl Clock {
     /// Real time since the origin: for deadlines, backoff and keep-alive. Never scaled.
     #[must_use]
     pub fn monotonic(&self) -> Time {
-        match &self.0 {
+        match &self.source {
             Source::Wall(wall) => Time(nanos(wall.origin.elapsed())),
             Source::Virtual(state) => Time(state.now.load(Ordering::Acquire)),
             Source::Runtime(runtime) => Time(nanos(runtime.origin.elapsed())),
@@ -187,18 +198,25 @@ impl Clock {
     /// The stamp of simulated time `at`.
     #[must_use]
     pub fn unix_us_at(&self, at: Time) -> u64 {
-        let origin = match &self.0 {
+        let origin = match &self.source {
             Source::Wall(wall) => wall.origin_unix_us,
             Source::Virtual(state) => state.origin_unix_us,
             Source::Runtime(runtime) => runtime.origin_unix_us,
         };
-        origin.saturating_add(at.0 / 1_000)
+        let stamp = origin.saturating_add(at.0 / 1_000);
+        stamp.saturating_add_signed(self.shift_us.load(Ordering::Relaxed))
+    }
+
+    /// Moves the calendar by so many microseconds, as when somebody sets a machine's date: stamps
+    /// jump, timers do not. Jumps add up.
+    pub fn jump(&self, by_us: i64) {
+        self.shift_us.fetch_add(by_us, Ordering::Relaxed);
     }
 
     /// Simulated seconds per real second.
     #[must_use]
     pub fn speed(&self) -> f64 {
-        match &self.0 {
+        match &self.source {
             Source::Wall(wall) => wall.speed,
             Source::Virtual(_) | Source::Runtime(_) => 1.0,
         }
@@ -207,7 +225,7 @@ impl Clock {
     /// Whether time moves only when it is told to.
     #[must_use]
     pub const fn is_virtual(&self) -> bool {
-        matches!(self.0, Source::Virtual(_))
+        matches!(self.source, Source::Virtual(_))
     }
 }
 
@@ -224,6 +242,16 @@ mod tests {
         assert_eq!(clock.now(), Time(5_000_000));
         assert_eq!(clock.monotonic(), clock.now());
         assert_eq!(clock.unix_us(), 6_000);
+    }
+
+    #[test]
+    fn a_jump_moves_the_calendar_and_no_timer() {
+        let clock = Clock::virtual_from(5_000_000);
+        let other = clock.clone();
+        other.jump(-2_000_000);
+        assert_eq!((clock.unix_us(), clock.now()), (3_000_000, Time::ZERO));
+        clock.jump(2_000_000);
+        assert_eq!(other.unix_us(), 5_000_000);
     }
 
     #[tokio::test(start_paused = true)]

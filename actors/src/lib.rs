@@ -7,6 +7,7 @@
 //! - [`task`]: the task host, for actors that await (on `ractor`).
 //! - [`cell`], [`shard`]: the shard host, for a million actors that never wait.
 //! - [`census`], [`events`], [`system`]: who is alive, what happened, and the node as a value.
+//! - [`hindrance`]: what holds actors up on purpose.
 //! - [`wiring`]: block edges, checked for cycles at assembly.
 //!
 //! # Invariants
@@ -57,6 +58,7 @@ pub mod census;
 pub mod clock;
 pub mod events;
 pub mod exit;
+pub mod hindrance;
 pub mod mailbox;
 pub mod path;
 pub mod shard;
@@ -70,6 +72,7 @@ pub use census::{ActorRow, Census, CensusFilter, CensusSource, Page, Verb};
 pub use clock::{Clock, Time};
 pub use events::{Event, Events, Level};
 pub use exit::{Exit, ExitReason, Fault, Flow, Incarnation, Kinds, OnExit};
+pub use hindrance::{Hindrance, HindranceId, Hindrances, Reach};
 pub use mailbox::{Books, Conflation, MailboxSpec, Message, Offered, OnRestart, Overflow, Ring};
 pub use path::{ActorPath, PathError};
 pub use system::System;

@@ -255,9 +255,12 @@ impl<M: Message> Ring<M> {
             Overflow::DropOldest => {
                 books.accepted += 1;
                 books.dropped += 1;
-                let oldest = self.pop_work();
+                // full without one that waits: there is no room at all
+                let Some(oldest) = self.pop_work() else {
+                    return Ok(Offered::Discarded(message));
+                };
                 self.push(spec, message, key);
-                Ok(oldest.map_or(Offered::Queued, Offered::Displaced))
+                Ok(Offered::Displaced(oldest))
             }
         }
     }

@@ -11,12 +11,14 @@ use tokio::runtime::Handle;
 use crate::census::Census;
 use crate::clock::Clock;
 use crate::events::Events;
+use crate::hindrance::Hindrances;
 
 #[derive(Debug)]
 struct Node {
     clock: Clock,
     census: Census,
     events: Events,
+    hindrances: Hindrances,
 }
 
 /// The actor system of one node.
@@ -36,6 +38,7 @@ impl System {
                 clock,
                 census: Census::default(),
                 events,
+                hindrances: Hindrances::default(),
             }),
             handle,
         }
@@ -66,6 +69,12 @@ impl System {
     #[must_use]
     pub fn events(&self) -> &Events {
         &self.node.events
+    }
+
+    /// What holds task actors up on purpose.
+    #[must_use]
+    pub fn hindrances(&self) -> &Hindrances {
+        &self.node.hindrances
     }
 
     /// The runtime of this system's task actors.

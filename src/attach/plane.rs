@@ -297,6 +297,10 @@ impl ControlPlane for SystemPlane {
             info.insert("highest".into(), row.highest.into());
             info.insert("books".into(), books);
             info.insert("last_exit".into(), json!(row.last_exit));
+            let held_up = self.system.hindrances().on(&path);
+            if !held_up.is_empty() {
+                info.insert("held_up".into(), json!(held_up));
+            }
             for (name, value) in &row.attributes {
                 info.entry(*name).or_insert_with(|| value.as_str().into());
             }

@@ -19,8 +19,11 @@ use actorsim_actors::{
     TaskContext, Time,
 };
 use actorsim_fleet::Injection;
+use actorsim_fleet::fault::{Fault as DeviceFault, FaultSpec};
 use actorsim_supervision::ChildSpec;
-use actorsim_supervision::chaos::{Action, Fault, Plan, Schedule, Strike, Vitals};
+use actorsim_supervision::chaos::{
+    Action, Fault, FaultPlan, Hands, Plan, Schedule, Strike, Vitals,
+};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -71,6 +74,7 @@ impl Message for ChaosMessage {
 /// A plan under way.
 struct Run {
     schedule: Schedule,
+    hands: Hands,
     holder: Holder,
     /// Supervisors that had given up before.
     escalations: u64,
@@ -192,6 +196,7 @@ impl Chaos {
         *told = Some(status.clone());
         *run = Some(Run {
             schedule,
+            hands: Hands::new(&self.layers.system),
             holder,
             escalations: self.layers.supervision.stats().escalations,
             struck: BTreeSet::new(),
@@ -204,7 +209,12 @@ impl Chaos {
 
     /// Ends the plan that runs, if one does.
     fn end(&self, why: &str) -> Option<report::Chaos> {
-        let run = self.run.lock().take()?;
+        let mut run = self.run.lock().take()?;
+        for action in run.schedule.stop() {
+            if let Action::End(strike) = action {
+                self.heal(&strike, &mut run.hands);
+            }
+        }
         let mut told = self.layers.chaos.lock();
         let status = told.as_mut()?;
         status.missed = run.schedule.counts().missed;
@@ -254,8 +264,13 @@ impl Chaos {
             run.schedule.step(self.now(), &census, &vitals)
         };
         for action in &step.actions {
-            if let Action::Begin(strike) = action {
-                self.strike(strike).await;
+            match action {
+                Action::Begin(strike) => self.strike(strike).await,
+                Action::End(strike) => {
+                    if let Some(run) = self.run.lock().as_mut() {
+                        self.heal(strike, &mut run.hands);
+                    }
+                }
             }
         }
         if let Some(over) = step.over {
@@ -266,10 +281,17 @@ impl Chaos {
     async fn strike(&self, strike: &Strike) {
         let path = &strike.path;
         let census = self.layers.system.census();
-        let done = match strike.plan.fault {
-            Fault::Kill => census.act(path, Verb::Kill).await,
-            Fault::Stop => census.act(path, Verb::Stop).await,
-            fault => self.inject(path, fault).await,
+        let done = match (strike.plan.fault, strike.kind == census::DEVICE) {
+            (Fault::Kill, true) => census.act(path, Verb::Kill).await,
+            (Fault::Panic, false) => self.layers.crash(path).await.unwrap_or(false),
+            (_, true) => {
+                let injection = injection(&strike.plan);
+                injection.is_some_and(|(injection, _)| self.inject(path, injection))
+            }
+            (_, false) => {
+                let mut run = self.run.lock();
+                run.as_mut().is_some_and(|run| run.hands.begin(strike))
+            }
         };
         if !done {
             return; // it ended in the meantime, by itself or with another one
@@ -292,17 +314,19 @@ impl Chaos {
         );
     }
 
-    /// Lets a handler fail: a device's, or a system's of the world.
-    async fn inject(&self, path: &ActorPath, fault: Fault) -> bool {
-        let injection = match fault {
-            Fault::Panic => Injection::Panic,
-            Fault::ErrorReturn => Injection::Crash,
-            _ => return false,
-        };
-        match &self.layers.fleet {
-            Some(layer) if layer.fleet.inject(path.as_str(), injection).is_ok() => true,
-            _ => self.layers.crash(path).await.unwrap_or(false),
+    /// Ends what a strike began.
+    fn heal(&self, strike: &Strike, hands: &mut Hands) {
+        match injection(&strike.plan).filter(|_| strike.kind == census::DEVICE) {
+            Some((_, kind)) => drop(self.inject(&strike.path, Injection::Revert(kind))),
+            None => hands.end(strike),
         }
+        let (path, text) = (Some(&strike.path), format!("{strike} ends"));
+        self.publish(Level::Info, "fault_reverted", path, text);
+    }
+
+    fn inject(&self, path: &ActorPath, injection: Injection) -> bool {
+        let fleet = self.layers.fleet.as_ref();
+        fleet.is_some_and(|layer| layer.fleet.inject(path.as_str(), injection).is_ok())
     }
 
     fn vitals(&self, census: &LiveCensus) -> Vitals {
@@ -320,6 +344,29 @@ impl Chaos {
             lost: if both { lost } else { 0 },
         }
     }
+}
+
+/// What a strike on a device injects, and the word that reverts it if it lasts.
+pub(crate) fn injection(plan: &FaultPlan) -> Option<(Injection, Option<&'static str>)> {
+    let fault = match plan.fault {
+        Fault::Panic => return Some((Injection::Panic, None)),
+        Fault::ErrorReturn => return Some((Injection::Crash, None)),
+        Fault::Hang => DeviceFault::Hang,
+        Fault::SlowHandler => DeviceFault::LatencySpike(plan.delay),
+        Fault::DeviceLies => DeviceFault::DataCorruption(plan.share),
+        _ => return None,
+    };
+    let spec = FaultSpec {
+        fault,
+        duration: Some(plan.lasts),
+    };
+    Some((Injection::Fault(spec), Some(fault.kind())))
+}
+
+/// Whether a fault can hit a device. One that is stopped stays down, which is no fault to recover
+/// from.
+pub(crate) fn device_takes(fault: Fault) -> bool {
+    fault == Fault::Kill || injection(&FaultPlan::new(fault)).is_some()
 }
 
 /// The actor.

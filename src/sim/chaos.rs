@@ -9,7 +9,7 @@ use actorsim_actors::census::PAGE_MAX;
 use actorsim_actors::{ActorPath, ActorRow, CensusFilter, System, Time};
 use actorsim_fleet::{Fleet, Injection};
 use actorsim_supervision::chaos::{
-    Action, Census, Fault, Kind, Plan, Schedule, Strike, Vitals, draw,
+    Action, Census, Fault, FaultPlan, Hands, Kind, NODE, Plan, Schedule, Strike, Vitals, draw,
 };
 
 use actorsim_transport::SimNet;
@@ -17,6 +17,7 @@ use actorsim_world::{SystemId, Twin};
 
 use super::SimConfig;
 use super::failure::{Known, TRACE_LINES, TraceLine};
+use crate::node::chaos::{device_takes, injection};
 use crate::report;
 
 /// Strikes remembered for the list of a failed run.
@@ -71,12 +72,15 @@ impl<'a> Targets<'a> {
         }
     }
 
-    fn begin(&self, strike: &Strike) {
+    fn begin(&self, strike: &Strike, hands: &mut Hands) {
         let device = strike.path.as_str();
         match (strike.plan.fault, strike.kind.as_str()) {
             (Fault::Kill, DEVICE) => drop(self.fleet.kill(device)),
-            (Fault::Panic, DEVICE) => drop(self.fleet.inject(device, Injection::Panic)),
-            (Fault::ErrorReturn, DEVICE) => drop(self.fleet.inject(device, Injection::Crash)),
+            (_, DEVICE) => {
+                if let Some((injection, _)) = injection(&strike.plan) {
+                    drop(self.fleet.inject(device, injection));
+                }
+            }
             (Fault::Panic, SCAN) => {
                 if let Some((twin, _)) = self.whole {
                     let twin = twin.clone();
@@ -86,27 +90,47 @@ impl<'a> Targets<'a> {
                     });
                 }
             }
-            (fault, _) if fault.lasts() => {
+            (fault, _) if fault.hits_link() => {
                 if let (Some((_, net)), Some(line)) = (self.whole, line_of(&strike.path)) {
-                    net.begin(strike.number, line, strike.plan);
+                    net.begin(strike.number, Some(line), strike.plan);
                 }
             }
             (fault, _) => {
-                if let Some(actor) = self.system.census().task(&strike.path) {
-                    match fault {
-                        Fault::Stop => actor.stop(),
-                        _ => actor.kill(),
-                    }
+                if let (Some(cut), Some((_, net))) = (line_cut_by(fault), self.whole) {
+                    net.begin(strike.number, None, FaultPlan::new(cut));
                 }
+                hands.begin(strike);
             }
         }
     }
 
-    fn end(&self, strike: &Strike) {
+    fn end(&self, strike: &Strike, hands: &mut Hands) {
+        if strike.kind == DEVICE {
+            if let Some((_, Some(kind))) = injection(&strike.plan) {
+                let revert = Injection::Revert(Some(kind));
+                drop(self.fleet.inject(strike.path.as_str(), revert));
+            }
+            return;
+        }
+        hands.end(strike);
         if let Some((_, net)) = self.whole {
             net.end(strike.number);
         }
     }
+}
+
+/// What a node that is down, or stands still, does to the packets of all its lines.
+const fn line_cut_by(fault: Fault) -> Option<Fault> {
+    match fault {
+        Fault::NodeCrash => Some(Fault::Partition),
+        Fault::NodePause => Some(Fault::Clog),
+        _ => None,
+    }
+}
+
+/// The twin's half of a simulated node: what crashes and stands still as one.
+fn twin_half() -> [ActorPath; 2] {
+    ["transport", "twin"].map(|name| ActorPath::root().join(name))
 }
 
 /// Name of the kind of devices.
@@ -178,13 +202,18 @@ impl Census for Roll<'_> {
             name: DEVICE,
             count: self.fleet.counts().requested,
         };
-        tasks.chain([devices]).collect()
+        let node = Kind {
+            name: NODE,
+            count: 1,
+        };
+        tasks.chain([devices, node]).collect()
     }
 
     fn path(&self, kind: usize, index: u64) -> ActorPath {
         match self.kinds.get(kind) {
             Some((_, rows)) => rows.get(index as usize).map(|row| row.path.clone()),
-            None => self.fleet.path_of(index as u32),
+            None if kind == self.kinds.len() => self.fleet.path_of(index as u32),
+            None => None,
         }
         .unwrap_or_else(ActorPath::root)
     }
@@ -194,15 +223,13 @@ impl Census for Roll<'_> {
     }
 
     fn takes(&self, kind: usize, fault: Fault) -> bool {
-        if let Some((name, _)) = self.kinds.get(kind) {
-            match name.as_str() {
-                LINK if fault.lasts() => true,
-                SCAN if fault == Fault::Panic => true,
-                _ => matches!(fault, Fault::Kill | Fault::Stop),
-            }
-        } else {
-            // A device that is stopped stays down, which is no fault to recover from.
-            matches!(fault, Fault::Kill | Fault::Panic | Fault::ErrorReturn)
+        match self.kinds.get(kind) {
+            Some((name, _)) if name == LINK && fault.hits_link() => true,
+            Some((name, _)) if name == SCAN && fault == Fault::Panic => true,
+            Some(_) => fault.hits_any_actor(),
+            None if kind == self.kinds.len() => device_takes(fault),
+            // devices alone have no node that could crash
+            None => fault == Fault::ClockJump || fault.hits_node() && !self.kinds.is_empty(),
         }
     }
 }
@@ -219,6 +246,7 @@ fn keep<T>(all: &mut VecDeque<T>, one: T, most: usize) {
 #[derive(Debug)]
 pub struct Chaos {
     schedule: Schedule,
+    hands: Hands,
     strikes: VecDeque<Strike>,
     trace: VecDeque<TraceLine>,
 }
@@ -226,7 +254,7 @@ pub struct Chaos {
 impl Chaos {
     /// The plan of a run, if it has one.
     #[must_use]
-    pub fn new(config: &SimConfig, now: Time) -> Option<Self> {
+    pub fn new(config: &SimConfig, system: &System) -> Option<Self> {
         let mut plan: Plan = config.chaos.clone()?;
         let most = config.chaos_until();
         plan.run_for = Some(plan.run_for.map_or(most, |time| time.min(most)));
@@ -234,12 +262,13 @@ impl Chaos {
             0 => draw::bits(config.seed, 0, PLAN_LANE),
             seed => seed,
         };
-        let mut schedule = Schedule::new(&plan, seed, now);
+        let mut schedule = Schedule::new(&plan, seed, system.clock().now());
         if let Some(only) = &config.strikes {
             schedule = schedule.only(only.clone());
         }
         Some(Self {
             schedule,
+            hands: Hands::new(system).with_node(twin_half()),
             strikes: VecDeque::new(),
             trace: VecDeque::new(),
         })
@@ -261,13 +290,13 @@ impl Chaos {
         for action in step.actions {
             let line = match action {
                 Action::Begin(strike) => {
-                    targets.begin(&strike);
+                    targets.begin(&strike, &mut self.hands);
                     let line = TraceLine::strike(&strike, census.known(&strike.path));
                     keep(&mut self.strikes, strike, STRIKES_KEPT);
                     line
                 }
                 Action::End(strike) => {
-                    targets.end(&strike);
+                    targets.end(&strike, &mut self.hands);
                     TraceLine::healed(&strike, now)
                 }
             };

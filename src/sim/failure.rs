@@ -59,8 +59,8 @@ impl TraceLine {
         Self {
             at: strike.at,
             glyph: match strike.plan.fault {
-                Fault::Kill | Fault::Stop => '!',
-                fault if fault.lasts() => '|',
+                Fault::Kill | Fault::Stop | Fault::NodeCrash => '!',
+                fault if fault.hits_link() => '|',
                 _ => 'x',
             },
             path: strike.path.to_string(),

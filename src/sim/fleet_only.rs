@@ -37,7 +37,7 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
     let fleet = Fleet::new(&system, vec![population], config.shards as usize, uplink)?;
     fleet.start(shards.shards(), &Policies::shipped(), &supervision)?;
     let targets = Targets::devices(&fleet, &system);
-    let mut chaos = Chaos::new(config, Time::ZERO);
+    let mut chaos = Chaos::new(config, &system);
     let mut progress = Progress::new(config.until);
     let end = Time::ZERO + config.until;
     while shards.now() < end && !stop.is_asked() {

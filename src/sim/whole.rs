@@ -73,7 +73,7 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
         let _ = origin.set(tokio::time::Instant::now());
         let ground = Ground::new(config, clock, runtime.handle().clone())?;
         let mut node = Node::start(config, &ground).await?;
-        let mut chaos = Chaos::new(config, ground.system.clock().now());
+        let mut chaos = Chaos::new(config, &ground.system);
         let ending = node.drive(config, stop, chaos.as_mut()).await;
         let reached = ground.system.clock().now() - Time::ZERO;
         let counts = node.fleet.counts();

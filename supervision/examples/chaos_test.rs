@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actorsim_actors::{
-    ActorPath, ActorRef, Addr, Clock, Fault, Flow, MailboxSpec, Message, Overflow, Reply, System,
-    TaskActor, TaskContext,
+    ActorPath, Addr, Clock, Fault, Flow, MailboxSpec, Message, Overflow, Reply, System, TaskActor,
+    TaskContext,
 };
-use actorsim_supervision::chaos::{Action, Place, Plan, Roster, Schedule, Vitals};
+use actorsim_supervision::chaos::{Action, Hands, Place, Plan, Roster, Schedule, Vitals};
 use actorsim_supervision::{
     ChildSpec, Restart, Strategy, SupervisorPolicy, SupervisorSpec, start_root,
 };
@@ -61,14 +61,15 @@ async fn chaos(system: &System, account: &ActorPath) -> u64 {
     let plan = Plan::from_toml("plan.toml", PLAN, Place::Test).unwrap();
     let mut roster = Roster::default();
     roster.add("account", account.clone());
+    let mut hands = Hands::new(system);
     let mut schedule = Schedule::new(&plan, plan.seed, system.clock().monotonic());
     while let Some(next) = schedule.next_at() {
         tokio::time::sleep(next - system.clock().monotonic()).await;
         let now = system.clock().monotonic();
         for action in schedule.step(now, &roster, &Vitals::default()).actions {
-            if let Action::Begin(strike) = action {
-                let actor = system.census().task(&strike.path);
-                actor.iter().for_each(ActorRef::kill);
+            match action {
+                Action::Begin(strike) => drop(hands.begin(&strike)),
+                Action::End(strike) => hands.end(&strike),
             }
         }
     }

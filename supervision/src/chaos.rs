@@ -9,6 +9,7 @@
 //! - [`plan`]: the file, every mistake told at once with its place.
 //! - [`draw`]: numbers from a seed.
 //! - [`schedule`]: when, what and whom.
+//! - [`hands`]: what is done to the task actors of a system, and undone.
 //!
 //! Bound: [`schedule::MAX_CONCURRENT`] victims at once; one strike per slot of the rate.
 //!
@@ -29,6 +30,7 @@
 
 pub mod draw;
 pub mod fault;
+pub mod hands;
 pub mod plan;
 pub mod schedule;
 
@@ -36,5 +38,6 @@ pub mod schedule;
 mod tests;
 
 pub use fault::{Fault, Place};
+pub use hands::Hands;
 pub use plan::{FaultPlan, Plan, Rate, StopIf, Vital, Vitals, Way};
-pub use schedule::{Action, Census, Kind, Over, Roster, Schedule, Step, Strike};
+pub use schedule::{Action, Census, Kind, NODE, Over, Roster, Schedule, Step, Strike};

@@ -94,9 +94,9 @@ struct Packet {
     bytes: Box<[u8]>,
 }
 
-/// A fault on one line, by the number of its strike.
+/// A fault on one line, or on all, by the number of its strike.
 struct Rule {
-    line: u32,
+    line: Option<u32>,
     fault: FaultPlan,
     held: Vec<Packet>,
 }
@@ -143,7 +143,11 @@ impl State {
         };
         let (mut at, mut copies) = (now + LATENCY, 1);
         let seed = self.seed;
-        for (strike, rule) in self.rules.iter_mut().filter(|(_, rule)| rule.line == line) {
+        for (strike, rule) in self
+            .rules
+            .iter_mut()
+            .filter(|(_, rule)| rule.line.is_none_or(|of| of == line))
+        {
             match rule.verdict(seed, *strike, number, up) {
                 Verdict::Pass => {}
                 Verdict::Lose => {
@@ -197,8 +201,8 @@ impl SimNet {
         }
     }
 
-    /// A fault begins on a line; `number` names it.
-    pub fn begin(&self, number: u64, line: u32, fault: FaultPlan) {
+    /// A fault begins on a line, or on all; `number` names it.
+    pub fn begin(&self, number: u64, line: Option<u32>, fault: FaultPlan) {
         let held = Vec::new();
         let rule = Rule { line, fault, held };
         self.state.lock().rules.insert(number, rule);

@@ -31,6 +31,14 @@ impl<M: Message> Addr<M> {
         books
     }
 
+    /// Takes the room of the work lane, on purpose, or gives it back.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.0.state.lock().full = full;
+        if !full {
+            self.0.room.notify_waiters();
+        }
+    }
+
     /// Whether both are addresses of one mailbox.
     pub(crate) fn id(&self) -> usize {
         Arc::as_ptr(&self.0) as *const () as usize

@@ -82,8 +82,10 @@ impl<M: crate::mailbox::Message> TaskContext<M> {
     pub fn pump(&self, work: impl Future<Output = Result<(), Fault>> + Send + 'static) {
         let life = Arc::clone(&self.life);
         let cell = self.cell.clone();
+        let (system, path) = (self.system.clone(), self.path().clone());
         let task = async move {
-            let fault = match AssertUnwindSafe(work).catch_unwind().await {
+            let work = AssertUnwindSafe(work).catch_unwind();
+            let fault = match system.hindrances().run(&path, work).await {
                 Ok(Ok(())) => return,
                 Ok(Err(fault)) => fault,
                 Err(payload) => Fault::from_panic(&*payload),

@@ -16,6 +16,7 @@ use super::{ActorRef, DRAIN_BUDGET, TaskActor, TaskContext};
 use crate::addr::{Addr, Next};
 use crate::census::MailboxView;
 use crate::exit::{Exit, ExitReason, Fault, Flow, Incarnation, OnExit};
+use crate::hindrance::Hindrances;
 use crate::mailbox::{Books, Message};
 use crate::system::System;
 
@@ -120,12 +121,18 @@ async fn guarded<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, F
 }
 
 impl<A: TaskActor> HostState<A> {
+    fn hindrances(&self) -> &Hindrances {
+        self.context.system().hindrances()
+    }
+
     /// Drains up to the budget; true if there may be more.
     async fn drain(&mut self) -> Result<Drained, Fault> {
         for _ in 0..DRAIN_BUDGET {
+            self.hindrances().held(self.addr.path()).await;
             let Next::Message(message) = self.addr.next() else {
                 return Ok(Drained::Empty);
             };
+            self.hindrances().slowed(self.addr.path()).await;
             match guarded(self.actor.handle(message, &mut self.context)).await? {
                 Flow::Continue => {}
                 Flow::Stop => {
@@ -168,7 +175,12 @@ impl<A: TaskActor> ractor::Actor for Host<A> {
         let cell = myself.get_cell();
         let mut context =
             TaskContext::new(addr.clone(), incarnation, system, cell, Arc::clone(&life));
-        if let Err(fault) = guarded(actor.started(&mut context)).await {
+        let node = context.system().clone();
+        let starting = async {
+            node.hindrances().start(addr.path()).await?;
+            actor.started(&mut context).await
+        };
+        if let Err(fault) = guarded(starting).await {
             life.end_with(ExitReason::Fault(fault.clone()));
             return Err(Box::new(fault));
         }
@@ -249,6 +261,9 @@ impl<M: Message> MailboxView for Addr<M> {
     }
     fn close(&self) {
         Self::close(self);
+    }
+    fn set_full(&self, full: bool) {
+        Self::set_full(self, full);
     }
 }
 

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use actorsim_actors::ActorPath;
 use actorsim_actors::census::{CensusFilter, PAGE_MAX};
-use actorsim_supervision::chaos::{Census, Fault, Kind};
+use actorsim_supervision::chaos::{Census, Fault, Kind, NODE};
 
+use super::device_takes;
 use crate::node::layers::Layers;
 
 /// The kind of all devices.
@@ -106,13 +107,18 @@ impl Census for LiveCensus {
             name: DEVICE,
             count: self.devices,
         };
-        tasks.chain([devices]).collect()
+        let node = Kind {
+            name: NODE,
+            count: 1,
+        };
+        tasks.chain([devices, node]).collect()
     }
 
     fn path(&self, kind: usize, index: u64) -> ActorPath {
         let task = self.tasks.get(kind);
         let found = match task {
             Some((_, paths)) => paths.get(index as usize).cloned(),
+            None if kind > self.tasks.len() => None, // the node: the root
             None => {
                 let fleet = self.layers.fleet.as_ref();
                 fleet.and_then(|layer| layer.fleet.path_of(u32::try_from(index).ok()?))
@@ -126,14 +132,11 @@ impl Census for LiveCensus {
     }
 
     fn takes(&self, kind: usize, fault: Fault) -> bool {
-        let task = self.tasks.get(kind).map(|(name, _)| name.as_str());
-        match (fault, task) {
-            (Fault::Kill, _) => true,
-            // A device that was stopped stays down until an operator restarts it.
-            (Fault::Stop, task) => task.is_some(),
-            (Fault::ErrorReturn, task) => task.is_none(),
-            (Fault::Panic, task) => task.is_none_or(|name| name == "scan"),
-            _ => false,
+        match self.tasks.get(kind) {
+            Some((name, _)) if name == "scan" && fault == Fault::Panic => true,
+            Some(_) => fault.hits_any_actor(),
+            None if kind == self.tasks.len() => device_takes(fault),
+            None => fault.hits_node(),
         }
     }
 }

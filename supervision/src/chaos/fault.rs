@@ -89,17 +89,16 @@ const NETWORK: [Option<&str>; 3] = [
     None,
     Some("the packets of a live node are the kernel's; use `actorsim sim`, or nftables"),
 ];
-const CLUSTER: [Option<&str>; 3] =
-    [Some("there is one node, and it carries the plan out; end the process from outside"); 3];
-const HOLD: [Option<&str>; 3] =
-    [Some("no host can hold an actor back without holding its thread; use kill or stop"); 3];
-const FILL: [Option<&str>; 3] =
-    [Some("a mailbox is filled by load: send more, or give it a smaller capacity"); 3];
-const STEADY: [Option<&str>; 3] =
-    [Some("a node's clock only goes forward; a device's clock drifts by its profile"); 3];
-const STARTS: [Option<&str>; 3] =
-    [Some("no start has a fault point; kill the actor while it starts"); 3];
-const PROFILE: [Option<&str>; 3] = [Some("what a device tells is its profile's"); 3];
+const NODES: [Option<&str>; 3] = [
+    None,
+    None,
+    Some("the plan would end, or stand still, with its node; send SIGKILL or SIGSTOP from outside"),
+];
+const DEVICES: [Option<&str>; 3] = [
+    Some("a test has no devices of a fleet; use `actorsim sim` or a running node"),
+    None,
+    None,
+];
 
 /// The vocabulary.
 pub const FAULTS: [Entry; 20] = [
@@ -173,46 +172,56 @@ pub const FAULTS: [Entry; 20] = [
     entry(
         Fault::Hang,
         "hang",
-        "an actor handles nothing for a time",
-        HOLD,
+        "an actor or a device does nothing, and then goes on where it was",
+        ANYWHERE,
     ),
     entry(
         Fault::SlowHandler,
         "slow_handler",
-        "a handler takes longer",
-        HOLD,
+        "each message, or each sample of a device, takes longer by `delay`",
+        ANYWHERE,
     ),
     entry(
         Fault::MailboxFull,
         "mailbox_full",
-        "a mailbox has no room",
-        FILL,
+        "a mailbox has no room: its overflow rule acts",
+        ANYWHERE,
     ),
-    entry(Fault::ClockJump, "clock_jump", "a clock jumps", STEADY),
-    entry(Fault::NodeCrash, "node_crash", "a node ends", CLUSTER),
+    entry(
+        Fault::ClockJump,
+        "clock_jump",
+        "the node's calendar jumps by `by`, forward and back in turn, and then returns",
+        ANYWHERE,
+    ),
+    entry(
+        Fault::NodeCrash,
+        "node_crash",
+        "a node ends at once with all its actors, and starts again",
+        NODES,
+    ),
     entry(
         Fault::NodePause,
         "node_pause",
-        "a node stands still",
-        CLUSTER,
+        "a node stands still with all its actors",
+        NODES,
     ),
     entry(
         Fault::StartFails,
         "start_fails",
-        "an actor does not start",
-        STARTS,
+        "an actor is killed, and its next starts fail, `times` at most",
+        ANYWHERE,
     ),
     entry(
         Fault::StartHangs,
         "start_hangs",
-        "the start of an actor does not end",
-        STARTS,
+        "an actor is killed, and its start does not end",
+        ANYWHERE,
     ),
     entry(
         Fault::DeviceLies,
         "device_lies",
-        "a device tells what is not so",
-        PROFILE,
+        "a `share` of a device's values is wrong: no number, zero, or far off",
+        DEVICES,
     ),
 ];
 
@@ -260,6 +269,36 @@ impl Fault {
     /// Whether it goes on for a time and is healed then.
     #[must_use]
     pub const fn lasts(self) -> bool {
+        !matches!(
+            self,
+            Self::Kill | Self::Stop | Self::Panic | Self::ErrorReturn
+        )
+    }
+
+    /// Whether it befalls a node as a whole.
+    #[must_use]
+    pub const fn hits_node(self) -> bool {
+        matches!(self, Self::ClockJump | Self::NodeCrash | Self::NodePause)
+    }
+
+    /// Whether any task actor can be hit, whatever it does.
+    #[must_use]
+    pub const fn hits_any_actor(self) -> bool {
+        matches!(
+            self,
+            Self::Kill
+                | Self::Stop
+                | Self::Hang
+                | Self::SlowHandler
+                | Self::MailboxFull
+                | Self::StartFails
+                | Self::StartHangs
+        )
+    }
+
+    /// Whether it befalls the packets of a link.
+    #[must_use]
+    pub const fn hits_link(self) -> bool {
         matches!(
             self,
             Self::Partition
@@ -271,12 +310,21 @@ impl Fault {
         )
     }
 
-    /// Whether it is about a share of packets.
+    /// Whether it is about a share: of packets, or of values.
     #[must_use]
     pub const fn has_share(self) -> bool {
         matches!(
             self,
-            Self::DropMsg | Self::DupMsg | Self::ReorderAcrossSenders
+            Self::DropMsg | Self::DupMsg | Self::ReorderAcrossSenders | Self::DeviceLies
+        )
+    }
+
+    /// Whether something takes longer.
+    #[must_use]
+    pub const fn has_delay(self) -> bool {
+        matches!(
+            self,
+            Self::DelayMsg | Self::ReorderAcrossSenders | Self::SlowHandler
         )
     }
 }

@@ -60,18 +60,36 @@ const LEASE: Duration = Duration::from_secs(10);
 const FAULT_LASTS: Duration = Duration::from_secs(2);
 /// Share of packets of a fault that leaves it out.
 const SHARE: f64 = 0.05;
-/// Delay of packets of a fault that leaves it out.
+/// Delay of packets and messages of a fault that leaves it out.
 const DELAY: Duration = Duration::from_millis(50);
+/// Share of the values of a device that lies.
+const LIES: f64 = 0.5;
+/// How far a calendar jumps.
+const JUMP: Duration = Duration::from_secs(10);
+/// Starts that fail at most.
+pub const TIMES_MAX: u64 = 1_000;
 
-/// The plans that are shipped.
-pub const SHIPPED: [(&str, &str); 2] = [
+/// The plans that are shipped, and where they are carried out.
+pub const SHIPPED: [(Place, &str, &str); 4] = [
     (
+        Place::Sim,
         "config/chaos/kill-anything.toml",
         include_str!("../../../config/chaos/kill-anything.toml"),
     ),
     (
+        Place::Live,
         "config/chaos/live.toml",
         include_str!("../../../config/chaos/live.toml"),
+    ),
+    (
+        Place::Live,
+        "config/chaos/live-faults.toml",
+        include_str!("../../../config/chaos/live-faults.toml"),
+    ),
+    (
+        Place::Test,
+        "config/chaos/processes.toml",
+        include_str!("../../../config/chaos/processes.toml"),
     ),
 ];
 
@@ -246,10 +264,14 @@ pub struct FaultPlan {
     pub weight: u64,
     /// How long, if it lasts.
     pub lasts: Duration,
-    /// Share of packets, if it is about packets.
+    /// Share of packets or values, if it is about a share.
     pub share: f64,
     /// How late, if it delays.
     pub delay: Duration,
+    /// How far, if it jumps.
+    pub by: Duration,
+    /// How many starts fail at most.
+    pub times: u32,
     /// Which way, if it stops packets.
     pub way: Way,
 }
@@ -262,8 +284,13 @@ impl FaultPlan {
             fault,
             weight: 1,
             lasts: FAULT_LASTS,
-            share: SHARE,
+            share: match fault {
+                Fault::DeviceLies => LIES,
+                _ => SHARE,
+            },
             delay: DELAY,
+            by: JUMP,
+            times: 1,
             way: Way::Both,
         }
     }
@@ -348,10 +375,10 @@ impl Plan {
         Self::from_toml(&name, &text, place)
     }
 
-    /// Whether a path may be hit.
+    /// Whether a path may be hit. The root never is, but by what befalls the node as a whole.
     #[must_use]
-    pub fn admits(&self, path: &ActorPath) -> bool {
-        !path.is_root()
+    pub fn admits(&self, path: &ActorPath, fault: Fault) -> bool {
+        (!path.is_root() || fault.hits_node())
             && covers(&self.scope, path)
             && !self.protect.iter().any(|pattern| covers(pattern, path))
     }

@@ -27,6 +27,9 @@ pub const BACK_WITHIN: Duration = Duration::from_secs(60);
 /// plan must end, before it goes on. How many are down at a time is bounded by `max_concurrent`.
 const STRIKES_PER_STEP: usize = 64;
 
+/// The kind of whole nodes, in a census that has them.
+pub const NODE: &str = "node";
+
 const LANE_TIME: u64 = 0;
 const LANE_FAULT: u64 = 1;
 const LANE_KIND: u64 = 2;
@@ -53,10 +56,13 @@ pub trait Census {
     fn path(&self, kind: usize, index: u64) -> ActorPath;
     /// Whether an actor is down for now; one that is gone for good is not.
     fn is_down(&self, path: &ActorPath) -> bool;
-    /// Whether a fault can hit a kind. Kill and stop can hit any, unless a shell knows better.
+    /// Whether a fault can hit a kind. What any actor can suffer hits all but the kind [`NODE`],
+    /// unless a shell knows better.
     fn takes(&self, kind: usize, fault: Fault) -> bool {
-        let _ = kind;
-        matches!(fault, Fault::Kill | Fault::Stop)
+        match self.kinds().get(kind) {
+            Some(kind) if kind.name == NODE => fault.hits_node(),
+            _ => fault.hits_any_actor(),
+        }
     }
 }
 
@@ -438,7 +444,7 @@ impl Schedule {
         turns.sort_unstable();
         turns.into_iter().find_map(|(_, _, at)| {
             let kind = kinds[at];
-            let (index, path) = self.victim(number, at, kind, census)?;
+            let (index, path) = self.victim(number, plan.fault, (at, kind), census)?;
             Some(Strike {
                 number,
                 at: now,
@@ -466,8 +472,8 @@ impl Schedule {
     fn victim(
         &self,
         number: u64,
-        at: usize,
-        kind: Kind<'_>,
+        fault: Fault,
+        (at, kind): (usize, Kind<'_>),
         census: &impl Census,
     ) -> Option<(u64, ActorPath)> {
         let down = self.open.iter().filter(|strike| strike.kind == kind.name);
@@ -480,7 +486,7 @@ impl Schedule {
             let index = (from + step) % kind.count;
             let path = census.path(at, index);
             let hit = self.open.iter().any(|strike| strike.path == path);
-            let possible = !hit && self.plan.admits(&path) && !census.is_down(&path);
+            let possible = !hit && self.plan.admits(&path, fault) && !census.is_down(&path);
             possible.then_some((index, path))
         })
     }

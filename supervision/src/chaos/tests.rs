@@ -45,12 +45,7 @@ fn strikes(schedule: &mut Schedule, until: Time, census: &impl Census) -> Vec<St
 
 #[test]
 fn shipped_plans_load_in_their_place() {
-    for (name, text) in plan::SHIPPED {
-        let place = if name.ends_with("live.toml") {
-            Place::Live
-        } else {
-            Place::Sim
-        };
+    for (place, name, text) in plan::SHIPPED {
         let plan = Plan::from_toml(name, text, place);
         plan.unwrap_or_else(|errors| panic!("{}", render_all(&errors)));
     }
@@ -192,7 +187,7 @@ fn each_bad_plan_says_where_and_how_to_mend_it() {
 
 #[test]
 fn all_mistakes_of_a_plan_are_told_at_once() {
-    let text = "rate = 1\nscope = \"x\"\n[faults]\nhang = 1\nkill = { weigth = 1 }\n";
+    let text = "rate = 1\nscope = \"x\"\n[faults]\nswizzle = 1\nkill = { weigth = 1 }\n";
     let errors = Plan::from_toml("p.toml", text, Place::Sim).unwrap_err();
     let lines: Vec<_> = errors.iter().map(|error| error.line).collect();
     assert_eq!(lines, [1, 2, 4, 5], "{}", render_all(&errors));

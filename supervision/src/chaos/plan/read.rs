@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use actorsim_actors::ActorPath;
 
-use super::{FaultPlan, KINDS_MAX, PROTECT_MAX, Plan, TIME_MAX, WAYS, WEIGHT_MAX};
+use super::{FaultPlan, KINDS_MAX, PROTECT_MAX, Plan, TIME_MAX, TIMES_MAX, WAYS, WEIGHT_MAX};
 use crate::chaos::fault::{FAULTS, Fault, Place};
 use crate::chaos::schedule::MAX_CONCURRENT;
 use crate::config::reader::Section;
@@ -137,8 +137,15 @@ fn fault_plan(faults: &mut Section<'_, '_>, fault: Fault) -> Option<FaultPlan> {
     if fault.has_share() {
         plan.share = table.number("share", 0.0..=1.0).unwrap_or(base.share);
     }
-    if matches!(fault, Fault::DelayMsg | Fault::ReorderAcrossSenders) {
+    if fault.has_delay() {
         plan.delay = table.duration("delay", TIME_MAX).unwrap_or(base.delay);
+    }
+    if fault == Fault::ClockJump {
+        plan.by = table.duration("by", TIME_MAX).unwrap_or(base.by);
+    }
+    if fault == Fault::StartFails {
+        let times = table.integer("times", 1..=TIMES_MAX);
+        plan.times = times.map_or(base.times, |n| n as u32);
     }
     if matches!(fault, Fault::Partition | Fault::Clog) {
         plan.way = table.choice("way", &WAYS).unwrap_or(base.way);

@@ -66,8 +66,8 @@ pub fn reference() -> String {
         text += &format!("| `{key}` | {default} | {meaning} |\n");
     }
     text += "\nA fault is a weight (`kill = 8`) or a table: `weight`, and where it has them ";
-    text += "`for` (how long it lasts,\n`\"2s\"`), `share` (of packets, `0.05`), `delay` ";
-    text += "(`\"50ms\"`) and `way` (`\"both\"`, `\"up\"` to the twin,\n`\"down\"` to the ";
-    text += "devices).\n\n";
+    text += "`for` (how long it lasts,\n`\"2s\"`), `share` (of packets, `0.05`; of values, ";
+    text += "`0.5`), `delay` (`\"50ms\"`), `by` (`\"10s\"`), `times`\n(`1`) and `way` ";
+    text += "(`\"both\"`, `\"up\"` to the twin, `\"down\"` to the devices).\n\n";
     text + &crate::chaos::fault::reference()
 }

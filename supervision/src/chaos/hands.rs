@@ -1,0 +1,162 @@
+//! What a strike does to the task actors of a system, and how that is undone.
+//!
+//! For whoever carries a plan out: a test, `actorsim sim`, a live node. What hits packets, devices
+//! or the world is theirs. It draws nothing and knows no time: what lasts ends with
+//! [`Hands::end`], or with the hands. Bound: the strikes that last.
+
+use std::collections::BTreeMap;
+
+use actorsim_actors::census::PAGE_MAX;
+use actorsim_actors::{ActorPath, ActorRef, CensusFilter, Hindrance, HindranceId, Reach, System};
+
+use super::fault::Fault;
+use super::schedule::Strike;
+
+/// What must be undone at the end of a strike.
+#[derive(Debug)]
+enum UnderWay {
+    Hindered(Vec<HindranceId>),
+    Full(ActorPath),
+    /// By so many microseconds.
+    Jumped(i64),
+}
+
+/// Carries strikes out on one system.
+#[derive(Debug)]
+pub struct Hands {
+    system: System,
+    /// The subtrees that are a node: all that crashes or stands still with it.
+    node: Vec<ActorPath>,
+    under_way: BTreeMap<u64, UnderWay>,
+}
+
+impl Hands {
+    /// Hands on a system without nodes that could crash.
+    #[must_use]
+    pub fn new(system: &System) -> Self {
+        Self {
+            system: system.clone(),
+            node: Vec::new(),
+            under_way: BTreeMap::new(),
+        }
+    }
+
+    /// The same, with the subtrees that crash or stand still as one node.
+    #[must_use]
+    pub fn with_node(mut self, subtrees: impl IntoIterator<Item = ActorPath>) -> Self {
+        self.node.extend(subtrees);
+        self
+    }
+
+    /// Carries a strike out. False: there is no such actor any more, or the fault is none of task
+    /// actors; then there is nothing to end.
+    pub fn begin(&mut self, strike: &Strike) -> bool {
+        let plan = &strike.plan;
+        let kept = match plan.fault {
+            Fault::Kill => return self.with_actor(strike, ActorRef::kill),
+            Fault::Stop => return self.with_actor(strike, ActorRef::stop),
+            Fault::Hang => self.hinder(strike, Hindrance::Hold),
+            Fault::SlowHandler => self.hinder(strike, Hindrance::Slow(plan.delay)),
+            Fault::StartFails => self.hinder(strike, Hindrance::StartFails(plan.times)),
+            Fault::StartHangs => self.hinder(strike, Hindrance::StartHangs),
+            Fault::MailboxFull => {
+                let found = self.system.census().set_full(&strike.path, true);
+                found.then(|| UnderWay::Full(strike.path.clone()))
+            }
+            Fault::ClockJump => {
+                let by = i64::try_from(plan.by.as_micros()).unwrap_or(i64::MAX);
+                let by = if strike.number.is_multiple_of(2) {
+                    by
+                } else {
+                    -by
+                };
+                self.system.clock().jump(by);
+                Some(UnderWay::Jumped(by))
+            }
+            Fault::NodeCrash if !self.node.is_empty() => Some(self.crash()),
+            Fault::NodePause if !self.node.is_empty() => {
+                Some(UnderWay::Hindered(self.all(Hindrance::Hold)))
+            }
+            _ => None,
+        };
+        let Some(kept) = kept else { return false };
+        self.under_way.insert(strike.number, kept);
+        if matches!(plan.fault, Fault::StartFails | Fault::StartHangs) {
+            self.with_actor(strike, ActorRef::kill);
+        }
+        true
+    }
+
+    /// Undoes what a strike did, if it lasts. Ending it twice is harmless.
+    pub fn end(&mut self, strike: &Strike) {
+        if let Some(under_way) = self.under_way.remove(&strike.number) {
+            self.undo(under_way);
+        }
+    }
+
+    /// Undoes everything that lasts.
+    pub fn end_all(&mut self) {
+        for (_, under_way) in std::mem::take(&mut self.under_way) {
+            self.undo(under_way);
+        }
+    }
+
+    fn undo(&self, under_way: UnderWay) {
+        match under_way {
+            UnderWay::Hindered(all) => {
+                let hindrances = self.system.hindrances();
+                all.into_iter().for_each(|one| hindrances.end(one));
+            }
+            UnderWay::Full(path) => {
+                self.system.census().set_full(&path, false);
+            }
+            UnderWay::Jumped(by) => self.system.clock().jump(-by),
+        }
+    }
+
+    fn with_actor(&self, strike: &Strike, act: impl FnOnce(&ActorRef)) -> bool {
+        let actor = self.system.census().task(&strike.path);
+        actor.map(|actor| act(&actor)).is_some()
+    }
+
+    fn hinder(&self, strike: &Strike, what: Hindrance) -> Option<UnderWay> {
+        self.system.census().task(&strike.path)?;
+        let hindrances = self.system.hindrances();
+        let one = hindrances.begin(strike.path.clone(), Reach::One, what);
+        Some(UnderWay::Hindered(vec![one]))
+    }
+
+    fn all(&self, what: Hindrance) -> Vec<HindranceId> {
+        let hindrances = self.system.hindrances();
+        let begin = |path: &ActorPath| hindrances.begin(path.clone(), Reach::Subtree, what);
+        self.node.iter().map(begin).collect()
+    }
+
+    /// Everything of the node ends at once, and does not start before the end of the strike.
+    fn crash(&self) -> UnderWay {
+        let down = self.all(Hindrance::StartHangs);
+        let census = self.system.census();
+        for path in &self.node {
+            let below = CensusFilter {
+                within: Some(path.clone()),
+                ..CensusFilter::default()
+            };
+            for row in census.task_rows(&below, None, PAGE_MAX).rows {
+                census.task(&row.path).iter().for_each(ActorRef::kill);
+            }
+        }
+        UnderWay::Hindered(down)
+    }
+
+    /// Strikes that last and have not ended.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.under_way.len()
+    }
+}
+
+impl Drop for Hands {
+    fn drop(&mut self) {
+        self.end_all();
+    }
+}

@@ -1,0 +1,175 @@
+//! Every fault that a test can carry out, on a tree of its own under load, on virtual time: each
+//! acts, each is undone, and then everything is as it was.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use actorsim_actors::{
+    ActorPath, Addr, Clock, Fault, Flow, MailboxSpec, Message, Overflow, Reply, System, TaskActor,
+    TaskContext,
+};
+use actorsim_supervision::chaos::{
+    Action, Hands, NODE, Place, Plan, Roster, Schedule, Vitals, fault,
+};
+use actorsim_supervision::{ChildSpec, Strategy, SupervisorPolicy, SupervisorSpec, start_root};
+
+const LENGTH: Duration = Duration::from_secs(600);
+const DEADLINE: Duration = Duration::from_millis(500);
+
+struct Worker(u64);
+
+enum Job {
+    Work,
+    Done(Reply<u64>),
+}
+impl Message for Job {}
+
+impl TaskActor for Worker {
+    type Msg = Job;
+
+    async fn handle(&mut self, job: Job, _: &mut TaskContext<Job>) -> Result<Flow, Fault> {
+        match job {
+            Job::Work => self.0 += 1,
+            Job::Done(reply) => reply.send(self.0),
+        }
+        Ok(Flow::Continue)
+    }
+}
+
+/// Every fault but panics and returned faults: those are the actor's own to have.
+fn plan() -> Plan {
+    let mut text = format!(
+        "seed = 5\nrate = \"1/1s\"\nmax_concurrent = 4\nfor = \"{}s\"\n[faults]\n",
+        LENGTH.as_secs()
+    );
+    let own = ["panic", "error_return"];
+    let here =
+        |entry: &&fault::Entry| entry.why_not(Place::Test).is_none() && !own.contains(&entry.name);
+    for entry in fault::FAULTS.iter().filter(here) {
+        text += &format!("{} = 1\n", entry.name);
+    }
+    Plan::from_toml("plan.toml", &text, Place::Test).unwrap()
+}
+
+struct Stage {
+    system: System,
+    workers: Vec<Addr<Job>>,
+}
+
+impl Stage {
+    /// Two workers below `/half`, which is a node; one beside it.
+    fn new() -> (Self, SupervisorSpec) {
+        let system = System::new(Clock::of_runtime(0), tokio::runtime::Handle::current());
+        let policy =
+            || SupervisorPolicy::new(Strategy::OneForOne).intensity(1_000, Duration::from_secs(60));
+        let root = ActorPath::root();
+        let worker = |path: ActorPath, overflow| Addr::new(path, MailboxSpec::new(4, overflow));
+        let half = root.join("half");
+        let workers = vec![
+            worker(half.join("a"), Overflow::Block),
+            worker(half.join("b"), Overflow::DropOldest),
+            worker(root.join("c"), Overflow::Reject),
+        ];
+        let child = |addr: &Addr<Job>| ChildSpec::task(addr.path().name(), addr, || Worker(0));
+        let below = SupervisorSpec::new(half, policy())
+            .child(child(&workers[0]))
+            .child(child(&workers[1]));
+        let spec = SupervisorSpec::new(root, policy())
+            .child(ChildSpec::supervisor("half", below))
+            .child(child(&workers[2]));
+        (Self { system, workers }, spec)
+    }
+
+    fn roster(&self) -> Roster {
+        let mut roster = Roster::default();
+        roster.add(NODE, ActorPath::root());
+        for worker in &self.workers {
+            roster.add("worker", worker.path().clone());
+        }
+        roster
+    }
+
+    /// Carries the plan out; returns the strikes by fault.
+    async fn chaos(&self) -> BTreeMap<&'static str, u64> {
+        let (plan, roster) = (plan(), self.roster());
+        let clock = self.system.clock();
+        let mut hands = Hands::new(&self.system).with_node([ActorPath::root().join("half")]);
+        let mut schedule = Schedule::new(&plan, plan.seed, clock.monotonic());
+        let mut made = BTreeMap::new();
+        while let Some(next) = schedule.next_at() {
+            tokio::time::sleep(next - clock.monotonic()).await;
+            let step = schedule.step(clock.monotonic(), &roster, &Vitals::default());
+            for action in step.actions {
+                match action {
+                    Action::Begin(strike) => {
+                        if hands.begin(&strike) {
+                            *made.entry(strike.plan.fault.name()).or_default() += 1;
+                        }
+                    }
+                    Action::End(strike) => hands.end(&strike),
+                }
+            }
+        }
+        assert_eq!(
+            hands.under_way(),
+            0,
+            "what lasts was undone when the plan ended"
+        );
+        made
+    }
+
+    /// Sends to everybody all the time; a send that waits has a deadline.
+    async fn load(&self) {
+        let clock = self.system.clock();
+        while clock.monotonic() - actorsim_actors::Time::ZERO < LENGTH {
+            for worker in &self.workers {
+                drop(worker.send(Job::Work, DEADLINE).await);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+fn in_virtual_time() -> (BTreeMap<&'static str, u64>, Vec<(u64, u32)>) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let (stage, spec) = Stage::new();
+        let root = start_root(&stage.system, spec).await.unwrap();
+        let (made, ()) = tokio::join!(stage.chaos(), stage.load());
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let clock = stage.system.clock();
+        assert_eq!(
+            clock.unix_us(),
+            clock.now().0 / 1_000,
+            "the calendar is right again"
+        );
+        let mut seen = Vec::new();
+        for worker in &stage.workers {
+            let path = worker.path();
+            assert!(stage.system.hindrances().on(path).is_empty(), "{path}");
+            let done = worker.ask(Job::Done, DEADLINE).await;
+            let done = done.unwrap_or_else(|error| panic!("I9 {path} is up again: {error}"));
+            assert!(worker.books().balanced(), "I5 {path}: {:?}", worker.books());
+            seen.push((done, worker.incarnation().0));
+        }
+        root.stop().await;
+        assert!(stage.system.census().books().balanced(), "I5 books");
+        (made, seen)
+    })
+}
+
+#[test]
+fn each_fault_acts_and_is_undone_and_the_same_seed_does_the_same() {
+    let (made, seen) = in_virtual_time();
+    let named: BTreeSet<_> = plan().faults.iter().map(|one| one.fault.name()).collect();
+    let acted: BTreeSet<_> = made.keys().copied().collect();
+    assert_eq!(acted, named, "{made:?}");
+    assert!(
+        seen.iter().all(|(_, incarnation)| *incarnation > 20),
+        "{seen:?}"
+    );
+    assert_eq!(in_virtual_time(), (made, seen), "I11 same seed, same hash");
+}
