@@ -18,7 +18,8 @@
 //! - `handle`, `sending`: the ends that ask and send, usable from any thread;
 //! - `listing`: the census source of a slab;
 //! - `driver`: what a thread waits on; `spin`: whether it looks on first; `portable`: a parked
-//!   thread; `uring`: a ring; `sim`: virtual time; `backend`: which of them it is;
+//!   thread; `uring`: a ring; `late`: the one until the other pays; `sim`: virtual time; `backend`:
+//!   which of them it is;
 //! - `host`: starts and stops the shards of a node.
 //!
 //! A cell never blocks its shard, and sees nothing of it when its slab moves. Bounds are named
@@ -32,6 +33,7 @@ mod guard;
 mod handle;
 mod host;
 mod inbox;
+mod late;
 mod lateness;
 mod listing;
 mod mail;

@@ -8,6 +8,7 @@
 
 #[path = "shard_kit/kit.rs"]
 mod kit;
+#[macro_use]
 #[path = "message_kit/kit.rs"]
 mod office;
 
@@ -24,37 +25,6 @@ use kit::roaming::{Roaming, added};
 use kit::{Host, Virtual};
 use office::{End, Live, reject};
 use parking_lot::Mutex;
-
-macro_rules! on_each_host {
-    ($($name:ident => $body:ident;)*) => {
-        mod portable {
-            use super::*;
-            $(#[test] fn $name() { $body(Live::portable()); })*
-        }
-        mod uring {
-            use super::*;
-            $(#[test] fn $name() { Live::rings().into_iter().for_each($body); })*
-        }
-        mod sim {
-            use super::*;
-            $(#[test] fn $name() { $body(Virtual::new(2)); })*
-        }
-        mod roaming_threads {
-            use super::*;
-            $(#[test] fn $name() { $body(Roaming::new(Live::portable())); })*
-        }
-        mod roaming_rings {
-            use super::*;
-            $(#[test] fn $name() {
-                Live::rings().into_iter().map(Roaming::new).for_each($body);
-            })*
-        }
-        mod roaming_sim {
-            use super::*;
-            $(#[test] fn $name() { $body(Roaming::new(Virtual::new(3))); })*
-        }
-    };
-}
 
 on_each_host! {
     answers_come_as_steps_of_the_cell_that_asked => answers;

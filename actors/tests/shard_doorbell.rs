@@ -20,16 +20,19 @@ use actorsim_actors::shard::{
 use actorsim_actors::{Clock, Level, MailboxSpec, Overflow};
 use kit::{Do, Host, PATIENCE, Plan, Probe, Threads};
 
-/// Both kinds of threads, `shards` of them.
+/// All kinds of threads, `shards` of them: parked, parked until they get rings, on rings.
 fn hosts(shards: usize) -> Vec<Threads> {
-    let parked = ShardConfig {
-        shards,
-        backend: Backend::Portable,
-        ..ShardConfig::default()
+    let start = |backend| {
+        let config = ShardConfig {
+            shards,
+            backend,
+            ..ShardConfig::default()
+        };
+        Threads::start(Clock::wall(), &config).unwrap()
     };
-    let parked = Threads::start(Clock::wall(), &parked).unwrap();
     let rings = Threads::rings(shards, ShardConfig::default());
-    std::iter::once(parked).chain(rings).collect()
+    let parked = [Backend::Portable, Backend::Auto].map(start);
+    parked.into_iter().chain(rings).collect()
 }
 
 fn add(shard: &ShardHandle) -> SlabHandle<Probe> {
@@ -98,7 +101,7 @@ fn each_single_message_wakes_a_sleeping_shard() {
 #[test]
 fn shards_wake_each_other_back_and_forth() {
     const HOPS: u64 = 4_000;
-    for mut host in hosts(2) {
+    for (kind, mut host) in hosts(2).into_iter().enumerate() {
         let shards = host.host().shards().to_vec();
         let slabs = Arc::new([add(&shards[0]), add(&shards[1])]);
         all_run(&mut host, &*slabs);
@@ -108,10 +111,11 @@ fn shards_wake_each_other_back_and_forth() {
         let stats = shards.iter().map(ShardHandle::stats);
         let doorbells: u64 = stats.clone().map(|s| s.doorbells).sum();
         let rings: u64 = stats.map(|s| s.rings).sum();
-        if host.host().backend() == Backend::Uring {
-            assert!(doorbells > 0 && doorbells <= rings, "{doorbells} {rings}");
-        } else {
-            assert_eq!(doorbells, 0);
+        match kind {
+            0 => assert_eq!(doorbells, 0),
+            // It may be over before there are rings.
+            1 => assert!(doorbells <= rings, "{doorbells} {rings}"),
+            _ => assert!(doorbells > 0 && doorbells <= rings, "{doorbells} {rings}"),
         }
         host.stop();
     }

@@ -7,6 +7,7 @@
 
 #[path = "shard_kit/kit.rs"]
 mod kit;
+#[macro_use]
 #[path = "message_kit/kit.rs"]
 mod office;
 
@@ -20,37 +21,6 @@ use futures_util::FutureExt as _;
 use kit::roaming::Roaming;
 use kit::{Host, Virtual};
 use office::{Burst, Clerk, End, Letter, Live, Office, WALKERS, reject};
-
-macro_rules! on_each_host {
-    ($($name:ident => $body:ident;)*) => {
-        mod portable {
-            use super::*;
-            $(#[test] fn $name() { $body(Live::portable()); })*
-        }
-        mod uring {
-            use super::*;
-            $(#[test] fn $name() { Live::rings().into_iter().for_each($body); })*
-        }
-        mod sim {
-            use super::*;
-            $(#[test] fn $name() { $body(Virtual::new(2)); })*
-        }
-        mod roaming_threads {
-            use super::*;
-            $(#[test] fn $name() { $body(Roaming::new(Live::portable())); })*
-        }
-        mod roaming_rings {
-            use super::*;
-            $(#[test] fn $name() {
-                Live::rings().into_iter().map(Roaming::new).for_each($body);
-            })*
-        }
-        mod roaming_sim {
-            use super::*;
-            $(#[test] fn $name() { $body(Roaming::new(Virtual::new(3))); })*
-        }
-    };
-}
 
 macro_rules! on_real_threads {
     ($($name:ident => $body:ident;)*) => {

@@ -19,7 +19,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 /// Longest wait of a child for anything: less than the harness waits for the child.
-pub(crate) const WAIT_MAX: Duration = Duration::from_secs(150);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(100);
 
 /// Shards of this process.
 #[derive(Debug)]

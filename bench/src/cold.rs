@@ -27,6 +27,8 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     metrics: &[metric("up_and_down", "us")],
     child,
     peers: &["tokio", "spargio", "actix", "kameo", "ractor", "rusm-otp"],
+    own_shapes: &[],
+    peer_sizes: &[],
     time_limit: TIME_LIMIT,
     bytes_each_max: 0,
 };

@@ -39,6 +39,8 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     ],
     child,
     peers: &[],
+    own_shapes: &[],
+    peer_sizes: &[],
     time_limit: TIME_LIMIT,
     bytes_each_max: 10 << 10,
 };

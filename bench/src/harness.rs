@@ -21,6 +21,8 @@ pub(crate) struct Line {
     peer: Option<String>,
     /// None where there is only one.
     shape: Option<String>,
+    /// Of its load: a slow peer may have a smaller one.
+    size: u64,
     runs: Vec<f64>,
 }
 
@@ -33,6 +35,7 @@ impl Line {
             "value": self.value,
             "peer": self.peer,
             "shape": self.shape,
+            "size": self.size,
             "runs": self.runs,
         })
     }
@@ -62,6 +65,21 @@ fn plain(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
+/// A participant, what it has said, and whether it takes no further part.
+struct Seat<'a> {
+    child: &'a Child<'a>,
+    seen: Vec<Value>,
+    out: bool,
+}
+
+impl<'a> Seat<'a> {
+    const fn new(child: &'a Child<'a>) -> Self {
+        let seen = Vec::new();
+        let out = false;
+        Self { child, seen, out }
+    }
+}
+
 /// Measures one shape and hands out its lines; failures are collected, not fatal.
 pub(crate) fn measure(
     scenario: &'static Scenario,
@@ -71,27 +89,40 @@ pub(crate) fn measure(
     line: &mut dyn FnMut(Line),
 ) -> Vec<String> {
     let mut failures = Vec::new();
-    let mut seen: Vec<Vec<Value>> = children.iter().map(|_| Vec::new()).collect();
-    let needed = scenario.bytes_each_max * shape.load.size;
+    let mut seats: Vec<Seat<'_>> = children.iter().map(Seat::new).collect();
     for run in 1..=runs {
-        for (child, seen) in children.iter().zip(&mut seen) {
-            let place = format!("{} {} {}", scenario.name, shape.word(), child.name());
+        for seat in seats.iter_mut().filter(|seat| !seat.out) {
+            let place = format!("{} {} {}", scenario.name, shape.word(), seat.child.name());
+            let Some(load) = seat.child.load(scenario, shape) else {
+                eprintln!("{place}: left out, it has no such form or not at this size");
+                seat.out = true;
+                continue;
+            };
+            let needed = scenario.bytes_each_max * load.size;
             if process::available_bytes().is_some_and(|available| available < needed) {
                 eprintln!("{place}: skipped, it may need {} MiB", needed >> 20);
                 continue;
             }
             eprintln!("{place}: run {run} of {runs}");
-            match child.run(shape, scenario) {
-                Ok(value) => seen.push(value),
-                Err(error) => failures.push(format!("{place}: {error}")),
+            match seat.child.run(scenario, shape, load) {
+                Ok(value) => seat.seen.push(value),
+                Err(error) => {
+                    // Again it would cost its whole time again.
+                    eprintln!("{place}: {error}; not run again");
+                    failures.push(format!("{place}: {error}"));
+                    seat.out = true;
+                }
             }
         }
     }
-    for (child, values) in children.iter().zip(&seen) {
+    for Seat { child, seen, .. } in &seats {
+        let Some(load) = child.load(scenario, shape) else {
+            continue;
+        };
         for metric in scenario.metrics {
-            let numbers = values.iter().map(|line| line.get(metric.name)?.as_f64());
+            let numbers = seen.iter().map(|line| line.get(metric.name)?.as_f64());
             let runs: Vec<f64> = numbers.flatten().collect();
-            if runs.is_empty() && child.peer().is_some() && !values.is_empty() {
+            if runs.is_empty() && child.peer().is_some() && !seen.is_empty() {
                 continue; // a peer has no such form
             }
             line(Line {
@@ -101,6 +132,7 @@ pub(crate) fn measure(
                 value: median(&runs),
                 peer: child.peer(),
                 shape: shape.name.clone(),
+                size: load.size,
                 runs,
             });
         }
@@ -140,6 +172,7 @@ mod tests {
             value: None,
             peer: None,
             shape: None,
+            size: 7,
             runs: Vec::new(),
         };
         let expected = "{\"scenario\":\"memory\",\"metric\":\"bytes_per_actor\",\"unit\":\"B\",\

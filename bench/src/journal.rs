@@ -49,6 +49,8 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     metrics: &[metric("events_per_s", "1/s"), metric("ack_p99", "us")],
     child,
     peers: &[],
+    own_shapes: &[],
+    peer_sizes: &[],
     time_limit: TIME_LIMIT,
     bytes_each_max: 10 << 10,
 };

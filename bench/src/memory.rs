@@ -17,7 +17,7 @@ use crate::scenario::{Load, Scenario, Shapes, TIME_LIMIT, metric};
 /// Devices' seconds per second: the first tick of all of them is over in 3 s.
 const SPEED: f64 = 20.0;
 /// Longest wait for all devices to have ticked.
-const WAIT_MAX: Duration = Duration::from_secs(120);
+const WAIT_MAX: Duration = Duration::from_secs(90);
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "memory",
@@ -35,6 +35,13 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     metrics: &[metric("bytes_per_actor", "B")],
     child,
     peers: &["tokio", "actix", "kameo", "ractor", "rusm-otp", "erlang"],
+    own_shapes: &[],
+    peer_sizes: &[
+        ("actix", 100_000),
+        ("kameo", 100_000),
+        ("ractor", 100_000),
+        ("rusm-otp", 100_000),
+    ],
     time_limit: TIME_LIMIT,
     bytes_each_max: 10 << 10,
 };

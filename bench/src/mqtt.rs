@@ -35,6 +35,8 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     ],
     child,
     peers: &[],
+    own_shapes: &[],
+    peer_sizes: &[],
     time_limit: std::time::Duration::from_secs(600),
     bytes_each_max: 16 << 10,
 };

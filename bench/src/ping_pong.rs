@@ -45,6 +45,8 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     peers: &[
         "tokio", "spargio", "actix", "kameo", "ractor", "rusm-otp", "erlang",
     ],
+    own_shapes: &[],
+    peer_sizes: &[],
     time_limit: TIME_LIMIT,
     bytes_each_max: 0,
 };

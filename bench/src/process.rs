@@ -12,7 +12,7 @@ use peer_probe::Job;
 use serde_json::Value;
 
 use crate::peers::Peer;
-use crate::scenario::{SCENARIOS, Scenario, Shape};
+use crate::scenario::{Load, SCENARIOS, Scenario, Shape};
 
 /// The hidden first argument that makes this binary the measured side.
 pub(crate) const CHILD: &str = "child";
@@ -38,8 +38,21 @@ impl Child<'_> {
         }
     }
 
+    /// How much it is given to do; none if it is left out of this shape.
+    pub(crate) fn load(&self, scenario: &Scenario, shape: &Shape) -> Option<Load> {
+        match self {
+            Self::Ours => Some(shape.load),
+            Self::Peer(peer) => scenario.load_of(peer.name, shape),
+        }
+    }
+
     /// Runs it once and reads its line.
-    pub(crate) fn run(&self, shape: &Shape, scenario: &Scenario) -> Result<Value, String> {
+    pub(crate) fn run(
+        &self,
+        scenario: &Scenario,
+        shape: &Shape,
+        load: Load,
+    ) -> Result<Value, String> {
         let mut command = match self {
             Self::Ours => {
                 let own = std::env::current_exe();
@@ -51,7 +64,7 @@ impl Child<'_> {
         };
         command
             .args([scenario.name, shape.word()])
-            .args([shape.load.size, shape.load.seconds].map(|number| number.to_string()))
+            .args([load.size, load.seconds].map(|number| number.to_string()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         let mut child = command.spawn().map_err(|e| format!("cannot start: {e}"))?;

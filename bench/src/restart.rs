@@ -54,6 +54,15 @@ pub(crate) const SCENARIO: Scenario = Scenario {
         "rusm-otp",
         "erlang",
     ],
+    own_shapes: &[],
+    peer_sizes: &[
+        ("catch_unwind", 200_000),
+        ("kameo", 100_000),
+        ("ractor", 100_000),
+        ("rusm-otp", 100_000),
+        // OTP's supervisor walks all restarts of its period at each one.
+        ("erlang", 20_000),
+    ],
     time_limit: TIME_LIMIT,
     bytes_each_max: 0,
 };

@@ -34,7 +34,10 @@ pub(crate) const SCENARIOS: &[&Scenario] = &[
 ];
 
 /// Longest measurement of a child, where a scenario has no reason for another.
-pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(180);
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(120);
+
+/// Longest measurement by time of a peer: what is told of it is a rate.
+const PEER_SECONDS_MAX: u64 = 30;
 
 /// One thing that is measured.
 #[derive(Debug)]
@@ -50,6 +53,11 @@ pub(crate) struct Scenario {
     pub(crate) child: fn(&Job) -> Result<Value, String>,
     /// Names of the peers that have it, in the order of the runs.
     pub(crate) peers: &'static [&'static str],
+    /// Shapes that no peer has.
+    pub(crate) own_shapes: &'static [&'static str],
+    /// The largest sizes of peers that would take too long or too much memory. What is a rate or is
+    /// counted for each needs no equal count; a shape that is named by its size is left out.
+    pub(crate) peer_sizes: &'static [(&'static str, u64)],
     /// A child that takes longer than this is killed and counted as failed.
     pub(crate) time_limit: Duration,
     /// What a participant may need of each; a shape that does not fit is skipped.
@@ -97,6 +105,24 @@ pub(crate) struct Shape {
 }
 
 impl Scenario {
+    /// What this peer is given instead; none if it is left out of this shape.
+    pub(crate) fn load_of(&self, peer: &str, shape: &Shape) -> Option<Load> {
+        let mut load = shape.load;
+        load.seconds = load.seconds.min(PEER_SECONDS_MAX);
+        if self.own_shapes.contains(&shape.word()) {
+            return None;
+        }
+        if let Some((_, most)) = self.peer_sizes.iter().find(|(name, _)| *name == peer)
+            && *most < load.size
+        {
+            if matches!(self.shapes, Shapes::Sizes { .. }) {
+                return None;
+            }
+            load.size = *most;
+        }
+        Some(load)
+    }
+
     /// The shapes to run; with a size given, each with that one.
     pub(crate) fn shapes(&self, given: &[u64], smoke: bool) -> Vec<Shape> {
         let seconds_of = |seconds| if smoke { self.smoke.seconds } else { seconds };
@@ -180,6 +206,22 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), SCENARIOS.len());
+    }
+
+    #[test]
+    fn a_slow_peer_does_less_and_is_left_out_where_the_shape_is_the_size() {
+        let loads = |scenario: &Scenario, peer| -> Vec<Option<u64>> {
+            let shapes = scenario.shapes(&[], false);
+            let loads = shapes.iter().map(|shape| scenario.load_of(peer, shape));
+            loads.map(|load| Some(load?.size)).collect()
+        };
+        let left_out = [Some(10_000), Some(100_000), None];
+        assert_eq!(loads(&memory::SCENARIO, "ractor"), left_out);
+        assert_eq!(loads(&restart::SCENARIO, "erlang"), [Some(20_000); 2]);
+        assert_eq!(
+            loads(&restart::SCENARIO, "actix"),
+            [Some(2_000_000), Some(500_000)]
+        );
     }
 
     #[test]

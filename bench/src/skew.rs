@@ -33,6 +33,15 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     ],
     child,
     peers: &["tokio", "ractor", "kameo", "rusm-otp", "erlang"],
+    own_shapes: &["migrating"],
+    peer_sizes: &[
+        ("tokio", 2_000_000),
+        ("ractor", 2_000_000),
+        ("kameo", 2_000_000),
+        ("rusm-otp", 2_000_000),
+        // Its integers of 64 bits are on the heap.
+        ("erlang", 60_000),
+    ],
     time_limit: TIME_LIMIT,
     bytes_each_max: 0,
 };

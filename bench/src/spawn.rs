@@ -30,6 +30,15 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     ],
     child,
     peers: &["tokio", "actix", "kameo", "ractor", "rusm-otp", "erlang"],
+    own_shapes: &[],
+    peer_sizes: &[
+        ("tokio", 200_000),
+        ("actix", 200_000),
+        ("kameo", 100_000),
+        ("ractor", 100_000),
+        ("rusm-otp", 200_000),
+        ("erlang", 200_000),
+    ],
     time_limit: TIME_LIMIT,
     bytes_each_max: 10 << 10,
 };

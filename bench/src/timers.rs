@@ -33,6 +33,8 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     ],
     child,
     peers: &["tokio"],
+    own_shapes: &[],
+    peer_sizes: &[],
     time_limit: TIME_LIMIT,
     bytes_each_max: 4 << 10,
 };

@@ -349,7 +349,8 @@ pub const COMMANDS: &[Command] = &[
         name: "shards",
         args: &[],
         impact: Impact::Ro,
-        help: "The shards, over a quarter of a second: busy share and rates; how late timers were.",
+        help: "The shards, over a quarter of a second: busy share and rates; how late timers were; \
+               as JSON also looks before sleep and all counters of sockets.",
         example: "shards",
         view: View::Rows(&[
             "shard",
@@ -366,6 +367,8 @@ pub const COMMANDS: &[Command] = &[
             "doorbells_s",
             "merged_s",
             "submissions_s",
+            "sleeps_s",
+            "sockets",
         ]),
     },
     Command {

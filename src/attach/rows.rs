@@ -76,6 +76,13 @@ pub(super) fn shard_row(before: &ShardStats, after: &ShardStats, time: Duration)
         "merged_s": rate(|stats| stats.rings_merged),
         "sent_s": rate(|stats| stats.doorbells),
         "submissions_s": rate(|stats| stats.submissions),
+        "sleeps_s": rate(|stats| stats.waits),
+        "looks_s": rate(|stats| stats.looks),
+        "answered_s": rate(|stats| stats.looks_answered),
+        "sockets": after.net.alive(),
+        "bytes_in_s": rate(|stats| stats.net.bytes_in),
+        "bytes_out_s": rate(|stats| stats.net.bytes_out),
+        "net": after.net,
     })
 }
 

@@ -7,7 +7,9 @@
 
 use std::time::Duration;
 
-use actorsim_actors::shard::{COMPLETIONS_MAX, ENTRIES_MAX, SPIN_MAX};
+use actorsim_actors::shard::{
+    BUFFER_BYTES_MIN, COMPLETIONS_MAX, DATAGRAM_MAX, ENTRIES_MAX, SOCKETS_MAX, SPIN_MAX,
+};
 
 use super::value::{Kind, Value};
 
@@ -101,6 +103,24 @@ keys! {
         "A kernel thread polls each ring until idle for this time; unset is none: it costs a core.";
     "shards.spin_us", count(0, SPIN_MAX.as_micros() as u64), Some("100"),
         "Longest look at its doorbell before a shard sleeps, where such looks pay; 0 is none.";
+    "shards.sockets_max", count(0, SOCKETS_MAX as u64), Some("262144"),
+        "Most sockets of one shard.";
+    "shards.satellites_max", count(1, 64), Some("16"),
+        "Most rings of a shard that hold sockets, each as many as the process may open files.";
+    "shards.socket_buffers", count(1, 1 << 15), Some("512"),
+        "Receive buffers of each such ring, a power of two.";
+    "shards.socket_buffer_bytes", count(BUFFER_BYTES_MIN as u64, 1 << 20), Some("2048"),
+        "Bytes of a receive buffer.";
+    "shards.socket_queue_bytes", count(DATAGRAM_MAX as u64, 1 << 30), Some("65536"),
+        "Bytes that may wait to be sent on one socket.";
+    "shards.balance", Kind::Bool, Some("false"),
+        "Move populations' parts from a busy shard to an idle one.";
+    "shards.balance_every", span(Duration::from_millis(10), Duration::from_secs(60)), Some("100ms"),
+        "Window over which shards are compared; a difference must last for two.";
+    "shards.balance_busy_min", rate(1.0), Some("0.6"),
+        "Busy share below which a shard is not relieved.";
+    "shards.balance_margin", rate(1.0), Some("0.15"),
+        "Difference of busy shares up to which nothing moves.";
     "transport.listen", Kind::Address, Some("127.0.0.1:4433"),
         "Address of the QUIC listener.";
     "transport.plain.listen", Kind::Address, None,

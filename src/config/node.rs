@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use actorsim_actors::shard::{Backend, NetConfig, RingConfig, ShardConfig, SqPoll};
+use actorsim_actors::shard::{Backend, BalanceRule, NetConfig, RingConfig, ShardConfig, SqPoll};
 use actorsim_fleet::Profile;
 use actorsim_fleet::session::mqtt;
 use actorsim_supervision::chaos::{Place, Plan};
@@ -288,10 +288,42 @@ fn shards(settings: &Settings) -> ShardConfig {
             completions: narrow(settings.u64("shards.ring_completions")),
             sqpoll: sqpoll.map(|idle| SqPoll { idle, core: None }),
         },
-        net: NetConfig::default(),
+        net: NetConfig {
+            sockets_max: narrow(settings.u64("shards.sockets_max")),
+            satellites_max: narrow(settings.u64("shards.satellites_max")),
+            buffers: buffers(settings).unwrap_or_else(|_| NetConfig::default().buffers),
+            buffer_bytes: narrow(settings.u64("shards.socket_buffer_bytes")),
+            queue_bytes: narrow(settings.u64("shards.socket_queue_bytes")),
+            ..NetConfig::default()
+        },
+        balance: settings.bool("shards.balance").then(|| balance(settings)),
         cores: Vec::new(),
         spin: Duration::from_micros(settings.u64("shards.spin_us")),
     }
+}
+
+fn balance(settings: &Settings) -> BalanceRule {
+    let rule = BalanceRule::default();
+    let share = |key, default| settings.f64(key).unwrap_or(default);
+    BalanceRule {
+        every: settings.duration("shards.balance_every"),
+        busy_min: share("shards.balance_busy_min", rule.busy_min),
+        margin: share("shards.balance_margin", rule.margin),
+        ..rule
+    }
+}
+
+/// The kernel takes a power of two of buffers.
+fn buffers(settings: &Settings) -> Result<u16, (String, String)> {
+    let buffers = settings.u64("shards.socket_buffers");
+    if buffers.is_power_of_two() {
+        return Ok(narrow(buffers));
+    }
+    let next = buffers.next_power_of_two();
+    Err((
+        format!("`shards.socket_buffers`: {buffers} is not a power of two"),
+        format!("{next} is the next one"),
+    ))
 }
 
 fn scan_core(settings: &Settings) -> Result<ScanCore, String> {
@@ -341,6 +373,9 @@ pub fn conflicts(settings: &Settings) -> Vec<ConfigError> {
     if !fleet && twin {
         let message = "`transport.twin` is set, but this node has no fleet to send".to_owned();
         refuse("transport.twin", message, "leave out --no-fleet or --twin");
+    }
+    if let Err((message, help)) = buffers(settings) {
+        refuse("shards.socket_buffers", message, &help);
     }
     if let Err(message) = scan_core(settings) {
         refuse("cores.scan", message, "auto takes the highest core");

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use actorsim_actors::shard::NetStats;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeLabel, EncodeLabelSet, LabelSetEncoder, MetricEncoder, NoLabelSet,
@@ -333,6 +334,9 @@ fn shards(snapshot: &NodeSnapshot, out: &mut Samples) {
             ("actorsim_shard_doorbells_merged_total", stats.rings_merged),
             ("actorsim_shard_doorbells_sent_total", stats.doorbells),
             ("actorsim_shard_ring_submissions_total", stats.submissions),
+            ("actorsim_shard_sleeps_total", stats.waits),
+            ("actorsim_shard_looks_total", stats.looks),
+            ("actorsim_shard_looks_answered_total", stats.looks_answered),
             ("actorsim_shard_timers_late_total", stats.timers_late),
             ("actorsim_shard_ticks_missed_total", stats.ticks_missed),
             ("actorsim_shard_migrations_total", stats.migrations_in),
@@ -345,6 +349,45 @@ fn shards(snapshot: &NodeSnapshot, out: &mut Samples) {
             &[index],
             &Some(lateness),
         );
+        sockets(index, &stats.net, out);
+    }
+}
+
+fn sockets(shard: &str, net: &NetStats, out: &mut Samples) {
+    for (state, count) in [
+        ("opening", net.opening),
+        ("open", net.open),
+        ("closing", net.closing),
+    ] {
+        out.whole("actorsim_shard_sockets", &[shard, state], count);
+    }
+    for (event, count) in [
+        ("asked", net.asked),
+        ("accepted", net.accepted),
+        ("connected", net.connected),
+        ("closed", net.closed),
+        ("unclaimed", net.unclaimed),
+        ("queue_full", net.full),
+        ("cut", net.cut),
+        ("datagram_lost", net.datagrams_lost),
+        ("no_buffer", net.enobufs),
+        ("cancelled", net.cancels),
+        ("stray", net.strays),
+    ] {
+        let name = "actorsim_shard_socket_events_total";
+        out.whole(name, &[shard, event], count);
+    }
+    for (reason, count) in net.ends.by_reason() {
+        let name = "actorsim_shard_socket_ends_total";
+        out.whole(name, &[shard, reason], count);
+    }
+    for (direction, bytes) in [
+        ("in", net.bytes_in),
+        ("out", net.bytes_out),
+        ("dropped", net.bytes_dropped),
+    ] {
+        let name = "actorsim_shard_socket_bytes_total";
+        out.whole(name, &[shard, direction], bytes);
     }
 }
 

@@ -162,6 +162,20 @@ metrics! {
         "Wake-ups of other shards through a shard's ring" "spargio stats";
     "actorsim_shard_ring_submissions_total" Counter ["shard"]
         "Requests handed to the kernel through a shard's ring" "spargio stats";
+    "actorsim_shard_sleeps_total" Counter ["shard"]
+        "Times that a shard fell asleep" "spargio stats";
+    "actorsim_shard_looks_total" Counter ["shard"]
+        "Times that a shard looked on at its doorbell before it slept" "";
+    "actorsim_shard_looks_answered_total" Counter ["shard"]
+        "Of these those that found work, so that it need not sleep" "";
+    "actorsim_shard_sockets" Gauge ["shard", "state"]
+        "Sockets of a shard's cells: opening, open, closing" "";
+    "actorsim_shard_socket_events_total" Counter ["shard", "event"]
+        "What happened to a shard's sockets, what was refused or lost included" "";
+    "actorsim_shard_socket_ends_total" Counter ["shard", "reason"]
+        "Why sockets have ended for cells that lived on" "";
+    "actorsim_shard_socket_bytes_total" Counter ["shard", "direction"]
+        "Bytes that a shard's cells received and sent" "";
     "actorsim_shard_timers_late_total" Counter ["shard"]
         "Timers more than 10 ms late" "spargio stats";
     "actorsim_shard_ticks_missed_total" Counter ["shard"]

@@ -5,18 +5,21 @@
 
 use super::driver::Driver;
 use super::host::{ShardConfig, StartShardsError};
+use super::late::Late;
 use super::portable::Portable;
-use super::uring::{self, COMPLETIONS_MAX, ENTRIES_MAX, Kernel, RingConfig, RingRefused, Uring};
+use super::uring::{self, COMPLETIONS_MAX, ENTRIES_MAX, Kernel, RingConfig, RingRefused};
 use crate::events::Level;
+use crate::system::System;
 
 /// What the threads of shards wait on. For virtual time see [`SimShards`](super::SimShards).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Backend {
-    /// A ring where the kernel has it, else a parked thread.
+    /// A ring where the kernel has it, else a parked thread. A shard makes its ring with its first
+    /// socket or after 10 ms, so that short lives do not pay for it.
     #[default]
     Auto,
-    /// A ring (`io_uring`, Linux 6.1 or newer), or no start.
+    /// A ring from the start (`io_uring`, Linux 6.1 or newer), or no start.
     Uring,
     /// A parked thread; works everywhere.
     Portable,
@@ -52,17 +55,36 @@ pub(super) struct Chosen {
     pub(super) why: String,
 }
 
-pub(super) fn choose(shards: usize, config: &ShardConfig) -> Result<Chosen, StartShardsError> {
+pub(super) fn choose(
+    shards: usize,
+    config: &ShardConfig,
+    system: &System,
+) -> Result<Chosen, StartShardsError> {
     let ring = &config.ring;
     let sizes = (1..=ENTRIES_MAX).contains(&ring.entries)
         && (ring.entries..=COMPLETIONS_MAX).contains(&ring.completions);
     if !sizes {
         return Err(StartShardsError::RingSize(*ring));
     }
-    choose_with(shards, config, uring::open)
+    // A polling kernel thread was asked for by whoever wants all there is, from the start.
+    if config.backend == Backend::Auto && ring.sqpoll.is_none() {
+        return choose_with(shards, config, |shards, ring| {
+            let (plans, kernel) = uring::plans(shards, ring)?;
+            let drivers = plans.into_iter().map(|plan| Late::new(plan, system));
+            Ok((boxed(drivers), kernel))
+        });
+    }
+    choose_with(shards, config, |shards, ring| {
+        let (drivers, kernel) = uring::open(shards, ring)?;
+        Ok((boxed(drivers.into_iter()), kernel))
+    })
 }
 
-type Opened = Result<(Vec<Uring>, Kernel), RingRefused>;
+fn boxed<D: Driver + 'static>(drivers: impl Iterator<Item = D>) -> Vec<Box<dyn Driver>> {
+    drivers.map(|driver| Box::new(driver) as _).collect()
+}
+
+type Opened = Result<(Vec<Box<dyn Driver>>, Kernel), RingRefused>;
 
 fn choose_with(
     shards: usize,
@@ -76,10 +98,7 @@ fn choose_with(
     match open(shards, &config.ring) {
         Ok((drivers, kernel)) => Ok(Chosen {
             backend: Backend::Uring,
-            drivers: drivers
-                .into_iter()
-                .map(|driver| Box::new(driver) as Box<dyn Driver>)
-                .collect(),
+            drivers,
             level: Level::Info,
             why: format!(
                 "uring: {shards} rings of {} entries, {kernel}{}",
@@ -96,10 +115,9 @@ fn choose_with(
 }
 
 fn portable(shards: usize, level: Level, why: String) -> Chosen {
-    let driver = |_| Box::new(Portable::new()) as Box<dyn Driver>;
     Chosen {
         backend: Backend::Portable,
-        drivers: (0..shards).map(driver).collect(),
+        drivers: boxed((0..shards).map(|_| Portable::new())),
         level,
         why,
     }
@@ -108,6 +126,7 @@ fn portable(shards: usize, level: Level, why: String) -> Chosen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
 
     fn refused(_: usize, _: &RingConfig) -> Opened {
         let error = std::io::Error::from_raw_os_error(libc::EPERM);
@@ -152,10 +171,12 @@ mod tests {
 
     #[test]
     fn ring_sizes_that_no_kernel_takes_are_refused() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let system = System::new(Clock::wall(), runtime.unwrap().handle().clone());
         for (entries, completions) in [(0, 8), (65_536, 65_536), (256, 255), (256, 1 << 20)] {
             let mut config = config(Backend::Auto);
             (config.ring.entries, config.ring.completions) = (entries, completions);
-            let refused = choose(1, &config).err().unwrap();
+            let refused = choose(1, &config, &system).err().unwrap();
             assert!(matches!(refused, StartShardsError::RingSize(_)));
         }
     }

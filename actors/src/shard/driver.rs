@@ -1,10 +1,10 @@
 //! The seat of a shard's thread: reads time, steps the core, waits.
 //!
 //! A [`Driver`] is what the thread waits on and is woken by: a parked thread
-//! ([`Portable`](super::portable::Portable)) or a ring ([`Uring`](super::uring::Uring)). Everything
-//! else is the same for all. Without work it waits for its doorbell or for the next timer; whether
-//! it looks on for some microseconds first is [`Spin`]'s to say. Bound: one step of the core
-//! between two looks at the driver.
+//! ([`Portable`](super::portable::Portable)), a ring ([`Uring`](super::uring::Uring)), or the one
+//! until the other pays ([`Late`](super::late::Late)). Everything else is the same for all. Without
+//! work it waits for its doorbell or for the next timer; whether it looks on for some microseconds
+//! first is [`Spin`]'s to say. Bound: one step of the core between two looks at the driver.
 
 use std::io;
 use std::time::Duration;
@@ -44,6 +44,12 @@ pub(crate) trait Driver: Send {
 
     /// Called on the shard's thread before the first wait.
     fn attach(&mut self) -> io::Result<()>;
+
+    /// The shard is about to sleep. It is the last moment to change how it is rung: whoever rings a
+    /// sleeper sees what was done here.
+    fn settle(&mut self, now: Time) {
+        let _ = now;
+    }
 
     /// Waits for the bell, for at most `at_most` if given. May return early.
     fn wait(&mut self, at_most: Option<Duration>) -> io::Result<()>;
@@ -127,6 +133,9 @@ fn turn(
         let answered = matches!(looked, Some(Looked::Answered(_)));
         // A look may have found something at a socket.
         let idle = !effects.busy && !answered && !seat.driver.engine().has_next();
+        if idle {
+            seat.driver.settle(after);
+        }
         let sleeps = idle && port.bell.doze();
         seat.count(core, nanos(after.since(at.monotonic)), sleeps, looked);
         if sleeps {

@@ -6,7 +6,7 @@
 //! closed. Bounds: [`SHARDS_MAX`] threads; a stop waits for at most [`STOP_MAX`].
 
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -49,6 +49,8 @@ pub struct ShardConfig {
     pub ring: RingConfig,
     /// Sizes of their sockets.
     pub net: NetConfig,
+    /// Moves slabs from busy shards to idle ones, if wanted: see [`ShardHost::balance`].
+    pub balance: Option<BalanceRule>,
     /// Cores to stay on, in the order of the shards; empty: wherever the host puts them.
     pub cores: Vec<usize>,
     /// Longest look at its doorbell before a shard sleeps, where lately such looks were answered;
@@ -63,6 +65,7 @@ impl Default for ShardConfig {
             backend: Backend::Auto,
             ring: RingConfig::default(),
             net: NetConfig::default(),
+            balance: None,
             cores: Vec::new(),
             spin: SPIN,
         }
@@ -125,6 +128,7 @@ struct Thread {
 pub struct ShardHost {
     handles: Vec<ShardHandle>,
     threads: Mutex<Vec<Thread>>,
+    balancing: Mutex<Option<Balancing>>,
     backend: Backend,
 }
 
@@ -144,7 +148,7 @@ impl ShardHost {
             return Err(StartShardsError::VirtualClock);
         }
         let shards = match config.shards {
-            0 => thread::available_parallelism().map_or(1, usize::from),
+            0 => cores(),
             n if n > SHARDS_MAX => return Err(StartShardsError::TooMany(n)),
             n => n,
         };
@@ -156,16 +160,19 @@ impl ShardHost {
             drivers,
             level,
             why,
-        } = backend::choose(shards, config)?;
+        } = backend::choose(shards, config, system)?;
         let events = system.events();
         events.publish(level, "shards_backend", None, why);
         guard::install();
         // On one core whoever is waited for would wait for the core.
-        let alone = thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
-        let spin = if alone { Duration::ZERO } else { config.spin };
+        let spin = match cores() {
+            1 => Duration::ZERO,
+            _ => config.spin,
+        };
         let mut host = Self {
             handles: Vec::new(),
             threads: Mutex::new(Vec::new()),
+            balancing: Mutex::default(),
             backend,
         };
         let bells: Bells = drivers.iter().map(|d| Doorbell::new(d.bell())).collect();
@@ -182,6 +189,7 @@ impl ShardHost {
             host.handles.push(ShardHandle::new(&port));
             host.threads.get_mut().push(thread);
         }
+        *host.balancing.get_mut() = config.balance.map(|rule| host.balance(system, rule));
         Ok(host)
     }
 
@@ -217,6 +225,7 @@ impl ShardHost {
     /// # Errors
     /// [`StopShardsError::Stuck`] after [`STOP_MAX`]; those threads are left behind.
     pub async fn stop(&self) -> Result<(), StopShardsError> {
+        drop(self.balancing.lock().take());
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in &threads {
             thread.port.ask_to_stop();
@@ -288,6 +297,12 @@ fn spawn(
         done,
         join,
     })
+}
+
+/// Cores that this process may use: asked for once, as the host is asked by reading files.
+fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// Tells that a shard's thread has ended without being asked to.

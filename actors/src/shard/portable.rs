@@ -31,7 +31,9 @@ struct Seat {
     event: OnceLock<OwnedFd>,
 }
 
-struct Wake(Arc<Seat>);
+/// Wakes it.
+#[derive(Clone)]
+pub(crate) struct Wake(Arc<Seat>);
 
 impl Bell for Wake {
     fn ring(&self) {
@@ -54,11 +56,15 @@ impl Portable {
             net: PollNet::default(),
         }
     }
+
+    pub(crate) fn wake(&self) -> Wake {
+        Wake(Arc::clone(&self.seat))
+    }
 }
 
 impl Driver for Portable {
     fn bell(&self) -> Box<dyn Bell> {
-        Box::new(Wake(Arc::clone(&self.seat)))
+        Box::new(self.wake())
     }
 
     fn attach(&mut self) -> io::Result<()> {

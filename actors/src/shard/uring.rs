@@ -23,14 +23,16 @@ use std::time::Duration;
 use io_uring::{IoUring, cqueue};
 
 use self::net::RingNet;
-use self::roster::{RingBell, Roster};
+pub(crate) use self::roster::RingBell;
+use self::roster::{Roster, Seat};
 pub use self::setup::{COMPLETIONS_MAX, ENTRIES_MAX, RingConfig, RingRefused, SqPoll};
-pub(crate) use self::setup::{Kernel, open};
+pub(crate) use self::setup::{Kernel, RingPlan, open, plans};
 use self::sys::Request;
 use self::token::Token;
 use super::driver::{Driver, DriverCounts};
 use super::inbox::Bell;
 use super::net::Engine;
+use crate::clock::Time;
 
 /// Rounds in which one look takes what the kernel kept back because the completion queue was full;
 /// what is left then makes the next wait return at once.
@@ -155,11 +157,11 @@ impl Uring {
     }
 
     fn message(&mut self, shard: u32) -> bool {
-        let Some(seat) = self.roster.seat(shard) else {
+        let Some(to) = self.roster.seat(shard).and_then(Seat::ring) else {
             return true;
         };
         let request = Request::Message {
-            to: seat.ring(),
+            to,
             theirs: Token::Rung.encode(),
             ours: Token::Unheard { shard }.encode(),
         };
@@ -168,9 +170,9 @@ impl Uring {
 
     /// Watches the event descriptor. It is never read: each write completes the watch once more.
     fn watch(&mut self) {
-        if let Some(seat) = self.roster.seat(self.shard) {
+        if let Some(on) = self.roster.seat(self.shard).and_then(Seat::event) {
             let request = Request::Watch {
-                on: seat.event(),
+                on,
                 ours: Token::Event.encode(),
             };
             self.done.watched = sys::push(&mut self.ring, request);
@@ -190,6 +192,11 @@ impl Uring {
         self.counts.enters += 1;
         let submitted = self.ring.submit();
         self.judge(submitted)
+    }
+
+    /// When its sockets need their engine next though nobody asks.
+    pub(crate) fn sockets_due(&self) -> Option<Time> {
+        self.net.due()
     }
 
     /// Passes on what cannot be mended by calling again.

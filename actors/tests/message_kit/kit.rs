@@ -1,7 +1,7 @@
 //! Cells that send to cells as they are told, dealt over the shards of a host.
 //!
 //! Not a test by itself. Bound: as the shard kit.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unused_macros, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::VecDeque;
@@ -21,6 +21,38 @@ use parking_lot::Mutex;
 
 use crate::kit::roaming::added;
 use crate::kit::{Host, Script, forgiving};
+
+/// Tests of one body each, on every kind of host, with slabs that stay and slabs that roam.
+macro_rules! on_each_host {
+    ($($name:ident => $body:ident;)*) => {
+        mod portable {
+            use super::*;
+            $(#[test] fn $name() { $body(Live::portable()); })*
+        }
+        mod uring {
+            use super::*;
+            $(#[test] fn $name() { Live::rings().into_iter().for_each($body); })*
+        }
+        mod sim {
+            use super::*;
+            $(#[test] fn $name() { $body(Virtual::new(2)); })*
+        }
+        mod roaming_threads {
+            use super::*;
+            $(#[test] fn $name() { $body(Roaming::new(Live::portable())); })*
+        }
+        mod roaming_rings {
+            use super::*;
+            $(#[test] fn $name() {
+                Live::rings().into_iter().map(Roaming::new).for_each($body);
+            })*
+        }
+        mod roaming_sim {
+            use super::*;
+            $(#[test] fn $name() { $body(Roaming::new(Virtual::new(3))); })*
+        }
+    };
+}
 
 /// What a letter is.
 #[derive(Debug)]

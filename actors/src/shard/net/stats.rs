@@ -131,6 +131,25 @@ pub struct SocketEnds {
 }
 
 impl SocketEnds {
+    /// Each reason in words, and how often.
+    #[must_use]
+    pub const fn by_reason(&self) -> [(&'static str, u64); 12] {
+        [
+            ("done", self.done),
+            ("refused", self.refused),
+            ("reset", self.reset),
+            ("timed_out", self.timed_out),
+            ("unreachable", self.unreachable),
+            ("bad_address", self.bad_address),
+            ("no_ports", self.no_ports),
+            ("table_full", self.table_full),
+            ("no_files", self.no_files),
+            ("no_memory", self.no_memory),
+            ("denied", self.denied),
+            ("other", self.other),
+        ]
+    }
+
     pub(crate) const fn count(&mut self, end: SocketEnd) {
         *match end {
             SocketEnd::Done => &mut self.done,

@@ -106,6 +106,7 @@ impl<C: Cell> Slab<C> {
     }
 
     /// Tells cells the answers to their questions, and that there will be none.
+    #[inline(never)] // see `guard::flow`
     pub(super) fn tell_answers(&mut self, at: &Moment) {
         for place in self.mail.asks.ripe(at.monotonic) {
             // Only a live cell has open questions; they end with its life.

@@ -38,6 +38,10 @@ use crate::shard::slab::earlier;
 /// (backlog 4,096) is not flooded.
 const DIALLING_MAX: u32 = 1_024;
 
+/// Connects begun, or refused, in one turn: a millisecond or so, so that timers and messages have
+/// theirs.
+const DIALS_PER_TURN: usize = 128;
+
 /// Sockets that begin to send in one turn, so that what is sent within the host is received between
 /// turns and does not take all buffers at once.
 const SENDS_PER_TURN: usize = 512;
@@ -95,7 +99,7 @@ struct Conn {
     satellite: u8,
     phase: Phase,
     /// Operations whose last completion has not come.
-    pending: u16,
+    pending: u32,
     receiving: bool,
     sending: bool,
     /// No more receives wanted for now.
@@ -487,6 +491,7 @@ impl Engine for RingNet {
     fn has_next(&mut self) -> bool {
         !self.told.is_empty()
             || !self.done.is_empty()
+            || (!self.waiting.is_empty() && self.dialling < DIALLING_MAX)
             || !self.starved.is_empty()
             || !self.dirty.is_empty()
             || self.satellites.iter_mut().any(Satellite::has_completions)

@@ -9,8 +9,8 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::sys;
 use super::token::Token;
@@ -30,28 +30,27 @@ struct Outgoing {
 }
 
 /// Where one shard is rung.
+#[derive(Default)]
 pub(super) struct Seat {
-    ring: OwnedFd,
-    event: OwnedFd,
+    /// Its ring and its event descriptor, from when there is a ring.
+    fds: OnceLock<(OwnedFd, OwnedFd)>,
     /// The shard sits here: its ring is enabled and its event descriptor watched.
     open: AtomicBool,
 }
 
 impl Seat {
-    pub(super) fn new(ring: OwnedFd, event: OwnedFd) -> Self {
-        Self {
-            ring,
-            event,
-            open: AtomicBool::new(false),
-        }
+    /// The descriptors of its ring, which it gets once.
+    pub(super) fn fill(&self, ring: OwnedFd, event: OwnedFd) {
+        let filled = self.fds.set((ring, event));
+        debug_assert!(filled.is_ok(), "a shard makes one ring");
     }
 
-    pub(super) fn ring(&self) -> BorrowedFd<'_> {
-        self.ring.as_fd()
+    pub(super) fn ring(&self) -> Option<BorrowedFd<'_>> {
+        self.fds.get().map(|(ring, _)| ring.as_fd())
     }
 
-    pub(super) fn event(&self) -> BorrowedFd<'_> {
-        self.event.as_fd()
+    pub(super) fn event(&self) -> Option<BorrowedFd<'_>> {
+        self.fds.get().map(|(_, event)| event.as_fd())
     }
 
     /// From here on it is rung. The shard has not looked yet, and it looks before it waits.
@@ -61,6 +60,10 @@ impl Seat {
 
     pub(super) fn close(&self) {
         self.open.store(false, Ordering::Release);
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
     }
 }
 
@@ -94,10 +97,11 @@ impl Roster {
     /// Rings a shard from a thread without a ring.
     pub(super) fn ring(&self, shard: u32) {
         // A shard that has not taken its seat looks before it waits; one that left does not wait.
-        let Some(seat) = self.seat(shard).filter(|s| s.open.load(Ordering::Acquire)) else {
+        let Some(seat) = self.seat(shard).filter(|seat| seat.is_open()) else {
             return;
         };
-        if !self.sends || sys::send_message(seat.ring(), Token::Rung.encode()).is_err() {
+        let send = |ring| sys::send_message(ring, Token::Rung.encode()).is_ok();
+        if !self.sends || !seat.ring().is_some_and(send) {
             self.write_event(seat);
         }
     }
@@ -115,15 +119,18 @@ impl Roster {
     }
 
     fn write_event(&self, seat: &Seat) {
+        let Some(event) = seat.event() else {
+            return; // it has no ring to sleep in
+        };
         self.events_written.fetch_add(1, Ordering::Relaxed);
         // The one other error is a counter at its end after 2^64 rings.
-        while rustix::io::write(seat.event(), &1u64.to_ne_bytes()) == Err(rustix::io::Errno::INTR) {
-        }
+        while rustix::io::write(event, &1u64.to_ne_bytes()) == Err(rustix::io::Errno::INTR) {}
     }
 }
 
 /// Rings one shard.
-pub(super) struct RingBell {
+#[derive(Clone)]
+pub(crate) struct RingBell {
     pub(super) roster: Arc<Roster>,
     pub(super) shard: u32,
 }
@@ -141,6 +148,12 @@ impl Bell for RingBell {
 }
 
 impl RingBell {
+    /// Whether the shard has taken its seat and has not left it.
+    pub(crate) fn is_open(&self) -> bool {
+        let seat = self.roster.seat(self.shard);
+        seat.is_some_and(Seat::is_open)
+    }
+
     /// Leaves the ringing to this thread's ring, if it has one of the same host.
     fn note(&self) -> bool {
         OUTGOING.with_borrow_mut(|outgoing| match outgoing {

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use io_uring::{IoUring, Probe, opcode};
+use parking_lot::Mutex;
 
 use super::net::RingNet;
-use super::roster::{self, Roster, Seat};
+use super::roster::{self, RingBell, Roster, Seat};
 use super::token::Token;
 use super::{Completed, Uring, sys};
-use crate::shard::driver::DriverCounts;
+use crate::shard::driver::{Driver as _, DriverCounts};
 
 /// Largest submission queue (`IORING_MAX_ENTRIES`).
 pub const ENTRIES_MAX: u32 = 32_768;
@@ -140,10 +141,9 @@ pub(super) fn seat(rings: Vec<IoUring>, kernel: Kernel) -> Result<Vec<Uring>, Ri
     let seats = rings
         .iter()
         .map(|ring| {
-            let fd = rustix::io::fcntl_dupfd_cloexec(ring, 0)
-                .map_err(|error| RingRefused::new("dup", error))?;
-            let event = roster::event().map_err(|error| RingRefused::new("eventfd", error))?;
-            Ok(Seat::new(fd, event))
+            let seat = Seat::default();
+            furnish(&seat, ring)?;
+            Ok(seat)
         })
         .collect::<Result<Vec<_>, _>>()?;
     Ok(drivers(rings, &Roster::new(seats, kernel.sends), kernel))
@@ -151,7 +151,12 @@ pub(super) fn seat(rings: Vec<IoUring>, kernel: Kernel) -> Result<Vec<Uring>, Ri
 
 /// One driver per ring.
 pub(super) fn drivers(rings: Vec<IoUring>, roster: &Arc<Roster>, kernel: Kernel) -> Vec<Uring> {
-    let driver = |(shard, ring)| Uring {
+    let driver = |(shard, ring)| driver(shard, ring, roster, kernel);
+    (0..).zip(rings).map(driver).collect()
+}
+
+fn driver(shard: u32, ring: IoUring, roster: &Arc<Roster>, kernel: Kernel) -> Uring {
+    Uring {
         shard,
         ring,
         roster: Arc::clone(roster),
@@ -161,8 +166,87 @@ pub(super) fn drivers(rings: Vec<IoUring>, roster: &Arc<Roster>, kernel: Kernel)
         counts: DriverCounts::default(),
         done: Completed::default(),
         net: RingNet::new(kernel.binds),
+    }
+}
+
+/// Gives a seat the descriptors that it is rung by.
+fn furnish(seat: &Seat, ring: &IoUring) -> Result<(), RingRefused> {
+    let fd =
+        rustix::io::fcntl_dupfd_cloexec(ring, 0).map_err(|error| RingRefused::new("dup", error))?;
+    let event = roster::event().map_err(|error| RingRefused::new("eventfd", error))?;
+    seat.fill(fd, event);
+    Ok(())
+}
+
+/// A ring that a shard makes when it pays.
+pub(crate) struct RingPlan {
+    shard: u32,
+    roster: Arc<Roster>,
+    config: RingConfig,
+    kernel: Kernel,
+}
+
+impl RingPlan {
+    /// Rings the shard, once it sleeps in its ring.
+    pub(crate) fn bell(&self) -> RingBell {
+        RingBell {
+            roster: Arc::clone(&self.roster),
+            shard: self.shard,
+        }
+    }
+
+    /// The same with sizes that no kernel takes.
+    #[cfg(test)]
+    pub(crate) fn refused(self) -> Self {
+        let mut config = self.config;
+        config.completions = u32::MAX;
+        Self { config, ..self }
+    }
+
+    /// Makes the ring and attaches it to this thread.
+    pub(crate) fn make(self) -> Result<Uring, RingRefused> {
+        let ring = make(&self.config).map_err(|error| RingRefused::new("io_uring_setup", error))?;
+        if let Some(seat) = self.roster.seat(self.shard) {
+            furnish(seat, &ring)?;
+        }
+        let mut driver = driver(self.shard, ring, &self.roster, self.kernel);
+        let attached = driver.attach();
+        attached.map_err(|error| RingRefused::new("io_uring_enter", error))?;
+        Ok(driver)
+    }
+}
+
+/// The rings that `shards` shards can make and what the kernel has, or why it cannot be.
+pub(crate) fn plans(
+    shards: usize,
+    config: &RingConfig,
+) -> Result<(Vec<RingPlan>, Kernel), RingRefused> {
+    let kernel = known(config)?;
+    let seats = (0..shards).map(|_| Seat::default()).collect();
+    let roster = Roster::new(seats, kernel.sends);
+    let plan = |shard| RingPlan {
+        shard,
+        roster: Arc::clone(&roster),
+        config: *config,
+        kernel,
     };
-    (0..).zip(rings).map(driver).collect()
+    Ok(((0..shards as u32).map(plan).collect(), kernel))
+}
+
+/// What the kernel has, if it makes such rings: found out by the first host of a process, so that
+/// later ones start without a call.
+fn known(config: &RingConfig) -> Result<Kernel, RingRefused> {
+    static KNOWN: Mutex<Option<(RingConfig, Kernel)>> = Mutex::new(None);
+    let mut known = KNOWN.lock();
+    if let Some((of, kernel)) = *known
+        && of == *config
+    {
+        return Ok(kernel);
+    }
+    let ring = make(config).map_err(|error| RingRefused::new("io_uring_setup", error))?;
+    let kernel = examine(&ring)?;
+    *known = Some((*config, kernel));
+    Ok(kernel)
 }
 
 /// A ring that is not enabled yet.

@@ -154,10 +154,9 @@ fn a_message_that_fails_becomes_an_event() {
     // The second seat's ring is none: the message of the first shard fails there.
     let real = make(&RingConfig::default()).unwrap();
     let other = make(&RingConfig::default()).unwrap();
-    let seats = vec![
-        Seat::new(dup(&real), roster::event().unwrap()),
-        Seat::new(roster::event().unwrap(), roster::event().unwrap()),
-    ];
+    let seats = vec![Seat::default(), Seat::default()];
+    seats[0].fill(dup(&real), roster::event().unwrap());
+    seats[1].fill(roster::event().unwrap(), roster::event().unwrap());
     let roster = Roster::new(seats, kernel.sends);
     let mut pair = drivers(vec![real, other], &roster, kernel).into_iter();
     let (mut first, mut second) = (pair.next().unwrap(), pair.next().unwrap());

@@ -10,7 +10,7 @@ use io_uring::squeue::{Entry, Flags};
 use rustix::net::SocketFlags;
 
 use super::satellite::Satellite;
-use super::{Conn, DIALLING_MAX, Kind, More, Phase, RingNet, TABLE_MAX, lending};
+use super::{Conn, DIALLING_MAX, DIALS_PER_TURN, Kind, More, Phase, RingNet, TABLE_MAX, lending};
 use crate::clock::Time;
 use crate::shard::net::{
     DIAL_MAX, Gate, Happening, LISTEN_PAUSE, Name, NetConfig, PortGates, ShardNet, SocketEnd, plain,
@@ -48,7 +48,10 @@ impl RingNet {
 
     /// Connects those whose turn it is.
     pub(super) fn dial_waiting(&mut self, net: &mut ShardNet, now: Time) {
-        while self.dialling < DIALLING_MAX {
+        for _ in 0..DIALS_PER_TURN {
+            if self.dialling >= DIALLING_MAX {
+                break;
+            }
             let Some((socket, life)) = self.waiting.pop_front() else {
                 if self.waiting.capacity() > DIALLING_MAX as usize {
                     self.waiting.shrink_to_fit();
