@@ -16,10 +16,18 @@ use crate::scenario::{Load, Scenario, Shapes, TIME_LIMIT, metric};
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "ping-pong",
     label: "two actors, one message of 64 bytes in flight; nanoseconds on the wall, and of CPU of \
-            all threads, for a round trip; both actors on one thread, or on two",
+            all threads, for a round trip; both actors on one thread, or on two; \
+            and on one while the cost of each step is measured (`detail on`)",
     shapes: Shapes::Named(&[
         (
             "one-shard",
+            Load {
+                size: 1_000_000,
+                seconds: 0,
+            },
+        ),
+        (
+            DETAIL,
             Load {
                 size: 1_000_000,
                 seconds: 0,
@@ -45,11 +53,14 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     peers: &[
         "tokio", "spargio", "actix", "kameo", "ractor", "rusm-otp", "erlang",
     ],
-    own_shapes: &[],
+    own_shapes: &[DETAIL],
     peer_sizes: &[],
     time_limit: TIME_LIMIT,
     bytes_each_max: 0,
 };
+
+/// As `one-shard`, each step measured: a round trip is two.
+const DETAIL: &str = "one-shard-detail";
 
 struct Shared {
     /// The other player's slab, where it is not this one.
@@ -90,6 +101,7 @@ impl Cell for Player {
 
 fn child(job: &Job) -> Result<Value, String> {
     let shards = Shards::start(2)?;
+    shards.host.set_detail(job.shape == DETAIL);
     let spent = match job.shape.as_str() {
         "two-shards" => two_shards(&shards, job.size)?,
         _ => one_shard(&shards, job.size)?,
