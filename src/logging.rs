@@ -34,6 +34,12 @@ pub const EVENTS: &[(&str, &str)] = &[
     ),
     ("escalated", "a supervisor gave up"),
     ("stopped", "an actor was stopped and stays down"),
+    ("updated", "devices behave otherwise from now on"),
+    ("scenario_started", "a scenario runs"),
+    (
+        "scenario_ended",
+        "a scenario is over: what it expected and what held",
+    ),
     ("policy_changed", "a supervision policy was changed"),
     ("chaos_started", "a chaos plan runs"),
     ("chaos_stopped", "a chaos plan ended"),

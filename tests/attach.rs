@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actorsim::attach::control::{
-    ChaosWord, ChildWord, ControlPlane, FaultWord, Outcome, PolicyWord, PsFilter,
+    ChaosWord, ChildWord, ControlPlane, DevicesWord, FaultWord, Outcome, PolicyWord, PsFilter,
 };
 use actorsim::attach::protocol::{Code, LINE_MAX, Refusal};
 use actorsim::attach::server::{self, Limits};
@@ -60,6 +60,9 @@ impl ControlPlane for Plane {
     }
     fn chaos(&self, word: ChaosWord) -> Outcome<'_> {
         answer(json!({ "running": false, "plan": format!("{word:?}") }))
+    }
+    fn devices(&self, word: DevicesWord) -> Outcome<'_> {
+        answer(json!({ "rows": [], "word": format!("{word:?}") }))
     }
     fn trigger(&self, target: String) -> Outcome<'_> {
         answer(json!({ "target": target }))

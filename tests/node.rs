@@ -397,6 +397,47 @@ fn otp_s_words_work_on_tasks_and_devices_and_its_errors_are_closed() {
 }
 
 #[test]
+fn devices_join_change_and_leave_a_node_that_began_without_any() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(
+        dir.path(),
+        "n",
+        &[SMALL, &["-X", "fleet.devices=0"][..]].concat(),
+    );
+    node.ready();
+    let spawned = node.ask("spawn industrial 300 site=north --interval 100ms");
+    assert_eq!(spawned["population"], "/fleet/industrial");
+    let more = node.ask("spawn industrial 200 site=south --interval 100ms --name more");
+    assert_eq!(number(&more, "/first"), 300);
+    let total = |words: &str| number(&node.ask("fleet"), &format!("/total/{words}"));
+    let until = |words: &str, wanted: u64| {
+        let reached = (0..1_000).any(|_| total(words) == wanted);
+        assert!(reached, "{words} {wanted}: {:#}", node.ask("fleet"));
+    };
+    until("running", 500);
+    let calm = "update site=north temperature.type=static temperature.value=77";
+    assert_eq!(number(&node.ask(calm), "/selected"), 300);
+    let max = || {
+        node.ask("fleet")
+            .pointer("/total/world/temperature/max")
+            .cloned()
+    };
+    let hot = (0..1_000).any(|_| max().and_then(|max| max.as_f64()) == Some(77.0));
+    assert!(hot, "the twin sees it");
+    assert_eq!(number(&node.ask("retire site=south,50%"), "/stopped"), 100);
+    assert_eq!(
+        number(&node.ask("retire site=north --now"), "/stopped"),
+        300
+    );
+    assert_eq!((total("requested"), total("running")), (100, 100));
+    assert!(!node.attach(&["retire site=north"]).status.success());
+    node.signal(Signal::INT);
+    let (code, report) = node.end();
+    passes(code, &report);
+    assert_eq!(number(&report, "/devices/requested"), 100);
+}
+
+#[test]
 fn a_triggered_device_is_commanded_by_the_world() {
     let dir = tempfile::tempdir().unwrap();
     let args = [SMALL, &["--for", "4s"]].concat();

@@ -91,7 +91,7 @@ pub(crate) struct AirOut {
     pub(crate) air: Arc<Air>,
     pub(crate) links: Arc<[Link]>,
     pub(crate) stats: Arc<TransportStats>,
-    /// Number of the population's first device.
+    /// Wraps; with an ordinal it makes the number of a device.
     pub(crate) first: u32,
     own: State,
 }
@@ -132,7 +132,7 @@ impl AirOut {
     }
 
     pub(crate) fn telemetry(&mut self, ordinal: u32, reading: &Reading) {
-        let (device, line) = (self.first + ordinal, self.line(ordinal));
+        let (device, line) = (self.first.wrapping_add(ordinal), self.line(ordinal));
         let bytes = reading.encode();
         self.digests.write(ordinal, Tier::T1, &bytes);
         self.own.readings.push((device, line, bytes));
@@ -146,14 +146,14 @@ impl AirOut {
 
     pub(crate) fn event(&mut self, ordinal: u32, reading: Reading, key: EventKey) {
         self.digests.event(ordinal, &reading, key);
-        let (device, line) = (self.first + ordinal, self.line(ordinal));
+        let (device, line) = (self.first.wrapping_add(ordinal), self.line(ordinal));
         let event = OutEvent { reading, key };
         self.own.events.push((device, line, event));
     }
 
     pub(crate) fn ack(&mut self, ordinal: u32, ticket: Ticket, status: AckStatus) {
         self.digests.write(ordinal, Tier::T3, &[status as u8]);
-        let (device, line) = (self.first + ordinal, self.line(ordinal));
+        let (device, line) = (self.first.wrapping_add(ordinal), self.line(ordinal));
         self.own.acks.push((device, line, ticket, status));
     }
 

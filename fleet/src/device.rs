@@ -17,13 +17,14 @@ use crate::broker::{LINE, Line};
 use crate::fault::Faults;
 use crate::out::DeviceOut;
 use crate::profile::FIELDS_MAX;
-use crate::program::{EventSource, INLINE_SLOTS, Rule};
+use crate::program::{EventSource, Rule};
 use crate::seed::device_seed;
 
 mod faults;
 mod identity;
 mod line;
 mod message;
+mod own;
 mod schedule;
 mod shared;
 
@@ -32,6 +33,8 @@ pub use message::{DeviceInfo, DeviceMessage, Injection, Setpoint};
 pub use schedule::{BLOCK_OF_PHASE, POINTS_OF_INTERVAL, Schedule};
 pub use shared::DeviceShared;
 pub(crate) use shared::device_name;
+
+use own::Own;
 
 /// Missed samples that are drawn, to keep a series with memory going: 4,096 draws are about half a
 /// millisecond. Beyond it the series starts anew and says so.
@@ -53,8 +56,8 @@ pub struct Device {
     seed: u64,
     /// Presence reads 0 until then (simulated time).
     held_until: Time,
-    /// State of a program that does not fit the identity block.
-    wide: Option<Box<[f64]>>,
+    /// What most devices share with their population, or keep in the identity block.
+    own: Option<Box<Own>>,
     /// The value that the last sample had for [`Program::beat`](crate::program::Program::beat).
     last: f64,
     poisoned: bool,
@@ -74,15 +77,13 @@ impl Cell for Device {
 
     fn start(cx: &mut CellContext<'_, Self>) -> Result<Self, Fault> {
         let name = cx.shared.name(cx.ordinal);
-        let program = &cx.shared.program;
-        let wide = (program.slots() > INLINE_SLOTS).then(|| vec![0.0; program.slots()].into());
         let seed = device_seed(cx.shared.master_seed, &name);
         let uuid = device_uuid(&name);
         let mut device = Self {
             uuid,
             seed,
             held_until: Time::ZERO,
-            wide,
+            own: Own::of(cx),
             last: f64::NAN,
             poisoned: false,
             faults: None,
@@ -93,12 +94,13 @@ impl Cell for Device {
         cx.out.faults.end(ended);
         let before = cx.identity.slot;
         let mut most = CATCH_UP_MAX;
-        if device.wide.is_some() {
+        if device.is_wide() {
             // The state died with the former cell: the series is drawn again from its beginning.
             cx.identity.slot = 0;
             device.reset_series(cx);
             most = REPLAY_MAX;
         }
+        device.behave(cx);
         device.begin(before, most, cx);
         Ok(device)
     }
@@ -107,6 +109,7 @@ impl Cell for Device {
     /// wide is as far as the identity: no step draws and then returns a fault.
     fn resume(self, cx: &mut CellContext<'_, Self>) -> Result<Self, Fault> {
         let mut device = Self { line: None, ..self };
+        device.behave(cx);
         device.begin(cx.identity.slot, CATCH_UP_MAX, cx);
         device.settle_faults(cx);
         Ok(device)
@@ -132,6 +135,7 @@ impl Cell for Device {
             DeviceMessage::Inject(Injection::Panic) => panic!("injected panic"),
             DeviceMessage::Inject(Injection::Fault(spec)) => self.inject(spec, cx),
             DeviceMessage::Inject(Injection::Revert(kind)) => self.revert(kind, cx),
+            DeviceMessage::Behave => self.behave(cx),
             DeviceMessage::Info(reply) => reply.send(self.info(cx)),
         }
         Ok(Flow::Continue)
@@ -229,6 +233,7 @@ impl Device {
     /// Sends a sample, and raises what crossed a threshold.
     fn send(&mut self, values: &[f64], unix_us: u64, cx: Context<'_, '_>) {
         if self.line.is_some() {
+            cx.out.line.behaviour = self.behaviour().cloned();
             self.drive(|line, cx| line.publish(values, unix_us, cx), cx);
             cx.identity.sequence = cx.identity.sequence.wrapping_add(1);
             return;
@@ -258,25 +263,10 @@ impl Device {
         cx.out.tally.readings += cx.shared.program.sensors().len() as u64;
     }
 
-    /// One draw; the slot number moves on.
-    fn draw(&mut self, unix_us: u64, values: &mut [f64; FIELDS_MAX], cx: Context<'_, '_>) {
-        let Identity { slot, state, .. } = cx.identity;
-        let program = &cx.shared.program;
-        match &mut self.wide {
-            None => program.draw(self.seed, *slot, unix_us, state, values),
-            Some(wide) => {
-                let setpoints = program.actuators();
-                wide[..setpoints].copy_from_slice(&state[..setpoints]);
-                program.draw(self.seed, *slot, unix_us, wide, values);
-            }
-        }
-        *slot += 1;
-    }
-
     /// Moves to a slot. Series with memory are drawn on the way, or begin anew if it is too far.
     fn catch_up(&mut self, slot: u64, most: u64, cx: Context<'_, '_>) {
         let missing = slot.saturating_sub(cx.identity.slot);
-        if missing > 0 && cx.shared.program.has_memory() {
+        if missing > 0 && self.program(cx.shared).has_memory() {
             if missing > most {
                 self.reset_series(cx);
                 cx.identity.series_gaps = cx.identity.series_gaps.wrapping_add(1);
@@ -292,14 +282,6 @@ impl Device {
             }
         }
         cx.identity.slot = cx.identity.slot.max(slot);
-    }
-
-    fn reset_series(&mut self, cx: Context<'_, '_>) {
-        let program = &cx.shared.program;
-        match &mut self.wide {
-            None => program.reset_series(&mut cx.identity.state[..program.slots()]),
-            Some(wide) => program.reset_series(wide),
-        }
     }
 
     fn thresholds(&self, values: &[f64], unix_us: u64, cx: Context<'_, '_>) {

@@ -2,7 +2,9 @@
 //!
 //! Order: [`Fleet::new`] compiles and names everything; the node starts the links
 //! ([`Fleet::link_children`]) and waits for them as it likes; [`Fleet::start`] puts the devices on
-//! shards; [`Fleet::stop`] ends them in order and flushes what they wrote, before the links end.
+//! shards; more join with [`Fleet::spawn`], change with [`Fleet::update`], leave with
+//! [`Fleet::stop_where`]; [`Fleet::stop`] ends all in order and flushes what they wrote, before the
+//! links end.
 //! Restarts are decided by the supervision crate, per group of 256. Bound: [`POPULATIONS_MAX`].
 
 use std::fmt;
@@ -11,31 +13,40 @@ use std::time::Duration;
 
 use actorsim_actors::shard::{SlabCounts, SlabError, SlabHandle};
 use actorsim_actors::{ActorPath, Books, Reply, SendError, System, Time};
-use actorsim_supervision::{CellGovernor, ChildSpec};
+use actorsim_supervision::ChildSpec;
 use actorsim_transport::{Link, LinkSpec, TransportStats, link_child};
 
 use crate::air::Air;
-use crate::broker::PublishCounts;
+use crate::broker::{PublishCounts, PublishStats};
 use crate::counters::{FleetCounters, Tally};
 use crate::device::{DeviceInfo, DeviceMessage, Injection};
 use crate::fault::FaultCounts;
-use crate::population::{Compiled, Population};
-use crate::wire::{WireTable, WireTap, wire_sha256};
+use crate::population::Population;
+use crate::profile::Protocol;
+use crate::wire::{WireTap, wire_sha256};
 
 mod core;
 mod downlink;
 mod error;
+mod past;
 mod select;
 mod start;
+mod stop;
+mod update;
 
 pub use downlink::FleetDownlink;
 pub use error::{DeviceError, FleetError};
 pub use select::{INJECT_PATIENCE, Reached, Selector};
+pub use start::Spawned;
+pub use stop::Stopped;
+pub use update::Updated;
 
-use self::core::{Core, core, links, tables};
+use self::core::{Core, Hashing, Member, links};
+use self::past::Past;
+use self::start::Ground;
 
-/// Populations of one node.
-pub const POPULATIONS_MAX: usize = 64;
+/// Populations of one node at a time: a list of them is walked to find one.
+pub const POPULATIONS_MAX: usize = 1_024;
 /// Messages that wait for one device: commands for one actuator supersede one another anyway.
 pub const DEVICE_MAILBOX: u32 = 16;
 /// How often [`Fleet::spawned`] and [`Fleet::connected`] look.
@@ -100,6 +111,21 @@ pub struct DeviceCounts {
     pub spawn_s: Option<f64>,
 }
 
+/// Numbers of one population.
+#[derive(Clone, Debug)]
+pub struct PopulationCounts {
+    /// Where its devices are.
+    pub path: ActorPath,
+    /// Their type.
+    pub device_type: Arc<str>,
+    /// How their profile says that they talk.
+    pub protocol: Protocol,
+    /// Devices that were asked for and not stopped since.
+    pub wanted: u64,
+    /// By state, and restarts, over all shards; nothing else is summed.
+    pub slabs: SlabCounts,
+}
+
 /// A fleet.
 #[derive(Debug)]
 pub struct Fleet {
@@ -109,17 +135,18 @@ pub struct Fleet {
     counters: Arc<FleetCounters>,
     links: Vec<Link>,
     stats: Option<Arc<TransportStats>>,
-    tables: Vec<Vec<Arc<WireTable>>>,
+    hashing: Option<Hashing>,
     air: Option<Arc<Air>>,
     core: Arc<Core>,
-    governors: OnceLock<Vec<Arc<CellGovernor>>>,
+    ground: OnceLock<Ground>,
+    past: Past,
     began: OnceLock<Time>,
     spawned: OnceLock<Duration>,
 }
 
 impl Fleet {
-    /// Compiles populations for a number of shards. With links, each link announces the devices of
-    /// its shard.
+    /// Compiles populations for a number of shards; more may join later ([`Fleet::spawn`]). With
+    /// links, each link announces the devices of its shard.
     ///
     /// # Errors
     /// [`FleetError`], the first that is found.
@@ -130,16 +157,15 @@ impl Fleet {
         uplink: Uplink,
     ) -> Result<Self, FleetError> {
         let shards = shards.max(1);
-        let core = Arc::new(core(populations, shards)?);
         let started = system.clock().unix_us();
-        let mut air = None;
-        let (links, stats, tables) = match uplink {
-            Uplink::Brokers => (Vec::new(), None, Vec::new()),
-            Uplink::Digests { tap } => (Vec::new(), None, tables(&core, tap.as_ref())),
-            Uplink::Links { node, stats } => {
-                let links = links(&core, &node, started, &stats, shards)?;
-                (links, Some(stats), Vec::new())
+        let (mut air, mut hashing) = (None, None);
+        let (links, stats) = match uplink {
+            Uplink::Brokers => (Vec::new(), None),
+            Uplink::Digests { tap } => {
+                hashing = Some(Hashing::new(tap));
+                (Vec::new(), None)
             }
+            Uplink::Links { node, stats } => (links(&node, started, &stats, shards), Some(stats)),
             Uplink::Simulated {
                 node,
                 stats,
@@ -147,24 +173,29 @@ impl Fleet {
                 tap,
             } => {
                 air = Some(Arc::default());
-                let links = links(&core, &node, started, &stats, lines.max(1))?;
-                (links, Some(stats), tables(&core, tap.as_ref()))
+                hashing = Some(Hashing::new(tap));
+                (links(&node, started, &stats, lines.max(1)), Some(stats))
             }
         };
-        Ok(Self {
+        let fleet = Self {
             system: system.clone(),
             shards,
-            epoch: (system.clock().unix_us() / 10_000) as u32,
+            epoch: (started / 10_000) as u32,
             counters: Arc::default(),
             links,
             stats,
-            tables,
+            hashing,
             air,
-            core,
-            governors: OnceLock::new(),
+            core: Arc::new(Core::new(shards)),
+            ground: OnceLock::new(),
+            past: Past::default(),
             began: OnceLock::new(),
             spawned: OnceLock::new(),
-        })
+        };
+        for population in populations {
+            fleet.join(population)?;
+        }
+        Ok(fleet)
     }
 
     /// The links, by shard; none in a simulation without a twin.
@@ -212,11 +243,12 @@ impl Fleet {
     /// Waits until each device has been started once, or the deadline; returns whether it was so.
     pub async fn spawned(&self, deadline: Duration) -> bool {
         poll(deadline, || {
-            let starting: u64 = self.core.slabs().map(|slab| slab.counts().starting).sum();
+            let roster = self.core.roster();
+            let starting: u64 = roster.slabs().map(|slab| slab.counts().starting).sum();
             let begun = self
                 .began
                 .get()
-                .filter(|_| starting == 0 && self.core.slabs.get().is_some());
+                .filter(|_| starting == 0 && self.ground.get().is_some());
             if let Some(began) = begun {
                 let _ = self.spawned.set(self.system.clock().monotonic() - *began);
             }
@@ -225,27 +257,12 @@ impl Fleet {
         .await
     }
 
-    /// Stops the devices in order, the last slab first; what they wrote is handed to the links.
-    /// Stopping twice is harmless.
-    pub async fn stop(&self) {
-        let slabs: Vec<_> = self.core.slabs().collect();
-        for slab in slabs.into_iter().rev() {
-            // Closed already: the shard was stopped before.
-            let _ = slab.close().await;
-        }
-    }
-
     /// Numbers for the report.
     #[must_use]
     pub fn counts(&self) -> DeviceCounts {
-        let requested = self
-            .core
-            .populations
-            .iter()
-            .map(|one| u64::from(one.asked.count))
-            .sum();
         let mut counts = DeviceCounts {
-            requested,
+            requested: self.members().iter().map(|one| one.wanted()).sum(),
+            restarts: self.past.counts().restarts,
             ..DeviceCounts::default()
         };
         for slab in self.slab_counts() {
@@ -257,28 +274,59 @@ impl Fleet {
         counts
     }
 
+    /// The populations that run, in the order in which they joined.
+    #[must_use]
+    pub fn populations(&self) -> Vec<PopulationCounts> {
+        let counts = |member: &Arc<Member>| {
+            let mut sum = SlabCounts::default();
+            for slab in member.slabs().map(SlabHandle::counts) {
+                sum.running += slab.running;
+                sum.starting += slab.starting;
+                sum.restarting += slab.restarting;
+                sum.stopped += slab.stopped;
+                sum.quarantined += slab.quarantined;
+                sum.restarts += slab.restarts;
+            }
+            PopulationCounts {
+                path: member.one.path.clone(),
+                device_type: Arc::clone(&member.one.device_type),
+                protocol: member.one.asked.profile.protocol,
+                wanted: member.wanted(),
+                slabs: sum,
+            }
+        };
+        self.core.roster().members.iter().map(counts).collect()
+    }
+
+    fn members(&self) -> Vec<Arc<Member>> {
+        self.core.roster().members.clone()
+    }
+
     /// Counters of each slab.
     #[must_use]
     pub fn slab_counts(&self) -> Vec<SlabCounts> {
-        self.core.slabs().map(SlabHandle::counts).collect()
+        self.core.roster().slabs().map(SlabHandle::counts).collect()
     }
 
-    /// Path of the device of that number, counted over all populations.
+    /// Path of the device at that place, counted over all populations that run.
     #[must_use]
-    pub fn path_of(&self, device: u32) -> Option<ActorPath> {
-        let at = self.core.firsts.partition_point(|first| *first <= device);
-        let at = at.checked_sub(1)?;
-        let (one, ordinal) = (&self.core.populations[at], device - self.core.firsts[at]);
-        (ordinal < one.asked.count).then(|| one.path.join(&one.name_of(ordinal)))
+    pub fn path_of(&self, mut place: u32) -> Option<ActorPath> {
+        for member in &self.core.roster().members {
+            let asked = &member.one.asked;
+            if place < asked.count {
+                let name = member.one.name_of(asked.first + place);
+                return Some(member.one.path.join(&name));
+            }
+            place -= asked.count;
+        }
+        None
     }
 
     /// Devices of the population at a path: all, and those that run; `None` if there is none there.
     #[must_use]
     pub fn cells_of(&self, path: &ActorPath) -> Option<(u64, u64)> {
-        let mut populations = self.core.populations.iter();
-        populations.find(|one| one.path == *path)?;
-        let own = self.core.slabs().filter(|slab| slab.path() == path);
-        let counts = own.map(|slab| slab.counts());
+        let roster = self.core.roster();
+        let counts = roster.at(path)?.slabs().map(SlabHandle::counts);
         Some(counts.fold((0, 0), |(all, up), slab| {
             (all + slab.cells, up + slab.running)
         }))
@@ -287,9 +335,9 @@ impl Fleet {
     /// Books of all devices' mailboxes.
     #[must_use]
     pub fn books(&self) -> Books {
-        self.core
-            .slabs()
-            .fold(Books::default(), |sum, slab| sum + slab.books())
+        let roster = self.core.roster();
+        let past = self.past.books();
+        roster.slabs().fold(past, |sum, slab| sum + slab.books())
     }
 
     /// What devices have counted.
@@ -307,29 +355,34 @@ impl Fleet {
     /// Devices that publish to brokers, and what they have counted.
     #[must_use]
     pub fn published(&self) -> Option<(u64, PublishCounts)> {
-        let on_brokers = |one: &&Compiled| one.asked.plan.is_some();
-        let populations = self.core.populations.iter().filter(on_brokers);
-        let devices = populations
-            .clone()
-            .map(|one| u64::from(one.asked.count))
-            .sum();
-        let plan = populations
+        let roster = self.core.roster();
+        let plan = |one: &&Arc<Member>| one.one.asked.plan.is_some();
+        let on_brokers = roster.members.iter().filter(plan);
+        let devices = on_brokers.clone().map(|one| one.wanted()).sum();
+        let plan = on_brokers
             .into_iter()
-            .find_map(|one| one.asked.plan.as_ref());
+            .find_map(|one| one.one.asked.plan.clone());
+        let plan = plan.or_else(|| self.past.plan());
         plan.map(|plan| (devices, plan.stats.read()))
     }
 
-    /// `wire_sha256` of the report; `None` where bytes went to a twin.
+    /// Where devices on brokers count, if any did so far: those that join count there, too.
+    #[must_use]
+    pub fn publish_stats(&self) -> Option<Arc<PublishStats>> {
+        let roster = self.core.roster();
+        let mut plans = roster.members.iter().map(|one| one.one.asked.plan.clone());
+        let plan = plans.find_map(|plan| plan).or_else(|| self.past.plan());
+        plan.map(|plan| Arc::clone(&plan.stats))
+    }
+
+    /// `wire_sha256` of the report, over all devices that ever ran; `None` where bytes went to a
+    /// twin.
     #[must_use]
     pub fn wire_sha256(&self) -> Option<String> {
-        if self.tables.is_empty() {
-            return None;
-        }
-        let mut all = Vec::new();
-        for (compiled, tables) in self.core.populations.iter().zip(&self.tables) {
-            for (ordinal, digest) in tables.iter().flat_map(|table| table.digests()) {
-                all.push((compiled.name_of(ordinal), digest));
-            }
+        self.hashing.as_ref()?;
+        let mut all = self.past.digests();
+        for member in self.members() {
+            all.extend(past::digests(&member));
         }
         Some(wire_sha256(all))
     }
@@ -340,15 +393,11 @@ impl Fleet {
     /// # Errors
     /// [`DeviceError`].
     pub fn trigger(&self, device: &str) -> Result<(), DeviceError> {
-        let (population, ordinal) = self.locate(device)?;
-        if self.core.populations[population]
-            .program
-            .presence()
-            .is_none()
-        {
+        let (member, ordinal) = self.locate(device)?;
+        if member.one.program.presence().is_none() {
             return Err(DeviceError::NoPresence(device.to_owned()));
         }
-        self.send(device, population, ordinal, DeviceMessage::Trigger)
+        self.send(device, (&member, ordinal), DeviceMessage::Trigger)
     }
 
     /// Injects a fault into a device.
@@ -356,13 +405,9 @@ impl Fleet {
     /// # Errors
     /// [`DeviceError`].
     pub fn inject(&self, device: &str, injection: Injection) -> Result<(), DeviceError> {
-        let (population, ordinal) = self.locate(device)?;
-        self.send(
-            device,
-            population,
-            ordinal,
-            DeviceMessage::Inject(injection),
-        )
+        let (member, ordinal) = self.locate(device)?;
+        let message = DeviceMessage::Inject(injection);
+        self.send(device, (&member, ordinal), message)
     }
 
     /// What a device tells about itself.
@@ -370,9 +415,9 @@ impl Fleet {
     /// # Errors
     /// [`DeviceError`].
     pub async fn info(&self, device: &str) -> Result<DeviceInfo, DeviceError> {
-        let (population, ordinal) = self.locate(device)?;
+        let (member, ordinal) = self.locate(device)?;
         let (reply, answer) = Reply::channel();
-        self.send(device, population, ordinal, DeviceMessage::Info(reply))?;
+        self.send(device, (&member, ordinal), DeviceMessage::Info(reply))?;
         answer
             .await
             .map_err(|_| DeviceError::NoAnswer(device.to_owned()))
@@ -383,31 +428,27 @@ impl Fleet {
     /// # Errors
     /// [`DeviceError`].
     pub fn kill(&self, device: &str) -> Result<(), DeviceError> {
-        let (population, ordinal) = self.locate(device)?;
-        let slab = self.core.slab(population, ordinal);
+        let (member, ordinal) = self.locate(device)?;
+        let slab = member.slab(ordinal, self.shards);
         let killed = slab.map_or(Err(SlabError::Closed), |slab| slab.kill(ordinal));
         killed.map_err(|_| DeviceError::Busy(device.to_owned()))
     }
 
-    fn locate(&self, device: &str) -> Result<(usize, u32), DeviceError> {
+    fn locate(&self, device: &str) -> Result<(Arc<Member>, u32), DeviceError> {
         let (parent, id) = device.rsplit_once('/').unwrap_or(("", device));
-        self.core
-            .populations
-            .iter()
-            .enumerate()
-            .filter(|(_, one)| parent.is_empty() || one.path.as_str() == parent)
-            .find_map(|(at, one)| one.ordinal_of(id).map(|ordinal| (at, ordinal)))
-            .ok_or_else(|| DeviceError::Unknown(device.to_owned()))
+        let roster = self.core.roster();
+        let found = roster.named(parent, id);
+        let (member, ordinal) = found.ok_or_else(|| DeviceError::Unknown(device.to_owned()))?;
+        Ok((Arc::clone(member), ordinal))
     }
 
     fn send(
         &self,
         device: &str,
-        population: usize,
-        ordinal: u32,
+        (member, ordinal): (&Member, u32),
         message: DeviceMessage,
     ) -> Result<(), DeviceError> {
-        let sent = match self.core.slab(population, ordinal) {
+        let sent = match member.slab(ordinal, self.shards) {
             None => Err(SendError::Closed(message)),
             Some(slab) => slab.send(ordinal, message),
         };

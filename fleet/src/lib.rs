@@ -3,7 +3,7 @@
 //! In reading order:
 //! - [`profile`]: what a type of device is, from YAML or TOML, everything wrong said at once;
 //! - [`seed`], [`generator`]: values as pure functions of (seed, draw number, time);
-//! - [`program`]: a profile made runnable;
+//! - [`program`]: a profile made runnable; [`behaviour`]: otherwise than it says, while it runs;
 //! - [`device`]: the cell: samples (T1), threshold events (T2), commands (T3);
 //! - [`out`], [`wire`]: where devices write: over a link, or hashed in a simulation;
 //! - [`broker`]: devices with sessions of their own on a broker;
@@ -33,6 +33,7 @@
 //! ```
 
 mod air;
+pub mod behaviour;
 pub mod broker;
 pub mod counters;
 pub mod device;
@@ -52,7 +53,8 @@ pub mod wire;
 pub use counters::Tally;
 pub use device::{Device, DeviceInfo, DeviceMessage, Injection};
 pub use fleet::{
-    DeviceCounts, DeviceError, Fleet, FleetDownlink, FleetError, Reached, Selector, Uplink,
+    DeviceCounts, DeviceError, Fleet, FleetDownlink, FleetError, Reached, Selector, Spawned,
+    Stopped, Updated, Uplink,
 };
 pub use population::{Population, PopulationError};
 pub use profile::Profile;

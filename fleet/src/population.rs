@@ -32,6 +32,8 @@ pub struct Population {
     pub name: String,
     /// What each device is.
     pub profile: Arc<Profile>,
+    /// Number of its first device, in its id: above 0 where others of its type run already.
+    pub first: u32,
     /// How many devices.
     pub count: u32,
     /// Time between samples; the profile's if `None`.
@@ -56,6 +58,7 @@ impl Population {
         Self {
             name,
             profile,
+            first: 0,
             count,
             interval: None,
             seed,
@@ -64,6 +67,12 @@ impl Population {
             t2_period: None,
             plan: None,
         }
+    }
+
+    /// The numbers of its devices.
+    #[must_use]
+    pub fn ordinals(&self) -> Range<u32> {
+        self.first..self.first.saturating_add(self.count)
     }
 
     /// The same with another interval.
@@ -81,10 +90,15 @@ pub enum PopulationError {
     #[error(transparent)]
     Program(#[from] ProgramError),
     /// None, or too many.
-    #[error("population `{name}` has {count} devices; 1 to {DEVICES_MAX} are possible")]
+    #[error(
+        "population `{name}` has {count} devices from number {first}; 1 or more are possible, up \
+         to number {DEVICES_MAX}"
+    )]
     Count {
         /// The population.
         name: String,
+        /// Number of the first one.
+        first: u32,
         /// Devices asked for.
         count: u32,
     },
@@ -132,9 +146,10 @@ impl Compiled {
         let path = path
             .filter(|_| segment)
             .ok_or_else(|| PopulationError::Name(asked.name.clone()))?;
-        if asked.count == 0 || asked.count > DEVICES_MAX {
-            let (name, count) = (asked.name, asked.count);
-            return Err(PopulationError::Count { name, count });
+        let possible = 1..=DEVICES_MAX.saturating_sub(asked.first);
+        if !possible.contains(&asked.count) {
+            let (name, first, count) = (asked.name, asked.first, asked.count);
+            return Err(PopulationError::Count { name, first, count });
         }
         let possible = |interval: &Duration| (INTERVAL_MIN..=INTERVAL_MAX).contains(interval);
         let mut asked_for = asked.interval.into_iter().chain(asked.t2_period);
@@ -159,18 +174,20 @@ impl Compiled {
     /// The ordinal of a device id, if it is one of ours.
     pub(crate) fn ordinal_of(&self, id: &str) -> Option<u32> {
         let digits = id.strip_prefix(&*self.device_type)?.strip_prefix('-')?;
-        let ordinal = digits.parse().ok().filter(|at| *at < self.asked.count)?;
+        let own = self.asked.ordinals();
+        let ordinal = digits.parse().ok().filter(|at| own.contains(at))?;
         (self.name_of(ordinal) == id).then_some(ordinal)
     }
 
     /// The groups on one shard, as ranges of ordinals.
     pub(crate) fn ordinals_on(&self, shard: usize, shards: usize) -> Vec<Range<u32>> {
-        let groups = self.asked.count.div_ceil(GROUP_SIZE);
-        (0..groups)
+        let own = self.asked.ordinals();
+        let groups = own.start / GROUP_SIZE..own.end.div_ceil(GROUP_SIZE);
+        groups
             .filter(|group| shard_of_group(*group, shards) == shard)
             .map(|group| {
                 let first = group * GROUP_SIZE;
-                first..self.asked.count.min(first + GROUP_SIZE)
+                own.start.max(first)..own.end.min(first.saturating_add(GROUP_SIZE))
             })
             .collect()
     }

@@ -1,10 +1,10 @@
 //! Profiles: what a type of device is, from YAML or TOML.
 //!
 //! Map: `tree` (both formats as one tree with places), `findings` (errors, and a map read key by
-//! key), `generators` (a field's generator), `events` (thresholds), `secrets` (what may not stand
-//! in a profile), and here the profile itself. Loading reports everything wrong at once. It runs
-//! nothing; [`crate::program`] makes a profile runnable. Bounds: [`FIELDS_MAX`],
-//! [`EVENTS_MAX`], [`LABELS_MAX`], [`ACTUATORS_MAX`].
+//! key), `generators` (a field's generator), `change` (other generators, labels), `events`
+//! (thresholds), `secrets` (what may not stand in a profile), and here the profile itself. Loading
+//! reports everything wrong at once. It runs nothing; [`crate::program`] makes a profile runnable.
+//! Bounds: [`FIELDS_MAX`], [`EVENTS_MAX`], [`LABELS_MAX`], [`ACTUATORS_MAX`].
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use actorsim_transport::SensorType;
 
 use crate::generator::Generator;
 
+mod change;
 mod duration;
 mod events;
 mod fields;
@@ -174,7 +175,7 @@ pub struct Loaded {
 }
 
 /// Names of the embedded profiles, for help texts.
-pub const BUILT_IN: [&str; 3] = ["factory_mqtt", "industrial", "single"];
+pub const BUILT_IN: [&str; 4] = ["factory_mqtt", "industrial", "lock", "single"];
 
 impl Profile {
     /// Loads an embedded profile by name, else a file by path: `.toml` is TOML, all else YAML.
@@ -190,6 +191,10 @@ impl Profile {
             "factory_mqtt" => {
                 let text = include_str!("../../config/profiles/factory_mqtt.yaml");
                 Self::parse("config/profiles/factory_mqtt.yaml", text)
+            }
+            "lock" => {
+                let text = include_str!("../../config/profiles/lock.yaml");
+                Self::parse("config/profiles/lock.yaml", text)
             }
             "single" => {
                 let text = include_str!("../../config/profiles/single.yaml");

@@ -220,6 +220,20 @@ impl Program {
         self.reset_series(state);
     }
 
+    /// Takes over what lies in the slots of another program of the same fields, where a field's
+    /// generator is the same; setpoints always. `state` is as [`Self::reset`] leaves it.
+    pub fn adopt(&self, state: &mut [f64], from: &Self, before: &[f64]) {
+        let setpoints = self.actuators.len();
+        state[..setpoints].copy_from_slice(&before[..setpoints]);
+        for step in &self.steps {
+            let same = |old: &&Step| old.field == step.field && old.generator == step.generator;
+            if let Some(old) = from.steps.iter().find(same) {
+                let kept = &before[old.first_slot..old.first_slot + old.slots];
+                state[step.first_slot..step.first_slot + step.slots].copy_from_slice(kept);
+            }
+        }
+    }
+
     /// Fills the slots of generators only.
     pub fn reset_series(&self, state: &mut [f64]) {
         for step in &self.steps {

@@ -8,6 +8,8 @@ use serde_json::Value as Json;
 
 pub use super::parse::parse;
 
+mod devices;
+
 /// What a command does to the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Impact {
@@ -70,7 +72,7 @@ impl Arg {
     #[must_use]
     pub fn key(&self) -> String {
         let name = self.name.trim_start_matches('-');
-        name.to_lowercase().replace(['-', '='], "_")
+        name.to_lowercase().replace(['-', '=', '.'], "_")
     }
 
     pub(super) fn is_option(&self) -> bool {
@@ -324,6 +326,10 @@ pub const COMMANDS: &[Command] = &[
         example: "policy set /twin intensity=10 period=5s --dry-run",
         view: View::Rows(&["path", "children", "key", "from", "value"]),
     },
+    devices::FLEET,
+    devices::SPAWN,
+    devices::UPDATE,
+    devices::RETIRE,
     Command {
         name: "trigger",
         args: &[arg(

@@ -83,6 +83,46 @@ pub enum FaultWord {
     },
 }
 
+/// What is asked of the devices as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DevicesWord {
+    /// Those there are, and what they have counted.
+    Show,
+    /// More of them.
+    Spawn(Joining),
+    /// Other generators, as JSON.
+    Update {
+        /// Who is meant.
+        selector: String,
+        /// From field to generator.
+        fields: String,
+    },
+    /// The end of some.
+    Retire {
+        /// Who is meant.
+        selector: String,
+        /// Without a goodbye.
+        now: bool,
+    },
+}
+
+/// Devices that are to join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joining {
+    /// A shipped profile or a file.
+    pub profile: String,
+    /// How many.
+    pub count: u64,
+    /// Labels over those of the profile.
+    pub labels: Vec<(String, String)>,
+    /// Name of the population.
+    pub name: Option<String>,
+    /// Time between samples.
+    pub interval: Option<String>,
+    /// Seed of what they draw.
+    pub seed: Option<u64>,
+}
+
 /// What is asked of chaos.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChaosWord {
@@ -121,6 +161,8 @@ pub trait ControlPlane: Send + Sync + 'static {
     fn policy(&self, word: PolicyWord, pattern: Option<String>, dry_run: bool) -> Outcome<'_>;
     /// Chaos: what it did, and whether it goes on.
     fn chaos(&self, word: ChaosWord) -> Outcome<'_>;
+    /// Devices: counted, started, changed, stopped.
+    fn devices(&self, word: DevicesWord) -> Outcome<'_>;
     /// Makes a device, by path or id, report Presence = 0.
     fn trigger(&self, target: String) -> Outcome<'_>;
     /// The scan.
@@ -239,6 +281,9 @@ async fn answer(
             let word = policy_word(args);
             plane.policy(word, text("path"), dry_run).await
         }
+        "fleet" | "spawn" | "update" | "retire" => {
+            plane.devices(devices_word(command.name, args)?).await
+        }
         "chaos" => plane.chaos(chaos_word(args)).await,
         name => match child_word(name) {
             Some(word) => plane.children(word, path(), page(None)).await,
@@ -276,9 +321,66 @@ fn fault_word(args: &Map<String, Json>) -> Option<FaultWord> {
 
 /// Words of `KEY=VALUE`.
 fn assignments(args: &Map<String, Json>) -> Vec<String> {
-    let given = args.get("key_value").and_then(Json::as_array);
+    assigned(args, "key_value")
+}
+
+fn assigned(args: &Map<String, Json>, key: &str) -> Vec<String> {
+    let given = args.get(key).and_then(Json::as_array);
     let words = given.into_iter().flatten().filter_map(Json::as_str);
     words.map(ToOwned::to_owned).collect()
+}
+
+fn devices_word(command: &str, args: &Map<String, Json>) -> Result<DevicesWord, Refusal> {
+    let text = |key: &str| args.get(key).and_then(Json::as_str).map(ToOwned::to_owned);
+    let selector = text("selector").unwrap_or_default();
+    Ok(match command {
+        "spawn" => DevicesWord::Spawn(Joining {
+            profile: text("profile").unwrap_or_default(),
+            count: args.get("count").and_then(Json::as_u64).unwrap_or(0),
+            labels: assigned(args, "label_value")
+                .iter()
+                .filter_map(|word| word.split_once('='))
+                .map(|(label, value)| (label.to_owned(), value.to_owned()))
+                .collect(),
+            name: text("name"),
+            interval: text("interval"),
+            seed: args.get("seed").and_then(Json::as_u64),
+        }),
+        "update" => DevicesWord::Update {
+            selector,
+            fields: match text("fields") {
+                Some(fields) => fields,
+                None => fields(&assigned(args, "field_key_value"))?,
+            },
+        },
+        "retire" => DevicesWord::Retire {
+            selector,
+            now: args.contains_key("now"),
+        },
+        _ => DevicesWord::Show,
+    })
+}
+
+/// `temperature.mean=3` and the like as one JSON object.
+fn fields(words: &[String]) -> Result<String, Refusal> {
+    let mut fields: Map<String, Json> = Map::new();
+    for word in words {
+        let parts = word.split_once('=');
+        let parts = parts.and_then(|(path, value)| Some((path.split_once('.')?, value)));
+        let Some(((field, key), value)) = parts else {
+            let message = format!("expected FIELD.KEY=VALUE, not `{word}`");
+            return Err(Refusal::new(Code::Usage, message));
+        };
+        // A value that is no JSON is a text: `gaussian`.
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Json::from(value));
+        let own = fields
+            .entry(field)
+            .or_insert_with(|| Json::Object(Map::new()));
+        if let Some(own) = own.as_object_mut() {
+            own.insert(key.to_owned(), value);
+        }
+    }
+    Ok(Json::Object(fields).to_string())
 }
 
 fn chaos_word(args: &Map<String, Json>) -> ChaosWord {

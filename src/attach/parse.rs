@@ -120,6 +120,9 @@ fn together(command: &Command, given: &Map<String, Json>) -> Result<(), &'static
         ("fault", None | Some("list")) if has("target") => Err("list takes no TARGET"),
         ("fault", Some("crash")) if has("kind") => Err("crash takes TARGET only"),
         ("fault", Some("revert")) if has("key_value") => Err("revert takes TARGET and KIND only"),
+        ("update", _) if has("field_key_value") == has("fields") => {
+            Err("give the fields as FIELD.KEY=VALUE, or with --fields")
+        }
         ("chaos", Some("start")) if has("renew") => Err("--renew goes with status"),
         ("chaos", Some("stop" | "status")) if given.len() > 1 + usize::from(has("renew")) => {
             Err("only start takes options of a plan")

@@ -4,6 +4,7 @@
 //!
 //! - `children`: OTP's requests, previews, release.
 //! - `policy`: policies in force, and changes of them. `chaos`: plans, and what they did.
+//! - `devices`: counted, started, changed, stopped.
 //! - `faults`: those of devices, begun, ended and listed.
 //!
 //! Bound: a tree is at most [`TREE_MAX`] rows, a fleet of more than [`FOLD_ABOVE`] is one of them;
@@ -11,7 +12,8 @@
 
 mod chaos;
 mod children;
-mod faults;
+pub(crate) mod devices;
+pub(crate) mod faults;
 mod policy;
 
 use std::collections::BTreeMap;
@@ -21,13 +23,14 @@ use std::time::Duration;
 use actorsim_actors::census::{ActorRow, CensusFilter, Verb};
 use actorsim_actors::events::Level;
 use actorsim_actors::{ActorPath, ExitReason, System};
-use actorsim_fleet::Fleet;
+use actorsim_fleet::{Fleet, Population};
 use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, json};
 
 use super::completion;
 use super::control::{
-    ChaosWord, ChildWord, ControlPlane, FaultWord, Outcome, PolicyWord, PsFilter,
+    ChaosWord, ChildWord, ControlPlane, DevicesWord, FaultWord, Joining, Outcome, PolicyWord,
+    PsFilter,
 };
 use super::protocol::{Code, Refusal};
 use super::rows::{actor_row, add_parents, crash_record, event_row, level, shard_row, tree_row};
@@ -64,6 +67,11 @@ pub trait Hooks: Send + Sync + 'static {
     fn crash<'a>(&'a self, path: &'a ActorPath) -> BoxFuture<'a, Result<bool, String>>;
     /// The devices; `None` in a node without a fleet.
     fn fleet(&self) -> Option<&Fleet>;
+    /// Devices that are to join, as a population of this node.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in words.
+    fn join(&self, joining: &Joining) -> Result<Population, String>;
     /// The scan; `None` in a node without a world.
     fn scan(&self) -> Option<report::Scan>;
 
@@ -110,6 +118,35 @@ impl SystemPlane {
             hooks,
             policies,
             chaos,
+        }
+    }
+
+    fn fleet(&self) -> Result<&Fleet, Refusal> {
+        self.hooks.fleet().ok_or_else(|| {
+            let message = "this node has no devices: ask one that does";
+            Refusal::new(Code::NotFound, message)
+        })
+    }
+
+    async fn devices_word(&self, word: DevicesWord) -> Result<Json, Refusal> {
+        let ground = (&self.system, self.fleet()?);
+        match word {
+            DevicesWord::Show => {
+                let mut shown = devices::show(ground);
+                if let Some(world) = self.view.snapshot().world {
+                    devices::add_world(&mut shown, &world.aggregates);
+                }
+                Ok(shown)
+            }
+            DevicesWord::Spawn(joining) => {
+                let population = self.hooks.join(&joining).map_err(devices::usage)?;
+                let policies = self.policies.in_force().await;
+                devices::spawn(ground, &joining, population, &policies)
+            }
+            DevicesWord::Update { selector, fields } => {
+                devices::update(ground, &selector, &fields).await
+            }
+            DevicesWord::Retire { selector, now } => devices::retire(ground, &selector, now).await,
         }
     }
 
@@ -348,6 +385,10 @@ impl ControlPlane for SystemPlane {
         Box::pin(self.break_things(word))
     }
 
+    fn devices(&self, word: DevicesWord) -> Outcome<'_> {
+        Box::pin(self.devices_word(word))
+    }
+
     fn trigger(&self, target: String) -> Outcome<'_> {
         Box::pin(async move {
             match self.hooks.trigger(&target).await {
@@ -414,11 +455,17 @@ impl ControlPlane for SystemPlane {
     }
 
     fn fault(&self, word: FaultWord) -> Outcome<'_> {
-        Box::pin(self.fault_devices(word))
+        Box::pin(async move {
+            let fleet = self.fleet()?;
+            faults::fault_devices((&self.system, fleet), word).await
+        })
     }
 
     fn faults(&self, limit: usize) -> Outcome<'_> {
-        Box::pin(async move { Ok(self.list_faults(limit)) })
+        Box::pin(async move {
+            let ground = (&self.system, self.hooks.fleet());
+            Ok(faults::list_faults(ground, limit))
+        })
     }
 
     fn crash(&self, path: String) -> Outcome<'_> {

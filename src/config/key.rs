@@ -162,8 +162,8 @@ keys! {
         "Lock the process in memory where that is permitted.";
     "fleet.enabled", Kind::Bool, Some("true"),
         "Run devices in this node.";
-    "fleet.devices", count(1, actorsim_fleet::population::DEVICES_MAX as u64), Some("1000"),
-        "Number of devices.";
+    "fleet.devices", count(0, actorsim_fleet::population::DEVICES_MAX as u64), Some("1000"),
+        "Number of devices at the start; more can join while the node runs.";
     "fleet.profile", Kind::Text, Some("industrial"),
         "Profile of the devices: a shipped name or a file.";
     "fleet.interval", span(MS, DAY), None,

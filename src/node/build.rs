@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actorsim_actors::shard::ShardHost;
 use actorsim_actors::{ActorPath, System};
-use actorsim_fleet::broker::{Credentials, Plan, Target};
+use actorsim_fleet::broker::{Credentials, Plan, PublishStats, Target};
 use actorsim_fleet::profile::Protocol as ProfileProtocol;
 use actorsim_fleet::{Fleet, Population, Profile, Uplink, seed};
 use actorsim_supervision::config::render_all;
@@ -21,6 +21,8 @@ use actorsim_world::{JournalConfig, Outlets, ScanConfig, Twin, TwinConfig};
 
 use super::StartError;
 use super::layers::FleetLayer;
+use crate::attach::control::Joining;
+use crate::attach::plane::devices;
 use crate::config::NodeConfig;
 use crate::config::node::{FleetConfig, JournalSettings, ScanCore, WorldConfig};
 use crate::state_dir::StateDir;
@@ -169,7 +171,7 @@ pub(super) fn fleet(
         tracing::warn!("{warning}");
     }
     let protocol = loaded.profile.protocol;
-    let plan = broker(config, fleet, &loaded.profile)?;
+    let plan = broker(config, fleet, &loaded.profile, Arc::default())?;
     let by_tiers = matches!(protocol, ProfileProtocol::Quic | ProfileProtocol::Console);
     if plan.is_none() && !by_tiers {
         tracing::warn!(
@@ -178,14 +180,43 @@ pub(super) fn fleet(
             protocol.name(),
         );
     }
-    let device_type = loaded.profile.device_type.clone();
-    let mut population = Population::new(
-        "default",
-        Arc::new(loaded.profile),
-        fleet.devices,
-        config.seed,
-    );
-    population.interval = fleet.interval;
+    let population = (fleet.devices > 0).then(|| {
+        let profile = Arc::new(loaded.profile);
+        let mut population = Population::new("default", profile, fleet.devices, config.seed);
+        population.interval = fleet.interval;
+        population.plan = plan.clone();
+        paced(population, config)
+    });
+    let layer = |layer| move |reason: String| StartError::Layer { layer, reason };
+    let shards = ShardHost::start(system, &config.shards)
+        .map_err(|error| layer("shards")(error.to_string()))?;
+    let on_broker = population.as_ref().is_some_and(|one| one.plan.is_some());
+    let has_twin = config.world.is_some() || config.transport.twin.is_some();
+    let uplink = match on_broker || !has_twin {
+        true => Uplink::Brokers,
+        false => Uplink::Links {
+            node: config.name.clone(),
+            stats: Arc::clone(stats),
+        },
+    };
+    let populations = population.into_iter().collect();
+    let fleet = Fleet::new(system, populations, shards.shards().len(), uplink)
+        .map_err(|error| StartError::Config(error.to_string()))?;
+    if config.journal.ledger {
+        let links = fleet.links();
+        links.iter().for_each(|link| link.outbox().keep_ledger());
+    }
+    Ok(FleetLayer {
+        fleet,
+        shards,
+        config: config.clone(),
+        last: OnceLock::new(),
+        connected: OnceLock::new(),
+    })
+}
+
+/// At the rates of the configuration.
+fn paced(mut population: Population, config: &NodeConfig) -> Population {
     if let Some(rate) = config.tiers.t1_rate {
         population.t1 = rate > 0.0;
         if rate > 0.0 {
@@ -197,30 +228,25 @@ pub(super) fn fleet(
         let period = (rate > 0.0).then(|| Duration::from_secs_f64(1.0 / rate));
         population.t2_period = period;
     }
-    let layer = |layer| move |reason: String| StartError::Layer { layer, reason };
-    let shards = ShardHost::start(system, &config.shards)
-        .map_err(|error| layer("shards")(error.to_string()))?;
-    let uplink = match &plan {
-        Some(_) => Uplink::Brokers,
-        None => Uplink::Links {
-            node: config.name.clone(),
-            stats: Arc::clone(stats),
-        },
+    population
+}
+
+/// Devices that join a running fleet.
+pub(super) fn joining(
+    config: &NodeConfig,
+    fleet: &Fleet,
+    joining: &Joining,
+) -> Result<Population, String> {
+    let mut population = devices::population(fleet, joining, config.seed)?;
+    let asked = FleetConfig {
+        devices: population.count,
+        profile: joining.profile.clone(),
+        interval: population.interval,
     };
-    population.plan = plan;
-    let fleet = Fleet::new(system, vec![population], shards.shards().len(), uplink)
-        .map_err(|error| StartError::Config(error.to_string()))?;
-    if config.journal.ledger {
-        let links = fleet.links();
-        links.iter().for_each(|link| link.outbox().keep_ledger());
-    }
-    Ok(FleetLayer {
-        fleet,
-        shards,
-        device_type,
-        last: OnceLock::new(),
-        connected: OnceLock::new(),
-    })
+    let stats = fleet.publish_stats().unwrap_or_default();
+    let plan = broker(config, &asked, &population.profile, stats);
+    population.plan = plan.map_err(|error| error.to_string())?;
+    Ok(paced(population, config))
 }
 
 /// The way to a broker, if the profile asks for one and the configuration names it.
@@ -228,6 +254,7 @@ fn broker(
     config: &NodeConfig,
     fleet: &FleetConfig,
     profile: &Profile,
+    stats: Arc<PublishStats>,
 ) -> Result<Option<Arc<Plan>>, StartError> {
     let Some(target) = &config.mqtt else {
         return Ok(None);
@@ -235,7 +262,7 @@ fn broker(
     const URL: &str = "targets.mqtt.url";
     let broker = Target::parse(&target.url).map_err(|error| config_error(URL, error))?;
     let scale = (fleet.devices, config.speed);
-    let plan = Plan::mqtt(profile, &broker, target.options, scale, Arc::default())
+    let plan = Plan::mqtt(profile, &broker, target.options, scale, stats)
         .map_err(|error| config_error(URL, error))?;
     let password = target.password_file.as_ref().map(|path| {
         let text = std::fs::read(path).map_err(|error| {

@@ -7,15 +7,17 @@ use std::sync::OnceLock;
 
 use actorsim_actors::shard::ShardHost;
 use actorsim_actors::{ActorPath, System, Time};
-use actorsim_fleet::{DeviceCounts, DeviceError, Fleet, Injection};
+use actorsim_fleet::{DeviceCounts, DeviceError, Fleet, Injection, Population};
 use actorsim_supervision::Supervision;
 use actorsim_transport::TransportStats;
 use actorsim_world::{SystemId, Twin};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
-use super::{measure, snapshot};
+use super::{build, measure, snapshot};
+use crate::attach::control::Joining;
 use crate::attach::plane::Hooks;
+use crate::config::NodeConfig;
 use crate::report;
 use crate::view::{NodeSnapshot, NodeView, ProcessView};
 
@@ -24,8 +26,8 @@ use crate::view::{NodeSnapshot, NodeView, ProcessView};
 pub(super) struct FleetLayer {
     pub(super) fleet: Fleet,
     pub(super) shards: ShardHost,
-    /// Type of the devices, for labels.
-    pub(super) device_type: String,
+    /// What devices that join later are made from.
+    pub(super) config: NodeConfig,
     /// Counters at the moment the devices were asked to stop.
     pub(super) last: OnceLock<DeviceCounts>,
     /// Sessions with brokers at that moment.
@@ -104,6 +106,12 @@ impl Hooks for Layers {
 
     fn fleet(&self) -> Option<&Fleet> {
         self.fleet.as_ref().map(|layer| &layer.fleet)
+    }
+
+    fn join(&self, joining: &Joining) -> Result<Population, String> {
+        let layer = self.fleet.as_ref();
+        let layer = layer.ok_or("this node has no devices: ask one that does")?;
+        build::joining(&layer.config, &layer.fleet, joining)
     }
 
     fn scan(&self) -> Option<report::Scan> {

@@ -148,15 +148,20 @@ impl PolicyBook {
         self.layers.supervision.crash(path)
     }
 
-    fn populations(&self) -> &[Arc<CellGovernor>] {
+    fn populations(&self) -> Vec<Arc<CellGovernor>> {
         let fleet = self.layers.fleet.as_ref();
-        fleet.map_or(&[], |layer| layer.fleet.governors())
+        fleet.map_or_else(Vec::new, |layer| layer.fleet.governors())
+    }
+
+    /// The policies in force, for what joins now.
+    pub(crate) async fn in_force(&self) -> Policies {
+        self.state.lock().await.merged()
     }
 
     /// The population at a path.
     pub(crate) fn population(&self, path: &ActorPath) -> Option<Arc<CellGovernor>> {
-        let mut all = self.populations().iter();
-        all.find(|governor| governor.path() == path).cloned()
+        let mut all = self.populations().into_iter();
+        all.find(|governor| governor.path() == path)
     }
 
     /// The population that a device's path is in.
@@ -172,7 +177,7 @@ impl PolicyBook {
 
     fn governors(&self, pattern: Option<&str>) -> Vec<Governor> {
         let tasks = self.layers.supervision.supervisors().into_iter();
-        let cells = self.populations().iter().cloned();
+        let cells = self.populations().into_iter();
         let mut all: Vec<_> = tasks
             .map(Governor::Tasks)
             .chain(cells.map(Governor::Cells))

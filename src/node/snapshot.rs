@@ -99,34 +99,52 @@ fn unhealthy(layers: &Layers) -> Vec<String> {
 }
 
 fn devices(layer: &FleetLayer) -> DevicesView {
-    let kind = &layer.device_type;
     let (counts, tally) = (layer.counts(), layer.fleet.tally());
-    let mut states: BTreeMap<&'static str, u64> = BTreeMap::new();
-    let (mut faults, mut panics) = (0, 0);
+    let mut states: BTreeMap<(String, &'static str, &'static str), u64> = BTreeMap::new();
+    let mut types: Vec<String> = Vec::new();
+    for population in layer.fleet.populations() {
+        let kind = population.device_type.to_string();
+        let slabs = population.slabs;
+        for (state, n) in [
+            ("idle", slabs.starting),
+            ("running", slabs.running),
+            ("restarting", slabs.restarting),
+            ("stopped", slabs.stopped),
+            ("quarantined", slabs.quarantined),
+        ] {
+            let key = (kind.clone(), population.protocol.name(), state);
+            *states.entry(key).or_insert(0) += n;
+        }
+        if !types.contains(&kind) {
+            types.push(kind);
+        }
+    }
+    // What devices have counted is not told apart by type.
+    let kind = match &types[..] {
+        [only] => only.clone(),
+        _ => "all".to_owned(),
+    };
     if let Some(last) = layer.last.get() {
         // Being stopped: what ran when that began.
-        states.extend([("running", last.running), ("quarantined", last.quarantined)]);
+        let row = |state| (kind.clone(), "all", state);
+        states = [
+            (row("running"), last.running),
+            (row("quarantined"), last.quarantined),
+        ]
+        .into();
     }
+    let (mut faults, mut panics) = (0, 0);
     for slab in layer.fleet.slab_counts() {
         faults += slab.faults.saturating_sub(slab.panics); // read one by one, while they run
         panics += slab.panics;
-        if layer.last.get().is_some() {
-            continue;
-        }
-        for (state, n) in [
-            ("idle", slab.starting),
-            ("running", slab.running),
-            ("restarting", slab.restarting),
-            ("stopped", slab.stopped),
-            ("quarantined", slab.quarantined),
-        ] {
-            *states.entry(state).or_insert(0) += n;
-        }
     }
-    let row = |state, n| (kind.clone(), "quic", state, n);
+    let row = |status, n| (kind.clone(), "quic", status, n);
+    let by_state = states.into_iter();
     DevicesView {
         requested: counts.requested,
-        states: states.into_iter().map(|(state, n)| row(state, n)).collect(),
+        states: by_state
+            .map(|((kind, protocol, state), n)| (kind, protocol, state, n))
+            .collect(),
         sent: vec![row("telemetry", tally.readings), row("event", tally.events)],
         errors: vec![
             (kind.clone(), "fault".to_owned(), faults),

@@ -31,6 +31,8 @@ use crate::path::ActorPath;
 pub(crate) enum Control<C: Cell> {
     Kill(u32, Reply<bool>),
     Stop(u32, Reply<bool>),
+    /// Many at once, in order or without their last step.
+    StopMany(Vec<u32>, bool, Reply<u64>),
     Restart(u32, Reply<bool>),
     WithOut(OutStep<C>),
     Info(Vec<u32>, Reply<Vec<CellInfo>>),
@@ -279,6 +281,20 @@ impl<C: Cell> SlabHandle<C> {
             .request(Control::Stop(ordinal, Reply::channel().0))
     }
 
+    /// Stops many cells, which stay down; returns how many were not down for good already. Without
+    /// `in_order` their last step is left out: what is connected sees it break off.
+    ///
+    /// # Errors
+    /// [`SlabError`], if the request was not taken or the slab ended.
+    pub async fn stop_many(&self, ordinals: Vec<u32>, in_order: bool) -> Result<u64, SlabError> {
+        ordinals
+            .iter()
+            .try_for_each(|ordinal| self.check(*ordinal))?;
+        self.board
+            .ask(|reply| Control::StopMany(ordinals, in_order, reply))
+            .await
+    }
+
     /// Asks for a new incarnation of a cell, also of one that is stopped or quarantined.
     ///
     /// # Errors
@@ -367,7 +383,7 @@ impl<C: Cell> SlabHandle<C> {
     }
 
     /// Asks for the end of the slab, and does not wait for it.
-    pub(crate) fn ask_to_close(&self) {
+    pub fn ask_to_close(&self) {
         // Closed already, or as good as: its shard drops what it asks of it.
         let _ = self.board.request(Control::Close(Reply::channel().0));
     }

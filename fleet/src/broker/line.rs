@@ -7,6 +7,7 @@
 //! deadlines are monotonic; the timer that wakes them is simulated, so it is set by the clock's
 //! speed and looked at again when it fires.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actorsim_actors::shard::{SocketEvent, SocketId};
@@ -16,6 +17,7 @@ use super::plan::Plan;
 use super::session::{Ending, Heard, Inbound, NotTaken, ReplyTo, Session, SessionOut, Telemetry};
 use super::session::{OWN, Who};
 use super::stats::PublishTally;
+use crate::behaviour::Behaviour;
 use crate::device::Device;
 use crate::payload::Sample;
 use crate::profile::Backpressure;
@@ -51,6 +53,8 @@ pub(crate) struct Line {
 pub(crate) struct LineOut {
     pub(crate) tally: PublishTally,
     pub(crate) inbound: Vec<Inbound>,
+    /// How the device behaves whose sample comes next, if not as its profile says.
+    pub(crate) behaviour: Option<Arc<Behaviour>>,
     session: SessionOut,
     payload: Vec<u8>,
     topic: String,
@@ -122,7 +126,10 @@ impl Line {
             sequence: cx.identity.sequence,
             values,
         };
-        plan.encoder.write(&sample, &mut out.payload);
+        let behaviour = out.behaviour.take();
+        let own = behaviour.as_ref().and_then(|own| own.encoder.as_ref());
+        own.unwrap_or(&plan.encoder)
+            .write(&sample, &mut out.payload);
         out.topic.clear();
         plan.telemetry.write(&out.name, &mut out.topic);
         let who = Who {

@@ -34,6 +34,8 @@ pub struct Identity {
     pub waiting: u8,
     /// The session with the broker is up.
     pub line_up: bool,
+    /// The revision of the profile by which `state` is laid out; 0 is the profile itself.
+    pub behaviour: u16,
 }
 
 const _: () = assert!(EVENTS_MAX <= u8::BITS as usize, "a latch bit per threshold");
@@ -69,6 +71,7 @@ impl Identity {
             faults: Marks::default(),
             waiting: 0,
             line_up: false,
+            behaviour: crate::behaviour::ORIGINAL,
         }
     }
 }

@@ -17,6 +17,8 @@ pub enum DeviceMessage {
     Trigger,
     /// A fault, on purpose.
     Inject(Injection),
+    /// The population says how you behave from now on.
+    Behave,
     /// Tell about yourself.
     Info(Reply<DeviceInfo>),
 }
@@ -27,6 +29,7 @@ impl Message for DeviceMessage {
             Self::Command(_) => "command",
             Self::Trigger => "trigger",
             Self::Inject(_) => "inject",
+            Self::Behave => "behave",
             Self::Info(_) => "info",
         }
     }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::Schedule;
+use crate::behaviour::Behaviours;
 use crate::broker::Plan;
 use crate::program::Program;
 use crate::seed::device_seed;
@@ -15,6 +16,8 @@ use crate::seed::device_seed;
 pub struct DeviceShared {
     /// The runnable profile.
     pub program: Arc<Program>,
+    /// How some of them behave otherwise.
+    pub behaviours: Arc<Behaviours>,
     /// Device type: the prefix of names.
     pub device_type: Arc<str>,
     /// When devices sample.

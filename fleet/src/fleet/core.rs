@@ -1,14 +1,20 @@
-//! What a fleet knows of its devices before one runs, and where they run then.
+//! What a fleet knows of its devices: who they are, and where they run.
 //!
-//! Shared by the fleet and its downlink. It starts nothing. Bound: [`POPULATIONS_MAX`].
+//! Shared by the fleet and its downlink. Populations join and leave while devices run; readers
+//! take the list as it is and never wait for a change. It starts nothing. Bound:
+//! [`POPULATIONS_MAX`] at a time.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use actorsim_actors::ActorPath;
 use actorsim_actors::shard::SlabHandle;
-use actorsim_transport::{Link, TransportStats, session_id};
+use actorsim_supervision::CellGovernor;
+use actorsim_transport::{Link, Registration, TransportStats, session_id};
+use parking_lot::{Mutex, RwLock};
 
 use super::{FleetError, POPULATIONS_MAX};
+use crate::behaviour::Behaviours;
 use crate::device::Device;
 use crate::directory::Directory;
 use crate::population::{Compiled, Population, shard_of};
@@ -17,111 +23,234 @@ use crate::wire::{Hasher, WireTable, WireTap};
 /// What the downlink shares with the fleet.
 #[derive(Debug)]
 pub(super) struct Core {
-    pub(super) populations: Vec<Compiled>,
-    /// First device number of each population.
-    pub(super) firsts: Vec<u32>,
-    pub(super) directory: Directory,
-    /// By population, then shard; set when the fleet starts.
-    pub(super) slabs: OnceLock<Vec<Vec<Option<SlabHandle<Device>>>>>,
+    roster: RwLock<Arc<Roster>>,
+    /// The first number of each type that no device of this fleet has had.
+    fresh: Mutex<BTreeMap<Arc<str>, u32>>,
     pub(super) shards: usize,
 }
 
+/// The populations of a moment, in the order in which they joined.
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    pub(super) members: Vec<Arc<Member>>,
+    /// The first device number that was never given.
+    next: u32,
+}
+
+/// One population of a fleet.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) one: Compiled,
+    /// Number of its first device, over all populations that ever were.
+    pub(super) first: u32,
+    directory: Directory,
+    /// By shard, in a simulation.
+    pub(super) tables: Vec<Arc<WireTable>>,
+    pub(super) behaviours: Arc<Behaviours>,
+    pub(super) governor: OnceLock<Arc<CellGovernor>>,
+    /// By shard; set when it starts.
+    pub(super) slabs: OnceLock<Vec<Option<SlabHandle<Device>>>>,
+    /// Ordinals of devices that were stopped for good.
+    pub(super) stopped: Mutex<BTreeSet<u32>>,
+}
+
+impl Member {
+    /// The device number of an ordinal.
+    pub(super) fn number(&self, ordinal: u32) -> u32 {
+        self.first + (ordinal - self.one.asked.first)
+    }
+
+    /// The ordinal of a device number, if it is here.
+    pub(super) fn ordinal(&self, device: u32) -> Option<u32> {
+        let at = device.checked_sub(self.first)?;
+        (at < self.one.asked.count).then(|| self.one.asked.first + at)
+    }
+
+    pub(super) fn slab(&self, ordinal: u32, shards: usize) -> Option<&SlabHandle<Device>> {
+        self.slabs.get()?.get(shard_of(ordinal, shards))?.as_ref()
+    }
+
+    pub(super) fn slabs(&self) -> impl DoubleEndedIterator<Item = &SlabHandle<Device>> {
+        self.slabs.get().into_iter().flatten().flatten()
+    }
+
+    /// Devices that were asked for and not stopped since.
+    pub(super) fn wanted(&self) -> u64 {
+        u64::from(self.one.asked.count) - self.stopped.lock().len() as u64
+    }
+}
+
 impl Core {
-    pub(super) fn name(&self, device: u32) -> String {
-        let at = self.firsts.partition_point(|first| *first <= device) - 1;
-        self.populations[at].name_of(device - self.firsts[at])
+    pub(super) fn new(shards: usize) -> Self {
+        Self {
+            roster: RwLock::default(),
+            fresh: Mutex::default(),
+            shards,
+        }
     }
 
-    pub(super) fn slab(&self, population: usize, ordinal: u32) -> Option<&SlabHandle<Device>> {
-        self.slabs
-            .get()?
-            .get(population)?
-            .get(shard_of(ordinal, self.shards))?
-            .as_ref()
+    /// The populations now.
+    pub(super) fn roster(&self) -> Arc<Roster> {
+        Arc::clone(&self.roster.read())
     }
 
-    pub(super) fn slabs(&self) -> impl Iterator<Item = &SlabHandle<Device>> {
-        self.slabs.get().into_iter().flatten().flatten().flatten()
+    /// The first number of a type that no device of this fleet has had.
+    pub(super) fn fresh(&self, device_type: &str) -> u32 {
+        self.fresh.lock().get(device_type).copied().unwrap_or(0)
     }
-}
 
-pub(super) fn core(populations: Vec<Population>, shards: usize) -> Result<Core, FleetError> {
-    if populations.len() > POPULATIONS_MAX {
-        return Err(FleetError::TooLarge);
-    }
-    let mut compiled: Vec<Compiled> = Vec::with_capacity(populations.len());
-    let mut firsts = Vec::with_capacity(populations.len());
-    let mut count = 0u32;
-    for population in populations {
+    /// Takes a population into the list; it does not run yet.
+    pub(super) fn join(
+        &self,
+        population: Population,
+        tables: impl FnOnce(&Compiled) -> Vec<Arc<WireTable>>,
+    ) -> Result<Arc<Member>, FleetError> {
         let one = Compiled::new(population)?;
-        if compiled
-            .iter()
-            .any(|other| other.device_type == one.device_type)
-        {
-            return Err(FleetError::SameType(one.device_type.to_string()));
+        let mut roster = self.roster.write();
+        if roster.members.len() >= POPULATIONS_MAX {
+            return Err(FleetError::TooLarge);
         }
-        if compiled.iter().any(|other| other.path == one.path) {
-            return Err(FleetError::SameName(one.asked.name));
+        for other in roster.members.iter().map(|member| &member.one) {
+            if other.device_type == one.device_type && overlap(other, &one) {
+                return Err(FleetError::SameType(one.device_type.to_string()));
+            }
+            if other.path == one.path {
+                return Err(FleetError::SameName(one.asked.name));
+            }
         }
-        firsts.push(count);
-        count = count
-            .checked_add(one.asked.count)
-            .ok_or(FleetError::TooLarge)?;
-        compiled.push(one);
+        let first = roster.next;
+        let next = first.checked_add(one.asked.count);
+        let next = next.ok_or(FleetError::TooLarge)?;
+        let end = one.asked.first + one.asked.count;
+        let mut fresh = self.fresh.lock();
+        let own = fresh.entry(Arc::clone(&one.device_type)).or_insert(0);
+        *own = end.max(*own);
+        drop(fresh);
+        let name = |at: u32| one.name_of(one.asked.first + at);
+        let member = Arc::new(Member {
+            directory: Directory::new(one.asked.count, name),
+            tables: tables(&one),
+            behaviours: Arc::new(Behaviours::new(&one)),
+            first,
+            governor: OnceLock::new(),
+            slabs: OnceLock::new(),
+            stopped: Mutex::default(),
+            one,
+        });
+        let mut members = roster.members.clone();
+        members.push(Arc::clone(&member));
+        *roster = Arc::new(Roster { members, next });
+        Ok(member)
     }
-    let directory = Directory::default();
-    let mut core = Core {
-        populations: compiled,
-        firsts,
-        directory,
-        slabs: OnceLock::new(),
-        shards,
-    };
-    core.directory = Directory::new(count, |device| core.name(device));
-    Ok(core)
+
+    /// Takes a population off the list; false if it was not there any more.
+    pub(super) fn leave(&self, member: &Arc<Member>) -> bool {
+        let mut roster = self.roster.write();
+        let mut members = roster.members.clone();
+        members.retain(|other| !Arc::ptr_eq(other, member));
+        let left = members.len() < roster.members.len();
+        let next = roster.next;
+        *roster = Arc::new(Roster { members, next });
+        left
+    }
 }
 
+fn overlap(a: &Compiled, b: &Compiled) -> bool {
+    let (a, b) = (a.asked.ordinals(), b.asked.ordinals());
+    a.start < b.end && b.start < a.end
+}
+
+impl Roster {
+    /// The population of a device number.
+    pub(super) fn of(&self, device: u32) -> Option<(&Arc<Member>, u32)> {
+        let at = self.members.partition_point(|one| one.first <= device);
+        let member = self.members.get(at.checked_sub(1)?)?;
+        Some((member, member.ordinal(device)?))
+    }
+
+    /// The device of a UUID.
+    pub(super) fn find(&self, uuid: uuid::Uuid) -> Option<(&Arc<Member>, u32)> {
+        self.members.iter().find_map(|member| {
+            let first = member.one.asked.first;
+            let name = |at: u32| member.one.name_of(first + at);
+            let at = member.directory.find(uuid, name)?;
+            Some((member, first + at))
+        })
+    }
+
+    /// The device of that id, in the population of that path if there is one.
+    pub(super) fn named(&self, parent: &str, id: &str) -> Option<(&Arc<Member>, u32)> {
+        let here = |member: &&Arc<Member>| parent.is_empty() || member.one.path.as_str() == parent;
+        let mut found = self.members.iter().filter(here);
+        found.find_map(|member| Some((member, member.one.ordinal_of(id)?)))
+    }
+
+    /// The population at a path.
+    pub(super) fn at(&self, path: &ActorPath) -> Option<&Arc<Member>> {
+        self.members.iter().find(|member| member.one.path == *path)
+    }
+
+    pub(super) fn slabs(&self) -> impl DoubleEndedIterator<Item = &SlabHandle<Device>> {
+        self.members.iter().flat_map(|member| member.slabs())
+    }
+}
+
+/// Links, before any device is announced on them.
 pub(super) fn links(
-    core: &Core,
     node: &str,
     started_us: u64,
     stats: &Arc<TransportStats>,
     lines: usize,
-) -> Result<Vec<Link>, FleetError> {
+) -> Vec<Link> {
     let parent = ActorPath::root().join("fleet/links");
-    let mut links = Vec::with_capacity(lines);
-    for line in 0..lines {
+    let link = |line: usize| {
         let path = parent.join(&line.to_string());
         let session = session_id(node, path.as_str(), started_us);
-        let link = Link::new(path, session, Arc::clone(stats));
-        for one in core
-            .populations
-            .iter()
-            .filter(|one| one.asked.plan.is_none())
-        {
-            for registration in one.registrations(line, lines) {
-                link.register(registration)?;
-            }
-        }
-        links.push(link);
-    }
-    Ok(links)
+        Link::new(path, session, Arc::clone(stats))
+    };
+    (0..lines).map(link).collect()
 }
 
-pub(super) fn tables(core: &Core, tap: Option<&WireTap>) -> Vec<Vec<Arc<WireTable>>> {
-    let hasher = Hasher::start();
-    let of = |one: &Compiled| {
-        (0..core.shards)
-            .map(|at| {
-                let ordinals = one.ordinals_on(at, core.shards);
-                WireTable::new(
-                    Arc::clone(&one.device_type),
-                    ordinals,
-                    tap.cloned(),
-                    hasher.clone(),
-                )
-            })
-            .collect()
-    };
-    core.populations.iter().map(of).collect()
+/// Announces the devices of a population on the links that carry them.
+pub(super) fn announce(one: &Compiled, links: &[Link]) -> Result<(), FleetError> {
+    if one.asked.plan.is_some() {
+        return Ok(());
+    }
+    for (line, link) in links.iter().enumerate() {
+        let all: Vec<Registration> = one.registrations(line, links.len());
+        for registration in all {
+            link.register(registration)?;
+        }
+    }
+    Ok(())
+}
+
+/// What hashes the wire of a simulation.
+#[derive(Clone)]
+pub(super) struct Hashing {
+    pub(super) tap: Option<WireTap>,
+    pub(super) hasher: Option<Hasher>,
+}
+
+impl std::fmt::Debug for Hashing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hashing").finish_non_exhaustive()
+    }
+}
+
+impl Hashing {
+    pub(super) fn new(tap: Option<WireTap>) -> Self {
+        let hasher = Hasher::start();
+        Self { tap, hasher }
+    }
+
+    /// The tables of a population, by shard.
+    pub(super) fn tables(&self, one: &Compiled, shards: usize) -> Vec<Arc<WireTable>> {
+        let table = |at| {
+            let ordinals = one.ordinals_on(at, shards);
+            let name = Arc::clone(&one.device_type);
+            WireTable::new(name, ordinals, self.tap.clone(), self.hasher.clone())
+        };
+        (0..shards).map(table).collect()
+    }
 }

@@ -26,13 +26,9 @@ impl FleetDownlink {
 
 impl Downlink for FleetDownlink {
     fn command(&self, ticket: Ticket, command: WireCommand) -> Result<(), DownlinkError> {
-        let core = &*self.core;
-        let device = core
-            .directory
-            .find(command.device, |device| core.name(device))
-            .ok_or(DownlinkError::UnknownDevice)?;
-        let population = core.firsts.partition_point(|first| *first <= device) - 1;
-        let ordinal = device - core.firsts[population];
+        let roster = self.core.roster();
+        let found = roster.find(command.device);
+        let (member, ordinal) = found.ok_or(DownlinkError::UnknownDevice)?;
         let expires = command
             .left
             .map_or(Time::MAX, |left| self.clock.monotonic() + left);
@@ -45,7 +41,8 @@ impl Downlink for FleetDownlink {
             expires,
         };
         // Before the fleet starts and after it has stopped, devices are known and take nothing.
-        let slab = core.slab(population, ordinal).ok_or(DownlinkError::Busy)?;
+        let slab = member.slab(ordinal, self.core.shards);
+        let slab = slab.ok_or(DownlinkError::Busy)?;
         slab.send(ordinal, DeviceMessage::Command(setpoint))
             .map_err(|error| match error {
                 SendError::Closed(_) => DownlinkError::UnknownDevice,

@@ -17,7 +17,7 @@ pub enum FleetError {
     #[error(transparent)]
     Population(#[from] PopulationError),
     /// Device ids are made from the type, and must be unique on a node.
-    #[error("two populations have devices of type `{0}`: their ids would be the same")]
+    #[error("two populations have devices of type `{0}` with the same ids")]
     SameType(String),
     /// Two populations of one name.
     #[error("two populations are called `{0}`")]
@@ -42,6 +42,15 @@ pub enum FleetError {
     /// It runs already, or on another number of shards than it was made for.
     #[error("the fleet is made for {0} shards and is started once")]
     Started(usize),
+    /// Devices cannot join before the fleet has started, or after it has stopped.
+    #[error("the fleet does not run: no device can join")]
+    NotStarted,
+    /// Devices of the QUIC tiers, in a fleet without links.
+    #[error(
+        "devices of type `{0}` send over the QUIC tiers, and this node has no link to a twin; give \
+         it a twin, or a target for the profile's protocol"
+    )]
+    NoLink(String),
 }
 
 /// Why a device did not do what it was told.

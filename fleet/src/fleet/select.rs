@@ -37,8 +37,18 @@ pub struct Selector {
 enum Term {
     /// A device's id or path, or a pattern of them; a population's name or path.
     Name(String),
+    /// Devices of a type, from one number to another, both included.
+    Range(String, u32, u32),
     /// A label of the profile, `device_type` or `population`.
     Label(String, String),
+}
+
+/// `lock-0100..0199`.
+fn range(text: &str) -> Option<Term> {
+    let (first, last) = text.split_once("..")?;
+    let (kind, first) = first.rsplit_once('-')?;
+    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+    (first <= last).then(|| Term::Range(kind.to_owned(), first, last))
 }
 
 /// How far an injection came.
@@ -67,7 +77,7 @@ impl Selector {
         }
         for part in parts {
             if part.is_empty() {
-                let forms = "an id, a pattern, a population, label=value or 10%";
+                let forms = "an id, a pattern, lock-0100..0199, a population, label=value or 10%";
                 wrong.push(format!("selector `{text}` has an empty term; use {forms}"));
             } else if let Some(percent) = part.strip_suffix('%') {
                 match percent.parse::<f64>() {
@@ -82,7 +92,7 @@ impl Selector {
             } else {
                 terms.push(match part.split_once('=') {
                     Some((label, value)) => Term::Label(label.into(), value.into()),
-                    None => Term::Name(part.into()),
+                    None => range(part).unwrap_or_else(|| Term::Name(part.into())),
                 });
             }
         }
@@ -101,21 +111,34 @@ impl Term {
             Self::Name(name) => {
                 *name == one.asked.name || *name == one.path.as_str() || name == "*"
             }
+            Self::Range(kind, first, last) => {
+                let own = one.asked.ordinals();
+                *kind == *one.device_type && *first <= own.start && own.end <= last + 1
+            }
             Self::Label(label, value) => labels(one).any(|own| own == (label, value)),
         }
     }
 
     /// Whether it can mean some of a population's devices.
     fn means_some(&self, one: &Compiled) -> bool {
-        matches!(self, Self::Name(_)) || self.means_all(one)
+        match self {
+            Self::Name(_) => true,
+            Self::Range(kind, ..) => *kind == *one.device_type,
+            Self::Label(..) => self.means_all(one),
+        }
     }
 
-    /// Whether it means the device of this id, in a population of which it does not mean all.
-    fn means(&self, one: &Compiled, id: &str) -> bool {
-        let Self::Name(name) = self else { return false };
+    /// Whether it means this device, in a population of which it does not mean all.
+    fn means(&self, one: &Compiled, ordinal: u32) -> bool {
+        let name = match self {
+            Self::Name(name) => name,
+            Self::Range(_, first, last) => return (*first..=*last).contains(&ordinal),
+            Self::Label(..) => return false,
+        };
+        let id = one.name_of(ordinal);
         match name.contains('/') {
-            true => glob_matches(name, one.path.join(id).as_str()),
-            false => glob_matches(name, id),
+            true => glob_matches(name, one.path.join(&id).as_str()),
+            false => glob_matches(name, &id),
         }
     }
 }
@@ -143,6 +166,17 @@ impl Fleet {
         injection: Injection,
     ) -> Result<Reached, String> {
         let selected = self.select(selector)?;
+        let message = || DeviceMessage::Inject(injection);
+        Ok(self.send_to(selected, message).await)
+    }
+
+    /// Sends a message to devices by their numbers.
+    pub(super) async fn send_to(
+        &self,
+        selected: Vec<u32>,
+        message: impl Fn() -> DeviceMessage,
+    ) -> Reached {
+        let roster = self.core.roster();
         let began = self.system.clock().monotonic();
         let mut patience = INJECT_PATIENCE;
         let mut reached = Reached {
@@ -150,14 +184,14 @@ impl Fleet {
             ..Reached::default()
         };
         for device in selected {
-            let population = self.core.firsts.partition_point(|first| *first <= device) - 1;
-            let ordinal = device - self.core.firsts[population];
-            let Some(slab) = self.core.slab(population, ordinal) else {
+            let found = roster
+                .of(device)
+                .and_then(|(member, ordinal)| Some((member.slab(ordinal, self.shards)?, ordinal)));
+            let Some((slab, ordinal)) = found else {
                 reached.closed += 1;
                 continue;
             };
-            let message = DeviceMessage::Inject(injection);
-            match slab.send_or_wait(ordinal, message, patience).await {
+            match slab.send_or_wait(ordinal, message(), patience).await {
                 Ok(()) => reached.sent += 1,
                 Err(SendError::Closed(_)) => reached.closed += 1,
                 Err(_) => {
@@ -168,27 +202,26 @@ impl Fleet {
             let waited = self.system.clock().monotonic().since(began);
             patience = patience.min(INJECT_PATIENCE.saturating_sub(waited));
         }
-        Ok(reached)
+        reached
     }
 
     /// Numbers of the devices that are meant, ascending.
-    fn select(&self, selector: &Selector) -> Result<Vec<u32>, String> {
+    pub(super) fn select(&self, selector: &Selector) -> Result<Vec<u32>, String> {
         let Selector { text, terms, share } = selector;
         self.known_labels(terms)?;
         let mut selected = Vec::new();
-        for (one, first) in self.core.populations.iter().zip(&self.core.firsts) {
+        for member in &self.core.roster().members {
+            let one = &member.one;
             if !terms.iter().all(|term| term.means_some(one)) {
                 continue;
             }
             let asked: Vec<_> = terms.iter().filter(|term| !term.means_all(one)).collect();
+            let stopped = member.stopped.lock();
             let means = |ordinal: &u32| {
-                asked.is_empty() || {
-                    let id = one.name_of(*ordinal);
-                    asked.iter().all(|term| term.means(one, &id))
-                }
+                !stopped.contains(ordinal) && asked.iter().all(|term| term.means(one, *ordinal))
             };
-            let ordinals = (0..one.asked.count).filter(means);
-            selected.extend(ordinals.map(|ordinal| first + ordinal));
+            let ordinals = one.asked.ordinals().filter(means);
+            selected.extend(ordinals.map(|ordinal| member.number(ordinal)));
         }
         if selected.is_empty() {
             return Err(format!(
@@ -204,11 +237,12 @@ impl Fleet {
     /// So many of these, at least one, by their seeds.
     fn share(&self, selected: Vec<u32>, share: f64) -> Vec<u32> {
         let count = (selected.len() as f64 * share).round().max(1.0) as usize;
+        let roster = self.core.roster();
         let draw = |device: u32| {
-            let at = self.core.firsts.partition_point(|first| *first <= device) - 1;
-            let one = &self.core.populations[at];
-            let id = one.name_of(device - self.core.firsts[at]);
-            let seed = device_seed(one.asked.seed, &id);
+            let found = roster.of(device);
+            let seed = found.map_or(0, |(member, ordinal)| {
+                device_seed(member.one.asked.seed, &member.one.name_of(ordinal))
+            });
             (noise::uniform(seed, 0, SHARE_LANE), device)
         };
         let mut drawn: Vec<_> = selected.into_iter().map(draw).collect();
@@ -223,7 +257,8 @@ impl Fleet {
 
     /// A label that no population has is a mistake, not an empty selection.
     fn known_labels(&self, terms: &[Term]) -> Result<(), String> {
-        let all = || self.core.populations.iter().flat_map(labels);
+        let roster = self.core.roster();
+        let all = || roster.members.iter().flat_map(|member| labels(&member.one));
         let mut wrong = Vec::new();
         for term in terms {
             let Term::Label(label, value) = term else {

@@ -4,16 +4,37 @@
 
 use std::sync::Arc;
 
-use actorsim_actors::shard::{ShardHandle, SlabSpec};
-use actorsim_actors::{MailboxSpec, Overflow, Time};
+use actorsim_actors::shard::{ShardHandle, SlabHandle, SlabSpec};
+use actorsim_actors::{ActorPath, MailboxSpec, Overflow, Time};
 use actorsim_supervision::{CellGovernor, CellPolicy, Policies, Supervision};
 
+use super::core::{Member, announce};
 use super::{DEVICE_MAILBOX, Fleet, FleetError};
 use crate::air::AirOut;
 use crate::device::{Device, DeviceShared, Identity, Schedule};
 use crate::out::DeviceOut;
-use crate::population::Compiled;
+use crate::population::Population;
 use crate::wire::{WireDigests, WireTable};
+
+/// Where devices run and who decides about them: known once the fleet has started.
+#[derive(Debug)]
+pub(super) struct Ground {
+    shards: Vec<ShardHandle>,
+    supervision: Arc<Supervision>,
+}
+
+/// Devices that joined.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Spawned {
+    /// Their population: its path.
+    pub population: ActorPath,
+    /// Their type: with a number it makes an id.
+    pub device_type: String,
+    /// Number of the first one.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+}
 
 impl Fleet {
     /// Puts the devices on their shards.
@@ -29,110 +50,170 @@ impl Fleet {
         if shards.len() != self.shards || self.began.set(self.system.clock().monotonic()).is_err() {
             return Err(FleetError::Started(self.shards));
         }
-        let governors = self.governed(policies)?;
-        let origin = self.system.clock().now();
-        let mut slabs = vec![vec![None; shards.len()]; self.core.populations.len()];
-        let mut start = || {
-            for (population, row) in slabs.iter_mut().enumerate() {
-                for (at, (place, shard)) in row.iter_mut().zip(shards).enumerate() {
-                    let spec = self.slab(population, at, origin, governors, supervision)?;
-                    *place = spec.map(|spec| shard.add_movable_slab(spec)).transpose()?;
-                }
-            }
-            Ok(())
-        };
-        let started = start();
-        // those that run are kept in any case, so that they can be stopped
-        let kept = self.core.slabs.set(slabs);
-        kept.map_err(|_| FleetError::Started(self.shards))?;
-        started
+        let members = self.members();
+        for member in &members {
+            let _ = member.governor.set(governor(member, policies)?);
+        }
+        let ground = self.ground.get_or_init(|| Ground {
+            shards: shards.to_vec(),
+            supervision: Arc::clone(supervision),
+        });
+        for member in &members {
+            self.place(member, ground, self.epoch)?;
+        }
+        Ok(())
     }
 
-    /// What governs each population, by the policies.
-    fn governed(&self, policies: &Policies) -> Result<&[Arc<CellGovernor>], FleetError> {
-        let governor = |compiled: &Compiled| {
-            let (path, labels) = (compiled.path.clone(), compiled.labels());
-            let governance = policies.governance(&path, &labels);
-            CellGovernor::new(path.clone(), labels, &governance)
-                .map(Arc::new)
-                .map_err(|error| FleetError::Policy { path, error })
+    /// A population of which no device runs yet.
+    pub(super) fn join(&self, population: Population) -> Result<Arc<Member>, FleetError> {
+        let lost = self.links.is_empty() && self.hashing.is_none();
+        if lost && population.plan.is_none() {
+            let device_type = population.profile.device_type.clone();
+            return Err(FleetError::NoLink(device_type));
+        }
+        let member = self.core.join(population, |one| {
+            let hashing = self.hashing.as_ref();
+            hashing.map_or_else(Vec::new, |hashing| hashing.tables(one, self.shards))
+        })?;
+        match announce(&member.one, &self.links) {
+            Ok(()) => Ok(member),
+            Err(error) => {
+                self.core.leave(&member);
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts more devices, beside those that run: they are put on their shards, which start them
+    /// one after another. Where the ids of their type are taken already, they get the next ones.
+    ///
+    /// # Errors
+    /// [`FleetError`]; none has joined then.
+    pub fn spawn(
+        &self,
+        mut population: Population,
+        policies: &Policies,
+    ) -> Result<Spawned, FleetError> {
+        let ground = self.ground.get().ok_or(FleetError::NotStarted)?;
+        if !ground.shards.iter().all(ShardHandle::is_up) {
+            return Err(FleetError::NotStarted);
+        }
+        let fresh = self.core.fresh(&population.profile.device_type);
+        population.first = population.first.max(fresh);
+        // Devices of an id that was there before make events of another life.
+        let epoch = (self.system.clock().unix_us() / 10_000) as u32;
+        let member = self.join(population)?;
+        let placed = governor(&member, policies).and_then(|governor| {
+            let _ = member.governor.set(governor);
+            self.place(&member, ground, epoch)
+        });
+        if let Err(error) = placed {
+            for slab in member.slabs() {
+                slab.ask_to_close();
+            }
+            self.core.leave(&member);
+            return Err(error);
+        }
+        Ok(Spawned {
+            population: member.one.path.clone(),
+            device_type: member.one.device_type.to_string(),
+            first: member.one.asked.first,
+            count: member.one.asked.count,
+        })
+    }
+
+    /// A name for a population that none of this fleet has now: the wanted one, or with a number.
+    #[must_use]
+    pub fn free_name(&self, wanted: &str) -> String {
+        let roster = self.core.roster();
+        let taken = |name: &str| {
+            let mut members = roster.members.iter();
+            members.any(|member| member.one.asked.name == name)
         };
-        let governors = self.core.populations.iter().map(governor);
-        let governors = governors.collect::<Result<Vec<_>, _>>()?;
-        Ok(self.governors.get_or_init(|| governors))
+        let mut numbered = (2u32..).map(|at| format!("{wanted}-{at}"));
+        match taken(wanted) {
+            false => wanted.to_owned(),
+            true => numbered.find(|name| !taken(name)).unwrap_or_default(),
+        }
     }
 
     /// What governs each population; none before the start.
     #[must_use]
-    pub fn governors(&self) -> &[Arc<CellGovernor>] {
-        self.governors.get().map_or(&[], Vec::as_slice)
+    pub fn governors(&self) -> Vec<Arc<CellGovernor>> {
+        let members = self.members().into_iter();
+        members
+            .filter_map(|member| member.governor.get().cloned())
+            .collect()
+    }
+
+    /// One slab per shard.
+    fn place(&self, member: &Arc<Member>, ground: &Ground, epoch: u32) -> Result<(), FleetError> {
+        let origin = self.system.clock().now();
+        let mut slabs: Vec<Option<SlabHandle<Device>>> = Vec::new();
+        let mut failed = None;
+        for (at, shard) in ground.shards.iter().enumerate() {
+            let spec = self.slab(member, (at, epoch), origin, &ground.supervision);
+            let added = spec.map(|spec| shard.add_movable_slab(spec)).transpose();
+            match added {
+                Ok(slab) => slabs.push(slab),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        // Those that run are kept in any case, so that they can be stopped.
+        let _ = member.slabs.set(slabs);
+        failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// The devices of a population on one shard; `None` if there are none.
     fn slab(
         &self,
-        population: usize,
-        shard: usize,
+        member: &Arc<Member>,
+        (shard, epoch): (usize, u32),
         origin: Time,
-        governors: &[Arc<CellGovernor>],
         supervision: &Arc<Supervision>,
-    ) -> Result<Option<SlabSpec<Device>>, FleetError> {
-        let compiled = &self.core.populations[population];
+    ) -> Option<SlabSpec<Device>> {
+        let compiled = &member.one;
+        let governor = member.governor.get()?;
         let ordinals = compiled.ordinals_on(shard, self.shards);
         if ordinals.is_empty() {
-            return Ok(None);
+            return None;
         }
         let path = compiled.path.clone();
         let namer = Arc::clone(&compiled.device_type);
         let name: Arc<dyn Fn(u32) -> String + Send + Sync> =
             Arc::new(move |ordinal| crate::device::device_name(&namer, ordinal));
-        let policy = CellPolicy::governed(&governors[population]);
+        let policy = CellPolicy::governed(governor);
         let policy = policy.reporting(&self.system, supervision, &path, Arc::clone(&name));
         let fresh = Identity::new(&compiled.program);
-        Ok(Some(SlabSpec {
+        Some(SlabSpec {
             path,
             name,
             ordinals,
-            shared: self.shared(compiled, origin),
-            out: self.out(population, shard),
+            shared: shared(member, epoch, origin),
+            out: self.out(member, shard),
             identity: Box::new(move |_| fresh),
             mailbox: MailboxSpec::new(DEVICE_MAILBOX, Overflow::Reject).kept(),
             supervisor: Box::new(policy),
-        }))
+        })
     }
 
-    fn shared(&self, compiled: &Compiled, origin: Time) -> DeviceShared {
-        let asked = &compiled.asked;
-        DeviceShared {
-            schedule: Schedule::new(origin, compiled.program.interval(), asked.seed),
-            beat: asked
-                .t2_period
-                .filter(|_| asked.t2)
-                .map(|period| Schedule::new(origin, period, asked.seed.rotate_left(32))),
-            program: Arc::clone(&compiled.program),
-            device_type: Arc::clone(&compiled.device_type),
-            master_seed: asked.seed,
-            epoch: self.epoch,
-            t1: asked.t1,
-            t2: asked.t2,
-            plan: asked.plan.clone(),
-        }
-    }
-
-    fn out(&self, population: usize, shard: usize) -> DeviceOut {
+    fn out(&self, member: &Member, shard: usize) -> DeviceOut {
         let counters = Arc::clone(&self.counters);
-        let plan = self.core.populations[population].asked.plan.as_ref();
+        let plan = member.one.asked.plan.as_ref();
         let published = plan.map(|plan| Arc::clone(&plan.stats));
         let digests = || {
-            let row = self.tables.get(population);
-            let own = row.map(|row| Arc::clone(&row[shard]));
+            let own = member.tables.get(shard).map(Arc::clone);
             let none = || WireTable::new("".into(), Vec::new(), None, None);
             WireDigests::new(own.unwrap_or_else(none))
         };
         let out = match (&self.air, self.links.get(shard), &self.stats) {
             (Some(air), _, Some(stats)) => {
                 let links = self.links.clone().into();
-                let first = self.core.firsts[population];
+                // of a device with the number 0, if there were one
+                let first = member.first.wrapping_sub(member.one.asked.first);
                 let (air, stats) = (Arc::clone(air), Arc::clone(stats));
                 DeviceOut::to_air(AirOut::new(digests(), air, links, stats, first), counters)
             }
@@ -142,5 +223,33 @@ impl Fleet {
             _ => DeviceOut::to_digests(digests(), counters),
         };
         out.publishing(published)
+    }
+}
+
+/// What governs a population, by the policies.
+fn governor(member: &Member, policies: &Policies) -> Result<Arc<CellGovernor>, FleetError> {
+    let (path, labels) = (member.one.path.clone(), member.one.labels());
+    let governance = policies.governance(&path, &labels);
+    CellGovernor::new(path.clone(), labels, &governance)
+        .map(Arc::new)
+        .map_err(|error| FleetError::Policy { path, error })
+}
+
+fn shared(member: &Member, epoch: u32, origin: Time) -> DeviceShared {
+    let (compiled, asked) = (&member.one, &member.one.asked);
+    DeviceShared {
+        schedule: Schedule::new(origin, compiled.program.interval(), asked.seed),
+        beat: asked
+            .t2_period
+            .filter(|_| asked.t2)
+            .map(|period| Schedule::new(origin, period, asked.seed.rotate_left(32))),
+        program: Arc::clone(&compiled.program),
+        behaviours: Arc::clone(&member.behaviours),
+        device_type: Arc::clone(&compiled.device_type),
+        master_seed: asked.seed,
+        epoch,
+        t1: asked.t1,
+        t2: asked.t2,
+        plan: asked.plan.clone(),
     }
 }

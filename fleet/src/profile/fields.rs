@@ -107,7 +107,7 @@ fn gate(section: &mut Section<'_>, names: &Names<'_>, findings: &mut Findings<'_
 }
 
 /// What can be said only when all fields are known.
-fn relations(fields: &[Field], places: &[Place], findings: &mut Findings<'_>) {
+pub(super) fn relations(fields: &[Field], places: &[Place], findings: &mut Findings<'_>) {
     for (at, field) in fields.iter().enumerate() {
         let gated_by = field
             .gate

@@ -2,12 +2,12 @@
 //!
 //! Everything wrong with a line is said at once. Bounds: those of a selection; one event a command.
 
+use actorsim_actors::System;
 use actorsim_actors::events::Level;
 use actorsim_fleet::fault::{FaultWords, known_kind};
 use actorsim_fleet::{Fleet, Injection, Reached, Selector};
 use serde_json::{Value as Json, json};
 
-use super::SystemPlane;
 use crate::attach::control::FaultWord;
 use crate::attach::protocol::{Code, Refusal};
 use crate::attach::rows::event_row;
@@ -109,62 +109,58 @@ fn told(reached: &Reached) -> String {
     text
 }
 
-impl SystemPlane {
-    pub(super) async fn fault_devices(&self, word: FaultWord) -> Result<Json, Refusal> {
-        let order = order(&word)?;
-        let fleet = self.hooks.fleet().ok_or_else(|| {
-            Refusal::new(
-                Code::NotFound,
-                "this node has no devices: ask one that does",
-            )
-        })?;
-        let (FaultWord::Inject { selector, .. } | FaultWord::Revert { selector, .. }) = &word;
-        let sent = fleet.inject_where(&order.selector, order.injection).await;
-        let reached = sent.map_err(|none| Refusal::new(Code::NotFound, none))?;
-        let text = format!("{} on {selector}: {}", order.what, told(&reached));
-        let level = match reached.sent == reached.selected {
-            true => Level::Info,
-            false => Level::Warn,
-        };
-        self.system
-            .events()
-            .publish(level, order.event, None, text.clone());
-        let row = json!({
-            "id": null, "at": null, "level": level, "name": order.event, "path": null,
-            "text": text, "reached": reached,
-        });
-        Ok(json!({ "rows": [row] }))
-    }
+/// Injects into devices, or reverts.
+pub(crate) async fn fault_devices(
+    (system, fleet): (&System, &Fleet),
+    word: FaultWord,
+) -> Result<Json, Refusal> {
+    let order = order(&word)?;
+    let (FaultWord::Inject { selector, .. } | FaultWord::Revert { selector, .. }) = &word;
+    let sent = fleet.inject_where(&order.selector, order.injection).await;
+    let reached = sent.map_err(|none| Refusal::new(Code::NotFound, none))?;
+    let text = format!("{} on {selector}: {}", order.what, told(&reached));
+    let level = match reached.sent == reached.selected {
+        true => Level::Info,
+        false => Level::Warn,
+    };
+    system
+        .events()
+        .publish(level, order.event, None, text.clone());
+    let row = json!({
+        "id": null, "at": null, "level": level, "name": order.event, "path": null,
+        "text": text, "reached": reached,
+    });
+    Ok(json!({ "rows": [row] }))
+}
 
-    /// What acts now, then the last faults and crash reports.
-    pub(super) fn list_faults(&self, limit: usize) -> Json {
-        let counts = self.hooks.fleet().map(Fleet::faults);
-        let kinds = counts.into_iter().flat_map(|counts| {
-            let kinds: Vec<_> = counts
-                .kinds()
-                .filter(|(_, injected, _)| *injected > 0)
-                .collect();
-            kinds
-        });
-        let mut rows: Vec<_> = kinds
-            .map(|(kind, injected, active)| {
-                json!({
-                    "id": null, "at": null, "level": Level::Info, "name": "fault_counts",
-                    "path": null, "text": format!("{kind}: {active} act, {injected} injected"),
-                    "fault": kind, "active": active, "injected": injected,
-                })
-            })
+/// What acts now, then the last faults and crash reports.
+pub(crate) fn list_faults((system, fleet): (&System, Option<&Fleet>), limit: usize) -> Json {
+    let counts = fleet.map(Fleet::faults);
+    let kinds = counts.into_iter().flat_map(|counts| {
+        let kinds: Vec<_> = counts
+            .kinds()
+            .filter(|(_, injected, _)| *injected > 0)
             .collect();
-        let events = self.system.events().last(usize::MAX);
-        let own = events
-            .iter()
-            .rev()
-            .filter(|event| event.level > Level::Info || TOLD.contains(&event.name));
-        let mut last: Vec<_> = own.take(limit).map(event_row).collect();
-        last.reverse();
-        rows.append(&mut last);
-        json!({ "rows": rows })
-    }
+        kinds
+    });
+    let mut rows: Vec<_> = kinds
+        .map(|(kind, injected, active)| {
+            json!({
+                "id": null, "at": null, "level": Level::Info, "name": "fault_counts",
+                "path": null, "text": format!("{kind}: {active} act, {injected} injected"),
+                "fault": kind, "active": active, "injected": injected,
+            })
+        })
+        .collect();
+    let events = system.events().last(usize::MAX);
+    let own = events
+        .iter()
+        .rev()
+        .filter(|event| event.level > Level::Info || TOLD.contains(&event.name));
+    let mut last: Vec<_> = own.take(limit).map(event_row).collect();
+    last.reverse();
+    rows.append(&mut last);
+    json!({ "rows": rows })
 }
 
 #[cfg(test)]

@@ -168,17 +168,18 @@ impl<C: Cell> Slab<C> {
         true
     }
 
-    /// Stops a cell in order; it stays down. False if it was down for good already.
-    pub(super) fn stop_one(&mut self, ordinal: u32, at: &Moment) -> bool {
+    /// Stops a cell, which stays down: in order, or without its last step. False if it was down for
+    /// good already.
+    pub(super) fn stop_one(&mut self, ordinal: u32, in_order: bool, at: &Moment) -> bool {
         let Some(key) = self.find(ordinal) else {
             return false;
         };
         match self.slot(key).state {
             CellState::Stopped => return false,
-            CellState::Running => self.last_step(key, at),
-            CellState::New | CellState::Restarting | CellState::Quarantined => {}
+            CellState::Running if in_order => self.last_step(key, at),
+            _ => {}
         }
-        self.lose(key, true);
+        self.lose(key, in_order);
         self.rest(key, CellState::Stopped);
         true
     }
@@ -208,7 +209,7 @@ impl<C: Cell> Slab<C> {
         self.close_mail();
         for group in 0..self.groups.len() {
             for place in 0..self.groups[group].slots.len() {
-                self.stop_one(self.groups[group].first + place as u32, at);
+                self.stop_one(self.groups[group].first + place as u32, true, at);
             }
         }
         // What last steps have sent within the slab.

@@ -363,7 +363,13 @@ impl<C: Cell> Slab<C> {
     fn request(&mut self, request: Control<C>, at: &Moment) {
         match request {
             Control::Kill(ordinal, reply) => reply.send(self.kill(ordinal, at)),
-            Control::Stop(ordinal, reply) => reply.send(self.stop_one(ordinal, at)),
+            Control::Stop(ordinal, reply) => reply.send(self.stop_one(ordinal, true, at)),
+            Control::StopMany(ordinals, in_order, reply) => {
+                let stopped = ordinals
+                    .into_iter()
+                    .filter(|o| self.stop_one(*o, in_order, at));
+                reply.send(stopped.count() as u64);
+            }
             Control::Restart(ordinal, reply) => reply.send(self.restart_one(ordinal, at)),
             Control::WithOut(run) => {
                 self.touched = true;

@@ -1,0 +1,111 @@
+//! A profile with other generators: what `update` gives devices that run.
+//!
+//! Fields stay what they are, with their sensors and thresholds. Files are not read: a replay
+//! belongs to a profile. Bound: that of a profile.
+
+use super::findings::{Findings, Section};
+use super::generators::{self, Names};
+use super::tree::{self, Place, Value};
+use super::{Profile, fields};
+
+use actorsim_supervision::ConfigError;
+
+impl Profile {
+    /// The same with other generators, given as in `telemetry_fields` or as JSON. `file` names the
+    /// text in errors.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn changed(&self, file: &str, text: &str) -> Result<Self, Vec<ConfigError>> {
+        let mut findings = Findings::new(file, text, true);
+        let mut changed = self.clone();
+        if text.len() > tree::TEXT_BYTES_MAX {
+            let message = format!("more than {} bytes", tree::TEXT_BYTES_MAX);
+            findings.error(Place::default(), message, None);
+            return Err(findings.errors);
+        }
+        let root = tree::yaml(text, &mut findings);
+        let section = root
+            .as_ref()
+            .and_then(|root| Section::of("the fields", root, &mut findings));
+        let names = Names {
+            fields: self
+                .fields
+                .iter()
+                .map(|field| field.name.as_str())
+                .collect(),
+            interval: self.interval,
+            folder: None,
+        };
+        let mut places = vec![Place::default(); self.fields.len()];
+        let entries = section.iter().flat_map(Section::entries);
+        for (key, node) in entries {
+            let Some(at) = names.index(&key.text, key.at, &mut findings) else {
+                continue;
+            };
+            let field = &mut changed.fields[usize::from(at)];
+            places[usize::from(at)] = key.at;
+            if field.actuator {
+                let message = format!("`{}` is an actuator: a command sets it", key.text);
+                findings.error(key.at, message, None);
+                continue;
+            }
+            if replays(&node.value) {
+                let message = format!("`{}`: a replay stands in a profile only", key.text);
+                findings.error(key.at, message, None);
+                continue;
+            }
+            let owner = format!("field `{}`", key.text);
+            let Some(mut section) = Section::of(&owner, node, &mut findings) else {
+                continue;
+            };
+            let Some(generator) = generators::read(&mut section, &names, 0, &mut findings) else {
+                continue;
+            };
+            section.finish(&mut findings);
+            if field.sensor.is_some() && !generator.numeric() {
+                let message = format!("{owner} is a sensor, so its values must be numbers");
+                findings.error(key.at, message, None);
+            }
+            field.generator = generator;
+        }
+        fields::relations(&changed.fields, &places, &mut findings);
+        match findings.errors.is_empty() {
+            true => Ok(changed),
+            false => Err(findings.errors),
+        }
+    }
+}
+
+/// Whether a generator, or a part of it, reads a file.
+fn replays(value: &Value) -> bool {
+    match value {
+        Value::Map(entries) => entries.iter().any(|(key, node)| {
+            let kind = matches!(&node.value, Value::Text(kind) if kind == "replay");
+            (key.text == "type" && kind) || replays(&node.value)
+        }),
+        Value::List(nodes) => nodes.iter().any(|node| replays(&node.value)),
+        _ => false,
+    }
+}
+
+impl Profile {
+    /// The same with these labels, which win over its own.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn labelled(&self, labels: &[(String, String)]) -> Result<Self, String> {
+        let mut profile = self.clone();
+        for (name, value) in labels {
+            let mut own = profile.labels.iter_mut();
+            match own.find(|(own, _)| own == name) {
+                Some((_, before)) => before.clone_from(value),
+                None => profile.labels.push((name.clone(), value.clone())),
+            }
+        }
+        match profile.labels.len() {
+            0..=super::LABELS_MAX => Ok(profile),
+            many => Err(format!("{many} labels; at most {}", super::LABELS_MAX)),
+        }
+    }
+}
