@@ -88,7 +88,7 @@ async fn metrics(State(endpoint): State<Arc<Endpoint>>, headers: HeaderMap) -> R
 }
 
 async fn health(State(endpoint): State<Arc<Endpoint>>) -> Response {
-    let unhealthy = endpoint.view.snapshot().unhealthy;
+    let unhealthy = endpoint.view.brief().unhealthy;
     if unhealthy.is_empty() {
         (StatusCode::OK, "ok\n").into_response()
     } else {
@@ -99,7 +99,7 @@ async fn health(State(endpoint): State<Arc<Endpoint>>) -> Response {
 }
 
 async fn ready(State(endpoint): State<Arc<Endpoint>>) -> Response {
-    if endpoint.view.snapshot().ready {
+    if endpoint.view.brief().ready {
         (StatusCode::OK, "ready\n").into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response()

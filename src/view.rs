@@ -12,8 +12,14 @@ use actorsim_actors::shard::{Lateness, ShardStats};
 
 /// A source of snapshots: the node.
 pub trait NodeView: Send + Sync + 'static {
-    /// The state now. Cheap enough for once a second; it must not block.
+    /// The state now, every distribution included; it must not block.
     fn snapshot(&self) -> NodeSnapshot;
+
+    /// The same without what takes time to add up: health, devices, readings in the world, jitter,
+    /// restarts. For who looks each second.
+    fn brief(&self) -> NodeSnapshot {
+        self.snapshot()
+    }
 }
 
 /// A distribution in buckets, as Prometheus counts it: each count is of its own bucket only.

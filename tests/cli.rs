@@ -195,6 +195,21 @@ fn keys_are_explained_and_described() {
     let table = &schema["properties"]["supervisor"]["items"]["properties"];
     assert_eq!(table["backoff"]["properties"]["factor"]["maximum"], 1000.0);
     assert_eq!(table["child"]["items"]["required"][0], "id");
+    let (code, out, _) = run(&["config", "explain", "chaos.faults.hang.for"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("how long it lasts"), "{out}");
+    let (code, _, err) = run(&["config", "explain", "chaos.rtae"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("did you mean `chaos.rate`?"), "{err}");
+    let (code, out, _) = run(&["config", "schema", "chaos"]);
+    assert_eq!(code, 0);
+    let schema: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let faults = &schema["properties"]["faults"]["properties"];
+    assert!(
+        faults["node_crash"]["anyOf"][1]["properties"]["for"].is_object(),
+        "{out}"
+    );
+
     let (code, out, _) = run(&["config", "schema"]);
     assert_eq!(code, 0);
     let schema: serde_json::Value = serde_json::from_str(&out).unwrap();

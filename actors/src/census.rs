@@ -97,6 +97,19 @@ pub trait CensusSource: Send + Sync + 'static {
     fn live(&self) -> u64;
     /// Host label of the rows: `shard` or `scan`.
     fn host(&self) -> &'static str;
+    /// Answers as soon as its thread has a moment: one that stands still never does.
+    fn answers(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+    /// Which of several of its kind it is, for people: `shard 1`.
+    fn place(&self) -> String {
+        self.host().to_owned()
+    }
+    /// What is known of an actor without asking for it.
+    fn known(&self, path: &ActorPath) -> Option<ActorRow> {
+        let _ = path;
+        None
+    }
     /// Whether it has no actors any more and its books are final: it is then forgotten.
     fn is_closed(&self) -> bool {
         false
@@ -308,9 +321,20 @@ impl Census {
         after: Option<&ActorPath>,
         limit: usize,
     ) -> Page<ActorRow> {
+        self.rows_among(&self.sources(), filter, after, limit).await
+    }
+
+    /// Rows of the task actors and of some of the other hosts.
+    pub async fn rows_among(
+        &self,
+        sources: &[Arc<dyn CensusSource>],
+        filter: &CensusFilter,
+        after: Option<&ActorPath>,
+        limit: usize,
+    ) -> Page<ActorRow> {
         let limit = limit.min(PAGE_MAX);
         let mut page = self.task_rows(filter, after, limit);
-        for source in self.sources() {
+        for source in sources {
             let part = source.rows(filter.clone(), after.cloned(), limit).await;
             page.more |= part.more;
             page.rows.extend(part.rows);
@@ -323,14 +347,19 @@ impl Census {
 
     /// One row, of whatever host.
     pub async fn row(&self, path: &ActorPath) -> Option<ActorRow> {
+        self.row_among(&self.sources(), path).await
+    }
+
+    /// One row, of a task actor or of one of some other hosts.
+    pub async fn row_among(
+        &self,
+        sources: &[Arc<dyn CensusSource>],
+        path: &ActorPath,
+    ) -> Option<ActorRow> {
         if let Some(row) = self.tasks.read().get(path).map(|e| e.row(path)) {
             return Some(row);
         }
-        for source in self
-            .sources()
-            .into_iter()
-            .filter(|s| path.is_within(s.within()))
-        {
+        for source in sources.iter().filter(|s| path.is_within(s.within())) {
             if let Some(row) = source.row(path.clone()).await {
                 return Some(row);
             }

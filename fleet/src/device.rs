@@ -4,7 +4,7 @@
 //! (when it samples), and here the cell. Everything shared by a population is in
 //! [`DeviceShared`], so a device costs its identity block and a few words. Values depend on
 //! (seed, slot number, time) only: a device that was down goes on with the series it would have
-//! had. Bounds: [`CATCH_UP_MAX`], [`REPLAY_MAX`].
+//! had. Bound: [`CATCH_UP_MAX`].
 
 use std::time::Duration;
 
@@ -27,20 +27,20 @@ mod message;
 mod own;
 mod schedule;
 mod shared;
+mod wide;
 
 pub use identity::Identity;
 pub use message::{DeviceInfo, DeviceMessage, Injection, Setpoint};
 pub use schedule::{BLOCK_OF_PHASE, POINTS_OF_INTERVAL, Schedule};
 pub use shared::DeviceShared;
 pub(crate) use shared::device_name;
+pub(crate) use wide::WideStates;
 
 use own::Own;
 
 /// Missed samples that are drawn, to keep a series with memory going: 4,096 draws are about half a
 /// millisecond. Beyond it the series starts anew and says so.
 pub const CATCH_UP_MAX: u64 = 4_096;
-/// Draws made at a restart where the state of a wide profile lies in the cell.
-pub const REPLAY_MAX: u64 = 65_536;
 
 /// The timer of samples.
 const TICK: u8 = 0;
@@ -92,25 +92,17 @@ impl Cell for Device {
         // What acted on the former incarnation ends with it.
         let ended = std::mem::take(&mut cx.identity.faults);
         cx.out.faults.end(ended);
-        let before = cx.identity.slot;
-        let mut most = CATCH_UP_MAX;
-        if device.is_wide() {
-            // The state died with the former cell: the series is drawn again from its beginning.
-            cx.identity.slot = 0;
-            device.reset_series(cx);
-            most = REPLAY_MAX;
-        }
+        device.take_up_state(cx);
         device.behave(cx);
-        device.begin(before, most, cx);
+        device.begin(cx);
         Ok(device)
     }
 
-    /// A device whose faults, poison, pressed presence and wide series outlive its restart. What is
-    /// wide is as far as the identity: no step draws and then returns a fault.
+    /// A device whose faults, poison and pressed presence outlive its restart.
     fn resume(self, cx: &mut CellContext<'_, Self>) -> Result<Self, Fault> {
         let mut device = Self { line: None, ..self };
         device.behave(cx);
-        device.begin(cx.identity.slot, CATCH_UP_MAX, cx);
+        device.begin(cx);
         device.settle_faults(cx);
         Ok(device)
     }
@@ -162,7 +154,7 @@ impl Cell for Device {
         if late > 0 {
             cx.identity.missed = cx.identity.missed.wrapping_add(late as u32);
             cx.out.tally.missed += late;
-            self.catch_up(cx.identity.slot + late, CATCH_UP_MAX, cx);
+            self.catch_up(cx.identity.slot + late, cx);
         }
         self.sample(cx);
         Ok(Flow::Continue)
@@ -185,12 +177,12 @@ impl Cell for Device {
 }
 
 impl Device {
-    /// Comes up: a line, the series up to now, and the timers. Its former life got as far as
-    /// `before`; at most `most` slots that passed are drawn.
-    fn begin(&mut self, before: u64, most: u64, cx: Context<'_, '_>) {
+    /// Comes up: a line, the series up to now, and the timers.
+    fn begin(&mut self, cx: Context<'_, '_>) {
         self.begin_line(cx);
+        let before = cx.identity.slot;
         let slot = cx.shared.schedule.slot_at_or_after(cx.ordinal, cx.now);
-        self.catch_up(slot, most, cx);
+        self.catch_up(slot, cx);
         if cx.incarnation > Incarnation::FIRST {
             let missed = slot.saturating_sub(before);
             cx.identity.missed = cx.identity.missed.wrapping_add(missed as u32);
@@ -264,10 +256,10 @@ impl Device {
     }
 
     /// Moves to a slot. Series with memory are drawn on the way, or begin anew if it is too far.
-    fn catch_up(&mut self, slot: u64, most: u64, cx: Context<'_, '_>) {
+    fn catch_up(&mut self, slot: u64, cx: Context<'_, '_>) {
         let missing = slot.saturating_sub(cx.identity.slot);
         if missing > 0 && self.program(cx.shared).has_memory() {
-            if missing > most {
+            if missing > CATCH_UP_MAX {
                 self.reset_series(cx);
                 cx.identity.series_gaps = cx.identity.series_gaps.wrapping_add(1);
                 cx.out.tally.series_gaps += 1;
@@ -282,6 +274,7 @@ impl Device {
             }
         }
         cx.identity.slot = cx.identity.slot.max(slot);
+        self.state_is_for_the_slot(cx);
     }
 
     fn thresholds(&self, values: &[f64], unix_us: u64, cx: Context<'_, '_>) {

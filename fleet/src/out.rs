@@ -17,6 +17,7 @@ use bytes::BytesMut;
 use crate::air::{AirMark, AirOut};
 use crate::broker::{LineOut, PublishStats};
 use crate::counters::{FleetCounters, Tally};
+use crate::device::WideStates;
 use crate::fault::FaultCounts;
 use crate::wire::WireDigests;
 
@@ -42,6 +43,8 @@ pub struct DeviceOut {
     /// What lines to brokers write to.
     pub(crate) line: Box<LineOut>,
     published: Option<Arc<PublishStats>>,
+    /// What generators remember, of programs that do not fit identity blocks.
+    pub(crate) wide: WideStates,
 }
 
 #[derive(Debug)]
@@ -94,6 +97,7 @@ impl DeviceOut {
             counters,
             line: Box::default(),
             published: None,
+            wide: WideStates::default(),
         }
     }
 

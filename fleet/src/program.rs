@@ -11,7 +11,7 @@ use crate::generator::{Draw, FOLLOW_LAG_SAMPLES_MAX, Generator};
 use crate::profile::{EVENTS_MAX, FIELDS_MAX, Gate, Profile, Protocol, Side, Threshold};
 use crate::seed::fnv1a64;
 
-/// State slots in a device's identity block; a program with more keeps them in the cell.
+/// State slots in a device's identity block; a program with more keeps them with the slab.
 pub const INLINE_SLOTS: usize = 6;
 
 /// Values of one draw, by field index.

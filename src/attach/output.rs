@@ -33,7 +33,7 @@ pub fn render(data: &Json, view: View, format: Format) -> String {
         Format::Jsonl => lines(data),
         Format::Table | Format::Tsv => match view {
             View::Rows(columns) => rows(data, columns, format),
-            View::Tree if format == Format::Table => tree(data),
+            View::Tree if format == Format::Table => tree(data) + &notes(data),
             View::Tree => rows(
                 data,
                 &["path", "host", "state", "incarnation", "restarts", "folded"],
@@ -89,7 +89,16 @@ fn rows(data: &Json, columns: &[&str], format: Format) -> String {
             cell(&last["path"])
         );
     }
-    text
+    text + &notes(data)
+}
+
+/// What people should know beside a table.
+fn notes(data: &Json) -> String {
+    let notes = data.get("notes").and_then(Json::as_array);
+    let notes = notes.into_iter().flatten();
+    notes
+        .map(|note| format!("note: {}\n", cell(note)))
+        .collect()
 }
 
 fn cell(value: &Json) -> String {

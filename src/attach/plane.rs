@@ -15,6 +15,7 @@ mod children;
 pub(crate) mod devices;
 pub(crate) mod faults;
 mod policy;
+mod silent;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use actorsim_fleet::{Fleet, Population};
 use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, json};
 
+use self::silent::Hosts;
 use super::completion;
 use super::control::{
     ChaosWord, ChildWord, ControlPlane, DevicesWord, FaultWord, Joining, Outcome, PolicyWord,
@@ -153,7 +155,9 @@ impl SystemPlane {
     async fn act(&self, path: String, verb: Verb, dry_run: bool) -> Result<Json, Refusal> {
         let path = parse(&path)?;
         let census = self.system.census();
-        let before = census.row(&path).await.ok_or_else(|| missing(&path))?;
+        let hosts = self.hosts_of(&path).await;
+        let before = census.row_among(&hosts.awake, &path).await;
+        let before = before.ok_or_else(|| self.unreachable(&path, &hosts))?;
         let (done, reason) = match verb {
             Verb::Kill => ("killed", ExitReason::Killed),
             _ => ("stopped", ExitReason::Shutdown),
@@ -205,6 +209,26 @@ impl SystemPlane {
         }))
     }
 
+    /// The hosts that an actor may be on, by whether they answer.
+    async fn hosts_of(&self, path: &ActorPath) -> Hosts {
+        let mut sources = self.system.census().sources();
+        sources.retain(|source| path.is_within(source.within()));
+        Hosts::ask(sources).await
+    }
+
+    /// Why there is no row of an actor: its host stands still, or there is no such actor.
+    fn unreachable(&self, path: &ActorPath, hosts: &Hosts) -> Refusal {
+        let silent = hosts.silent.iter().find(|host| host.known(path).is_some());
+        match silent {
+            None => missing(path),
+            Some(host) => {
+                let place = host.place();
+                let message = format!("{path}: {place} does not answer; nothing was done");
+                Refusal::new(Code::Timeout, message)
+            }
+        }
+    }
+
     /// For the actors this session lives in: they end once the answer has left.
     fn act_after_answer(
         &self,
@@ -226,7 +250,13 @@ impl SystemPlane {
         answer
     }
 
-    async fn tree_rows(&self, below: &ActorPath, depth: Option<usize>, all: bool) -> Vec<Json> {
+    async fn tree_rows(
+        &self,
+        below: &ActorPath,
+        depth: Option<usize>,
+        all: bool,
+        hosts: &Hosts,
+    ) -> Vec<Json> {
         let census = self.system.census();
         let filter = CensusFilter {
             within: Some(below.clone()),
@@ -237,14 +267,16 @@ impl SystemPlane {
             nodes.insert(row.path.clone(), Some(row));
         }
         let mut folded: BTreeMap<ActorPath, u64> = BTreeMap::new();
-        for source in census.sources() {
+        let silent = hosts.silent.iter().map(|source| (source, true));
+        let awake = hosts.awake.iter().map(|source| (source, false));
+        for (source, is_silent) in awake.chain(silent) {
             let within = source.within();
             // A fleet that is asked for by its own path is shown unfolded.
             let inside = below.is_within(within);
             if !inside && !within.is_within(below) {
                 continue;
             }
-            if !inside && !all && source.live() > FOLD_ABOVE {
+            if is_silent || !inside && !all && source.live() > FOLD_ABOVE {
                 *folded.entry(within.clone()).or_insert(0) += source.live();
                 nodes.entry(within.clone()).or_insert(None);
                 continue;
@@ -288,13 +320,15 @@ impl ControlPlane for SystemPlane {
                 glob,
                 state: filter.state,
             };
-            let page = self
-                .system
-                .census()
-                .rows(&census, after.as_ref(), filter.limit)
+            let all = self.system.census();
+            let hosts = Hosts::ask(all.sources()).await;
+            let page = all
+                .rows_among(&hosts.awake, &census, after.as_ref(), filter.limit)
                 .await;
             let rows: Vec<_> = page.rows.iter().map(actor_row).collect();
-            Ok(json!({ "rows": rows, "more": page.more }))
+            let mut data = json!({ "rows": rows, "more": page.more });
+            note(&mut data, hosts.notes());
+            Ok(data)
         })
     }
 
@@ -303,28 +337,29 @@ impl ControlPlane for SystemPlane {
             let below = below
                 .as_deref()
                 .map_or_else(|| Ok(ActorPath::root()), parse)?;
-            let rows = self.tree_rows(&below, depth, all).await;
+            let hosts = Hosts::ask(self.system.census().sources()).await;
+            let rows = self.tree_rows(&below, depth, all, &hosts).await;
             if rows.len() <= 1 && !below.is_root() {
-                self.system
-                    .census()
-                    .row(&below)
-                    .await
-                    .ok_or_else(|| missing(&below))?;
+                let row = self.system.census().row_among(&hosts.awake, &below).await;
+                row.ok_or_else(|| self.unreachable(&below, &hosts))?;
             }
-            Ok(json!({ "node": self.node, "rows": rows }))
+            let mut data = json!({ "node": self.node, "rows": rows });
+            note(&mut data, hosts.notes());
+            Ok(data)
         })
     }
 
     fn info(&self, path: String) -> Outcome<'_> {
         Box::pin(async move {
             let path = parse(&path)?;
-            let row = self
-                .system
-                .census()
-                .row(&path)
-                .await
-                .ok_or_else(|| missing(&path))?;
+            let hosts = self.hosts_of(&path).await;
+            let row = self.system.census().row_among(&hosts.awake, &path).await;
+            let known = || hosts.silent.iter().find_map(|host| host.known(&path));
+            let row = row.or_else(known).ok_or_else(|| missing(&path))?;
             let mut info = actor_row(&row);
+            if row.state == "unknown" {
+                info.insert("notes".into(), json!(hosts.notes()));
+            }
             let b = &row.books;
             let books = json!({
                 "offered": b.offered, "accepted": b.accepted, "rejected": b.rejected,
@@ -438,7 +473,7 @@ impl ControlPlane for SystemPlane {
 
     fn health(&self) -> Outcome<'_> {
         Box::pin(async move {
-            let snapshot = self.view.snapshot();
+            let snapshot = self.view.brief();
             if !snapshot.unhealthy.is_empty() {
                 return Err(Refusal::new(Code::Unhealthy, snapshot.unhealthy.join("; ")));
             }
@@ -513,6 +548,13 @@ impl ControlPlane for SystemPlane {
 fn parse(path: impl AsRef<str>) -> Result<ActorPath, Refusal> {
     let path = path.as_ref();
     ActorPath::new(path).map_err(|error| Refusal::new(Code::Usage, format!("`{path}`: {error}")))
+}
+
+/// What people should know beside the rows.
+fn note(data: &mut Json, notes: Vec<String>) {
+    if !notes.is_empty() {
+        data["notes"] = json!(notes);
+    }
 }
 
 fn missing(path: &ActorPath) -> Refusal {

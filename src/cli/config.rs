@@ -32,7 +32,7 @@ pub enum ConfigCommand {
     },
     /// Explain a key.
     Explain {
-        /// Such as fleet.devices or supervisor.intensity
+        /// Such as fleet.devices, supervisor.intensity or chaos.rate
         #[arg(value_name = "KEY")]
         key: String,
     },
@@ -51,6 +51,8 @@ pub enum SchemaKind {
     Node,
     /// A file of supervision policies.
     Policy,
+    /// A chaos plan.
+    Chaos,
 }
 
 /// Runs the command.
@@ -66,6 +68,7 @@ pub fn run(command: &ConfigCommand) -> Exit {
             let schema = match kind {
                 SchemaKind::Node => print::schema(),
                 SchemaKind::Policy => print::policy_schema(),
+                SchemaKind::Chaos => print::chaos_schema(),
             };
             say(&format!("{schema:#}\n"))
         }
@@ -129,7 +132,8 @@ fn explain(name: &str) -> Exit {
         let texts = group.iter().filter_map(|name| print::explain(name));
         return say(&texts.collect::<String>());
     }
-    if let Some(text) = print::explain_policies(name) {
+    let others = [print::explain_policies(name), print::explain_chaos(name)];
+    if let Some(text) = others.into_iter().flatten().next() {
         return say(&text);
     }
     let names: Vec<String> = print::names().collect();

@@ -243,7 +243,14 @@ async fn run_node(config: NodeConfig) -> Exit {
         let reload = async {
             while hangup.recv().await.is_some() {
                 match policies.reload(false).await {
-                    Ok(plan) => tracing::info!("policies reloaded: {} changed", plan.len()),
+                    Ok(plan) => {
+                        tracing::info!("policies reloaded: {} changed", plan.len());
+                        for one in &plan {
+                            if let Some(why) = &one.late {
+                                tracing::warn!("policies: {}: {why}", one.path);
+                            }
+                        }
+                    }
                     Err(error) => tracing::error!("policies are as they were: {error}"),
                 }
             }
@@ -254,7 +261,7 @@ async fn run_node(config: NodeConfig) -> Exit {
             let mut every = tokio::time::interval(status::LIVE_EVERY);
             loop {
                 every.tick().await;
-                status.tick(&view.snapshot());
+                status.tick(&view.brief());
             }
         };
         tokio::select! {

@@ -7,6 +7,9 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value as Json, json};
 
+use actorsim_actors::census::glob_matches;
+use actorsim_supervision::chaos;
+use actorsim_supervision::chaos::plan::{PLAN_KEYS, PlanKey};
 use actorsim_supervision::config::keys::{self, Form, POLICY_KEYS, PolicyKey};
 
 use super::key::{self, Key};
@@ -15,6 +18,9 @@ use super::{Settings, policy};
 
 /// What a key of a policy may begin with, for those who ask for one.
 const POLICY_PREFIXES: [&str; 2] = ["supervision.supervisor.", "supervisor."];
+
+/// What a key of a chaos plan begins with, for those who ask for one.
+const CHAOS: &str = "chaos";
 
 /// Every key with its value, and every policy, as a TOML file; with `# origin` where asked.
 #[must_use]
@@ -93,12 +99,78 @@ pub fn explain_policies(name: &str) -> Option<String> {
     known.then(|| POLICY_KEYS.iter().map(explain_policy).collect())
 }
 
-/// Names of all keys, also those of policies, for who asks for one that is not there.
+/// One key of a chaos plan, or all of them, for who asks for `chaos.rate` or `chaos`; `None` for
+/// other names.
+#[must_use]
+pub fn explain_chaos(name: &str) -> Option<String> {
+    let wanted = name.strip_prefix(CHAOS)?;
+    let asked = |key: &&PlanKey| match wanted.strip_prefix('.') {
+        None => wanted.is_empty(),
+        Some(wanted) => glob_matches(key.name, wanted) || key.name == wanted,
+    };
+    let text: String = PLAN_KEYS
+        .iter()
+        .filter(asked)
+        .map(|key| {
+            format!(
+                "{CHAOS}.{}\n  {}\n  value:    {}\n  default:  {}\n  file:     a chaos plan, \
+                 such as config/chaos/live.toml\n",
+                key.name,
+                key.doc,
+                form_label(key),
+                key.default
+            )
+        })
+        .collect();
+    (!text.is_empty()).then_some(text)
+}
+
+/// What a key of a plan holds, in words.
+fn form_label(key: &PlanKey) -> String {
+    match key.name {
+        "protect" => "a list of texts".to_owned(),
+        "faults" | "kinds" => format!("a table of weights, each {}", key.form.label()),
+        _ => key.form.label(),
+    }
+}
+
+/// The JSON schema of a chaos plan.
+#[must_use]
+pub fn chaos_schema() -> Json {
+    let (mut own, mut fault) = (Map::new(), Map::new());
+    for key in PLAN_KEYS {
+        let schema = form_schema(key.form, key.doc);
+        match (key.name, key.name.strip_prefix("faults.*.")) {
+            (_, Some(name)) => drop(fault.insert(name.to_owned(), schema)),
+            ("protect", _) => {
+                let list = json!({
+                    "type": "array", "items": { "type": "string" }, "description": key.doc,
+                });
+                own.insert(key.name.to_owned(), list);
+            }
+            ("faults", _) => {}
+            ("kinds", _) => {
+                let kinds = json!({ "type": "object", "additionalProperties": schema });
+                own.insert(key.name.to_owned(), kinds);
+            }
+            _ => drop(own.insert(key.name.to_owned(), schema)),
+        }
+    }
+    let weight = fault.get("weight").cloned().unwrap_or_default();
+    let one = json!({ "anyOf": [weight, object(fault)] });
+    let faults = chaos::fault::FAULTS.iter();
+    let faults = faults.map(|entry| (entry.name.to_owned(), one.clone()));
+    own.insert("faults".to_owned(), object(faults.collect()));
+    root("actorsim chaos plan", own)
+}
+
+/// Names of all keys, also those of policies and plans, for who asks for one that is not there.
 pub fn names() -> impl Iterator<Item = String> {
     let policies = POLICY_KEYS.iter();
     let policies = policies.map(|key| format!("supervisor.{}", key.name));
     let keys = key::KEYS.iter().map(|key| key.name.to_owned());
-    keys.chain(policies)
+    let plans = PLAN_KEYS.iter().map(|key| format!("{CHAOS}.{}", key.name));
+    keys.chain(policies).chain(plans)
 }
 
 fn default(key: &Key) -> String {
@@ -174,8 +246,8 @@ fn policy_table() -> Json {
     let (mut own, mut child) = (Map::new(), Map::new());
     for key in POLICY_KEYS {
         match key.name.strip_prefix("child.") {
-            Some(name) => insert(&mut child, name, form_schema(key)),
-            None => insert(&mut own, key.name, form_schema(key)),
+            Some(name) => insert(&mut child, name, form_schema(key.form, key.doc)),
+            None => insert(&mut own, key.name, form_schema(key.form, key.doc)),
         }
     }
     let mut child = object(child);
@@ -189,15 +261,15 @@ fn policy_table() -> Json {
     table
 }
 
-fn form_schema(key: &PolicyKey) -> Json {
-    let mut schema = match key.form {
+fn form_schema(form: Form, doc: &str) -> Json {
+    let mut schema = match form {
         Form::Text | Form::Duration | Form::Shutdown => json!({ "type": "string" }),
         Form::Word(words) => json!({ "enum": words() }),
         Form::Count(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Form::Number(min, max) => json!({ "type": "number", "minimum": min, "maximum": max }),
         Form::Flag => json!({ "type": "boolean" }),
     };
-    schema["description"] = Json::from(key.doc);
+    schema["description"] = Json::from(doc);
     schema
 }
 

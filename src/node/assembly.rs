@@ -277,12 +277,12 @@ impl Assembly {
         }
         let _ = self.chaos.stop().await; // an error is that none runs
         let well = async {
-            while !snapshot::of(&self.layers).unhealthy.is_empty() {
+            while !snapshot::brief(&self.layers).unhealthy.is_empty() {
                 tokio::time::sleep(HEAL_POLL).await;
             }
         };
         if tokio::time::timeout(HEAL_MAX, well).await.is_err() {
-            let left = snapshot::of(&self.layers).unhealthy.join("; ");
+            let left = snapshot::brief(&self.layers).unhealthy.join("; ");
             tracing::warn!("not all that chaos struck came back: {left}");
         }
     }

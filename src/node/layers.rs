@@ -77,6 +77,10 @@ impl NodeView for Layers {
     fn snapshot(&self) -> NodeSnapshot {
         snapshot::of(self)
     }
+
+    fn brief(&self) -> NodeSnapshot {
+        snapshot::brief(self)
+    }
 }
 
 impl Hooks for Layers {

@@ -13,7 +13,8 @@ use actorsim_actors::census::glob_matches;
 use actorsim_actors::{ActorPath, Level};
 use actorsim_supervision::config::keys::{self, Form};
 use actorsim_supervision::{
-    CellGovernor, Change, CrashReport, Governance, Governed, Labels, Policies, SupervisorRef,
+    CellGovernor, Change, CrashReport, GovernError, Governance, Governed, Labels, Policies,
+    SupervisorRef,
 };
 use tokio::sync::Mutex;
 
@@ -51,6 +52,8 @@ pub struct Planned {
     pub path: ActorPath,
     /// What is another value, and how many actors are governed.
     pub governed: Governed,
+    /// Why it is not in force there, if it is not.
+    pub late: Option<String>,
 }
 
 /// One supervisor or population with what is in force there.
@@ -87,14 +90,34 @@ impl Governor {
         }
     }
 
-    async fn govern(&self, by: Governance, dry_run: bool) -> Result<Governed, PolicyError> {
+    /// Puts a governance in force. It was accepted before: one that is down since gets it with its
+    /// next life. Returns what is not as it should be.
+    async fn enforce(&self, by: Governance) -> Result<(), String> {
+        match self {
+            Self::Tasks(supervisor) => match supervisor.govern(by.clone(), false).await {
+                Ok(_) => Ok(()),
+                Err(GovernError::Unavailable(error)) => {
+                    supervisor.govern_next(by);
+                    Err(format!("it has the change when it is back ({error})"))
+                }
+                Err(error) => Err(format!("it keeps its old policy: {error}")),
+            },
+            Self::Cells(governor) => match governor.govern(&by, false) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!("it keeps its old policy: {error}")),
+            },
+        }
+    }
+
+    /// What a governance would change.
+    async fn foresee(&self, by: Governance) -> Result<Governed, PolicyError> {
         let result = match self {
             Self::Tasks(supervisor) => {
-                let governed = supervisor.govern(by, dry_run).await;
+                let governed = supervisor.govern(by, true).await;
                 governed.map_err(|error| error.to_string())
             }
             Self::Cells(governor) => {
-                let governed = governor.govern(&by, dry_run);
+                let governed = governor.govern(&by, true);
                 governed.map_err(|error| error.to_string())
             }
         };
@@ -273,7 +296,8 @@ impl PolicyBook {
         self.put(&mut state, next, dry_run).await
     }
 
-    /// Two phases: everybody is asked, then everybody is told.
+    /// Two phases: everybody is asked, and an error means that nothing has changed; then everybody
+    /// is told, and the plan says of whom it does not hold.
     async fn put(
         &self,
         state: &mut State,
@@ -293,22 +317,29 @@ impl PolicyBook {
             .collect();
         let mut plan = Vec::new();
         for (governor, by) in &orders {
-            let mut governed = governor.govern(by.clone(), true).await?;
+            let mut governed = governor.foresee(by.clone()).await?;
             if let Governor::Cells(cells) = governor {
                 governed.children = self.cells_of(cells.path()).map_or(0, |all| all.0);
             }
             let path = governor.path().clone();
-            plan.push(Planned { path, governed });
+            let late = None;
+            plan.push(Planned {
+                path,
+                governed,
+                late,
+            });
         }
         if dry_run {
             return Ok(plan);
         }
-        for (governor, by) in orders {
-            let governed = governor.govern(by, false).await?;
-            if let Governor::Cells(cells) = &governor
-                && !governed.changes.is_empty()
-            {
-                let (path, text) = (Some(cells.path()), governed.to_string());
+        for ((governor, by), planned) in orders.into_iter().zip(&mut plan) {
+            planned.late = governor.enforce(by).await.err();
+            if let (Governor::Cells(cells), None, false) = (
+                &governor,
+                &planned.late,
+                planned.governed.changes.is_empty(),
+            ) {
+                let (path, text) = (Some(cells.path()), planned.governed.to_string());
                 let events = self.layers.system.events();
                 events.publish(Level::Info, "policy_changed", path, text);
             }

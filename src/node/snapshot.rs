@@ -4,11 +4,12 @@
 //! task actors are folded by kind, devices by population.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use actorsim_actors::CensusFilter;
 use actorsim_actors::census::PAGE_MAX;
 use actorsim_transport::{DropReason, LatencyHistogram, Tier, TransportStats};
-use actorsim_world::scan::stats::Times;
+use actorsim_world::scan::stats::{Quantiles, Times};
 
 use super::layers::{FleetLayer, Layers};
 use crate::view::{
@@ -58,6 +59,32 @@ pub(super) fn of(layers: &Layers) -> NodeSnapshot {
             .unwrap_or_default(),
         process: ProcessView::read(),
     }
+}
+
+/// The state now, without distributions.
+pub(super) fn brief(layers: &Layers) -> NodeSnapshot {
+    let now = layers.system.clock().monotonic();
+    let up = layers.up.get().copied();
+    let devices = layers.fleet.as_ref().map(devices);
+    let restarts = devices.as_ref().map_or(0, |devices| devices.restarts);
+    NodeSnapshot {
+        ready: up.is_some() && layers.stopped.get().is_none(),
+        unhealthy: unhealthy(layers),
+        uptime: up.map(|up| now - up).unwrap_or_default(),
+        devices,
+        world: layers.twin.as_ref().map(|twin| WorldView {
+            readings_applied: twin.snapshot().readings_applied(),
+            jitter_p99: twin.jitter_lately().map(micros),
+            ..WorldView::default()
+        }),
+        restarts: layers.supervision.stats().restarts + restarts,
+        process: ProcessView::read(),
+        ..NodeSnapshot::default()
+    }
+}
+
+fn micros(times: Quantiles) -> Duration {
+    Duration::from_secs_f64(times.p99 * MICRO)
 }
 
 fn unhealthy(layers: &Layers) -> Vec<String> {
@@ -216,7 +243,7 @@ fn world(twin: &actorsim_world::Twin) -> WorldView {
         skipped: snapshot.skipped,
         took: Some(buckets(&times.took)),
         jitter: Some(buckets(&times.jitter)),
-        jitter_p99: window.map(|q| std::time::Duration::from_secs_f64(q.p99 * MICRO)),
+        jitter_p99: window.map(micros),
         aggregates: report
             .aggregates
             .iter()

@@ -131,7 +131,7 @@ impl WorldReport {
             entities: snapshot.entities,
             devices: sources.devices,
             rows: snapshot.rows,
-            readings_applied: (tally.t1_applied + tally.t2_applied).saturating_sub(tally.unplaced),
+            readings_applied: snapshot.readings_applied(),
             quality: Quality {
                 stale,
                 ..Quality::default()

@@ -24,7 +24,7 @@ use crate::report::{Sources, WorldReport};
 use crate::request::{ROWS_PER_REQUEST, Request, RowView};
 use crate::scan::rt::HostReport;
 use crate::scan::snapshot::ScanSnapshot;
-use crate::scan::stats::CycleTimes;
+use crate::scan::stats::{CycleTimes, Quantiles};
 use crate::scan::{Scan, ScanConfig, ScanMessage};
 use crate::shared::{CycleHook, Shared};
 use crate::stages::{Actuate, Apply, Outlets, Route, STAGE_MAILBOX, WAKES, Woken};
@@ -206,6 +206,13 @@ impl Twin {
     /// with the statistics locked: it may write a file, but not ask the twin.
     pub fn on_cycle(&self, hook: CycleHook) {
         self.shared.hook(hook);
+    }
+
+    /// Jitter of the last cycles; `None` before the first.
+    #[must_use]
+    pub fn jitter_lately(&self) -> Option<Quantiles> {
+        self.shared.fold_records();
+        self.shared.folded.lock().times.window_jitter()
     }
 
     /// The `world` part of the run report.

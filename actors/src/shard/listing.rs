@@ -14,6 +14,7 @@ use super::handle::{Board, Control};
 use super::spec::{CellInfo, CellState, GROUP_SIZE};
 use crate::cell::Cell;
 use crate::census::{ActorRow, CensusFilter, CensusSource, PAGE_MAX, Page, Verb};
+use crate::exit::Incarnation;
 use crate::mailbox::Books;
 use crate::path::ActorPath;
 
@@ -98,15 +99,20 @@ impl<C: Cell> Board<C> {
         related && !passed
     }
 
-    fn row_of(&self, path: ActorPath, info: CellInfo) -> ActorRow {
-        let mut attributes = BTreeMap::from([
-            ("group", (info.ordinal / GROUP_SIZE).to_string()),
-            ("ordinal", info.ordinal.to_string()),
+    /// Where a cell is, which no shard is asked for.
+    fn place_of(&self, ordinal: u32) -> BTreeMap<&'static str, String> {
+        BTreeMap::from([
+            ("group", (ordinal / GROUP_SIZE).to_string()),
+            ("ordinal", ordinal.to_string()),
             ("movable", self.seating().movable.to_string()),
             ("placement", self.seating().placement.to_string()),
             ("shard", self.shard().to_string()),
-            ("timers", info.timers.to_string()),
-        ]);
+        ])
+    }
+
+    fn row_of(&self, path: ActorPath, info: CellInfo) -> ActorRow {
+        let mut attributes = self.place_of(info.ordinal);
+        attributes.insert("timers", info.timers.to_string());
         if let Some(detail) = info.detail {
             attributes.insert("detail_steps", detail.steps.to_string());
             attributes.insert("detail_ns", detail.ns.to_string());
@@ -225,6 +231,32 @@ impl<C: Cell> CensusSource for Board<C> {
 
     fn host(&self) -> &'static str {
         "shard"
+    }
+
+    fn answers(&self) -> BoxFuture<'_, ()> {
+        // one that is closed answers as well as ever
+        Box::pin(async { drop(self.ask(|reply| Control::Info(Vec::new(), reply)).await) })
+    }
+
+    fn place(&self) -> String {
+        format!("shard {}", self.shard())
+    }
+
+    fn known(&self, path: &ActorPath) -> Option<ActorRow> {
+        let ordinal = self.ordinal_of(path)?;
+        Some(ActorRow {
+            path: path.clone(),
+            host: "shard",
+            incarnation: Incarnation(0),
+            state: "unknown",
+            depth: 0,
+            capacity: self.capacity(),
+            highest: 0,
+            books: Books::default(),
+            restarts: 0,
+            last_exit: None,
+            attributes: self.place_of(ordinal),
+        })
     }
 
     fn is_closed(&self) -> bool {

@@ -12,8 +12,8 @@ use actorsim_actors::census::{ActorRow, CensusFilter, Verb};
 use actorsim_actors::{ActorPath, ExitReason};
 use actorsim_supervision::supervisor::{ChildState, Preview};
 use actorsim_supervision::{
-    CellGovernor, ChildSpec, DeleteChildError, RestartChildError, StartChildError, SupervisorRef,
-    TerminateChildError,
+    Behaviour, CellGovernor, ChildSpec, DeleteChildError, RestartChildError, StartChildError,
+    SupervisorRef, TerminateChildError,
 };
 use serde_json::{Value as Json, json};
 
@@ -248,7 +248,14 @@ impl SystemPlane {
                 } else {
                     "its group starts anew"
                 };
-                format!("restart, alone; after {most} within {period:?} {else_}")
+                let resumes =
+                    policy.behaviour == Behaviour::Resume && reason != ExitReason::HostDown;
+                let begins = if resumes {
+                    "it resumes with what acted on it"
+                } else {
+                    "it begins fresh"
+                };
+                format!("restart, alone; {begins}; after {most} within {period:?} {else_}")
             }
             Ok(Parent::Tasks(parent, id)) => match parent.preview(&id, reason).await {
                 Ok(Some(preview)) => words(&preview, &id, parent.path()),

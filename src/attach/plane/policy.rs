@@ -41,7 +41,10 @@ impl SystemPlane {
             PolicyWord::Reload => self.policies.reload(dry_run).await,
         };
         let plan = plan.map_err(refusal)?;
-        Ok(json!({ "rows": planned(&plan), "changed": !dry_run }))
+        let mut data = json!({ "rows": planned(&plan), "changed": !dry_run });
+        let late = |one: &Planned| Some(format!("{}: {}", one.path, one.late.as_ref()?));
+        super::note(&mut data, plan.iter().filter_map(late).collect());
+        Ok(data)
     }
 }
 

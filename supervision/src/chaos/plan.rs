@@ -37,7 +37,7 @@ use actorsim_actors::census::glob_matches;
 use super::fault::{Fault, Place};
 use crate::config::{ConfigError, reader};
 
-pub use reference::reference;
+pub use reference::{PLAN_KEYS, PlanKey, reference};
 
 /// Patterns of paths that are never hit.
 pub const PROTECT_MAX: usize = 64;

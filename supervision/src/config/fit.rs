@@ -128,6 +128,18 @@ fn one(entry: &Entry, post: &Post, errors: &mut Vec<ConfigError>) {
             };
             errors.push(entry.wrong_at(spans, "id", format!("{at} has no child {id:?}"), help));
         }
+        let comes = matches!(post.children, Children::Coming(Restart::Temporary));
+        if comes
+            && child
+                .restart
+                .is_some_and(|restart| restart != Restart::Temporary)
+        {
+            let message = format!(
+                "the children of {at} come from outside: what one was made of is gone with it"
+            );
+            let help = "leave restart out: they are temporary";
+            errors.push(entry.wrong_at(spans, "restart", message, help));
+        }
         let permanent = child.restart.is_none() && programmed.contains(&Restart::Permanent);
         if child.significant == Some(true) && permanent {
             let message = format!(

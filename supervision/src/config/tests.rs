@@ -480,6 +480,11 @@ const UNFIT: &[(&str, &str, &str)] = &[
         "scan is permanent",
     ),
     (
+        "path = '/conn'\n[[supervisor.child]]\nid = '*'\nrestart = 'permanent'",
+        "5:11",
+        "come from outside",
+    ),
+    (
         "path = '/fleet/pump'\nstrategy = 'one_for_all'",
         "3:12",
         "restarted one by one",

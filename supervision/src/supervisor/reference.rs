@@ -276,6 +276,11 @@ impl SupervisorRef {
         .await?
     }
 
+    /// Keeps a governance for its next incarnation, if it cannot be asked now.
+    pub fn govern_next(&self, by: Governance) {
+        self.seat.govern(by);
+    }
+
     /// Its labels, for policies.
     #[must_use]
     pub fn labels(&self) -> Labels {

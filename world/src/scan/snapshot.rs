@@ -48,3 +48,12 @@ pub struct ScanSnapshot {
     /// Systems that are not isolated.
     pub enabled: [bool; SYSTEMS],
 }
+
+impl ScanSnapshot {
+    /// Readings of both tiers that are in the world.
+    #[must_use]
+    pub const fn readings_applied(&self) -> u64 {
+        let tally = &self.tally;
+        (tally.t1_applied + tally.t2_applied).saturating_sub(tally.unplaced)
+    }
+}
