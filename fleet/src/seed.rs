@@ -17,7 +17,11 @@ const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 /// ```
 #[must_use]
 pub const fn fnv1a64(text: &str) -> u64 {
-    let bytes = text.as_bytes();
+    fnv1a64_of(text.as_bytes())
+}
+
+/// 64-bit FNV-1a of any bytes.
+pub(crate) const fn fnv1a64_of(bytes: &[u8]) -> u64 {
     let mut hash = FNV_OFFSET;
     let mut at = 0;
     while at < bytes.len() {

@@ -5,6 +5,7 @@
 //! order:
 //! - [`mqtt`]: MQTT 3.1.1 and 5;
 //! - [`http`]: POST with batches, and polls for commands;
+//! - [`coap`]: PUT and POST in datagrams, and observed commands;
 //! - [`backoff`]: when to connect again;
 //! - [`template`]: topics with placeholders.
 //!
@@ -12,6 +13,7 @@
 //! own.
 
 pub mod backoff;
+pub mod coap;
 pub mod http;
 pub mod mqtt;
 pub mod template;

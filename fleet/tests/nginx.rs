@@ -10,7 +10,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use actorsim_actors::Clock;
-use actorsim_fleet::session::http::{Client, Endpoint, Event, Options, Output};
+use actorsim_fleet::session::http::{Client, Endpoint, Event, Options, Output, Paths};
+use actorsim_fleet::session::template::Template;
 
 fn server() -> Option<String> {
     let address = std::env::var("ACTORSIM_NGINX").ok();
@@ -26,9 +27,16 @@ fn server() -> Option<String> {
 
 /// Publishes `count` samples and returns what became of them.
 fn publish(address: &str, path: &str, options: &Options, count: u64) -> Vec<Event> {
+    let path = Template::parse(path, "probe", &[]).unwrap();
+    let paths = Paths {
+        samples: path.clone(),
+        commands: path.clone(),
+        replies: path,
+    };
     let to = Endpoint {
         host: address,
-        path,
+        paths: &paths,
+        id: "probe-0001",
         authorization: None,
         seed: 1,
     };

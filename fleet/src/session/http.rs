@@ -1,5 +1,5 @@
 //! HTTP/1.1 from the client's side, without I/O: samples go out as POST requests over one kept
-//! connection, several in one body where that is asked for.
+//! connection, several in one body where that is asked for; commands are polled by GET.
 //!
 //! Map: `response` (what a server answers), and here the session. What the server did not take for
 //! now (5xx, 408, 429, no answer, a lost connection) is sent again after a backoff, in order; what
@@ -14,6 +14,8 @@ use std::time::Duration;
 use actorsim_actors::Time;
 
 use super::backoff::Backoff;
+use super::template::Template;
+use crate::generator::noise;
 
 mod response;
 
@@ -48,10 +50,21 @@ pub struct Options {
     pub response_max: u32,
     /// Waits before a request is sent again.
     pub retry: Backoff,
+    /// Time between two questions for a command; zero: none is asked.
+    pub poll_interval: Duration,
 }
 
+/// Replies that wait in a device; a server that asks for more than it hears loses the newest.
+pub const REPLIES_MAX: usize = 4;
+
+/// Commands that are got one after another without a pause.
+pub const COMMANDS_IN_A_ROW_MAX: u8 = 16;
+
+/// Lane of the draw that spreads a fleet's first polls.
+const POLL_LANE: u64 = 0x0068_7474_7070_6f6c;
+
 impl Default for Options {
-    /// One JSON sample a request, 20 s patience, 64 waiting, answers up to 64 KiB.
+    /// One JSON sample a request, 20 s patience, 64 waiting, answers up to 64 KiB, no polls.
     fn default() -> Self {
         Self {
             content_type: "application/json",
@@ -62,8 +75,20 @@ impl Default for Options {
             outbox_max: 64,
             response_max: 65_536,
             retry: Backoff::default(),
+            poll_interval: Duration::ZERO,
         }
     }
+}
+
+/// Paths of a device's requests, each from its `/` on, as they stand in a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// Samples are posted there.
+    pub samples: Template,
+    /// Commands are got from there.
+    pub commands: Template,
+    /// Replies are posted there.
+    pub replies: Template,
 }
 
 /// Where the requests of one device go.
@@ -71,8 +96,10 @@ impl Default for Options {
 pub struct Endpoint<'a> {
     /// `Host` header: name and port.
     pub host: &'a str,
-    /// Path with query, from its `/` on.
-    pub path: &'a str,
+    /// What is where.
+    pub paths: &'a Paths,
+    /// Device id.
+    pub id: &'a str,
     /// Value of `Authorization`, if there is one; never shown.
     pub authorization: Option<&'a Secret>,
     /// Seed of the device: its waits differ from its neighbours'.
@@ -98,6 +125,8 @@ pub struct Output {
     pub events: Vec<Event>,
     /// The connection is of no more use: send what there is, then close it.
     pub ended: Option<Ended>,
+    /// Whether the server has answered anything.
+    pub answered: bool,
 }
 
 /// What has happened.
@@ -124,6 +153,11 @@ pub enum Event {
     },
     /// The answer to a poll has a body.
     Message(Box<[u8]>),
+    /// A reply was refused for good; it is gone.
+    ReplyRefused {
+        /// Status code.
+        status: u16,
+    },
 }
 
 /// Why a connection is of no more use.
@@ -135,6 +169,9 @@ pub enum Ended {
     /// The server closes after this answer; connect again at once.
     #[error("the server does not keep the connection")]
     NotKept,
+    /// The server closed a connection that had served and had nothing to do; connect again at once.
+    #[error("the server closed the idle connection")]
+    Idle,
     /// The server closed without an answer to what was asked.
     #[error("the server closed the connection")]
     ByServer,
@@ -162,20 +199,27 @@ struct Outgoing {
 /// What the server is to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
-    /// The first so many samples of the outbox.
-    Post(u16),
+    /// The first reply that waits.
+    Reply,
     /// Whether there is a command.
     Poll,
+    /// The first so many samples of the outbox.
+    Post(u16),
 }
 
 /// The client side of one HTTP connection.
 #[derive(Debug, Default)]
 pub struct Client {
     up: bool,
+    /// The server has answered on this connection.
+    served: bool,
     outbox: VecDeque<Outgoing>,
+    replies: VecDeque<Box<[u8]>>,
     asked: Option<(Asked, Time)>,
     partial: Vec<u8>,
-    polls: bool,
+    poll_at: Option<Time>,
+    /// Commands that have come without a pause between polls.
+    in_a_row: u8,
     attempt: u32,
     not_before: Time,
 }
@@ -197,16 +241,19 @@ impl Client {
     pub fn open(&mut self, options: &Options, to: &Endpoint<'_>, now: Time, out: &mut Output) {
         self.lost();
         self.up = true;
+        if self.poll_at.is_none() && !options.poll_interval.is_zero() {
+            let share = noise::uniform(to.seed, 0, POLL_LANE);
+            self.poll_at = Some(now + options.poll_interval.mul_f64(share));
+        }
         self.pump(options, to, now, out);
     }
 
     /// The connection is gone. What was in flight is sent again on the next one.
     pub fn lost(&mut self) {
         self.up = false;
+        self.served = false;
         self.partial = Vec::new();
-        if let Some((Asked::Poll, _)) = self.asked.take() {
-            self.polls = true;
-        }
+        self.asked = None;
     }
 
     /// Takes a sample, and sends it if nothing stands in its way.
@@ -242,11 +289,24 @@ impl Client {
         self.outbox.remove(in_flight).map(|sample| sample.tag)
     }
 
-    /// Asks for a command as soon as the connection is free; answered by [`Event::Message`] if
-    /// there is one.
-    pub fn poll(&mut self, options: &Options, to: &Endpoint<'_>, now: Time, out: &mut Output) {
-        self.polls = true;
+    /// Takes the reply to a command, and sends it if nothing stands in its way.
+    ///
+    /// # Errors
+    /// [`REPLIES_MAX`] wait already.
+    pub fn reply(
+        &mut self,
+        options: &Options,
+        to: &Endpoint<'_>,
+        body: &[u8],
+        now: Time,
+        out: &mut Output,
+    ) -> Result<(), Full> {
+        if self.replies.len() >= REPLIES_MAX {
+            return Err(Full);
+        }
+        self.replies.push_back(body.into());
         self.pump(options, to, now, out);
+        Ok(())
     }
 
     /// Ends the connection. What waits in the outbox stays there.
@@ -265,17 +325,29 @@ impl Client {
         if !self.up {
             return None;
         }
-        if let Some((_, since)) = self.asked {
-            return Some(since + options.answer_timeout);
+        match self.asked {
+            Some((_, since)) => Some(since + options.answer_timeout),
+            None => self.next(options).map(|(due, _)| due),
         }
-        let first = self.outbox.front()?;
-        let full = self.outbox.len() >= usize::from(options.batch_max);
-        let company = if full {
-            Time::ZERO
-        } else {
-            first.since + options.batch_wait
-        };
-        Some(company.max(self.not_before))
+    }
+
+    /// What goes next, and when: what has been due for longest, so that nothing waits for ever.
+    fn next(&self, options: &Options) -> Option<(Time, Asked)> {
+        let reply = self.replies.front().map(|_| (Time::ZERO, Asked::Reply));
+        let poll = self.poll_at.map(|at| (at, Asked::Poll));
+        let post = self.outbox.front().map(|first| {
+            let count = self.outbox.len().min(usize::from(options.batch_max.max(1)));
+            let full = count == usize::from(options.batch_max.max(1));
+            let company = if full {
+                Duration::ZERO
+            } else {
+                options.batch_wait
+            };
+            (first.since + company, Asked::Post(count as u16))
+        });
+        let all = [reply, poll, post].into_iter().flatten();
+        let (due, what) = all.min_by_key(|(due, _)| *due)?;
+        Some((due.max(self.not_before), what))
     }
 
     /// Does what is due: sends a batch or a retry, or gives a silent server up.
@@ -301,15 +373,24 @@ impl Client {
         if !self.up || self.asked.is_some() {
             return;
         }
-        if self.deadline(options).is_some_and(|due| due <= now) {
-            let count = self.outbox.len().min(usize::from(options.batch_max.max(1)));
-            post(options, to, &self.outbox, count, &mut out.bytes);
-            self.asked = Some((Asked::Post(count as u16), now));
-        } else if std::mem::take(&mut self.polls) {
-            head("GET", to, &mut out.bytes);
-            out.bytes.extend_from_slice(b"\r\n");
-            self.asked = Some((Asked::Poll, now));
+        let Some((_, what)) = self.next(options).filter(|(due, _)| *due <= now) else {
+            return;
+        };
+        let bytes = &mut out.bytes;
+        match what {
+            Asked::Reply => {
+                let first = self.replies.front().map_or(&[][..], |reply| reply);
+                head("POST", &to.paths.replies, to, bytes);
+                sized("application/json", first.len(), bytes);
+                bytes.extend_from_slice(first);
+            }
+            Asked::Poll => {
+                head("GET", &to.paths.commands, to, bytes);
+                bytes.extend_from_slice(b"\r\n");
+            }
+            Asked::Post(count) => post(options, to, &self.outbox, count.into(), bytes),
         }
+        self.asked = Some((what, now));
     }
 
     /// Takes bytes of the server, cut anywhere. After an end the rest is ignored.
@@ -321,9 +402,22 @@ impl Client {
         now: Time,
         out: &mut Output,
     ) {
-        if self.up {
-            self.partial.extend_from_slice(bytes);
-            self.answers(options, to, false, now, out);
+        if !self.up {
+            return;
+        }
+        if self.partial.is_empty() {
+            let used = self.answers(options, to, (bytes, false), now, out);
+            if self.up && used < bytes.len() {
+                self.partial = bytes[used..].to_vec();
+            }
+        } else {
+            let mut all = std::mem::take(&mut self.partial);
+            all.extend_from_slice(bytes);
+            let used = self.answers(options, to, (&all, false), now, out);
+            if self.up && used < all.len() {
+                all.drain(..used);
+                self.partial = all;
+            }
         }
     }
 
@@ -338,36 +432,36 @@ impl Client {
         if !self.up {
             return;
         }
-        self.answers(options, to, true, now, out);
-        if self.up {
-            if self.asked.is_some() {
-                self.put_off(options, to, None, now);
-            }
-            self.end(Ended::ByServer, out);
+        let rest = std::mem::take(&mut self.partial);
+        self.answers(options, to, (&rest, true), now, out);
+        if !self.up {
+            return;
         }
+        if self.asked.is_none() && self.served {
+            return self.end(Ended::Idle, out);
+        }
+        if self.asked.is_some() {
+            self.put_off(options, to, None, now);
+        }
+        self.end(Ended::ByServer, out);
     }
 
+    /// Takes the whole answers at the front of `bytes`; returns how many bytes these were.
     fn answers(
         &mut self,
         options: &Options,
         to: &Endpoint<'_>,
-        at_end: bool,
+        (bytes, at_end): (&[u8], bool),
         now: Time,
         out: &mut Output,
-    ) {
-        while self.up && !self.partial.is_empty() {
-            let bytes = std::mem::take(&mut self.partial);
-            match parse(&bytes, at_end, options.response_max as usize) {
-                Ok(None) => {
-                    self.partial = bytes;
-                    return;
-                }
+    ) -> usize {
+        let mut used = 0;
+        while self.up && used < bytes.len() {
+            match parse(&bytes[used..], at_end, options.response_max as usize) {
+                Ok(None) => break,
                 Ok(Some(response)) => {
-                    let used = response.len;
+                    used += response.len;
                     self.answer(options, to, &response, now, out);
-                    if self.up {
-                        self.partial = bytes[used..].to_vec();
-                    }
                 }
                 Err(malformed) => {
                     self.put_off(options, to, None, now);
@@ -375,6 +469,7 @@ impl Client {
                 }
             }
         }
+        used
     }
 
     fn answer(
@@ -392,14 +487,15 @@ impl Client {
         let Some((asked, _)) = self.asked.take() else {
             return self.end(Ended::Malformed(Malformed::Unasked), out);
         };
+        self.served = true;
+        out.answered = true;
         if matches!(status, 500..|408| 429) {
             self.put_off(options, to, response.retry_after, now);
             let at = self.not_before;
             out.events.push(Event::Retries { status, at });
-            self.polls |= asked == Asked::Poll;
         } else {
             self.attempt = 0;
-            self.settle(asked, response, out);
+            self.settle(options, asked, response, now, out);
         }
         if response.closes {
             return self.end(Ended::NotKept, out);
@@ -407,14 +503,35 @@ impl Client {
         self.pump(options, to, now, out);
     }
 
-    fn settle(&mut self, asked: Asked, response: &Response, out: &mut Output) {
+    fn settle(
+        &mut self,
+        options: &Options,
+        asked: Asked,
+        response: &Response,
+        now: Time,
+        out: &mut Output,
+    ) {
         let status = response.status;
         match asked {
             Asked::Poll if status == 200 && !response.body.is_empty() => {
-                out.events
-                    .push(Event::Message(response.body.as_slice().into()));
+                // there may be more; a server that has one each time is not asked for ever
+                self.in_a_row = (self.in_a_row + 1) % COMMANDS_IN_A_ROW_MAX;
+                let pause = self.in_a_row == 0;
+                let wait = options.poll_interval.mul_f64(f64::from(u8::from(pause)));
+                self.poll_at = Some(now + wait);
+                let body = response.body.as_slice().into();
+                out.events.push(Event::Message(body));
             }
-            Asked::Poll => {}
+            Asked::Poll => {
+                self.in_a_row = 0;
+                self.poll_at = Some(now + options.poll_interval);
+            }
+            Asked::Reply => {
+                self.replies.pop_front();
+                if !(200..300).contains(&status) {
+                    out.events.push(Event::ReplyRefused { status });
+                }
+            }
             Asked::Post(count) => {
                 let settled = self.outbox.drain(..usize::from(count));
                 out.events
@@ -430,8 +547,11 @@ impl Client {
     }
 }
 
-fn head(method: &str, to: &Endpoint<'_>, out: &mut Vec<u8>) {
-    for part in [method, " ", to.path, " HTTP/1.1\r\nhost: ", to.host, "\r\n"] {
+fn head(method: &str, path: &Template, to: &Endpoint<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(method.as_bytes());
+    out.push(b' ');
+    path.append(to.id, out);
+    for part in [" HTTP/1.1\r\nhost: ", to.host, "\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
     if let Some(Secret(value)) = to.authorization {
@@ -439,6 +559,12 @@ fn head(method: &str, to: &Endpoint<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(part.as_bytes());
         }
     }
+}
+
+/// The end of a head with a body.
+fn sized(kind: &str, len: usize, out: &mut Vec<u8>) {
+    let written = write!(out, "content-type: {kind}\r\ncontent-length: {len}\r\n\r\n");
+    written.expect("a buffer takes all that is written");
 }
 
 fn post(
@@ -455,10 +581,8 @@ fn post(
         .map(|sample| sample.body.len())
         .sum();
     let len = bodies + if array { count + 1 } else { 0 };
-    head("POST", to, out);
-    let kind = options.content_type;
-    let written = write!(out, "content-type: {kind}\r\ncontent-length: {len}\r\n\r\n");
-    written.expect("a buffer takes all that is written");
+    head("POST", &to.paths.samples, to, out);
+    sized(options.content_type, len, out);
     for (at, sample) in outbox.iter().take(count).enumerate() {
         if array {
             out.push(if at == 0 { b'[' } else { b',' });

@@ -3,6 +3,8 @@
 //! Parsed once a population; labels and type are filled in then, so that a device adds its id only.
 //! Bound: [`TEMPLATE_BYTES_MAX`].
 
+use std::fmt::Write as _;
+
 use thiserror::Error;
 
 /// Longest template and longest topic that is made of one: a quarter of what MQTT allows.
@@ -119,6 +121,29 @@ impl Template {
         }
     }
 
+    /// The same, as bytes.
+    pub fn append(&self, device_id: &str, out: &mut Vec<u8>) {
+        for (at, part) in self.parts.iter().enumerate() {
+            if at > 0 {
+                out.extend_from_slice(device_id.as_bytes());
+            }
+            out.extend_from_slice(part.as_bytes());
+        }
+    }
+
+    /// The same template as the path of a request: with its `/`, and with what a request line may
+    /// not have written as `%20` (RFC 3986, 2.1).
+    #[must_use]
+    pub fn into_path(self) -> Self {
+        let mut parts: Vec<String> = self.parts.iter().map(|part| encoded(part)).collect();
+        if !parts[0].starts_with('/') {
+            parts[0].insert(0, '/');
+        }
+        Self {
+            parts: parts.into_iter().map(Into::into).collect(),
+        }
+    }
+
     /// The topic of one device.
     #[must_use]
     pub fn fill(&self, device_id: &str) -> String {
@@ -132,6 +157,20 @@ impl Template {
     pub fn is_per_device(&self) -> bool {
         self.parts.len() > 1
     }
+}
+
+fn encoded(part: &str) -> String {
+    let mut out = String::with_capacity(part.len());
+    for byte in part.bytes() {
+        match byte {
+            b'!'..=b'~' if !b"\"<>\\^`{|}".contains(&byte) => out.push(char::from(byte)),
+            other => {
+                let written = write!(out, "%{other:02X}");
+                written.expect("a text takes all that is written");
+            }
+        }
+    }
+    out
 }
 
 fn label<'a>(name: &str, labels: &'a [(String, String)]) -> Result<&'a str, TemplateError> {
@@ -180,6 +219,18 @@ mod tests {
         }
         assert!(parse("{device_id}").unwrap().is_per_device());
         assert!(!parse("all").unwrap().is_per_device());
+    }
+
+    #[test]
+    fn a_path_says_nothing_but_a_path() {
+        let labels = [("site".to_owned(), "n\u{f6}rd\r\nx: y".to_owned())];
+        let template = Template::parse("a b/{labels.site}/{device_id}?x=1", "pump", &labels);
+        let path = template.unwrap().into_path();
+        let wanted = "/a%20b/n%C3%B6rd%0D%0Ax:%20y/pump-0007?x=1";
+        assert_eq!(path.fill("pump-0007"), wanted);
+        let mut bytes = Vec::new();
+        path.append("pump-0007", &mut bytes);
+        assert_eq!(bytes, wanted.as_bytes());
     }
 
     #[test]

@@ -1,13 +1,27 @@
 //! The session against a server that answers what a test wants.
 
+use std::sync::LazyLock;
+
 use super::*;
 
-const TO: Endpoint<'_> = Endpoint {
-    host: "127.0.0.1:8080",
-    path: "/devices/pump-0001",
-    authorization: None,
-    seed: 7,
-};
+static PATHS: LazyLock<Paths> = LazyLock::new(|| {
+    let path = |text| Template::parse(text, "pump", &[]).unwrap();
+    Paths {
+        samples: path("/devices/{device_id}"),
+        commands: path("/devices/{device_id}/commands"),
+        replies: path("/devices/{device_id}/replies"),
+    }
+});
+
+fn to() -> Endpoint<'static> {
+    Endpoint {
+        host: "127.0.0.1:8080",
+        paths: &PATHS,
+        id: "pump-0001",
+        authorization: None,
+        seed: 7,
+    }
+}
 
 const OK: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
 
@@ -17,19 +31,19 @@ fn seconds(n: u64) -> Time {
 
 fn up(options: &Options) -> (Client, Output) {
     let (mut client, mut out) = (Client::default(), Output::default());
-    client.open(options, &TO, Time::ZERO, &mut out);
+    client.open(options, &to(), Time::ZERO, &mut out);
     (client, out)
 }
 
 fn publish(client: &mut Client, options: &Options, tag: u64, out: &mut Output) {
     let body = format!("{{\"n\":{tag}}}");
     client
-        .publish(options, &TO, (body.as_bytes(), tag), Time::ZERO, out)
+        .publish(options, &to(), (body.as_bytes(), tag), Time::ZERO, out)
         .unwrap();
 }
 
 fn answer(client: &mut Client, options: &Options, bytes: &[u8], now: Time, out: &mut Output) {
-    client.received(options, &TO, bytes, now, out);
+    client.received(options, &to(), bytes, now, out);
 }
 
 #[test]
@@ -64,7 +78,7 @@ fn samples_wait_for_company_and_share_a_body() {
     publish(&mut client, &options, 1, &mut out);
     assert!(out.bytes.is_empty());
     assert_eq!(client.deadline(&options), Some(seconds(2)));
-    client.expire(&options, &TO, seconds(2), &mut out);
+    client.expire(&options, &to(), seconds(2), &mut out);
     assert!(
         out.bytes
             .ends_with(b"content-length: 17\r\n\r\n[{\"n\":0},{\"n\":1}]")
@@ -99,7 +113,7 @@ fn what_a_server_cannot_take_now_is_sent_again_later() {
         assert_eq!(out.events, [Event::Retries { status, at }]);
         assert!(at > Time::ZERO && at <= seconds(1));
         let first = std::mem::take(&mut out.bytes);
-        client.expire(&options, &TO, at, &mut out);
+        client.expire(&options, &to(), at, &mut out);
         assert_eq!(out.bytes, first);
         answer(&mut client, &options, OK, at, &mut out);
         assert_eq!(out.events.pop(), Some(Event::Delivered { tag: 0 }));
@@ -149,11 +163,11 @@ fn a_request_outlives_its_connection() {
     let (mut client, mut out) = up(&options);
     publish(&mut client, &options, 0, &mut out);
     let first = std::mem::take(&mut out.bytes);
-    client.peer_closed(&options, &TO, Time::ZERO, &mut out);
+    client.peer_closed(&options, &to(), Time::ZERO, &mut out);
     assert_eq!(out.ended.take(), Some(Ended::ByServer));
-    client.open(&options, &TO, seconds(1), &mut out);
+    client.open(&options, &to(), seconds(1), &mut out);
     let at = client.deadline(&options).unwrap();
-    client.expire(&options, &TO, at.max(seconds(1)), &mut out);
+    client.expire(&options, &to(), at.max(seconds(1)), &mut out);
     assert_eq!(out.bytes, first);
 }
 
@@ -163,7 +177,7 @@ fn a_silent_server_is_given_up() {
     let (mut client, mut out) = up(&options);
     publish(&mut client, &options, 0, &mut out);
     assert_eq!(client.deadline(&options), Some(seconds(20)));
-    client.expire(&options, &TO, seconds(20), &mut out);
+    client.expire(&options, &to(), seconds(20), &mut out);
     assert_eq!(out.ended, Some(Ended::Silent));
     assert_eq!(client.waiting(), 1);
 }
@@ -197,37 +211,124 @@ fn a_connection_that_is_not_kept_ends_after_its_answer() {
     );
     answer(&mut client, &options, b"nd", Time::ZERO, &mut out);
     assert!(out.events.is_empty());
-    client.peer_closed(&options, &TO, Time::ZERO, &mut out);
+    client.peer_closed(&options, &to(), Time::ZERO, &mut out);
     assert_eq!(out.events, [Event::Delivered { tag: 0 }]);
 }
 
+fn polling(seconds: u64) -> Options {
+    Options {
+        poll_interval: Duration::from_secs(seconds),
+        ..Options::default()
+    }
+}
+
+/// Lets the next poll go, and returns when.
+fn poll(client: &mut Client, options: &Options, out: &mut Output) -> Time {
+    let at = client.deadline(options).unwrap();
+    client.expire(options, &to(), at, out);
+    let get = b"GET /devices/pump-0001/commands HTTP/1.1\r\n";
+    assert!(std::mem::take(&mut out.bytes).starts_with(get));
+    at
+}
+
 #[test]
-fn a_poll_brings_a_command_if_there_is_one() {
+fn polls_bring_commands_and_replies_go_before_anything_else() {
+    let options = polling(30);
+    let (mut client, mut out) = up(&options);
+    let at = poll(&mut client, &options, &mut out);
+    assert!(at < seconds(30), "the first poll is drawn");
+    let command = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nreset";
+    answer(&mut client, &options, command, at, &mut out);
+    assert_eq!(out.events, [Event::Message(b"reset".as_slice().into())]);
+    assert!(out.bytes.starts_with(b"GET "), "there may be more");
+    out.bytes.clear();
+    publish(&mut client, &options, 0, &mut out);
+    client
+        .reply(&options, &to(), b"done", at, &mut out)
+        .unwrap();
+    answer(&mut client, &options, OK, at, &mut out);
+    let reply = b"POST /devices/pump-0001/replies HTTP/1.1\r\n";
+    assert!(out.bytes.starts_with(reply) && out.bytes.ends_with(b"\r\n\r\ndone"));
+    out.bytes.clear();
+    answer(&mut client, &options, OK, at, &mut out);
+    assert!(out.bytes.ends_with(b"{\"n\":0}"));
+    answer(&mut client, &options, OK, at, &mut out);
+    assert_eq!(client.deadline(&options), Some(at + options.poll_interval));
+    assert_eq!(out.events.pop(), Some(Event::Delivered { tag: 0 }));
+}
+
+#[test]
+fn a_server_that_cannot_say_whether_there_is_a_command_is_left_alone_for_a_while() {
+    let options = polling(1);
+    let (mut client, mut out) = up(&options);
+    let mut at = poll(&mut client, &options, &mut out);
+    for _ in 0..6 {
+        let refusal = b"HTTP/1.1 503 Later\r\ncontent-length: 0\r\n\r\n";
+        answer(&mut client, &options, refusal, at, &mut out);
+        assert!(out.bytes.is_empty());
+        let next = poll(&mut client, &options, &mut out);
+        assert!(next > at, "not at once");
+        at = next;
+    }
+    assert!(at > seconds(16), "later each time");
+}
+
+#[test]
+fn a_server_that_always_has_a_command_is_not_asked_for_ever() {
+    let options = polling(30);
+    let (mut client, mut out) = up(&options);
+    let at = poll(&mut client, &options, &mut out);
+    let page = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nindex";
+    let mut asked = 1;
+    loop {
+        answer(&mut client, &options, page, at, &mut out);
+        if std::mem::take(&mut out.bytes).is_empty() {
+            break;
+        }
+        asked += 1;
+    }
+    assert_eq!(asked, COMMANDS_IN_A_ROW_MAX);
+    assert_eq!(client.deadline(&options), Some(at + options.poll_interval));
+}
+
+#[test]
+fn replies_wait_within_their_bound() {
+    let options = Options::default();
+    let (mut client, mut out) = (Client::default(), Output::default());
+    for _ in 0..REPLIES_MAX {
+        client
+            .reply(&options, &to(), b"{}", Time::ZERO, &mut out)
+            .unwrap();
+    }
+    assert_eq!(
+        client.reply(&options, &to(), b"{}", Time::ZERO, &mut out),
+        Err(Full)
+    );
+}
+
+#[test]
+fn an_idle_connection_that_its_server_closes_is_made_again_at_once() {
     let options = Options::default();
     let (mut client, mut out) = up(&options);
-    client.poll(&options, &TO, Time::ZERO, &mut out);
-    assert!(
-        out.bytes
-            .starts_with(b"GET /devices/pump-0001 HTTP/1.1\r\n")
-    );
-    let command = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nreset";
-    answer(&mut client, &options, command, Time::ZERO, &mut out);
-    assert_eq!(out.events, [Event::Message(b"reset".as_slice().into())]);
-    client.poll(&options, &TO, Time::ZERO, &mut out);
+    client.peer_closed(&options, &to(), Time::ZERO, &mut out);
+    assert_eq!(out.ended.take(), Some(Ended::ByServer), "it has not served");
+    client.open(&options, &to(), Time::ZERO, &mut out);
+    publish(&mut client, &options, 0, &mut out);
     answer(&mut client, &options, OK, Time::ZERO, &mut out);
-    assert_eq!(out.events.len(), 1);
+    client.peer_closed(&options, &to(), Time::ZERO, &mut out);
+    assert_eq!(out.ended.take(), Some(Ended::Idle));
 }
 
 #[test]
 fn bytes_cut_anywhere_say_the_same() {
-    let options = Options::default();
+    let options = polling(30);
     let bytes = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
     for cut in 0..bytes.len() {
         let (mut client, mut out) = up(&options);
-        client.poll(&options, &TO, Time::ZERO, &mut out);
-        answer(&mut client, &options, &bytes[..cut], Time::ZERO, &mut out);
+        let at = poll(&mut client, &options, &mut out);
+        answer(&mut client, &options, &bytes[..cut], at, &mut out);
         assert!(out.events.is_empty(), "cut at {cut}");
-        answer(&mut client, &options, &bytes[cut..], Time::ZERO, &mut out);
+        answer(&mut client, &options, &bytes[cut..], at, &mut out);
         assert_eq!(
             out.events,
             [Event::Message(b"hello".as_slice().into())],
@@ -272,7 +373,7 @@ fn secrets_are_sent_and_never_shown() {
     let secret = Secret("Bearer hunter2".to_owned());
     let to = Endpoint {
         authorization: Some(&secret),
-        ..TO
+        ..to()
     };
     let (mut client, mut out) = up(&options);
     client
@@ -299,7 +400,7 @@ proptest::proptest! {
         for part in garbage.chunks(9) {
             answer(&mut client, &options, part, Time::ZERO, &mut out);
         }
-        client.peer_closed(&options, &TO, Time::ZERO, &mut out);
+        client.peer_closed(&options, &to(), Time::ZERO, &mut out);
         proptest::prop_assert!(out.ended.is_some());
     }
 }
