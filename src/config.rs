@@ -17,6 +17,7 @@ pub mod layer;
 pub mod node;
 pub mod policy;
 pub mod print;
+pub mod target;
 pub mod tree;
 pub mod value;
 

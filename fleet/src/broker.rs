@@ -2,11 +2,14 @@
 //!
 //! In reading order: `target` (where a broker is, from a URL), [`plan`] (what the devices of a
 //! population share), `line` (one device's connection), `session` (what is spoken on it, by
-//! protocol: `mqtt`), `command` (what a broker tells a device, and its reply), [`stats`] (what is
-//! counted). Protocols themselves are in [`crate::session`]; nothing here reads a clock or waits.
+//! protocol: `mqtt`, `http`, `coap`), `command` (what a broker tells a device, and its reply),
+//! [`stats`] (what is counted). Protocols themselves are in [`crate::session`]; nothing here reads
+//! a clock or waits.
 //! Bounds: the session's outbox, the socket's queue.
 
+mod coap;
 mod command;
+mod http;
 mod line;
 mod mqtt;
 pub mod plan;
@@ -16,7 +19,7 @@ mod target;
 
 pub(crate) use command::{Command, unreadable};
 pub(crate) use line::{LINE, Line, LineOut};
-pub use plan::{Credentials, MqttSpeech, Plan, PlanError, Speech};
+pub use plan::{CoapSpeech, Credentials, HttpSpeech, MqttSpeech, Plan, PlanError, Speech};
 pub(crate) use session::Inbound;
 pub use stats::{PublishCounts, PublishStats};
 pub use target::{Target, TargetError};

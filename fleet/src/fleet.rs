@@ -17,7 +17,6 @@ use actorsim_supervision::ChildSpec;
 use actorsim_transport::{Link, LinkSpec, TransportStats, link_child};
 
 use crate::air::Air;
-use crate::broker::{PublishCounts, PublishStats};
 use crate::counters::{FleetCounters, Tally};
 use crate::device::{DeviceInfo, DeviceMessage, Injection};
 use crate::fault::FaultCounts;
@@ -29,6 +28,7 @@ mod core;
 mod downlink;
 mod error;
 mod past;
+mod published;
 mod select;
 mod start;
 mod stop;
@@ -36,6 +36,7 @@ mod update;
 
 pub use downlink::FleetDownlink;
 pub use error::{DeviceError, FleetError};
+pub use published::Published;
 pub use select::{INJECT_PATIENCE, Reached, Selector};
 pub use start::Spawned;
 pub use stop::Stopped;
@@ -350,29 +351,6 @@ impl Fleet {
     #[must_use]
     pub fn faults(&self) -> FaultCounts {
         self.counters.faults.read()
-    }
-
-    /// Devices that publish to brokers, and what they have counted.
-    #[must_use]
-    pub fn published(&self) -> Option<(u64, PublishCounts)> {
-        let roster = self.core.roster();
-        let plan = |one: &&Arc<Member>| one.one.asked.plan.is_some();
-        let on_brokers = roster.members.iter().filter(plan);
-        let devices = on_brokers.clone().map(|one| one.wanted()).sum();
-        let plan = on_brokers
-            .into_iter()
-            .find_map(|one| one.one.asked.plan.clone());
-        let plan = plan.or_else(|| self.past.plan());
-        plan.map(|plan| (devices, plan.stats.read()))
-    }
-
-    /// Where devices on brokers count, if any did so far: those that join count there, too.
-    #[must_use]
-    pub fn publish_stats(&self) -> Option<Arc<PublishStats>> {
-        let roster = self.core.roster();
-        let mut plans = roster.members.iter().map(|one| one.one.asked.plan.clone());
-        let plan = plans.find_map(|plan| plan).or_else(|| self.past.plan());
-        plan.map(|plan| Arc::clone(&plan.stats))
     }
 
     /// `wire_sha256` of the report, over all devices that ever ran; `None` where bytes went to a

@@ -9,7 +9,7 @@
 //! - [`broker`]: devices with sessions of their own on a broker;
 //! - [`fault`]: what a device does wrong on purpose;
 //! - [`payload`]: a sample as bytes for a broker;
-//! - [`session`]: protocols without I/O: MQTT;
+//! - [`session`]: protocols without I/O: MQTT, HTTP, CoAP;
 //! - [`counters`]: what is counted.
 //!
 //! # Invariants
@@ -53,8 +53,8 @@ pub mod wire;
 pub use counters::Tally;
 pub use device::{Device, DeviceInfo, DeviceMessage, Injection};
 pub use fleet::{
-    DeviceCounts, DeviceError, Fleet, FleetDownlink, FleetError, Reached, Selector, Spawned,
-    Stopped, Updated, Uplink,
+    DeviceCounts, DeviceError, Fleet, FleetDownlink, FleetError, Published, Reached, Selector,
+    Spawned, Stopped, Updated, Uplink,
 };
 pub use population::{Population, PopulationError};
 pub use profile::Profile;

@@ -15,7 +15,7 @@ use actorsim_actors::{Clock, System};
 use actorsim_fleet::broker::{Plan, Target};
 use actorsim_fleet::fault::{Fault, FaultSpec};
 use actorsim_fleet::session::mqtt::{Options, Qos, Version};
-use actorsim_fleet::{Fleet, Injection, Population, Profile, Uplink};
+use actorsim_fleet::{Fleet, Injection, Population, Profile, Published, Uplink};
 use actorsim_supervision::{Policies, Supervision};
 use kit::{Device, broker, count, is_message, login};
 use serde_json::Value;
@@ -106,7 +106,7 @@ impl Rig {
             self.fleet.stop().await;
             self.shards.stop().await.unwrap();
         });
-        self.fleet.published().unwrap().1
+        self.fleet.published().remove(0).counts
     }
 }
 
@@ -135,8 +135,10 @@ fn every_device_publishes_json_in_order_on_a_session_of_its_own() {
             assert!(heard.iter().all(|m| m["device_id"] == id.as_str()));
             assert!(heard.iter().all(|m| m["fields"]["temperature"].is_number()));
         }
-        let (sessions, counts) = rig.fleet.published().unwrap();
-        assert_eq!((sessions, counts.connects), (COUNT.into(), COUNT.into()));
+        let Published {
+            devices, counts, ..
+        } = rig.fleet.published().remove(0);
+        assert_eq!((devices, counts.connects), (COUNT.into(), COUNT.into()));
         let counts = rig.stop();
         assert_eq!(
             counts.sent,

@@ -107,11 +107,13 @@ pub struct StartArgs {
     /// Broker of devices whose profile says mqtt, such as mqtt://127.0.0.1:1883
     #[arg(long, value_name = "URL")]
     mqtt_url: Option<String>,
-    #[arg(long, hide = true)]
+    /// Server of devices whose profile says http, such as http://127.0.0.1:8080/ingest
+    #[arg(long, value_name = "URL", alias = "http-url")]
     http_endpoint: Option<String>,
     #[arg(long, hide = true)]
     amqp_url: Option<String>,
-    #[arg(long, hide = true)]
+    /// Server of devices whose profile says coap, such as coap://127.0.0.1:5683
+    #[arg(long, value_name = "URL")]
     coap_url: Option<String>,
 }
 
@@ -119,9 +121,7 @@ impl StartArgs {
     fn absent(&self) -> Option<&'static str> {
         let given = [
             ("--join", !self.join.is_empty()),
-            ("--http-endpoint", self.http_endpoint.is_some()),
             ("--amqp-url", self.amqp_url.is_some()),
-            ("--coap-url", self.coap_url.is_some()),
         ];
         given
             .iter()
@@ -152,6 +152,8 @@ impl StartArgs {
             ("--run-id", "node.run_id", &self.run_id),
             ("--twin", "transport.twin", &self.twin),
             ("--mqtt-url", "targets.mqtt.url", &self.mqtt_url),
+            ("--http-endpoint", "targets.http.url", &self.http_endpoint),
+            ("--coap-url", "targets.coap.url", &self.coap_url),
             ("--server-name", "transport.server_name", &self.server_name),
             ("--identity", "transport.identity", &self.identity),
             ("--t1-rate", "tiers.t1_rate", &self.t1_rate),

@@ -182,6 +182,30 @@ keys! {
         "User that all devices log in as.";
     "targets.mqtt.password_file", Kind::Text, None,
         "File with the user's password; a line break at its end is not part of it.";
+    "targets.http.url", Kind::Text, None,
+        "Server of devices whose profile says http, such as http://127.0.0.1:8080/ingest.";
+    "targets.http.batch", count(1, 255), Some("1"),
+        "Samples of a device in one request at most.";
+    "targets.http.batch_wait", span(Duration::ZERO, DAY), Some("0s"),
+        "Longest wait of a sample for others to share its request.";
+    "targets.http.timeout", span(MS, DAY), Some("20s"),
+        "Longest wait for an answer.";
+    "targets.http.outbox", count(1, 255), Some("64"),
+        "Samples that wait in a device for its server.";
+    "targets.http.poll_interval", span(Duration::ZERO, DAY), Some("30s"),
+        "Time between two questions of a device for a command; 0s asks for none.";
+    "targets.http.authorization_file", Kind::Text, None,
+        "File with the value of the header Authorization.";
+    "targets.coap.url", Kind::Text, None,
+        "Server of devices whose profile says coap, such as coap://127.0.0.1:5683.";
+    "targets.coap.method", Kind::Choice(&["put", "post"]), Some("put"),
+        "How samples are sent.";
+    "targets.coap.observe", Kind::Bool, Some("true"),
+        "Whether devices observe their commands.";
+    "targets.coap.ack_timeout", span(MS, DAY), Some("2s"),
+        "Least wait for an acknowledgement; each repetition waits twice as long.";
+    "targets.coap.outbox", count(1, 255), Some("64"),
+        "Samples that wait in a device for its server.";
     "clock.speed", Kind::F64 { min: 0.001, max: 10_000.0 }, Some("1.0"),
         "Simulated seconds per second.";
     "metrics.enabled", Kind::Bool, Some("true"),

@@ -12,6 +12,7 @@ use actorsim_fleet::session::mqtt;
 use actorsim_supervision::chaos::{Place, Plan};
 
 use super::error::{ConfigError, ConfigErrors};
+use super::target::{CoapTarget, HttpTarget};
 use super::{PolicyFile, PolicySource, Settings};
 use crate::ports;
 
@@ -50,7 +51,7 @@ pub struct NodeConfig {
     /// The devices; `None` with `--no-fleet`.
     pub fleet: Option<FleetConfig>,
     /// Where devices publish, besides the twin.
-    pub mqtt: Option<MqttTarget>,
+    pub targets: Targets,
     /// Simulated seconds per second.
     pub speed: f64,
     /// Address of the metrics endpoint; `None` when it is off.
@@ -147,6 +148,27 @@ pub struct FleetConfig {
     pub interval: Option<Duration>,
 }
 
+/// Where devices send that do not send to a twin.
+#[derive(Debug, Clone)]
+pub struct Targets {
+    /// Of profiles that say mqtt.
+    pub mqtt: Option<MqttTarget>,
+    /// Of profiles that say http.
+    pub http: Option<HttpTarget>,
+    /// Of profiles that say coap.
+    pub coap: Option<CoapTarget>,
+}
+
+impl Targets {
+    fn from_settings(settings: &Settings) -> Self {
+        Self {
+            mqtt: MqttTarget::from_settings(settings),
+            http: HttpTarget::from_settings(settings),
+            coap: CoapTarget::from_settings(settings),
+        }
+    }
+}
+
 /// An MQTT broker.
 #[derive(Debug, Clone)]
 pub struct MqttTarget {
@@ -228,7 +250,7 @@ impl NodeConfig {
                 priority: narrow(settings.u64("scan.priority")),
                 lock_memory: settings.bool("scan.lock_memory"),
             }),
-            mqtt: MqttTarget::from_settings(settings),
+            targets: Targets::from_settings(settings),
             fleet: settings.bool("fleet.enabled").then(|| FleetConfig {
                 devices: narrow(settings.u64("fleet.devices")),
                 profile: settings
@@ -255,7 +277,7 @@ impl NodeConfig {
 }
 
 /// A number of the table in a narrower type; the table's bounds make it fit.
-fn narrow<T: TryFrom<u64> + Default>(number: u64) -> T {
+pub(super) fn narrow<T: TryFrom<u64> + Default>(number: u64) -> T {
     T::try_from(number).unwrap_or_default()
 }
 
@@ -359,10 +381,11 @@ pub fn conflicts(settings: &Settings) -> Vec<ConfigError> {
             "leave out --no-world or --no-fleet",
         );
     }
-    let broker = settings.text("targets.mqtt.url").is_some();
+    let urls = ["mqtt", "http", "coap"].map(|protocol| format!("targets.{protocol}.url"));
+    let broker = urls.iter().any(|url| settings.text(url).is_some());
     if !world && fleet && !twin && !broker {
         let message = "a fleet without a world needs a twin or a broker: `transport.twin` and \
-                       `targets.mqtt.url` are unset"
+                       `targets.*.url` are unset"
             .to_owned();
         refuse(
             "world.enabled",

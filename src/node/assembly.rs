@@ -329,10 +329,7 @@ impl Assembly {
     async fn stop_in_order(&self) {
         if let Some(layer) = &self.layers.fleet {
             let _ = layer.last.set(layer.fleet.counts());
-            let published = layer.fleet.published();
-            let _ = layer
-                .connected
-                .set(published.map_or(0, |(_, now)| now.connected));
+            let _ = layer.published.set(layer.fleet.published());
             layer.fleet.stop().await;
             if let Err(error) = layer.shards.stop().await {
                 tracing::error!("{error}");

@@ -3,6 +3,7 @@
 //! Every refusal names the key that is wrong. Bound: as configured.
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use actorsim_actors::shard::ShardHost;
 use actorsim_actors::{ActorPath, System};
 use actorsim_fleet::broker::{Credentials, Plan, PublishStats, Target};
 use actorsim_fleet::profile::Protocol as ProfileProtocol;
+use actorsim_fleet::session::http::Secret;
 use actorsim_fleet::{Fleet, Population, Profile, Uplink, seed};
 use actorsim_supervision::config::render_all;
 use actorsim_supervision::{ChildSpec, Policies, SupervisorSpec};
@@ -211,7 +213,7 @@ pub(super) fn fleet(
         shards,
         config: config.clone(),
         last: OnceLock::new(),
-        connected: OnceLock::new(),
+        published: OnceLock::new(),
     })
 }
 
@@ -243,7 +245,9 @@ pub(super) fn joining(
         profile: joining.profile.clone(),
         interval: population.interval,
     };
-    let stats = fleet.publish_stats().unwrap_or_default();
+    let stats = fleet
+        .publish_stats(population.profile.protocol)
+        .unwrap_or_default();
     let plan = broker(config, &asked, &population.profile, stats);
     population.plan = plan.map_err(|error| error.to_string())?;
     Ok(paced(population, config))
@@ -256,27 +260,64 @@ fn broker(
     profile: &Profile,
     stats: Arc<PublishStats>,
 ) -> Result<Option<Arc<Plan>>, StartError> {
-    let Some(target) = &config.mqtt else {
-        return Ok(None);
-    };
-    const URL: &str = "targets.mqtt.url";
-    let broker = Target::parse(&target.url).map_err(|error| config_error(URL, error))?;
+    let targets = &config.targets;
     let scale = (fleet.devices, config.speed);
-    let plan = Plan::mqtt(profile, &broker, target.options, scale, stats)
-        .map_err(|error| config_error(URL, error))?;
-    let password = target.password_file.as_ref().map(|path| {
-        let text = std::fs::read(path).map_err(|error| {
-            let what = format!("{}: {error}", path.display());
-            config_error("targets.mqtt.password_file", what)
-        })?;
-        let text = text.strip_suffix(b"\n").unwrap_or(&text);
-        Ok::<_, StartError>(text.strip_suffix(b"\r").unwrap_or(text).to_vec())
-    });
-    let credentials = Credentials {
-        username: target.username.clone(),
-        password: password.transpose()?,
+    let parse = |key: &str, url: &str| Target::parse(url).map_err(|error| config_error(key, error));
+    let (key, plan) = match profile.protocol {
+        ProfileProtocol::Mqtt => {
+            let Some(target) = &targets.mqtt else {
+                return Ok(None);
+            };
+            const URL: &str = "targets.mqtt.url";
+            let at = parse(URL, &target.url)?;
+            let password = target.password_file.as_ref();
+            let password = password.map(|path| secret("targets.mqtt.password_file", path));
+            let credentials = Credentials {
+                username: target.username.clone(),
+                password: password.transpose()?,
+            };
+            let plan = Plan::mqtt(profile, &at, target.options, scale, stats);
+            (URL, plan.map(|plan| plan.with_credentials(credentials)))
+        }
+        ProfileProtocol::Http => {
+            let Some(target) = &targets.http else {
+                return Ok(None);
+            };
+            const URL: &str = "targets.http.url";
+            let at = parse(URL, &target.url)?;
+            let authorization = target.authorization_file.as_ref().map(|path| {
+                const KEY: &str = "targets.http.authorization_file";
+                let text = String::from_utf8(secret(KEY, path)?).ok();
+                let line = text.filter(|text| !text.chars().any(char::is_control));
+                let line = line.ok_or_else(|| config_error(KEY, "is not one line of text"))?;
+                Ok::<_, StartError>(Secret(line))
+            });
+            let authorization = authorization.transpose()?;
+            let plan = Plan::http(profile, &at, target.options, scale, stats);
+            (URL, plan.map(|plan| plan.with_authorization(authorization)))
+        }
+        ProfileProtocol::Coap => {
+            let Some(target) = &targets.coap else {
+                return Ok(None);
+            };
+            const URL: &str = "targets.coap.url";
+            let at = parse(URL, &target.url)?;
+            (URL, Plan::coap(profile, &at, target.options, scale, stats))
+        }
+        ProfileProtocol::Amqp | ProfileProtocol::Quic | ProfileProtocol::Console => {
+            return Ok(None);
+        }
     };
-    Ok(Some(Arc::new(plan.with_credentials(credentials))))
+    plan.map(|plan| Some(Arc::new(plan)))
+        .map_err(|error| config_error(key, error))
+}
+
+/// What a file has, without a line break at its end.
+fn secret(key: &str, path: &Path) -> Result<Vec<u8>, StartError> {
+    let text = std::fs::read(path)
+        .map_err(|error| config_error(key, format!("{}: {error}", path.display())))?;
+    let text = text.strip_suffix(b"\n").unwrap_or(&text);
+    Ok(text.strip_suffix(b"\r").unwrap_or(text).to_vec())
 }
 
 /// Where the links dial, and the name expected there.

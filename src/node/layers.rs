@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use actorsim_actors::shard::ShardHost;
 use actorsim_actors::{ActorPath, System, Time};
-use actorsim_fleet::{DeviceCounts, DeviceError, Fleet, Injection, Population};
+use actorsim_fleet::{DeviceCounts, DeviceError, Fleet, Injection, Population, Published};
 use actorsim_supervision::Supervision;
 use actorsim_transport::TransportStats;
 use actorsim_world::{SystemId, Twin};
@@ -30,8 +30,8 @@ pub(super) struct FleetLayer {
     pub(super) config: NodeConfig,
     /// Counters at the moment the devices were asked to stop.
     pub(super) last: OnceLock<DeviceCounts>,
-    /// Sessions with brokers at that moment.
-    pub(super) connected: OnceLock<u64>,
+    /// What had gone to brokers at that moment.
+    pub(super) published: OnceLock<Vec<Published>>,
 }
 
 impl FleetLayer {

@@ -94,19 +94,24 @@ fn devices(layers: &Layers, report: &mut RunReport) {
 
 /// What went to brokers. Sessions are closed by now: connected are those that were at work.
 fn publish(layer: &FleetLayer, report: &mut RunReport) {
-    let Some((sessions, counts)) = layer.fleet.published() else {
-        return;
-    };
-    let publish = report::Publish {
-        sessions: Some(sessions),
-        connected: Some(layer.connected.get().copied().unwrap_or(counts.connected)),
-        sent: Some(counts.sent),
-        acked: Some(counts.acked),
-        errors: Some(counts.errors + counts.refused),
-        dropped: Some(counts.dropped),
-        latency_us: Quantiles::of(&counts.latency_us, 1.0),
-    };
-    report.publish.insert("mqtt".to_owned(), publish);
+    let at_work = layer.published.get().map_or(&[][..], Vec::as_slice);
+    for now in layer.fleet.published() {
+        let before = at_work.iter().find(|one| one.protocol == now.protocol);
+        let connected = before.unwrap_or(&now).counts.connected;
+        let counts = &now.counts;
+        let publish = report::Publish {
+            sessions: Some(now.devices),
+            connected: Some(connected),
+            sent: Some(counts.sent),
+            acked: Some(counts.acked),
+            errors: Some(counts.errors + counts.refused),
+            dropped: Some(counts.dropped),
+            latency_us: Quantiles::of(&counts.latency_us, 1.0),
+        };
+        report
+            .publish
+            .insert(now.protocol.name().to_owned(), publish);
+    }
 }
 
 /// The tiers' figures of a node that sends, receives, or both.

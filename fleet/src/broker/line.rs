@@ -14,13 +14,14 @@ use actorsim_actors::shard::{SocketEvent, SocketId};
 use actorsim_actors::{CellContext, Time};
 
 use super::plan::Plan;
-use super::session::{Ending, Heard, Inbound, NotTaken, ReplyTo, Session, SessionOut, Telemetry};
-use super::session::{OWN, Who};
+use super::session::{Ending, Heard, Inbound, NotTaken, OWN, Outgoing, ReplyTo};
+use super::session::{Session, SessionOut, Who};
 use super::stats::PublishTally;
 use crate::behaviour::Behaviour;
 use crate::device::Device;
 use crate::payload::Sample;
 use crate::profile::Backpressure;
+use crate::seed::device_seed;
 
 /// The timer of a line.
 pub(crate) const LINE: u8 = 3;
@@ -57,7 +58,6 @@ pub(crate) struct LineOut {
     pub(crate) behaviour: Option<Arc<Behaviour>>,
     session: SessionOut,
     payload: Vec<u8>,
-    topic: String,
     name: String,
 }
 
@@ -84,6 +84,7 @@ macro_rules! call {
         $cx.shared.write_name($cx.ordinal, name);
         let $who = &Who {
             id: name,
+            seed: device_seed($cx.shared.master_seed, name),
             now: $cx.monotonic,
         };
         let $session = &mut $line.session;
@@ -130,23 +131,18 @@ impl Line {
         let own = behaviour.as_ref().and_then(|own| own.encoder.as_ref());
         own.unwrap_or(&plan.encoder)
             .write(&sample, &mut out.payload);
-        out.topic.clear();
-        plan.telemetry.write(&out.name, &mut out.topic);
         let who = Who {
             id: &out.name,
+            seed: device_seed(cx.shared.master_seed, &out.name),
             now: cx.monotonic,
         };
-        let sample = Telemetry {
-            topic: &out.topic,
-            payload: &out.payload,
-            tag: cx.monotonic.0.max(OWN + 1),
-        };
+        let sample = (out.payload.as_slice(), cx.monotonic.0.max(OWN + 1));
         let (session, tally) = (&mut self.session, &mut out.tally);
-        let mut taken = session.publish(plan, &sample, &who, &mut out.session);
+        let mut taken = session.publish(plan, sample, &who, &mut out.session);
         let makes_room = plan.backpressure == Backpressure::DropOldest;
         if taken == Err(NotTaken::Full) && makes_room && session.drop_oldest() {
             tally.dropped += 1;
-            taken = session.publish(plan, &sample, &who, &mut out.session);
+            taken = session.publish(plan, sample, &who, &mut out.session);
         }
         match taken {
             Ok(()) => tally.sent += 1,
@@ -194,9 +190,10 @@ impl Line {
         let Some(plan) = cx.shared.plan() else { return };
         let local = plan.local(cx.ordinal);
         let mut net = cx.net();
-        let socket = match local {
-            Some(local) => net.connect_from(local, plan.address),
-            None => net.connect(plan.address),
+        let socket = match (plan.is_datagrams(), local) {
+            (true, local) => net.datagrams_with(local.unwrap_or(plan.any()), plan.address),
+            (false, Some(local)) => net.connect_from(local, plan.address),
+            (false, None) => net.connect(plan.address),
         };
         drop(net);
         self.socket = socket.ok();
@@ -211,18 +208,23 @@ impl Line {
             return; // one that was given up already
         }
         match event {
-            SocketEvent::Connected => {
+            SocketEvent::Connected | SocketEvent::Bound(_) => {
                 call!(self, cx, |session, plan, who, out| session
                     .open(plan, who, out));
             }
-            SocketEvent::Received(bytes) => {
+            SocketEvent::Received(bytes) | SocketEvent::Datagram { bytes, .. } => {
                 call!(self, cx, |session, plan, who, out| session
                     .received(plan, bytes, who, out));
             }
             SocketEvent::PeerFinished => {
-                cx.net().close(socket);
-                self.socket = None;
-                self.failed(cx);
+                call!(self, cx, |session, plan, who, out| session
+                    .finished(plan, who, out));
+                self.settle(cx);
+                if self.socket == Some(socket) {
+                    cx.net().close(socket);
+                    self.socket = None;
+                    self.failed(cx);
+                }
             }
             SocketEvent::Ended(_) => {
                 self.socket = None;
@@ -302,23 +304,42 @@ impl Line {
         }
         match ending {
             Ending::Closed => self.count_down(cx),
+            Ending::Again => {
+                self.session.lost();
+                self.count_down(cx);
+                self.connect_at = Some(cx.monotonic);
+            }
             Ending::Failed => self.failed(cx),
         }
     }
 
-    /// Bytes of the session go to its socket. A socket that takes no more than a session may have
-    /// in flight has a peer that does not read: it is given up.
+    /// What the session has for its peer goes to the socket. A stream that takes no more than a
+    /// session may have in flight has a peer that does not read: it is given up. A datagram that
+    /// finds no room is lost, as it may be anywhere.
     fn write(&mut self, cx: Context<'_, '_>) {
-        let mut bytes = std::mem::take(cx.out.line.session.bytes(&self.session));
-        if let Some(socket) = self.socket.filter(|_| !bytes.is_empty())
-            && cx.net().write(socket, &bytes).is_err()
-        {
+        let mut session = std::mem::take(&mut cx.out.line.session);
+        let refused = match (session.outgoing(&self.session), self.socket) {
+            (Outgoing::Stream(bytes), Some(socket)) if !bytes.is_empty() => {
+                cx.net().write(socket, bytes).is_err()
+            }
+            (Outgoing::Datagrams(out), Some(socket)) if !out.ends.is_empty() => {
+                let mut net = cx.net();
+                for datagram in out.datagrams() {
+                    let _ = net.write(socket, datagram);
+                }
+                false
+            }
+            _ => false,
+        };
+        match session.outgoing(&self.session) {
+            Outgoing::Stream(bytes) => bytes.clear(),
+            Outgoing::Datagrams(out) => out.sent(),
+        }
+        cx.out.line.session = session;
+        if let Some(socket) = self.socket.take_if(|_| refused) {
             cx.net().reset(socket);
-            self.socket = None;
             self.failed(cx);
         }
-        bytes.clear();
-        *cx.out.line.session.bytes(&self.session) = bytes;
     }
 
     fn heard(&mut self, heard: Heard, cx: Context<'_, '_>) {
@@ -328,10 +349,10 @@ impl Line {
                 tally.connected += 1;
                 tally.connects += 1;
                 self.up = true;
-                self.attempt = 0;
                 call!(self, cx, |session, plan, who, out| session
                     .greet(plan, who, out));
             }
+            Heard::Sound => self.attempt = 0,
             Heard::Delivered { tag } => {
                 tally.acked += 1;
                 let latency = cx.monotonic.since(Time(tag)).as_micros();

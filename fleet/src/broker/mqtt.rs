@@ -4,7 +4,7 @@
 //! Bound: that of the session.
 
 use super::plan::MqttSpeech;
-use super::session::{Ending, Heard, Inbound, NotTaken, OWN, ReplyTo, SessionOut, Telemetry, Who};
+use super::session::{Ending, Heard, Inbound, NotTaken, OWN, ReplyTo, SessionOut, Who};
 use crate::session::mqtt::client::Message;
 use crate::session::mqtt::{Client, Ended, Event, Login, Output, PublishError, Qos, Will};
 
@@ -80,6 +80,9 @@ impl Session {
             .received(&speech.options, bytes, who.now, &mut out.mqtt);
     }
 
+    /// A broker that sends no more has nothing more to hear.
+    pub(super) fn finished(&self, _: &MqttSpeech, _: &Who<'_>, _: &mut SessionOut) {}
+
     pub(super) fn expire(&mut self, speech: &MqttSpeech, who: &Who<'_>, out: &mut SessionOut) {
         self.0.expire(&speech.options, who.now, &mut out.mqtt);
     }
@@ -91,16 +94,18 @@ impl Session {
     pub(super) fn publish(
         &mut self,
         speech: &MqttSpeech,
-        sample: &Telemetry<'_>,
+        (payload, tag): (&[u8], u64),
         who: &Who<'_>,
         out: &mut SessionOut,
     ) -> Result<(), NotTaken> {
+        out.topic.clear();
+        speech.telemetry.write(who.id, &mut out.topic);
         let message = Message {
-            topic: sample.topic,
-            payload: sample.payload,
+            topic: &out.topic,
+            payload,
             qos: speech.qos,
             retain: false,
-            tag: sample.tag,
+            tag,
         };
         let taken = self
             .0
@@ -125,7 +130,7 @@ impl Session {
         out.topic.clear();
         match to {
             ReplyTo::Topic(topic) => out.topic.push_str(topic),
-            ReplyTo::Own => speech.replies.write(who.id, &mut out.topic),
+            ReplyTo::Own | ReplyTo::Request => speech.replies.write(who.id, &mut out.topic),
         }
         let message = Message {
             topic: &out.topic,
@@ -155,6 +160,13 @@ impl Session {
 
 /// Translates what a session has put out.
 pub(super) fn settle(out: &mut Output, heard: &mut Vec<Heard>) -> Option<Ending> {
+    if out
+        .events
+        .iter()
+        .any(|event| matches!(event, Event::Up { .. }))
+    {
+        heard.push(Heard::Sound);
+    }
     heard.extend(out.events.drain(..).filter_map(|event| match event {
         Event::Up { .. } => Some(Heard::Up),
         Event::Delivered { tag: OWN } => None,

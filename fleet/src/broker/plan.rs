@@ -3,17 +3,22 @@
 //! Made once from the profile and the target; everything that can be wrong is said then. Bound:
 //! that of the profile.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::stats::PublishStats;
 use super::target::Target;
 use crate::payload::{Encoder, NotBuilt};
-use crate::profile::{Backpressure, Profile, Protocol};
+use crate::profile::{Backpressure, Payload, Profile, Protocol};
 use crate::session::backoff::Backoff;
 use crate::session::mqtt::{Options, Qos};
 use crate::session::template::{Template, TemplateError};
+use crate::session::{coap, http};
+
+/// Commands to a device, and its replies, by topic or path.
+const COMMANDS: &str = "devices/{device_id}/commands";
+const REPLIES: &str = "devices/{device_id}/replies";
 
 /// First connections of a population a second, so that its broker is not met by all at once.
 pub const CONNECTS_PER_S: u32 = 2_000;
@@ -47,8 +52,6 @@ pub struct Plan {
     pub address: SocketAddr,
     /// What is spoken there.
     pub speech: Speech,
-    /// Where samples go.
-    pub telemetry: Template,
     /// What a sample looks like.
     pub encoder: Encoder,
     /// What to do when the outbox is full.
@@ -70,6 +73,44 @@ pub struct Plan {
 pub enum Speech {
     /// MQTT 3.1.1 or 5.
     Mqtt(MqttSpeech),
+    /// HTTP/1.1.
+    Http(HttpSpeech),
+    /// CoAP, in datagrams.
+    Coap(CoapSpeech),
+}
+
+impl Speech {
+    /// Its word in profiles and reports.
+    #[must_use]
+    pub const fn protocol(&self) -> Protocol {
+        match self {
+            Self::Mqtt(_) => Protocol::Mqtt,
+            Self::Http(_) => Protocol::Http,
+            Self::Coap(_) => Protocol::Coap,
+        }
+    }
+}
+
+/// How devices speak HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpSpeech {
+    /// How the sessions are.
+    pub options: http::Options,
+    /// `Host` header.
+    pub host: String,
+    /// What is where.
+    pub paths: http::Paths,
+    /// `Authorization` header; never shown.
+    pub authorization: Option<http::Secret>,
+}
+
+/// How devices speak CoAP.
+#[derive(Clone, Debug)]
+pub struct CoapSpeech {
+    /// How the sessions are.
+    pub options: coap::Options,
+    /// What is where.
+    pub paths: coap::Paths,
 }
 
 /// How devices speak MQTT.
@@ -81,6 +122,8 @@ pub struct MqttSpeech {
     pub qos: Qos,
     /// Who the devices are.
     pub credentials: Credentials,
+    /// Samples.
+    pub telemetry: Template,
     /// Commands to the device.
     pub commands: Template,
     /// Its replies.
@@ -93,12 +136,14 @@ pub struct MqttSpeech {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// Another protocol.
-    #[error("profile `{device_type}` speaks {protocol}, for which there is no session yet")]
+    #[error("profile `{device_type}` speaks {protocol}, but the target is one for {target}")]
     Protocol {
         /// Its type.
         device_type: String,
         /// As in the profile.
         protocol: &'static str,
+        /// As in the target's URL.
+        target: &'static str,
     },
     /// Its topics.
     #[error("topic of profile `{device_type}`: {why}")]
@@ -130,24 +175,94 @@ impl Plan {
         (count, speed): (u32, f64),
         stats: Arc<PublishStats>,
     ) -> Result<Self, PlanError> {
-        let template = templates(profile, Protocol::Mqtt)?;
+        let template = templates(profile, target, Protocol::Mqtt)?;
         let speech = MqttSpeech {
             options: mqtt,
             qos: Qos::from_number(profile.qos).unwrap_or(Qos::AtLeastOnce),
             credentials: Credentials::default(),
-            commands: template("devices/{device_id}/commands")?,
-            replies: template("devices/{device_id}/replies")?,
+            telemetry: template(&profile.topic_template)?,
+            commands: template(COMMANDS)?,
+            replies: template(REPLIES)?,
             status: template("devices/{device_id}/status")?,
         };
-        let telemetry = template(&profile.topic_template)?;
-        let speech = Speech::Mqtt(speech);
-        Self::new(profile, target, (speech, telemetry), (count, speed), stats)
+        Self::new(profile, target, Speech::Mqtt(speech), (count, speed), stats)
+    }
+
+    /// The way of a profile's devices to an HTTP server. Samples go to the path of its URL, or
+    /// where it has none to the profile's topic; how they share a body follows from what they are.
+    ///
+    /// # Errors
+    /// [`PlanError`].
+    pub fn http(
+        profile: &Profile,
+        target: &Target,
+        options: http::Options,
+        (count, speed): (u32, f64),
+        stats: Arc<PublishStats>,
+    ) -> Result<Self, PlanError> {
+        let template = templates(profile, target, Protocol::Http)?;
+        let samples = samples(profile, target);
+        let path = |text: &str| template(text).map(Template::into_path);
+        let (content_type, batch) = match profile.payload {
+            Payload::Envelope | Payload::Flat | Payload::Template => {
+                ("application/json", http::Batch::JsonArray)
+            }
+            Payload::Reading => ("application/octet-stream", http::Batch::Concatenated),
+            Payload::Protobuf => ("application/x-protobuf", http::Batch::Concatenated),
+        };
+        let speech = HttpSpeech {
+            options: http::Options {
+                content_type,
+                batch,
+                ..options
+            },
+            host: target.host.clone(),
+            paths: http::Paths {
+                samples: path(samples)?,
+                commands: path(COMMANDS)?,
+                replies: path(REPLIES)?,
+            },
+            authorization: None,
+        };
+        Self::new(profile, target, Speech::Http(speech), (count, speed), stats)
+    }
+
+    /// The way of a profile's devices to a CoAP server; paths as for HTTP. Quality 0 sends samples
+    /// once, any other until they are acknowledged.
+    ///
+    /// # Errors
+    /// [`PlanError`].
+    pub fn coap(
+        profile: &Profile,
+        target: &Target,
+        options: coap::Options,
+        (count, speed): (u32, f64),
+        stats: Arc<PublishStats>,
+    ) -> Result<Self, PlanError> {
+        let template = templates(profile, target, Protocol::Coap)?;
+        let content_format = match profile.payload {
+            Payload::Envelope | Payload::Flat | Payload::Template => 50, // JSON
+            Payload::Reading | Payload::Protobuf => 42,                  // bytes
+        };
+        let speech = CoapSpeech {
+            options: coap::Options {
+                confirmable: profile.qos > 0,
+                content_format,
+                ..options
+            },
+            paths: coap::Paths {
+                samples: template(samples(profile, target))?,
+                commands: template(COMMANDS)?,
+                replies: template(REPLIES)?,
+            },
+        };
+        Self::new(profile, target, Speech::Coap(speech), (count, speed), stats)
     }
 
     fn new(
         profile: &Profile,
         target: &Target,
-        (speech, telemetry): (Speech, Template),
+        speech: Speech,
         (count, speed): (u32, f64),
         stats: Arc<PublishStats>,
     ) -> Result<Self, PlanError> {
@@ -158,7 +273,6 @@ impl Plan {
         Ok(Self {
             address: target.address,
             speech,
-            telemetry,
             encoder,
             backpressure: profile.backpressure,
             backoff: Backoff::default(),
@@ -169,11 +283,20 @@ impl Plan {
         })
     }
 
-    /// The same, where devices log in.
+    /// The same, where devices log in; only MQTT has users.
     #[must_use]
     pub fn with_credentials(mut self, own: Credentials) -> Self {
-        match &mut self.speech {
-            Speech::Mqtt(speech) => speech.credentials = own,
+        if let Speech::Mqtt(speech) = &mut self.speech {
+            speech.credentials = own;
+        }
+        self
+    }
+
+    /// The same, where requests carry an `Authorization`; only HTTP has it.
+    #[must_use]
+    pub fn with_authorization(mut self, own: Option<http::Secret>) -> Self {
+        if let Speech::Http(speech) = &mut self.speech {
+            speech.authorization = own;
         }
         self
     }
@@ -182,6 +305,21 @@ impl Plan {
     pub(crate) const fn outbox_max(&self) -> u16 {
         match &self.speech {
             Speech::Mqtt(speech) => speech.options.outbox_max,
+            Speech::Http(speech) => speech.options.outbox_max,
+            Speech::Coap(speech) => speech.options.outbox_max,
+        }
+    }
+
+    /// Whether a device has a datagram socket rather than a connection.
+    pub(crate) const fn is_datagrams(&self) -> bool {
+        matches!(self.speech, Speech::Coap(_))
+    }
+
+    /// Any local address from which the broker can be reached.
+    pub(crate) const fn any(&self) -> SocketAddr {
+        match self.address {
+            SocketAddr::V4(_) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+            SocketAddr::V6(_) => SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
         }
     }
 
@@ -207,21 +345,32 @@ impl Plan {
     }
 }
 
-/// Reads topics of a profile, which must speak `protocol`.
+/// Where samples go: the path of the target's URL, or else the profile's topic.
+fn samples<'a>(profile: &'a Profile, target: &'a Target) -> &'a str {
+    match target.path.trim_start_matches('/') {
+        "" => &profile.topic_template,
+        path => path,
+    }
+}
+
+/// Reads topics of a profile, which must speak `protocol` as its target does.
 fn templates(
     profile: &Profile,
+    target: &Target,
     protocol: Protocol,
 ) -> Result<impl Fn(&str) -> Result<Template, PlanError>, PlanError> {
-    if profile.protocol != protocol {
+    let device_type = || profile.device_type.clone();
+    if profile.protocol != protocol || target.protocol != protocol {
         return Err(PlanError::Protocol {
-            device_type: profile.device_type.clone(),
+            device_type: device_type(),
             protocol: profile.protocol.name(),
+            target: target.protocol.name(),
         });
     }
-    Ok(|text: &str| {
+    Ok(move |text: &str| {
         let parsed = Template::parse(text, &profile.device_type, &profile.labels);
         parsed.map_err(|why| PlanError::Topic {
-            device_type: profile.device_type.clone(),
+            device_type: device_type(),
             why,
         })
     })

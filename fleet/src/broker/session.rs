@@ -6,14 +6,18 @@
 
 use actorsim_actors::Time;
 
-use super::mqtt;
 use super::plan::{Plan, Speech};
-use crate::session::mqtt::output::Output as MqttOutput;
+use super::{coap, http, mqtt};
+use crate::session::coap::Output as CoapOutput;
+use crate::session::http::Output as HttpOutput;
+use crate::session::mqtt::Output as MqttOutput;
 
 /// The session of one device.
 #[derive(Debug)]
 pub(crate) enum Session {
     Mqtt(mqtt::Session),
+    Http(http::Session),
+    Coap(coap::Session),
 }
 
 /// Who calls a session, and when.
@@ -21,17 +25,10 @@ pub(crate) enum Session {
 pub(crate) struct Who<'a> {
     /// Device id.
     pub(crate) id: &'a str,
+    /// The device's.
+    pub(crate) seed: u64,
     /// Monotonic.
     pub(crate) now: Time,
-}
-
-/// A sample on its way out.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Telemetry<'a> {
-    pub(crate) topic: &'a str,
-    pub(crate) payload: &'a [u8],
-    /// Given back by [`Heard::Delivered`]; never [`OWN`].
-    pub(crate) tag: u64,
 }
 
 /// Tag of messages that are not samples: nobody waits for word of them.
@@ -51,6 +48,8 @@ pub(crate) enum NotTaken {
 pub(crate) enum Heard {
     /// The peer has accepted the session.
     Up,
+    /// It has shown that it works: what fails from here on is tried again as soon as at first.
+    Sound,
     /// It has taken a sample.
     Delivered { tag: u64 },
     /// It has refused a message for good, or forgotten it.
@@ -75,6 +74,8 @@ pub(crate) enum ReplyTo {
     Own,
     /// The message names a topic.
     Topic(Box<str>),
+    /// The message is a request, and the reply its answer.
+    Request,
 }
 
 /// How a session has come to the end of its connection.
@@ -82,6 +83,8 @@ pub(crate) enum ReplyTo {
 pub(crate) enum Ending {
     /// As the device wanted.
     Closed,
+    /// As the peer may: it tries again at once.
+    Again,
     /// It has to try again later.
     Failed,
 }
@@ -91,8 +94,10 @@ pub(crate) enum Ending {
 pub(crate) struct SessionOut {
     /// Drained by the line.
     pub(crate) heard: Vec<Heard>,
-    pub(crate) mqtt: MqttOutput,
-    pub(crate) topic: String,
+    pub(super) mqtt: MqttOutput,
+    pub(super) http: HttpOutput,
+    pub(super) coap: CoapOutput,
+    pub(super) topic: String,
 }
 
 /// Calls the session with what its plan says of its protocol.
@@ -100,6 +105,9 @@ macro_rules! with {
     ($session:expr, $plan:expr, |$own:ident, $speech:ident| $call:expr) => {
         match ($session, &$plan.speech) {
             (Session::Mqtt($own), Speech::Mqtt($speech)) => $call,
+            (Session::Http($own), Speech::Http($speech)) => $call,
+            (Session::Coap($own), Speech::Coap($speech)) => $call,
+            _ => unreachable!("a line speaks what its plan says: it is made of it"),
         }
     };
 }
@@ -109,6 +117,8 @@ impl Session {
     pub(crate) fn new(plan: &Plan) -> Self {
         match &plan.speech {
             Speech::Mqtt(_) => Self::Mqtt(mqtt::Session::default()),
+            Speech::Http(_) => Self::Http(http::Session::default()),
+            Speech::Coap(_) => Self::Coap(coap::Session::default()),
         }
     }
 
@@ -116,6 +126,8 @@ impl Session {
     pub(crate) fn waiting(&self) -> usize {
         match self {
             Self::Mqtt(session) => session.waiting(),
+            Self::Http(session) => session.waiting(),
+            Self::Coap(session) => session.waiting(),
         }
     }
 
@@ -142,6 +154,12 @@ impl Session {
             .received(speech, bytes, who, out));
     }
 
+    /// The peer sends no more. Who has no use for that is ended by its line.
+    pub(crate) fn finished(&mut self, plan: &Plan, who: &Who<'_>, out: &mut SessionOut) {
+        with!(self, plan, |session, speech| session
+            .finished(speech, who, out));
+    }
+
     /// Does what is due.
     pub(crate) fn expire(&mut self, plan: &Plan, who: &Who<'_>, out: &mut SessionOut) {
         with!(self, plan, |session, speech| session
@@ -153,11 +171,11 @@ impl Session {
         with!(self, plan, |session, speech| session.deadline(speech))
     }
 
-    /// Takes a sample.
+    /// Takes a sample, and the tag that [`Heard::Delivered`] gives back; never [`OWN`].
     pub(crate) fn publish(
         &mut self,
         plan: &Plan,
-        sample: &Telemetry<'_>,
+        sample: (&[u8], u64),
         who: &Who<'_>,
         out: &mut SessionOut,
     ) -> Result<(), NotTaken> {
@@ -169,6 +187,8 @@ impl Session {
     pub(crate) fn drop_oldest(&mut self) -> bool {
         match self {
             Self::Mqtt(session) => session.drop_oldest(),
+            Self::Http(session) => session.drop_oldest(),
+            Self::Coap(session) => session.drop_oldest(),
         }
     }
 
@@ -198,15 +218,19 @@ impl Session {
     pub(crate) fn lost(&mut self) {
         match self {
             Self::Mqtt(session) => session.lost(),
+            Self::Http(session) => session.lost(),
+            Self::Coap(session) => session.lost(),
         }
     }
 }
 
 impl SessionOut {
-    /// Bytes for the peer, in order.
-    pub(crate) fn bytes(&mut self, of: &Session) -> &mut Vec<u8> {
+    /// What is for the peer: a part of the stream, or datagrams.
+    pub(crate) fn outgoing(&mut self, of: &Session) -> Outgoing<'_> {
         match of {
-            Session::Mqtt(_) => &mut self.mqtt.bytes,
+            Session::Mqtt(_) => Outgoing::Stream(&mut self.mqtt.bytes),
+            Session::Http(_) => Outgoing::Stream(&mut self.http.bytes),
+            Session::Coap(_) => Outgoing::Datagrams(&mut self.coap),
         }
     }
 
@@ -214,14 +238,20 @@ impl SessionOut {
     pub(crate) fn settle(&mut self, of: &Session) -> Option<Ending> {
         match of {
             Session::Mqtt(_) => mqtt::settle(&mut self.mqtt, &mut self.heard),
+            Session::Http(_) => http::settle(&mut self.http, &mut self.heard),
+            Session::Coap(_) => coap::settle(&mut self.coap, &mut self.heard),
         }
     }
 
-    /// Forgets all of it; rooms are kept.
+    /// Forgets all of it, which a step that failed has left.
+    #[cold]
     pub(crate) fn cut(&mut self) {
-        self.heard.clear();
-        self.mqtt.bytes.clear();
-        self.mqtt.events.clear();
-        self.mqtt.ended = None;
+        *self = Self::default();
     }
+}
+
+/// What is for the peer; its taker empties it.
+pub(crate) enum Outgoing<'a> {
+    Stream(&'a mut Vec<u8>),
+    Datagrams(&'a mut CoapOutput),
 }

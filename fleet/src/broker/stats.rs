@@ -58,6 +58,20 @@ pub struct PublishCounts {
     pub latency_us: Histogram<u64>,
 }
 
+impl std::ops::AddAssign<&Self> for PublishCounts {
+    fn add_assign(&mut self, other: &Self) {
+        self.connected += other.connected;
+        self.connects += other.connects;
+        self.sent += other.sent;
+        self.acked += other.acked;
+        self.refused += other.refused;
+        self.dropped += other.dropped;
+        self.errors += other.errors;
+        let added = self.latency_us.add(&other.latency_us);
+        added.expect("both have the same bounds");
+    }
+}
+
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(LATENCY_US_MAX, 3).expect("these bounds are allowed")
 }

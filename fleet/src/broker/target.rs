@@ -1,4 +1,4 @@
-//! Where a broker is: `mqtt://127.0.0.1:1883`.
+//! Where a broker or server is: `mqtt://127.0.0.1:1883`, `http://127.0.0.1:8080/ingest`.
 //!
 //! Names are resolved once, at the start. Credentials have no place in a URL, which every user of
 //! the machine can read in the process table. Bound: one address is used.
@@ -7,14 +7,26 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use thiserror::Error;
 
+use crate::profile::Protocol;
+
 /// Schemes that devices speak, each with its port.
-const SCHEMES: [(&str, u16); 1] = [("mqtt", 1_883)];
+const SCHEMES: [(&str, u16, Protocol); 3] = [
+    ("mqtt", 1_883, Protocol::Mqtt),
+    ("http", 80, Protocol::Http),
+    ("coap", 5_683, Protocol::Coap),
+];
 
 /// A broker's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// As it was given, for people.
     pub url: String,
+    /// Which protocol is spoken there.
+    pub protocol: Protocol,
+    /// Host and port as given, without the port where it is the scheme's own.
+    pub host: String,
+    /// From its `/` on; empty if there is none.
+    pub path: String,
     /// Where that is.
     pub address: SocketAddr,
 }
@@ -26,7 +38,7 @@ pub enum TargetError {
     #[error("`{0}` is not a URL; write for example mqtt://127.0.0.1:1883")]
     Form(String),
     /// A scheme for which there is no protocol.
-    #[error("`{scheme}` is not built; known: mqtt")]
+    #[error("`{scheme}` is not built; known: mqtt, http, coap")]
     Scheme {
         /// As given.
         scheme: String,
@@ -34,7 +46,8 @@ pub enum TargetError {
     /// A user or a password stands in it.
     #[error(
         "credentials do not belong in a URL, which other users of this machine can read; \
-         set targets.mqtt.username and targets.mqtt.password_file"
+         set targets.mqtt.username and targets.mqtt.password_file, or \
+         targets.http.authorization_file"
     )]
     Credentials,
     /// A path, which this protocol has no use for.
@@ -58,16 +71,16 @@ impl Target {
     pub fn parse(url: &str) -> Result<Self, TargetError> {
         let form = || TargetError::Form(url.to_owned());
         let (scheme, rest) = url.split_once("://").ok_or_else(form)?;
-        if rest.contains('@') {
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        if host.contains('@') {
             return Err(TargetError::Credentials);
         }
-        let known = SCHEMES.iter().find(|(known, _)| *known == scheme);
-        let Some((_, port)) = known else {
+        let known = SCHEMES.iter().find(|(known, ..)| *known == scheme);
+        let Some((_, port, protocol)) = known else {
             let scheme = scheme.to_owned();
             return Err(TargetError::Scheme { scheme });
         };
-        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-        if !path.is_empty() {
+        if *protocol == Protocol::Mqtt && path.len() > 1 {
             return Err(TargetError::Path(url.to_owned()));
         }
         if host.is_empty() {
@@ -90,6 +103,9 @@ impl Target {
             .ok_or_else(|| unresolved("it has no address".to_owned()))?;
         Ok(Self {
             url: url.to_owned(),
+            protocol: *protocol,
+            host: host.to_owned(),
+            path: path.to_owned(),
             address,
         })
     }
@@ -107,6 +123,8 @@ mod tests {
             ("mqtt://127.0.0.1/", "127.0.0.1:1883"),
             ("mqtt://[::1]:7", "[::1]:7"),
             ("mqtt://[::1]", "[::1]:1883"),
+            ("http://127.0.0.1/a@b?c={device_id}", "127.0.0.1:80"),
+            ("coap://127.0.0.1", "127.0.0.1:5683"),
         ] {
             assert_eq!(
                 Target::parse(url).unwrap().address,

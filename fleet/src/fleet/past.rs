@@ -23,7 +23,8 @@ struct Sums {
     books: Books,
     counts: SlabCounts,
     digests: Vec<Digest>,
-    plan: Option<Arc<Plan>>,
+    /// Of those that published, one for each place where they counted.
+    plans: Vec<Arc<Plan>>,
 }
 
 /// The digests of a population in a simulation.
@@ -46,7 +47,12 @@ impl Past {
             sums.counts.panics += counts.panics;
         }
         sums.digests.extend(digests);
-        sums.plan = member.one.asked.plan.clone().or(sums.plan.take());
+        if let Some(plan) = &member.one.asked.plan {
+            let counts_there = |other: &Arc<Plan>| Arc::ptr_eq(&other.stats, &plan.stats);
+            if !sums.plans.iter().any(counts_there) {
+                sums.plans.push(Arc::clone(plan));
+            }
+        }
     }
 
     pub(super) fn books(&self) -> Books {
@@ -62,8 +68,8 @@ impl Past {
         self.0.lock().digests.clone()
     }
 
-    /// The plan of one that published: what it counted is shared by all.
-    pub(super) fn plan(&self) -> Option<Arc<Plan>> {
-        self.0.lock().plan.clone()
+    /// Plans of those that published.
+    pub(super) fn plans(&self) -> Vec<Arc<Plan>> {
+        self.0.lock().plans.clone()
     }
 }

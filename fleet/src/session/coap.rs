@@ -41,7 +41,7 @@ pub enum Method {
     Post,
 }
 
-/// Shared by the sessions of one population. Names and defaults of times are those of RFC 7252, 4.8.
+/// Shared by the sessions of one population. Times have the names and defaults of RFC 7252, 4.8.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
     /// Whether samples are acknowledged.

@@ -57,13 +57,7 @@ pub(crate) fn show((system, fleet): Ground<'_>) -> Json {
             )
         })
         .collect();
-    let published = fleet.published().map(|(sessions, counts)| {
-        json!({
-            "sessions": sessions, "connected": counts.connected, "connects": counts.connects,
-            "sent": counts.sent, "acked": counts.acked, "refused": counts.refused,
-            "dropped": counts.dropped, "errors": counts.errors,
-        })
-    });
+    let published = published(fleet);
     let total = json!({
         "requested": counts.requested, "running": counts.running, "starting": starting,
         "restarts": counts.restarts, "quarantined": counts.quarantined,
@@ -72,6 +66,24 @@ pub(crate) fn show((system, fleet): Ground<'_>) -> Json {
         "counted": fleet.tally(), "faults": faults, "published": published,
     });
     json!({ "rows": rows, "total": total })
+}
+
+/// What has gone to brokers, over all protocols; null where nothing goes there.
+fn published(fleet: &Fleet) -> Json {
+    let mut all = fleet.published().into_iter();
+    let Some(mut sum) = all.next() else {
+        return Json::Null;
+    };
+    for other in all {
+        sum.devices += other.devices;
+        sum.counts += &other.counts;
+    }
+    let counts = sum.counts;
+    json!({
+        "sessions": sum.devices, "connected": counts.connected, "connects": counts.connects,
+        "sent": counts.sent, "acked": counts.acked, "refused": counts.refused,
+        "dropped": counts.dropped, "errors": counts.errors,
+    })
 }
 
 /// What the twin knows of its sensors, by type.

@@ -1,0 +1,215 @@
+//! Devices on rings and threads against nginx (`ACTORSIM_NGINX`) and libcoap's server
+//! (`ACTORSIM_COAP`, started with `-d 100`, so that a PUT makes a resource).
+//!
+//! Without them the tests are skipped, and say so; where `CI` is set they fail instead.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actorsim_actors::shard::{Backend, ShardConfig, ShardHost};
+use actorsim_actors::{Clock, System};
+use actorsim_fleet::broker::{Plan, PublishCounts, Target};
+use actorsim_fleet::session::coap::packet::{Code, Kind, Packet, Writer};
+use actorsim_fleet::session::{coap, http};
+use actorsim_fleet::{Fleet, Population, Profile, Uplink};
+use actorsim_supervision::{Policies, Supervision};
+use serde_json::Value;
+
+const COUNT: u32 = 20;
+const BACKENDS: [Backend; 2] = [Backend::Auto, Backend::Portable];
+
+fn server(name: &str) -> Option<String> {
+    let address = std::env::var(name).ok();
+    if address.is_none() {
+        let in_ci = std::env::var_os("CI").is_some();
+        assert!(!in_ci, "{name} is not set, and CI has that server");
+        println!("skipped: set {name}=HOST:PORT");
+    }
+    address
+}
+
+fn profile(protocol: &str, site: &str) -> Profile {
+    let site = format!("{site}_{}", std::process::id());
+    let text = format!(
+        "type: {site}\nprotocol: {protocol}\ntelemetry_interval: 100ms\ntelemetry_fields:\n  \
+         temperature: {{type: gaussian, mean: 20, stddev: 1}}\n  \
+         relay: {{type: static, value: 1, actuator: true}}\n"
+    );
+    Profile::parse("site.yaml", &text).unwrap().profile
+}
+
+struct Rig {
+    runtime: tokio::runtime::Runtime,
+    fleet: Fleet,
+    shards: ShardHost,
+}
+
+impl Rig {
+    fn new(profile: Profile, plan: Plan, backend: Backend) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let system = System::new(Clock::wall(), runtime.handle().clone());
+        let config = ShardConfig {
+            shards: 2,
+            backend,
+            ..ShardConfig::default()
+        };
+        let shards = ShardHost::start(&system, &config).unwrap();
+        let mut population = Population::new("default", Arc::new(profile), COUNT, 7);
+        population.plan = Some(Arc::new(plan));
+        let fleet = Fleet::new(&system, vec![population], 2, Uplink::Brokers).unwrap();
+        let supervision = Arc::new(Supervision::default());
+        fleet
+            .start(shards.shards(), &Policies::shipped(), &supervision)
+            .unwrap();
+        Self {
+            runtime,
+            fleet,
+            shards,
+        }
+    }
+
+    fn counts(&self) -> PublishCounts {
+        self.fleet.published().remove(0).counts
+    }
+
+    /// Waits until the counts are enough.
+    fn until(&self, enough: impl Fn(&PublishCounts) -> bool) -> PublishCounts {
+        let waits = async {
+            while !enough(&self.counts()) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let waited = self
+            .runtime
+            .block_on(async { tokio::time::timeout(Duration::from_secs(20), waits).await });
+        let counts = self.counts();
+        let brief = (counts.connected, counts.sent, counts.acked, counts.errors);
+        assert!(waited.is_ok(), "waited in vain: {brief:?}");
+        counts
+    }
+
+    fn stop(self) -> PublishCounts {
+        self.runtime.block_on(async {
+            self.fleet.stop().await;
+            self.shards.stop().await.unwrap();
+        });
+        let counts = self.counts();
+        let outcome = counts.acked + counts.dropped + counts.refused;
+        assert_eq!(counts.sent, outcome, "each sample has an outcome");
+        counts
+    }
+}
+
+#[test]
+fn devices_post_to_nginx_over_connections_that_they_keep() {
+    let Some(address) = server("ACTORSIM_NGINX") else {
+        return;
+    };
+    for backend in BACKENDS {
+        let profile = profile("http", "poster");
+        let target = Target::parse(&format!("http://{address}/ingest/{{device_id}}")).unwrap();
+        let options = http::Options {
+            poll_interval: Duration::from_millis(300),
+            batch_max: 3,
+            batch_wait: Duration::from_secs(1),
+            ..http::Options::default()
+        };
+        let plan = Plan::http(&profile, &target, options, (COUNT, 1.0), Arc::default()).unwrap();
+        let rig = Rig::new(profile, plan, backend);
+        let wanted = u64::from(COUNT) * 9;
+        let counts = rig.until(|counts| counts.acked >= wanted);
+        assert_eq!((counts.errors, counts.refused), (0, 0));
+        rig.stop();
+    }
+}
+
+#[test]
+fn what_nginx_refuses_is_counted_as_refused() {
+    let Some(address) = server("ACTORSIM_NGINX") else {
+        return;
+    };
+    let profile = profile("http", "refused");
+    let target = Target::parse(&format!("http://{address}/missing")).unwrap();
+    let options = http::Options::default();
+    let plan = Plan::http(&profile, &target, options, (COUNT, 1.0), Arc::default()).unwrap();
+    let rig = Rig::new(profile, plan, Backend::Auto);
+    let counts = rig.until(|counts| counts.refused >= u64::from(COUNT));
+    assert_eq!((counts.acked, counts.connected), (0, u64::from(COUNT)));
+    rig.stop();
+}
+
+/// A client of the CoAP server: one request at a time.
+struct Coap {
+    socket: UdpSocket,
+    id: u16,
+}
+
+impl Coap {
+    fn new(address: &str) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(address).unwrap();
+        let patience = Some(Duration::from_secs(5));
+        socket.set_read_timeout(patience).unwrap();
+        Self { socket, id: 0 }
+    }
+
+    fn ask(&mut self, code: Code, path: &str, payload: &[u8]) -> (Code, Vec<u8>) {
+        self.id += 1;
+        let mut bytes = Vec::new();
+        Writer::new(&mut bytes, Kind::Confirmable, code, self.id, b"t")
+            .path(path)
+            .payload(payload);
+        self.socket.send(&bytes).unwrap();
+        let mut buffer = [0; 2_000];
+        loop {
+            let len = self.socket.recv(&mut buffer).expect("the server answers");
+            let packet = Packet::read(&buffer[..len]).unwrap();
+            if packet.id == self.id {
+                return (packet.code, packet.payload.to_vec());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_coap_server_has_the_last_sample_of_each_device_and_commands_are_observed() {
+    let Some(address) = server("ACTORSIM_COAP") else {
+        return;
+    };
+    for (backend, site) in BACKENDS.into_iter().zip(["ring", "threads"]) {
+        let profile = profile("coap", site);
+        let id = profile.device_id(3);
+        let mut client = Coap::new(&address);
+        let commands = format!("devices/{id}/commands");
+        // there must be something to be observed before the device asks
+        assert_eq!(client.ask(Code::PUT, &commands, b"{}").0.class(), 2);
+        let target = Target::parse(&format!("coap://{address}")).unwrap();
+        let options = coap::Options::default();
+        let plan = Plan::coap(&profile, &target, options, (COUNT, 1.0), Arc::default()).unwrap();
+        let rig = Rig::new(profile, plan, backend);
+        rig.until(|counts| counts.acked >= u64::from(COUNT) * 5);
+        let command = br#"{"command_id": 5, "set": {"relay": 0}}"#;
+        assert_eq!(client.ask(Code::PUT, &commands, command).0.class(), 2);
+        let before = rig.counts().acked;
+        let counts = rig.until(|counts| counts.acked >= before + u64::from(COUNT) * 5);
+        assert_eq!((counts.errors, counts.connected), (0, u64::from(COUNT)));
+        let (code, reply) = client.ask(Code::GET, &format!("devices/{id}/replies"), b"");
+        let reply: Value = serde_json::from_slice(&reply).unwrap();
+        assert_eq!(
+            (code, &reply["status"]),
+            (Code::CONTENT, &"executed".into())
+        );
+        let (_, sample) = client.ask(Code::GET, &format!("devices/{id}/telemetry"), b"");
+        let sample: Value = serde_json::from_slice(&sample).unwrap();
+        assert_eq!(sample["device_id"], id.as_str());
+        assert_eq!(sample["fields"]["relay"], 0.0);
+        rig.stop();
+    }
+}
