@@ -349,7 +349,7 @@ fn every_shipped_profile_loads_without_a_warning() {
             .collect::<Vec<_>>()
     );
     let error = Profile::load("no/such/profile.yaml").unwrap_err();
-    assert!(error[0].help.contains("industrial, single"));
+    assert!(error[0].help.contains("industrial"));
 }
 
 proptest::proptest! {
