@@ -203,7 +203,7 @@ fn run(protocol: &str, does: Does) -> [PublishCounts; 3] {
     let peers = sim.shards()[0].add_slab::<Peer>(SlabSpec {
         path: ActorPath::new("/peers").unwrap(),
         name: Arc::new(|ordinal| ordinal.to_string()),
-        ordinals: vec![0..1],
+        ordinals: std::iter::once(0..1).collect(),
         shared: (at, does),
         out: (),
         identity: Box::new(|_| ()),
