@@ -38,7 +38,7 @@ impl Default for BalanceRule {
             margin: 0.15,
             patience: 2,
             rest: 10,
-            moves_max: 16,
+            moves_max: 64,
         }
     }
 }
