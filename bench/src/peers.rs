@@ -57,7 +57,7 @@ pub(crate) fn build(asked: &[&str]) -> (Vec<Peer>, Vec<String>) {
     let (mut peers, mut failures) = (Vec::new(), Vec::new());
     let of_workspace: Vec<_> = PEERS.iter().filter(|p| asked.contains(&p.0)).collect();
     if !of_workspace.is_empty() {
-        match compile(&folder, &target, of_workspace.iter().map(|peer| peer.1)) {
+        match compile(&folder, &target) {
             Ok(()) => peers.extend(of_workspace.iter().map(|(name, binary)| Peer {
                 name,
                 version: locked_version(LOCK, name),
@@ -79,15 +79,12 @@ pub(crate) fn build(asked: &[&str]) -> (Vec<Peer>, Vec<String>) {
     (peers, failures)
 }
 
-fn compile<'a>(
-    folder: &Path,
-    target: &Path,
-    binaries: impl Iterator<Item = &'a str>,
-) -> Result<(), String> {
+/// All of them, whoever is asked for: another choice would be other features of what they share,
+/// and a new build of it.
+fn compile(folder: &Path, target: &Path) -> Result<(), String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args(["build", "--release", "--locked"])
-        .args(binaries.flat_map(|binary| ["-p", binary]))
         .current_dir(folder)
         .env("CARGO_TARGET_DIR", target)
         .stdin(Stdio::null())
