@@ -1,5 +1,5 @@
-//! Real processes under SIGKILL and SIGSTOP: a fleet against a twin, each killed and frozen in
-//! turn.
+//! Real processes under SIGKILL and SIGSTOP: a fleet against a twin, each killed and frozen as the
+//! plan `config/chaos/processes.toml` draws it.
 //!
 //! What one process suffers, the other reports and outlives; whoever comes back takes its place in
 //! the same state directory, at the same port. Bound: [`PATIENCE`] for each recovery.
@@ -11,11 +11,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use actorsim_actors::{ActorPath, Time};
+use actorsim_supervision::chaos::{
+    Action, Census, Fault, Kind, Place, Plan, Roster, Schedule, Strike, Vitals,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// Above every backoff and idle time between the two, on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What is done to them.
+const PLAN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/chaos/processes.toml");
+/// By then each has been killed and frozen.
+const STRIKES_MAX: u64 = 16;
 /// Polls without a new reading after which the other side counts as silent.
 const SILENT: u32 = 5;
 
@@ -68,9 +76,8 @@ impl Process {
         kill_process(pid, signal).unwrap();
     }
 
-    /// SIGKILL, and a new process in its place.
-    fn killed_and_started_again(&mut self) {
-        self.child.kill().unwrap();
+    /// A new process in the place of one that was killed.
+    fn start_again(&mut self) {
         self.child.wait().unwrap();
         self.child = Self::spawn(&self.args);
     }
@@ -181,45 +188,121 @@ fn pair(dir: &Path) -> (Process, Process) {
     (twin, Process::start(dir, "fleet", &fleet))
 }
 
+/// The processes, each a kind of its own.
+#[derive(Default)]
+struct Nodes(Roster);
+
+impl Nodes {
+    fn all_struck(&self, schedule: &Schedule) -> bool {
+        let kinds = self.0.kinds();
+        kinds.iter().all(|kind| {
+            let by = |fault| schedule.counts().by(kind.name, fault) > 0;
+            by(Fault::NodeCrash) && by(Fault::NodePause)
+        })
+    }
+}
+
+impl Census for Nodes {
+    fn kinds(&self) -> Vec<Kind<'_>> {
+        self.0.kinds()
+    }
+    fn path(&self, kind: usize, index: u64) -> ActorPath {
+        self.0.path(kind, index)
+    }
+    fn is_down(&self, _: &ActorPath) -> bool {
+        false
+    }
+    fn takes(&self, _: usize, fault: Fault) -> bool {
+        fault.hits_node()
+    }
+}
+
+fn begin(strike: &Strike, twin: &mut Process, fleet: &mut Process) {
+    println!("{strike}");
+    match (strike.plan.fault, strike.kind.as_str()) {
+        (Fault::NodeCrash, "fleet") => {
+            let before = actors_of(twin);
+            fleet.child.kill().unwrap();
+            assert_eq!(before, actors_of(twin), "the twin is outside of the blast");
+        }
+        (Fault::NodeCrash, _) => {
+            let before = fleet.incarnation("/fleet");
+            twin.child.kill().unwrap();
+            assert_eq!(
+                before,
+                fleet.incarnation("/fleet"),
+                "the fleet lives through it"
+            );
+        }
+        (_, "fleet") => {
+            fleet.signal(Signal::STOP);
+            twin.falls_silent();
+        }
+        _ => {
+            twin.signal(Signal::STOP);
+            let answer = fleet.ask("ps --limit 1");
+            assert!(
+                answer.is_some(),
+                "a frozen twin does not stop the fleet's control"
+            );
+        }
+    }
+}
+
+fn end(strike: &Strike, twin: &mut Process, fleet: &mut Process) {
+    let struck = match strike.kind.as_str() {
+        "fleet" => &mut *fleet,
+        _ => &mut *twin,
+    };
+    match strike.plan.fault {
+        Fault::NodeCrash => struck.start_again(),
+        _ => struck.signal(Signal::CONT),
+    }
+    twin.receives(&format!("readings after {strike}"));
+}
+
+fn actors_of(twin: &Process) -> [u64; 4] {
+    let actors = [
+        "/twin/scan",
+        "/twin/route",
+        "/transport/listener",
+        "/transport/tier-t1",
+    ];
+    actors.map(|actor| twin.incarnation(actor))
+}
+
 #[test]
 fn a_process_that_is_killed_or_frozen_costs_the_other_nothing_and_takes_its_place_again() {
     let dir = tempfile::tempdir().unwrap();
     let (mut twin, mut fleet) = pair(dir.path());
     twin.receives("the first readings");
 
-    fleet.killed_and_started_again();
-    twin.receives("readings of the fleet that came back");
-    for actor in [
-        "/twin/scan",
-        "/twin/route",
-        "/transport/listener",
-        "/transport/tier-t1",
-    ] {
-        assert_eq!(
-            twin.incarnation(actor),
-            1,
-            "{actor} is outside of the blast"
+    let plan = Plan::open(Path::new(PLAN), Place::Test).unwrap();
+    let mut nodes = Nodes::default();
+    for name in ["fleet", "twin"] {
+        nodes.0.add(name, ActorPath::root().join(name));
+    }
+    let mut schedule = Schedule::new(&plan, plan.seed, Time::ZERO);
+    while !nodes.all_struck(&schedule) {
+        // The plan's time is its own: a recovery takes as long as it takes.
+        let at = schedule.next_at().unwrap();
+        for action in schedule.step(at, &nodes, &Vitals::default()).actions {
+            match action {
+                Action::Begin(strike) => begin(&strike, &mut twin, &mut fleet),
+                Action::End(strike) => end(&strike, &mut twin, &mut fleet),
+            }
+        }
+        assert!(
+            schedule.counts().total() < STRIKES_MAX,
+            "a node is never struck"
         );
     }
-
-    fleet.signal(Signal::STOP);
-    twin.falls_silent();
-    fleet.signal(Signal::CONT);
-    twin.receives("readings of the fleet that was frozen");
-
-    twin.signal(Signal::STOP);
-    let frozen = fleet.ask("ps --limit 1");
-    assert!(
-        frozen.is_some(),
-        "a frozen twin does not stop the fleet's control"
-    );
-    twin.signal(Signal::CONT);
-    twin.receives("readings after it was frozen itself");
-
-    twin.killed_and_started_again();
-    twin.receives("readings after it was killed itself");
+    for action in schedule.stop() {
+        if let Action::End(strike) = action {
+            end(&strike, &mut twin, &mut fleet);
+        }
+    }
     fleet.well();
-    assert_eq!(fleet.incarnation("/fleet"), 1, "the fleet lived through it");
 
     let (code, report) = fleet.stop();
     assert_eq!(code, Some(0), "{report:#}");
