@@ -176,7 +176,7 @@ mod tests {
             runs: Vec::new(),
         };
         let expected = "{\"scenario\":\"memory\",\"metric\":\"bytes_per_actor\",\"unit\":\"B\",\
-                        \"value\":null,\"peer\":null,\"shape\":null,\"runs\":[]}";
+                        \"value\":null,\"peer\":null,\"shape\":null,\"size\":7,\"runs\":[]}";
         assert_eq!(line.to_json().to_string(), expected);
     }
 }
