@@ -12,9 +12,9 @@ pub mod cyclictest;
 mod load;
 mod ndjson;
 pub mod report;
-mod sieve;
+pub mod sieve;
 mod svg;
-mod witness;
+pub mod witness;
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     cold, echo, fan_out, idle, journal, memory, mqtt, one_way, ping_pong, pipeline, restart, ring,
-    skew, spawn, storm, timers,
+    scan, skew, spawn, storm, timers,
 };
 
 /// Every scenario, in the order of `list`.
@@ -28,6 +28,7 @@ pub(crate) const SCENARIOS: &[&Scenario] = &[
     &echo::SCENARIO,
     &restart::SCENARIO,
     &storm::SCENARIO,
+    &scan::SCENARIO,
     &journal::SCENARIO,
     &pipeline::SCENARIO,
     &mqtt::SCENARIO,

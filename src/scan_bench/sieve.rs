@@ -15,11 +15,11 @@ const PENDING_MAX: usize = actorsim_world::lanes::RECORD_LANE;
 
 /// A time in which the core ran nobody, nanoseconds of the monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Gap {
+pub struct Gap {
     /// When the witness was due.
-    pub(super) from_ns: u64,
+    pub from_ns: u64,
     /// When it ran.
-    pub(super) to_ns: u64,
+    pub to_ns: u64,
 }
 
 impl Gap {
@@ -31,26 +31,28 @@ impl Gap {
 
 /// The sieve of one task.
 #[derive(Debug, Default)]
-pub(super) struct Sieve {
+pub struct Sieve {
     pending: VecDeque<CycleRecord>,
     gaps: VecDeque<Gap>,
     /// The cycle before was touched: its start is in the jitter of the next one.
     previous_touched: bool,
     /// Cycles that a gap touched.
-    pub(super) touched: u64,
+    pub touched: u64,
+    /// Of the others those that were longer than their period, or came after a slot that passed.
+    pub overruns: u64,
     /// Jitter of the others.
-    pub(super) jitter: Times,
+    pub jitter: Times,
     /// Lateness of the others.
-    pub(super) lateness: Times,
+    pub lateness: Times,
     /// Length of the others.
-    pub(super) took: Times,
+    pub took: Times,
     /// Lateness of the others in the present run.
-    pub(super) run_lateness: Times,
+    pub run_lateness: Times,
 }
 
 impl Sieve {
     /// A new run of cycles: what went before it has nothing to do with it.
-    pub(super) fn begin(&mut self) {
+    pub fn begin(&mut self) {
         while !self.pending.is_empty() {
             self.settle_one();
         }
@@ -60,7 +62,7 @@ impl Sieve {
     }
 
     /// A cycle, in order.
-    pub(super) fn offer(&mut self, record: CycleRecord) {
+    pub fn offer(&mut self, record: CycleRecord) {
         if self.pending.len() == PENDING_MAX {
             // the witness is stuck for thousands of cycles: judged by what is known
             self.settle_one();
@@ -69,12 +71,12 @@ impl Sieve {
     }
 
     /// A gap, in order.
-    pub(super) fn gap(&mut self, gap: Gap) {
+    pub fn gap(&mut self, gap: Gap) {
         self.gaps.push_back(gap);
     }
 
     /// The witness was awake at `awake_ns` and every gap before is known.
-    pub(super) fn settle(&mut self, awake_ns: u64) {
+    pub fn settle(&mut self, awake_ns: u64) {
         while let Some(first) = self.pending.front() {
             if first.ts_ns + first.took_ns >= awake_ns {
                 break;
@@ -96,6 +98,8 @@ impl Sieve {
             self.previous_touched = true;
             return;
         }
+        let skipped = record.skipped > 0 && !self.previous_touched;
+        self.overruns += u64::from(record.took_ns > record.period_ns || skipped);
         if let (Some(jitter_ns), false) = (record.jitter_ns, self.previous_touched) {
             self.jitter.record(jitter_ns);
         }

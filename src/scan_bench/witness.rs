@@ -19,7 +19,7 @@ use actorsim_world::scan::rt::{HostReport, HostRequest, prepare};
 use super::sieve::Gap;
 
 /// Later than this and it is a gap: several times what a wake-up takes, well below a period.
-pub(super) const GAP_NS: u64 = 100_000;
+pub const GAP_NS: u64 = 100_000;
 
 /// Its wakes are this far apart at least: each costs the core about 2 us.
 const STEP_MIN: Duration = Duration::from_micros(200);
@@ -39,15 +39,18 @@ struct Seen {
 
 /// A running witness; dropping it ends its thread.
 #[derive(Debug)]
-pub(super) struct Witness {
+pub struct Witness {
     gaps: Receiver<Gap>,
     seen: Arc<Seen>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Witness {
-    /// A witness beside the scan that got `host`; without its privileges, why there is none.
-    pub(super) fn start(host: &HostReport, period: Duration) -> Result<Self, String> {
+    /// A witness beside the scan that got `host`.
+    ///
+    /// # Errors
+    /// Without its privileges there is none: why not.
+    pub fn start(host: &HostReport, period: Duration) -> Result<Self, String> {
         let Some(core) = host.core else {
             return Err("the scan is not pinned".to_owned());
         };
@@ -87,7 +90,7 @@ impl Witness {
     }
 
     /// Gives the gaps that wait and returns when it was last awake: no gap before is unknown.
-    pub(super) fn read(&self, mut each: impl FnMut(Gap)) -> u64 {
+    pub fn read(&self, mut each: impl FnMut(Gap)) -> u64 {
         // read first: gaps are told before the wake they ended with
         let awake_ns = self.seen.awake_ns.load(Ordering::Acquire);
         for gap in self.gaps.try_iter().take(GAPS_WAITING) {
@@ -97,7 +100,7 @@ impl Witness {
     }
 
     /// Gaps that found no room to wait.
-    pub(super) fn missed(&self) -> u64 {
+    pub fn missed(&self) -> u64 {
         self.seen.missed.load(Ordering::Relaxed)
     }
 }

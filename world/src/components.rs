@@ -11,10 +11,10 @@ use bevy_ecs::prelude::*;
 /// Number of sensor types on the wire (0 Temperature to 6 Relay).
 pub const KINDS: usize = 7;
 
-/// Type byte of a presence sensor, the input of the automation.
+/// Type byte of a presence sensor, the input of the shipped rule.
 pub const KIND_PRESENCE: u8 = 5;
 
-/// Type byte of a relay, the output of the automation.
+/// Type byte of a relay, what rules command unless they say otherwise.
 pub const KIND_RELAY: u8 = 6;
 
 /// Highest age a row can show, in ageing sweeps: it has four bits.
@@ -31,19 +31,26 @@ pub const KIND_NAMES: [&str; KINDS] = [
     "relay",
 ];
 
-/// Last accepted value of a row, exactly as it came (NaN and infinities included).
+/// What the systems keep about a row's value: all that a reading or a sweep touches.
+///
+/// 32 bytes at a 32-byte boundary: a reading costs one cache line, wherever its row is.
+#[repr(C, align(32))]
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
-pub struct Raw(pub f64);
-
-/// What the systems keep about a row's value: everything but the value that a scan touches.
-#[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
-pub struct State {
+pub struct Hot {
+    /// Last accepted value, exactly as it came (NaN and infinities included).
+    pub value: f64,
+    /// Stamp of that value, device clock, microseconds since the Unix epoch.
+    pub at_us: u64,
     /// Exponentially weighted mean of the finite values, if [`Flags::FOLDED`].
     pub smoothed: f32,
-    /// State bits.
-    pub flags: Flags,
+    /// Last T1 sequence number, if [`Flags::SEQUENCED`].
+    pub sequence: u32,
     /// How often the smoothed value crossed its type's threshold; wraps.
     pub crossings: u16,
+    /// State bits.
+    pub flags: Flags,
+    /// Rules in force, one bit for each of the row's type (mirror of what was commanded).
+    pub in_force: u8,
 }
 
 /// State bits of a row: see the constants for each bit.
@@ -60,16 +67,16 @@ impl Flags {
     pub const STALE: u16 = 1 << 6;
     /// The last value was NaN or infinite; it is kept raw and folded nowhere.
     pub const NON_FINITE: u16 = 1 << 7;
-    /// Presence row: the automation commanded stop (local mirror of the commanded state).
-    pub const STOPPED: u16 = 1 << 8;
-    /// `Cold::sequence` holds a T1 sequence number.
+    /// `Hot::sequence` holds a T1 sequence number.
     pub const SEQUENCED: u16 = 1 << 9;
     /// The value came as a T2 event within the present sweep.
     pub const FROM_EVENT: u16 = 1 << 10;
     /// The row is in the list of rows touched by the present cycle.
     pub const TOUCHED: u16 = 1 << 11;
-    /// `State::smoothed` holds a mean.
+    /// `Hot::smoothed` holds a mean.
     pub const FOLDED: u16 = 1 << 12;
+    /// What a value clears: the age of the one before it.
+    pub(crate) const YOUNG: u16 = Self::AGE | Self::STALE;
     const KIND_SHIFT: u16 = 13;
 
     /// Bits of a freshly bound row of type `kind`: stale until its first value.
@@ -109,7 +116,7 @@ impl Flags {
 
     /// A value arrived: age 0, not stale.
     pub fn refresh(&mut self) {
-        self.0 = (self.0 & !(Self::AGE | Self::STALE)) | Self::VALUED;
+        self.0 = (self.0 & !Self::YOUNG) | Self::VALUED;
     }
 
     /// One ageing sweep passed; the row is stale once it is `stale_age` sweeps old.
@@ -122,33 +129,24 @@ impl Flags {
     }
 }
 
-/// Everything of a row that no system scans: identity, stamp, sequence.
-///
-/// Packed to four bytes, which saves four per row; fields are copied out, never referenced.
-#[repr(C, packed(4))]
+/// Whose a row is: what no reading touches.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cold {
-    /// Stamp of the last accepted value, device clock, microseconds since the Unix epoch.
-    pub at_us: u64,
     /// Device id, in the byte order of RFC 9562 text form.
     pub device: [u8; 16],
     /// Ordinal of the device in the twin's index.
     pub asset: u32,
-    /// Last T1 sequence number, if [`Flags::SEQUENCED`].
-    pub sequence: u32,
     /// Sensor id within the device.
     pub sensor: u16,
-    /// Sensor id of the relay that this device's automation commands.
+    /// Sensor id of the relay that this device's rules command.
     pub relay: u16,
 }
 
 impl Cold {
     /// A row that belongs to nobody yet.
     pub const BLANK: Self = Self {
-        at_us: 0,
         device: [0; 16],
         asset: 0,
-        sequence: 0,
         sensor: 0,
         relay: 0,
     };
@@ -157,8 +155,7 @@ impl Cold {
 /// The bundle of a blank row.
 #[derive(Bundle, Clone, Copy, Debug)]
 pub struct BlankRow {
-    raw: Raw,
-    state: State,
+    hot: Hot,
     cold: Cold,
 }
 
@@ -167,8 +164,7 @@ impl BlankRow {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            raw: Raw(0.0),
-            state: State::default(),
+            hot: Hot::default(),
             cold: Cold::BLANK,
         }
     }
@@ -206,7 +202,7 @@ mod tests {
         for kind in 0..KINDS as u8 {
             let mut flags = Flags::bound(kind);
             flags.refresh();
-            flags.set(Flags::STOPPED | Flags::FROM_EVENT | Flags::SEQUENCED | Flags::NON_FINITE);
+            flags.set(Flags::TOUCHED | Flags::FROM_EVENT | Flags::SEQUENCED | Flags::NON_FINITE);
             flags.grow_older(1);
             assert_eq!(flags.kind(), kind);
             assert!(flags.has(Flags::BOUND | Flags::VALUED | Flags::STALE));

@@ -28,6 +28,7 @@ use crate::request::Request;
 use crate::scan::grid::Grid;
 use crate::scan::snapshot::ScanSnapshot;
 use crate::scan::stats::CycleRecord;
+use crate::scan::watchdog::Pulse;
 use crate::systems::RelayCommand;
 
 /// Batches in the T1 lane: 20 ms of 1.4 M readings a second even in batches of one datagram of 29.
@@ -211,6 +212,12 @@ pub struct Lanes {
     pub told: Arc<Notify>,
     /// Cycle records that found their lane full.
     pub records_lapped: AtomicU64,
+    /// Period of the grid; 0 until the first one is laid.
+    pub period_ns: AtomicU64,
+    /// How often export and diagnostics walk, in cycles.
+    pub walk_every: AtomicU64,
+    /// The cycle under way.
+    pub pulse: Arc<Pulse>,
     /// Offset of the last T2 batch in the world; while a scan runs it alone writes here.
     pub applied_offset: AtomicU64,
 }
@@ -262,6 +269,9 @@ impl Lanes {
             wake,
             told: Arc::default(),
             records_lapped: AtomicU64::new(0),
+            period_ns: AtomicU64::new(0),
+            walk_every: AtomicU64::new(1),
+            pulse: Arc::default(),
             applied_offset: AtomicU64::new(0),
         })
     }

@@ -4,6 +4,7 @@
 //! In reading order:
 //! - [`components`]: the columns of a row; one row per (device, sensor).
 //! - [`batch`], [`request`]: what travels to the scan; [`index`]: which row is whose.
+//! - [`rules`]: what values mean for devices, as data.
 //! - [`systems`], [`scanned`]: five systems and the world they step, without a thread.
 //! - [`scan`]: grid, clock, privileges, statistics, the thread and its proxy actor.
 //! - [`lanes`], [`shared`], [`stages`]: route, apply, actuate, and what outlives them.
@@ -38,11 +39,14 @@
 
 pub mod batch;
 pub mod components;
+mod huge;
 pub mod index;
 pub mod journal;
 pub mod lanes;
+mod prefetch;
 pub mod report;
 pub mod request;
+pub mod rules;
 pub mod scan;
 pub mod scanned;
 pub mod shared;

@@ -6,14 +6,18 @@
 //! Bound: fixed size but for the reasons of refused privileges.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::components::{KIND_NAMES, KINDS};
+use crate::rules::RuleSet;
+use crate::scan::ScanConfig;
 use crate::scan::rt::HostReport;
 use crate::scan::snapshot::ScanSnapshot;
 use crate::scan::stats::{CycleTimes, Quantiles};
-use crate::systems::{SystemId, Tally};
+use crate::shared::FirstError;
+use crate::systems::Tally;
 
 /// The world at one moment.
 #[derive(Clone, Debug, Serialize)]
@@ -36,8 +40,21 @@ pub struct WorldReport {
     pub rows_refused: u64,
     /// Receipt by the connection to the scan.
     pub ingest_us: Option<Quantiles>,
+    /// Rules of the automation, by name.
+    pub rules: BTreeMap<String, RuleReport>,
     /// Values per sensor type that has any, at the last whole sweep.
     pub aggregates: BTreeMap<&'static str, TypeReport>,
+}
+
+/// What became of one rule.
+#[derive(Clone, Debug, Serialize)]
+pub struct RuleReport {
+    /// Type of the sensors that it judges.
+    pub sensor: &'static str,
+    /// How often it came into force.
+    pub fired: u64,
+    /// How often it ended.
+    pub ended: u64,
 }
 
 /// Twin quality; the first two are measured by a later layer.
@@ -58,6 +75,10 @@ pub struct ScanReport {
     pub host: Option<HostReport>,
     /// Period of the grid.
     pub period_us: u64,
+    /// Export and diagnostics walk in every so-many-th cycle.
+    pub walk_every: u64,
+    /// What is done about overruns.
+    pub overrun: &'static str,
     /// Cycles run.
     pub cycles: u64,
     /// Cycles longer than the period.
@@ -66,7 +87,17 @@ pub struct ScanReport {
     pub skipped: u64,
     /// Cycles with a failed system.
     pub faulted: u64,
-    /// Cycles in which the table grew.
+    /// How often only the essential was run from then on.
+    pub fallbacks: u64,
+    /// Cycles in which only the essential ran.
+    pub fallback_cycles: u64,
+    /// Only the essential runs now.
+    pub in_fallback: bool,
+    /// Cycles that did not end.
+    pub wedged: u64,
+    /// The first failure of all incarnations.
+    pub first_error: Option<FirstError>,
+    /// Cycles in which the table grew, or rows forgot a rule.
     pub maintenance: u64,
     /// Incarnations of the scan thread.
     pub incarnations: u64,
@@ -115,7 +146,12 @@ pub(crate) struct Sources<'a> {
     pub(crate) snapshot: ScanSnapshot,
     pub(crate) times: &'a CycleTimes,
     pub(crate) host: Option<HostReport>,
-    pub(crate) period_us: u64,
+    pub(crate) period: Duration,
+    pub(crate) walk_every: u64,
+    pub(crate) config: &'a ScanConfig,
+    pub(crate) rules: &'a RuleSet,
+    pub(crate) first_error: Option<FirstError>,
+    pub(crate) wedged: u64,
     pub(crate) devices: u32,
     pub(crate) rows_refused: u64,
     pub(crate) records_lapped: u64,
@@ -137,6 +173,7 @@ impl WorldReport {
                 ..Quality::default()
             },
             aggregates: aggregates(snapshot),
+            rules: rules(&sources),
             tally,
             rows_refused: sources.rows_refused,
             ingest_us: sources.ingest_us,
@@ -150,17 +187,25 @@ impl ScanReport {
         let Sources {
             snapshot, times, ..
         } = sources;
-        let systems = SystemId::ALL.into_iter().map(|system| {
+        let systems = sources.config.systems().into_iter();
+        let systems = systems.map(|(system, name)| {
             let report = SystemReport {
                 took_us: times.system(system).quantiles(),
-                overruns: snapshot.system_overruns[system as usize],
-                enabled: snapshot.enabled[system as usize],
+                overruns: snapshot.system_overruns[system.index()],
+                enabled: snapshot.enabled[system.index()],
             };
-            (system.name(), report)
+            (name, report)
         });
         Self {
             host: sources.host,
-            period_us: sources.period_us,
+            period_us: sources.period.as_micros() as u64,
+            walk_every: sources.walk_every,
+            overrun: sources.config.overrun.name(),
+            fallbacks: snapshot.fallbacks,
+            fallback_cycles: snapshot.fallback_cycles,
+            in_fallback: snapshot.in_fallback,
+            wedged: sources.wedged,
+            first_error: sources.first_error,
             cycles: snapshot.cycles,
             overruns: snapshot.overruns,
             skipped: snapshot.skipped,
@@ -176,6 +221,22 @@ impl ScanReport {
             systems: systems.collect(),
         }
     }
+}
+
+fn rules(sources: &Sources<'_>) -> BTreeMap<String, RuleReport> {
+    let tallies = &sources.snapshot.rules;
+    let report = |rule: &crate::rules::Rule| {
+        let id = rule.id();
+        let tally = tallies.iter().find(|tally| tally.id == id);
+        let tally = tally.copied().unwrap_or_default();
+        let report = RuleReport {
+            sensor: KIND_NAMES[usize::from(rule.kind) % KINDS],
+            fired: tally.fired,
+            ended: tally.ended,
+        };
+        (rule.name.clone(), report)
+    };
+    sources.rules.rules.iter().map(report).collect()
 }
 
 fn aggregates(snapshot: &ScanSnapshot) -> BTreeMap<&'static str, TypeReport> {

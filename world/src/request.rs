@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::rules::RuleBook;
 use crate::systems::SystemId;
 
 /// Rows that one request may look at: more sensors than a device of any shipped profile has.
@@ -39,8 +40,8 @@ pub struct RowView {
     pub stale: bool,
     /// The last value was NaN or infinite.
     pub non_finite: bool,
-    /// Presence rows: the automation's command in force is stop.
-    pub stopped: bool,
+    /// Rules in force, by slot, as bits.
+    pub in_force: u8,
 }
 
 /// What the scan is asked to do between two cycles.
@@ -54,6 +55,22 @@ pub enum Request {
         views: Vec<RowView>,
         /// Who asked.
         reply: oneshot::Sender<Vec<RowView>>,
+    },
+    /// Judge by other rules; the former ones come back with the answer, to be dropped.
+    Rules {
+        /// The rules.
+        book: Box<RuleBook>,
+        /// Told when they are in use.
+        reply: oneshot::Sender<()>,
+    },
+    /// Keep another grid.
+    Pace {
+        /// Its period, if it changes.
+        period_ns: Option<u64>,
+        /// How often export and diagnostics walk, if that changes.
+        walk_every: Option<u32>,
+        /// Told when it is kept.
+        reply: oneshot::Sender<()>,
     },
     /// Make a system panic in its next run (fault injection).
     Panic {

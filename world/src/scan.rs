@@ -1,9 +1,10 @@
 //! The scan: one thread that owns the world and keeps an absolute grid, and the actor that stands
 //! for it in the supervision tree.
 //!
-//! Reading order: `grid` (when), `clock` (the only clock), `rt` (privileges), `stats` and
-//! `snapshot` (what is told), `thread` (the loop), `actor` (the proxy at `/twin/scan`), `bare` (the
-//! thread alone, for measuring). Other actors never see the world; they see lanes, snapshots and
+//! Reading order: `grid` (when), `clock` (the only clock), `rt` (privileges), `overrun` (what too
+//! long a cycle means), `stats` and `snapshot` (what is told), `thread` (the loop), `watchdog` (a
+//! cycle that never ends), `actor` (the proxy at `/twin/scan`), `bare` (the thread alone, for
+//! measuring). Other actors never see the world; they see lanes, snapshots and
 //! records.
 //!
 //! Bound: per cycle [`FILLS_PER_CYCLE`] fills, [`REQUESTS_PER_CYCLE`] requests, and the readings
@@ -13,14 +14,21 @@ pub(crate) mod actor;
 pub mod bare;
 pub mod clock;
 pub mod grid;
+pub mod overrun;
 pub mod rt;
 pub mod snapshot;
 pub mod stats;
 mod thread;
+pub mod watchdog;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use thiserror::Error;
+
+use crate::systems::{OwnSystems, SystemFault, SystemId};
 pub use actor::{Scan, ScanMessage};
+use overrun::OverrunPolicy;
 pub(crate) use thread::{ScanNews, ScanThread};
 
 /// Row fills that one cycle binds: about 2 ms, only while devices are announced.
@@ -29,8 +37,12 @@ pub const FILLS_PER_CYCLE: usize = 32_768;
 /// Requests that one cycle answers: they come from people.
 pub const REQUESTS_PER_CYCLE: usize = 8;
 
-/// News that one incarnation can have: ready, isolated, ended, and one to spare.
-const NEWS_MAX: usize = 4;
+/// Readings that a cycle takes while only what is essential runs.
+pub const READINGS_IN_FALLBACK: usize = 16_384;
+
+/// News that wait for the proxy: ready, isolated, ended, and some of the fallback; of these more
+/// are only counted.
+const NEWS_MAX: usize = 16;
 
 /// Stack of the scan thread: what is touched ahead, and room above it.
 const STACK: usize = 2 * 1024 * 1024;
@@ -58,8 +70,44 @@ pub struct ScanConfig {
     pub capacity: u32,
     /// Rows that growth may reach.
     pub capacity_max: u32,
+    /// Export and diagnostics walk their slice in every so-many-th cycle.
+    pub walk_every: u32,
+    /// Systems of the program's own.
+    pub own: OwnSystems,
+    /// What is done about cycles longer than the period.
+    pub overrun: OverrunPolicy,
+    /// A cycle that takes longer never ends, and is told; `None` watches nothing.
+    pub watchdog: Option<Duration>,
+    /// What a cycle that never ends brings about, beside its event.
+    pub on_wedged: Option<OnWedged>,
     /// Counts allocations per cycle, if the program can.
     pub allocations: Option<AllocationCounter>,
+}
+
+/// Called on the watchdog's thread; it may end the process.
+#[derive(Clone)]
+pub struct OnWedged(pub Arc<dyn Fn(&watchdog::Wedged) + Send + Sync>);
+
+impl std::fmt::Debug for OnWedged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnWedged")
+    }
+}
+
+/// Why an incarnation of the scan ended.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ScanFault {
+    /// A system failed, and it was the second one, or one that a twin cannot be without.
+    #[error("{0}")]
+    System(#[from] SystemFault),
+    /// Cycles in a row were longer than the period.
+    #[error("{in_a_row} cycles in a row overran their period; the last one took {took_us} us")]
+    Overrun {
+        /// Cycles.
+        in_a_row: u32,
+        /// Length of the last one.
+        took_us: u64,
+    },
 }
 
 impl Default for ScanConfig {
@@ -73,6 +121,11 @@ impl Default for ScanConfig {
             lock_memory: true,
             capacity: 8_192,
             capacity_max: 16_777_216,
+            walk_every: 1,
+            own: OwnSystems::default(),
+            overrun: OverrunPolicy::Count,
+            watchdog: Some(Duration::from_secs(5)),
+            on_wedged: None,
             allocations: None,
         }
     }
@@ -81,6 +134,13 @@ impl Default for ScanConfig {
 impl ScanConfig {
     pub(crate) fn period_ns(&self) -> u64 {
         (self.period.as_nanos() as u64).max(1)
+    }
+
+    /// Names of all systems, the five first.
+    #[must_use]
+    pub fn systems(&self) -> Vec<(SystemId, &'static str)> {
+        let named = |system| (system, self.own.name(system));
+        self.own.ids().into_iter().map(named).collect()
     }
 
     pub(crate) fn host_request(&self) -> rt::HostRequest {

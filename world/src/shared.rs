@@ -8,9 +8,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use actorsim_actors::{Clock, Time};
-use actorsim_transport::{DropReason, EventMark, Reading};
+use actorsim_transport::{DropReason, EventMark, Reading, SensorType};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -21,6 +22,7 @@ use crate::journal::files::Files;
 use crate::journal::store::Journalled;
 use crate::lanes::{ActuateEnds, Lanes};
 use crate::request::Request;
+use crate::rules::{RuleBook, RuleSet, Slots};
 use crate::scan::clock::ScanClock;
 use crate::scan::rt::HostReport;
 use crate::scan::stats::{CycleRecord, CycleTimes, Times};
@@ -40,13 +42,36 @@ pub(crate) struct Folded {
     hook: Option<CycleHook>,
 }
 
+/// The rules in use, and the bits by which rows remember them.
+#[derive(Default)]
+pub(crate) struct Rules {
+    pub(crate) set: RuleSet,
+    slots: Slots,
+}
+
+/// The first failure of a scan over all its incarnations.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct FirstError {
+    /// What it said.
+    pub error: String,
+    /// Cycles that had run.
+    pub cycle: u64,
+    /// When, microseconds since the Unix epoch.
+    pub at_us: u64,
+}
+
 /// Shared state of one twin.
 pub struct Shared {
     pub(crate) config: TwinConfig,
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) index: Mutex<DeviceIndex>,
     pub(crate) commanded: Commanded,
+    pub(crate) rules: Mutex<Rules>,
+    /// Held by whoever changes the rules, until the scan has them.
+    pub(crate) changing: tokio::sync::Mutex<()>,
     pub(crate) host: Mutex<Option<HostReport>>,
+    first_error: Mutex<Option<FirstError>>,
+    pub(crate) wedged: AtomicU64,
     pub(crate) outlets: OnceLock<Outlets>,
     pub(crate) clock: Clock,
     pub(crate) scan_clock: ScanClock,
@@ -76,8 +101,18 @@ impl Shared {
         let first_command = clock.unix_us();
         let journal = JournalShared::new(config.journal.clone());
         let ledger = config.journal.ledger.then(BTreeMap::new);
-        Ok(Self {
-            lanes: Arc::new(Lanes::new()?),
+        let lanes = Lanes::new()?;
+        let period_ns = config.scan.period_ns();
+        lanes.period_ns.store(period_ns, Ordering::Release);
+        let walk_every = u64::from(config.scan.walk_every.max(1));
+        lanes.walk_every.store(walk_every, Ordering::Release);
+        let set = config.rule_set.clone();
+        let shared = Self {
+            lanes: Arc::new(lanes),
+            rules: Mutex::new(Rules::default()),
+            changing: tokio::sync::Mutex::new(()),
+            first_error: Mutex::new(None),
+            wedged: AtomicU64::new(0),
             index: Mutex::new(DeviceIndex::new(rows_max)),
             commanded: Commanded::new(rows_max),
             host: Mutex::new(None),
@@ -94,7 +129,65 @@ impl Shared {
             config,
             scan_clock: ScanClock::of(&clock),
             clock,
-        })
+        };
+        // armed for their slots; each world gets a book of its own
+        drop(shared.arm(set));
+        Ok(shared)
+    }
+
+    /// Takes over other rules, and makes a book of them.
+    pub(crate) fn arm(&self, set: RuleSet) -> RuleBook {
+        let rows = self.config.scan.capacity_max;
+        let mut rules = self.rules.lock();
+        let book = RuleBook::arm(&set, rows, &mut rules.slots);
+        let slots = rules.slots.values();
+        slots.for_each(|slot| self.commanded.prepare(*slot));
+        rules.set = set;
+        book
+    }
+
+    /// A book of the rules in use, for a world that begins.
+    pub(crate) fn book(&self) -> RuleBook {
+        let set = self.rules.lock().set.clone();
+        self.arm(set)
+    }
+
+    /// What an earlier life of the process left of a rule; one that is not there any more is
+    /// forgotten.
+    pub(crate) fn bring_into_force(&self, device: Uuid, sensor: u16, rule: u64, in_force: bool) {
+        let found = {
+            let rules = self.rules.lock();
+            let mut slots = rules.slots.iter();
+            slots.find_map(|((kind, id), slot)| (*id == rule).then_some((*kind, *slot)))
+        };
+        let Some((kind, slot)) = found else { return };
+        let Ok(kind) = SensorType::try_from(kind) else {
+            return;
+        };
+        let row = self.index.lock().row(device, sensor, kind);
+        self.commanded.set(slot, row, in_force);
+    }
+
+    /// Period of the grid, as it is now.
+    pub(crate) fn period(&self) -> Duration {
+        Duration::from_nanos(self.lanes.period_ns.load(Ordering::Acquire))
+    }
+
+    /// Keeps the first of all errors.
+    pub(crate) fn note_error(&self, error: &dyn std::fmt::Display) {
+        let mut first = self.first_error.lock();
+        if first.is_none() {
+            *first = Some(FirstError {
+                error: error.to_string(),
+                cycle: self.lanes.snapshot.lock().read().cycles,
+                at_us: self.clock.unix_us(),
+            });
+        }
+    }
+
+    /// The first of all errors.
+    pub(crate) fn first_error(&self) -> Option<FirstError> {
+        self.first_error.lock().clone()
     }
 
     /// A command id above every earlier one.
@@ -140,7 +233,7 @@ impl Shared {
     /// Pushes every fill that was not delivered yet; waits a cycle where the lane is full. While no
     /// scan runs the rest may wait: a rebuilt world binds every row of the index.
     pub(crate) async fn deliver_fills(&self) {
-        let wait = self.config.scan.period;
+        let wait = self.period();
         loop {
             {
                 let mut index = self.index.lock();
@@ -236,7 +329,9 @@ impl Shared {
             // an asker that went away loses the answer, by its own choice
             match request {
                 Request::Look { views, reply, .. } => drop(reply.send(views)),
-                Request::Panic { reply, .. } => drop(reply.send(())),
+                Request::Panic { reply, .. }
+                | Request::Rules { reply, .. }
+                | Request::Pace { reply, .. } => drop(reply.send(())),
             }
         }
         moved

@@ -1,9 +1,10 @@
-//! The five systems and the resources they share, as one schedule on one thread.
+//! The systems and the resources they share, as one schedule on one thread.
 //!
 //! Reading order: `ingest` (PreUpdate), `simulation`, `automation` (Update), `export`,
-//! `diagnostics` (PostUpdate). Work follows the readings: only touched rows are visited; what must
-//! see every row (aggregates, ageing) walks a slice of the table per cycle. No system reads a
-//! socket, a ring or another thread's memory: intake and outbox are plain vectors.
+//! `diagnostics` (PostUpdate); `own` are those that a program adds. Work follows the readings: only
+//! touched rows are visited; what must see every row (aggregates, ageing) walks a slice of the
+//! table per cycle. No system reads a socket, a ring or another thread's memory: intake and outbox
+//! are plain vectors.
 //!
 //! Bound: [`READINGS_PER_CYCLE`] readings and [`SWEEP_ROWS_PER_CYCLE`] swept rows per cycle.
 
@@ -12,12 +13,15 @@ mod diagnostics;
 mod export;
 mod fault;
 mod ingest;
+mod lists;
+mod own;
+mod rates;
 mod rules;
 mod simulation;
 mod sweep;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::SingleThreadedExecutor;
@@ -25,10 +29,14 @@ use serde::{Deserialize, Serialize};
 
 pub use fault::SystemFault;
 pub(crate) use fault::{record, take_fault};
+pub(crate) use lists::{Judged, PutOff, Touched};
+pub use own::{OwnError, OwnRows, OwnRun, OwnSystem, OwnSystems};
+pub use rates::Rates;
 pub use rules::WorldRules;
 pub use sweep::{Aggregate, Sweep};
 
 use crate::batch::RowBatch;
+use crate::rules::SLOTS;
 use crate::scan::clock::now_ns;
 
 /// Readings that one cycle applies: more than 25 M readings/s at the default period of 10 ms.
@@ -40,10 +48,16 @@ pub const BATCHES_PER_CYCLE: usize = 4_096;
 /// Rows that aggregates and ageing may walk in one cycle.
 pub const SWEEP_ROWS_PER_CYCLE: u32 = 262_144;
 
-/// Number of systems.
-pub const SYSTEMS: usize = 5;
+/// Systems of every twin.
+pub const BUILT_IN: usize = 5;
 
-/// The five systems, in the order in which they run.
+/// Systems that a program may add.
+pub const OWN_MAX: usize = 8;
+
+/// Places for figures by system.
+pub const SYSTEMS: usize = BUILT_IN + OWN_MAX;
+
+/// A system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SystemId {
@@ -51,17 +65,19 @@ pub enum SystemId {
     Ingest,
     /// Smooths touched rows and counts crossings.
     Simulation,
-    /// Commands relays from presence.
+    /// Commands devices by the rules.
     Automation,
     /// Aggregates per sensor type.
     Export,
     /// Ages rows and counts stale ones.
     Diagnostics,
+    /// One that the program added, by its place among them, below [`OWN_MAX`].
+    Own(u8),
 }
 
 impl SystemId {
-    /// All of them, in running order.
-    pub const ALL: [Self; SYSTEMS] = [
+    /// Those of every twin, in running order.
+    pub const ALL: [Self; BUILT_IN] = [
         Self::Ingest,
         Self::Simulation,
         Self::Automation,
@@ -69,7 +85,20 @@ impl SystemId {
         Self::Diagnostics,
     ];
 
-    /// Name in reports.
+    /// Its place among figures by system.
+    #[must_use]
+    pub fn index(self) -> usize {
+        match self {
+            Self::Ingest => 0,
+            Self::Simulation => 1,
+            Self::Automation => 2,
+            Self::Export => 3,
+            Self::Diagnostics => 4,
+            Self::Own(at) => BUILT_IN + usize::from(at) % OWN_MAX,
+        }
+    }
+
+    /// Name of a system of every twin; `own` for the others, which have names of their own.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -78,23 +107,34 @@ impl SystemId {
             Self::Automation => "automation",
             Self::Export => "export",
             Self::Diagnostics => "diagnostics",
+            Self::Own(_) => "own",
         }
+    }
+
+    /// Whether it runs in each cycle, whatever the load: readings and commands do not wait.
+    #[must_use]
+    pub fn is_essential(self) -> bool {
+        matches!(self, Self::Ingest | Self::Simulation | Self::Automation)
     }
 }
 
-/// A relay command decided by the automation.
+/// A command decided by the automation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RelayCommand {
     /// Device to command.
     pub device: [u8; 16],
-    /// Presence row that decided it.
+    /// Row whose value decided it.
     pub row: u32,
-    /// Sensor id of the relay.
+    /// Sensor id of the actuator.
     pub sensor: u16,
-    /// Sensor id of the presence row.
+    /// Sensor id of the row.
     pub by: u16,
-    /// Start (1.0) or stop (0.0).
-    pub start: bool,
+    /// Id of the rule.
+    pub rule: u64,
+    /// The rule came into force with it; else it ended.
+    pub in_force: bool,
+    /// Setpoint: 1.0 is start, 0.0 is stop.
+    pub value: f64,
     /// When it was decided, nanoseconds of the monotonic clock.
     pub decided_ns: u64,
 }
@@ -108,22 +148,6 @@ pub struct Intake {
     pub now_ns: u64,
 }
 
-/// A presence value that the automation has not acted on yet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PresenceSample {
-    pub(crate) row: u32,
-    pub(crate) value: f64,
-}
-
-/// Rows that the present cycle's readings touched.
-#[derive(Resource, Debug)]
-pub struct Touched {
-    pub(crate) rows: Vec<u32>,
-    pub(crate) presence: Vec<PresenceSample>,
-    /// How many of them, from the front, were put off by an earlier cycle.
-    pub(crate) deferred: usize,
-}
-
 /// Commands decided in the present cycle; `room` is what the command lane can take.
 #[derive(Resource, Debug)]
 pub struct Outbox {
@@ -131,34 +155,47 @@ pub struct Outbox {
     pub(crate) room: usize,
 }
 
-/// Commanded state per presence row, as bits that outlive the world.
+/// Which rules are in force for which rows, as bits that outlive the world.
 ///
-/// The scan thread is the only writer; a rebuilt world reads its mirror from here.
+/// A rule's slot has a bit for each row, made before the rule is armed. The scan thread is the only
+/// writer while a scan runs; a rebuilt world reads its mirror from here.
 #[derive(Resource, Clone, Debug)]
-pub struct Commanded(Arc<[AtomicU64]>);
+pub struct Commanded {
+    slots: Arc<[OnceLock<Box<[AtomicU64]>>; SLOTS]>,
+    rows: u32,
+}
 
 impl Commanded {
-    /// All rows started; rows at or above `rows` are not remembered.
+    /// Nothing in force; rows at or above `rows` are not remembered.
     #[must_use]
     pub fn new(rows: u32) -> Self {
-        Self((0..=rows / 64).map(|_| AtomicU64::new(0)).collect())
+        let slots = Arc::new(std::array::from_fn(|_| OnceLock::new()));
+        Self { slots, rows }
     }
 
-    /// Whether the command in force for `row` is stop.
+    /// Makes room for the rule of a slot.
+    pub fn prepare(&self, slot: u8) {
+        let words = || (0..=self.rows / 64).map(|_| AtomicU64::new(0)).collect();
+        self.slots[usize::from(slot) % SLOTS].get_or_init(words);
+    }
+
+    /// Slots whose rules are in force for `row`, as bits.
     #[must_use]
-    pub fn is_stopped(&self, row: u32) -> bool {
-        let word = self
-            .0
-            .get(row as usize / 64)
-            .map_or(0, |word| word.load(Ordering::Acquire));
-        word & (1 << (row % 64)) != 0
+    pub fn of(&self, row: u32) -> u8 {
+        let in_force = |slot: &OnceLock<Box<[AtomicU64]>>| {
+            let word = slot.get().and_then(|words| words.get(row as usize / 64));
+            word.is_some_and(|word| word.load(Ordering::Acquire) & (1 << (row % 64)) != 0)
+        };
+        let bits = self.slots.iter().enumerate();
+        bits.fold(0, |bits, (at, slot)| bits | u8::from(in_force(slot)) << at)
     }
 
-    pub(crate) fn set_stopped(&self, row: u32, stopped: bool) {
-        let Some(word) = self.0.get(row as usize / 64) else {
+    pub(crate) fn set(&self, slot: u8, row: u32, in_force: bool) {
+        let words = self.slots[usize::from(slot) % SLOTS].get();
+        let Some(word) = words.and_then(|words| words.get(row as usize / 64)) else {
             return;
         };
-        if stopped {
+        if in_force {
             word.fetch_or(1 << (row % 64), Ordering::Release);
         } else {
             word.fetch_and(!(1 << (row % 64)), Ordering::Release);
@@ -189,95 +226,100 @@ pub struct Tally {
     pub non_finite: u64,
     /// Readings for which there was no row.
     pub unplaced: u64,
-    /// Relay commands decided.
+    /// Commands decided.
     pub commands: u64,
     /// Commands put off to a later cycle because the command lane was full.
     pub commands_deferred: u64,
-    /// Presence samples that found the automation's list full.
-    pub presence_missed: u64,
+    /// Values that the automation's lists had no room for: they came under no rule.
+    pub samples_missed: u64,
+    /// Rows that found no room to wait for a rule's time; their next value tries again.
+    pub rules_put_off: u64,
     /// Threshold crossings of smoothed values.
     pub crossings: u64,
 }
 
-/// Which systems may run.
-#[derive(Resource, Clone, Copy, Debug)]
-pub struct Health {
-    pub(crate) enabled: [bool; SYSTEMS],
-}
-
-/// What each system took in the present cycle, and the fault injected into the next run.
+/// What each system took in the present cycle, which may run in it, and the fault injected into the
+/// next run.
 #[derive(Resource, Clone, Copy, Debug, Default)]
 pub struct Timings {
     pub(crate) took_ns: [Option<u64>; SYSTEMS],
+    /// Systems of this cycle, as bits.
+    pub(crate) runs: u16,
     pub(crate) inject: Option<SystemId>,
+    /// End of the system before, or start of the cycle.
+    last_ns: u64,
 }
 
-/// Measures a system from its entry to its end, an unwind included.
+/// Measures a system from the end of the one before to its own, an unwind included.
 pub(crate) struct Running<'a> {
     timings: &'a mut Timings,
     system: SystemId,
-    started_ns: u64,
 }
 
 impl Timings {
-    pub(crate) fn enter(&mut self, system: SystemId) -> Running<'_> {
+    /// A cycle begins, in which the systems of `runs` run.
+    pub(crate) fn begin(&mut self, runs: u16) {
+        self.took_ns = [None; SYSTEMS];
+        self.runs = runs;
+        self.last_ns = now_ns();
+    }
+
+    /// `None` if the system does not run in this cycle.
+    pub(crate) fn enter(&mut self, system: SystemId) -> Option<Running<'_>> {
+        if self.runs & 1 << system.index() == 0 {
+            return None;
+        }
         fault::entered(system);
         let inject = self.inject == Some(system);
         let running = Running {
             timings: self,
             system,
-            started_ns: now_ns(),
         };
         if inject {
             running.timings.inject = None;
             panic!("injected into {}", system.name());
         }
-        running
+        Some(running)
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let took_ns = now_ns().saturating_sub(self.started_ns);
-        self.timings.took_ns[self.system as usize] = Some(took_ns);
+        let now_ns = now_ns();
+        let took_ns = now_ns.saturating_sub(self.timings.last_ns);
+        self.timings.took_ns[self.system.index()] = Some(took_ns);
+        self.timings.last_ns = now_ns;
     }
 }
 
+/// The place of a system in the order of the schedule.
 #[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Phase {
-    PreUpdate,
-    Update,
-    PostUpdate,
-}
+struct Place(usize);
 
-/// The schedule: five systems in three chained phases, each with its own switch.
+/// The schedule: the systems of every twin in a chain, and those of `own` after the ones they name.
 #[must_use]
-pub fn schedule() -> Schedule {
-    let runs = |system: SystemId| move |health: Res<'_, Health>| health.enabled[system as usize];
+pub fn schedule(own: &OwnSystems) -> Schedule {
+    let place = |system: SystemId| Place(system.index());
     let mut schedule = Schedule::default();
     // feature unification must never bring worker threads into the cycle
     schedule.set_executor(SingleThreadedExecutor::new());
-    schedule.configure_sets((Phase::PreUpdate, Phase::Update, Phase::PostUpdate).chain());
-    schedule.add_systems(
-        ingest::ingest
-            .in_set(Phase::PreUpdate)
-            .run_if(runs(SystemId::Ingest)),
-    );
     schedule.add_systems(
         (
-            simulation::simulation.run_if(runs(SystemId::Simulation)),
-            automation::automation.run_if(runs(SystemId::Automation)),
+            ingest::ingest.in_set(place(SystemId::Ingest)),
+            simulation::simulation.in_set(place(SystemId::Simulation)),
+            automation::automation.in_set(place(SystemId::Automation)),
+            export::export.in_set(place(SystemId::Export)),
+            diagnostics::diagnostics.in_set(place(SystemId::Diagnostics)),
         )
-            .chain()
-            .in_set(Phase::Update),
+            .chain(),
     );
-    schedule.add_systems(
-        (
-            export::export.run_if(runs(SystemId::Export)),
-            diagnostics::diagnostics.run_if(runs(SystemId::Diagnostics)),
-        )
-            .chain()
-            .in_set(Phase::PostUpdate),
-    );
+    for (at, system) in own.all().iter().enumerate() {
+        let id = SystemId::Own(at as u8);
+        let mut run = own::system(id, system).in_set(place(id));
+        for before in own.before(system) {
+            run = run.after(place(before));
+        }
+        schedule.add_systems(run);
+    }
     schedule
 }

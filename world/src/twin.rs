@@ -22,6 +22,7 @@ use crate::journal::actor::JournalActor;
 use crate::journal::{JournalConfig, JournalReport};
 use crate::report::{Sources, WorldReport};
 use crate::request::{ROWS_PER_REQUEST, Request, RowView};
+use crate::rules::RuleSet;
 use crate::scan::rt::HostReport;
 use crate::scan::snapshot::ScanSnapshot;
 use crate::scan::stats::{CycleTimes, Quantiles};
@@ -46,9 +47,11 @@ pub struct TwinConfig {
     pub scan: ScanConfig,
     /// The systems' numbers.
     pub rules: WorldRules,
+    /// What values mean for devices.
+    pub rule_set: RuleSet,
     /// The journal.
     pub journal: JournalConfig,
-    /// How long after its decision a relay command may still be executed.
+    /// How long after its decision a command may still be executed.
     pub command_deadline: Duration,
 }
 
@@ -57,6 +60,7 @@ impl Default for TwinConfig {
         Self {
             scan: ScanConfig::default(),
             rules: WorldRules::default(),
+            rule_set: RuleSet::shipped(),
             journal: JournalConfig::default(),
             command_deadline: Duration::from_secs(5),
         }
@@ -199,7 +203,7 @@ impl Twin {
     #[must_use]
     pub fn scanned(&self) -> Option<Duration> {
         let span = self.times().span()?;
-        Some(span + self.shared.config.scan.period)
+        Some(span + self.shared.period())
     }
 
     /// Calls `hook` with each cycle's record from now on, outside the scan thread. It is called
@@ -226,12 +230,18 @@ impl Twin {
         let ingest_us = self.shared.ingest.lock().quantiles();
         let snapshot = self.snapshot();
         let host = self.host();
+        let rules = self.rules();
         let folded = self.shared.folded.lock();
         WorldReport::new(Sources {
             snapshot,
             times: &folded.times,
             host,
-            period_us: self.shared.config.scan.period.as_micros() as u64,
+            period: self.shared.period(),
+            walk_every: self.shared.lanes.walk_every.load(Ordering::Relaxed),
+            config: &self.shared.config.scan,
+            rules: &rules,
+            first_error: self.shared.first_error(),
+            wedged: self.shared.wedged.load(Ordering::Relaxed),
             devices,
             rows_refused,
             records_lapped: self.shared.lanes.records_lapped.load(Ordering::Relaxed),
@@ -249,6 +259,42 @@ impl Twin {
         rows.truncate(ROWS_PER_REQUEST);
         let views = Vec::with_capacity(rows.len());
         self.ask(|reply| Request::Look { rows, views, reply }).await
+    }
+
+    /// Period of the grid, as it is now.
+    #[must_use]
+    pub fn period(&self) -> Duration {
+        self.shared.period()
+    }
+
+    /// The rules in use.
+    #[must_use]
+    pub fn rules(&self) -> RuleSet {
+        self.shared.rules.lock().set.clone()
+    }
+
+    /// Judges by other rules from the next cycle on. A rule that stays, by name and type of sensor,
+    /// stays in force where it is; one that goes is forgotten without a command.
+    pub async fn set_rules(&self, set: RuleSet) -> Result<(), AskTwinError> {
+        let _one_at_a_time = self.shared.changing.lock().await;
+        let book = Box::new(self.shared.arm(set));
+        self.ask(|reply| Request::Rules { book, reply }).await
+    }
+
+    /// Keeps another grid: a period, and how often export and diagnostics walk, in cycles; `None`
+    /// stays as it is. It holds over restarts of the scan.
+    pub async fn set_pace(
+        &self,
+        period: Option<Duration>,
+        walk_every: Option<u32>,
+    ) -> Result<(), AskTwinError> {
+        let period_ns = period.map(|period| (period.as_nanos() as u64).max(1));
+        let request = |reply| Request::Pace {
+            period_ns,
+            walk_every,
+            reply,
+        };
+        self.ask(request).await
     }
 
     /// Makes a system panic in its next run: fault injection.

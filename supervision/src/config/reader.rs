@@ -131,6 +131,13 @@ impl<'a, 'n> Section<'a, 'n> {
         found.is_some_and(|(_, value)| value.get_ref().as_table().is_some())
     }
 
+    /// Whether the key is a string.
+    #[must_use]
+    pub fn is_text(&self, key: &str) -> bool {
+        let found = self.table.iter().find(|(k, _)| k.get_ref() == key);
+        found.is_some_and(|(_, value)| value.get_ref().as_str().is_some())
+    }
+
     /// Whether the table has no key at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {

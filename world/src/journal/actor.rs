@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actorsim_actors::{Addr, Fault, Flow, Level, TaskActor, TaskContext};
-use actorsim_transport::{SensorType, T2Message};
+use actorsim_transport::T2Message;
 use tokio::sync::mpsc;
 
 use super::feed::{Feed, GROUPS};
@@ -108,12 +108,8 @@ impl JournalActor {
     fn take_up(&self, left: &Left, cx: &TaskContext<T2Message>) {
         let shared = &self.shared;
         shared.raise_command_id(left.command + ID_GAP);
-        for (device, sensor) in &left.stopped {
-            let row = shared
-                .index
-                .lock()
-                .row(*device, *sensor, SensorType::Presence);
-            shared.commanded.set_stopped(row, true);
+        for (device, sensor, rule, in_force) in &left.in_force {
+            shared.bring_into_force(*device, *sensor, *rule, *in_force);
         }
         let journal = &shared.journal;
         let (head, applied) = (journal.head.load(Ordering::Acquire), shared.applied());

@@ -45,9 +45,14 @@ pub(super) const SESSIONS: TableDefinition<'_, u64, (u64, u64, &str)> =
     TableDefinition::new("sessions");
 /// Journal: commands without an outcome, by id.
 pub(super) const OPEN: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("open_commands");
-/// Journal: the last command decided for a presence sensor: its id, and whether it was stop.
+/// Journal: rules by sensor (see [`row_key`]) and id: the last command, and whether it is in force.
+pub(super) const IN_FORCE: TableDefinition<'_, (&[u8; 18], u64), (u64, bool)> =
+    TableDefinition::new("in_force");
+/// Journal: what stood in its place when there was one rule: [`ABSENCE_STOPS`], in force if true.
 pub(super) const COMMANDED: TableDefinition<'_, &[u8; 18], (u64, bool)> =
     TableDefinition::new("commanded");
+/// See [`COMMANDED`].
+pub(super) const ABSENCE_STOPS: &str = "absence-stops";
 
 /// World: devices by id: epoch, event, count, digest, layout.
 pub(super) const DEVICES: TableDefinition<'_, &[u8; 16], (u32, u64, u64, u64, u16)> =
@@ -251,7 +256,7 @@ fn create(database: &Database, file: &'static str) -> Result<(), redb::Error> {
         change.open_table(RECORDS)?;
         change.open_table(SESSIONS)?;
         change.open_table(OPEN)?;
-        change.open_table(COMMANDED)?;
+        change.open_table(IN_FORCE)?;
     } else {
         change.open_table(DEVICES)?;
         change.open_table(ROWS)?;

@@ -31,8 +31,12 @@ pub struct Intent {
     pub kind: SensorType,
     /// The setpoint.
     pub value: f64,
-    /// The presence sensor whose value decided it.
+    /// The sensor whose value decided it.
     pub by: u16,
+    /// The rule that it came under; not kept with commands that are open.
+    pub rule: u64,
+    /// Whether the rule came into force with it, or ended; not kept with commands that are open.
+    pub in_force: bool,
     /// When it was decided, microseconds since the Unix epoch.
     pub decided_us: u64,
     /// How long after that it is worth executing, microseconds.
@@ -51,12 +55,6 @@ pub enum Note {
 const INTENT_LEN: usize = 16 + 2 + 1 + 8 + 2 + 8 + 8;
 
 impl Intent {
-    /// Whether it told the device to stop.
-    #[must_use]
-    pub fn is_stop(&self) -> bool {
-        self.value < 1.0
-    }
-
     pub(super) fn encode(&self) -> [u8; INTENT_LEN] {
         let mut bytes = [0; INTENT_LEN];
         bytes[..16].copy_from_slice(self.device.as_bytes());
@@ -84,6 +82,8 @@ impl Intent {
             kind: SensorType::try_from(kind[0]).ok()?,
             value: f64::from_le_bytes(*value),
             by: u16::from_le_bytes(*by),
+            rule: 0,
+            in_force: false,
             decided_us: u64::from_le_bytes(*decided),
             deadline_us: u64::from_le_bytes(rest.try_into().ok()?),
         })
@@ -150,6 +150,8 @@ mod tests {
             kind: SensorType::Relay,
             value: 0.0,
             by: 5,
+            rule: 0,
+            in_force: false,
             decided_us: 1_000_000,
             deadline_us: 5_000_000,
         }

@@ -12,16 +12,17 @@ use actorsim_transport::{
     Arrival, Batch, BatchPool, EventBatch, EventKey, Reading, SESSIONS_MAX, T2Session,
 };
 use parking_lot::Mutex;
-use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
+use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableError, WriteTransaction};
 use uuid::Uuid;
 
 use super::files::{
-    COMMANDED, Files, META, META_APPLIED, META_COMMAND, META_HEAD, Medium, OPEN, OpenError,
-    RECORDS, SESSIONS, of_row_key, row_key,
+    ABSENCE_STOPS, COMMANDED, Files, IN_FORCE, META, META_APPLIED, META_COMMAND, META_HEAD, Medium,
+    OPEN, OpenError, RECORDS, SESSIONS, of_row_key, row_key,
 };
 use super::intents::{Intent, Note};
 use super::record;
 use crate::index::DeviceIndex;
+use crate::rules;
 
 /// Records removed in one commit at most: about 1 ms.
 const TRIM_MAX: u64 = 1_024;
@@ -125,8 +126,8 @@ pub struct Left {
     pub sessions: Vec<(u64, String, u64)>,
     /// Commands without an outcome.
     pub open: Vec<Intent>,
-    /// Presence sensors whose last command was stop.
-    pub stopped: Vec<(Uuid, u16)>,
+    /// Rules by sensor and id, and whether they are in force.
+    pub in_force: Vec<(Uuid, u16, u64, bool)>,
     /// The highest command id.
     pub command: u64,
 }
@@ -273,10 +274,22 @@ impl Store {
             let (id, bytes) = entry?;
             left.open.extend(Intent::decode(id.value(), bytes.value()));
         }
-        for entry in read.open_table(COMMANDED)?.iter()? {
-            let (key, command) = entry?;
-            if command.value().1 {
-                left.stopped.push(of_row_key(key.value()));
+        if let Some(table) = there(read.open_table(COMMANDED))? {
+            for entry in table.iter()? {
+                let (key, command) = entry?;
+                let (device, sensor) = of_row_key(key.value());
+                let rule = rules::id(ABSENCE_STOPS);
+                left.in_force
+                    .push((device, sensor, rule, command.value().1));
+            }
+        }
+        if let Some(table) = there(read.open_table(IN_FORCE))? {
+            for entry in table.iter()? {
+                let (key, command) = entry?;
+                let (row, rule) = key.value();
+                let (device, sensor) = of_row_key(row);
+                left.in_force
+                    .push((device, sensor, rule, command.value().1));
             }
         }
         Ok(left)
@@ -495,6 +508,15 @@ fn keep_session(
     Ok(())
 }
 
+/// A table that an earlier version did not have yet, or a later one has no more.
+fn there<T>(table: Result<T, TableError>) -> Result<Option<T>, redb::Error> {
+    match table {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Keeps notes of commands; returns how many intents there were, and the highest id.
 fn keep_notes(change: &WriteTransaction, notes: &[Note]) -> Result<(u64, u64), redb::Error> {
     let (mut intents, mut highest) = (0, 0);
@@ -502,7 +524,7 @@ fn keep_notes(change: &WriteTransaction, notes: &[Note]) -> Result<(u64, u64), r
         return Ok((0, 0));
     }
     let mut open = change.open_table(OPEN)?;
-    let mut commanded = change.open_table(COMMANDED)?;
+    let mut in_force = change.open_table(IN_FORCE)?;
     for note in notes {
         match note {
             Note::Intent(intent) => {
@@ -510,7 +532,7 @@ fn keep_notes(change: &WriteTransaction, notes: &[Note]) -> Result<(u64, u64), r
                 highest = highest.max(intent.id);
                 open.insert(intent.id, intent.encode().as_slice())?;
                 let key = row_key(intent.device.into_bytes(), intent.by);
-                commanded.insert(&key, (intent.id, intent.is_stop()))?;
+                in_force.insert((&key, intent.rule), (intent.id, intent.in_force))?;
             }
             Note::Outcome(id) => drop(open.remove(id)?),
         }

@@ -15,7 +15,8 @@ use actorsim_actors::{Fault, Flow, Level, Message, TaskActor, TaskContext};
 use tokio::sync::mpsc;
 
 use super::clock::ScanClock;
-use super::{NEWS_MAX, STACK, ScanNews, ScanThread};
+use super::watchdog::{Watchdog, Wedged};
+use super::{NEWS_MAX, STACK, ScanFault, ScanNews, ScanThread};
 use crate::lanes::{Lease, ScanEnds};
 use crate::scanned::{ScannedWorld, WorldSize};
 use crate::shared::Shared;
@@ -45,6 +46,7 @@ pub struct Scan {
     shared: Arc<Shared>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    watchdog: Option<Watchdog>,
 }
 
 impl Scan {
@@ -53,6 +55,7 @@ impl Scan {
             shared,
             stop: Arc::new(AtomicBool::new(false)),
             thread: None,
+            watchdog: None,
         }
     }
 
@@ -75,7 +78,10 @@ impl Scan {
             let mut tally = ends.carry.snapshot.tally;
             tally.applied_offset = shared.applied();
             let rules = shared.config.rules.clone();
-            let mut world = ScannedWorld::new(size, rules, shared.commanded.clone(), tally);
+            let (book, own) = (shared.book(), scan.own.clone());
+            let commanded = shared.commanded.clone();
+            let mut world = ScannedWorld::with(size, rules, commanded, tally, book, own);
+            world.count_on(&ends.carry.snapshot.rules);
             shared.index.lock().for_each_fill(|fill| {
                 world.fill([fill]);
             });
@@ -103,10 +109,37 @@ impl Scan {
             });
             return Ok(());
         }
+        self.watch(cx)?;
         let builder = std::thread::Builder::new()
             .name("scan".to_owned())
             .stack_size(STACK);
         self.thread = Some(builder.spawn(move || build().map_or((), ScanThread::run))?);
+        Ok(())
+    }
+
+    /// Watches the thread's cycles.
+    fn watch(&mut self, cx: &TaskContext<ScanMessage>) -> std::io::Result<()> {
+        let Some(limit) = self.shared.config.scan.watchdog else {
+            return Ok(());
+        };
+        let (shared, system) = (Arc::clone(&self.shared), cx.system().clone());
+        let path = cx.path().clone();
+        let tell = move |wedged: Wedged| {
+            let Wedged { took, not_demoted } = &wedged;
+            let mut text = format!("a cycle has taken {took:?} and does not end");
+            if let Some(why) = not_demoted {
+                text += &format!("; its thread keeps its class: {why}");
+            }
+            shared.note_error(&text);
+            shared.wedged.fetch_add(1, Ordering::Relaxed);
+            let events = system.events();
+            events.publish(Level::Error, "scan_wedged", Some(&path), text);
+            if let Some(on_wedged) = &shared.config.scan.on_wedged {
+                (on_wedged.0)(&wedged);
+            }
+        };
+        let pulse = Arc::clone(&self.shared.lanes.pulse);
+        self.watchdog = Some(Watchdog::start(pulse, limit, tell)?);
         Ok(())
     }
 
@@ -166,7 +199,10 @@ impl TaskActor for Scan {
                 *self.shared.host.lock() = Some(host);
                 self.shared.set_scanning(true);
             }
-            Some(ScanNews::Faulted(fault)) => return Err(Fault::with("system", fault)),
+            Some(ScanNews::Faulted(fault)) => {
+                self.shared.note_error(&fault);
+                return Err(Fault::with("system", fault));
+            }
             Some(ScanNews::Forgetful(error)) => return Err(Fault::with("rebuild", error)),
             _ => {
                 return Err(Fault::with(
@@ -176,18 +212,37 @@ impl TaskActor for Scan {
             }
         }
         let (system, path) = (cx.system().clone(), cx.path().clone());
+        let shared = Arc::clone(&self.shared);
         cx.pump(async move {
             while let Some(told) = news.recv().await {
                 match told {
                     ScanNews::Ready(_) | ScanNews::Forgetful(_) => {}
                     ScanNews::Isolated(fault) => {
                         let text = fault.to_string();
+                        shared.note_error(&fault);
                         system
                             .events()
                             .publish(Level::Error, "system_isolated", Some(&path), text);
                     }
+                    ScanNews::Shed(sheds) => {
+                        let (level, name, text) = if sheds {
+                            let text = "a cycle overran its period: only what is essential runs";
+                            (Level::Warn, "scan_fallback", text)
+                        } else {
+                            (Level::Info, "scan_recovered", "all systems run again")
+                        };
+                        let events = system.events();
+                        events.publish(level, name, Some(&path), text.to_owned());
+                    }
                     ScanNews::Stopped => return Ok(()),
-                    ScanNews::Faulted(fault) => return Err(Fault::with("system", fault)),
+                    ScanNews::Faulted(fault) => {
+                        shared.note_error(&fault);
+                        let kind = match &fault {
+                            ScanFault::System(_) => "system",
+                            ScanFault::Overrun { .. } => "overrun",
+                        };
+                        return Err(Fault::with(kind, fault));
+                    }
                 }
             }
             Err(Fault::with("scan_thread", "it ended without a word"))

@@ -64,6 +64,7 @@ impl BareScan {
             let ends = given.scan.take();
             let ends = ends.expect("these lanes were made for this thread alone");
             let world = synthetic(entities);
+            given.period_ns.store(config.period_ns(), Ordering::Release);
             ScanThread::new(config, world, ends, given, ScanClock::Host, halt, tell).run();
         };
         let builder = std::thread::Builder::new().name("scan".to_owned());
@@ -121,7 +122,8 @@ impl BareScan {
     /// Whether a system failed since the last call, and how.
     pub fn fault(&mut self) -> Option<String> {
         match self.news.try_recv() {
-            Ok(ScanNews::Isolated(fault) | ScanNews::Faulted(fault)) => Some(fault.to_string()),
+            Ok(ScanNews::Isolated(fault)) => Some(fault.to_string()),
+            Ok(ScanNews::Faulted(fault)) => Some(fault.to_string()),
             _ => None,
         }
     }
@@ -149,7 +151,8 @@ impl Drop for BareScan {
 }
 
 /// A world whose rows are bound, each with a value.
-fn synthetic(entities: u32) -> ScannedWorld {
+#[must_use]
+pub fn synthetic(entities: u32) -> ScannedWorld {
     let size = WorldSize {
         capacity: entities,
         capacity_max: entities,

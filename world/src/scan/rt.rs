@@ -48,6 +48,8 @@ pub struct HostReport {
     pub policy: String,
     /// True when the memory of the process is locked.
     pub locked: bool,
+    /// True when the rows lie on large pages; a small table does not need them.
+    pub large_pages: bool,
     /// One line for each request that was refused.
     pub why: Vec<String>,
 }
@@ -73,6 +75,14 @@ pub fn prepare(request: HostRequest) -> HostReport {
         None => slacken(&mut report),
     }
     report
+}
+
+/// Takes a thread of this process out of the real-time class, below everybody else.
+///
+/// # Errors
+/// What the kernel says.
+pub(super) fn demote(thread: i32) -> std::io::Result<()> {
+    sched::set_idle(thread)
 }
 
 fn pin(request: HostRequest, report: &mut HostReport) {

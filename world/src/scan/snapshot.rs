@@ -8,6 +8,7 @@
 use serde::Serialize;
 
 use crate::components::KINDS;
+use crate::rules::{RULES_MAX, RuleTally};
 use crate::systems::{Aggregate, SYSTEMS, Tally};
 
 /// Totals of the scan and its world; they go on over restarts of the scan.
@@ -23,8 +24,14 @@ pub struct ScanSnapshot {
     pub system_overruns: [u64; SYSTEMS],
     /// Cycles in which a system failed; they were not published.
     pub faulted: u64,
-    /// Cycles in which the table grew.
+    /// Cycles in which the table grew, or rows forgot a rule.
     pub maintenance: u64,
+    /// How often only the essential was run from then on.
+    pub fallbacks: u64,
+    /// Cycles in which only the essential ran.
+    pub fallback_cycles: u64,
+    /// Only the essential runs now.
+    pub in_fallback: bool,
     /// Incarnations of the scan thread.
     pub incarnations: u64,
     /// Greatest jitter, nanoseconds; `None` before the second cycle.
@@ -45,6 +52,8 @@ pub struct ScanSnapshot {
     pub tally: Tally,
     /// Values per sensor type at the end of the last whole sweep.
     pub aggregates: [Aggregate; KINDS],
+    /// What became of each rule.
+    pub rules: [RuleTally; RULES_MAX],
     /// Systems that are not isolated.
     pub enabled: [bool; SYSTEMS],
 }

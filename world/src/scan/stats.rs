@@ -52,8 +52,10 @@ pub struct CycleRecord {
     pub allocations: Option<u64>,
     /// A system failed.
     pub faulted: bool,
-    /// The table grew.
+    /// The table grew, or rows forgot a rule.
     pub maintenance: bool,
+    /// Only what is essential ran.
+    pub fallback: bool,
 }
 
 /// Percentiles and maximum of a set of times, in microseconds.
@@ -208,7 +210,7 @@ impl CycleTimes {
     /// Times of one system.
     #[must_use]
     pub fn system(&self, system: SystemId) -> &Times {
-        &self.systems[system as usize]
+        &self.systems[system.index()]
     }
 }
 
@@ -256,7 +258,7 @@ mod tests {
             late_ns: 7,
             ..CycleRecord::default()
         };
-        record.systems_ns[SystemId::Ingest as usize] = Some(1_000);
+        record.systems_ns[SystemId::Ingest.index()] = Some(1_000);
         times.fold(&record);
         assert_eq!(times.system(SystemId::Ingest).count(), 1);
         assert_eq!(times.system(SystemId::Export).quantiles(), None);

@@ -15,10 +15,11 @@ use tokio::sync::mpsc;
 
 use super::clock::{ScanClock, sleep_until_ns};
 use super::grid::{Grid, Slot};
+use super::overrun::{FAULT_AFTER, Next, Overruns};
 use super::rt::{HostReport, prepare};
 use super::snapshot::ScanSnapshot;
 use super::stats::CycleRecord;
-use super::{FILLS_PER_CYCLE, REQUESTS_PER_CYCLE, ScanConfig};
+use super::{FILLS_PER_CYCLE, READINGS_IN_FALLBACK, REQUESTS_PER_CYCLE, ScanConfig, ScanFault};
 use crate::lanes::{FILL_LANE, Lanes, Lease, ScanEnds};
 use crate::request::Request;
 use crate::scanned::ScannedWorld;
@@ -45,12 +46,14 @@ pub(crate) enum ScanNews {
     Ready(HostReport),
     /// A system failed and is isolated.
     Isolated(SystemFault),
+    /// Only what is essential runs from now on, or all systems again.
+    Shed(bool),
     /// The world could not be rebuilt from the journal.
     Forgetful(String),
     /// The loop ended by order.
     Stopped,
     /// The loop ended because of a fault.
-    Faulted(SystemFault),
+    Faulted(ScanFault),
 }
 
 /// One incarnation of the scan thread.
@@ -66,8 +69,20 @@ pub(crate) struct ScanThread {
     clock: ScanClock,
     previous_start_ns: Option<u64>,
     faults: u32,
+    overruns: Overruns,
     last_wake: u64,
     allocated_total: u64,
+    /// The grid is another one from the next slot on.
+    changed: bool,
+}
+
+/// What answering requests brought about.
+#[derive(Default)]
+struct Answered {
+    /// Somebody waits for an answer.
+    told: bool,
+    /// Rows forgot a rule.
+    forgot: bool,
 }
 
 impl ScanThread {
@@ -81,7 +96,8 @@ impl ScanThread {
         news: mpsc::Sender<ScanNews>,
     ) -> Self {
         Self {
-            period_ns: config.period_ns(),
+            period_ns: lanes.period_ns.load(Ordering::Acquire).max(1),
+            overruns: Overruns::new(config.overrun),
             config,
             world,
             ends,
@@ -94,6 +110,7 @@ impl ScanThread {
             faults: 0,
             last_wake: 0,
             allocated_total: 0,
+            changed: false,
         }
     }
 
@@ -102,7 +119,12 @@ impl ScanThread {
         if let Err(end) = self.warm_up() {
             return self.end(end);
         }
-        let host = prepare(self.config.host_request());
+        let mut host = prepare(self.config.host_request());
+        match self.world.large_pages() {
+            Ok(large) => host.large_pages = large,
+            Err(why) => host.why.push(format!("large pages: {why}")),
+        }
+        self.lanes.pulse.of_this_thread();
         self.lay_grid(host);
         let end = loop {
             sleep_until_ns(self.grid().next_due_ns());
@@ -142,7 +164,7 @@ impl ScanThread {
     fn warm_up(&mut self) -> Result<(), ScanNews> {
         for _ in 0..WARM_UP_CYCLES {
             let cycled = self.world.cycle(self.clock.now_ns(), self.period_ns, 0);
-            cycled.map_err(ScanNews::Faulted)?;
+            cycled.map_err(|fault| ScanNews::Faulted(fault.into()))?;
         }
         Ok(())
     }
@@ -155,11 +177,9 @@ impl ScanThread {
             .carry
             .grid
             .get_or_insert_with(|| Grid::new(start, period_ns));
-        debug_assert_eq!(
-            grid.period_ns(),
-            period_ns,
-            "a period is fixed for the life of a twin"
-        );
+        debug_assert_eq!(grid.period_ns(), period_ns, "both change together");
+        let walk_every = self.lanes.walk_every.load(Ordering::Acquire);
+        self.world.walk_every(walk_every as u32);
         self.ends.carry.snapshot.incarnations += 1;
         self.tell(ScanNews::Ready(host));
         self.allocated();
@@ -177,10 +197,13 @@ impl ScanThread {
             return Err(ScanNews::Stopped);
         }
         let now_ns = self.clock.now_ns();
-        match self.grid().take(now_ns) {
-            Some(slot) => self.cycle(slot).map_err(ScanNews::Faulted),
-            None => Ok(()),
-        }
+        let Some(slot) = self.grid().take(now_ns) else {
+            return Ok(());
+        };
+        self.lanes.pulse.begin(now_ns);
+        let outcome = self.cycle(slot);
+        self.lanes.pulse.end();
+        outcome.map_err(ScanNews::Faulted)
     }
 
     fn end(self, end: ScanNews) {
@@ -198,15 +221,20 @@ impl ScanThread {
         let _ = self.news.try_send(news);
     }
 
-    fn cycle(&mut self, slot: Slot) -> Result<(), SystemFault> {
+    fn cycle(&mut self, slot: Slot) -> Result<(), ScanFault> {
         let start_ns = slot.due_ns + slot.late_ns;
-        let maintenance = self.take_in();
+        let mut maintenance = self.take_in();
         let room = self.ends.commands.slots();
+        self.world.at_slot(slot.index);
         let outcome = self.world.cycle(start_ns, self.period_ns, room);
         let mut told = self.give_out();
-        told |= self.answer();
+        let period_ns = self.period_ns;
+        let answered = self.answer();
+        told |= answered.told;
+        maintenance |= answered.forgot;
         let faulted = outcome.is_err();
-        let mut record = self.measure(slot, start_ns);
+        let mut record = self.measure(slot, start_ns, period_ns);
+        record.fallback = self.overruns.is_fallback();
         record.faulted = faulted;
         record.maintenance = maintenance;
         self.account(&record);
@@ -226,10 +254,31 @@ impl ScanThread {
                 ScanClock::Virtual(_) => self.lanes.told.notify_one(),
             }
         }
-        match outcome {
-            Ok(()) => Ok(()),
-            Err(fault) => self.isolate(fault),
+        if let Err(fault) = outcome {
+            self.isolate(fault)?;
         }
+        self.judge(record.took_ns, period_ns)
+    }
+
+    /// What the length of a cycle brings about.
+    fn judge(&mut self, took_ns: u64, period_ns: u64) -> Result<(), ScanFault> {
+        let next = self.overruns.after(took_ns, period_ns);
+        match next {
+            Next::GoOn => {}
+            Next::FallBack | Next::Recover => {
+                let sheds = next == Next::FallBack;
+                self.world.set_fallback(sheds);
+                self.ends.carry.snapshot.fallbacks += u64::from(sheds);
+                self.tell(ScanNews::Shed(sheds));
+            }
+            Next::End => {
+                return Err(ScanFault::Overrun {
+                    in_a_row: FAULT_AFTER,
+                    took_us: took_ns / 1_000,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Fills first, then events, then samples; true when the table grew.
@@ -244,8 +293,12 @@ impl ScanThread {
         // a batch is only taken when its way back has room
         let mut room = self.ends.returns.slots().min(BATCHES_PER_CYCLE);
         let mut readings = 0;
+        let readings_max = match self.overruns.is_fallback() {
+            true => READINGS_IN_FALLBACK,
+            false => READINGS_PER_CYCLE,
+        };
         let batches = self.world.batches();
-        while room > 0 && readings < READINGS_PER_CYCLE {
+        while room > 0 && readings < readings_max {
             let batch = if events > 0 {
                 events -= 1;
                 self.ends.t2.pop()
@@ -279,8 +332,8 @@ impl ScanThread {
         told
     }
 
-    fn answer(&mut self) -> bool {
-        let mut told = false;
+    fn answer(&mut self) -> Answered {
+        let mut answered = Answered::default();
         for _ in 0..REQUESTS_PER_CYCLE {
             if self.ends.answers.is_full() {
                 break;
@@ -295,22 +348,50 @@ impl ScanThread {
                     views.extend(seen.take(room));
                 }
                 Request::Panic { system, .. } => self.world.inject(*system),
+                Request::Rules { book, .. } => {
+                    answered.forgot |= self.world.exchange_rules(book);
+                }
+                Request::Pace {
+                    period_ns,
+                    walk_every,
+                    ..
+                } => self.pace(*period_ns, *walk_every),
             }
             // checked above: there is room, and nobody else pushes
             let _ = self.ends.answers.push(request);
-            told = true;
+            answered.told = true;
         }
-        told
+        answered
     }
 
-    fn measure(&mut self, slot: Slot, start_ns: u64) -> CycleRecord {
-        let nominal_ns = (1 + slot.skipped) * self.period_ns;
+    /// Keeps another grid from the next slot of the present one on.
+    fn pace(&mut self, period_ns: Option<u64>, walk_every: Option<u32>) {
+        if let Some(every) = walk_every {
+            self.world.walk_every(every);
+            self.lanes
+                .walk_every
+                .store(u64::from(every), Ordering::Release);
+        }
+        if let Some(period_ns) = period_ns.filter(|period_ns| *period_ns != self.period_ns) {
+            let origin_ns = self.grid().next_due_ns();
+            self.ends.carry.grid = Some(Grid::new(origin_ns, period_ns));
+            self.world.rates().restart();
+            self.period_ns = period_ns;
+            self.lanes.period_ns.store(period_ns, Ordering::Release);
+            // the time between slots of two grids has no nominal length
+            self.changed = true;
+        }
+    }
+
+    fn measure(&mut self, slot: Slot, start_ns: u64, period_ns: u64) -> CycleRecord {
+        let nominal_ns = (1 + slot.skipped) * period_ns;
         let actual_period_ns = self.previous_start_ns.map(|previous| start_ns - previous);
-        self.previous_start_ns = Some(start_ns);
+        let changed = std::mem::take(&mut self.changed);
+        self.previous_start_ns = (!changed).then_some(start_ns);
         CycleRecord {
             cycle: self.ends.carry.snapshot.cycles,
             ts_ns: start_ns,
-            period_ns: self.period_ns,
+            period_ns,
             actual_period_ns,
             jitter_ns: actual_period_ns.map(|actual| actual.abs_diff(nominal_ns)),
             late_ns: slot.late_ns,
@@ -328,7 +409,7 @@ impl ScanThread {
     }
 
     fn account(&mut self, record: &CycleRecord) {
-        let period_ns = self.period_ns;
+        let period_ns = record.period_ns;
         let world = &self.world;
         let totals = &mut self.ends.carry.snapshot;
         totals.cycles += 1;
@@ -336,6 +417,8 @@ impl ScanThread {
         totals.overruns += u64::from(record.took_ns > period_ns);
         totals.faulted += u64::from(record.faulted);
         totals.maintenance += u64::from(record.maintenance);
+        totals.fallback_cycles += u64::from(record.fallback);
+        totals.in_fallback = record.fallback;
         totals.jitter_ns_max = totals.jitter_ns_max.max(record.jitter_ns);
         totals.late_ns_max = totals.late_ns_max.max(Some(record.late_ns));
         totals.took_ns_max = totals.took_ns_max.max(Some(record.took_ns));
@@ -350,6 +433,7 @@ impl ScanThread {
             .applied_offset
             .store(totals.tally.applied_offset, Ordering::Release);
         totals.enabled = world.enabled();
+        totals.rules = *world.rule_tallies();
         let sweep = world.sweep();
         totals.stale = sweep.stale;
         totals.sweeps = sweep.sweeps;
@@ -363,11 +447,11 @@ impl ScanThread {
         ends.snapshot.publish();
     }
 
-    fn isolate(&mut self, fault: SystemFault) -> Result<(), SystemFault> {
+    fn isolate(&mut self, fault: SystemFault) -> Result<(), ScanFault> {
         self.faults += 1;
         // a world that cannot take readings in is no twin: ingest is restarted, not isolated
         if self.faults >= FAULTS_MAX || fault.system == SystemId::Ingest {
-            return Err(fault);
+            return Err(fault.into());
         }
         self.tell(ScanNews::Isolated(fault));
         Ok(())

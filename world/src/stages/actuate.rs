@@ -77,9 +77,9 @@ impl Actuate {
                 Some(command) => command,
                 None => match ends.commands.pop() {
                     Ok(command) => {
-                        let by = command.by;
-                        let command = self.shared.command(command, now);
-                        self.shared.intend(&command, by);
+                        let decided = command;
+                        let command = self.shared.command(decided, now);
+                        self.shared.intend(&command, &decided);
                         let issued = Issued::new(command, &self.outlets.stats);
                         T3Message::Command(issued.told_to(self.shared.outcomes()))
                     }
@@ -112,7 +112,7 @@ impl Shared {
             device: Uuid::from_bytes(decided.device),
             sensor: decided.sensor,
             kind: SensorType::Relay,
-            value: if decided.start { 1.0 } else { 0.0 },
+            value: decided.value,
             id: self.next_command_id(),
             decided: Time(now.0.saturating_sub(ago_ns)),
             deadline: self.config.command_deadline,
@@ -122,7 +122,7 @@ impl Shared {
 
 impl Shared {
     /// Journals a command that is on its way, without waiting.
-    fn intend(&self, command: &Command, by: u16) {
+    fn intend(&self, command: &Command, decided: &RelayCommand) {
         let ago = self.clock.monotonic().since(command.decided);
         self.journal.note(Note::Intent(Intent {
             id: command.id,
@@ -130,7 +130,9 @@ impl Shared {
             sensor: command.sensor,
             kind: command.kind,
             value: command.value,
-            by,
+            by: decided.by,
+            rule: decided.rule,
+            in_force: decided.in_force,
             decided_us: self.clock.unix_us().saturating_sub(ago.as_micros() as u64),
             deadline_us: command.deadline.as_micros() as u64,
         }));

@@ -64,7 +64,7 @@ impl Apply {
         // While the scan is down this actor is about to be stopped with it: it must not keep its
         // supervisor waiting, and what it holds is kept for its next incarnation.
         while !ends.held.is_empty() && (self.shared.is_scanning() || ends.held.len() >= HELD_MAX) {
-            tokio::time::sleep(self.shared.config.scan.period).await;
+            tokio::time::sleep(self.shared.period()).await;
             release(ends);
         }
         Ok(())
@@ -82,7 +82,7 @@ impl Apply {
             };
             ends.waiting = push(&mut ends.t1, batch);
             if ends.waiting.is_some() {
-                tokio::time::sleep(self.shared.config.scan.period).await;
+                tokio::time::sleep(self.shared.period()).await;
             }
         }
         self.shared.give_up_waiting(ends);

@@ -1,86 +1,158 @@
-//! Update, second: presence below its least value commands the device's relay to stop, and to
-//! start when presence returns.
+//! Update, second: values come under the rules, and what they mean is commanded.
 //!
-//! Only edges command: the commanded state is mirrored in the row (and outlives the world in
-//! [`Commanded`]). It never waits: a row whose command the lane cannot take stays listed, and is
+//! Only edges command: which rules are in force is mirrored in the row, and outlives the world in
+//! [`Commanded`]. It never waits: a row whose command the lane cannot take is put off, and is
 //! judged by its newest value in the next cycle, so that a stop put off cannot overtake a start.
-//! Whether the device obeyed is for tier T3 to report.
+//! A value that is not finite means nothing, and a stale row comes into no force. Whether a device
+//! obeyed is for tier T3 to report.
 //!
-//! Bound: the presence samples listed in [`Touched`].
+//! Bound: the samples of [`Judged`] and [`DUE_PER_CYCLE`] rows whose time is over, for each rule.
 
 use bevy_ecs::prelude::*;
 
-use super::{
-    Commanded, Intake, Outbox, RelayCommand, SystemId, Tally, Timings, Touched, WorldRules,
-};
-use crate::components::{Cold, Flags, Raw, State};
+use super::{Commanded, Intake, Judged, Outbox, PutOff, RelayCommand, SystemId, Tally, Timings};
+use crate::components::{Cold, Flags, Hot};
+use crate::rules::{Armed, Field, Judgement, RuleBook};
+
+/// Rows of one rule whose time is over that one cycle takes up; more wait for the next.
+const DUE_PER_CYCLE: usize = 4_096;
 
 #[expect(
     clippy::too_many_arguments,
     reason = "a system's parameters are its data"
 )]
 pub(super) fn automation(
-    mut rows: Query<'_, '_, (&Raw, &mut State, &Cold)>,
-    rules: Res<'_, WorldRules>,
+    mut rows: Query<'_, '_, (&mut Hot, &Cold)>,
     intake: Res<'_, Intake>,
     commanded: Res<'_, Commanded>,
-    mut touched: ResMut<'_, Touched>,
+    mut book: ResMut<'_, RuleBook>,
+    mut judged: ResMut<'_, Judged>,
+    mut put_off: ResMut<'_, PutOff>,
     mut outbox: ResMut<'_, Outbox>,
     mut tally: ResMut<'_, Tally>,
     mut timings: ResMut<'_, Timings>,
 ) -> Result {
-    let _running = timings.enter(SystemId::Automation);
-    if touched.presence.is_empty() {
-        return Ok(());
-    }
-    let Some((raw, mut state, cold)) = rows.contiguous_iter_mut()?.next() else {
+    let Some(_running) = timings.enter(SystemId::Automation) else {
         return Ok(());
     };
-    let state = state.bypass_change_detection();
-    let decided_ns = intake.now_ns;
-    let mut kept = 0;
-    for at in 0..touched.presence.len() {
-        let sample = touched.presence[at];
-        let row = sample.row as usize;
-        let value = if at < touched.deferred {
-            raw[row].0
-        } else {
-            sample.value
-        };
-        let stop = value < rules.presence_min;
-        if !value.is_finite() || stop == state[row].flags.has(Flags::STOPPED) {
-            continue;
-        }
-        if outbox.commands.len() >= outbox.room {
-            touched.presence[kept] = sample;
-            kept += 1;
-            tally.commands_deferred += 1;
-            continue;
-        }
-        if stop {
-            state[row].flags.set(Flags::STOPPED);
-        } else {
-            state[row].flags.clear(Flags::STOPPED);
-        }
-        commanded.set_stopped(sample.row, stop);
-        let Cold {
-            device,
-            relay: sensor,
-            sensor: by,
-            ..
-        } = cold[row];
-        let command = RelayCommand {
-            device,
-            row: sample.row,
-            sensor,
-            by,
-            start: !stop,
-            decided_ns,
-        };
-        outbox.commands.push(command);
-        tally.commands += 1;
+    let Some((mut hot, cold)) = rows.contiguous_iter_mut()?.next() else {
+        return Ok(());
+    };
+    let mut desk = Desk {
+        hot: hot.bypass_change_detection(),
+        cold,
+        commanded: &commanded,
+        put_off: &mut put_off,
+        outbox: &mut outbox,
+        tally: &mut tally,
+        now_ns: intake.now_ns,
+    };
+    let book = &mut *book;
+    for at in 0..desk.put_off.take_up() {
+        let row = desk.put_off.rows[at];
+        let Hot {
+            value, smoothed, ..
+        } = desk.hot[row as usize];
+        desk.judge(book, row, Field::Value, value);
+        desk.judge(book, row, Field::Smoothed, f64::from(smoothed));
     }
-    touched.presence.truncate(kept);
-    touched.deferred = kept;
+    for sample in judged.samples() {
+        desk.judge(book, sample.row, sample.field, sample.value);
+    }
+    desk.tally.samples_missed += judged.clear();
+    let RuleBook { armed, tallies, .. } = book;
+    for rule in armed.iter_mut().flatten() {
+        for _ in 0..DUE_PER_CYCLE {
+            let Some(row) = rule.due(desk.now_ns) else {
+                break;
+            };
+            let flags = desk.hot[row as usize].flags;
+            if !flags.has(Flags::STALE) && !desk.decide(rule, tallies, row, true) {
+                // the lane is full: its time is over, so the next cycle takes it up again
+                rule.begin(row, desk.now_ns);
+                break;
+            }
+        }
+    }
     Ok(())
+}
+
+/// Where rows are judged.
+struct Desk<'a> {
+    hot: &'a mut [Hot],
+    cold: &'a [Cold],
+    commanded: &'a Commanded,
+    put_off: &'a mut PutOff,
+    outbox: &'a mut Outbox,
+    tally: &'a mut Tally,
+    now_ns: u64,
+}
+
+impl Desk<'_> {
+    fn judge(&mut self, book: &mut RuleBook, row: u32, field: Field, value: f64) {
+        if !value.is_finite() {
+            return;
+        }
+        let RuleBook { armed, tallies, .. } = book;
+        let Hot {
+            flags, in_force, ..
+        } = self.hot[row as usize];
+        for rule in &mut armed[usize::from(flags.kind())] {
+            if rule.field != field {
+                continue;
+            }
+            match rule.judge(row, in_force & rule.bit() != 0, value) {
+                Judgement::Rest => {}
+                Judgement::Cancel => rule.cancel(row),
+                Judgement::Begin => {
+                    let waits = rule.begin(row, self.now_ns + rule.hold_ns);
+                    self.tally.rules_put_off += u64::from(!waits);
+                }
+                edge => {
+                    if !self.decide(rule, tallies, row, edge == Judgement::Fire) {
+                        self.tally.samples_missed += u64::from(!self.put_off.list(row));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A rule comes into force for a row, or ends; false when its command finds no room.
+    fn decide(
+        &mut self,
+        rule: &Armed,
+        tallies: &mut [crate::rules::RuleTally],
+        row: u32,
+        into_force: bool,
+    ) -> bool {
+        let setpoint = if into_force {
+            Some(rule.then)
+        } else {
+            rule.otherwise
+        };
+        if setpoint.is_some() && self.outbox.commands.len() >= self.outbox.room {
+            self.tally.commands_deferred += 1;
+            return false;
+        }
+        self.hot[row as usize].in_force ^= rule.bit();
+        self.commanded.set(rule.slot, row, into_force);
+        let tally = &mut tallies[rule.at];
+        tally.fired += u64::from(into_force);
+        tally.ended += u64::from(!into_force);
+        if let Some(value) = setpoint {
+            let cold = &self.cold[row as usize];
+            self.outbox.commands.push(RelayCommand {
+                device: cold.device,
+                row,
+                sensor: rule.actuator.unwrap_or(cold.relay),
+                by: cold.sensor,
+                rule: rule.id,
+                in_force: into_force,
+                value,
+                decided_ns: self.now_ns,
+            });
+            self.tally.commands += 1;
+        }
+        true
+    }
 }

@@ -9,22 +9,24 @@
 use bevy_ecs::prelude::*;
 
 use super::{Sweep, SystemId, Timings, WorldRules};
-use crate::components::{Flags, State};
+use crate::components::{Flags, Hot};
 
 pub(super) fn diagnostics(
-    mut rows: Query<'_, '_, &mut State>,
+    mut rows: Query<'_, '_, &mut Hot>,
     rules: Res<'_, WorldRules>,
     mut sweep: ResMut<'_, Sweep>,
     mut timings: ResMut<'_, Timings>,
 ) -> Result {
-    let _running = timings.enter(SystemId::Diagnostics);
-    let Some(mut state) = rows.contiguous_iter_mut()?.next() else {
+    let Some(_running) = timings.enter(SystemId::Diagnostics) else {
+        return Ok(());
+    };
+    let Some(mut hot) = rows.contiguous_iter_mut()?.next() else {
         return Ok(());
     };
     let (_, stale_age) = rules.ageing();
     let sweep = &mut *sweep;
     let mut stale = 0;
-    for State { flags, .. } in &mut state.bypass_change_detection()[sweep.range.clone()] {
+    for Hot { flags, .. } in &mut hot.bypass_change_detection()[sweep.range.clone()] {
         if !flags.has(Flags::BOUND) {
             continue;
         }

@@ -18,10 +18,12 @@ const DETAIL_LEN: usize = 240;
 
 /// A system returned an error or panicked.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("system {} failed: {detail}", .system.name())]
+#[error("system {name} failed: {detail}")]
 pub struct SystemFault {
     /// The system.
     pub system: SystemId,
+    /// Its name.
+    pub name: &'static str,
     /// Its first error.
     pub detail: Box<str>,
 }
@@ -48,6 +50,7 @@ pub(crate) fn record(mut error: BevyError, _context: ErrorContext) {
             let detail: String = text.trim().chars().take(DETAIL_LEN).collect();
             *first = Some(SystemFault {
                 system: ENTERED.get(),
+                name: ENTERED.get().name(),
                 detail: detail.into(),
             });
         }

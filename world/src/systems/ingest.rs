@@ -8,26 +8,29 @@
 
 use bevy_ecs::prelude::*;
 
-use super::{Intake, PresenceSample, SystemId, Tally, Timings, Touched};
+use super::{Intake, Judged, SystemId, Tally, Timings, Touched};
 use crate::batch::{Outcome, RowReading};
-use crate::components::{Cold, Flags, KIND_PRESENCE, Raw, State};
+use crate::components::{Flags, Hot};
+use crate::prefetch::{AHEAD, LARGE, prefetch};
 
 pub(super) fn ingest(
-    mut rows: Query<'_, '_, (&mut Raw, &mut State, &mut Cold)>,
+    mut rows: Query<'_, '_, &mut Hot>,
     mut intake: ResMut<'_, Intake>,
     mut touched: ResMut<'_, Touched>,
+    mut judged: ResMut<'_, Judged>,
     mut tally: ResMut<'_, Tally>,
     mut timings: ResMut<'_, Timings>,
 ) -> Result {
-    let _running = timings.enter(SystemId::Ingest);
-    let Some((mut raw, mut state, mut cold)) = rows.contiguous_iter_mut()?.next() else {
+    let Some(_running) = timings.enter(SystemId::Ingest) else {
+        return Ok(());
+    };
+    let Some(mut hot) = rows.contiguous_iter_mut()?.next() else {
         return Ok(());
     };
     let mut columns = Columns {
-        raw: raw.bypass_change_detection(),
-        state: state.bypass_change_detection(),
-        cold: cold.bypass_change_detection(),
+        hot: hot.bypass_change_detection(),
         touched: &mut touched,
+        judged: &mut judged,
         tally: &mut tally,
     };
     let now_ns = intake.now_ns;
@@ -36,17 +39,16 @@ pub(super) fn ingest(
         let readings = batch.readings.len() as u64;
         match outcome {
             Outcome::Applied if batch.is_event() => {
-                batch
-                    .readings
-                    .iter()
-                    .for_each(|reading| columns.event(reading));
+                let events = batch.readings.iter();
+                events.for_each(|reading| columns.event(reading));
                 columns.tally.t2_applied += readings;
             }
             Outcome::Applied => {
-                batch
-                    .readings
-                    .iter()
-                    .for_each(|reading| columns.sample(reading));
+                if columns.hot.len() > LARGE {
+                    columns.samples::<AHEAD>(&batch.readings);
+                } else {
+                    columns.samples::<0>(&batch.readings);
+                }
                 columns.tally.t1_applied += readings;
             }
             Outcome::Duplicate => columns.tally.t2_duplicates += readings,
@@ -83,68 +85,99 @@ fn order(last: u32, sequence: u32, newer_stamp: bool) -> Order {
 }
 
 struct Columns<'a> {
-    raw: &'a mut [Raw],
-    state: &'a mut [State],
-    cold: &'a mut [Cold],
+    hot: &'a mut [Hot],
     touched: &'a mut Touched,
+    judged: &'a mut Judged,
     tally: &'a mut Tally,
 }
 
+/// What a series in order has: a T1 value before, and no event since.
+const IN_ORDER: u16 = Flags::SEQUENCED | Flags::FROM_EVENT;
+
 impl Columns<'_> {
-    /// A T1 reading.
+    /// T1 readings; rows are fetched `FAR` readings ahead of their use.
+    ///
+    /// Most readings are the next of their series and finite. These take the way without calls;
+    /// lists are written without asking whether the row belongs there, and only their lengths
+    /// depend on it.
+    fn samples<const FAR: usize>(&mut self, readings: &[RowReading]) {
+        let mut lost = 0;
+        for (at, reading) in readings.iter().enumerate() {
+            if FAR > 0 {
+                let later = readings.get(at + FAR).map_or(0, |later| later.row);
+                prefetch(self.hot, later as usize);
+            }
+            let Some(hot) = self.hot.get_mut(reading.row as usize) else {
+                self.tally.unplaced += 1;
+                continue;
+            };
+            let flags = hot.flags.0;
+            let ahead = reading.sequence.wrapping_sub(hot.sequence);
+            let next = ahead.wrapping_sub(1) < (1 << 31) - 1;
+            if flags & IN_ORDER != Flags::SEQUENCED || !next || !reading.value.is_finite() {
+                self.sample(reading);
+                continue;
+            }
+            lost += u64::from(ahead - 1);
+            hot.sequence = reading.sequence;
+            hot.value = reading.value;
+            hot.at_us = reading.at_us;
+            hot.flags.0 = (flags & !(Flags::YOUNG | Flags::NON_FINITE)) | Flags::TOUCHED;
+            let kind = hot.flags.kind();
+            self.touched.list(reading.row, flags & Flags::TOUCHED == 0);
+            self.judged.list(reading, kind);
+        }
+        self.tally.lost += lost;
+    }
+
+    /// A T1 reading that is not simply the next of its series.
+    #[inline(never)]
     fn sample(&mut self, reading: &RowReading) {
-        let row = reading.row as usize;
-        let Some(State { flags, .. }) = self.state.get_mut(row) else {
-            self.tally.unplaced += 1;
-            return;
-        };
-        let cold = &mut self.cold[row];
-        if flags.has(Flags::SEQUENCED) {
-            match order(cold.sequence, reading.sequence, reading.at_us > cold.at_us) {
+        let hot = &mut self.hot[reading.row as usize];
+        if hot.flags.has(Flags::SEQUENCED) {
+            match order(hot.sequence, reading.sequence, reading.at_us > hot.at_us) {
                 Order::Newer { missing } => self.tally.lost += u64::from(missing),
                 Order::Restarted => self.tally.series_restarts += 1,
                 Order::Older => {
                     self.tally.late += 1;
                     // counted as missing when its successor came, unless it is the same again
-                    let reordered = reading.sequence != cold.sequence;
+                    let reordered = reading.sequence != hot.sequence;
                     self.tally.lost = self.tally.lost.saturating_sub(u64::from(reordered));
                     return;
                 }
             }
         }
-        cold.sequence = reading.sequence;
-        flags.set(Flags::SEQUENCED);
-        if flags.has(Flags::FROM_EVENT) && reading.at_us < cold.at_us {
+        hot.sequence = reading.sequence;
+        hot.flags.set(Flags::SEQUENCED);
+        if hot.flags.has(Flags::FROM_EVENT) && reading.at_us < hot.at_us {
             self.tally.late += 1;
             return;
         }
-        flags.clear(Flags::FROM_EVENT);
-        self.write(row, reading);
+        hot.flags.clear(Flags::FROM_EVENT);
+        self.write(reading);
     }
 
     /// A T2 reading.
     fn event(&mut self, reading: &RowReading) {
-        let row = reading.row as usize;
-        let Some(State { flags, .. }) = self.state.get_mut(row) else {
+        let Some(hot) = self.hot.get_mut(reading.row as usize) else {
             self.tally.unplaced += 1;
             return;
         };
-        if flags.has(Flags::VALUED) && reading.at_us < self.cold[row].at_us {
+        if hot.flags.has(Flags::VALUED) && reading.at_us < hot.at_us {
             self.tally.late += 1;
-            if flags.kind() == KIND_PRESENCE {
-                // the event triggers its rule, then the newer value in the row has the last word
-                let newer = self.raw[row].0;
-                self.presence(reading.row, reading.value);
-                self.presence(reading.row, newer);
-            }
+            let (kind, value) = (hot.flags.kind(), hot.value);
+            // the event triggers its rules, then the newer value in the row has the last word
+            self.judged.list(reading, kind);
+            self.judged.list(&RowReading { value, ..*reading }, kind);
             return;
         }
-        flags.set(Flags::FROM_EVENT);
-        self.write(row, reading);
+        hot.flags.set(Flags::FROM_EVENT);
+        self.write(reading);
     }
 
-    fn write(&mut self, row: usize, reading: &RowReading) {
-        let flags = &mut self.state[row].flags;
+    fn write(&mut self, reading: &RowReading) {
+        let hot = &mut self.hot[reading.row as usize];
+        let flags = &mut hot.flags;
         flags.refresh();
         if reading.value.is_finite() {
             flags.clear(Flags::NON_FINITE);
@@ -152,23 +185,11 @@ impl Columns<'_> {
             flags.set(Flags::NON_FINITE);
             self.tally.non_finite += 1;
         }
-        self.raw[row].0 = reading.value;
-        self.cold[row].at_us = reading.at_us;
-        if !flags.has(Flags::TOUCHED) && self.touched.rows.len() < self.touched.rows.capacity() {
-            flags.set(Flags::TOUCHED);
-            self.touched.rows.push(reading.row);
-        }
-        if flags.kind() == KIND_PRESENCE {
-            self.presence(reading.row, reading.value);
-        }
-    }
-
-    fn presence(&mut self, row: u32, value: f64) {
-        if self.touched.presence.len() < self.touched.presence.capacity() {
-            self.touched.presence.push(PresenceSample { row, value });
-        } else {
-            self.tally.presence_missed += 1;
-        }
+        hot.value = reading.value;
+        hot.at_us = reading.at_us;
+        self.touched.list(reading.row, !flags.has(Flags::TOUCHED));
+        flags.set(Flags::TOUCHED);
+        self.judged.list(reading, flags.kind());
     }
 }
 

@@ -1,4 +1,4 @@
-//! The numbers by which the systems work. Plain data; nothing is decided here.
+//! The numbers by which the systems work; what they mean for devices is in [`crate::rules`]. Plain data; nothing is decided here.
 //!
 //! Bound: one threshold per sensor type.
 
@@ -8,15 +8,13 @@ use bevy_ecs::prelude::Resource;
 
 use crate::components::{AGE_MAX, KINDS};
 
-/// Smoothing, thresholds, presence and staleness.
+/// Smoothing, thresholds and staleness.
 #[derive(Resource, Clone, Debug, PartialEq)]
 pub struct WorldRules {
     /// Weight of a new value in the smoothed one.
     pub alpha: f64,
     /// Threshold per sensor type whose crossings by the smoothed value are counted.
     pub thresholds: [f64; KINDS],
-    /// Presence below this commands stop.
-    pub presence_min: f64,
     /// How long one walk over the whole table takes, for aggregates and ageing.
     pub sweep: Duration,
     /// A row without a value for this long is stale (up to one ageing sweep later).
@@ -28,7 +26,6 @@ impl Default for WorldRules {
         Self {
             alpha: 0.125,
             thresholds: [80.0, 80.0, 8.0, 240.0, 16.0, 1.0, 1.0],
-            presence_min: 1.0,
             sweep: Duration::from_secs(1),
             stale_after: Duration::from_secs(15),
         }

@@ -7,47 +7,69 @@
 
 use bevy_ecs::prelude::*;
 
-use super::{SystemId, Tally, Timings, Touched, WorldRules};
-use crate::components::{Flags, Raw, State};
+use super::{Judged, SystemId, Tally, Timings, Touched, WorldRules};
+use crate::components::{Flags, Hot};
+use crate::prefetch::{AHEAD, LARGE, prefetch};
 
 pub(super) fn simulation(
-    mut rows: Query<'_, '_, (&Raw, &mut State)>,
+    mut rows: Query<'_, '_, &mut Hot>,
     rules: Res<'_, WorldRules>,
     mut touched: ResMut<'_, Touched>,
+    mut judged: ResMut<'_, Judged>,
     mut tally: ResMut<'_, Tally>,
     mut timings: ResMut<'_, Timings>,
 ) -> Result {
-    let _running = timings.enter(SystemId::Simulation);
-    let Some((raw, mut state)) = rows.contiguous_iter_mut()?.next() else {
+    let Some(_running) = timings.enter(SystemId::Simulation) else {
         return Ok(());
     };
-    let state = state.bypass_change_detection();
-    for row in touched.rows.drain(..) {
-        let row = row as usize;
-        let State {
-            smoothed,
-            flags,
-            crossings,
-        } = &mut state[row];
-        flags.clear(Flags::TOUCHED);
-        let value = raw[row].0;
-        if !value.is_finite() {
-            continue;
-        }
-        if !flags.has(Flags::FOLDED) {
-            flags.set(Flags::FOLDED);
-            *smoothed = clamped(value);
-            continue;
-        }
-        let before = *smoothed;
-        *smoothed = folded(before, value, rules.alpha);
-        let threshold = rules.thresholds[flags.kind() as usize % rules.thresholds.len()];
-        if crossed(before, *smoothed, threshold) {
-            *crossings = crossings.wrapping_add(1);
-            tally.crossings += 1;
-        }
-    }
+    let Some(mut hot) = rows.contiguous_iter_mut()?.next() else {
+        return Ok(());
+    };
+    let hot = hot.bypass_change_detection();
+    tally.crossings += if hot.len() > LARGE {
+        smooth::<AHEAD>(hot, touched.rows(), &rules, &mut judged)
+    } else {
+        smooth::<0>(hot, touched.rows(), &rules, &mut judged)
+    };
+    touched.clear();
     Ok(())
+}
+
+/// Smooths rows, fetched `FAR` rows ahead of their use; returns how many crossed their threshold.
+fn smooth<const FAR: usize>(
+    hot: &mut [Hot],
+    rows: &[u32],
+    rules: &WorldRules,
+    judged: &mut Judged,
+) -> u64 {
+    let mut crossings = 0;
+    for (at, row) in rows.iter().enumerate() {
+        if FAR > 0 {
+            let later = rows.get(at + FAR).copied().unwrap_or_default();
+            prefetch(hot, later as usize);
+        }
+        let hot = &mut hot[*row as usize];
+        let flags = hot.flags;
+        hot.flags.clear(Flags::TOUCHED);
+        if flags.has(Flags::NON_FINITE) {
+            continue;
+        }
+        let kind = flags.kind();
+        if flags.has(Flags::FOLDED) {
+            let before = hot.smoothed;
+            let after = folded(before, hot.value, rules.alpha);
+            let threshold = rules.thresholds[usize::from(kind) % rules.thresholds.len()];
+            let crossed = crossed(before, after, threshold);
+            hot.smoothed = after;
+            hot.crossings = hot.crossings.wrapping_add(u16::from(crossed));
+            crossings += u64::from(crossed);
+        } else {
+            hot.flags.set(Flags::FOLDED);
+            hot.smoothed = clamped(hot.value);
+        }
+        judged.list_smoothed(*row, kind, hot.smoothed);
+    }
+    crossings
 }
 
 /// One step of the exponentially weighted mean; never leaves the finite range of `f32`.

@@ -66,6 +66,12 @@ pub struct Sweep {
 }
 
 impl Sweep {
+    /// The next cycle visits no row.
+    pub(crate) fn rest(&mut self) {
+        self.range = 0..0;
+        self.ends = false;
+    }
+
     /// Chooses the slice of the next cycle: the table is `rows` long and a whole walk shall take
     /// `cycles`, never less; rows age in every `age_every`-th walk.
     pub fn advance(&mut self, rows: u32, cycles: u64, age_every: u64) {

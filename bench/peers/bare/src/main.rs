@@ -1,7 +1,8 @@
-//! No library: states in a row, each step under `catch_unwind`, a state that dies is made anew.
-//! What any supervisor of panics pays at least.
+//! No library: states in a row, each step under `catch_unwind`, a state that dies is made anew:
+//! what any supervisor of panics pays at least. And a table of rows as plain arrays.
 
 mod restart;
+mod scan;
 mod storm;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,6 +45,7 @@ fn main() {
     quiet_panics();
     let line = match job.scenario.as_str() {
         "restart" => restart::run(&job),
+        "scan" => scan::run(&job),
         "storm" => storm::run(&job),
         other => panic!("no {other}"),
     };

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 mod deaths;
 mod machine;
+mod scan;
 mod workload;
 
 pub use deaths::Deaths;
 pub use machine::{cpu_s, resident_bytes};
+pub use scan::*;
 pub use workload::*;
 
 /// The timer every actor holds while memory is read.

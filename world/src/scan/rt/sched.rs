@@ -1,6 +1,6 @@
-//! `SCHED_FIFO` for the calling thread: the one system call that no safe crate of ours offers.
+//! Scheduling classes: the one system call that no safe crate of ours offers.
 //!
-//! It changes nothing but the scheduling class of the caller.
+//! It changes nothing but the class of one thread of this process.
 //!
 //! Bound: one system call.
 
@@ -13,12 +13,21 @@ use std::io;
 
 /// Puts the calling thread into `SCHED_FIFO` at `priority`.
 pub(super) fn set_fifo(priority: u8) -> io::Result<()> {
+    set(0, libc::SCHED_FIFO, priority)
+}
+
+/// Puts a thread of this process into `SCHED_IDLE`.
+pub(super) fn set_idle(thread: i32) -> io::Result<()> {
+    set(thread, libc::SCHED_IDLE, 0)
+}
+
+fn set(thread: i32, class: i32, priority: u8) -> io::Result<()> {
     // SAFETY: `sched_param` is plain integers, for which all zeroes is a valid value.
     let mut param: libc::sched_param = unsafe { std::mem::zeroed() };
     param.sched_priority = i32::from(priority);
-    // SAFETY: pid 0 names the calling thread, `param` is a live, initialised `sched_param` that
-    // the kernel only reads during the call.
-    match unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const param) } {
+    // SAFETY: `thread` is a number that the kernel looks up (0 is the calling thread), `param` is
+    // a live, initialised `sched_param` that the kernel only reads during the call.
+    match unsafe { libc::sched_setscheduler(thread, class, &raw const param) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }

@@ -1,0 +1,248 @@
+//! What rules command, stepped without a thread: limits, hysteresis, times, changes while they run.
+
+#![allow(clippy::unwrap_used, reason = "a test may unwrap, in its tools too")]
+
+use std::sync::Arc;
+
+use actorsim_actors::Time;
+use actorsim_transport::{Batch, BatchPool, Tier, TransportStats};
+use actorsim_world::batch::{Origin, RowBatch, RowReading};
+use actorsim_world::components::RowFill;
+use actorsim_world::rules::{RuleBook, RuleSet, Slots};
+use actorsim_world::scanned::{ScannedWorld, WorldSize};
+use actorsim_world::systems::{Commanded, OwnSystems, Tally, WorldRules};
+
+const PERIOD_NS: u64 = 10_000_000;
+const ROWS: u32 = 14;
+
+struct Bench {
+    world: ScannedWorld,
+    pool: Arc<BatchPool>,
+    commanded: Commanded,
+    slots: Slots,
+    now_ns: u64,
+    sequence: u32,
+    room: usize,
+}
+
+impl Bench {
+    /// Two devices with a row of each type, under `rules`.
+    fn new(rules: &str) -> Self {
+        let mut slots = Slots::new();
+        let commanded = Commanded::new(ROWS);
+        let book = armed(rules, &mut slots, &commanded);
+        Self {
+            world: world(book, &commanded),
+            pool: BatchPool::new(TransportStats::new()),
+            commanded,
+            slots,
+            now_ns: 0,
+            sequence: 0,
+            room: 64,
+        }
+    }
+
+    /// One cycle with a value of a row; the setpoints it commands, with their actuators.
+    fn value(&mut self, row: u32, value: f64) -> Vec<(u16, f64)> {
+        self.sequence += 1;
+        let reading = RowReading {
+            value,
+            at_us: u64::from(self.sequence),
+            row,
+            sequence: self.sequence,
+        };
+        let batch = Batch::new(Tier::T1, self.pool.take(), Time::ZERO, &self.pool);
+        let batch = RowBatch::new(vec![reading], Origin::T1(batch));
+        self.world.batches().push(batch);
+        self.cycle()
+    }
+
+    fn cycle(&mut self) -> Vec<(u16, f64)> {
+        self.now_ns += PERIOD_NS;
+        self.world.cycle(self.now_ns, PERIOD_NS, self.room).unwrap();
+        self.world.batches().clear();
+        let commands = self.world.commands().drain(..);
+        commands
+            .map(|command| (command.sensor, command.value))
+            .collect()
+    }
+
+    /// Other rules from now on; true if rows forgot some.
+    fn change(&mut self, rules: &str) -> bool {
+        let mut book = armed(rules, &mut self.slots, &self.commanded);
+        self.world.exchange_rules(&mut book)
+    }
+
+    fn in_force(&mut self, row: u32) -> u8 {
+        self.world.view(row).unwrap().in_force
+    }
+}
+
+fn armed(rules: &str, slots: &mut Slots, commanded: &Commanded) -> RuleBook {
+    let book = RuleBook::arm(&RuleSet::from_toml("test", rules).unwrap(), ROWS, slots);
+    slots.values().for_each(|slot| commanded.prepare(*slot));
+    book
+}
+
+fn world(book: RuleBook, commanded: &Commanded) -> ScannedWorld {
+    let size = WorldSize {
+        capacity: ROWS,
+        capacity_max: ROWS,
+    };
+    let rules = WorldRules {
+        alpha: 0.5,
+        ..WorldRules::default()
+    };
+    let (commanded, own) = (commanded.clone(), OwnSystems::default());
+    let mut world = ScannedWorld::with(size, rules, commanded, Tally::default(), book, own);
+    world.fill((0..ROWS).map(|row| RowFill {
+        device: [row as u8 / 7; 16],
+        row,
+        asset: row / 7,
+        sensor: (row % 7) as u16,
+        relay: 6,
+        kind: (row % 7) as u8,
+    }));
+    world
+}
+
+const HOT: &str = "[[rule]]\nname = \"hot\"\nsensor = \"temperature\"\nabove = 90\n\
+                   hysteresis = 10\nthen = \"stop\"\notherwise = \"start\"\n";
+const DRY: &str = "[[rule]]\nname = \"dry\"\nsensor = \"humidity\"\nbelow = 20\nfor = \"50ms\"\n\
+                   then = 42.5\nactuator = 9\n";
+
+#[test]
+fn a_value_above_its_limit_commands_once_until_it_is_back_beyond_the_hysteresis() {
+    let mut bench = Bench::new(HOT);
+    assert_eq!(bench.value(0, 90.0), []);
+    assert_eq!(bench.value(0, 91.0), [(6, 0.0)]);
+    assert_eq!(bench.value(0, 95.0), []);
+    assert_eq!(bench.value(0, 85.0), [], "within the hysteresis");
+    assert_eq!(bench.value(7, 95.0), [(6, 0.0)], "each device by itself");
+    assert_eq!(bench.value(0, 80.0), [(6, 1.0)]);
+    let tally = bench.world.rule_tallies()[0];
+    assert_eq!((tally.fired, tally.ended), (2, 1));
+}
+
+#[test]
+fn a_condition_must_hold_for_its_time() {
+    let mut bench = Bench::new(DRY);
+    assert_eq!(bench.value(1, 10.0), []);
+    for _ in 0..4 {
+        assert_eq!(bench.cycle(), []);
+    }
+    assert_eq!(
+        bench.cycle(),
+        [(9, 42.5)],
+        "50 ms later, to its own actuator"
+    );
+    assert_eq!(bench.value(1, 50.0), [], "it ends without a command");
+    assert_eq!(bench.in_force(1), 0);
+}
+
+#[test]
+fn a_condition_that_is_interrupted_begins_anew() {
+    let mut bench = Bench::new(DRY);
+    bench.value(1, 10.0);
+    bench.cycle();
+    bench.value(1, 30.0);
+    assert_eq!(bench.value(1, 10.0), []);
+    let fired: Vec<usize> = (1..=10).filter(|_| !bench.cycle().is_empty()).collect();
+    assert_eq!(fired, [5]);
+}
+
+#[test]
+fn a_row_that_went_stale_while_it_waited_commands_nothing() {
+    let text = DRY.replace("50ms", "1h");
+    let mut bench = Bench::new(&text);
+    bench.value(1, 10.0);
+    // one walk in a cycle and a stale time of 15 s: a few cycles that are seconds apart
+    for _ in 0..40 {
+        bench.now_ns += 1_000_000_000;
+        bench.world.cycle(bench.now_ns, 1_000_000_000, 8).unwrap();
+    }
+    assert!(bench.world.view(1).unwrap().stale);
+    bench.now_ns += 3_600_000_000_000;
+    assert_eq!(bench.cycle(), []);
+    assert_eq!(bench.in_force(1), 0);
+}
+
+#[test]
+fn values_that_are_not_finite_neither_start_nor_end_a_rule() {
+    let mut bench = Bench::new(HOT);
+    assert_eq!(bench.value(0, f64::INFINITY), []);
+    assert_eq!(bench.value(0, f64::NAN), []);
+    bench.value(0, 95.0);
+    for value in [f64::NAN, f64::NEG_INFINITY] {
+        assert_eq!(bench.value(0, value), []);
+        assert_eq!(bench.in_force(0), 1);
+    }
+    let mut waits = Bench::new(DRY);
+    waits.value(1, 10.0);
+    waits.value(1, f64::NAN);
+    let fired = (0..10).filter(|_| !waits.cycle().is_empty()).count();
+    assert_eq!(fired, 1, "what says nothing interrupts nothing");
+}
+
+#[test]
+fn a_rule_on_the_smoothed_value_is_deaf_to_a_spike() {
+    let mut bench = Bench::new(&HOT.replace("above", "field = \"smoothed\"\nabove"));
+    bench.value(0, 20.0);
+    assert_eq!(bench.value(0, 120.0), [], "smoothed to 70");
+    assert_eq!(bench.value(0, 120.0), [(6, 0.0)], "95");
+}
+
+#[test]
+fn several_rules_of_one_type_are_told_apart() {
+    let warm = HOT
+        .replace("hot", "warm")
+        .replace("above = 90", "above = 50\nactuator = 4");
+    let mut bench = Bench::new(&(HOT.to_owned() + &warm));
+    assert_eq!(bench.value(0, 60.0), [(4, 0.0)]);
+    assert_eq!(bench.in_force(0), 0b10);
+    assert_eq!(bench.value(0, 99.0), [(6, 0.0)]);
+    assert_eq!(bench.value(0, 30.0), [(6, 1.0), (4, 1.0)]);
+}
+
+#[test]
+fn a_rule_that_stays_stays_in_force_and_one_that_goes_is_forgotten_without_a_command() {
+    let warm = HOT
+        .replace("hot", "warm")
+        .replace("above = 90", "above = 50");
+    let mut bench = Bench::new(&(HOT.to_owned() + &warm));
+    bench.value(0, 99.0);
+    assert_eq!(bench.in_force(0), 0b11);
+    assert!(bench.change(&warm));
+    assert_eq!(bench.cycle(), []);
+    assert_eq!(bench.in_force(0), 0b10, "warm keeps its bit");
+    assert_eq!(bench.commanded.of(0), 0b10);
+    assert!(!bench.change(&(warm.clone() + HOT)), "nothing is forgotten");
+    assert_eq!(bench.value(0, 99.0), [(6, 0.0)], "hot again");
+    assert_eq!(bench.value(0, 10.0).len(), 2);
+    let tallies = bench.world.rule_tallies();
+    assert_eq!((tallies[0].fired, tallies[0].ended), (1, 1), "counted on");
+}
+
+#[test]
+fn a_full_lane_puts_a_time_that_is_over_off_and_forgets_nothing() {
+    let mut bench = Bench::new(DRY);
+    bench.value(1, 10.0);
+    bench.room = 0;
+    for _ in 0..8 {
+        assert_eq!(bench.cycle(), []);
+    }
+    bench.room = 1;
+    assert_eq!(bench.cycle(), [(9, 42.5)]);
+    assert_eq!(bench.cycle(), []);
+}
+
+#[test]
+fn what_is_in_force_outlives_the_world() {
+    let mut bench = Bench::new(HOT);
+    bench.value(0, 95.0);
+    let book = armed(HOT, &mut bench.slots, &bench.commanded);
+    bench.world = world(book, &bench.commanded);
+    assert_eq!(bench.in_force(0), 1);
+    assert_eq!(bench.value(0, 95.0), []);
+    assert_eq!(bench.value(0, 10.0), [(6, 1.0)]);
+}
