@@ -6,7 +6,7 @@
 //!
 //! - [`key`]: the table. [`value`]: what a key may hold. [`layer`]: reading a layer.
 //! - [`policy`]: `[[supervision.supervisor]]` tables. [`tree`]: the supervisors they are for.
-//!   [`error`]: mistakes, as rustc shows them.
+//!   [`rules`]: files of rules. [`error`]: mistakes, as rustc shows them.
 //! - [`node`]: the resolved configuration of a node, typed. [`mod@print`]: texts of `config`.
 //!
 //! Bound: a file is at most [`FILE_MAX`] bytes, and at most [`FILES_MAX`] files are read.
@@ -17,6 +17,7 @@ pub mod layer;
 pub mod node;
 pub mod policy;
 pub mod print;
+pub mod rules;
 pub mod target;
 pub mod tree;
 pub mod value;
@@ -204,6 +205,7 @@ impl Layers {
         self.found.errors.extend(node::conflicts(&settings));
         node::profile(&settings, &mut self.found);
         node::chaos(&settings, &mut self.found);
+        node::rules(&settings, &mut self.found);
         if self.found.errors.is_empty() {
             Ok(settings)
         } else {

@@ -57,6 +57,19 @@ pub const EVENTS: &[(&str, &str)] = &[
         "the scan runs, and what the host granted it",
     ),
     (
+        "system_isolated",
+        "a system of the scan failed and runs no more in this world; the others do",
+    ),
+    (
+        "scan_fallback",
+        "a cycle overran its period: only what is essential runs",
+    ),
+    ("scan_recovered", "cycles fit again: all systems run"),
+    (
+        "scan_wedged",
+        "a cycle of the scan does not end; its thread was taken out of the real-time class",
+    ),
+    (
         "journal_opened",
         "the journal is open: what it holds, and what is still to be applied",
     ),
@@ -74,10 +87,6 @@ pub const EVENTS: &[(&str, &str)] = &[
     ),
     ("journal_writes_again", "the disk takes the journal again"),
     ("checkpoint_failed", "no checkpoint was written at the stop"),
-    (
-        "system_isolated",
-        "a system of the world failed and is left out",
-    ),
     ("shards_backend", "what the shard threads wait on, and why"),
     (
         "slab_down",

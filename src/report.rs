@@ -160,14 +160,18 @@ mod tests {
             "/tiers/t3",
             "issued acked superseded expired no_route dropped errors rtt_us decide_us",
         ),
-        ("/world", "entities readings_applied quality scan"),
-        ("/world/quality", "alignment_ratio odte stale"),
+        ("/world", "entities readings_applied quality scan rules"),
+        (
+            "/world/quality",
+            "alignment_ratio odte stale timeliness reliability availability",
+        ),
         (
             "/world/scan",
             "host period_us cycles overruns skipped jitter_us lateness_us took_us \
-             allocations_per_cycle systems",
+             allocations_per_cycle systems walk_every faulted incarnations overrun fallbacks \
+             fallback_cycles in_fallback wedged first_error",
         ),
-        ("/world/scan/host", "pinned policy locked why"),
+        ("/world/scan/host", "pinned policy locked large_pages why"),
         (
             "/mailboxes",
             "highest_fill offered accepted rejected handled dropped conflated died waiting",

@@ -196,6 +196,20 @@ pub struct WorldView {
     pub jitter: Option<Buckets>,
     /// 99th percentile of the jitter.
     pub jitter_p99: Option<Duration>,
+    /// Cycles in which a system failed.
+    pub faulted: u64,
+    /// Cycles in which only the essential ran.
+    pub fallback_cycles: u64,
+    /// Cycle records that were lost before they were folded.
+    pub records_lapped: u64,
+    /// Execution time of each system: its name, and the runs longer than the period.
+    pub systems: Vec<(&'static str, Buckets, u64)>,
+    /// Rules: name, how often each came into force, and ended.
+    pub rules: Vec<(String, u64, u64)>,
+    /// Stale entities.
+    pub stale: Option<u64>,
+    /// Twin quality: name of the figure, value.
+    pub quality: Vec<(&'static str, f64)>,
     /// By sensor type: count, mean, min, max.
     pub aggregates: Vec<(&'static str, u64, f64, f64, f64)>,
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use actorsim::attach::control::{
     ChaosWord, ChildWord, ControlPlane, DevicesWord, FaultWord, Outcome, PolicyWord, PsFilter,
+    RulesWord,
 };
 use actorsim::attach::protocol::{Code, LINE_MAX, Refusal};
 use actorsim::attach::server::{self, Limits};
@@ -69,6 +70,12 @@ impl ControlPlane for Plane {
     }
     fn scan(&self) -> Outcome<'_> {
         Box::pin(std::future::pending())
+    }
+    fn rules(&self, word: RulesWord) -> Outcome<'_> {
+        answer(json!({ "rows": [{ "rule": format!("{word:?}") }] }))
+    }
+    fn pace(&self, assignments: Vec<String>) -> Outcome<'_> {
+        answer(json!({ "period": assignments }))
     }
     fn shards(&self) -> Outcome<'_> {
         answer(json!({ "rows": [{ "shard": 0, "busy": 0.5 }] }))

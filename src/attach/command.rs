@@ -352,6 +352,43 @@ pub const COMMANDS: &[Command] = &[
         view: View::Record,
     },
     Command {
+        name: "pace",
+        args: &[arg(
+            "KEY=VALUE",
+            Takes::Assignments,
+            true,
+            "period=5ms, walk_every=10: as the keys of group scan",
+        )],
+        impact: Impact::Rw,
+        help: "Let the scan keep another grid, from its next slot on.",
+        example: "pace period=5ms",
+        view: View::Record,
+    },
+    Command {
+        name: "rules",
+        args: &[arg(
+            "ACTION",
+            Takes::Word(&["show", "reload"]),
+            false,
+            "show (default), or reload the files",
+        )],
+        impact: Impact::Rw,
+        help: "Show the rules of the automation and what became of them, or read their files \
+               again.",
+        example: "rules reload",
+        view: View::Rows(&[
+            "rule",
+            "sensor",
+            "field",
+            "holds",
+            "for",
+            "then",
+            "otherwise",
+            "fired",
+            "ended",
+        ]),
+    },
+    Command {
         name: "shards",
         args: &[],
         impact: Impact::Ro,

@@ -123,6 +123,15 @@ pub struct Joining {
     pub seed: Option<u64>,
 }
 
+/// What is asked of the rules of the automation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RulesWord {
+    /// Those in use.
+    Show,
+    /// Those of the files, from now on.
+    Reload,
+}
+
 /// What is asked of chaos.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChaosWord {
@@ -167,6 +176,10 @@ pub trait ControlPlane: Send + Sync + 'static {
     fn trigger(&self, target: String) -> Outcome<'_>;
     /// The scan.
     fn scan(&self) -> Outcome<'_>;
+    /// The rules of the automation: `{ rows }`.
+    fn rules(&self, word: RulesWord) -> Outcome<'_>;
+    /// Keeps another grid: `period=5ms`, `walk_every=10`.
+    fn pace(&self, assignments: Vec<String>) -> Outcome<'_>;
     /// The shards: `{ rows }`.
     fn shards(&self) -> Outcome<'_>;
     /// Switches the detail of cells on or off.
@@ -223,6 +236,7 @@ fn only_looks(command: &Command, args: &Map<String, Json>) -> bool {
         || match command.name {
             "fault" => !args.contains_key("target"),
             "policy" => action == Some("show"),
+            "rules" => action != Some("reload"),
             "chaos" => action == Some("status"),
             _ => false,
         }
@@ -262,6 +276,14 @@ async fn answer(
         "stop" => plane.stop(path()).await,
         "trigger" => plane.trigger(text("target").unwrap_or_default()).await,
         "scan" => plane.scan().await,
+        "rules" => {
+            let word = match text("action").as_deref() {
+                Some("reload") => RulesWord::Reload,
+                _ => RulesWord::Show,
+            };
+            plane.rules(word).await
+        }
+        "pace" => plane.pace(assignments(args)).await,
         "shards" => plane.shards().await,
         "detail" => plane.detail(text("switch").as_deref() == Some("on")).await,
         "health" => plane.health().await,

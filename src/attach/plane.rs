@@ -16,6 +16,7 @@ pub(crate) mod devices;
 pub(crate) mod faults;
 mod policy;
 mod silent;
+mod twin;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use actorsim_actors::census::{ActorRow, CensusFilter, Verb};
 use actorsim_actors::events::Level;
 use actorsim_actors::{ActorPath, ExitReason, System};
 use actorsim_fleet::{Fleet, Population};
+use actorsim_world::Twin;
+use actorsim_world::rules::RuleSet;
 use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, json};
 
@@ -32,7 +35,7 @@ use self::silent::Hosts;
 use super::completion;
 use super::control::{
     ChaosWord, ChildWord, ControlPlane, DevicesWord, FaultWord, Joining, Outcome, PolicyWord,
-    PsFilter,
+    PsFilter, RulesWord,
 };
 use super::protocol::{Code, Refusal};
 use super::rows::{actor_row, add_parents, crash_record, event_row, level, shard_row, tree_row};
@@ -77,6 +80,10 @@ pub trait Hooks: Send + Sync + 'static {
     /// The scan; `None` in a node without a world.
     fn scan(&self) -> Option<report::Scan>;
 
+    /// The twin; `None` in a node without a world.
+    fn twin(&self) -> Option<&Twin>;
+    /// The rules of the node's files, as they are now; what is wrong, in words.
+    fn read_rules(&self) -> Result<RuleSet, String>;
     /// Figures of an actor that has some of its own, under their name.
     fn figures(&self, path: &ActorPath) -> Option<(&'static str, Json)>;
     /// Switches the detail of cells on or off. False in a node without shards.
@@ -445,6 +452,14 @@ impl ControlPlane for SystemPlane {
             serde_json::to_value(scan)
                 .map_err(|error| Refusal::new(Code::Failed, error.to_string()))
         })
+    }
+
+    fn rules(&self, word: RulesWord) -> Outcome<'_> {
+        Box::pin(self.judge_by(word))
+    }
+
+    fn pace(&self, assignments: Vec<String>) -> Outcome<'_> {
+        Box::pin(self.keep_pace(assignments))
     }
 
     fn shards(&self) -> Outcome<'_> {

@@ -10,6 +10,7 @@ use clap::Subcommand;
 
 use super::start::StartArgs;
 use super::{Exit, say};
+use crate::config::rules::{self, are_rules};
 use crate::config::{ConfigErrors, Layers, PolicySource, key, near, policy, print};
 
 /// The `config` commands.
@@ -80,6 +81,8 @@ fn check(files: &[PathBuf]) -> Exit {
     for file in files {
         let checked = if is_plan(file) {
             check_plan(file)
+        } else if are_rules(&std::fs::read_to_string(file).unwrap_or_default()) {
+            rules::read(&[file.display().to_string()]).map(drop)
         } else {
             let mut layers = Layers::built_in();
             layers.path(file);

@@ -160,6 +160,15 @@ keys! {
         "SCHED_FIFO priority of the scan thread; 0 stays in the normal class.";
     "scan.lock_memory", Kind::Bool, Some("true"),
         "Lock the process in memory where that is permitted.";
+    "scan.walk_every", count(1, 3_600_000), Some("1"),
+        "Export and diagnostics walk their slice of the rows in every so-many-th cycle.";
+    "scan.overrun", Kind::Choice(&["count", "fault", "fallback"]), Some("count"),
+        "When a cycle is longer than the period: count it; restart the scan after three in a row; \
+         or run only what is essential until cycles fit again.";
+    "scan.watchdog", span(Duration::ZERO, Duration::from_secs(3_600)), Some("5s"),
+        "A cycle that takes longer never ends: the node ends its process then; 0s watches nothing.";
+    "rules.files", Kind::Paths, None,
+        "Files of rules, each as config/rules/default.toml, which holds where none is named.";
     "fleet.enabled", Kind::Bool, Some("true"),
         "Run devices in this node.";
     "fleet.devices", count(0, actorsim_fleet::population::DEVICES_MAX as u64), Some("1000"),
@@ -227,7 +236,7 @@ keys! {
 }
 
 /// Groups of the full table whose layer is not in this build.
-pub const ABSENT: &[&str] = &["rules", "grpc", "http", "cluster"];
+pub const ABSENT: &[&str] = &["grpc", "http", "cluster"];
 
 /// The one group that also holds tables: `[[supervision.supervisor]]`.
 pub const POLICY_TABLE: (&str, &str) = ("supervision", "supervisor");

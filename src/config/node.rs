@@ -10,6 +10,7 @@ use actorsim_actors::shard::{Backend, BalanceRule, NetConfig, RingConfig, ShardC
 use actorsim_fleet::Profile;
 use actorsim_fleet::session::mqtt;
 use actorsim_supervision::chaos::{Place, Plan};
+use actorsim_world::scan::overrun::OverrunPolicy;
 
 use super::error::{ConfigError, ConfigErrors};
 use super::target::{CoapTarget, HttpTarget};
@@ -135,6 +136,14 @@ pub struct WorldConfig {
     pub priority: u8,
     /// Lock the process in memory.
     pub lock_memory: bool,
+    /// Export and diagnostics walk in every so-many-th cycle.
+    pub walk_every: u32,
+    /// What is done about overruns.
+    pub overrun: OverrunPolicy,
+    /// A cycle that takes longer never ends.
+    pub watchdog: Option<Duration>,
+    /// Files of rules; the shipped ones where there is none.
+    pub rule_files: Vec<String>,
 }
 
 /// The devices.
@@ -249,6 +258,11 @@ impl NodeConfig {
                 period: settings.duration("scan.period"),
                 priority: narrow(settings.u64("scan.priority")),
                 lock_memory: settings.bool("scan.lock_memory"),
+                walk_every: narrow(settings.u64("scan.walk_every")),
+                overrun: OverrunPolicy::named(settings.text("scan.overrun").unwrap_or_default())
+                    .unwrap_or_default(),
+                watchdog: Some(settings.duration("scan.watchdog")).filter(|time| !time.is_zero()),
+                rule_files: settings.list("rules.files"),
             }),
             targets: Targets::from_settings(settings),
             fleet: settings.bool("fleet.enabled").then(|| FleetConfig {
@@ -456,6 +470,14 @@ pub fn chaos(settings: &Settings, found: &mut ConfigErrors) {
         let placed = placed.map(|error| ConfigError::of_layer(error, &text));
         found.errors.extend(placed);
         found.files.push((name.to_owned(), text));
+    }
+}
+
+/// Adds the mistakes of the files of rules, and their texts.
+pub fn rules(settings: &Settings, found: &mut ConfigErrors) {
+    if let Err(wrong) = super::rules::read(&settings.list("rules.files")) {
+        found.errors.extend(wrong.errors);
+        found.files.extend(wrong.files);
     }
 }
 

@@ -213,6 +213,25 @@ fn world(snapshot: &NodeSnapshot, out: &mut Samples) {
     out.buckets("actorsim_scan_jitter_seconds", &[], &world.jitter);
     out.whole("actorsim_scan_overruns_total", &[], world.overruns);
     out.whole("actorsim_scan_skipped_total", &[], world.skipped);
+    out.whole("actorsim_scan_faulted_total", &[], world.faulted);
+    let (fallback, lapped) = (world.fallback_cycles, world.records_lapped);
+    out.whole("actorsim_scan_fallback_cycles_total", &[], fallback);
+    out.whole("actorsim_scan_records_lapped_total", &[], lapped);
+    for (system, took, overruns) in &world.systems {
+        let took = Some(took.clone());
+        out.buckets("actorsim_scan_system_seconds", &[system], &took);
+        out.whole("actorsim_scan_system_overruns_total", &[system], *overruns);
+    }
+    for (rule, fired, ended) in &world.rules {
+        out.whole("actorsim_rule_edges_total", &[rule, "fired"], *fired);
+        out.whole("actorsim_rule_edges_total", &[rule, "ended"], *ended);
+    }
+    if let Some(stale) = world.stale {
+        out.whole("actorsim_twin_stale", &[], stale);
+    }
+    for (figure, value) in &world.quality {
+        out.float("actorsim_twin_quality_ratio", &[figure], *value);
+    }
     out.whole("actorsim_world_entities", &[], world.entities);
     out.whole(
         "actorsim_world_readings_applied_total",
@@ -449,6 +468,14 @@ mod tests {
                     took: buckets.clone(),
                     jitter: buckets.clone(),
                     aggregates: vec![("voltage", 3, 230.0, 229.0, 231.0)],
+                    systems: buckets
+                        .clone()
+                        .into_iter()
+                        .map(|b| ("ingest", b, 0))
+                        .collect(),
+                    rules: vec![("absence-stops".into(), 2, 1)],
+                    stale: Some(4),
+                    quality: vec![("odte", 0.9)],
                     ..WorldView::default()
                 }),
                 mailboxes: vec![MailboxView {

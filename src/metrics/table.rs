@@ -83,6 +83,22 @@ metrics! {
         "Scan cycles longer than the period" "";
     "actorsim_scan_skipped_total" Counter []
         "Slots of the scan grid that were skipped" "";
+    "actorsim_scan_faulted_total" Counter []
+        "Scan cycles in which a system failed" "";
+    "actorsim_scan_fallback_cycles_total" Counter []
+        "Scan cycles in which only what is essential ran" "";
+    "actorsim_scan_records_lapped_total" Counter []
+        "Cycle records that were lost before anybody read them" "";
+    "actorsim_scan_system_seconds" Histogram ["system"]
+        "Execution time of a system of the scan" "";
+    "actorsim_scan_system_overruns_total" Counter ["system"]
+        "Runs of a system that were longer than the period" "";
+    "actorsim_rule_edges_total" Counter ["rule", "edge"]
+        "How often a rule of the automation came into force, and ended" "";
+    "actorsim_twin_stale" Gauge []
+        "Entities without a recent reading" "";
+    "actorsim_twin_quality_ratio" Gauge ["figure"]
+        "Alignment, odte, and its factors timeliness, reliability and availability" "";
     "actorsim_world_entities" Gauge []
         "Entities in use" "substrate_entities";
     "actorsim_world_readings_applied_total" Counter []

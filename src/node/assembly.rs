@@ -148,11 +148,14 @@ impl Assembly {
             .map(|fleet| build::fleet(config, fleet, &net, &stats));
         let fleet = fleet.transpose()?;
 
+        let rule_files = config.world.as_ref().map(|world| world.rule_files.clone());
+        let rule_files = rule_files.unwrap_or_default();
         let layers = Arc::new(Layers {
             system: system.clone(),
             supervision,
             stats,
             twin,
+            rule_files,
             fleet,
             up: Default::default(),
             stopped: Default::default(),

@@ -19,6 +19,8 @@ use actorsim_transport::{
     BindError, Identity, LinkSpec, Listening, Network, Protocol, SITE_SERVER_NAME, Site, Transport,
     TransportConfig, TransportStats, link_child,
 };
+use actorsim_world::scan::OnWedged;
+use actorsim_world::scan::watchdog::Wedged;
 use actorsim_world::{JournalConfig, Outlets, ScanConfig, Twin, TwinConfig};
 
 use super::StartError;
@@ -95,10 +97,18 @@ pub(super) fn twin(
         lock_memory: world.lock_memory,
         capacity,
         capacity_max: defaults.capacity_max.max(capacity),
+        walk_every: world.walk_every,
+        overrun: world.overrun,
+        watchdog: world.watchdog,
+        on_wedged: Some(OnWedged(Arc::new(end_process))),
         ..defaults
     };
+    // Checked with the rest of the configuration; a file may have changed since.
+    let rule_set = crate::config::rules::read(&world.rule_files)
+        .map_err(|errors| StartError::Config(errors.to_string()))?;
     let twin = TwinConfig {
         scan,
+        rule_set,
         journal: journal(&config.journal),
         command_deadline: config.tiers.t3_deadline,
         ..TwinConfig::default()
@@ -107,6 +117,16 @@ pub(super) fn twin(
         layer: "twin",
         reason: error.to_string(),
     })
+}
+
+/// A world whose cycle does not end can be neither left nor replaced: the service manager starts
+/// the node again, and the journal has what was acknowledged.
+fn end_process(wedged: &Wedged) {
+    tracing::error!(
+        "the scan is wedged: a cycle has taken {:?}; the process ends",
+        wedged.took
+    );
+    std::process::exit(1);
 }
 
 fn journal(config: &JournalSettings) -> JournalConfig {

@@ -10,6 +10,7 @@ use actorsim_actors::{ActorPath, System, Time};
 use actorsim_fleet::{DeviceCounts, DeviceError, Fleet, Injection, Population, Published};
 use actorsim_supervision::Supervision;
 use actorsim_transport::TransportStats;
+use actorsim_world::rules::RuleSet;
 use actorsim_world::{SystemId, Twin};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -51,6 +52,8 @@ pub(super) struct Layers {
     pub(super) supervision: Arc<Supervision>,
     pub(super) stats: Arc<TransportStats>,
     pub(super) twin: Option<Twin>,
+    /// Files that its rules came from.
+    pub(super) rule_files: Vec<String>,
     pub(super) fleet: Option<FleetLayer>,
     /// What chaos did here, once a plan has run.
     pub(super) chaos: Mutex<Option<report::Chaos>>,
@@ -122,6 +125,15 @@ impl Hooks for Layers {
         self.twin
             .as_ref()
             .map(|twin| measure::world(&twin.report()).scan)
+    }
+
+    fn twin(&self) -> Option<&Twin> {
+        self.twin.as_ref()
+    }
+
+    fn read_rules(&self) -> Result<RuleSet, String> {
+        let read = crate::config::rules::read(&self.rule_files);
+        read.map_err(|errors| errors.render_for("nothing was changed", false))
     }
 
     fn figures(&self, path: &ActorPath) -> Option<(&'static str, serde_json::Value)> {

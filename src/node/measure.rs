@@ -219,7 +219,11 @@ pub(crate) fn world(found: &WorldReport) -> report::World {
             alignment_ratio: found.quality.alignment_ratio,
             odte: found.quality.odte,
             stale: found.quality.stale,
+            timeliness: found.quality.timeliness,
+            reliability: found.quality.reliability,
+            availability: found.quality.availability,
         },
+        rules: rules(found),
         scan: report::Scan {
             host: report::ScanHost {
                 pinned: host
@@ -227,6 +231,7 @@ pub(crate) fn world(found: &WorldReport) -> report::World {
                     .map(|core| core as u64),
                 policy: host.map(|h| h.policy.clone()),
                 locked: host.map(|h| h.locked),
+                large_pages: host.map(|h| h.large_pages),
                 why: host.map(|h| h.why.clone()).unwrap_or_default(),
             },
             period_us: Some(scan.period_us as f64),
@@ -242,6 +247,18 @@ pub(crate) fn world(found: &WorldReport) -> report::World {
                 .iter()
                 .map(|(name, s)| ((*name).to_owned(), system(s)))
                 .collect(),
+            walk_every: Some(scan.walk_every),
+            faulted: Some(scan.faulted),
+            incarnations: Some(scan.incarnations),
+            overrun: Some(scan.overrun.to_owned()),
+            fallbacks: Some(scan.fallbacks),
+            fallback_cycles: Some(scan.fallback_cycles),
+            in_fallback: Some(scan.in_fallback),
+            wedged: Some(scan.wedged),
+            first_error: scan.first_error.as_ref().map(|first| {
+                let at = first.cycle;
+                format!("{} (after {at} cycles)", first.error)
+            }),
         },
     }
 }
@@ -250,7 +267,16 @@ fn system(found: &actorsim_world::report::SystemReport) -> report::System {
     report::System {
         took_us: found.took_us.map(times),
         overruns: Some(found.overruns),
+        enabled: Some(found.enabled),
     }
+}
+
+fn rules(found: &WorldReport) -> BTreeMap<String, report::Rule> {
+    let rules = found.rules.iter().map(|(name, rule)| {
+        let (fired, ended) = (rule.fired, rule.ended);
+        (name.clone(), report::Rule { fired, ended })
+    });
+    rules.collect()
 }
 
 const fn times(q: actorsim_world::scan::stats::Quantiles) -> Quantiles {

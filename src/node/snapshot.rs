@@ -234,16 +234,32 @@ fn world(twin: &actorsim_world::Twin) -> WorldView {
     let (snapshot, times) = (twin.snapshot(), twin.times());
     let report = twin.report();
     let window = report.scan.jitter_window_us;
+    let systems = twin.config().scan.systems().into_iter();
+    let systems = systems.map(|(system, name)| {
+        let overruns = snapshot.system_overruns[system.index()];
+        (name, buckets(times.system(system)), overruns)
+    });
     WorldView {
         entities: u64::from(snapshot.entities),
         readings_applied: report.readings_applied,
-        period: twin.config().scan.period,
+        period: twin.period(),
         cycles: snapshot.cycles,
         overruns: snapshot.overruns,
         skipped: snapshot.skipped,
         took: Some(buckets(&times.took)),
         jitter: Some(buckets(&times.jitter)),
         jitter_p99: window.map(micros),
+        faulted: snapshot.faulted,
+        fallback_cycles: snapshot.fallback_cycles,
+        records_lapped: report.scan.records_lapped,
+        systems: systems.collect(),
+        rules: report
+            .rules
+            .iter()
+            .map(|(name, rule)| (name.clone(), rule.fired, rule.ended))
+            .collect(),
+        stale: report.quality.stale,
+        quality: report.quality.figures().collect(),
         aggregates: report
             .aggregates
             .iter()

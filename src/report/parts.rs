@@ -145,6 +145,8 @@ pub struct World {
     pub quality: Quality,
     /// The scan.
     pub scan: Scan,
+    /// Rules of the automation, by name.
+    pub rules: BTreeMap<String, Rule>,
 }
 
 /// Twin quality.
@@ -156,6 +158,12 @@ pub struct Quality {
     pub odte: Option<f64>,
     /// Entities without a recent reading.
     pub stale: Option<u64>,
+    /// Share of readings that came in time; one factor of `odte`, as the next two.
+    pub timeliness: Option<f64>,
+    /// Share of the readings that were sent which came.
+    pub reliability: Option<f64>,
+    /// Share of the slots of the grid that were served without a fault.
+    pub availability: Option<f64>,
 }
 
 /// The scan.
@@ -181,6 +189,24 @@ pub struct Scan {
     pub allocations_per_cycle: Option<f64>,
     /// Each system.
     pub systems: BTreeMap<String, System>,
+    /// Export and diagnostics walk in every so-many-th cycle.
+    pub walk_every: Option<u64>,
+    /// Cycles in which a system failed.
+    pub faulted: Option<u64>,
+    /// Incarnations of the scan thread.
+    pub incarnations: Option<u64>,
+    /// What is done about overruns.
+    pub overrun: Option<String>,
+    /// How often only the essential was run from then on.
+    pub fallbacks: Option<u64>,
+    /// Cycles in which only the essential ran.
+    pub fallback_cycles: Option<u64>,
+    /// Only the essential runs.
+    pub in_fallback: Option<bool>,
+    /// Cycles that did not end.
+    pub wedged: Option<u64>,
+    /// The first failure of all incarnations.
+    pub first_error: Option<String>,
 }
 
 /// What the host granted to the scan thread.
@@ -192,6 +218,8 @@ pub struct ScanHost {
     pub policy: Option<String>,
     /// Memory locked.
     pub locked: Option<bool>,
+    /// Rows on large pages; a small table does not need them.
+    pub large_pages: Option<bool>,
     /// Why something was not granted.
     pub why: Vec<String>,
 }
@@ -203,6 +231,17 @@ pub struct System {
     pub took_us: Option<Quantiles>,
     /// Cycles in which it took longer than its share.
     pub overruns: Option<u64>,
+    /// False while it is isolated.
+    pub enabled: Option<bool>,
+}
+
+/// A rule of the automation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rule {
+    /// How often it came into force.
+    pub fired: u64,
+    /// How often it ended.
+    pub ended: u64,
 }
 
 /// All mailboxes together. `offered = accepted + rejected`, and

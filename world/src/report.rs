@@ -57,15 +57,63 @@ pub struct RuleReport {
     pub ended: u64,
 }
 
-/// Twin quality; the first two are measured by a later layer.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+/// Twin quality, as `docs/explain/twin-quality.md` defines it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Quality {
-    /// Twin alignment ratio.
+    /// Twin alignment ratio: share of rows that are not stale.
     pub alignment_ratio: Option<f64>,
-    /// Overall digital twin entanglement.
+    /// Overall digital twin entanglement: the product of the next three.
     pub odte: Option<f64>,
     /// Stale rows; `None` before the first whole sweep.
     pub stale: Option<u64>,
+    /// Share of readings that reach the world within [`TIMELY`] of their stamp.
+    pub timeliness: Option<f64>,
+    /// Share of readings sent, by their sequences, that came.
+    pub reliability: Option<f64>,
+    /// Share of slots of the grid that were served without a fault.
+    pub availability: Option<f64>,
+}
+
+/// A reading that takes longer from its stamp to the world is not timely.
+pub const TIMELY: Duration = Duration::from_secs(1);
+
+impl Quality {
+    /// `received` counts readings by how long they took to the connection: all, and those that were
+    /// timely if the next cycle takes them.
+    fn of(snapshot: &ScanSnapshot, received: Option<(u64, u64)>) -> Self {
+        let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
+        let tally = &snapshot.tally;
+        let stale = (snapshot.sweeps > 0).then_some(snapshot.stale);
+        let rows = u64::from(snapshot.entities);
+        let aligned = stale.and_then(|stale| share(rows.saturating_sub(stale), rows));
+        let came = tally.t1_applied + tally.t2_applied;
+        let timeliness = received.and_then(|(all, timely)| share(timely, all));
+        let reliability = share(came, came + tally.lost);
+        let good = snapshot.cycles.saturating_sub(snapshot.faulted);
+        let availability = share(good, snapshot.cycles + snapshot.skipped);
+        let odte = || Some(timeliness? * reliability? * availability?);
+        Self {
+            alignment_ratio: aligned,
+            odte: odte(),
+            stale,
+            timeliness,
+            reliability,
+            availability,
+        }
+    }
+
+    /// The ratios that are known, by name.
+    pub fn figures(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let all = [
+            ("alignment", self.alignment_ratio),
+            ("odte", self.odte),
+            ("timeliness", self.timeliness),
+            ("reliability", self.reliability),
+            ("availability", self.availability),
+        ];
+        all.into_iter()
+            .filter_map(|(name, ratio)| Some((name, ratio?)))
+    }
 }
 
 /// The scan.
@@ -152,6 +200,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) rules: &'a RuleSet,
     pub(crate) first_error: Option<FirstError>,
     pub(crate) wedged: u64,
+    /// Readings received, and those among them that are timely.
+    pub(crate) received: Option<(u64, u64)>,
     pub(crate) devices: u32,
     pub(crate) rows_refused: u64,
     pub(crate) records_lapped: u64,
@@ -162,16 +212,12 @@ impl WorldReport {
     pub(crate) fn new(sources: Sources<'_>) -> Self {
         let snapshot = &sources.snapshot;
         let tally = snapshot.tally;
-        let stale = (snapshot.sweeps > 0).then_some(snapshot.stale);
         Self {
             entities: snapshot.entities,
             devices: sources.devices,
             rows: snapshot.rows,
             readings_applied: snapshot.readings_applied(),
-            quality: Quality {
-                stale,
-                ..Quality::default()
-            },
+            quality: Quality::of(snapshot, sources.received),
             aggregates: aggregates(snapshot),
             rules: rules(&sources),
             tally,
@@ -253,4 +299,27 @@ fn aggregates(snapshot: &ScanSnapshot) -> BTreeMap<&'static str, TypeReport> {
             (KIND_NAMES[kind], report)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quality_is_a_product_and_what_was_not_measured_is_none() {
+        let mut snapshot = ScanSnapshot::default();
+        assert_eq!(Quality::of(&snapshot, None), Quality::default());
+        snapshot.cycles = 90;
+        snapshot.skipped = 10;
+        snapshot.tally.t1_applied = 80;
+        snapshot.tally.lost = 20;
+        (snapshot.entities, snapshot.stale, snapshot.sweeps) = (10, 4, 1);
+        let quality = Quality::of(&snapshot, Some((4, 2)));
+        assert_eq!(quality.alignment_ratio, Some(0.6));
+        let odte = quality.odte.unwrap();
+        assert!((odte - 0.5 * 0.8 * 0.9).abs() < 1e-12, "{odte}");
+        assert_eq!(quality.figures().count(), 5);
+        let unknown = Quality::of(&snapshot, None);
+        assert_eq!((unknown.odte, unknown.figures().count()), (None, 3));
+    }
 }

@@ -21,6 +21,7 @@ use crate::journal::JournalShared;
 use crate::journal::files::Files;
 use crate::journal::store::Journalled;
 use crate::lanes::{ActuateEnds, Lanes};
+use crate::report::TIMELY;
 use crate::request::Request;
 use crate::rules::{RuleBook, RuleSet, Slots};
 use crate::scan::clock::ScanClock;
@@ -166,6 +167,18 @@ impl Shared {
         };
         let row = self.index.lock().row(device, sensor, kind);
         self.commanded.set(slot, row, in_force);
+    }
+
+    /// Readings received, and those that are timely if the next cycle takes them; `None` before
+    /// the first.
+    pub(crate) fn received(&self) -> Option<(u64, u64)> {
+        let stats = &self.outlets.get()?.stats;
+        let limit = TIMELY.saturating_sub(self.period()).as_micros() as u64;
+        let tiers = [&stats.t1.latency, &stats.t2.latency].map(|latency| latency.snapshot());
+        let (all, timely) = tiers.iter().fold((0, 0), |(all, timely), tier| {
+            (all + tier.len(), timely + tier.count_between(0, limit))
+        });
+        (all > 0).then_some((all, timely))
     }
 
     /// Period of the grid, as it is now.

@@ -242,6 +242,7 @@ impl Twin {
             rules: &rules,
             first_error: self.shared.first_error(),
             wedged: self.shared.wedged.load(Ordering::Relaxed),
+            received: self.shared.received(),
             devices,
             rows_refused,
             records_lapped: self.shared.lanes.records_lapped.load(Ordering::Relaxed),
