@@ -64,6 +64,10 @@ pub const EVENTS: &[(&str, &str)] = &[
         "scan_fallback",
         "a cycle overran its period: only what is essential runs",
     ),
+    (
+        "row_files",
+        "rows could not be written to their files, or a file that was cut off was repaired",
+    ),
     ("scan_recovered", "cycles fit again: all systems run"),
     (
         "scan_wedged",

@@ -160,7 +160,10 @@ mod tests {
             "/tiers/t3",
             "issued acked superseded expired no_route dropped errors rtt_us decide_us",
         ),
-        ("/world", "entities readings_applied quality scan rules"),
+        (
+            "/world",
+            "entities readings_applied quality scan rules export",
+        ),
         (
             "/world/quality",
             "alignment_ratio odte stale timeliness reliability availability",

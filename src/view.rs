@@ -206,6 +206,8 @@ pub struct WorldView {
     pub systems: Vec<(&'static str, Buckets, u64)>,
     /// Rules: name, how often each came into force, and ended.
     pub rules: Vec<(String, u64, u64)>,
+    /// Records of rows for files: written, lapped.
+    pub rows: Option<(u64, u64)>,
     /// Stale entities.
     pub stale: Option<u64>,
     /// Twin quality: name of the figure, value.

@@ -15,6 +15,7 @@ use actorsim::config::Layers;
 use actorsim_fleet::profile::Profile;
 use actorsim_supervision::Policies;
 use actorsim_supervision::chaos::{Place, Plan};
+use actorsim_world::rules::RuleSet;
 
 /// Files below a folder with one of these extensions, in order.
 fn files(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
@@ -167,6 +168,10 @@ fn load(path: &Path) -> Option<Result<(), String>> {
     match (folder, extension) {
         ("supervision", "toml") => {
             let loaded = Policies::from_toml(&name, &text);
+            Some(loaded.map(drop).map_err(|errors| format!("{errors:?}")))
+        }
+        ("rules", "toml") => {
+            let loaded = RuleSet::from_toml(&name, &text);
             Some(loaded.map(drop).map_err(|errors| format!("{errors:?}")))
         }
         ("chaos", "toml") => {

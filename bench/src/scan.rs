@@ -54,6 +54,8 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     ],
     child,
     peers: &["soa"],
+    own_shapes: &["200k-live", "1m-live"],
+    peer_sizes: &[],
     time_limit: TIME_LIMIT,
     bytes_each_max: 512,
 };

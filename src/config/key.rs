@@ -53,6 +53,13 @@ const fn rate(max: f64) -> Kind {
     Kind::F64 { min: 0.0, max }
 }
 
+/// Formats of exported rows that this build has.
+const EXPORT_FORMATS: &[&str] = if cfg!(feature = "parquet") {
+    &["none", "ndjson", "parquet"]
+} else {
+    &["none", "ndjson"]
+};
+
 /// Whether keys of the table lie below this name.
 pub fn is_table(name: &str) -> bool {
     KEYS.iter().any(|key| {
@@ -167,6 +174,14 @@ keys! {
          or run only what is essential until cycles fit again.";
     "scan.watchdog", span(Duration::ZERO, Duration::from_secs(3_600)), Some("5s"),
         "A cycle that takes longer never ends: the node ends its process then; 0s watches nothing.";
+    "export.format", Kind::Choice(EXPORT_FORMATS), Some("none"),
+        "Write what rows held to files, after each walk over them: none, ndjson, or parquet.";
+    "export.dir", Kind::Path, None,
+        "Directory of these files; export in node.state_dir when unset.";
+    "export.file_max_mib", count(1, 1 << 20), Some("64"),
+        "Size from which on a file is followed by another, in MiB.";
+    "export.files_max", count(1, 10_000), Some("16"),
+        "Files that are kept; the oldest goes first.";
     "rules.files", Kind::Paths, None,
         "Files of rules, each as config/rules/default.toml, which holds where none is named.";
     "fleet.enabled", Kind::Bool, Some("true"),

@@ -10,6 +10,7 @@ use actorsim_actors::shard::{Backend, BalanceRule, NetConfig, RingConfig, ShardC
 use actorsim_fleet::Profile;
 use actorsim_fleet::session::mqtt;
 use actorsim_supervision::chaos::{Place, Plan};
+use actorsim_world::row_files::{Format, RowFilesConfig};
 use actorsim_world::scan::overrun::OverrunPolicy;
 
 use super::error::{ConfigError, ConfigErrors};
@@ -144,6 +145,8 @@ pub struct WorldConfig {
     pub watchdog: Option<Duration>,
     /// Files of rules; the shipped ones where there is none.
     pub rule_files: Vec<String>,
+    /// Where rows are written to.
+    pub row_files: Option<RowFilesConfig>,
 }
 
 /// The devices.
@@ -226,6 +229,7 @@ impl NodeConfig {
         let state_dir = settings
             .text("node.state_dir")
             .map_or_else(|| crate::state_dir::default_path(&name), PathBuf::from);
+        let rows_dir = state_dir.join("export");
         Self {
             journal: journal(settings, &state_dir),
             state_dir,
@@ -253,17 +257,9 @@ impl NodeConfig {
                 t2_rate: settings.f64("tiers.t2_rate"),
                 t3_deadline: settings.duration("tiers.t3_deadline"),
             },
-            world: settings.bool("world.enabled").then(|| WorldConfig {
-                capacity: positive(settings.u64("world.capacity")),
-                period: settings.duration("scan.period"),
-                priority: narrow(settings.u64("scan.priority")),
-                lock_memory: settings.bool("scan.lock_memory"),
-                walk_every: narrow(settings.u64("scan.walk_every")),
-                overrun: OverrunPolicy::named(settings.text("scan.overrun").unwrap_or_default())
-                    .unwrap_or_default(),
-                watchdog: Some(settings.duration("scan.watchdog")).filter(|time| !time.is_zero()),
-                rule_files: settings.list("rules.files"),
-            }),
+            world: settings
+                .bool("world.enabled")
+                .then(|| world(settings, &rows_dir)),
             targets: Targets::from_settings(settings),
             fleet: settings.bool("fleet.enabled").then(|| FleetConfig {
                 devices: narrow(settings.u64("fleet.devices")),
@@ -309,6 +305,31 @@ fn journal(settings: &Settings, state_dir: &Path) -> JournalSettings {
         sync_interval: settings.duration("journal.sync_interval"),
         ledger: settings.bool("journal.ledger"),
     }
+}
+
+fn world(settings: &Settings, rows_dir: &Path) -> WorldConfig {
+    WorldConfig {
+        capacity: positive(settings.u64("world.capacity")),
+        period: settings.duration("scan.period"),
+        priority: narrow(settings.u64("scan.priority")),
+        lock_memory: settings.bool("scan.lock_memory"),
+        walk_every: narrow(settings.u64("scan.walk_every")),
+        overrun: OverrunPolicy::named(settings.text("scan.overrun").unwrap_or_default())
+            .unwrap_or_default(),
+        watchdog: Some(settings.duration("scan.watchdog")).filter(|time| !time.is_zero()),
+        rule_files: settings.list("rules.files"),
+        row_files: row_files(settings, rows_dir),
+    }
+}
+
+fn row_files(settings: &Settings, dir: &Path) -> Option<RowFilesConfig> {
+    let given = settings.text("export.dir").map(PathBuf::from);
+    Some(RowFilesConfig {
+        format: Format::named(settings.text("export.format")?)?,
+        dir: given.unwrap_or_else(|| dir.to_owned()),
+        file_max: settings.u64("export.file_max_mib") << 20,
+        files_max: narrow::<u32>(settings.u64("export.files_max")) as usize,
+    })
 }
 
 fn shards(settings: &Settings) -> ShardConfig {

@@ -226,6 +226,10 @@ fn world(snapshot: &NodeSnapshot, out: &mut Samples) {
         out.whole("actorsim_rule_edges_total", &[rule, "fired"], *fired);
         out.whole("actorsim_rule_edges_total", &[rule, "ended"], *ended);
     }
+    if let Some((written, lapped)) = world.rows {
+        out.whole("actorsim_export_rows_total", &["written"], written);
+        out.whole("actorsim_export_rows_total", &["lapped"], lapped);
+    }
     if let Some(stale) = world.stale {
         out.whole("actorsim_twin_stale", &[], stale);
     }
@@ -474,6 +478,7 @@ mod tests {
                         .map(|b| ("ingest", b, 0))
                         .collect(),
                     rules: vec![("absence-stops".into(), 2, 1)],
+                    rows: Some((7, 1)),
                     stale: Some(4),
                     quality: vec![("odte", 0.9)],
                     ..WorldView::default()

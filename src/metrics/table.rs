@@ -95,6 +95,8 @@ metrics! {
         "Runs of a system that were longer than the period" "";
     "actorsim_rule_edges_total" Counter ["rule", "edge"]
         "How often a rule of the automation came into force, and ended" "";
+    "actorsim_export_rows_total" Counter ["outcome"]
+        "Records of rows for files: written, or lapped because nobody took them in time" "";
     "actorsim_twin_stale" Gauge []
         "Entities without a recent reading" "";
     "actorsim_twin_quality_ratio" Gauge ["figure"]

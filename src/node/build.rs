@@ -109,6 +109,7 @@ pub(super) fn twin(
     let twin = TwinConfig {
         scan,
         rule_set,
+        row_files: world.row_files.clone(),
         journal: journal(&config.journal),
         command_deadline: config.tiers.t3_deadline,
         ..TwinConfig::default()

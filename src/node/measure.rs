@@ -223,6 +223,12 @@ pub(crate) fn world(found: &WorldReport) -> report::World {
             reliability: found.quality.reliability,
             availability: found.quality.availability,
         },
+        export: found.row_files.map(|rows| report::Export {
+            written: rows.written,
+            lapped: rows.lapped,
+            errors: rows.errors,
+            repaired: rows.repaired,
+        }),
         rules: rules(found),
         scan: report::Scan {
             host: report::ScanHost {

@@ -258,6 +258,7 @@ fn world(twin: &actorsim_world::Twin) -> WorldView {
             .iter()
             .map(|(name, rule)| (name.clone(), rule.fired, rule.ended))
             .collect(),
+        rows: report.row_files.map(|rows| (rows.written, rows.lapped)),
         stale: report.quality.stale,
         quality: report.quality.figures().collect(),
         aggregates: report

@@ -147,6 +147,8 @@ pub struct World {
     pub scan: Scan,
     /// Rules of the automation, by name.
     pub rules: BTreeMap<String, Rule>,
+    /// Rows written to files; `null` where none are.
+    pub export: Option<Export>,
 }
 
 /// Twin quality.
@@ -233,6 +235,19 @@ pub struct System {
     pub overruns: Option<u64>,
     /// False while it is isolated.
     pub enabled: Option<bool>,
+}
+
+/// Rows written to files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Export {
+    /// Records written.
+    pub written: u64,
+    /// Records that the ring or the disk did not take.
+    pub lapped: u64,
+    /// Refusals of the disk.
+    pub errors: u64,
+    /// Files brought back to their last whole line or row group.
+    pub repaired: u64,
 }
 
 /// A rule of the automation.

@@ -67,6 +67,8 @@ impl Flags {
     pub const STALE: u16 = 1 << 6;
     /// The last value was NaN or infinite; it is kept raw and folded nowhere.
     pub const NON_FINITE: u16 = 1 << 7;
+    /// The value was not handed out to files yet.
+    pub const NEWS: u16 = 1 << 8;
     /// `Hot::sequence` holds a T1 sequence number.
     pub const SEQUENCED: u16 = 1 << 9;
     /// The value came as a T2 event within the present sweep.
@@ -116,7 +118,7 @@ impl Flags {
 
     /// A value arrived: age 0, not stale.
     pub fn refresh(&mut self) {
-        self.0 = (self.0 & !Self::YOUNG) | Self::VALUED;
+        self.0 = (self.0 & !Self::YOUNG) | Self::VALUED | Self::NEWS;
     }
 
     /// One ageing sweep passed; the row is stale once it is `stale_age` sweeps old.

@@ -25,6 +25,7 @@ use triple_buffer::{Input, Output, triple_buffer};
 use crate::batch::RowBatch;
 use crate::components::RowFill;
 use crate::request::Request;
+use crate::row_files::{RowCounts, RowRecord};
 use crate::scan::grid::Grid;
 use crate::scan::snapshot::ScanSnapshot;
 use crate::scan::stats::CycleRecord;
@@ -148,6 +149,8 @@ pub struct ScanEnds {
     pub answers: Producer<Request>,
     /// Cycle records out.
     pub records: Producer<CycleRecord>,
+    /// Rows out, to files.
+    pub rows: Producer<RowRecord>,
     /// Snapshots out.
     pub snapshot: Input<ScanSnapshot>,
     /// State handed on from incarnation to incarnation.
@@ -204,6 +207,10 @@ pub struct Lanes {
     pub requests: Mutex<Producer<Request>>,
     /// Cycle records, for whoever folds them.
     pub records: Mutex<Consumer<CycleRecord>>,
+    /// Rows on their way to files.
+    pub rows: Mutex<Consumer<RowRecord>>,
+    /// What became of them.
+    pub row_counts: RowCounts,
     /// Latest snapshot, for any reader outside the scan thread.
     pub snapshot: Mutex<Output<ScanSnapshot>>,
     /// Written by the scan at the end of a cycle that has something to tell.
@@ -223,8 +230,9 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Makes every lane; fails only when the process may not open another descriptor.
-    pub fn new() -> std::io::Result<Self> {
+    /// Makes every lane, with room for so many rows on their way to files; fails only when the
+    /// process may not open another descriptor.
+    pub fn new(rows_out: usize) -> std::io::Result<Self> {
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (t1_in, t1_out) = RingBuffer::new(T1_LANE);
         let (t2_in, t2_out) = RingBuffer::new(T2_LANE);
@@ -234,6 +242,7 @@ impl Lanes {
         let (commands_in, commands_out) = RingBuffer::new(COMMAND_LANE);
         let (answers_in, answers_out) = RingBuffer::new(REQUEST_LANE);
         let (records_in, records_out) = RingBuffer::new(RECORD_LANE);
+        let (rows_in, rows_out) = RingBuffer::new(rows_out);
         let (snapshot_in, snapshot_out) = triple_buffer(&ScanSnapshot::default());
         let scan = ScanEnds {
             t1: t1_out,
@@ -244,6 +253,7 @@ impl Lanes {
             commands: commands_in,
             answers: answers_in,
             records: records_in,
+            rows: rows_in,
             snapshot: snapshot_in,
             carry: Carry::default(),
         };
@@ -265,6 +275,8 @@ impl Lanes {
             actuate: Berth::new(actuate),
             requests: Mutex::new(requests_in),
             records: Mutex::new(records_out),
+            rows: Mutex::new(rows_out),
+            row_counts: RowCounts::default(),
             snapshot: Mutex::new(snapshot_out),
             wake,
             told: Arc::default(),

@@ -9,6 +9,7 @@
 //! - [`scan`]: grid, clock, privileges, statistics, the thread and its proxy actor.
 //! - [`lanes`], [`shared`], [`stages`]: route, apply, actuate, and what outlives them.
 //! - [`journal`]: events and intents on disk, checkpoints, and the world after a restart.
+//! - [`row_files`]: what rows held, in files.
 //! - [`report`], [`twin`]: what people see, and the subtree at `/twin`.
 //!
 //! # Invariants
@@ -46,6 +47,7 @@ pub mod lanes;
 mod prefetch;
 pub mod report;
 pub mod request;
+pub mod row_files;
 pub mod rules;
 pub mod scan;
 pub mod scanned;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::components::{KIND_NAMES, KINDS};
+use crate::row_files::RowReport;
 use crate::rules::RuleSet;
 use crate::scan::ScanConfig;
 use crate::scan::rt::HostReport;
@@ -42,6 +43,8 @@ pub struct WorldReport {
     pub ingest_us: Option<Quantiles>,
     /// Rules of the automation, by name.
     pub rules: BTreeMap<String, RuleReport>,
+    /// Rows written to files; `None` where none are.
+    pub row_files: Option<RowReport>,
     /// Values per sensor type that has any, at the last whole sweep.
     pub aggregates: BTreeMap<&'static str, TypeReport>,
 }
@@ -200,6 +203,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) rules: &'a RuleSet,
     pub(crate) first_error: Option<FirstError>,
     pub(crate) wedged: u64,
+    pub(crate) row_files: Option<RowReport>,
     /// Readings received, and those among them that are timely.
     pub(crate) received: Option<(u64, u64)>,
     pub(crate) devices: u32,
@@ -220,6 +224,7 @@ impl WorldReport {
             quality: Quality::of(snapshot, sources.received),
             aggregates: aggregates(snapshot),
             rules: rules(&sources),
+            row_files: sources.row_files,
             tally,
             rows_refused: sources.rows_refused,
             ingest_us: sources.ingest_us,

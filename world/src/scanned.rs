@@ -17,11 +17,12 @@ use crate::batch::RowBatch;
 use crate::components::{BlankRow, Cold, Flags, Hot, KINDS, RowFill};
 use crate::huge;
 use crate::request::RowView;
+use crate::row_files::RowRecord;
 use crate::rules::{Field, RULES_MAX, RuleBook, RuleSet, RuleTally, Slots};
 use crate::systems::{
     BATCHES_PER_CYCLE, Commanded, Intake, Judged, Outbox, OwnSystems, PutOff, Rates, RelayCommand,
-    SYSTEMS, Sweep, SystemFault, SystemId, Tally, Timings, Touched, WorldRules, record, schedule,
-    take_fault,
+    RowsOut, SYSTEMS, Sweep, SystemFault, SystemId, Tally, Timings, Touched, WorldRules, record,
+    schedule, take_fault,
 };
 
 /// How many rows a world has, and may have.
@@ -96,6 +97,7 @@ impl ScannedWorld {
         world.insert_resource(judged);
         world.insert_resource(Touched::default());
         world.insert_resource(PutOff::new());
+        world.insert_resource(RowsOut::default());
         world.insert_resource(Outbox {
             commands: Vec::with_capacity(crate::lanes::COMMAND_LANE),
             room: 0,
@@ -334,6 +336,16 @@ impl ScannedWorld {
     /// The commands of the last cycle, to be emptied after it.
     pub fn commands(&mut self) -> &mut Vec<RelayCommand> {
         &mut self.world.resource_mut::<Outbox>().into_inner().commands
+    }
+
+    /// Hands rows with news out, at most so many in a cycle.
+    pub fn hand_out(&mut self, rows: usize) {
+        self.world.insert_resource(RowsOut::with_room(rows));
+    }
+
+    /// The rows that the last cycle handed out, to be emptied after it.
+    pub fn rows_out(&mut self) -> &mut Vec<RowRecord> {
+        self.world.resource_mut::<RowsOut>().into_inner().rows()
     }
 
     /// Makes `system` panic in its next run.

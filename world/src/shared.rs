@@ -23,6 +23,7 @@ use crate::journal::store::Journalled;
 use crate::lanes::{ActuateEnds, Lanes};
 use crate::report::TIMELY;
 use crate::request::Request;
+use crate::row_files::{ROW_LANE, RowReport};
 use crate::rules::{RuleBook, RuleSet, Slots};
 use crate::scan::clock::ScanClock;
 use crate::scan::rt::HostReport;
@@ -102,7 +103,8 @@ impl Shared {
         let first_command = clock.unix_us();
         let journal = JournalShared::new(config.journal.clone());
         let ledger = config.journal.ledger.then(BTreeMap::new);
-        let lanes = Lanes::new()?;
+        let rows_out = config.row_files.as_ref().map_or(0, |_| ROW_LANE);
+        let lanes = Lanes::new(rows_out)?;
         let period_ns = config.scan.period_ns();
         lanes.period_ns.store(period_ns, Ordering::Release);
         let walk_every = u64::from(config.scan.walk_every.max(1));
@@ -167,6 +169,12 @@ impl Shared {
         };
         let row = self.index.lock().row(device, sensor, kind);
         self.commanded.set(slot, row, in_force);
+    }
+
+    /// What became of rows on their way to files; `None` where none go.
+    pub(crate) fn row_report(&self) -> Option<RowReport> {
+        let on = self.config.row_files.is_some();
+        on.then(|| self.lanes.row_counts.report())
     }
 
     /// Readings received, and those that are timely if the next cycle takes them; `None` before

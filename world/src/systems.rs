@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use fault::SystemFault;
 pub(crate) use fault::{record, take_fault};
-pub(crate) use lists::{Judged, PutOff, Touched};
+pub(crate) use lists::{Judged, PutOff, RowsOut, Touched};
 pub use own::{OwnError, OwnRows, OwnRun, OwnSystem, OwnSystems};
 pub use rates::Rates;
 pub use rules::WorldRules;

@@ -22,6 +22,7 @@ use crate::journal::actor::JournalActor;
 use crate::journal::{JournalConfig, JournalReport};
 use crate::report::{Sources, WorldReport};
 use crate::request::{ROWS_PER_REQUEST, Request, RowView};
+use crate::row_files::RowFilesConfig;
 use crate::rules::RuleSet;
 use crate::scan::rt::HostReport;
 use crate::scan::snapshot::ScanSnapshot;
@@ -49,6 +50,8 @@ pub struct TwinConfig {
     pub rules: WorldRules,
     /// What values mean for devices.
     pub rule_set: RuleSet,
+    /// Where rows go besides; `None` is nowhere.
+    pub row_files: Option<RowFilesConfig>,
     /// The journal.
     pub journal: JournalConfig,
     /// How long after its decision a command may still be executed.
@@ -61,6 +64,7 @@ impl Default for TwinConfig {
             scan: ScanConfig::default(),
             rules: WorldRules::default(),
             rule_set: RuleSet::shipped(),
+            row_files: None,
             journal: JournalConfig::default(),
             command_deadline: Duration::from_secs(5),
         }
@@ -243,6 +247,7 @@ impl Twin {
             first_error: self.shared.first_error(),
             wedged: self.shared.wedged.load(Ordering::Relaxed),
             received: self.shared.received(),
+            row_files: self.shared.row_report(),
             devices,
             rows_refused,
             records_lapped: self.shared.lanes.records_lapped.load(Ordering::Relaxed),

@@ -1,5 +1,6 @@
-//! The scan thread allocates and frees nothing in steady state, whole cycles with sleep, ingest,
-//! commands, requests and publishing included.
+//! The scan thread allocates and frees nothing in steady state, whole cycles with sleep, ingest of
+//! known and new devices, registration, rules with and without a time, a change of rules, commands,
+//! requests, rows to files and publishing included.
 //!
 //! In a program of its own, because it installs an allocator; one test, because it measures time.
 
@@ -16,8 +17,10 @@ use actorsim_transport::{
     Batch, BatchPool, DeviceRange, EventBatch, EventKey, Ingest, Reading, Registration, SensorSpec,
     SensorType, Sessions, T2Message, T2Session, Tier, TransportStats, device_uuid,
 };
+use actorsim_world::row_files::{Format, RowFilesConfig};
+use actorsim_world::rules::RuleSet;
 use actorsim_world::scan::stats::CycleRecord;
-use actorsim_world::{Outlets, ScanConfig, SystemId, Twin, TwinConfig, twin_children};
+use actorsim_world::{Outlets, ScanConfig, SystemId, Twin, TwinConfig, WorldRules, twin_children};
 
 /// Counts calls of the heap per thread.
 struct Counting;
@@ -64,22 +67,58 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 const DEVICES: u32 = 200;
+/// Devices that are announced, or just seen, while the scan is at work.
+const LATER: u32 = 200;
 const ROUNDS: u32 = 100;
+
+/// Beside the shipped rule: one with a time on each value, and one on the smoothed value.
+const RULES: &str = r#"
+[[rule]]
+name = "dark"
+sensor = "voltage"
+below = 0.5
+for = "2ms"
+then = 0
+[[rule]]
+name = "damp"
+sensor = "humidity"
+field = "smoothed"
+above = 0.5
+then = 7
+otherwise = 8
+actuator = 9
+"#;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn twin(clock: Clock) -> Twin {
+fn rules() -> RuleSet {
+    let more = RuleSet::from_toml("test", RULES).unwrap();
+    RuleSet::shipped().and(more).unwrap()
+}
+
+fn twin(clock: Clock, dir: &std::path::Path) -> Twin {
     let scan = ScanConfig {
         period: Duration::from_millis(1),
         fifo: false,
         lock_memory: false,
-        capacity: DEVICES * 7,
-        capacity_max: DEVICES * 7,
+        capacity: (DEVICES + LATER) * 7,
+        capacity_max: (DEVICES + LATER) * 7,
         allocations: Some(calls_of_this_thread),
         ..ScanConfig::default()
     };
     Twin::new(
         TwinConfig {
             scan,
+            rule_set: rules(),
+            rules: WorldRules {
+                sweep: Duration::from_millis(10),
+                ..WorldRules::default()
+            },
+            row_files: Some(RowFilesConfig {
+                dir: dir.to_owned(),
+                format: Format::Ndjson,
+                file_max: 1 << 20,
+                files_max: 4,
+            }),
             ..TwinConfig::default()
         },
         clock,
@@ -87,7 +126,7 @@ fn twin(clock: Clock) -> Twin {
     .unwrap()
 }
 
-fn registration() -> Registration {
+fn registration(prefix: &str, first: u32, count: u32) -> Registration {
     let specs = SensorType::ALL.into_iter().enumerate();
     let sensors = specs
         .map(|(sensor, kind)| SensorSpec {
@@ -96,17 +135,17 @@ fn registration() -> Registration {
         })
         .collect();
     let devices = DeviceRange {
-        prefix: "pump-".to_owned(),
-        first: 0,
-        count: DEVICES,
+        prefix: prefix.to_owned(),
+        first,
+        count,
         width: 4,
     };
     Registration { devices, sensors }
 }
 
 /// All sensors of one device; presence comes and goes, so that commands flow.
-fn readings(device: u32, round: u32, into: &mut Vec<Reading>) {
-    let id = device_uuid(&format!("pump-{device:04}"));
+fn readings(name: &str, round: u32, into: &mut Vec<Reading>) {
+    let id = device_uuid(name);
     into.extend(SensorType::ALL.into_iter().map(|kind| Reading {
         device: id,
         sensor: u16::from(kind.byte()),
@@ -122,13 +161,13 @@ async fn feed(clock: &Clock, twin: &Twin, pool: &Arc<BatchPool>, session: &Arc<T
     for round in 1..=ROUNDS {
         let now = clock.monotonic();
         let mut samples = pool.take();
-        (0..100).for_each(|device| readings(device, round, &mut samples));
+        (0..100).for_each(|device| readings(&format!("pump-{device:04}"), round, &mut samples));
         let batch = Batch::new(Tier::T1, samples, now, pool);
         let inlets = twin.inlets();
         let sent = inlets.readings.send(Ingest::T1(batch), PATIENCE).await;
         sent.unwrap();
         let mut events = pool.take();
-        (100..200).for_each(|device| readings(device, round, &mut events));
+        (100..200).for_each(|device| readings(&format!("pump-{device:04}"), round, &mut events));
         let key = |at| EventKey {
             epoch: 1,
             event: u64::from(round) * 700 + at,
@@ -139,6 +178,20 @@ async fn feed(clock: &Clock, twin: &Twin, pool: &Arc<BatchPool>, session: &Arc<T
         sent.unwrap();
         if round % 10 == 0 {
             twin.device(device_uuid("pump-0000")).await.unwrap();
+            // ten devices are announced, ten others are just there
+            let first = round - 10;
+            let announced = Ingest::Register(registration("late-", first, 10));
+            inlets.readings.send(announced, PATIENCE).await.unwrap();
+            let mut strangers = pool.take();
+            (0..10).for_each(|n| readings(&format!("stray-{}", first + n), 1, &mut strangers));
+            let batch = Batch::new(Tier::T1, strangers, now, pool);
+            let sent = inlets.readings.send(Ingest::T1(batch), PATIENCE).await;
+            sent.unwrap();
+        }
+        if round == ROUNDS / 2 {
+            // one goes, one stays, and they come back
+            twin.set_rules(RuleSet::shipped()).await.unwrap();
+            twin.set_rules(rules()).await.unwrap();
         }
     }
     assert!(twin.quiesce(PATIENCE).await);
@@ -169,7 +222,8 @@ async fn start(system: &System, twin: &Twin, stats: &Arc<TransportStats>) -> Sup
 #[tokio::test(flavor = "multi_thread")]
 async fn steady_cycles_do_not_touch_the_heap_and_a_panic_does() {
     let system = System::new(Clock::wall(), tokio::runtime::Handle::current());
-    let twin = twin(system.clock().clone());
+    let dir = tempfile::tempdir().unwrap();
+    let twin = twin(system.clock().clone(), dir.path());
     let stats = TransportStats::new();
     let records: Arc<Mutex<Vec<CycleRecord>>> = Arc::default();
     let kept = Arc::clone(&records);
@@ -177,7 +231,10 @@ async fn steady_cycles_do_not_touch_the_heap_and_a_panic_does() {
     let root = start(&system, &twin, &stats).await;
     twin.inlets()
         .readings
-        .send(Ingest::Register(registration()), PATIENCE)
+        .send(
+            Ingest::Register(registration("pump-", 0, DEVICES)),
+            PATIENCE,
+        )
         .await
         .unwrap();
     let session = T2Session::detached(1);
@@ -187,11 +244,24 @@ async fn steady_cycles_do_not_touch_the_heap_and_a_panic_does() {
     // the negative control: a caught panic allocates, and is seen to
     twin.panic(SystemId::Export).await.unwrap();
     until(|| twin.snapshot().faulted > 0).await;
-    let tally = twin.snapshot().tally;
+    let (tally, report) = (twin.snapshot().tally, twin.report());
     root.stop().await;
-    assert_eq!(tally.t1_applied, u64::from(ROUNDS) * 700);
+    assert_eq!(tally.t1_applied, u64::from(ROUNDS) * 707);
     assert_eq!(tally.t2_applied, u64::from(ROUNDS) * 700);
     assert!(tally.commands > 0);
+    assert_eq!(report.entities, (DEVICES + LATER) * 7);
+    // the others were forgotten once, and the lane of commands was full by then
+    assert_eq!(report.rules.len(), 3);
+    assert!(
+        report.rules["absence-stops"].fired > 0,
+        "{:?}",
+        report.rules
+    );
+    assert!(
+        report.row_files.unwrap().written > 0,
+        "{:?}",
+        report.row_files
+    );
 
     let records = records.lock().unwrap();
     let faulted = records.iter().position(|record| record.faulted).unwrap();

@@ -106,16 +106,7 @@ async fn live(job: &Job) -> Result<Value, String> {
     }
     drop(twin.times()); // the records that wait are folded, and shown to the hook
     let mut measured = said(&found);
-    twin.panic(SystemId::Export)
-        .await
-        .map_err(|e| e.to_string())?;
-    found.lock().expect("no holder panics").sieve = Some(Sieve::default());
-    while twin.snapshot().faulted == 0 {
-        tokio::time::sleep(PERIOD).await;
-    }
-    tokio::time::sleep(WARM_UP / 10).await;
-    drop(twin.times());
-    let control = said(&found).faulted;
+    let control = control(&twin, &found).await?;
     root.stop().await;
     if control.is_none_or(|allocations| allocations == 0) {
         return Err("the counter of allocations does not see a panic".to_owned());
@@ -143,6 +134,19 @@ async fn live(job: &Job) -> Result<Value, String> {
         "overruns_host": measured.overruns.saturating_sub(sieve.overruns),
         "readings_per_s": applied as f64 / took_s,
     }))
+}
+
+/// Allocations of a cycle that is made to fail.
+async fn control(twin: &Twin, found: &Mutex<Found>) -> Result<Option<u64>, String> {
+    let panicked = twin.panic(SystemId::Export).await;
+    panicked.map_err(|error| error.to_string())?;
+    found.lock().expect("no holder panics").sieve = Some(Sieve::default());
+    while twin.snapshot().faulted == 0 {
+        tokio::time::sleep(PERIOD).await;
+    }
+    tokio::time::sleep(WARM_UP / 10).await;
+    drop(twin.times());
+    Ok(found.lock().expect("no holder panics").faulted)
 }
 
 fn twin(rows: u32, clock: &Clock) -> Result<Twin, String> {

@@ -18,6 +18,7 @@ use super::clock::ScanClock;
 use super::watchdog::{Watchdog, Wedged};
 use super::{NEWS_MAX, STACK, ScanFault, ScanNews, ScanThread};
 use crate::lanes::{Lease, ScanEnds};
+use crate::row_files::{ROWS_PER_CYCLE, RowWriter};
 use crate::scanned::{ScannedWorld, WorldSize};
 use crate::shared::Shared;
 
@@ -47,6 +48,7 @@ pub struct Scan {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     watchdog: Option<Watchdog>,
+    rows: Option<RowWriter>,
 }
 
 impl Scan {
@@ -56,6 +58,7 @@ impl Scan {
             stop: Arc::new(AtomicBool::new(false)),
             thread: None,
             watchdog: None,
+            rows: None,
         }
     }
 
@@ -82,6 +85,9 @@ impl Scan {
             let commanded = shared.commanded.clone();
             let mut world = ScannedWorld::with(size, rules, commanded, tally, book, own);
             world.count_on(&ends.carry.snapshot.rules);
+            if shared.config.row_files.is_some() {
+                world.hand_out(ROWS_PER_CYCLE);
+            }
             shared.index.lock().for_each_fill(|fill| {
                 world.fill([fill]);
             });
@@ -110,10 +116,27 @@ impl Scan {
             return Ok(());
         }
         self.watch(cx)?;
+        self.write_rows(cx)?;
         let builder = std::thread::Builder::new()
             .name("scan".to_owned())
             .stack_size(STACK);
         self.thread = Some(builder.spawn(move || build().map_or((), ScanThread::run))?);
+        Ok(())
+    }
+
+    /// Writes the rows that the scan hands out.
+    fn write_rows(&mut self, cx: &TaskContext<ScanMessage>) -> std::io::Result<()> {
+        let Some(config) = self.shared.config.row_files.clone() else {
+            return Ok(());
+        };
+        let (system, path) = (cx.system().clone(), cx.path().clone());
+        let tell = move |text| {
+            let events = system.events();
+            events.publish(Level::Warn, "row_files", Some(&path), text);
+        };
+        let lanes = Arc::clone(&self.shared.lanes);
+        let clock = self.shared.clock.clone();
+        self.rows = Some(RowWriter::start(config, lanes, clock, tell)?);
         Ok(())
     }
 

@@ -180,6 +180,7 @@ impl ScanThread {
         debug_assert_eq!(grid.period_ns(), period_ns, "both change together");
         let walk_every = self.lanes.walk_every.load(Ordering::Acquire);
         self.world.walk_every(walk_every as u32);
+        self.world.rates().restart();
         self.ends.carry.snapshot.incarnations += 1;
         self.tell(ScanNews::Ready(host));
         self.allocated();
@@ -328,6 +329,12 @@ impl ScanThread {
             // no more were taken than the lane had room for
             let _ = self.ends.returns.push(batch);
             told = true;
+        }
+        for row in self.world.rows_out().drain(..) {
+            if self.ends.rows.push(row).is_err() {
+                let lapped = &self.lanes.row_counts.lapped;
+                lapped.fetch_add(1, Ordering::Relaxed);
+            }
         }
         told
     }

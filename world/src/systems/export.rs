@@ -2,28 +2,35 @@
 //!
 //! It walks the slice of the table that [`Sweep`] chose for this cycle, reading 32 bytes a row; the
 //! aggregates of a whole walk replace the published ones at its end. Values that are not finite and
-//! rows without a value do not count.
+//! rows without a value do not count. Where rows go to files, it hands out those with a value that
+//! was not handed out yet.
 //!
 //! Bound: [`super::SWEEP_ROWS_PER_CYCLE`] rows per cycle.
 
 use bevy_ecs::prelude::*;
 
-use super::{Sweep, SystemId, Timings};
-use crate::components::{Flags, Hot, KINDS};
+use super::{RowsOut, Sweep, SystemId, Timings};
+use crate::components::{Cold, Flags, Hot, KINDS};
+use crate::row_files::RowRecord;
 
 pub(super) fn export(
-    rows: Query<'_, '_, &Hot>,
+    mut rows: Query<'_, '_, (&mut Hot, &Cold)>,
+    mut out: ResMut<'_, RowsOut>,
     mut sweep: ResMut<'_, Sweep>,
     mut timings: ResMut<'_, Timings>,
 ) -> Result {
     let Some(_running) = timings.enter(SystemId::Export) else {
         return Ok(());
     };
-    let Some(hot) = rows.contiguous_iter()?.next() else {
+    let Some((mut hot, cold)) = rows.contiguous_iter_mut()?.next() else {
         return Ok(());
     };
+    let hot = hot.bypass_change_detection();
     let sweep = &mut *sweep;
     let range = sweep.range.clone();
+    if out.is_on() {
+        hand_out(&mut hot[range.clone()], &cold[range.clone()], &mut out);
+    }
     for Hot { value, flags, .. } in &hot[range] {
         if flags.0 & (Flags::VALUED | Flags::NON_FINITE) == Flags::VALUED {
             sweep.partial[flags.kind() as usize % KINDS].add(*value);
@@ -33,4 +40,25 @@ pub(super) fn export(
         sweep.aggregates = std::mem::take(&mut sweep.partial);
     }
     Ok(())
+}
+
+/// Copies rows with news out; those that find no room keep theirs for the next walk.
+fn hand_out(hot: &mut [Hot], cold: &[Cold], out: &mut RowsOut) {
+    for (hot, cold) in hot.iter_mut().zip(cold) {
+        if !hot.flags.has(Flags::NEWS | Flags::BOUND) {
+            continue;
+        }
+        let folded = hot.flags.has(Flags::FOLDED);
+        let taken = out.take(RowRecord {
+            device: cold.device,
+            at_us: hot.at_us,
+            value: hot.value,
+            smoothed: if folded { hot.smoothed } else { f32::NAN },
+            sensor: cold.sensor,
+            kind: hot.flags.kind(),
+        });
+        if taken {
+            hot.flags.clear(Flags::NEWS);
+        }
+    }
 }

@@ -122,7 +122,8 @@ impl Columns<'_> {
             hot.sequence = reading.sequence;
             hot.value = reading.value;
             hot.at_us = reading.at_us;
-            hot.flags.0 = (flags & !(Flags::YOUNG | Flags::NON_FINITE)) | Flags::TOUCHED;
+            let set = Flags::TOUCHED | Flags::NEWS;
+            hot.flags.0 = (flags & !(Flags::YOUNG | Flags::NON_FINITE)) | set;
             let kind = hot.flags.kind();
             self.touched.list(reading.row, flags & Flags::TOUCHED == 0);
             self.judged.list(reading, kind);

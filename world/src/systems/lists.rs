@@ -1,4 +1,5 @@
-//! What one system leaves to the next: rows that were touched, values to be judged, rows put off.
+//! What one system leaves to the next: rows that were touched, values to be judged, rows put off,
+//! rows on their way to files.
 //!
 //! Written without asking whether something belongs there: a place behind the end takes what does
 //! not, and only lengths depend on it. Bound: fixed when the table grows.
@@ -7,6 +8,7 @@ use bevy_ecs::prelude::Resource;
 
 use super::READINGS_PER_CYCLE;
 use crate::batch::RowReading;
+use crate::row_files::RowRecord;
 use crate::rules::Field;
 
 /// Values of one cycle that are judged, readings that come twice included.
@@ -156,6 +158,38 @@ impl PutOff {
         *place = row;
         self.len += 1;
         true
+    }
+}
+
+/// Rows on their way to files; without room nothing goes there.
+#[derive(Resource, Debug, Default)]
+pub(crate) struct RowsOut {
+    rows: Vec<RowRecord>,
+}
+
+impl RowsOut {
+    /// Room for this many rows in a cycle.
+    pub(crate) fn with_room(rows: usize) -> Self {
+        Self {
+            rows: Vec::with_capacity(rows),
+        }
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.rows.capacity() > 0
+    }
+
+    /// False when there is no room in this cycle.
+    pub(crate) fn take(&mut self, row: RowRecord) -> bool {
+        if self.rows.len() == self.rows.capacity() {
+            return false;
+        }
+        self.rows.push(row);
+        true
+    }
+
+    pub(crate) fn rows(&mut self) -> &mut Vec<RowRecord> {
+        &mut self.rows
     }
 }
 

@@ -1,4 +1,5 @@
-//! The numbers by which the systems work; what they mean for devices is in [`crate::rules`]. Plain data; nothing is decided here.
+//! The numbers by which the systems work. Plain data; nothing is decided here. What values mean for
+//! devices is in [`crate::rules`].
 //!
 //! Bound: one threshold per sensor type.
 

@@ -16,6 +16,7 @@ use actorsim_transport::{
 use actorsim_world::index::DeviceIndex;
 use actorsim_world::journal::files::{Files, JOURNAL_FILE, OpenError, WORLD_FILE};
 use actorsim_world::journal::store::{AsOf, Committed, Entry, Group, Store};
+use actorsim_world::rules;
 use parking_lot::Mutex;
 use redb::{Builder, TableDefinition};
 use uuid::Uuid;
@@ -421,8 +422,11 @@ fn a_journal_of_format_1_is_read_by_every_later_version() {
     assert_eq!((bench.store.head(), bench.session.acked()), (9, 4));
     let left = bench.store.left().unwrap();
     assert_eq!(
-        (left.command, left.stopped),
-        (77, vec![(device_uuid("d0"), 5)])
+        (left.command, left.in_force),
+        (
+            77,
+            vec![(device_uuid("d0"), 5, rules::id("absence-stops"), true)]
+        )
     );
     let mark = marks(bench.store.files(), 9)[&device_uuid("d0")];
     assert_eq!((mark.last.event, mark.count, mark.digest), (8, 9, 0xabc));

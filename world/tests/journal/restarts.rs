@@ -183,7 +183,7 @@ impl Life {
         let device = device_uuid(&format!("pump-{device:04}"));
         let rows = self.twin.device(device).await.unwrap();
         let row = rows.iter().find(|row| row.sensor == PRESENCE).unwrap();
-        (row.value, row.stale, row.stopped)
+        (row.value, row.stale, row.in_force != 0)
     }
 
     async fn settled(&self) {
