@@ -177,6 +177,8 @@ async fn feed(clock: &Clock, twin: &Twin, pool: &Arc<BatchPool>, session: &Arc<T
         let sent = inlets.events.send(T2Message::Events(batch), PATIENCE).await;
         sent.unwrap();
         if round % 10 == 0 {
+            // what was sent has a row only once it came through
+            assert!(twin.quiesce(PATIENCE).await);
             twin.device(device_uuid("pump-0000")).await.unwrap();
             // ten devices are announced, ten others are just there
             let first = round - 10;
