@@ -10,7 +10,8 @@ use actorsim_supervision::config::reader::{self, Section};
 use super::{HOLD_MAX, NAME_MAX, RULES_MAX, Rule, RuleSet, SLOTS, Side};
 use crate::components::{KIND_NAMES, KINDS};
 
-const FINITE: RangeInclusive<f64> = f64::MIN..=f64::MAX;
+/// Limits and setpoints: far beyond any sensor, and short enough to be told.
+const FINITE: RangeInclusive<f64> = -1e15..=1e15;
 
 pub(super) fn rules(name: &str, text: &str) -> Result<RuleSet, Vec<ConfigError>> {
     let (set, errors) = reader::read(name, text, |root| {
@@ -43,7 +44,7 @@ fn rule(section: &mut Section<'_, '_>, before: &RuleSet) -> Option<Rule> {
     }
     let smoothed = section.choice("field", &[("value", false), ("smoothed", true)]);
     let limit = limit(section);
-    let hysteresis = section.number("hysteresis", 0.0..=f64::MAX);
+    let hysteresis = section.number("hysteresis", 0.0..=*FINITE.end());
     let hold = section.duration("for", HOLD_MAX);
     let then = setpoint(section, "then");
     if !section.has("then") {
