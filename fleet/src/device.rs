@@ -13,7 +13,7 @@ use actorsim_actors::{Cell, CellContext, Fault, Flow, Incarnation, MissedTicks, 
 use actorsim_transport::{AckStatus, EventKey, Reading, SensorType, device_uuid};
 use uuid::Uuid;
 
-use crate::broker::{LINE, Line};
+use crate::broker::{LINE, Line, relay};
 use crate::fault::Faults;
 use crate::out::DeviceOut;
 use crate::profile::FIELDS_MAX;
@@ -30,7 +30,7 @@ mod shared;
 mod wide;
 
 pub use identity::Identity;
-pub use message::{DeviceInfo, DeviceMessage, Injection, Setpoint};
+pub use message::{DeviceInfo, DeviceMessage, Injection, Setpoint, Told};
 pub use schedule::{BLOCK_OF_PHASE, POINTS_OF_INTERVAL, Schedule};
 pub use shared::DeviceShared;
 pub(crate) use shared::device_name;
@@ -115,6 +115,7 @@ impl Cell for Device {
         self.sting()?;
         match message {
             DeviceMessage::Command(setpoint) => self.command(&setpoint, cx),
+            DeviceMessage::Tell(told) => self.told(&told, cx),
             DeviceMessage::Trigger => self.trigger(cx),
             DeviceMessage::Inject(Injection::Crash) => {
                 cx.out.faults.act("crash");
@@ -227,6 +228,12 @@ impl Device {
         if self.line.is_some() {
             cx.out.line.behaviour = self.behaviour().cloned();
             self.drive(|line, cx| line.publish(values, unix_us, cx), cx);
+            cx.identity.sequence = cx.identity.sequence.wrapping_add(1);
+            return;
+        }
+        if cx.shared.plan().is_some() {
+            cx.out.line.behaviour = self.behaviour().cloned();
+            relay::post(values, unix_us, cx);
             cx.identity.sequence = cx.identity.sequence.wrapping_add(1);
             return;
         }

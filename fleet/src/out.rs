@@ -15,10 +15,11 @@ use actorsim_transport::{
 use bytes::BytesMut;
 
 use crate::air::{AirMark, AirOut};
-use crate::broker::{LineOut, PublishStats};
+use crate::broker::{LineOut, Plan, PublishStats, Relay};
 use crate::counters::{FleetCounters, Tally};
 use crate::device::WideStates;
 use crate::fault::FaultCounts;
+use crate::profile::Backpressure;
 use crate::wire::WireDigests;
 
 /// Telemetry is handed over at once when this much waits: 420 readings, about 14 full datagrams.
@@ -43,6 +44,8 @@ pub struct DeviceOut {
     /// What lines to brokers write to.
     pub(crate) line: Box<LineOut>,
     published: Option<Arc<PublishStats>>,
+    /// What a publisher takes goes there, and by this rule if there is no room.
+    relay: Option<(Relay, Backpressure)>,
     /// What generators remember, of programs that do not fit identity blocks.
     pub(crate) wide: WideStates,
 }
@@ -63,6 +66,7 @@ pub struct OutMark {
     t1: usize,
     events: usize,
     acks: usize,
+    letters: usize,
     wire: (usize, usize),
     air: AirMark,
 }
@@ -97,14 +101,16 @@ impl DeviceOut {
             counters,
             line: Box::default(),
             published: None,
+            relay: None,
             wide: WideStates::default(),
         }
     }
 
-    /// Counts what goes to brokers there.
+    /// Counts what goes to brokers, and hands over what a publisher takes there.
     #[must_use]
-    pub fn publishing(mut self, stats: Option<Arc<PublishStats>>) -> Self {
-        self.published = stats;
+    pub fn publishing(mut self, plan: Option<&Plan>) -> Self {
+        self.published = plan.map(|plan| Arc::clone(&plan.stats));
+        self.relay = plan.and_then(|plan| Some((plan.relay()?.clone(), plan.backpressure)));
         self
     }
 
@@ -201,6 +207,7 @@ impl Outbox for DeviceOut {
             t1: self.t1.len(),
             events: self.events.len(),
             acks: self.acks.len(),
+            letters: self.line.letters.len(),
             wire,
             air,
         }
@@ -210,7 +217,7 @@ impl Outbox for DeviceOut {
         self.t1.truncate(mark.t1);
         self.events.truncate(mark.events);
         self.acks.truncate(mark.acks);
-        self.line.cut();
+        self.line.cut(mark.letters);
         match &mut self.sink {
             Sink::Link(_) => {}
             Sink::Digests(digests) => digests.cut(mark.wire),
@@ -222,6 +229,10 @@ impl Outbox for DeviceOut {
         self.counters.add(&core::mem::take(&mut self.tally));
         if self.faults != FaultCounts::default() {
             self.counters.faults.add(&core::mem::take(&mut self.faults));
+        }
+        if let Some((relay, rule)) = &self.relay {
+            let LineOut { letters, tally, .. } = &mut *self.line;
+            relay.take(letters, *rule, tally);
         }
         if let Some(stats) = &self.published {
             stats.take(&mut self.line.tally);

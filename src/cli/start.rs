@@ -110,7 +110,8 @@ pub struct StartArgs {
     /// Server of devices whose profile says http, such as http://127.0.0.1:8080/ingest
     #[arg(long, value_name = "URL", alias = "http-url")]
     http_endpoint: Option<String>,
-    #[arg(long, hide = true)]
+    /// Broker of devices whose profile says amqp, such as amqp://127.0.0.1:5672/vhost
+    #[arg(long, value_name = "URL")]
     amqp_url: Option<String>,
     /// Server of devices whose profile says coap, such as coap://127.0.0.1:5683
     #[arg(long, value_name = "URL")]
@@ -119,10 +120,7 @@ pub struct StartArgs {
 
 impl StartArgs {
     fn absent(&self) -> Option<&'static str> {
-        let given = [
-            ("--join", !self.join.is_empty()),
-            ("--amqp-url", self.amqp_url.is_some()),
-        ];
+        let given = [("--join", !self.join.is_empty())];
         given
             .iter()
             .find(|(_, given)| *given)
@@ -153,6 +151,7 @@ impl StartArgs {
             ("--twin", "transport.twin", &self.twin),
             ("--mqtt-url", "targets.mqtt.url", &self.mqtt_url),
             ("--http-endpoint", "targets.http.url", &self.http_endpoint),
+            ("--amqp-url", "targets.amqp.url", &self.amqp_url),
             ("--coap-url", "targets.coap.url", &self.coap_url),
             ("--server-name", "transport.server_name", &self.server_name),
             ("--identity", "transport.identity", &self.identity),

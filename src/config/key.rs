@@ -230,6 +230,16 @@ keys! {
         "Least wait for an acknowledgement; each repetition waits twice as long.";
     "targets.coap.outbox", count(1, 255), Some("64"),
         "Samples that wait in a device for its server.";
+    "targets.amqp.url", Kind::Text, None,
+        "Broker of devices whose profile says amqp, such as amqp://127.0.0.1:5672/vhost.";
+    "targets.amqp.exchange", Kind::Text, Some("iot.telemetry"),
+        "Topic exchange of samples, commands and replies; made if it is not there.";
+    "targets.amqp.outbox", count(1, 10_000_000), Some("65536"),
+        "Messages of the node that wait for its broker.";
+    "targets.amqp.username", Kind::Text, None,
+        "User that the node logs in as; guest when unset.";
+    "targets.amqp.password_file", Kind::Text, None,
+        "File with the user's password; a line break at its end is not part of it.";
     "clock.speed", Kind::F64 { min: 0.001, max: 10_000.0 }, Some("1.0"),
         "Simulated seconds per second.";
     "metrics.enabled", Kind::Bool, Some("true"),

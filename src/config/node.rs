@@ -14,7 +14,7 @@ use actorsim_world::row_files::{Format, RowFilesConfig};
 use actorsim_world::scan::overrun::OverrunPolicy;
 
 use super::error::{ConfigError, ConfigErrors};
-use super::target::{CoapTarget, HttpTarget};
+use super::target::{AmqpTarget, CoapTarget, HttpTarget};
 use super::{PolicyFile, PolicySource, Settings};
 use crate::ports;
 
@@ -169,6 +169,8 @@ pub struct Targets {
     pub http: Option<HttpTarget>,
     /// Of profiles that say coap.
     pub coap: Option<CoapTarget>,
+    /// Of profiles that say amqp.
+    pub amqp: Option<AmqpTarget>,
 }
 
 impl Targets {
@@ -177,6 +179,7 @@ impl Targets {
             mqtt: MqttTarget::from_settings(settings),
             http: HttpTarget::from_settings(settings),
             coap: CoapTarget::from_settings(settings),
+            amqp: AmqpTarget::from_settings(settings),
         }
     }
 }
@@ -416,7 +419,7 @@ pub fn conflicts(settings: &Settings) -> Vec<ConfigError> {
             "leave out --no-world or --no-fleet",
         );
     }
-    let urls = ["mqtt", "http", "coap"].map(|protocol| format!("targets.{protocol}.url"));
+    let urls = ["mqtt", "http", "coap", "amqp"].map(|protocol| format!("targets.{protocol}.url"));
     let broker = urls.iter().any(|url| settings.text(url).is_some());
     if !world && fleet && !twin && !broker {
         let message = "a fleet without a world needs a twin or a broker: `transport.twin` and \

@@ -1,4 +1,5 @@
-//! Targets of devices that do not send to a twin: `[targets.http]`, `[targets.coap]`.
+//! Targets of devices that do not send to a twin: `[targets.http]`, `[targets.coap]`,
+//! `[targets.amqp]`.
 //!
 //! It resolves nothing and reads no file. Bound: that of the keys.
 
@@ -61,6 +62,34 @@ impl CoapTarget {
                 outbox_max: super::node::narrow(settings.u64("targets.coap.outbox")),
                 ..coap::Options::default()
             },
+        })
+    }
+}
+
+/// An AMQP broker.
+#[derive(Debug, Clone)]
+pub struct AmqpTarget {
+    /// Where it is, with its virtual host.
+    pub url: String,
+    /// Where messages go.
+    pub exchange: String,
+    /// Messages of the node that wait.
+    pub outbox: usize,
+    /// User that the node logs in as.
+    pub username: Option<String>,
+    /// File with its password.
+    pub password_file: Option<PathBuf>,
+}
+
+impl AmqpTarget {
+    pub(super) fn from_settings(settings: &Settings) -> Option<Self> {
+        let exchange = settings.text("targets.amqp.exchange").unwrap_or_default();
+        Some(Self {
+            url: settings.text("targets.amqp.url")?.to_owned(),
+            exchange: exchange.to_owned(),
+            outbox: super::node::narrow::<u32>(settings.u64("targets.amqp.outbox")) as usize,
+            username: settings.text("targets.amqp.username").map(Into::into),
+            password_file: settings.text("targets.amqp.password_file").map(Into::into),
         })
     }
 }

@@ -22,7 +22,7 @@ use tokio::runtime::{Handle, Runtime};
 use super::build;
 use super::chaos::{Chaos, Holder};
 use super::control::{AttachActor, MetricsActor, Nothing};
-use super::layers::{FleetLayer, Layers};
+use super::layers::Layers;
 use super::leaks::{Before, Kept};
 use super::policies::PolicyBook;
 use super::{StartError, measure, snapshot};
@@ -338,8 +338,9 @@ impl Assembly {
                 tracing::error!("{error}");
             }
             // The links hand over what the devices wrote, and say farewell.
-            let linked = !layer.fleet.links().is_empty();
-            if linked && let Err(error) = self.root.terminate_child("fleet").await {
+            if layer.has_children()
+                && let Err(error) = self.root.terminate_child("fleet").await
+            {
                 tracing::error!("the links did not stop in order: {error}");
             }
         }
@@ -390,10 +391,10 @@ fn subtrees(
         subtrees.push(build::twin_subtree(twin, transport, policies));
         subtrees.push(transport.child(policies));
     }
-    let linked = |layer: &&FleetLayer| !layer.fleet.links().is_empty();
-    if let Some(layer) = layers.fleet.as_ref().filter(linked) {
-        let to = build::destination(config, transport)?;
-        subtrees.push(build::links(config, layer, to, identity, policies)?);
+    if let Some(layer) = &layers.fleet {
+        subtrees.extend(build::fleet_subtree(
+            config, layer, transport, identity, policies,
+        )?);
     }
     Ok(subtrees)
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use actorsim_actors::shard::ShardHost;
 use actorsim_actors::{ActorPath, System};
-use actorsim_fleet::broker::{Credentials, Plan, PublishStats, Target};
+use actorsim_fleet::broker::{AmqpBroker, Credentials, Plan, PublishStats, PublisherSpec};
+use actorsim_fleet::broker::{Relay, Target, publisher_child};
 use actorsim_fleet::profile::Protocol as ProfileProtocol;
 use actorsim_fleet::session::http::Secret;
 use actorsim_fleet::{Fleet, Population, Profile, Uplink, seed};
@@ -33,6 +34,8 @@ use crate::state_dir::StateDir;
 
 /// Rows kept beside those of the own fleet, for peers that come by.
 const ROWS_SPARE: u32 = 4_096;
+
+const AMQP_URL: &str = "targets.amqp.url";
 
 fn config_error(key: &str, error: impl std::fmt::Display) -> StartError {
     StartError::Config(format!("`{key}`: {error}"))
@@ -194,7 +197,9 @@ pub(super) fn fleet(
         tracing::warn!("{warning}");
     }
     let protocol = loaded.profile.protocol;
-    let plan = broker(config, fleet, &loaded.profile, Arc::default())?;
+    let amqp = amqp(config)?;
+    let relay = amqp.as_ref().map(|(_, relay)| relay);
+    let plan = broker(config, fleet, &loaded.profile, (Arc::default(), relay))?;
     let by_tiers = matches!(protocol, ProfileProtocol::Quic | ProfileProtocol::Console);
     if plan.is_none() && !by_tiers {
         tracing::warn!(
@@ -233,6 +238,7 @@ pub(super) fn fleet(
         fleet,
         shards,
         config: config.clone(),
+        amqp,
         last: OnceLock::new(),
         published: OnceLock::new(),
     })
@@ -257,7 +263,7 @@ fn paced(mut population: Population, config: &NodeConfig) -> Population {
 /// Devices that join a running fleet.
 pub(super) fn joining(
     config: &NodeConfig,
-    fleet: &Fleet,
+    (fleet, relay): (&Fleet, Option<&Relay>),
     joining: &Joining,
 ) -> Result<Population, String> {
     let mut population = devices::population(fleet, joining, config.seed)?;
@@ -269,7 +275,7 @@ pub(super) fn joining(
     let stats = fleet
         .publish_stats(population.profile.protocol)
         .unwrap_or_default();
-    let plan = broker(config, &asked, &population.profile, stats);
+    let plan = broker(config, &asked, &population.profile, (stats, relay));
     population.plan = plan.map_err(|error| error.to_string())?;
     Ok(paced(population, config))
 }
@@ -279,7 +285,7 @@ fn broker(
     config: &NodeConfig,
     fleet: &FleetConfig,
     profile: &Profile,
-    stats: Arc<PublishStats>,
+    (stats, relay): (Arc<PublishStats>, Option<&Relay>),
 ) -> Result<Option<Arc<Plan>>, StartError> {
     let targets = &config.targets;
     let scale = (fleet.devices, config.speed);
@@ -325,12 +331,41 @@ fn broker(
             let at = parse(URL, &target.url)?;
             (URL, Plan::coap(profile, &at, target.options, scale, stats))
         }
-        ProfileProtocol::Amqp | ProfileProtocol::Quic | ProfileProtocol::Console => {
-            return Ok(None);
+        ProfileProtocol::Amqp => {
+            let (Some(target), Some(relay)) = (&targets.amqp, relay) else {
+                return Ok(None);
+            };
+            let at = parse(AMQP_URL, &target.url)?;
+            (AMQP_URL, Plan::amqp(profile, &at, relay, scale))
         }
+        ProfileProtocol::Quic | ProfileProtocol::Console => return Ok(None),
     };
     plan.map(|plan| Some(Arc::new(plan)))
         .map_err(|error| config_error(key, error))
+}
+
+/// The broker of the node's publisher, and what waits for it.
+fn amqp(config: &NodeConfig) -> Result<Option<(AmqpBroker, Relay)>, StartError> {
+    let Some(target) = &config.targets.amqp else {
+        return Ok(None);
+    };
+    let at = Target::parse(&target.url).map_err(|error| config_error(AMQP_URL, error))?;
+    let password = target.password_file.as_ref();
+    let password = password.map(|path| secret("targets.amqp.password_file", path));
+    let vhost = match at.path.strip_prefix('/').unwrap_or_default() {
+        "" | "%2f" | "%2F" => "/",
+        own => own,
+    };
+    let broker = AmqpBroker {
+        address: at.address,
+        vhost: vhost.to_owned(),
+        exchange: target.exchange.clone(),
+        credentials: Credentials {
+            username: target.username.clone(),
+            password: password.transpose()?,
+        },
+    };
+    Ok(Some((broker, Relay::new(target.outbox, Arc::default()))))
 }
 
 /// What a file has, without a line break at its end.
@@ -362,14 +397,46 @@ pub(super) fn destination(
     Ok((to, name))
 }
 
-/// The `/fleet` subtree: one link per shard.
-pub(super) fn links(
+/// The `/fleet` subtree: one link per shard where there is a twin, and the publisher.
+pub(super) fn fleet_subtree(
+    config: &NodeConfig,
+    layer: &FleetLayer,
+    own: Option<&Transport>,
+    identity: &Identity,
+    policies: &Policies,
+) -> Result<Option<ChildSpec>, StartError> {
+    if !layer.has_children() {
+        return Ok(None);
+    }
+    let at = ActorPath::root().join("fleet");
+    let mut spec = SupervisorSpec::new(at.clone(), Default::default());
+    if !layer.fleet.links().is_empty() {
+        let to = destination(config, own)?;
+        spec = spec.child(links(config, layer, to, identity, policies));
+    }
+    if let Some((broker, relay)) = &layer.amqp {
+        let at = at.join("publisher");
+        let publisher = PublisherSpec {
+            broker: broker.clone(),
+            relay: relay.clone(),
+            downlink: layer.fleet.downlink(),
+            seed: config.seed ^ seed::fnv1a64(&config.name),
+        };
+        let child = publisher_child(&at, publisher);
+        let own = SupervisorSpec::new(at, Default::default()).child(child);
+        spec = spec.child(ChildSpec::supervisor("publisher", own.configured(policies)));
+    }
+    let spec = spec.configured(policies);
+    Ok(Some(ChildSpec::supervisor("fleet", spec)))
+}
+
+fn links(
     config: &NodeConfig,
     layer: &FleetLayer,
     (twin, server_name): (SocketAddr, String),
     identity: &Identity,
     policies: &Policies,
-) -> Result<ChildSpec, StartError> {
+) -> ChildSpec {
     let at = ActorPath::root().join("fleet");
     let mut links = SupervisorSpec::new(at.join("links"), Default::default());
     for (index, link) in layer.fleet.links().iter().enumerate() {
@@ -386,11 +453,7 @@ pub(super) fn links(
         };
         links = links.child(link_child(id, link, spec));
     }
-    let links = ChildSpec::supervisor("links", links.configured(policies));
-    let spec = SupervisorSpec::new(at, Default::default())
-        .child(links)
-        .configured(policies);
-    Ok(ChildSpec::supervisor("fleet", spec))
+    ChildSpec::supervisor("links", links.configured(policies))
 }
 
 /// The metrics endpoint's socket, bound before anything starts.

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use actorsim_actors::shard::ShardHost;
 use actorsim_actors::{ActorPath, System, Time};
+use actorsim_fleet::broker::{AmqpBroker, Relay};
 use actorsim_fleet::{DeviceCounts, DeviceError, Fleet, Injection, Population, Published};
 use actorsim_supervision::Supervision;
 use actorsim_transport::TransportStats;
@@ -31,11 +32,18 @@ pub(super) struct FleetLayer {
     pub(super) config: NodeConfig,
     /// Counters at the moment the devices were asked to stop.
     pub(super) last: OnceLock<DeviceCounts>,
+    /// The broker of the publisher and what waits for it, where the configuration names one.
+    pub(super) amqp: Option<(AmqpBroker, Relay)>,
     /// What had gone to brokers at that moment.
     pub(super) published: OnceLock<Vec<Published>>,
 }
 
 impl FleetLayer {
+    /// Whether there is a `/fleet` subtree.
+    pub(super) fn has_children(&self) -> bool {
+        self.amqp.is_some() || !self.fleet.links().is_empty()
+    }
+
     /// Counters now, or when the devices were asked to stop.
     pub(super) fn counts(&self) -> DeviceCounts {
         self.last
@@ -118,7 +126,8 @@ impl Hooks for Layers {
     fn join(&self, joining: &Joining) -> Result<Population, String> {
         let layer = self.fleet.as_ref();
         let layer = layer.ok_or("this node has no devices: ask one that does")?;
-        build::joining(&layer.config, &layer.fleet, joining)
+        let relay = layer.amqp.as_ref().map(|(_, relay)| relay);
+        build::joining(&layer.config, (&layer.fleet, relay), joining)
     }
 
     fn scan(&self) -> Option<report::Scan> {

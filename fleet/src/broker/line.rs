@@ -14,6 +14,7 @@ use actorsim_actors::shard::{SocketEvent, SocketId};
 use actorsim_actors::{CellContext, Time};
 
 use super::plan::Plan;
+use super::relay::Letter;
 use super::session::{Ending, Heard, Inbound, NotTaken, OWN, Outgoing, ReplyTo};
 use super::session::{Session, SessionOut, Who};
 use super::stats::PublishTally;
@@ -56,14 +57,32 @@ pub(crate) struct LineOut {
     pub(crate) inbound: Vec<Inbound>,
     /// How the device behaves whose sample comes next, if not as its profile says.
     pub(crate) behaviour: Option<Arc<Behaviour>>,
+    /// For the publisher of the node.
+    pub(crate) letters: Vec<Letter>,
     session: SessionOut,
-    payload: Vec<u8>,
-    name: String,
+    pub(super) payload: Vec<u8>,
+    pub(super) name: String,
 }
 
 impl LineOut {
-    /// Forgets what a step that failed has put out.
-    pub(crate) fn cut(&mut self) {
+    /// Makes the payload of a sample of the device whose name was written last.
+    pub(super) fn encode(&mut self, plan: &Plan, values: &[f64], unix_us: u64, sequence: u32) {
+        self.payload.clear();
+        let sample = Sample {
+            device_id: &self.name,
+            unix_us,
+            sequence,
+            values,
+        };
+        let behaviour = self.behaviour.take();
+        let own = behaviour.as_ref().and_then(|own| own.encoder.as_ref());
+        own.unwrap_or(&plan.encoder)
+            .write(&sample, &mut self.payload);
+    }
+
+    /// Forgets what a step that failed has put out, after so many letters.
+    pub(crate) fn cut(&mut self, letters: usize) {
+        self.letters.truncate(letters);
         self.session.cut();
         self.inbound.clear();
     }
@@ -120,17 +139,7 @@ impl Line {
         let out = &mut *cx.out.line;
         out.name.clear();
         cx.shared.write_name(cx.ordinal, &mut out.name);
-        out.payload.clear();
-        let sample = Sample {
-            device_id: &out.name,
-            unix_us,
-            sequence: cx.identity.sequence,
-            values,
-        };
-        let behaviour = out.behaviour.take();
-        let own = behaviour.as_ref().and_then(|own| own.encoder.as_ref());
-        own.unwrap_or(&plan.encoder)
-            .write(&sample, &mut out.payload);
+        out.encode(plan, values, unix_us, cx.identity.sequence);
         let who = Who {
             id: &out.name,
             seed: device_seed(cx.shared.master_seed, &out.name),

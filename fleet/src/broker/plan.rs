@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::relay::Relay;
 use super::stats::PublishStats;
 use super::target::Target;
 use crate::payload::{Encoder, NotBuilt};
@@ -77,6 +78,8 @@ pub enum Speech {
     Http(HttpSpeech),
     /// CoAP, in datagrams.
     Coap(CoapSpeech),
+    /// AMQP 0.9.1, by the node's publisher.
+    Amqp(AmqpSpeech),
 }
 
 impl Speech {
@@ -87,6 +90,7 @@ impl Speech {
             Self::Mqtt(_) => Protocol::Mqtt,
             Self::Http(_) => Protocol::Http,
             Self::Coap(_) => Protocol::Coap,
+            Self::Amqp(_) => Protocol::Amqp,
         }
     }
 }
@@ -102,6 +106,19 @@ pub struct HttpSpeech {
     pub paths: http::Paths,
     /// `Authorization` header; never shown.
     pub authorization: Option<http::Secret>,
+}
+
+/// What devices hand to their node's publisher.
+#[derive(Clone, Debug)]
+pub struct AmqpSpeech {
+    /// What waits for the publisher.
+    pub relay: Relay,
+    /// Routing key of samples.
+    pub telemetry: Template,
+    /// Routing key of replies.
+    pub replies: Template,
+    /// Type of a sample.
+    pub content_type: &'static str,
 }
 
 /// How devices speak CoAP.
@@ -203,16 +220,13 @@ impl Plan {
         let template = templates(profile, target, Protocol::Http)?;
         let samples = samples(profile, target);
         let path = |text: &str| template(text).map(Template::into_path);
-        let (content_type, batch) = match profile.payload {
-            Payload::Envelope | Payload::Flat | Payload::Template => {
-                ("application/json", http::Batch::JsonArray)
-            }
-            Payload::Reading => ("application/octet-stream", http::Batch::Concatenated),
-            Payload::Protobuf => ("application/x-protobuf", http::Batch::Concatenated),
+        let batch = match profile.payload {
+            Payload::Envelope | Payload::Flat | Payload::Template => http::Batch::JsonArray,
+            Payload::Reading | Payload::Protobuf => http::Batch::Concatenated,
         };
         let speech = HttpSpeech {
             options: http::Options {
-                content_type,
+                content_type: content_type(profile.payload),
                 batch,
                 ..options
             },
@@ -257,6 +271,38 @@ impl Plan {
             },
         };
         Self::new(profile, target, Speech::Coap(speech), (count, speed), stats)
+    }
+
+    /// The way of a profile's devices to an AMQP broker, by the publisher of the relay. Routing
+    /// keys are topics with dots.
+    ///
+    /// # Errors
+    /// [`PlanError`].
+    pub fn amqp(
+        profile: &Profile,
+        target: &Target,
+        relay: &Relay,
+        scale: (u32, f64),
+    ) -> Result<Self, PlanError> {
+        let template = templates(profile, target, Protocol::Amqp)?;
+        let key = |text: &str| template(text).map(Template::into_key);
+        let speech = AmqpSpeech {
+            relay: relay.clone(),
+            telemetry: key(&profile.topic_template)?,
+            replies: key(REPLIES)?,
+            content_type: content_type(profile.payload),
+        };
+        let stats = Arc::clone(relay.stats());
+        Self::new(profile, target, Speech::Amqp(speech), scale, stats)
+    }
+
+    /// What waits for the publisher, where devices have no line of their own.
+    #[must_use]
+    pub const fn relay(&self) -> Option<&Relay> {
+        match &self.speech {
+            Speech::Amqp(speech) => Some(&speech.relay),
+            _ => None,
+        }
     }
 
     fn new(
@@ -307,6 +353,7 @@ impl Plan {
             Speech::Mqtt(speech) => speech.options.outbox_max,
             Speech::Http(speech) => speech.options.outbox_max,
             Speech::Coap(speech) => speech.options.outbox_max,
+            Speech::Amqp(_) => 0,
         }
     }
 
@@ -342,6 +389,15 @@ impl Plan {
     pub fn first_wait(&self, ordinal: u32) -> Duration {
         self.ramp
             .mul_f64(f64::from(ordinal) / f64::from(self.count.max(1)))
+    }
+}
+
+/// What a sample is.
+const fn content_type(payload: Payload) -> &'static str {
+    match payload {
+        Payload::Envelope | Payload::Flat | Payload::Template => "application/json",
+        Payload::Reading => "application/octet-stream",
+        Payload::Protobuf => "application/x-protobuf",
     }
 }
 

@@ -119,6 +119,7 @@ impl Session {
             Speech::Mqtt(_) => Self::Mqtt(mqtt::Session::default()),
             Speech::Http(_) => Self::Http(http::Session::default()),
             Speech::Coap(_) => Self::Coap(coap::Session::default()),
+            Speech::Amqp(_) => unreachable!("devices with a publisher have no line"),
         }
     }
 

@@ -10,10 +10,11 @@ use thiserror::Error;
 use crate::profile::Protocol;
 
 /// Schemes that devices speak, each with its port.
-const SCHEMES: [(&str, u16, Protocol); 3] = [
+const SCHEMES: [(&str, u16, Protocol); 4] = [
     ("mqtt", 1_883, Protocol::Mqtt),
     ("http", 80, Protocol::Http),
     ("coap", 5_683, Protocol::Coap),
+    ("amqp", 5_672, Protocol::Amqp),
 ];
 
 /// A broker's address.
@@ -38,7 +39,7 @@ pub enum TargetError {
     #[error("`{0}` is not a URL; write for example mqtt://127.0.0.1:1883")]
     Form(String),
     /// A scheme for which there is no protocol.
-    #[error("`{scheme}` is not built; known: mqtt, http, coap")]
+    #[error("`{scheme}` is not built; known: mqtt, http, coap, amqp")]
     Scheme {
         /// As given.
         scheme: String,

@@ -7,14 +7,16 @@ use std::time::Duration;
 use actorsim_actors::{CellContext, Incarnation};
 use actorsim_transport::AckStatus;
 
-use super::{Context, Device};
-use crate::broker::{Command, Inbound, Line, unreadable};
+use super::{Context, Device, Told};
+use crate::broker::{Command, Inbound, Line, relay, unreadable};
 use crate::session::backoff::Backoff;
 
 impl Device {
     /// The former incarnation's line ends here; a line begins.
     pub(super) fn begin_line(&mut self, cx: Context<'_, '_>) {
-        let Some(plan) = cx.shared.plan() else { return };
+        let Some(plan) = cx.shared.plan().filter(|plan| plan.relay().is_none()) else {
+            return;
+        };
         let tally = &mut cx.out.line.tally;
         tally.dropped += u64::from(std::mem::take(&mut cx.identity.waiting));
         tally.connected -= i64::from(std::mem::take(&mut cx.identity.line_up));
@@ -39,6 +41,16 @@ impl Device {
                 line.reply(&command.reply_to, &reply, cx);
             }
         }
+    }
+
+    /// A command that came by the node's publisher; the reply goes the same way.
+    pub(super) fn told(&self, Told(inbound): &Told, cx: Context<'_, '_>) {
+        if self.is_unheard(cx.now) {
+            cx.out.tally.unheard += 1;
+            return;
+        }
+        let reply = self.obey(inbound, cx);
+        relay::post_reply(&inbound.reply_to, &reply, cx);
     }
 
     /// Executes a command; returns the reply.

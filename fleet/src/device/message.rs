@@ -6,6 +6,7 @@ use actorsim_actors::{Message, Reply, Time};
 use actorsim_transport::{SensorType, Ticket};
 use uuid::Uuid;
 
+use crate::broker::Inbound;
 use crate::fault::FaultSpec;
 
 /// A message to a device.
@@ -13,6 +14,8 @@ use crate::fault::FaultSpec;
 pub enum DeviceMessage {
     /// A command of tier T3.
     Command(Setpoint),
+    /// A command that came by the node's publisher.
+    Tell(Box<Told>),
     /// Presence falls to 0 now, as if somebody had left.
     Trigger,
     /// A fault, on purpose.
@@ -26,7 +29,7 @@ pub enum DeviceMessage {
 impl Message for DeviceMessage {
     fn kind(&self) -> &'static str {
         match self {
-            Self::Command(_) => "command",
+            Self::Command(_) | Self::Tell(_) => "command",
             Self::Trigger => "trigger",
             Self::Inject(_) => "inject",
             Self::Behave => "behave",
@@ -34,6 +37,10 @@ impl Message for DeviceMessage {
         }
     }
 }
+
+/// What a broker tells a device that has no line of its own.
+#[derive(Debug)]
+pub struct Told(pub(crate) Inbound);
 
 /// A command as it reaches its device.
 #[derive(Clone, Copy, Debug, PartialEq)]

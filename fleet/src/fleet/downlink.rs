@@ -9,7 +9,8 @@ use actorsim_actors::{Clock, SendError, Time};
 use actorsim_transport::{Downlink, DownlinkError, Ticket, WireCommand};
 
 use super::core::Core;
-use crate::device::{DeviceMessage, Setpoint};
+use crate::broker::{Inbound, ReplyTo};
+use crate::device::{DeviceMessage, Setpoint, Told};
 
 /// The fleet's end of tier T3.
 #[derive(Debug)]
@@ -21,6 +22,29 @@ pub struct FleetDownlink {
 impl FleetDownlink {
     pub(super) fn new(core: Arc<Core>, clock: Clock) -> Self {
         Self { core, clock }
+    }
+}
+
+impl FleetDownlink {
+    /// Takes a command that came by a publisher to its device.
+    ///
+    /// # Errors
+    /// There is no such device here, or it takes none now.
+    pub(crate) fn tell(
+        &self,
+        device_id: &str,
+        payload: Box<[u8]>,
+        reply_to: Option<Box<str>>,
+    ) -> Result<(), DownlinkError> {
+        let roster = self.core.roster();
+        let found = roster.named("", device_id);
+        let (member, ordinal) = found.ok_or(DownlinkError::UnknownDevice)?;
+        let slab = member.slab(ordinal, self.core.shards);
+        let reply_to = reply_to.map_or(ReplyTo::Own, ReplyTo::Topic);
+        let inbound = Inbound { payload, reply_to };
+        let told = DeviceMessage::Tell(Box::new(Told(inbound)));
+        let sent = slab.ok_or(DownlinkError::Busy)?.send(ordinal, told);
+        sent.map_err(|_| DownlinkError::Busy)
     }
 }
 

@@ -31,6 +31,9 @@ impl Fleet {
             let mut all = stats.iter().map(|stats| stats.read());
             let mut counts = all.next()?;
             all.for_each(|more| counts += &more);
+            if protocol == Protocol::Amqp && counts.connected > 0 {
+                counts.connected = devices; // they share one connection
+            }
             Some(Published {
                 protocol,
                 devices,

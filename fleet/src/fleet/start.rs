@@ -202,8 +202,6 @@ impl Fleet {
 
     fn out(&self, member: &Member, shard: usize) -> DeviceOut {
         let counters = Arc::clone(&self.counters);
-        let plan = member.one.asked.plan.as_ref();
-        let published = plan.map(|plan| Arc::clone(&plan.stats));
         let digests = || {
             let own = member.tables.get(shard).map(Arc::clone);
             let none = || WireTable::new("".into(), Vec::new(), None, None);
@@ -222,7 +220,7 @@ impl Fleet {
             }
             _ => DeviceOut::to_digests(digests(), counters),
         };
-        out.publishing(published)
+        out.publishing(member.one.asked.plan.as_deref())
     }
 }
 

@@ -144,6 +144,15 @@ impl Template {
         }
     }
 
+    /// The same template as a routing key: with dots where a topic has slashes.
+    #[must_use]
+    pub fn into_key(self) -> Self {
+        let dotted = |part: &Box<str>| part.replace('/', ".").into();
+        Self {
+            parts: self.parts.iter().map(dotted).collect(),
+        }
+    }
+
     /// The topic of one device.
     #[must_use]
     pub fn fill(&self, device_id: &str) -> String {
