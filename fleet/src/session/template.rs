@@ -147,9 +147,9 @@ impl Template {
     /// The same template as a routing key: with dots where a topic has slashes.
     #[must_use]
     pub fn into_key(self) -> Self {
-        let dotted = |part: &Box<str>| part.replace('/', ".").into();
+        let dotted = |part: &str| part.replace('/', ".").into();
         Self {
-            parts: self.parts.iter().map(dotted).collect(),
+            parts: self.parts.iter().map(|part| dotted(part)).collect(),
         }
     }
 

@@ -162,8 +162,8 @@ mod tests {
         letters(&flight, 3, 10..12);
         assert_eq!(ordinals(&flight.end(2, 2, false)), [1]);
         assert_eq!(ordinals(&flight.end(2, 3, true)), [0, 2]);
-        assert_eq!(ordinals(&flight.end(2, 3, false)), [], "twice is once");
-        assert_eq!(ordinals(&flight.end(9, 1, true)), [], "no such channel");
+        assert!(flight.end(2, 3, false).is_empty(), "twice is once");
+        assert!(flight.end(9, 1, true).is_empty(), "no such channel");
         assert_eq!((flight.len(), flight.ended()), (4, 3));
         assert_eq!(ordinals(&flight.abandon()), [3, 4, 10, 11]);
         letters(&flight, 2, 7..8);
