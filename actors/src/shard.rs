@@ -69,7 +69,8 @@ pub use sending::CellAddr;
 pub use sim::SimShards;
 pub use slab::{CellDetail, KindDetail, SlabDetail};
 pub use spec::{
-    AddSlabError, CellInfo, CellState, GROUP_SIZE, ShardStats, SlabCounts, SlabError, SlabSpec,
+    AddSlabError, CellInfo, CellState, GROUP_SIZE, STOPS_MAX, ShardStats, SlabCounts, SlabError,
+    SlabSpec,
 };
 pub use spin::SPIN_MAX;
 pub use uring::{COMPLETIONS_MAX, ENTRIES_MAX, RingConfig, RingRefused, SqPoll};

@@ -1,5 +1,5 @@
-//! What every shard host promises, run on a parked thread, on a ring and in virtual time; and
-//! again on two shards of each while the slabs move between them all the time.
+//! What every shard host promises, run on a parked thread, on one that gets a ring, on a ring and
+//! in virtual time; and again on two shards while the slabs move between them all the time.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -31,6 +31,10 @@ macro_rules! on_all_hosts {
                     $body(ring);
                 }
             })*
+        }
+        mod late {
+            use super::*;
+            $(#[test] fn $name() { $body(Threads::late(1, ShardConfig::default())); })*
         }
         mod sim {
             use super::*;

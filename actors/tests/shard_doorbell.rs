@@ -199,10 +199,27 @@ fn the_backend_is_chosen_at_start_and_said() {
     let (backend, level, text) = said(&config);
     println!("{text}");
     match backend {
-        Backend::Uring => assert_eq!(level, Level::Info),
+        Backend::Auto => assert_eq!(level, Level::Info),
         _ => assert_eq!(level, Level::Warn, "a fall-back is a warning"),
     }
     assert!(text.starts_with(backend.label()), "{text}");
+}
+
+#[test]
+fn each_shard_tells_whether_it_has_a_ring() {
+    for mut host in hosts(2) {
+        let shards = host.host().shards().to_vec();
+        let slabs: Vec<_> = shards.iter().map(add).collect();
+        all_run(&mut host, &slabs);
+        for slab in &slabs {
+            slab.send(0, Do::Tick(Duration::from_millis(1), 1_000_000))
+                .unwrap();
+        }
+        host.until(|| slabs.iter().all(|slab| slab.counts().timers_fired >= 20));
+        let has = host.host().backend() != Backend::Portable;
+        host.until(|| shards.iter().all(|shard| shard.stats().ring == has));
+        host.stop();
+    }
 }
 
 #[test]

@@ -398,6 +398,7 @@ pub const COMMANDS: &[Command] = &[
         view: View::Rows(&[
             "shard",
             "core",
+            "ring",
             "slabs",
             "busy",
             "steps_s",

@@ -121,7 +121,7 @@ keys! {
     "shards.socket_queue_bytes", count(DATAGRAM_MAX as u64, 1 << 30), Some("65536"),
         "Bytes that may wait to be sent on one socket.";
     "shards.balance", Kind::Bool, Some("false"),
-        "Move populations' parts from a busy shard to an idle one.";
+        "Move populations' parts from a busy shard to an idle one; a part with sockets stays.";
     "shards.balance_every", span(Duration::from_millis(10), Duration::from_secs(60)), Some("100ms"),
         "Window over which shards are compared; a difference must last for two.";
     "shards.balance_busy_min", rate(1.0), Some("0.6"),

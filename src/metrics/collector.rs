@@ -350,6 +350,9 @@ fn shards(snapshot: &NodeSnapshot, out: &mut Samples) {
         if let Some(busy) = busy_ratio {
             out.float("actorsim_shard_busy_ratio", &[index], *busy);
         }
+        out.whole("actorsim_shard_ring", &[index], u64::from(stats.ring));
+        let satellites = stats.net.satellites;
+        out.whole("actorsim_shard_satellites", &[index], satellites);
         for (name, count) in [
             ("actorsim_shard_steps_total", stats.steps),
             ("actorsim_shard_messages_total", stats.messages),
@@ -357,6 +360,8 @@ fn shards(snapshot: &NodeSnapshot, out: &mut Samples) {
             ("actorsim_shard_doorbells_merged_total", stats.rings_merged),
             ("actorsim_shard_doorbells_sent_total", stats.doorbells),
             ("actorsim_shard_ring_submissions_total", stats.submissions),
+            ("actorsim_shard_ring_enters_total", stats.enters),
+            ("actorsim_shard_ring_retries_total", stats.retries),
             ("actorsim_shard_sleeps_total", stats.waits),
             ("actorsim_shard_looks_total", stats.looks),
             ("actorsim_shard_looks_answered_total", stats.looks_answered),
@@ -390,11 +395,11 @@ fn sockets(shard: &str, net: &NetStats, out: &mut Samples) {
         ("connected", net.connected),
         ("closed", net.closed),
         ("unclaimed", net.unclaimed),
-        ("queue_full", net.full),
+        ("queue_full", net.queue_full),
         ("cut", net.cut),
         ("datagram_lost", net.datagrams_lost),
-        ("no_buffer", net.enobufs),
-        ("cancelled", net.cancels),
+        ("no_buffer", net.no_buffer),
+        ("cancelled", net.cancelled),
         ("stray", net.strays),
     ] {
         let name = "actorsim_shard_socket_events_total";

@@ -180,6 +180,14 @@ metrics! {
         "Wake-ups of other shards through a shard's ring" "spargio stats";
     "actorsim_shard_ring_submissions_total" Counter ["shard"]
         "Requests handed to the kernel through a shard's ring" "spargio stats";
+    "actorsim_shard_ring" Gauge ["shard"]
+        "1 if a shard sleeps in a ring, 0 if its thread parks" "";
+    "actorsim_shard_ring_enters_total" Counter ["shard"]
+        "Calls into a shard's rings to submit, to wait, or both" "";
+    "actorsim_shard_ring_retries_total" Counter ["shard"]
+        "Calls that the kernel refused for now and that were made again" "";
+    "actorsim_shard_satellites" Gauge ["shard"]
+        "Rings of a shard that hold sockets" "";
     "actorsim_shard_sleeps_total" Counter ["shard"]
         "Times that a shard fell asleep" "spargio stats";
     "actorsim_shard_looks_total" Counter ["shard"]
@@ -193,7 +201,7 @@ metrics! {
     "actorsim_shard_socket_ends_total" Counter ["shard", "reason"]
         "Why sockets have ended for cells that lived on" "";
     "actorsim_shard_socket_bytes_total" Counter ["shard", "direction"]
-        "Bytes that a shard's cells received and sent" "";
+        "Bytes that cells received (in), sent (out), or that waited at a reset (dropped)" "";
     "actorsim_shard_timers_late_total" Counter ["shard"]
         "Timers more than 10 ms late" "spargio stats";
     "actorsim_shard_ticks_missed_total" Counter ["shard"]

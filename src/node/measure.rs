@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use actorsim_actors::shard::ShardHandle;
 use actorsim_transport::{DropReason, EventMark, Link, MarkSummary, Tier, TransportStats};
 use actorsim_world::{Twin, WorldReport};
 use uuid::Uuid;
@@ -89,7 +90,17 @@ fn devices(layers: &Layers, report: &mut RunReport) {
     publish(layer, report);
     report.digest.wire_sha256 = layer.fleet.wire_sha256();
     report.process.shards = Some(layer.shards.shards().len() as u64);
-    report.process.backend = Some(layer.shards.backend().label().to_owned());
+    report.process.backend = Some(backend(layer.shards.shards()).to_owned());
+}
+
+/// What the shards slept in at last.
+fn backend(shards: &[ShardHandle]) -> &'static str {
+    let rings = shards.iter().filter(|shard| shard.stats().ring).count();
+    match rings {
+        0 => "portable",
+        n if n == shards.len() => "uring",
+        _ => "mixed",
+    }
 }
 
 /// What went to brokers. Sessions are closed by now: connected are those that were at work.

@@ -384,7 +384,7 @@ pub struct Process {
     pub threads: Option<u64>,
     /// Shard threads.
     pub shards: Option<u64>,
-    /// `uring`, `portable` or `sim`.
+    /// `uring`, `portable`, `mixed` (some shards have rings, others none) or `sim`.
     pub backend: Option<String>,
 }
 

@@ -1,12 +1,14 @@
 //! Which driver the shards of a host run on, and why.
 //!
-//! Chosen once, at start, for all shards of a host, and said aloud (event `shards_backend`).
-//! Bound: one attempt.
+//! Chosen once, at start, for all shards of a host, and said aloud (event `shards_backend`). Where
+//! rings come late, each shard says itself if it gets none. Bound: one attempt.
 
 use super::driver::Driver;
 use super::host::{ShardConfig, StartShardsError};
 use super::late::Late;
 use super::portable::Portable;
+#[cfg(doc)]
+use super::spec::ShardStats;
 use super::uring::{self, COMPLETIONS_MAX, ENTRIES_MAX, Kernel, RingConfig, RingRefused};
 use crate::events::Level;
 use crate::system::System;
@@ -16,7 +18,8 @@ use crate::system::System;
 #[non_exhaustive]
 pub enum Backend {
     /// A ring where the kernel has it, else a parked thread. A shard makes its ring with its first
-    /// socket or after 10 ms, so that short lives do not pay for it.
+    /// socket or after 10 ms, so that short lives do not pay for it, and stays a parked thread as
+    /// long as the host lacks files or memory for it: see [`ShardStats::ring`].
     #[default]
     Auto,
     /// A ring from the start (`io_uring`, Linux 6.1 or newer), or no start.
@@ -47,7 +50,7 @@ impl Backend {
 
 /// The drivers of a host's shards.
 pub(super) struct Chosen {
-    /// Never [`Backend::Auto`].
+    /// [`Backend::Auto`]: each shard has a ring as soon as that pays.
     pub(super) backend: Backend,
     pub(super) drivers: Vec<Box<dyn Driver>>,
     pub(super) level: Level,
@@ -68,13 +71,13 @@ pub(super) fn choose(
     }
     // A polling kernel thread was asked for by whoever wants all there is, from the start.
     if config.backend == Backend::Auto && ring.sqpoll.is_none() {
-        return choose_with(shards, config, |shards, ring| {
+        return choose_with(shards, config, Backend::Auto, |shards, ring| {
             let (plans, kernel) = uring::plans(shards, ring)?;
             let drivers = plans.into_iter().map(|plan| Late::new(plan, system));
             Ok((boxed(drivers), kernel))
         });
     }
-    choose_with(shards, config, |shards, ring| {
+    choose_with(shards, config, Backend::Uring, |shards, ring| {
         let (drivers, kernel) = uring::open(shards, ring)?;
         Ok((boxed(drivers.into_iter()), kernel))
     })
@@ -89,6 +92,7 @@ type Opened = Result<(Vec<Box<dyn Driver>>, Kernel), RingRefused>;
 fn choose_with(
     shards: usize,
     config: &ShardConfig,
+    opened: Backend,
     open: impl FnOnce(usize, &RingConfig) -> Opened,
 ) -> Result<Chosen, StartShardsError> {
     if config.backend == Backend::Portable {
@@ -96,16 +100,25 @@ fn choose_with(
         return Ok(portable(shards, Level::Info, why));
     }
     match open(shards, &config.ring) {
-        Ok((drivers, kernel)) => Ok(Chosen {
-            backend: Backend::Uring,
-            drivers,
-            level: Level::Info,
-            why: format!(
-                "uring: {shards} rings of {} entries, {kernel}{}",
-                config.ring.entries,
-                config.ring.sqpoll.map_or("", |_| ", with SQPOLL"),
-            ),
-        }),
+        Ok((drivers, kernel)) => {
+            let entries = config.ring.entries;
+            let why = match opened {
+                Backend::Auto => format!(
+                    "auto: {shards} parked threads; each makes a ring of {entries} entries, \
+                     {kernel}, with its first socket or after 10 ms"
+                ),
+                _ => format!(
+                    "uring: {shards} rings of {entries} entries, {kernel}{}",
+                    config.ring.sqpoll.map_or("", |_| ", with SQPOLL"),
+                ),
+            };
+            Ok(Chosen {
+                backend: opened,
+                drivers,
+                level: Level::Info,
+                why,
+            })
+        }
         Err(refused) if config.backend == Backend::Uring => Err(refused.into()),
         Err(refused) => {
             let why = format!("portable: {shards} parked threads, for want of io_uring: {refused}");
@@ -142,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_kernel_without_rings_gives_parked_threads_and_the_reason() {
-        let chosen = choose_with(3, &config(Backend::Auto), refused).unwrap();
+        let chosen = choose_with(3, &config(Backend::Auto), Backend::Auto, refused).unwrap();
         assert_eq!(
             (chosen.backend, chosen.drivers.len(), chosen.level),
             (Backend::Portable, 3, Level::Warn)
@@ -154,7 +167,8 @@ mod tests {
 
     #[test]
     fn rings_that_were_asked_for_are_not_replaced_silently() {
-        let Err(error) = choose_with(1, &config(Backend::Uring), refused) else {
+        let config = config(Backend::Uring);
+        let Err(error) = choose_with(1, &config, Backend::Uring, refused) else {
             panic!("it started");
         };
         let text = error.to_string();
@@ -164,7 +178,8 @@ mod tests {
     #[test]
     fn parked_threads_that_were_asked_for_touch_no_ring() {
         let open = |_: usize, _: &RingConfig| -> Opened { unreachable!("a ring was asked for") };
-        let chosen = choose_with(2, &config(Backend::Portable), open).unwrap();
+        let config = config(Backend::Portable);
+        let chosen = choose_with(2, &config, Backend::Uring, open).unwrap();
         assert_eq!(chosen.backend, Backend::Portable);
         assert_eq!(chosen.level, Level::Info);
     }

@@ -68,6 +68,11 @@ pub(crate) trait Driver: Send {
     /// What does input and output for the cells.
     fn engine(&mut self) -> &mut dyn Engine;
 
+    /// Whether it waits in a ring now.
+    fn has_ring(&self) -> bool {
+        false
+    }
+
     /// What it has done so far.
     fn counts(&self) -> DriverCounts {
         DriverCounts::default()
@@ -188,6 +193,7 @@ impl Seat<'_> {
         stats.looks += u64::from(looked.is_some());
         stats.looks_answered += u64::from(matches!(looked, Some(Looked::Answered(_))));
         (stats.rings, stats.rings_merged) = self.port.bell.counts();
+        stats.ring = self.driver.has_ring();
         stats.enters = counts.enters;
         stats.doorbells = counts.doorbells;
         stats.submissions = counts.submissions;

@@ -20,7 +20,8 @@ use super::moving::{MigrateError, Movable, Resident};
 use super::placement::Placement;
 use super::slab::{Moment, Report, Seat, Slab, SlabDetail};
 use super::spec::{
-    AddSlabError, CELLS_MAX, CellInfo, CellState, ShardStats, SlabCounts, SlabError, SlabSpec,
+    AddSlabError, CELLS_MAX, CellInfo, CellState, STOPS_MAX, ShardStats, SlabCounts, SlabError,
+    SlabSpec,
 };
 use crate::addr::Reply;
 use crate::cell::Cell;
@@ -281,12 +282,16 @@ impl<C: Cell> SlabHandle<C> {
             .request(Control::Stop(ordinal, Reply::channel().0))
     }
 
-    /// Stops many cells, which stay down; returns how many were not down for good already. Without
-    /// `in_order` their last step is left out: what is connected sees it break off.
+    /// Stops many cells, at most [`STOPS_MAX`], which stay down; returns how many were not down for
+    /// good already. Without `in_order` their last step is left out: what is connected sees it
+    /// break off.
     ///
     /// # Errors
-    /// [`SlabError`], if the request was not taken or the slab ended.
+    /// [`SlabError`], if there are too many, the request was not taken or the slab ended.
     pub async fn stop_many(&self, ordinals: Vec<u32>, in_order: bool) -> Result<u64, SlabError> {
+        if ordinals.len() > STOPS_MAX {
+            return Err(SlabError::TooMany(ordinals.len()));
+        }
         ordinals
             .iter()
             .try_for_each(|ordinal| self.check(*ordinal))?;

@@ -22,6 +22,8 @@ use super::handle::ShardHandle;
 use super::inbox::{Bells, Doorbell};
 use super::net::{BUFFER_BYTES_MIN, DATAGRAM_MAX, NetConfig, SOCKETS_MAX};
 use super::slab::{Limits, Moment};
+#[cfg(doc)]
+use super::spec::ShardStats;
 use super::spin::SPIN;
 #[cfg(doc)]
 use super::spin::SPIN_MAX;
@@ -199,7 +201,8 @@ impl ShardHost {
         &self.handles
     }
 
-    /// What the threads wait on: never [`Backend::Auto`].
+    /// What the threads wait on. [`Backend::Auto`]: each in a ring as soon as that pays and the
+    /// host grants it, which [`ShardStats::ring`] tells.
     #[must_use]
     pub const fn backend(&self) -> Backend {
         self.backend
@@ -213,7 +216,7 @@ impl ShardHost {
     }
 
     /// Moves slabs from busy shards to idle ones by this rule, as long as the guard is kept. Only
-    /// slabs that were added as movable move.
+    /// slabs that were added as movable move, and these only while no cell of theirs has a socket.
     pub fn balance(&self, system: &System, rule: BalanceRule) -> Balancing {
         let ports = self.handles.iter().map(|shard| Arc::clone(shard.port()));
         Balancing::start(system, ports.collect(), rule)

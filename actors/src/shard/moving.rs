@@ -91,6 +91,8 @@ pub(crate) trait Movable: Send + Sync {
     fn shard(&self) -> usize;
     /// Messages and timers that its cells have taken so far.
     fn work(&self) -> u64;
+    /// Whether its cells have sockets, with which it stays.
+    fn has_sockets(&self) -> bool;
     /// Asks it to move; false if the request was not taken.
     fn move_to(&self, to: &Arc<Port>) -> bool;
 }
@@ -103,6 +105,10 @@ impl<C: Cell> Movable for Board<C> {
     fn work(&self) -> u64 {
         let report = self.report();
         report.books.handled + report.counts.timers_fired
+    }
+
+    fn has_sockets(&self) -> bool {
+        self.report().counts.sockets > 0
     }
 
     fn move_to(&self, to: &Arc<Port>) -> bool {

@@ -127,6 +127,8 @@ pub use self::socket::{
 };
 pub use self::stats::{BUFFER_BYTES_MIN, NetConfig, NetStats, SOCKETS_MAX, SocketEnds};
 pub(crate) use self::table::{Claim, Heard, ShardNet};
+#[cfg(test)]
+pub(crate) use self::table::{Heads, Owner};
 
 /// Longest time a connect may take.
 pub(crate) const DIAL_MAX: Duration = Duration::from_secs(30);

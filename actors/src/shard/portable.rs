@@ -2,7 +2,8 @@
 //!
 //! Works wherever threads do. It waits by `park_timeout` until the next timer, so its precision is
 //! the host's timer slack (50 us by default on Linux), well below a wheel tick. With its first
-//! socket it waits for sockets, too, and its bell becomes an event among theirs. Bound: one thread.
+//! socket it waits for sockets, too, and its bell becomes an event among theirs; what that takes is
+//! asked for again after a pause if the host lacks it. Bound: one thread.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,13 +15,15 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::driver::Driver;
 use super::inbox::Bell;
-use super::net::{Engine, PollNet, ShardNet, Told};
+use super::net::{Engine, Gate, PollNet, ShardNet, Told};
 use crate::clock::Time;
 
 /// A thread that parks.
 pub(crate) struct Portable {
     seat: Arc<Seat>,
     net: PollNet,
+    /// Closed for a while after the host had nothing to wait for sockets with.
+    gate: Gate,
 }
 
 /// Where the thread is woken.
@@ -54,11 +57,30 @@ impl Portable {
         Self {
             seat: Arc::default(),
             net: PollNet::default(),
+            gate: Gate::default(),
         }
     }
 
     pub(crate) fn wake(&self) -> Wake {
         Wake(Arc::clone(&self.seat))
+    }
+
+    /// Whether it waits for sockets, too.
+    pub(crate) const fn has_sockets(&self) -> bool {
+        self.net.is_used()
+    }
+
+    /// Whether the next socket makes it wait for sockets, too.
+    pub(crate) fn would_begin(&self, now: Time) -> bool {
+        !self.has_sockets() && !self.gate.is_closed(now)
+    }
+
+    /// Waits for sockets, too, from here on. The thread is awake.
+    fn begin(&mut self) -> rustix::io::Result<()> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        self.net.begin(&event)?;
+        let _ = self.seat.event.set(event);
+        Ok(())
     }
 }
 
@@ -99,10 +121,12 @@ impl Driver for Portable {
 /// The engine of its sockets, which begins with the first that is asked for.
 impl Engine for Portable {
     fn obey(&mut self, net: &mut ShardNet, now: Time) -> io::Result<()> {
-        if net.has_asks() && !self.net.is_used() {
-            let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-            self.net.begin(&event)?;
-            let _ = self.seat.event.set(event);
+        if net.has_asks()
+            && self.would_begin(now)
+            && let Err(error) = self.begin()
+        {
+            self.gate.fail(now);
+            self.net.lacks(error);
         }
         self.net.obey(net, now)
     }

@@ -404,6 +404,7 @@ impl<C: Cell> Slab<C> {
             return;
         }
         self.counts.timers = self.wheel.len() as u64;
+        self.counts.sockets = u64::from(self.net.heads.live());
         self.count_mail();
         let report = Report {
             books: self.books.with_waiting(self.waiting),

@@ -78,6 +78,9 @@ pub enum SlabError {
     /// No such ordinal on this shard.
     #[error("there is no cell {0} in this slab")]
     Unknown(u32),
+    /// More cells in one request than [`STOPS_MAX`].
+    #[error("{0} cells are too many for one request, at most {STOPS_MAX} are allowed")]
+    TooMany(usize),
     /// Too many requests wait for the shard.
     #[error("the shard has too many requests waiting")]
     Busy,
@@ -85,6 +88,10 @@ pub enum SlabError {
     #[error("the slab has been closed")]
     Closed,
 }
+
+/// Most cells that one request stops: about a millisecond, so that the shard goes on with others
+/// meanwhile.
+pub const STOPS_MAX: usize = 1_024;
 
 /// Where a cell is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -186,6 +193,8 @@ pub struct SlabCounts {
     pub timer_lateness_ns_max: u64,
     /// Timers that are set.
     pub timers: u64,
+    /// Sockets that cells have. A slab with any stays on its shard.
+    pub sockets: u64,
     /// Messages that the pair queues refused: the sender got `Full` and no mailbox saw them.
     pub queue_full: u64,
     /// Messages in the pair queues.
@@ -237,6 +246,8 @@ pub struct SlabCounts {
 pub struct ShardStats {
     /// Its number.
     pub index: usize,
+    /// Whether its thread sleeps in a ring; false: it parks, or time is virtual.
+    pub ring: bool,
     /// Slabs on it.
     pub slabs: u64,
     /// Steps run.

@@ -17,6 +17,7 @@ mod tests;
 mod token;
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use io_uring::{IoUring, cqueue};
 
 use self::net::RingNet;
 pub(crate) use self::roster::RingBell;
-use self::roster::{Roster, Seat};
+use self::roster::{Descriptors, Roster, Seat};
 pub use self::setup::{COMPLETIONS_MAX, ENTRIES_MAX, RingConfig, RingRefused, SqPoll};
 pub(crate) use self::setup::{Kernel, RingPlan, open, plans};
 use self::sys::Request;
@@ -76,14 +77,10 @@ impl Driver for Uring {
     }
 
     fn attach(&mut self) -> io::Result<()> {
-        self.ring.submitter().register_enable_rings()?;
+        self.enable()?;
         self.watch();
         self.submit()?;
-        roster::take_over(&self.roster);
-        self.attached = true;
-        if let Some(seat) = self.roster.seat(self.shard) {
-            seat.open();
-        }
+        self.sit_down(None);
         Ok(())
     }
 
@@ -132,6 +129,10 @@ impl Driver for Uring {
         &mut self.net
     }
 
+    fn has_ring(&self) -> bool {
+        true
+    }
+
     fn counts(&self) -> DriverCounts {
         let (enters, submissions) = self.net.calls();
         DriverCounts {
@@ -144,6 +145,32 @@ impl Driver for Uring {
 }
 
 impl Uring {
+    /// As [`Driver::attach`], for a ring made late: it fills its seat once all went well.
+    fn attach_with(&mut self, fds: Descriptors) -> io::Result<()> {
+        self.enable()?;
+        self.watch_event(fds.event.as_fd());
+        self.submit()?;
+        self.sit_down(Some(fds));
+        Ok(())
+    }
+
+    /// From here on this thread alone uses the ring.
+    fn enable(&self) -> io::Result<()> {
+        self.ring.submitter().register_enable_rings()
+    }
+
+    /// From here on it is rung.
+    fn sit_down(&mut self, fds: Option<Descriptors>) {
+        roster::take_over(&self.roster);
+        self.attached = true;
+        if let Some(seat) = self.roster.seat(self.shard) {
+            if let Some(fds) = fds {
+                seat.fill(fds);
+            }
+            seat.open();
+        }
+    }
+
     /// Turns noted doorbells into ring messages, which go out with the next call; those that find
     /// the submission queue full are rung at once.
     fn ring_due(&mut self) {
@@ -168,15 +195,18 @@ impl Uring {
         sys::push(&mut self.ring, request)
     }
 
-    /// Watches the event descriptor. It is never read: each write completes the watch once more.
+    /// Watches its seat's event descriptor.
     fn watch(&mut self) {
-        if let Some(on) = self.roster.seat(self.shard).and_then(Seat::event) {
-            let request = Request::Watch {
-                on,
-                ours: Token::Event.encode(),
-            };
-            self.done.watched = sys::push(&mut self.ring, request);
+        let roster = Arc::clone(&self.roster);
+        if let Some(event) = roster.seat(self.shard).and_then(Seat::event) {
+            self.watch_event(event);
         }
+    }
+
+    /// It is never read: each write completes the watch once more.
+    fn watch_event(&mut self, on: BorrowedFd<'_>) {
+        let ours = Token::Event.encode();
+        self.done.watched = sys::push(&mut self.ring, Request::Watch { on, ours });
     }
 
     /// Watches the satellites that are not; false if the submission queue has no room for it.

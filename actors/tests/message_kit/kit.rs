@@ -33,6 +33,10 @@ macro_rules! on_each_host {
             use super::*;
             $(#[test] fn $name() { Live::rings().into_iter().for_each($body); })*
         }
+        mod late {
+            use super::*;
+            $(#[test] fn $name() { $body(Live::late()); })*
+        }
         mod sim {
             use super::*;
             $(#[test] fn $name() { $body(Virtual::new(2)); })*
@@ -326,6 +330,11 @@ pub(crate) struct Live {
 impl Live {
     pub(crate) fn portable() -> Self {
         Self::start(Backend::Portable).unwrap()
+    }
+
+    /// Two parked threads that get rings when these pay.
+    pub(crate) fn late() -> Self {
+        Self::start(Backend::Auto).unwrap()
     }
 
     /// Two rings; none, and the reason printed, where the kernel refuses.

@@ -1,6 +1,7 @@
 //! A cell that does what it is told with sockets and writes down what it hears.
 //!
 //! Not a test by itself. Bound: that of the shard's kit.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -389,6 +390,15 @@ pub(crate) fn parked(net: NetConfig) -> Option<Threads> {
         ..ShardConfig::default()
     };
     Some(Threads::start(Clock::wall(), &config).unwrap())
+}
+
+/// One parked thread that gets a ring with its first socket, where the kernel has one.
+pub(crate) fn late(net: NetConfig) -> Option<Threads> {
+    let config = ShardConfig {
+        net,
+        ..ShardConfig::default()
+    };
+    Some(Threads::late(1, config))
 }
 
 /// One ring; none where the kernel refuses.

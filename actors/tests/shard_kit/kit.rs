@@ -290,6 +290,16 @@ impl Threads {
         Self::start(clock, &config).unwrap()
     }
 
+    /// So many parked threads that get rings when these pay.
+    pub(crate) fn late(shards: usize, config: ShardConfig) -> Self {
+        let config = ShardConfig {
+            shards,
+            backend: Backend::Auto,
+            ..config
+        };
+        Self::start(Clock::wall(), &config).unwrap()
+    }
+
     /// One ring; none, and the reason printed, where the kernel refuses.
     pub(crate) fn ring() -> Option<Self> {
         Self::rings(1, ShardConfig::default())

@@ -1,17 +1,15 @@
 //! Devices leave: some of a population, or all of it with what it holds.
 //!
-//! Bound: [`STOP_MANY`] devices a request, so that a shard goes on with others meanwhile.
+//! Bound: [`STOPS_MAX`] devices a request, so that a shard goes on with others meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actorsim_actors::events::Level;
+use actorsim_actors::shard::STOPS_MAX;
 
 use super::core::Member;
 use super::{Fleet, Selector};
-
-/// Devices stopped by one request to their shard: about a millisecond.
-const STOP_MANY: usize = 1_024;
 
 /// How far a stop came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -68,7 +66,7 @@ impl Fleet {
         }
         let mut stopped = 0;
         for own in by_shard.into_values() {
-            for part in own.chunks(STOP_MANY) {
+            for part in own.chunks(STOPS_MAX) {
                 let Some(slab) = member.slab(part[0], self.shards) else {
                     continue;
                 };

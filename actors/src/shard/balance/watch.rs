@@ -1,7 +1,9 @@
 //! The shell of the balancer: measures windows and asks slabs to move.
 //!
-//! A task that sleeps between windows; it reads what shards and slabs publish anyway. Bound: one
-//! request per move; a slab or shard that is gone is passed over.
+//! A task that sleeps between windows; it reads what shards and slabs publish anyway. Slabs whose
+//! cells have sockets are none of its candidates. It tells of slabs that have arrived, not of those
+//! it asked: one may have opened a socket meanwhile. Bound: one request per move; a slab or shard
+//! that is gone is passed over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -56,18 +58,18 @@ impl Balancing {
             watch.window();
             loop {
                 tokio::time::sleep(rule.every).await;
-                let (shards, slabs, movable) = watch.window();
-                let moves = balancer.decide(&shards, &slabs);
-                let asked = moves.iter().filter(|m| {
-                    let (slab, port) = (movable.get(&m.slab), watch.ports.get(m.to));
-                    slab.zip(port)
-                        .is_some_and(|(slab, port)| slab.move_to(port))
-                });
-                let (count, to) = (asked.count(), moves.first().map(|m| m.to));
-                if let Some(to) = to {
-                    let text = format!("{count} slabs move to shard {to}");
+                let window = watch.window();
+                for (shard, count) in window.arrived {
+                    let text = format!("{count} slabs have moved to shard {shard}");
                     told.events()
                         .publish(Level::Info, "slabs_moved", None, text);
+                }
+                for m in balancer.decide(&window.shards, &window.slabs) {
+                    let (slab, port) = (window.movable.get(&m.slab), watch.ports.get(m.to));
+                    if let Some((slab, port)) = slab.zip(port) {
+                        // Who takes no request now is asked again when it has rested.
+                        let _ = slab.move_to(port);
+                    }
                 }
             }
         });
@@ -75,11 +77,14 @@ impl Balancing {
     }
 }
 
-type Window = (
-    Vec<ShardLoad>,
-    Vec<SlabLoad>,
-    BTreeMap<u64, Arc<dyn Movable>>,
-);
+/// What was seen between two looks.
+struct Window {
+    shards: Vec<ShardLoad>,
+    slabs: Vec<SlabLoad>,
+    movable: BTreeMap<u64, Arc<dyn Movable>>,
+    /// Slabs that came to a shard, where any did.
+    arrived: Vec<(usize, u64)>,
+}
 
 impl Watch {
     /// Loads since the last call, of the shards that have not ended.
@@ -90,9 +95,14 @@ impl Watch {
         let time = nanos(now.since(std::mem::replace(&mut self.began, now))).max(1);
         let stats: Vec<_> = self.ports.iter().map(|p| *p.stats.lock()).collect();
         let before = std::mem::replace(&mut self.stats, stats);
+        let mut arrived = Vec::new();
         let shards = self.stats.iter().map(|after| {
             let before = before.iter().find(|before| before.index == after.index);
             let before = before.copied().unwrap_or_default();
+            let more = after.migrations_in - before.migrations_in;
+            if more > 0 {
+                arrived.push((after.index, more));
+            }
             let work = |stats: &ShardStats| stats.messages + stats.timers_fired;
             ShardLoad {
                 busy: after.busy_ns.saturating_sub(before.busy_ns) as f64 / time as f64,
@@ -107,6 +117,9 @@ impl Watch {
             let now = slab.work();
             let before = self.work.get(number).copied().unwrap_or(now);
             work.insert(*number, now);
+            if slab.has_sockets() {
+                return None;
+            }
             let index = slab.shard();
             let shard = self.stats.iter().position(|stats| stats.index == index)?;
             Some(SlabLoad {
@@ -117,7 +130,12 @@ impl Watch {
         });
         let slabs = slabs.collect();
         self.work = work;
-        (shards, slabs, movable)
+        Window {
+            shards,
+            slabs,
+            movable,
+            arrived,
+        }
     }
 }
 
@@ -131,7 +149,8 @@ mod tests {
         fn ring(&self) {}
     }
 
-    struct Still;
+    /// A slab of shard 2, and whether it has sockets.
+    struct Still(bool);
     impl Movable for Still {
         fn shard(&self) -> usize {
             2
@@ -139,34 +158,58 @@ mod tests {
         fn work(&self) -> u64 {
             7
         }
+        fn has_sockets(&self) -> bool {
+            self.0
+        }
         fn move_to(&self, _: &Arc<Port>) -> bool {
             true
         }
     }
 
-    #[test]
-    fn a_shard_that_has_ended_is_no_place_to_move_to() {
+    /// Three shards with these slabs.
+    fn watch(slabs: &[Arc<dyn Movable>]) -> Watch {
         let bells: Bells = (0..3).map(|_| Doorbell::new(Box::new(Silent))).collect();
         let movables = Arc::default();
         let port = |index| Port::new(index, (&bells, &movables), None);
-        let ports: Vec<_> = (0..3).map(port).collect();
-        let slab: Arc<dyn Movable> = Arc::new(Still);
-        movables.add(Arc::downgrade(&slab));
+        let ports = (0..3).map(port).collect();
+        slabs
+            .iter()
+            .for_each(|slab| movables.add(Arc::downgrade(slab)));
         let clock = Clock::virtual_from(0);
-        let mut watch = Watch {
+        Watch {
             began: clock.monotonic(),
             clock,
-            ports: ports.clone(),
+            ports,
             stats: Vec::new(),
             work: BTreeMap::new(),
-        };
-        let (shards, slabs, _) = watch.window();
-        assert_eq!((shards.len(), slabs[0].shard), (3, 2));
+        }
+    }
+
+    #[test]
+    fn a_shard_that_has_ended_is_no_place_to_move_to() {
+        let slab: Arc<dyn Movable> = Arc::new(Still(false));
+        let mut watch = watch(std::slice::from_ref(&slab));
+        let ports = watch.ports.clone();
+        let seen = watch.window();
+        assert_eq!((seen.shards.len(), seen.slabs[0].shard), (3, 2));
         ports[1].ask_to_stop();
-        let (shards, slabs, _) = watch.window();
-        assert_eq!((shards.len(), slabs[0].shard), (2, 1));
-        assert_eq!(watch.ports[slabs[0].shard].index, 2);
+        let seen = watch.window();
+        assert_eq!((seen.shards.len(), seen.slabs[0].shard), (2, 1));
+        assert_eq!(watch.ports[seen.slabs[0].shard].index, 2);
         ports[2].ask_to_stop();
-        assert!(watch.window().1.is_empty());
+        assert!(watch.window().slabs.is_empty());
+    }
+
+    #[test]
+    fn a_slab_with_sockets_is_no_candidate_and_only_what_has_arrived_is_told() {
+        let slabs: [Arc<dyn Movable>; 2] = [true, false].map(|has| Arc::new(Still(has)) as _);
+        let mut watch = watch(&slabs);
+        let seen = watch.window();
+        assert_eq!((seen.movable.len(), seen.slabs.len()), (2, 1));
+        assert_eq!(seen.slabs[0].slab, 1);
+        assert!(seen.arrived.is_empty());
+        watch.ports[1].stats.lock().migrations_in = 3;
+        assert_eq!(watch.window().arrived, [(1, 3)]);
+        assert!(watch.window().arrived.is_empty());
     }
 }

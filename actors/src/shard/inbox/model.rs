@@ -2,11 +2,12 @@
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p actorsim-actors --lib --release model`.
 //! The shard runs the loop of `driver::run`, with and without a look before it sleeps; a lost
-//! wake-up shows as a deadlock. Bound: two senders, [`PREEMPTIONS`] preemptions.
+//! wake-up shows as a deadlock. So does one of a shard that goes from its park to its ring (`late`)
+//! in between. Bound: two senders, [`PREEMPTIONS`] preemptions.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
 
 use loom::sync::{Condvar, Mutex, atomic::AtomicBool};
 use loom::thread;
@@ -299,6 +300,67 @@ fn model_no_message_is_left_behind_when_a_slab_moves() {
         assert_eq!(before + after.len(), 2);
         sender.join().unwrap();
     });
+}
+
+/// A shard that waits at one place until it opens another: a park, then a ring.
+struct Moves {
+    park: Arc<Token>,
+    ring: Arc<Token>,
+    open: Arc<AtomicBool>,
+}
+
+/// As the bell of a `Late`: at the ring if that is open.
+impl Bell for Moves {
+    fn ring(&self) {
+        let open = self.open.load(Acquire);
+        Ringer(Arc::clone(if open { &self.ring } else { &self.park })).ring();
+    }
+}
+
+#[test]
+fn model_no_message_is_left_behind_by_a_shard_that_goes_to_its_ring() {
+    // The turn after which it changes over, between its answer and its sleep.
+    for turn in [1, 2] {
+        check(move || {
+            let (park, ring) = (Token::new(), Token::new());
+            let open = Arc::new(AtomicBool::new(false));
+            let bell = Doorbell::new(Box::new(Moves {
+                park: Arc::clone(&park),
+                ring: Arc::clone(&ring),
+                open: Arc::clone(&open),
+            }));
+            let queue = Arc::new(Queue::new(8));
+            let senders: Vec<_> = (1..=2)
+                .map(|n| {
+                    let (bell, queue) = (Arc::clone(&bell), Arc::clone(&queue));
+                    thread::spawn(move || {
+                        if queue.push(n).unwrap() {
+                            bell.ring();
+                        }
+                    })
+                })
+                .collect();
+            let (mut seen, mut taken) = (0, VecDeque::new());
+            for n in 1.. {
+                bell.answer();
+                queue.drain(&mut taken);
+                seen += taken.len();
+                taken.clear();
+                if seen == 2 {
+                    break;
+                }
+                if n == turn {
+                    open.store(true, Release);
+                }
+                if bell.doze() {
+                    if n >= turn { &ring } else { &park }.wait();
+                }
+            }
+            for sender in senders {
+                sender.join().unwrap();
+            }
+        });
+    }
 }
 
 #[test]

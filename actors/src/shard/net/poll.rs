@@ -1,9 +1,9 @@
 //! Sockets of a shard that parks: non-blocking sockets behind one `epoll`.
 //!
 //! Each socket is an open file of the process, so its file limit bounds them: what is above it is
-//! refused as [`SocketEnd::NoFiles`] and counted. Readiness is told by edges and kept here until a
-//! call would block. Bounds: [`READ_BYTES`] per step; [`EVENTS_PER_LOOK`]; [`DIAL_MAX`];
-//! [`LEAVE_MAX`].
+//! refused as [`SocketEnd::NoFiles`] and counted, the `epoll` itself included. Readiness is told by
+//! edges and kept here until a call would block. Bounds: [`READ_BYTES`] per step;
+//! [`EVENTS_PER_LOOK`]; [`DIAL_MAX`]; [`LEAVE_MAX`].
 
 use std::collections::VecDeque;
 use std::io;
@@ -99,6 +99,8 @@ enum Pick {
 #[derive(Default)]
 pub(crate) struct PollNet {
     epoll: Option<OwnedFd>,
+    /// Why there is none, if it was asked for.
+    lack: Option<SocketEnd>,
     conns: Vec<Conn>,
     told: VecDeque<(u32, Tell)>,
     readable: VecDeque<u32>,
@@ -126,13 +128,18 @@ impl PollNet {
     }
 
     /// Makes the `epoll`, woken by `bell`.
-    pub(crate) fn begin(&mut self, bell: impl AsFd) -> io::Result<()> {
+    pub(crate) fn begin(&mut self, bell: impl AsFd) -> Result<(), Errno> {
         let made = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let edges = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&made, bell, epoll::EventData::new_u64(BELL), edges)?;
         self.buffer = vec![0; READ_BYTES];
         self.epoll = Some(made);
         Ok(())
+    }
+
+    /// There is nothing to wait with: sockets are refused until there is.
+    pub(crate) const fn lacks(&mut self, error: Errno) {
+        self.lack = Some(end_of(error));
     }
 
     /// Waits for events for at most `at_most`, if given, and takes them.
@@ -234,6 +241,12 @@ impl PollNet {
     fn act(&mut self, ask: Ask, bytes: &[u8], now: Time) {
         let Ask { socket, life, .. } = ask;
         match ask.what {
+            What::Connect { .. } | What::Listen { .. } | What::Datagrams { .. }
+                if !self.is_used() =>
+            {
+                let end = self.lack.unwrap_or(SocketEnd::Other);
+                self.refuse(socket, life, end);
+            }
             What::Connect { local, peer } => self.connect(socket, life, local, peer, now),
             What::Listen { at, shared } => {
                 let made = plain::listener(at, shared, SocketFlags::NONBLOCK);

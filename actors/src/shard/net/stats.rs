@@ -81,7 +81,7 @@ pub struct NetStats {
     /// Bytes that the host has taken to send.
     pub bytes_out: u64,
     /// Writes that found their queue full.
-    pub full: u64,
+    pub queue_full: u64,
     /// Asked for or written in steps that then faulted: it never went out.
     pub cut: u64,
     /// Bytes that waited when their socket was reset.
@@ -89,9 +89,9 @@ pub struct NetStats {
     /// Datagrams that did not fit, arrived damaged or could not be sent.
     pub datagrams_lost: u64,
     /// Receives that found no buffer and were started again.
-    pub enobufs: u64,
+    pub no_buffer: u64,
     /// Operations under way that were cancelled.
-    pub cancels: u64,
+    pub cancelled: u64,
     /// Completions of operations that nobody had under way.
     pub strays: u64,
     /// Satellite rings.
@@ -134,19 +134,33 @@ impl SocketEnds {
     /// Each reason in words, and how often.
     #[must_use]
     pub const fn by_reason(&self) -> [(&'static str, u64); 12] {
+        let Self {
+            done,
+            refused,
+            reset,
+            timed_out,
+            unreachable,
+            bad_address,
+            no_ports,
+            table_full,
+            no_files,
+            no_memory,
+            denied,
+            other,
+        } = *self;
         [
-            ("done", self.done),
-            ("refused", self.refused),
-            ("reset", self.reset),
-            ("timed_out", self.timed_out),
-            ("unreachable", self.unreachable),
-            ("bad_address", self.bad_address),
-            ("no_ports", self.no_ports),
-            ("table_full", self.table_full),
-            ("no_files", self.no_files),
-            ("no_memory", self.no_memory),
-            ("denied", self.denied),
-            ("other", self.other),
+            ("done", done),
+            ("refused", refused),
+            ("reset", reset),
+            ("timed_out", timed_out),
+            ("unreachable", unreachable),
+            ("bad_address", bad_address),
+            ("no_ports", no_ports),
+            ("table_full", table_full),
+            ("no_files", no_files),
+            ("no_memory", no_memory),
+            ("denied", denied),
+            ("other", other),
         ]
     }
 

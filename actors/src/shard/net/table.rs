@@ -262,7 +262,7 @@ impl ShardNet {
         let room = bound.saturating_sub(entry.queued as usize);
         if taken > room {
             entry.wants_room = true;
-            self.stats.full += 1;
+            self.stats.queue_full += 1;
             return Err(WriteRefused::Full { room });
         }
         if taken == 0 {

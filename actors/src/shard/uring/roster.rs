@@ -29,28 +29,34 @@ struct Outgoing {
     due: Vec<u32>,
 }
 
+/// What a shard is rung by.
+pub(super) struct Descriptors {
+    pub(super) ring: OwnedFd,
+    pub(super) event: OwnedFd,
+}
+
 /// Where one shard is rung.
 #[derive(Default)]
 pub(super) struct Seat {
-    /// Its ring and its event descriptor, from when there is a ring.
-    fds: OnceLock<(OwnedFd, OwnedFd)>,
+    /// From when there is a ring.
+    fds: OnceLock<Descriptors>,
     /// The shard sits here: its ring is enabled and its event descriptor watched.
     open: AtomicBool,
 }
 
 impl Seat {
     /// The descriptors of its ring, which it gets once.
-    pub(super) fn fill(&self, ring: OwnedFd, event: OwnedFd) {
-        let filled = self.fds.set((ring, event));
+    pub(super) fn fill(&self, fds: Descriptors) {
+        let filled = self.fds.set(fds);
         debug_assert!(filled.is_ok(), "a shard makes one ring");
     }
 
     pub(super) fn ring(&self) -> Option<BorrowedFd<'_>> {
-        self.fds.get().map(|(ring, _)| ring.as_fd())
+        self.fds.get().map(|fds| fds.ring.as_fd())
     }
 
     pub(super) fn event(&self) -> Option<BorrowedFd<'_>> {
-        self.fds.get().map(|(_, event)| event.as_fd())
+        self.fds.get().map(|fds| fds.event.as_fd())
     }
 
     /// From here on it is rung. The shard has not looked yet, and it looks before it waits.

@@ -1,8 +1,8 @@
 //! Makes the rings of a host and finds out, once, what the kernel has.
 //!
-//! All rings are made before any thread runs, so that a host has all of them or none. They are made
-//! disabled: the thread that enables one becomes its only issuer. Bounds: [`ENTRIES_MAX`],
-//! [`COMPLETIONS_MAX`].
+//! Either all rings are made before any thread runs, so that a host has all of them or none
+//! ([`open`]), or each shard makes its own when it pays ([`plans`]). They are made disabled: the
+//! thread that enables one becomes its only issuer. Bounds: [`ENTRIES_MAX`], [`COMPLETIONS_MAX`].
 
 use std::fmt;
 use std::io;
@@ -14,10 +14,10 @@ use io_uring::{IoUring, Probe, opcode};
 use parking_lot::Mutex;
 
 use super::net::RingNet;
-use super::roster::{self, RingBell, Roster, Seat};
+use super::roster::{Descriptors, RingBell, Roster, Seat};
 use super::token::Token;
-use super::{Completed, Uring, sys};
-use crate::shard::driver::{Driver as _, DriverCounts};
+use super::{Completed, Uring, roster, sys};
+use crate::shard::driver::DriverCounts;
 
 /// Largest submission queue (`IORING_MAX_ENTRIES`).
 pub const ENTRIES_MAX: u32 = 32_768;
@@ -76,6 +76,13 @@ impl RingRefused {
 
     fn lacks(what: &'static str) -> Self {
         Self::new(what, io::Error::from(io::ErrorKind::Unsupported))
+    }
+
+    /// Whether a lack of files or memory is the reason, which may pass.
+    pub(crate) fn is_want(&self) -> bool {
+        let wants = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN];
+        let errno = self.source.raw_os_error();
+        errno.is_some_and(|errno| wants.contains(&errno))
     }
 }
 
@@ -142,7 +149,7 @@ pub(super) fn seat(rings: Vec<IoUring>, kernel: Kernel) -> Result<Vec<Uring>, Ri
         .iter()
         .map(|ring| {
             let seat = Seat::default();
-            furnish(&seat, ring)?;
+            seat.fill(descriptors(ring)?);
             Ok(seat)
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -169,13 +176,13 @@ fn driver(shard: u32, ring: IoUring, roster: &Arc<Roster>, kernel: Kernel) -> Ur
     }
 }
 
-/// Gives a seat the descriptors that it is rung by.
-fn furnish(seat: &Seat, ring: &IoUring) -> Result<(), RingRefused> {
-    let fd =
-        rustix::io::fcntl_dupfd_cloexec(ring, 0).map_err(|error| RingRefused::new("dup", error))?;
-    let event = roster::event().map_err(|error| RingRefused::new("eventfd", error))?;
-    seat.fill(fd, event);
-    Ok(())
+/// What a ring is rung by.
+fn descriptors(ring: &IoUring) -> Result<Descriptors, RingRefused> {
+    let dup = rustix::io::fcntl_dupfd_cloexec(ring, 0);
+    Ok(Descriptors {
+        ring: dup.map_err(|error| RingRefused::new("dup", error))?,
+        event: roster::event().map_err(|error| RingRefused::new("eventfd", error))?,
+    })
 }
 
 /// A ring that a shard makes when it pays.
@@ -184,6 +191,9 @@ pub(crate) struct RingPlan {
     roster: Arc<Roster>,
     config: RingConfig,
     kernel: Kernel,
+    /// What the next attempts end with.
+    #[cfg(test)]
+    refusals: std::collections::VecDeque<i32>,
 }
 
 impl RingPlan {
@@ -195,22 +205,28 @@ impl RingPlan {
         }
     }
 
-    /// The same with sizes that no kernel takes.
-    #[cfg(test)]
-    pub(crate) fn refused(self) -> Self {
-        let mut config = self.config;
-        config.completions = u32::MAX;
-        Self { config, ..self }
+    /// Which shard's.
+    pub(crate) const fn shard(&self) -> u32 {
+        self.shard
     }
 
-    /// Makes the ring and attaches it to this thread.
-    pub(crate) fn make(self) -> Result<Uring, RingRefused> {
-        let ring = make(&self.config).map_err(|error| RingRefused::new("io_uring_setup", error))?;
-        if let Some(seat) = self.roster.seat(self.shard) {
-            furnish(seat, &ring)?;
+    /// The next attempts end with these errors.
+    #[cfg(test)]
+    pub(crate) fn refuse(&mut self, errors: impl IntoIterator<Item = i32>) {
+        self.refusals.extend(errors);
+    }
+
+    /// Makes the ring and attaches it to this thread. A refusal leaves nothing behind.
+    pub(crate) fn make(&mut self) -> Result<Uring, RingRefused> {
+        #[cfg(test)]
+        if let Some(errno) = self.refusals.pop_front() {
+            let error = io::Error::from_raw_os_error(errno);
+            return Err(RingRefused::new("io_uring_setup", error));
         }
+        let ring = make(&self.config).map_err(|error| RingRefused::new("io_uring_setup", error))?;
+        let descriptors = descriptors(&ring)?;
         let mut driver = driver(self.shard, ring, &self.roster, self.kernel);
-        let attached = driver.attach();
+        let attached = driver.attach_with(descriptors);
         attached.map_err(|error| RingRefused::new("io_uring_enter", error))?;
         Ok(driver)
     }
@@ -229,6 +245,8 @@ pub(crate) fn plans(
         roster: Arc::clone(&roster),
         config: *config,
         kernel,
+        #[cfg(test)]
+        refusals: std::collections::VecDeque::new(),
     };
     Ok(((0..shards as u32).map(plan).collect(), kernel))
 }

@@ -2,7 +2,6 @@
 //!
 //! Skipped, with the reason printed, where the kernel refuses a ring.
 
-use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -155,8 +154,15 @@ fn a_message_that_fails_becomes_an_event() {
     let real = make(&RingConfig::default()).unwrap();
     let other = make(&RingConfig::default()).unwrap();
     let seats = vec![Seat::default(), Seat::default()];
-    seats[0].fill(dup(&real), roster::event().unwrap());
-    seats[1].fill(roster::event().unwrap(), roster::event().unwrap());
+    let event = || roster::event().unwrap();
+    let fill = |seat: &Seat, ring| {
+        seat.fill(Descriptors {
+            ring,
+            event: event(),
+        });
+    };
+    fill(&seats[0], dup(&real));
+    fill(&seats[1], event());
     let roster = Roster::new(seats, kernel.sends);
     let mut pair = drivers(vec![real, other], &roster, kernel).into_iter();
     let (mut first, mut second) = (pair.next().unwrap(), pair.next().unwrap());

@@ -78,7 +78,7 @@ impl RingNet {
     /// data: the kernel finds that by its hash, but looks at every operation of a ring to find
     /// those of a file.
     pub(super) fn cancel(&mut self, socket: u32, kind: Kind, net: &mut ShardNet) {
-        net.stats.cancels += 1;
+        net.stats.cancelled += 1;
         let data = self.token(socket, kind);
         let entry = opcode::AsyncCancel::new(data).build();
         self.start_one(socket, Kind::Aside, entry);

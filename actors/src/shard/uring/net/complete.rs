@@ -173,7 +173,7 @@ impl RingNet {
                 }
             }
             libc::ENOBUFS => {
-                net.stats.enobufs += 1;
+                net.stats.no_buffer += 1;
                 let life = self.conn(socket).life;
                 self.starved.push_back((socket, life));
             }
