@@ -23,6 +23,8 @@ pub(crate) struct Line {
     shape: Option<String>,
     /// Of its load: a slow peer may have a smaller one.
     size: u64,
+    /// The length of what is measured by time, which is shorter for peers; else none.
+    seconds: Option<u64>,
     runs: Vec<f64>,
 }
 
@@ -36,6 +38,7 @@ impl Line {
             "peer": self.peer,
             "shape": self.shape,
             "size": self.size,
+            "seconds": self.seconds,
             "runs": self.runs,
         })
     }
@@ -133,6 +136,7 @@ pub(crate) fn measure(
                 peer: child.peer(),
                 shape: shape.name.clone(),
                 size: load.size,
+                seconds: (load.seconds > 0).then_some(load.seconds),
                 runs,
             });
         }
@@ -173,10 +177,12 @@ mod tests {
             peer: None,
             shape: None,
             size: 7,
+            seconds: Some(30),
             runs: Vec::new(),
         };
         let expected = "{\"scenario\":\"memory\",\"metric\":\"bytes_per_actor\",\"unit\":\"B\",\
-                        \"value\":null,\"peer\":null,\"shape\":null,\"size\":7,\"runs\":[]}";
+                        \"value\":null,\"peer\":null,\"shape\":null,\"size\":7,\
+                        \"seconds\":30,\"runs\":[]}";
         assert_eq!(line.to_json().to_string(), expected);
     }
 }

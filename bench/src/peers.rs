@@ -159,14 +159,19 @@ mod tests {
     }
 
     #[test]
-    fn scenarios_name_peers_that_there_are() {
+    fn scenarios_name_peers_and_shapes_that_there_are() {
         let known = |name: &str| name == ERLANG || PEERS.iter().any(|peer| peer.0 == name);
         for scenario in SCENARIOS {
+            let name = scenario.name;
+            assert!(scenario.peers.iter().all(|name| known(name)), "{name}");
+            let mut sizes = scenario.peer_sizes.iter();
             assert!(
-                scenario.peers.iter().all(|name| known(name)),
-                "{}",
-                scenario.name
+                sizes.all(|(peer, _)| scenario.peers.contains(peer)),
+                "{name}"
             );
+            let shapes = scenario.shapes(&[], false);
+            let has = |own: &&str| shapes.iter().any(|shape| shape.word() == *own);
+            assert!(scenario.own_shapes.iter().all(has), "{name}");
         }
     }
 }

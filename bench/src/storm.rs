@@ -33,7 +33,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     child,
     peers: &["catch_unwind", "ractor"],
     own_shapes: &[],
-    peer_sizes: &[("ractor", 100_000)],
+    peer_sizes: &[],
     time_limit: TIME_LIMIT,
     bytes_each_max: 10 << 10,
 };

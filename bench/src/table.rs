@@ -7,12 +7,32 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+/// Who has no name in the lines.
+const OURS: &str = "ours";
+
 /// A cell of a table, with all that names it.
 struct Entry {
     scenario: String,
     row: String,
     who: String,
     value: String,
+    /// Size and seconds of its load, as far as they are known.
+    load: [Option<u64>; 2],
+}
+
+impl Entry {
+    /// Its value, and its load where that is not the one of `first`, by which others are judged.
+    fn beside(&self, first: &Self) -> String {
+        let [size, seconds] =
+            [0, 1].map(|which| self.load[which].filter(|own| first.load[which] != Some(*own)));
+        let size = size.map(|size| format!("at {}", grouped(size as f64)));
+        let seconds = seconds.map(|seconds| format!("in {seconds} s"));
+        let different: Vec<String> = size.into_iter().chain(seconds).collect();
+        match &different[..] {
+            [] => self.value.clone(),
+            different => format!("{} ({})", self.value, different.join(", ")),
+        }
+    }
 }
 
 /// Tables of what a run has printed with `--json`, a scenario after the other.
@@ -27,11 +47,15 @@ pub(crate) fn of(text: &str) -> Result<String, String> {
         let _ = writeln!(tables, "| metric | {} |", people.join(" | "));
         let _ = writeln!(tables, "|---|{}", "---|".repeat(people.len()));
         for row in in_order(of_scenario().map(|entry| &*entry.row)) {
+            let of_row = || of_scenario().filter(|entry| entry.row == row);
+            let ours = of_row().find(|entry| entry.who == OURS);
+            let first = ours.or_else(|| of_row().next());
             let value_of = |who: &&str| {
-                let found = of_scenario().find(|entry| entry.row == row && entry.who == **who);
-                found.map_or("", |entry| &*entry.value)
+                let found = of_row().find(|entry| entry.who == **who);
+                let both = found.zip(first);
+                both.map_or_else(String::new, |(entry, first)| entry.beside(first))
             };
-            let values: Vec<&str> = people.iter().map(value_of).collect();
+            let values: Vec<String> = people.iter().map(value_of).collect();
             let _ = writeln!(tables, "| {row} | {} |", values.join(" | "));
         }
         tables.push('\n');
@@ -52,7 +76,8 @@ fn entry(line: &str) -> Result<Entry, String> {
     Ok(Entry {
         scenario: scenario.to_owned(),
         row: format!("`{metric}`{shape} ({unit})"),
-        who: text("peer").unwrap_or("ours").to_owned(),
+        who: text("peer").unwrap_or(OURS).to_owned(),
+        load: ["size", "seconds"].map(|key| value.get(key).and_then(Value::as_u64)),
         value: number.map_or_else(|| "not measured".to_owned(), grouped),
     })
 }
@@ -103,5 +128,24 @@ mod tests {
                         | `per_hop` (ns) | 12.3 | 1,234,567 |\n\n";
         assert_eq!(of(&text).as_deref(), Ok(expected));
         assert!(of("{}").is_err());
+    }
+
+    #[test]
+    fn who_was_given_less_is_told_with_it() {
+        let line = |peer: &str, size: u64, seconds: &str| {
+            format!(
+                "{{\"scenario\":\"idle\",\"metric\":\"core_share\",\"unit\":\"1\",\
+                 \"value\":0.5,\"peer\":{peer},\"shape\":null,\"size\":{size},\
+                 \"seconds\":{seconds},\"runs\":[]}}\n"
+            )
+        };
+        let text = line("null", 1_000_000, "60")
+            + &line("\"equal\"", 1_000_000, "60")
+            + &line("\"short\"", 1_000_000, "30")
+            + &line("\"slow\"", 20_000, "30");
+        let table = of(&text).unwrap();
+        let row = "| `core_share` (1) | 0.50 | 0.50 | 0.50 (in 30 s) | \
+                   0.50 (at 20,000, in 30 s) |\n";
+        assert!(table.contains(row), "{table}");
     }
 }

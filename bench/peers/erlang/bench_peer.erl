@@ -202,7 +202,7 @@ work(X, Round, Rounds) ->
 %% ---- skew: fewer rounds of work, since a big integer is slow here; the ratio is what counts ----
 
 skew(Size) ->
-    %% as often as among 3,000,000 messages
+    %% Spread::TURNS
     Turn = max(1, Size div 256 div 3),
     [Balanced, Hot, Rotating] = [tokens(Spread, Size) || Spread <- [balanced, hot, {rotating, Turn}]],
     [{balanced_per_s, Balanced}, {throughput_ratio, Hot / Balanced},

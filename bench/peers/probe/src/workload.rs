@@ -125,8 +125,11 @@ pub enum Spread {
     Balanced,
     /// The first tenth of the actors gets nine tenths of the messages.
     Hot,
-    /// One actor gets half of the messages, another one after each 4,000 hops of a token.
-    Rotating,
+    /// One actor gets half of the messages, another one after each `turn` hops of a token.
+    Rotating {
+        /// At least one.
+        turn: u64,
+    },
 }
 
 impl Spread {
@@ -137,10 +140,17 @@ impl Spread {
     /// Rounds of work for each message: about a microsecond.
     pub const ROUNDS: u32 = 800;
 
-    /// All of them, in the order in which they are measured.
-    pub const ALL: [Self; 3] = [Self::Balanced, Self::Hot, Self::Rotating];
+    /// Turns of one run, of however many messages.
+    pub const TURNS: u64 = 3;
 
-    /// The metrics of the rates of [`Spread::ALL`].
+    /// All of them for so many messages, in the order in which they are measured.
+    #[must_use]
+    pub fn all(messages: u64) -> [Self; 3] {
+        let turn = (messages / Self::TOKENS / Self::TURNS).max(1);
+        [Self::Balanced, Self::Hot, Self::Rotating { turn }]
+    }
+
+    /// The metrics of the rates of [`Spread::all`].
     #[must_use]
     pub fn line(rates: &[f64]) -> Line {
         Line::new()
@@ -160,10 +170,10 @@ impl Spread {
             Self::Balanced => any,
             Self::Hot if draw % 10 < 9 => any / 10,
             Self::Hot => Self::ACTORS / 10 + any % (Self::ACTORS * 9 / 10),
-            Self::Rotating if draw.is_multiple_of(2) => {
-                (token[0] / 4_000 * 7_919) % (Self::ACTORS / 2)
+            Self::Rotating { turn } if draw.is_multiple_of(2) => {
+                (token[0] / turn * 7_919) % (Self::ACTORS / 2)
             }
-            Self::Rotating => any,
+            Self::Rotating { .. } => any,
         }
     }
 }
@@ -182,6 +192,21 @@ mod tests {
                 .count()
         };
         assert!((0..Join::REQUESTS).all(|request| heavy(request) == 1));
+    }
+
+    #[test]
+    fn the_hot_actor_changes_as_often_in_a_short_run_as_in_a_long_one() {
+        for messages in [60_000, 2_000_000, 3_000_000] {
+            let hops = messages / Spread::TOKENS;
+            let [_, _, rotating] = Spread::all(messages);
+            let mut token = payload(hops);
+            let mut visits = std::collections::BTreeMap::new();
+            for _ in 0..hops {
+                *visits.entry(rotating.next(&mut token)).or_insert(0) += 1;
+            }
+            let often = visits.values().filter(|visits| **visits > hops / 10);
+            assert_eq!(often.count() as u64, Spread::TURNS, "{messages}");
+        }
     }
 
     #[test]

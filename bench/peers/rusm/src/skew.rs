@@ -35,7 +35,7 @@ async fn stop(
 }
 
 pub(crate) fn run(job: &Job) -> Line {
-    let rates = Spread::ALL.map(|spread| messages_per_s(spread, job.size));
+    let rates = Spread::all(job.size).map(|spread| messages_per_s(spread, job.size));
     Spread::line(&rates)
 }
 

@@ -21,10 +21,8 @@ async fn stop(mut tokens: Receiver<Payload>, all: All, spread: Spread, done: Sen
 }
 
 pub(crate) fn run(job: &Job) -> Line {
-    let rates: Vec<f64> = Spread::ALL
-        .iter()
-        .map(|spread| two_workers().block_on(messages_per_s(*spread, job.size)))
-        .collect();
+    let run = |spread| two_workers().block_on(messages_per_s(spread, job.size));
+    let rates = Spread::all(job.size).map(run);
     Spread::line(&rates)
 }
 
