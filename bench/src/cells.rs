@@ -194,16 +194,30 @@ impl Gate {
     /// Waits until all have.
     pub(crate) fn wait(&self) -> Result<(), String> {
         let began = Instant::now();
-        loop {
-            let left = self.0.0.load(Ordering::Acquire);
-            if left == 0 {
-                return Ok(());
-            }
-            let Some(patience) = WAIT_MAX.checked_sub(began.elapsed()) else {
-                return Err(format!("{left} have not arrived in time"));
-            };
+        while let Some(patience) = self.patience(began)? {
             std::thread::park_timeout(patience);
         }
+        Ok(())
+    }
+
+    /// The same where tasks of the waiting thread's runtime have something to do meanwhile.
+    pub(crate) async fn opened(&self) -> Result<(), String> {
+        let began = Instant::now();
+        while self.patience(began)?.is_some() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    }
+
+    /// Longest time for which a wait since `began` may go on; `None` once all have arrived.
+    fn patience(&self, began: Instant) -> Result<Option<Duration>, String> {
+        let left = self.0.0.load(Ordering::Acquire);
+        if left == 0 {
+            return Ok(None);
+        }
+        let patience = WAIT_MAX.checked_sub(began.elapsed());
+        let late = || format!("{left} have not arrived in time");
+        patience.map(Some).ok_or_else(late)
     }
 }
 

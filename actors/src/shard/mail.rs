@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! step ── own slab ──> local queue ─────────────────────────────> handled, or into a mailbox
-//!      └─ other slab ─> link: staged ──(after the slab's step)──> pair queue ──> mailbox
+//!      └─ other slab ─> link: staged ──(after the cell's step)───> pair queue ──> mailbox
 //! ```
 //!
 //! `Ok` means that the pair queue has room for the message: it is reserved when it is staged. A
@@ -33,7 +33,7 @@ use self::stage::Stage;
 pub(crate) use self::stage::{Resumed, Sender};
 use super::guard;
 use super::handle::{Board, SlabHandle};
-use super::inbox::Queue;
+use super::inbox::{Door, Queue};
 use crate::addr::SendError;
 use crate::cell::{AskId, Cell};
 use crate::clock::Time;
@@ -69,6 +69,8 @@ pub(crate) struct Mail<C: Cell> {
     last: usize,
     /// Links written to in this step, a message each.
     journal: Vec<u32>,
+    /// Whether a link may have been written to since the last flush.
+    away: bool,
     /// Where this step has put a message that waits.
     waits: Option<Option<usize>>,
     /// Whether the cell whose step runs waits already.
@@ -116,6 +118,7 @@ impl<C: Cell> Mail<C> {
             links: Vec::new(),
             last: 0,
             journal: Vec::new(),
+            away: false,
             waits: None,
             parked: false,
             waiting: 0,
@@ -221,6 +224,7 @@ impl<C: Cell> Mail<C> {
         match link.push(envelope) {
             Ok(()) => {
                 self.journal.push(index as u32);
+                self.away = true;
                 self.counts.sent += 1;
                 Ok(())
             }
@@ -307,6 +311,24 @@ impl<C: Cell> Mail<C> {
     /// Puts staged messages into their pair queues: one lock and at most one doorbell each; and
     /// staged questions into their mailboxes.
     pub(crate) fn flush(&mut self) {
+        self.flush_links(Door::ring);
+        // They are told in the next step, which nobody else may ask for.
+        if self.asks.send() || !self.returns.is_empty() {
+            self.origin.bell.ring();
+        }
+    }
+
+    /// The messages alone, between two steps of cells, if there are any: where they go the work
+    /// begins while it goes on here.
+    #[inline]
+    pub(crate) fn send_ahead(&mut self) {
+        if self.away {
+            self.flush_links(Door::ring_at_once);
+        }
+    }
+
+    fn flush_links(&mut self, ring: fn(&Door)) {
+        self.away = false;
         let (counts, returns) = (&mut self.counts, &mut self.returns);
         let mut lost = |n, back| {
             counts.lost += n;
@@ -315,11 +337,7 @@ impl<C: Cell> Mail<C> {
             }
         };
         for (_, link) in &mut self.links {
-            link.flush(&mut lost, C::HEARS_BOUNCES);
-        }
-        // They are told in the next step, which nobody else may ask for.
-        if self.asks.send() || !self.returns.is_empty() {
-            self.origin.bell.ring();
+            link.flush(ring, &mut lost, C::HEARS_BOUNCES);
         }
     }
 

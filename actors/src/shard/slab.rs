@@ -430,7 +430,9 @@ impl<C: Cell> AnySlab for Slab<C> {
         self.tell_bounces(at);
         self.tell_answers(at);
         busy |= self.deliver(at, limits);
+        self.send_ahead(limits);
         busy |= self.run_cells(at, limits);
+        self.send_ahead(limits);
         busy |= self.run_local(at, limits);
         busy |= self.has_mail();
         busy |= !self.ready.is_empty() || !self.control.is_empty();

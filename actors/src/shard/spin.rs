@@ -4,10 +4,10 @@
 //! microseconds; a ringer that finds the shard awake makes no call at all. So a shard may look on,
 //! for at most `at_most` per wait, as long as that pays: a look is paid from credit, which short
 //! sleeps earn and looks answered sooner than a sleep would have cost. One look in vain takes all
-//! of it and halves what later sleeps earn. A thread that is displaced while it looks shares its
-//! core with somebody who can use it: it stops at once and earns an eighth from then on. What ends
-//! in a timer, or late, earns nothing: an idle shard sleeps. Bounds: `at_most` per wait, at most
-//! [`SPIN_MAX`]; the core is offered to others every [`OFFER_NS`].
+//! of it and halves what later sleeps earn. A thread that is displaced while it looks may share its
+//! core with somebody who can use it: it stops at once, that costs three looks, and later sleeps
+//! earn half. What ends in a timer, or late, earns nothing: an idle shard sleeps. Bounds: `at_most`
+//! per wait, at most [`SPIN_MAX`]; the core is offered to others every [`OFFER_NS`].
 
 use std::time::Duration;
 
@@ -21,9 +21,9 @@ pub const SPIN_MAX: Duration = Duration::from_millis(1);
 /// that two shards that answer each other find into step.
 pub(super) const SPIN: Duration = Duration::from_micros(100);
 
-/// About what it costs in processor time to sleep and be woken: an answered look that took longer
-/// has not paid.
-const SLEEP_COST_NS: u64 = 20_000;
+/// What it is worth not to sleep and be woken: about 20 us of processor time, and the same again
+/// for who waits for the answer. An answered look that took longer has not paid.
+const SLEEP_COST_NS: u64 = 30_000;
 
 /// What the wake-ups of a round trip add to a wait, beside the time that the other side works.
 const WAKE_UPS_NS: u64 = 100_000;
@@ -37,8 +37,8 @@ const HALVINGS_MAX: u32 = 10;
 /// Time between two offers of the core to whoever waits for it.
 const OFFER_NS: u64 = 2_000;
 
-/// What one displacement costs: three in a row cost nearly all.
-const DISPLACED_HALVINGS: u32 = 3;
+/// Looks of full length that one displacement costs: three in a row cost all.
+const DISPLACED_LOOKS: u64 = 3;
 
 /// A pause between two looks that is this long was somebody else's turn.
 const DISPLACED_NS: u64 = 30_000;
@@ -89,7 +89,12 @@ impl Spin {
                 self.looks = self.credit_ns >= self.at_most_ns;
             }
             Looked::InVain => self.stop(self.halvings + 1),
-            Looked::Displaced => self.stop(self.halvings + DISPLACED_HALVINGS),
+            Looked::Displaced => {
+                self.halvings = (self.halvings + 1).min(HALVINGS_MAX);
+                let cost = DISPLACED_LOOKS * self.at_most_ns;
+                self.credit_ns = self.credit_ns.saturating_sub(cost);
+                self.looks = self.credit_ns >= self.at_most_ns;
+            }
         }
     }
 
@@ -206,22 +211,33 @@ mod tests {
     }
 
     #[test]
-    fn who_was_displaced_hardly_earns_until_looks_are_answered_again() {
+    fn who_is_displaced_each_time_hardly_looks_any_more() {
         let mut spin = Spin::new(SPIN);
-        for most in [5, 40, 300, 2_400, 5_000, 5_000] {
-            let mut sleeps = 0;
-            while spin.allowance().is_none() {
-                sleeps += 1;
-                sleep_short(&mut spin, 1);
+        let (mut sleeps, mut looks) = (0, 0);
+        while sleeps < 100_000 {
+            if spin.allowance().is_some() {
+                looks += 1;
+                spin.looked(Looked::Displaced);
             }
-            assert!(sleeps <= most && 2 * sleeps > most, "{sleeps} of {most}");
-            spin.looked(Looked::Displaced);
+            sleeps += 1;
+            sleep_short(&mut spin, 1);
         }
-        sleep_short(&mut spin, 5_000);
+        assert!(looks < 10 + 100_000 / 1_000, "{looks}");
         for _ in 0..10 {
             spin.looked(Looked::Answered(1_000));
         }
         assert_eq!(spin.halvings, 0);
+    }
+
+    #[test]
+    fn who_is_displaced_once_looks_on() {
+        let mut spin = Spin::new(SPIN);
+        sleep_short(&mut spin, 20);
+        spin.looked(Looked::Displaced);
+        assert_eq!(spin.allowance(), Some(100_000));
+        spin.looked(Looked::Displaced);
+        spin.looked(Looked::Displaced);
+        assert_eq!(spin.allowance(), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::super::guard;
 use super::super::handle::{Board, Lane};
+use super::super::inbox::Door;
 use super::envelope::{Envelope, Refusal, Returned, returned};
 use super::stage::{Resumed, Sender, Stage};
 use crate::addr::SendError;
@@ -71,7 +72,7 @@ pub(super) trait AnyLink: Any + Send {
     /// Takes back the latest wait.
     fn cut_wait(&mut self);
     /// Puts what is staged into the pair queue; what a closed one refuses comes back.
-    fn flush(&mut self, lost: &mut dyn FnMut(u64, Option<Returned>), hears: bool);
+    fn flush(&mut self, ring: fn(&Door), lost: &mut dyn FnMut(u64, Option<Returned>), hears: bool);
     /// See [`Stage::resume`].
     fn resume(
         &mut self,
@@ -98,13 +99,13 @@ impl<D: Cell> AnyLink for Link<D> {
         guard::discard(self.stage.waiters.pop_back());
     }
 
-    fn flush(&mut self, lost: &mut dyn FnMut(u64, Option<Returned>), hears: bool) {
+    fn flush(&mut self, ring: fn(&Door), lost: &mut dyn FnMut(u64, Option<Returned>), hears: bool) {
         if self.stage.staged.is_empty() {
             return;
         }
         if let Ok(edge) = self.pair.queue.append(&mut self.stage.staged) {
             if edge {
-                self.board.bell().ring();
+                ring(self.board.bell());
             }
             return;
         }

@@ -317,7 +317,13 @@ impl<C: Cell> Slab<C> {
         }
         // A cell that gets more than its budget in a row takes the rest from its mailbox, in turn.
         let (mut last, mut turn) = (None, 0);
+        let mut generation = 0;
         for _ in 0..limits.deliveries {
+            if generation == 0 {
+                generation = self.mail.len();
+                self.send_ahead(limits);
+            }
+            generation = generation.saturating_sub(1);
             let Some(to) = self.mail.next_to() else {
                 self.mail.tidy();
                 break;
@@ -334,6 +340,15 @@ impl<C: Cell> Slab<C> {
             }
         }
         self.mail.len() > 0 || !self.run.is_empty()
+    }
+
+    /// Sends messages to other slabs on their way now if there is more to do here: they do not
+    /// wait for what has nothing to do with them.
+    #[inline]
+    pub(super) fn send_ahead(&mut self, limits: &Limits) {
+        if !limits.rounds && (self.mail.len() > 0 || !self.run.is_empty()) {
+            self.mail.send_ahead();
+        }
     }
 
     /// One message, taken from its mailbox or never put there.
