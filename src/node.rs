@@ -13,6 +13,7 @@ mod leaks;
 pub(crate) mod measure;
 pub mod policies;
 mod snapshot;
+mod urgent;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -147,6 +148,12 @@ impl Node {
     #[must_use]
     pub fn twin(&self) -> Option<&actorsim_world::Twin> {
         self.assembly.twin()
+    }
+
+    /// What the tiers count.
+    #[must_use]
+    pub fn transport_stats(&self) -> &Arc<actorsim_transport::TransportStats> {
+        self.assembly.transport_stats()
     }
 
     /// The devices; `None` without a fleet.

@@ -44,6 +44,22 @@ impl Line {
     }
 }
 
+impl Line {
+    /// One row; names hold no comma.
+    pub(crate) fn to_csv(&self) -> String {
+        let value = self.value.map(|value| value.to_string());
+        format!(
+            "{},{},{},{},{},{}\n",
+            self.scenario,
+            self.shape.as_deref().unwrap_or_default(),
+            self.metric,
+            self.unit,
+            self.peer.as_deref().unwrap_or("ours"),
+            value.unwrap_or_default(),
+        )
+    }
+}
+
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let who = self.peer.as_deref().unwrap_or("ours");
@@ -125,8 +141,10 @@ pub(crate) fn measure(
         for metric in scenario.metrics {
             let numbers = seen.iter().map(|line| line.get(metric.name)?.as_f64());
             let runs: Vec<f64> = numbers.flatten().collect();
-            if runs.is_empty() && child.peer().is_some() && !seen.is_empty() {
-                continue; // a peer has no such form
+            let named = seen.iter().any(|line| line.get(metric.name).is_some());
+            let form = named || seen.is_empty();
+            if runs.is_empty() && (!form || child.peer().is_some() && !seen.is_empty()) {
+                continue; // the shape, or a peer, has no such form
             }
             line(Line {
                 scenario: scenario.name,

@@ -5,6 +5,7 @@
 //! `ticker` and `devices` (what ours are made of). It asserts nothing about speed.
 //! Bound: one child process at a time, each with a time limit.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -13,25 +14,31 @@ mod cells;
 mod cold;
 mod devices;
 mod echo;
+mod exactly_once;
 mod fan_out;
 mod harness;
 mod heap;
 mod idle;
 mod journal;
+mod loss;
 mod memory;
 mod mqtt;
+mod netns;
 mod node;
 mod one_way;
 mod peers;
 mod ping_pong;
 mod pipeline;
+mod pipeline_rate;
 mod process;
+mod quic;
 mod restart;
 mod ring;
 mod scan;
 mod scenario;
 mod sink;
 mod skew;
+mod soak;
 mod spawn;
 mod storm;
 mod table;
@@ -46,7 +53,7 @@ use scenario::{SCENARIOS, Scenario};
 #[derive(Parser, Debug)]
 #[command(name = "actorsim-bench", version)]
 struct Arguments {
-    /// Names of scenarios, `all`, `list`, or `table FILE` of a run's JSON lines.
+    /// Names of scenarios, `all` short ones, `list`, or `table FILE` of a run's JSON lines.
     #[arg(required = true)]
     names: Vec<String>,
     /// Print one JSON line per measurement.
@@ -65,6 +72,12 @@ struct Arguments {
     #[arg(long, num_args = 1.., visible_alias = "devices",
           value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
     size: Vec<u64>,
+    /// Time instead of the scenario's own, where it is measured by time: 90s, 20m or 1h.
+    #[arg(long = "for", value_name = "TIME", value_parser = seconds)]
+    time: Option<u64>,
+    /// Write every value to a file, too, as CSV.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
     /// Tiny sizes and times: shows that it works, measures nothing.
     #[arg(long)]
     smoke: bool,
@@ -72,8 +85,10 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
-    if args.next().as_deref() == Some(process::CHILD) {
-        return process::be_child(args);
+    match args.next().as_deref() {
+        Some(process::CHILD) => return process::be_child(args),
+        Some(process::NODE) => return process::be_node(args),
+        _ => {}
     }
     let args = Arguments::parse();
     if args.names == ["list"] {
@@ -105,6 +120,21 @@ fn main() -> ExitCode {
     }
 }
 
+/// Scenarios of many minutes, which are asked for by name.
+const LONG: &[&str] = &["pipeline-rate", "loss", "exactly-once", "soak"];
+
+/// A whole number of seconds, minutes or hours.
+fn seconds(text: &str) -> Result<u64, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3_600)];
+    let split = units.iter().find_map(|(unit, seconds)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(*seconds)
+    });
+    split
+        .filter(|seconds| (1..=86_400).contains(seconds))
+        .ok_or_else(|| "a time such as 90s, 20m or 1h, at most 24h".to_owned())
+}
+
 fn print_table(file: &str) -> ExitCode {
     let read = std::fs::read_to_string(file).map_err(|error| error.to_string());
     match read.and_then(|text| table::of(&text)) {
@@ -121,7 +151,8 @@ fn print_table(file: &str) -> ExitCode {
 
 fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>, String> {
     if names == ["all"] {
-        return Ok(SCENARIOS.to_vec());
+        let short = SCENARIOS.iter().filter(|s| !LONG.contains(&s.name));
+        return Ok(short.copied().collect());
     }
     let find = |name: &String| {
         let found = SCENARIOS.iter().find(|scenario| scenario.name == name);
@@ -140,13 +171,22 @@ fn run(args: &Arguments, scenarios: &[&'static Scenario]) -> Vec<String> {
     let mut asked: Vec<&str> = scenarios.iter().flat_map(|s| s.peers).copied().collect();
     asked.retain(|name| !args.no_peers && wanted(name));
     let (peers, mut failures) = peers::build(&asked);
+    let mut rows = vec!["scenario,shape,metric,unit,peer,value\n".to_owned()];
     for scenario in scenarios {
         let of_scenario = |peer: &&Peer| has(scenario, peer.name);
         let ours = wanted("ours").then_some(Child::Ours);
         let others = peers.iter().filter(of_scenario).map(Child::Peer);
-        let children: Vec<Child<'_>> = ours.into_iter().chain(others).collect();
-        for shape in scenario.shapes(&args.size, args.smoke) {
+        let baselines = loss::BASELINES
+            .iter()
+            .filter(|name| !args.no_peers && has(scenario, name));
+        let baselines = baselines.map(|name| Child::Baseline(name));
+        let children: Vec<Child<'_>> = ours.into_iter().chain(baselines).chain(others).collect();
+        for mut shape in scenario.shapes(&args.size, args.smoke) {
+            if shape.load.seconds > 0 {
+                shape.load.seconds = args.time.unwrap_or(shape.load.seconds);
+            }
             let mut print = |line: harness::Line| {
+                rows.push(line.to_csv());
                 if args.json {
                     println!("{}", line.to_json());
                 } else {
@@ -156,6 +196,11 @@ fn run(args: &Arguments, scenarios: &[&'static Scenario]) -> Vec<String> {
             let more = harness::measure(scenario, &shape, args.runs, &children, &mut print);
             failures.extend(more);
         }
+    }
+    if let Some(path) = &args.csv
+        && let Err(error) = std::fs::write(path, rows.concat())
+    {
+        failures.push(format!("{}: {error}", path.display()));
     }
     failures
 }

@@ -5,7 +5,14 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
+use actorsim::config::Layers;
+use actorsim::node::StopSource;
+use actorsim::report::Verdict;
+use actorsim::{Node, NodeConfig};
+use actorsim_transport::TransportStats;
+use actorsim_world::Twin;
 use peer_probe::Job;
 use serde_json::Value;
 
@@ -50,4 +57,92 @@ fn run(scratch: &Path, job: &Job, flags: &[&str]) -> Result<Value, String> {
         part("why"),
         part("publish")
     ))
+}
+
+/// Longest wait for it.
+const STARTED_MAX: Duration = Duration::from_secs(120);
+
+/// A node of this process while it runs, to be looked at in the middle.
+pub(crate) struct Running {
+    node: Node,
+}
+
+impl Running {
+    /// Starts a node with `settings` over quiet ones, lets `watch` look at it, and stops it; its
+    /// verdict must be a pass.
+    pub(crate) fn with(
+        settings: &[&str],
+        watch: impl AsyncFnOnce(&Self) -> Result<Value, String>,
+    ) -> Result<Value, String> {
+        let scratch = std::env::temp_dir().join(format!("actorsim-bench-{}", std::process::id()));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("runtime: {error}"))?;
+        let outcome = runtime.block_on(Self::live(&scratch, settings, watch));
+        drop(fs::remove_dir_all(&scratch));
+        outcome
+    }
+
+    async fn live(
+        scratch: &Path,
+        settings: &[&str],
+        watch: impl AsyncFnOnce(&Self) -> Result<Value, String>,
+    ) -> Result<Value, String> {
+        let mut layers = Layers::built_in();
+        layers.set(&format!("node.state_dir={}", scratch.display()));
+        for assignment in QUIET.iter().chain(settings) {
+            layers.set(assignment);
+        }
+        let settings = layers.resolve().map_err(|errors| errors.render(false))?;
+        let node = Node::start(NodeConfig::from_settings(&settings)).await;
+        let mut running = Self {
+            node: node.map_err(|error| error.to_string())?,
+        };
+        let seen = watch(&running).await;
+        let ending = running.node.wait_or_stop(&mut AtOnce::default()).await;
+        let report = running.node.report(&ending);
+        if report.verdict != Verdict::Pass {
+            return Err(format!("{:?}", report.why));
+        }
+        seen
+    }
+
+    /// Waits until all devices have started, and `warm_up` more.
+    pub(crate) async fn settled(&self, warm_up: Duration) -> Result<(), String> {
+        if let Some(fleet) = self.node.fleet()
+            && !fleet.spawned(STARTED_MAX).await
+        {
+            return Err("the devices did not start in time".to_owned());
+        }
+        tokio::time::sleep(warm_up).await;
+        Ok(())
+    }
+
+    /// Its twin.
+    pub(crate) fn twin(&self) -> Option<&Twin> {
+        self.node.twin()
+    }
+
+    /// What its tiers count.
+    pub(crate) fn stats(&self) -> &TransportStats {
+        self.node.transport_stats()
+    }
+}
+
+/// What every node of a measurement is told.
+const QUIET: [&str; 2] = ["transport.listen=127.0.0.1:0", "metrics.enabled=false"];
+
+/// Asks a node to stop now, once.
+#[derive(Default)]
+struct AtOnce {
+    asked: bool,
+}
+
+impl StopSource for AtOnce {
+    async fn next(&mut self) {
+        if std::mem::replace(&mut self.asked, true) {
+            std::future::pending::<()>().await;
+        }
+    }
 }

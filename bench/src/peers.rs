@@ -15,9 +15,10 @@ pub(crate) struct Peer {
 }
 
 /// What a peer is called, and its binary.
-const PEERS: [(&str, &str); 8] = [
+const PEERS: [(&str, &str); 9] = [
     (CATCH_UNWIND, "peer-bare"),
     (SOA, "peer-bare"),
+    ("quinn", "peer-quinn"),
     ("tokio", "peer-tokio"),
     ("spargio", "peer-spargio"),
     ("actix", "peer-actix"),

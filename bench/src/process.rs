@@ -3,6 +3,7 @@
 //! A process per measurement keeps resident memory clean of what ran before. Bound: one child at a
 //! time, killed at its scenario's time limit.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
 use std::process::{Command, ExitCode, Stdio};
@@ -17,10 +18,15 @@ use crate::scenario::{Load, SCENARIOS, Scenario, Shape};
 /// The hidden first argument that makes this binary the measured side.
 pub(crate) const CHILD: &str = "child";
 
+/// The hidden first argument that makes this binary a node: the rest is `actorsim`'s.
+pub(crate) const NODE: &str = "node";
+
 /// A participant.
 #[derive(Debug)]
 pub(crate) enum Child<'a> {
     Ours,
+    /// A participant that this binary is, too: named in front of the shape.
+    Baseline(&'static str),
     Peer(&'a Peer),
 }
 
@@ -34,6 +40,7 @@ impl Child<'_> {
     pub(crate) fn peer(&self) -> Option<String> {
         match self {
             Self::Ours => None,
+            Self::Baseline(name) => Some((*name).to_owned()),
             Self::Peer(peer) => Some(peer.title()),
         }
     }
@@ -41,8 +48,15 @@ impl Child<'_> {
     /// How much it is given to do; none if it is left out of this shape.
     pub(crate) fn load(&self, scenario: &Scenario, shape: &Shape) -> Option<Load> {
         match self {
-            Self::Ours => Some(shape.load),
+            Self::Ours | Self::Baseline(_) => Some(shape.load),
             Self::Peer(peer) => scenario.load_of(peer.name, shape),
+        }
+    }
+
+    fn shape_of(&self, shape: &Shape) -> String {
+        match self {
+            Self::Baseline(name) => format!("{name}-{}", shape.word()),
+            Self::Ours | Self::Peer(_) => shape.word().to_owned(),
         }
     }
 
@@ -54,7 +68,7 @@ impl Child<'_> {
         load: Load,
     ) -> Result<Value, String> {
         let mut command = match self {
-            Self::Ours => {
+            Self::Ours | Self::Baseline(_) => {
                 let own = std::env::current_exe();
                 let mut command = Command::new(own.map_err(|e| format!("own binary: {e}"))?);
                 command.arg(CHILD);
@@ -63,7 +77,7 @@ impl Child<'_> {
             Self::Peer(peer) => peer.command(),
         };
         command
-            .args([scenario.name, shape.word()])
+            .args([scenario.name, &self.shape_of(shape)])
             .args([load.size, load.seconds].map(|number| number.to_string()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
@@ -112,6 +126,12 @@ pub(crate) fn be_child(args: impl Iterator<Item = String>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A node as its own program runs it.
+pub(crate) fn be_node(args: impl Iterator<Item = String>) -> ExitCode {
+    let args = std::iter::once("actorsim".to_owned()).chain(args);
+    ExitCode::from(actorsim::cli::run(args.map(OsString::from)).code())
 }
 
 /// Memory the machine can still give, or none where it does not say.

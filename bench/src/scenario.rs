@@ -9,8 +9,8 @@ use peer_probe::Job;
 use serde_json::Value;
 
 use crate::{
-    cold, echo, fan_out, idle, journal, memory, mqtt, one_way, ping_pong, pipeline, restart, ring,
-    scan, skew, spawn, storm, timers,
+    cold, echo, exactly_once, fan_out, idle, journal, loss, memory, mqtt, one_way, ping_pong,
+    pipeline, pipeline_rate, quic, restart, ring, scan, skew, soak, spawn, storm, timers,
 };
 
 /// Every scenario, in the order of `list`.
@@ -29,9 +29,14 @@ pub(crate) const SCENARIOS: &[&Scenario] = &[
     &restart::SCENARIO,
     &storm::SCENARIO,
     &scan::SCENARIO,
+    &quic::SCENARIO,
     &journal::SCENARIO,
     &pipeline::SCENARIO,
+    &pipeline_rate::SCENARIO,
+    &loss::SCENARIO,
+    &exactly_once::SCENARIO,
     &mqtt::SCENARIO,
+    &soak::SCENARIO,
 ];
 
 /// Longest measurement of a child, where a scenario has no reason for another.

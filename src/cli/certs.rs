@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use actorsim_transport::certs::{CertError, Identity, Site};
+use actorsim_transport::certs::{CertError, Identity, Revocations, Site};
 use clap::{Args, Subcommand};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -34,6 +34,18 @@ pub enum CertsCommand {
         /// Directory to write to
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// Which site.
+        #[command(flatten)]
+        site: SiteArgs,
+    },
+    /// Take a certificate back: adds it to the site's revoked.pem, which its nodes read live.
+    Revoke {
+        /// The node.pem, or the directory it lies in
+        #[arg(value_name = "CERT")]
+        certificate: PathBuf,
+        /// Directories of identities to give the list to
+        #[arg(long, value_name = "DIR")]
+        to: Vec<PathBuf>,
         /// Which site.
         #[command(flatten)]
         site: SiteArgs,
@@ -96,6 +108,16 @@ fn certs(command: &CertsCommand) -> Result<String, CertError> {
             let site = Site::open_or_create(&site.path())?;
             site.issue(name, devices, out)?;
             identity(out)
+        }
+        CertsCommand::Revoke {
+            certificate,
+            to,
+            site,
+        } => {
+            let site = Site::open_or_create(&site.path())?;
+            let path = site.revoke(certificate, to)?;
+            let revoked = Revocations::load(&path)?.len();
+            Ok(format!("revoked      {revoked} in {}\n", path.display()))
         }
         CertsCommand::Show {
             directory: Some(directory),

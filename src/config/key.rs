@@ -98,6 +98,8 @@ keys! {
         "Added to every default port, so that several nodes fit on one machine.";
     "cores.scan", Kind::Text, Some("auto"),
         "Core of the scan thread: auto (the highest), none, or a number.";
+    "cores.net_priority", count(0, 99), Some("0"),
+        "SCHED_RR priority of the network thread while it is not busy; 0 is the normal class.";
     "shards.count", count(0, 1_024), Some("0"),
         "Shard threads; 0 is one per core.";
     "shards.backend", Kind::Choice(&["auto", "uring", "portable"]), Some("auto"),
@@ -147,6 +149,8 @@ keys! {
         "T2 events per second and device besides threshold events; 0 turns the tier off.";
     "tiers.t3_deadline", span(MS, Duration::from_secs(60)), Some("5s"),
         "Time within which a command must be acknowledged.";
+    "t3.synthetic_rate", rate(100_000.0), Some("0"),
+        "Commands a second to one device after the other, for load; each starts its relay.";
     "world.enabled", Kind::Bool, Some("true"),
         "Run the twin: listener, ingest stages and scanned world.";
     "world.capacity", count(0, 16_000_000), Some("0"),

@@ -40,6 +40,8 @@ pub struct NodeConfig {
     pub report: Option<PathBuf>,
     /// Core of the scan thread: `auto`, `none` or a number.
     pub scan_core: ScanCore,
+    /// `SCHED_RR` priority of the network thread; 0 stays in the normal class.
+    pub net_priority: u8,
     /// Shard threads; 0 is one per core.
     pub shards: ShardConfig,
     /// The transport layer.
@@ -111,6 +113,8 @@ pub struct TiersConfig {
     pub t2_rate: Option<f64>,
     /// Time within which a command must be acknowledged.
     pub t3_deadline: Duration,
+    /// Commands a second for load.
+    pub t3_synthetic_rate: f64,
 }
 
 /// The journal of the twin.
@@ -243,6 +247,7 @@ impl NodeConfig {
             shutdown: settings.duration("node.shutdown"),
             report: settings.text("node.report").map(Into::into),
             scan_core: scan_core(settings).unwrap_or(ScanCore::Auto),
+            net_priority: narrow(settings.u64("cores.net_priority")),
             shards: shards(settings),
             transport: TransportConfig {
                 listen: address("transport.listen"),
@@ -259,6 +264,7 @@ impl NodeConfig {
                 t1_rate: settings.f64("tiers.t1_rate"),
                 t2_rate: settings.f64("tiers.t2_rate"),
                 t3_deadline: settings.duration("tiers.t3_deadline"),
+                t3_synthetic_rate: settings.f64("t3.synthetic_rate").unwrap_or_default(),
             },
             world: settings
                 .bool("world.enabled")

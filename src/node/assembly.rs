@@ -17,6 +17,7 @@ use actorsim_supervision::chaos::Plan;
 use actorsim_supervision::{ChildSpec, Policies, SupervisorRef, SupervisorSpec, start_root};
 use actorsim_transport::{Identity, Listening, Transport, TransportStats};
 use actorsim_world::Twin;
+use parking_lot::Mutex;
 use tokio::runtime::{Handle, Runtime};
 
 use super::build;
@@ -25,7 +26,7 @@ use super::control::{AttachActor, MetricsActor, Nothing};
 use super::layers::Layers;
 use super::leaks::{Before, Kept};
 use super::policies::PolicyBook;
-use super::{StartError, measure, snapshot};
+use super::{StartError, measure, snapshot, urgent};
 use crate::attach::plane::SystemPlane;
 use crate::attach::server::Limits;
 use crate::config::{NodeConfig, policy};
@@ -67,6 +68,8 @@ pub struct Assembly {
     /// The state directory: its files stay open until the node is dropped.
     kept: PathBuf,
     before: Before,
+    /// Gone when the node has stopped.
+    keeper: Mutex<Option<urgent::Keeper>>,
     /// Dropped last: everything runs on them.
     runtimes: Runtimes,
 }
@@ -172,10 +175,7 @@ impl Assembly {
             spec = spec.child(on_runtime(subtree, &net));
         }
         let starting = start_root(&system, spec.configured(&policies)).await;
-        starting.map_err(|error| StartError::Layer {
-            layer: "tree",
-            reason: error.to_string(),
-        })?;
+        starting.map_err(tree_error)?;
         let assembly = Self {
             layers,
             root,
@@ -184,6 +184,7 @@ impl Assembly {
             transport,
             kept: state_dir.path().to_owned(),
             before,
+            keeper: Mutex::new(Some(urgent::keep(&net, config.net_priority))),
             runtimes,
         };
         assembly.start_devices(&policies)?;
@@ -235,6 +236,11 @@ impl Assembly {
     /// The twin.
     pub fn twin(&self) -> Option<&Twin> {
         self.layers.twin.as_ref()
+    }
+
+    /// What the tiers count.
+    pub fn transport_stats(&self) -> &Arc<TransportStats> {
+        &self.layers.stats
     }
 
     /// The devices.
@@ -302,6 +308,7 @@ impl Assembly {
             .await
             .is_ok()
         {
+            drop(self.keeper.lock().take());
             let runtimes = [&self.runtimes.control, &self.runtimes.net].map(Runtimes::handle);
             let (system, before) = (&self.layers.system, &self.before);
             let fleet = self.layers.fleet.as_ref();
@@ -437,6 +444,13 @@ fn on_runtime(mut child: ChildSpec, system: &System) -> ChildSpec {
     child
 }
 
+fn tree_error(error: impl std::fmt::Display) -> StartError {
+    StartError::Layer {
+        layer: "tree",
+        reason: error.to_string(),
+    }
+}
+
 /// The `/control` subtree.
 fn control(
     config: &NodeConfig,
@@ -472,7 +486,7 @@ fn control(
         let listener = build::metrics_listener(listen)?;
         let address: Addr<Nothing> = Addr::new(at.join("http"), mailbox);
         let actor = MetricsActor {
-            listener: Arc::new(parking_lot::Mutex::new(listener)),
+            listener: Arc::new(Mutex::new(listener)),
             view,
         };
         spec = spec.child(ChildSpec::task("http", &address, move || actor.clone()));

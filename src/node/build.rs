@@ -115,6 +115,7 @@ pub(super) fn twin(
         row_files: world.row_files.clone(),
         journal: journal(&config.journal),
         command_deadline: config.tiers.t3_deadline,
+        synthetic_rate: config.tiers.t3_synthetic_rate,
         ..TwinConfig::default()
     };
     Twin::new(twin, system.clock().clone()).map_err(|error| StartError::Layer {

@@ -350,7 +350,17 @@ fn quic(stats: &TransportStats) -> Vec<(&'static str, &'static str, u64)> {
         ("closed", "error", q.closed_error.get()),
         ("datagrams", "sent", stats.t1.datagrams_sent.get()),
         ("datagrams", "received", stats.t1.datagrams_received.get()),
-        ("lost_packets", "", q.lost_packets.get()),
+        ("dials", "ok", q.dialled.get()),
+        ("dials", "failed", q.dial_failed.get()),
+        ("packets", "sent", q.sent_packets.get()),
+        ("packets", "lost", q.lost_packets.get()),
+        ("bytes", "lost", q.lost_bytes.get()),
+        ("congestion", "", q.congestion_events.get()),
+        ("black_holes", "", q.black_holes.get()),
+        ("pings", "", q.pings.get()),
+        ("resets", "sent", q.resets_sent.get()),
+        ("resets", "received", q.resets_received.get()),
+        ("stops", "received", q.stops_received.get()),
         ("stream_resets", "", q.stream_resets.get()),
     ]
 }

@@ -1,12 +1,14 @@
 //! Who may speak: a site authority, the identities it issues, and TLS made of them.
 //!
 //! Reading order: [`site`] (the authority and what it signs), [`identity`] (what a node carries),
-//! [`tls`] (rustls and quinn configurations), [`glob`] (which devices a certificate may speak for).
+//! [`revocation`] (which of them are good no more), [`tls`] (rustls and quinn configurations),
+//! [`glob`] (which devices a certificate may speak for).
 //! It opens no socket. Bounds: files of at most [`PEM_LEN_MAX`] bytes, globs of at most
 //! [`GLOB_LEN_MAX`].
 
 pub mod glob;
 pub mod identity;
+pub mod revocation;
 mod simulated;
 pub mod site;
 pub mod tls;
@@ -18,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 pub use glob::GLOB_LEN_MAX;
 pub use identity::Identity;
+pub use revocation::Revocations;
 pub use simulated::simulated_identity;
 pub use site::Site;
 

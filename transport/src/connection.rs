@@ -25,6 +25,7 @@ use quinn::{ConnectionError, VarInt};
 
 use crate::batch::Batch;
 use crate::endpoint::{Protocol, codes};
+use crate::meter::Meter;
 use crate::reading::Reading;
 use crate::registry::Owned;
 use crate::session::T2Session;
@@ -38,8 +39,8 @@ pub const CONN_BATCHES: u32 = 1024;
 /// How long a batch waits for tier T1 before it is stale and dropped; newer ones wait behind it
 /// meanwhile.
 pub const T1_FORWARD_DEADLINE: Duration = Duration::from_secs(1);
-/// How often a live connection's lost packets are added to the counters.
-const METER_PERIOD: Duration = Duration::from_secs(5);
+/// How often what quinn counts for a live connection is added to the counters.
+pub(crate) const METER_PERIOD: Duration = Duration::from_secs(5);
 /// Pause between looks at what a closed connection has not handed on yet,
 const CLOSED_LOOK: Duration = Duration::from_millis(5);
 /// and how many looks: a second in all, as long as tier T1 may hold a batch.
@@ -147,7 +148,7 @@ pub(crate) struct Conn {
     system: System,
     addr: Addr<ConnMessage>,
     closing: VarInt,
-    lost_packets: Arc<Mutex<u64>>,
+    meter: Arc<Meter>,
 }
 
 /// The child that serves an accepted connection: temporary, `/transport/conn/<id>`.
@@ -173,7 +174,7 @@ pub(crate) fn conn_child(system: &System, core: &Arc<Core>, accepted: Accepted) 
             system: system.clone(),
             addr: address.clone(),
             closing: codes::KILLED,
-            lost_packets: Arc::default(),
+            meter: Arc::default(),
         }
     };
     ChildSpec::task(id.to_string(), &addr, factory).restart(Restart::Temporary)
@@ -185,6 +186,7 @@ impl TaskActor for Conn {
     async fn started(&mut self, cx: &mut TaskContext<ConnMessage>) -> Result<(), Fault> {
         let peer = &self.peer;
         let waiting = peer.core.registry.open(peer.id);
+        peer.core.registry.carried_by(peer.id, &peer.quic);
         cx.pump(datagrams::run(Arc::clone(peer), self.addr.clone()));
         cx.pump(events::run(Arc::clone(peer)));
         cx.pump(commands::run(Arc::clone(peer), waiting));
@@ -194,7 +196,7 @@ impl TaskActor for Conn {
         cx.pump(watch(
             Arc::clone(peer),
             self.addr.clone(),
-            Arc::clone(&self.lost_packets),
+            Arc::clone(&self.meter),
         ));
         let from = peer.quic.remote_address();
         let text = format!(
@@ -243,7 +245,7 @@ impl TaskActor for Conn {
 impl Drop for Conn {
     fn drop(&mut self) {
         let peer = &self.peer;
-        meter(peer, &self.lost_packets);
+        self.meter.read(&peer.quic, &peer.core.stats.quic);
         let quic = &peer.core.stats.quic;
         let why = match peer.quic.close_reason() {
             None => {
@@ -268,29 +270,13 @@ impl Drop for Conn {
     }
 }
 
-/// Adds what was lost since the last look.
-fn meter(peer: &Peer, seen: &Mutex<u64>) {
-    let lost = peer.quic.stats().path.lost_packets;
-    let mut seen = seen.lock();
-    peer.core
-        .stats
-        .quic
-        .lost_packets
-        .add(lost.saturating_sub(*seen));
-    *seen = lost;
-}
-
 /// Waits for the end of the connection, and meters it meanwhile.
-async fn watch(
-    peer: Arc<Peer>,
-    addr: Addr<ConnMessage>,
-    seen: Arc<Mutex<u64>>,
-) -> Result<(), Fault> {
+async fn watch(peer: Arc<Peer>, addr: Addr<ConnMessage>, meter: Arc<Meter>) -> Result<(), Fault> {
     while tokio::time::timeout(METER_PERIOD, peer.quic.closed())
         .await
         .is_err()
     {
-        meter(&peer, &seen);
+        meter.read(&peer.quic, &peer.core.stats.quic);
     }
     closed(addr, CLOSED_LOOKS_MAX).await
 }

@@ -3,6 +3,8 @@
 //! It accepts and dials nothing. Figures are those of `docs/reference/wire.md`. Bound: the
 //! constants below are the bounds.
 
+mod reset;
+
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use tokio::runtime::Handle;
 
 use crate::certs::tls::{ALPN_ACTORSIM1, ALPN_DT1, ClientAuth, client_crypto, server_crypto};
-use crate::certs::{CertError, Identity};
+use crate::certs::{CertError, Identity, Revocations};
 use crate::network::Network;
 
 /// A silent peer is gone after this: three keep-alives lost.
@@ -181,6 +183,7 @@ fn endpoint(
     addr: SocketAddr,
     server: Option<ServerConfig>,
     network: &Network,
+    mut config: EndpointConfig,
 ) -> Result<Endpoint, BindError> {
     let _runtime = handle.enter();
     if let Network::Simulated(net) = network {
@@ -189,20 +192,41 @@ fn endpoint(
             Some(_) => net.listen(addr),
             None => net.dial(),
         };
-        let mut config = EndpointConfig::default();
         config.rng_seed(Some(seed));
         let socket = socket.map_err(|error| BindError::io(addr, error))?;
         return Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
             .map_err(|error| BindError::io(addr, error));
     }
     let socket = bind_socket(addr)?;
-    Endpoint::new(
-        EndpointConfig::default(),
-        server,
-        socket,
-        Arc::new(TokioRuntime),
-    )
-    .map_err(|error| BindError::io(addr, error))
+    Endpoint::new(config, server, socket, Arc::new(TokioRuntime))
+        .map_err(|error| BindError::io(addr, error))
+}
+
+/// What a listener at an address asks of its peers. It can be changed while it listens.
+///
+/// # Errors
+/// [`CertError::Tls`].
+pub(crate) fn server_config(
+    addr: SocketAddr,
+    which: Listening,
+    identity: &Identity,
+    revoked: &Revocations,
+) -> Result<ServerConfig, CertError> {
+    let alpn: &[&[u8]] = match which {
+        Listening::Main => &[ALPN_ACTORSIM1, ALPN_DT1],
+        Listening::Plain => &[],
+    };
+    let clients = if addr.ip().is_loopback() {
+        ClientAuth::Optional
+    } else {
+        ClientAuth::Required
+    };
+    let crypto = server_crypto(identity, alpn, clients, revoked)?;
+    let mut server = ServerConfig::with_crypto(Arc::new(crypto));
+    server
+        .transport_config(transport_config(CONTROL_STREAMS_MAX, STREAMS_MAX))
+        .max_incoming(INCOMING_MAX);
+    Ok(server)
 }
 
 /// Opens a listener on a runtime.
@@ -216,21 +240,14 @@ pub fn listen(
     identity: &Identity,
     network: &Network,
 ) -> Result<Endpoint, BindError> {
-    let alpn: &[&[u8]] = match which {
-        Listening::Main => &[ALPN_ACTORSIM1, ALPN_DT1],
-        Listening::Plain => &[],
+    let revoked = identity.revocations()?;
+    let server = server_config(addr, which, identity, &revoked)?;
+    let config = match network {
+        Network::Udp => reset::listening_config(identity),
+        // Nobody is killed there without its endpoint, and the same seed gives the same numbers.
+        Network::Simulated(_) => EndpointConfig::default(),
     };
-    let clients = if addr.ip().is_loopback() {
-        ClientAuth::Optional
-    } else {
-        ClientAuth::Required
-    };
-    let crypto = server_crypto(identity, alpn, clients)?;
-    let mut server = ServerConfig::with_crypto(Arc::new(crypto));
-    server
-        .transport_config(transport_config(CONTROL_STREAMS_MAX, STREAMS_MAX))
-        .max_incoming(INCOMING_MAX);
-    endpoint(handle, addr, Some(server), network)
+    endpoint(handle, addr, Some(server), network, config)
 }
 
 /// Opens a socket to dial `twin` from.
@@ -248,10 +265,10 @@ pub fn dialler(
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
-    let crypto = client_crypto(identity, protocol.alpn())?;
+    let crypto = client_crypto(identity, protocol.alpn(), &identity.revocations()?)?;
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(transport_config(STREAMS_MAX, 0));
-    let mut endpoint = endpoint(handle, from, None, network)?;
+    let mut endpoint = endpoint(handle, from, None, network, EndpointConfig::default())?;
     endpoint.set_default_client_config(config);
     Ok(endpoint)
 }

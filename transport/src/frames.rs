@@ -12,7 +12,7 @@ use crate::codec::{self, CONTROL_LEN_MAX, CodecError};
 use crate::command::AckStatus;
 use crate::device::{DeviceRange, RangeError, SENSORS_MAX, SensorSpec};
 use crate::link::BATCH_EVENTS_MAX;
-use crate::reading::{DecodeError, READING_LEN, Reading};
+use crate::reading::{DecodeError, READING_LEN, Reading, check_type};
 use crate::session::EventKey;
 
 /// Version in the first message; another one is refused.
@@ -238,9 +238,7 @@ pub fn put_events_header(buffer: &mut impl BufMut, sequence: u64, count: u32) {
 
 /// Writes one event.
 pub fn put_event(buffer: &mut impl BufMut, reading: &Reading, key: EventKey) {
-    reading.encode_into(buffer);
-    buffer.put_u32_le(key.epoch);
-    buffer.put_u64_le(key.event);
+    buffer.put_slice(&event_bytes(reading, key));
 }
 
 /// Reads one event.
@@ -248,11 +246,32 @@ pub fn put_event(buffer: &mut impl BufMut, reading: &Reading, key: EventKey) {
 /// # Errors
 /// [`FrameError::Reading`].
 pub fn get_event(bytes: &[u8; EVENT_LEN]) -> Result<(Reading, EventKey), FrameError> {
+    let (reading, key) = event_parts(bytes);
+    Ok((Reading::decode(reading)?, key))
+}
+
+/// One event as it is written.
+#[must_use]
+#[inline]
+pub fn event_bytes(reading: &Reading, key: EventKey) -> [u8; EVENT_LEN] {
+    let mut bytes = [0; EVENT_LEN];
+    bytes[..READING_LEN].copy_from_slice(&reading.encode());
+    bytes[READING_LEN..READING_LEN + 4].copy_from_slice(&key.epoch.to_le_bytes());
+    bytes[READING_LEN + 4..].copy_from_slice(&key.event.to_le_bytes());
+    bytes
+}
+
+/// The two parts of an event: the bytes of its reading, and its key.
+#[inline]
+fn event_parts(bytes: &[u8; EVENT_LEN]) -> (&[u8; READING_LEN], EventKey) {
+    let (reading, _) = bytes
+        .split_first_chunk()
+        .expect("an event is longer than its reading");
     let key = EventKey {
         epoch: u32::from_le_bytes(sub(bytes, READING_LEN)),
         event: u64::from_le_bytes(sub(bytes, READING_LEN + 4)),
     };
-    Ok((Reading::decode(&sub(bytes, 0))?, key))
+    (reading, key)
 }
 
 /// An event frame, without its length, checked but not decoded.
@@ -297,20 +316,11 @@ impl<'a> Events<'a> {
         readings: &mut Vec<Reading>,
         keys: &mut Vec<EventKey>,
     ) -> Result<(), FrameError> {
-        let marks = (readings.len(), keys.len());
-        for record in self.records {
-            match get_event(record) {
-                Ok((reading, key)) => {
-                    readings.push(reading);
-                    keys.push(key);
-                }
-                Err(error) => {
-                    readings.truncate(marks.0);
-                    keys.truncate(marks.1);
-                    return Err(error);
-                }
-            }
-        }
+        let mut parts = self.records.iter().map(event_parts);
+        parts.try_for_each(|(reading, _)| check_type(reading))?;
+        let parts = || self.records.iter().map(event_parts);
+        readings.extend(parts().map(|(reading, _)| Reading::of_checked(reading)));
+        keys.extend(parts().map(|(_, key)| key));
         Ok(())
     }
 }

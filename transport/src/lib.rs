@@ -62,6 +62,7 @@ pub mod frames;
 pub mod ingest;
 pub mod link;
 pub mod listener;
+mod meter;
 pub mod network;
 pub mod reading;
 pub mod registry;

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use actorsim_actors::{Fault, Flow, Level, Message, System, TaskActor, TaskContext};
 use futures_util::StreamExt as _;
@@ -14,6 +15,7 @@ use futures_util::stream::FuturesUnordered;
 use quinn::{ConnectionError, Endpoint, Incoming};
 
 use crate::certs::glob::{ANY_DEVICE, device_glob};
+use crate::certs::revocation::Watched;
 use crate::certs::tls::{ALPN_ACTORSIM1, agreed_alpn, peer_certificate};
 use crate::connection::{Accepted, conn_child};
 use crate::endpoint::{HANDSHAKE_TIMEOUT, Listening, Protocol, codes};
@@ -27,6 +29,9 @@ pub const HANDSHAKES_MAX: usize = 256;
 /// come again with a token (RFC 9000 section 8.1.2), which costs a round trip and holds nothing
 /// here.
 pub const HANDSHAKES_UNPROVEN_MAX: usize = 16;
+
+/// How often the revocation list is looked at: one `stat`.
+pub const REVOCATION_LOOK: Duration = Duration::from_secs(1);
 
 /// The listener is sent nothing.
 #[derive(Debug)]
@@ -55,6 +60,7 @@ impl TaskActor for Listener {
                 ));
             }
         }
+        cx.pump(revoke(Arc::clone(&self.core), cx.system().clone()));
         Ok(())
     }
 
@@ -64,6 +70,31 @@ impl TaskActor for Listener {
         _: &mut TaskContext<ListenerMessage>,
     ) -> Result<Flow, Fault> {
         match message {}
+    }
+}
+
+/// Looks whether the revocation list changed. One that cannot be read leaves things as they are.
+async fn revoke(core: Arc<Core>, system: System) -> Result<(), Fault> {
+    let mut watched = Watched::new(core.identity_dir());
+    loop {
+        let done = match watched.news() {
+            None => Ok(None),
+            Some(Ok(list)) => core.revoke(&list).map(|closed| Some((list.len(), closed))),
+            Some(Err(error)) => Err(error),
+        };
+        let events = system.events();
+        match done {
+            Ok(Some((named, closed))) if named > 0 => {
+                let text = format!("{named} certificates are revoked, {closed} connections closed");
+                events.publish(Level::Warn, "certificates_revoked", None, text);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let text = format!("what was revoked before stays so: {error}");
+                events.publish(Level::Error, "revocations_unread", None, text);
+            }
+        }
+        tokio::time::sleep(REVOCATION_LOOK).await;
     }
 }
 

@@ -170,16 +170,35 @@ impl Reading {
     /// [`DecodeError::SensorType`] names an unknown type byte; every other bit pattern is data.
     #[inline]
     pub fn decode(bytes: &[u8; READING_LEN]) -> Result<Self, DecodeError> {
-        let kind = SensorType::try_from(bytes[38])?;
-        Ok(Self {
+        check_type(bytes)?;
+        Ok(Self::of_checked(bytes))
+    }
+
+    /// Reads 39 bytes whose type byte was found to be known.
+    #[inline]
+    pub(crate) fn of_checked(bytes: &[u8; READING_LEN]) -> Self {
+        const LAST: usize = SensorType::ALL.len() - 1;
+        Self {
             device: Uuid::from_bytes(part(bytes, 0)),
             sensor: u16::from_le_bytes(part(bytes, 16)),
-            kind,
+            kind: SensorType::ALL[usize::from(bytes[TYPE_AT]).min(LAST)],
             value: f64::from_bits(u64::from_le_bytes(part(bytes, 18))),
             at_us: u64::from_le_bytes(part(bytes, 26)),
             sequence: u32::from_le_bytes(part(bytes, 34)),
-        })
+        }
     }
+}
+
+/// Where the type byte is.
+const TYPE_AT: usize = READING_LEN - 1;
+
+/// Refuses an unknown type byte, the only thing that is wrong with any 39 bytes.
+///
+/// # Errors
+/// [`DecodeError::SensorType`].
+#[inline]
+pub(crate) fn check_type(bytes: &[u8; READING_LEN]) -> Result<(), DecodeError> {
+    SensorType::try_from(bytes[TYPE_AT]).map(drop)
 }
 
 /// `N` bytes from `at`; every caller's range lies inside the 39 bytes.
@@ -204,17 +223,9 @@ pub fn decode_all(bytes: &[u8], into: &mut Vec<Reading>) -> Result<usize, Decode
             length: bytes.len(),
         });
     }
-    let mark = into.len();
-    into.reserve(chunks.len());
-    for chunk in chunks {
-        match Reading::decode(chunk) {
-            Ok(reading) => into.push(reading),
-            Err(error) => {
-                into.truncate(mark);
-                return Err(error);
-            }
-        }
-    }
+    // First all are checked, so that reading them is one loop without a way out.
+    chunks.iter().try_for_each(check_type)?;
+    into.extend(chunks.iter().map(Reading::of_checked));
     Ok(chunks.len())
 }
 

@@ -15,8 +15,11 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use crate::certs::Revocations;
+use crate::certs::tls::peer_certificate;
 use crate::command::{Issued, T3Message};
 use crate::device::{DeviceRange, RANGE_DEVICES_MAX};
+use crate::endpoint::codes;
 use crate::link::REGISTRATIONS_MAX;
 
 /// Accepted connections at most: 100 KiB each in QUIC, some hundred MiB in all.
@@ -148,6 +151,7 @@ pub(crate) enum Routed {
 pub struct Registry {
     devices: DashMap<Uuid, u32>,
     routes: DashMap<u32, Route>,
+    carriers: DashMap<u32, quinn::Connection>,
     last_id: AtomicU32,
 }
 
@@ -195,6 +199,23 @@ impl Registry {
         waiting
     }
 
+    /// The QUIC connection of `id`, for those who close connections over their certificates.
+    pub(crate) fn carried_by(&self, id: u32, quic: &quinn::Connection) {
+        self.carriers.insert(id, quic.clone());
+    }
+
+    /// Closes the connections whose certificates a list names; returns how many.
+    pub(crate) fn close_revoked(&self, revoked: &Revocations) -> usize {
+        let mut closed = 0;
+        for quic in &self.carriers {
+            if peer_certificate(&quic).is_some_and(|shown| revoked.names(&shown)) {
+                quic.close(codes::CERTIFICATE, b"the certificate is revoked");
+                closed += 1;
+            }
+        }
+        closed
+    }
+
     /// Announced devices are reached by connection `id` from now on.
     pub(crate) fn claim_range(&self, id: u32, owned: &mut Owned, range: &DeviceRange) {
         owned.ranges.push(range.clone());
@@ -220,6 +241,7 @@ impl Registry {
     /// Connection `id` is gone: so are its route and the devices nobody else has claimed since.
     pub(crate) fn close(&self, id: u32, owned: &Owned) {
         self.routes.remove(&id);
+        self.carriers.remove(&id);
         let named: usize = owned.ranges.iter().map(|range| range.count as usize).sum();
         if named > self.devices.len() / SWEEP_SHARE {
             // Hashing so many names again costs more than looking at every entry.

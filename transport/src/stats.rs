@@ -249,9 +249,25 @@ pub struct QuicStats {
     pub closed_idle: Counter,
     /// Closed by an error, a reset included.
     pub closed_error: Counter,
-    /// Packets declared lost by accepted connections' senders.
+    /// Packets sent on connections, accepted and dialled, as are those that follow.
+    pub sent_packets: Counter,
+    /// Packets declared lost by our senders.
     pub lost_packets: Counter,
-    /// Streams reset by us or by the peer.
+    /// Bytes in them.
+    pub lost_bytes: Counter,
+    /// Times a sender slowed down.
+    pub congestion_events: Counter,
+    /// Times a path was found to lose all large packets.
+    pub black_holes: Counter,
+    /// Pings sent: keep-alives, searches for the MTU, probes after a time-out.
+    pub pings: Counter,
+    /// Streams that we reset.
+    pub resets_sent: Counter,
+    /// Streams that peers reset.
+    pub resets_received: Counter,
+    /// Streams that peers asked us to stop.
+    pub stops_received: Counter,
+    /// Streams refused here because of what they carried, and commands refused by devices.
     pub stream_resets: Counter,
 }
 

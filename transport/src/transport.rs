@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use actorsim_actors::{ActorPath, Addr, MailboxSpec, Overflow, System};
@@ -15,9 +16,9 @@ use quinn::Endpoint;
 use tokio::runtime::Handle;
 
 use crate::batch::{Batch, BatchPool};
-use crate::certs::Identity;
+use crate::certs::{CertError, Identity, Revocations};
 use crate::command::T3Message;
-use crate::endpoint::{BindError, Listening, codes, listen, until_free};
+use crate::endpoint::{BindError, Listening, codes, listen, server_config, until_free};
 use crate::ingest::Inlets;
 use crate::listener::{Folded, Listener, ListenerMessage};
 use crate::network::Network;
@@ -89,6 +90,23 @@ impl Core {
         let endpoint = listen(handle, *addr, which, &self.identity, &self.network)?;
         endpoints.insert(which, endpoint.clone());
         Ok(Some(endpoint))
+    }
+
+    /// Certificates have been taken back: no new connection with one of them, and none that is up.
+    /// Returns how many were closed.
+    pub(crate) fn revoke(&self, revoked: &Revocations) -> Result<usize, CertError> {
+        for (which, endpoint) in &*self.endpoints.lock() {
+            if let Some(addr) = self.addrs.get(which) {
+                let config = server_config(*addr, *which, &self.identity, revoked)?;
+                endpoint.set_server_config(Some(config));
+            }
+        }
+        Ok(self.registry.close_revoked(revoked))
+    }
+
+    /// Where this node's certificates are.
+    pub(crate) fn identity_dir(&self) -> &Path {
+        self.identity.dir()
     }
 
     /// The endpoint of a listener works no more: it is bound again when it is next asked for.

@@ -112,6 +112,17 @@ impl DeviceIndex {
         self.slots.len() as u32
     }
 
+    /// The device in place `next` and its relay's sensor, over and over in order of registration;
+    /// `None` while there is none.
+    pub(crate) fn relay_of(&self, next: &mut u32) -> Option<(Uuid, u16)> {
+        let at = *next as usize % self.slots.len().max(1);
+        let slot = self.slots.get(at)?;
+        *next = at as u32 + 1;
+        let layout = self.layouts.get(usize::from(slot.layout));
+        let relay = layout.map_or(RELAY_SENSOR, |layout| layout.relay);
+        Some((slot.device, relay))
+    }
+
     /// Rows given out.
     #[must_use]
     pub fn rows(&self) -> u32 {

@@ -1,14 +1,15 @@
 //! The stages between transport and scan, each a supervised task actor.
 //!
 //! Reading order: `route` (readings -> rows), `apply` (batches -> lanes), `actuate` (everything
-//! that leaves the world). A stage holds its lane ends by lease, so the next incarnation goes on
-//! where a killed one stopped.
+//! that leaves the world), `synthetic` (commands for load). A stage holds its lane ends by lease,
+//! so the next incarnation goes on where a killed one stopped.
 //!
 //! Bound: [`STAGE_MAILBOX`] messages per stage; a message is a batch, not a reading.
 
 mod actuate;
 mod apply;
 mod route;
+mod synthetic;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ pub(crate) use actuate::WAKES;
 pub use actuate::{Actuate, Outlets, Woken};
 pub use apply::Apply;
 pub use route::Route;
+pub use synthetic::{Synthetic, SyntheticMessage};
 
 use crate::lanes::{Berth, Lease};
 

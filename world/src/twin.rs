@@ -29,7 +29,9 @@ use crate::scan::snapshot::ScanSnapshot;
 use crate::scan::stats::{CycleTimes, Quantiles};
 use crate::scan::{Scan, ScanConfig, ScanMessage};
 use crate::shared::{CycleHook, Shared};
-use crate::stages::{Actuate, Apply, Outlets, Route, STAGE_MAILBOX, WAKES, Woken};
+use crate::stages::{
+    Actuate, Apply, Outlets, Route, STAGE_MAILBOX, Synthetic, SyntheticMessage, WAKES, Woken,
+};
 use crate::systems::{SystemId, WorldRules};
 
 /// How long an answer of the scan may take: many periods, and the restart of a scan.
@@ -56,6 +58,8 @@ pub struct TwinConfig {
     pub journal: JournalConfig,
     /// How long after its decision a command may still be executed.
     pub command_deadline: Duration,
+    /// Commands a second for load, beside the rules' own; 0 is none.
+    pub synthetic_rate: f64,
 }
 
 impl Default for TwinConfig {
@@ -67,6 +71,7 @@ impl Default for TwinConfig {
             row_files: None,
             journal: JournalConfig::default(),
             command_deadline: Duration::from_secs(5),
+            synthetic_rate: 0.0,
         }
     }
 }
@@ -94,6 +99,7 @@ pub struct Twin {
     route: Addr<Ingest>,
     apply: Addr<RowBatch>,
     actuate: Addr<Woken>,
+    synthetic: Addr<SyntheticMessage>,
 }
 
 impl Twin {
@@ -111,6 +117,7 @@ impl Twin {
             route: Addr::new(at.join("route"), batches),
             apply: Addr::new(at.join("apply"), batches),
             actuate: Addr::new(at.join("actuate"), MailboxSpec::new(WAKES, Overflow::Block)),
+            synthetic: Addr::new(at.join("synthetic"), MailboxSpec::new(1, Overflow::Reject)),
         })
     }
 
@@ -164,7 +171,8 @@ impl Twin {
         let (apply, actuate) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
         let (journal, keeping) = (Arc::clone(&self.shared), outlets.clone());
         let (next, after) = (self.apply.clone(), self.apply.clone());
-        SupervisorSpec::new(at, policy)
+        let driving = (Arc::clone(&self.shared), outlets.clone());
+        let spec = SupervisorSpec::new(at, policy)
             .needs(Strategy::RestForOne)
             .child(ChildSpec::task("journal", &self.journal, move || {
                 JournalActor::new(Arc::clone(&journal), keeping.clone(), after.clone())
@@ -180,7 +188,13 @@ impl Twin {
             }))
             .child(ChildSpec::task("actuate", &self.actuate, move || {
                 Actuate::new(Arc::clone(&actuate), outlets.clone())
-            }))
+            }));
+        if self.shared.config.synthetic_rate <= 0.0 {
+            return spec;
+        }
+        spec.child(ChildSpec::task("synthetic", &self.synthetic, move || {
+            Synthetic::new(Arc::clone(&driving.0), driving.1.clone())
+        }))
     }
 
     /// Totals at the end of the last published cycle.

@@ -13,6 +13,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::glob::device_glob;
+use super::revocation::{REVOKED_FILE, Revocations};
 use super::{CertError, read_pem};
 
 /// The authority's certificate.
@@ -95,6 +96,14 @@ impl Identity {
         self.key.cert.first().and_then(device_glob)
     }
 
+    /// The revocation list in its directory now.
+    ///
+    /// # Errors
+    /// [`CertError`], if there is one that cannot be read.
+    pub fn revocations(&self) -> Result<Revocations, CertError> {
+        Revocations::load(&self.dir.join(REVOKED_FILE))
+    }
+
     /// The certificates, the node's own first.
     #[must_use]
     pub fn chain(&self) -> &[CertificateDer<'static>] {
@@ -105,7 +114,7 @@ impl Identity {
         Arc::clone(&self.roots)
     }
 
-    pub(super) fn private_key(&self) -> PrivateKeyDer<'static> {
+    pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
         self.private.clone_key()
     }
 }
@@ -118,7 +127,7 @@ fn content(dir: &Path, file: &str, what: impl fmt::Display) -> CertError {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertError> {
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertError> {
     let bytes = read_pem(path, HELP)?;
     let fail = |what: String| CertError::Content {
         path: path.into(),

@@ -103,6 +103,10 @@ impl Site {
         &self.ca_pem
     }
 
+    pub(super) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+
     /// Signs a new node: writes `ca.pem`, `node.pem` and `node.key` (mode 0600) into `out`.
     ///
     /// The certificate is good as a server (for `name`, [`SITE_SERVER_NAME`], `localhost` and the
@@ -182,7 +186,7 @@ pub(super) fn node_params(name: &str, devices: &str) -> Result<CertificateParams
     Ok(params)
 }
 
-fn exists(path: &Path) -> Result<bool, CertError> {
+pub(super) fn exists(path: &Path) -> Result<bool, CertError> {
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use super::glob::device_glob;
 use super::identity::{CA_FILE, CERT_FILE, KEY_FILE};
+use super::revocation::REVOKED_FILE;
 use super::site::CA_KEY_FILE;
 use super::*;
 
@@ -24,8 +25,15 @@ fn an_authority_is_made_once_and_its_keys_are_its_owners_only() {
     let identity = Identity::load(&out).unwrap();
     assert_eq!(identity.devices().as_deref(), Some("pump-*"));
     assert_eq!(device_glob(&identity.chain()[0]), identity.devices());
-    tls::server_crypto(&identity, &[tls::ALPN_DT1], tls::ClientAuth::Required).unwrap();
-    tls::client_crypto(&identity, tls::ALPN_DT1).unwrap();
+    let none = Revocations::default();
+    tls::server_crypto(
+        &identity,
+        &[tls::ALPN_DT1],
+        tls::ClientAuth::Required,
+        &none,
+    )
+    .unwrap();
+    tls::client_crypto(&identity, tls::ALPN_DT1, &none).unwrap();
 }
 
 #[test]
@@ -105,5 +113,33 @@ fn a_node_whose_authority_was_replaced_gets_a_new_identity() {
     assert_ne!(
         second.identity("node", "*", &out).unwrap().chain(),
         old.chain()
+    );
+}
+
+#[test]
+fn what_a_site_takes_back_is_named_by_its_list_and_nothing_else_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::open_or_create(&dir.path().join("site")).unwrap();
+    let identity = |name: &str| site.identity(name, "*", &dir.path().join(name)).unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let [first, second, third] = ["first", "second", "third"].map(identity);
+    let list = |site: &Site| Revocations::load(&site.dir().join(REVOKED_FILE)).unwrap();
+    assert!(list(&site).is_empty());
+    site.revoke(&at("first"), &[]).unwrap();
+    site.revoke(&at("first").join(CERT_FILE), &[]).unwrap();
+    let path = site.revoke(&at("third"), &[at("second")]).unwrap();
+    assert_eq!(
+        second.revocations().unwrap().len(),
+        2,
+        "it was given the list"
+    );
+    let list = list(&site);
+    let named = [&first, &second, &third].map(|identity| list.names(&identity.chain()[0]));
+    assert_eq!((named, list.len()), ([true, false, true], 2));
+    fs::write(&path, "no list").unwrap();
+    let error = Revocations::load(&path).unwrap_err().to_string();
+    assert!(
+        error.contains(REVOKED_FILE) && error.contains("certs revoke"),
+        "{error}"
     );
 }

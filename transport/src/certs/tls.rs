@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use rustls::client::Resumption;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
 use rustls_pki_types::CertificateDer;
 
-use super::{CertError, Identity};
+use super::{CertError, Identity, Revocations};
 
 /// The guide's protocol as it stands.
 pub const ALPN_DT1: &[u8] = b"dt/1";
@@ -45,8 +45,11 @@ pub fn server_crypto(
     identity: &Identity,
     alpn: &[&[u8]],
     clients: ClientAuth,
+    revoked: &Revocations,
 ) -> Result<QuicServerConfig, CertError> {
-    let verifier = WebPkiClientVerifier::builder_with_provider(identity.roots(), provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(identity.roots(), provider())
+        .with_crls(revoked.lists())
+        .only_check_end_entity_revocation();
     let verifier = match clients {
         ClientAuth::Required => verifier,
         ClientAuth::Optional => verifier.allow_unauthenticated(),
@@ -67,11 +70,18 @@ pub fn server_crypto(
 ///
 /// # Errors
 /// [`CertError::Tls`].
-pub fn client_crypto(identity: &Identity, alpn: &[u8]) -> Result<QuicClientConfig, CertError> {
+pub fn client_crypto(
+    identity: &Identity,
+    alpn: &[u8],
+    revoked: &Revocations,
+) -> Result<QuicClientConfig, CertError> {
+    let verifier = WebPkiServerVerifier::builder_with_provider(identity.roots(), provider())
+        .with_crls(revoked.lists())
+        .only_check_end_entity_revocation();
     let mut config = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(tls)?
-        .with_root_certificates(identity.roots())
+        .with_webpki_verifier(verifier.build().map_err(tls)?)
         .with_client_auth_cert(identity.chain().to_vec(), identity.private_key())
         .map_err(tls)?;
     config.alpn_protocols = vec![alpn.to_vec()];

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actorsim_actors::{Fault, Flow, TaskActor, TaskContext};
@@ -100,25 +100,29 @@ impl LinkActor {
 
     /// The connection, waited for as long as a block may wait.
     async fn connection(&self) -> Option<Connection> {
+        let up = self.live.borrow().clone();
+        if up.is_some() {
+            return up;
+        }
         let mut live = self.live.subscribe();
         let up = live.wait_for(Option::is_some);
         tokio::time::timeout(T1_WAIT, up).await.ok()?.ok()?.clone()
     }
 
     /// Sends a block in as few datagrams as fit. What is not sent counts itself when it is dropped.
-    async fn send(&self, mut block: Block) {
+    async fn send(&self, block: Block) {
         let Some(connection) = self.connection().await else {
             return;
         };
         let mut most = readings_per_datagram(&connection, self.spec.protocol);
-        while let Some(datagram) = block.front(most) {
+        let mut sending = Sending {
+            block,
+            total: &self.link.0.t1_sent,
+        };
+        while let Some(datagram) = sending.block.front(most) {
             let length = datagram.len();
             match connection.send_datagram_wait(datagram).await {
-                Ok(()) => {
-                    block.sent(length);
-                    let readings = (length / READING_LEN) as u64;
-                    self.link.0.t1_sent.fetch_add(readings, Ordering::Relaxed);
-                }
+                Ok(()) => sending.block.sent(length),
                 Err(SendDatagramError::TooLarge) if most > 1 => {
                     // The path got narrower since we asked.
                     let fits = readings_per_datagram(&connection, self.spec.protocol);
@@ -130,6 +134,19 @@ impl LinkActor {
                 }
             }
         }
+    }
+}
+
+/// A block on its way into QUIC; adds what got there to the session's total, however it ends.
+struct Sending<'a> {
+    block: Block,
+    total: &'a AtomicU64,
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        self.total
+            .fetch_add(self.block.readings_sent(), Ordering::Relaxed);
     }
 }
 

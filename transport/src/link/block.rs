@@ -1,7 +1,8 @@
 //! Blocks of telemetry on their way to a link, and how they are cut into datagrams.
 //!
-//! A block owns its bytes once; datagrams are slices of it, never copies. What is not sent when the
-//! block is dropped is counted as lost at the sender. Bound: [`BLOCK_READINGS_MAX`] readings.
+//! A block owns its bytes once; datagrams are slices of it, never copies. It counts when it is
+//! dropped: what was sent by then, and the rest as lost at the sender. Bound:
+//! [`BLOCK_READINGS_MAX`] readings.
 
 use std::sync::Arc;
 
@@ -17,6 +18,9 @@ pub const BLOCK_READINGS_MAX: usize = 1680;
 #[derive(Debug)]
 pub struct Block {
     bytes: Bytes,
+    /// Bytes that are QUIC's, and the datagrams they are in.
+    sent: usize,
+    datagrams: u64,
     stats: Arc<TransportStats>,
 }
 
@@ -33,6 +37,8 @@ impl Block {
         }
         Ok(Self {
             bytes,
+            sent: 0,
+            datagrams: 0,
             stats: Arc::clone(stats),
         })
     }
@@ -40,29 +46,37 @@ impl Block {
     /// Readings not sent yet.
     #[must_use]
     pub fn readings(&self) -> usize {
-        self.bytes.len() / READING_LEN
+        (self.bytes.len() - self.sent) / READING_LEN
+    }
+
+    /// Readings that are QUIC's.
+    pub(crate) fn readings_sent(&self) -> u64 {
+        (self.sent / READING_LEN) as u64
     }
 
     /// The next datagram: at most `most` readings; `None` when all are cut off.
     pub(crate) fn front(&self, most: usize) -> Option<Bytes> {
-        let length = self.bytes.len().min(most.max(1) * READING_LEN);
-        (length > 0).then(|| self.bytes.slice(..length))
+        let end = self.bytes.len().min(self.sent + most.max(1) * READING_LEN);
+        (end > self.sent).then(|| self.bytes.slice(self.sent..end))
     }
 
-    /// The datagram of `length` bytes at the front is QUIC's now: counts it as sent.
+    /// The datagram of `length` bytes at the front is QUIC's now.
     pub(crate) fn sent(&mut self, length: usize) {
-        let readings = (length / READING_LEN) as u64;
-        self.stats.t1.sent.add(readings);
-        self.stats.t1.datagrams_sent.inc();
-        drop(self.bytes.split_to(length.min(self.bytes.len())));
+        self.sent = self.bytes.len().min(self.sent + length);
+        self.datagrams += 1;
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
+        let t1 = &self.stats.t1;
+        if self.datagrams > 0 {
+            t1.sent.add(self.readings_sent());
+            t1.datagrams_sent.add(self.datagrams);
+        }
         let lost = self.readings() as u64;
         if lost > 0 {
-            self.stats.t1.dropped.add(DropReason::Sender, lost);
+            t1.dropped.add(DropReason::Sender, lost);
         }
     }
 }

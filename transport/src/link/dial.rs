@@ -3,6 +3,7 @@
 //! It never gives up; a twin that is away, or refuses us, costs one attempt every two seconds. It
 //! carries no telemetry. Bounds: [`BACKOFF_MAX`], [`DIAL_TIMEOUT`].
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +15,9 @@ use tokio::sync::watch;
 
 use super::actor::{Goodbye, LinkSpec};
 use super::{Link, commands, control, events};
+use crate::connection::METER_PERIOD;
 use crate::endpoint::{HANDSHAKE_TIMEOUT, Protocol, codes, dialler};
+use crate::meter::Meter;
 
 /// First wait after a lost connection.
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
@@ -177,6 +180,39 @@ async fn serve(line: &Line, connection: &Connection, control: Option<control::Co
         why = events::run(line, connection) => why,
         why = commands::run(line, connection, number) => why.to_string(),
         why = connection.closed() => why.to_string(),
+        never = metered(line, connection) => match never {},
+    }
+}
+
+/// Adds what quinn counts for the connection, now and then and at its end.
+async fn metered(line: &Line, connection: &Connection) -> Infallible {
+    let metered = Metered {
+        meter: Meter::default(),
+        line,
+        connection,
+    };
+    loop {
+        tokio::time::sleep(METER_PERIOD).await;
+        metered.read();
+    }
+}
+
+struct Metered<'a> {
+    meter: Meter,
+    line: &'a Line,
+    connection: &'a Connection,
+}
+
+impl Metered<'_> {
+    fn read(&self) {
+        self.meter
+            .read(self.connection, &self.line.link.0.stats.quic);
+    }
+}
+
+impl Drop for Metered<'_> {
+    fn drop(&mut self) {
+        self.read();
     }
 }
 

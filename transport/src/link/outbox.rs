@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::frames::{
-    EVENT_LEN, EVENTS_HEADER_LEN, Events, FRAME_HEADER_LEN, put_event, put_events_header,
+    EVENT_LEN, EVENTS_HEADER_LEN, Events, FRAME_HEADER_LEN, event_bytes, put_events_header,
 };
 use crate::reading::Reading;
 use crate::session::{EventKey, EventMark};
@@ -46,8 +46,9 @@ struct Numbered {
 
 #[derive(Default)]
 struct State {
-    /// Encoded events without a number yet.
-    fresh: BytesMut,
+    /// Encoded events without a number yet, in the buffers they will be sent from; each but the
+    /// last is a full batch.
+    fresh: VecDeque<BytesMut>,
     /// Batches not acknowledged, oldest first.
     unacked: VecDeque<Numbered>,
     /// How many of `unacked` are written to the present connection.
@@ -59,7 +60,39 @@ struct State {
     ledger: Option<BTreeMap<Uuid, EventMark>>,
 }
 
+/// Events in a buffer that begins with room for its header.
+fn events_in(frame: &BytesMut) -> usize {
+    (frame.len() - EVENTS_HEADER_LEN) / EVENT_LEN
+}
+
 impl State {
+    /// Encodes events behind those that wait.
+    fn append(&mut self, mut events: &[OutEvent]) {
+        while !events.is_empty() {
+            let room = self
+                .fresh
+                .back()
+                .map_or(0, |last| BATCH_EVENTS_MAX.saturating_sub(events_in(last)));
+            if room == 0 {
+                let count = events.len().min(BATCH_EVENTS_MAX);
+                let mut frame = BytesMut::with_capacity(EVENTS_HEADER_LEN + count * EVENT_LEN);
+                frame.put_bytes(0, EVENTS_HEADER_LEN);
+                self.fresh.push_back(frame);
+                continue;
+            }
+            let (now, later) = events.split_at(room.min(events.len()));
+            if let Some(last) = self.fresh.back_mut() {
+                let end = last.len();
+                last.resize(end + now.len() * EVENT_LEN, 0);
+                let (places, _) = last[end..].as_chunks_mut::<EVENT_LEN>();
+                for (place, event) in places.iter_mut().zip(now) {
+                    *place = event_bytes(&event.reading, event.key);
+                }
+            }
+            events = later;
+        }
+    }
+
     fn note(&mut self, batch: &Numbered) {
         let Some(ledger) = &mut self.ledger else {
             return;
@@ -117,9 +150,7 @@ impl T2Outbox {
     pub fn push(&self, events: &[OutEvent]) -> usize {
         let mut state = self.state.lock();
         let accepted = events.len().min(self.room - state.events);
-        for event in &events[..accepted] {
-            put_event(&mut state.fresh, &event.reading, event.key);
-        }
+        state.append(&events[..accepted]);
         state.events += accepted;
         drop(state);
         self.stats.t2.created.add(accepted as u64);
@@ -162,14 +193,13 @@ impl T2Outbox {
             return None;
         }
         if state.cursor == state.unacked.len() {
-            let events = (state.fresh.len() / EVENT_LEN).min(BATCH_EVENTS_MAX);
-            if events == 0 {
-                return None;
-            }
-            let records = state.fresh.split_to(events * EVENT_LEN);
-            let mut frame = BytesMut::with_capacity(EVENTS_HEADER_LEN + records.len());
-            put_events_header(&mut frame, state.next, events as u32);
-            frame.put(records);
+            let mut frame = state.fresh.pop_front()?;
+            let events = events_in(&frame);
+            put_events_header(
+                &mut &mut frame[..EVENTS_HEADER_LEN],
+                state.next,
+                events as u32,
+            );
             state.unacked.push_back(Numbered {
                 sequence: state.next,
                 events: events as u32,

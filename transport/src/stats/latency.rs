@@ -90,6 +90,15 @@ impl LatencyHistogram {
         Quantiles::of(&self.0.lock())
     }
 
+    /// The quantiles of what was recorded after `earlier` was copied; `None` if nothing was.
+    #[must_use]
+    pub fn quantiles_since(&self, earlier: &Histogram<u64>) -> Option<Quantiles> {
+        let mut since = self.snapshot();
+        // An earlier copy of the same histogram holds no value that this one has not.
+        since.subtract(earlier).ok()?;
+        Quantiles::of(&since)
+    }
+
     /// A copy, for a metrics page that wants its own buckets.
     #[must_use]
     pub fn snapshot(&self) -> Histogram<u64> {
@@ -107,6 +116,17 @@ mod tests {
         assert_eq!(histogram.quantiles(), None);
         histogram.record_all(&[]);
         assert_eq!(histogram.quantiles(), None);
+    }
+
+    #[test]
+    fn a_window_holds_what_came_after_its_begin() {
+        let histogram = LatencyHistogram::default();
+        histogram.record_all(&[9_000; 50]);
+        let begin = histogram.snapshot();
+        assert_eq!(histogram.quantiles_since(&begin), None);
+        histogram.record_all(&[3, 5]);
+        let window = histogram.quantiles_since(&begin).unwrap();
+        assert_eq!((window.count, window.p999, window.max), (2, 5, 5));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod bare_client;
 mod hostile;
 mod kills;
 mod refusals;
+mod reincarnation;
 mod rig;
 mod telemetry;
 mod wire_doc;

@@ -18,6 +18,8 @@ use rustix::thread::{
 };
 use serde::Serialize;
 
+pub use sched::{set_normal, set_round_robin};
+
 /// Stack of the scan thread that is touched before the first cycle, so that no cycle faults it in.
 pub const STACK_TOUCH: usize = 256 * 1024;
 

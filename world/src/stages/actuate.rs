@@ -105,7 +105,7 @@ fn offer(tier: &Addr<T3Message>, command: T3Message) -> Option<T3Message> {
 }
 
 impl Shared {
-    fn command(&self, decided: RelayCommand, now: Time) -> Command {
+    pub(crate) fn command(&self, decided: RelayCommand, now: Time) -> Command {
         let ago = Duration::from_nanos(self.scan_clock.now_ns().saturating_sub(decided.decided_ns));
         let ago_ns = ago.as_nanos() as u64;
         Command {
@@ -122,7 +122,7 @@ impl Shared {
 
 impl Shared {
     /// Journals a command that is on its way, without waiting.
-    fn intend(&self, command: &Command, decided: &RelayCommand) {
+    pub(crate) fn intend(&self, command: &Command, decided: &RelayCommand) {
         let ago = self.clock.monotonic().since(command.decided);
         self.journal.note(Note::Intent(Intent {
             id: command.id,

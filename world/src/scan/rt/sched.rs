@@ -21,6 +21,22 @@ pub(super) fn set_idle(thread: i32) -> io::Result<()> {
     set(thread, libc::SCHED_IDLE, 0)
 }
 
+/// Puts the calling thread, and none that it starts, into `SCHED_RR` at `priority`.
+///
+/// # Errors
+/// What the kernel says: without privilege it is not permitted.
+pub fn set_round_robin(priority: u8) -> io::Result<()> {
+    set(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, priority)
+}
+
+/// Puts the calling thread into the normal class.
+///
+/// # Errors
+/// What the kernel says.
+pub fn set_normal() -> io::Result<()> {
+    set(0, libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK, 0)
+}
+
 fn set(thread: i32, class: i32, priority: u8) -> io::Result<()> {
     // SAFETY: `sched_param` is plain integers, for which all zeroes is a valid value.
     let mut param: libc::sched_param = unsafe { std::mem::zeroed() };

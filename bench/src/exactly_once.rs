@@ -1,0 +1,251 @@
+//! `exactly-once`: two processes, a fleet that makes events and a twin that is killed, in parts and
+//! as a whole; then the devices' own log against the world's.
+//!
+//! First a chaos plan kills whatever the twin is made of (connections, tiers, stages, scan,
+//! journal, their supervisors) until it has struck `size` times; then the twin's process is killed
+//! with SIGKILL and started again, [`ROUNDS`] times. Its numbers are only given if each device's
+//! acknowledged events are the ones that the world has applied, in order. Bound: [`PATIENCE`].
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use actorsim_transport::Site;
+use peer_probe::Job;
+use serde_json::{Value, json};
+
+use crate::process::NODE;
+use crate::scenario::{Load, Scenario, Shapes, metric};
+
+/// Events a second: devices, and of each.
+const DEVICES: u32 = 2_000;
+const EVENTS_OF_EACH: u32 = 10;
+/// Kills a second of the plan.
+const KILLS_PER_S: u64 = 20;
+/// SIGKILLs of the twin's process, if it is killed so often in parts.
+const ROUNDS: u64 = 20;
+/// Between two of them: the twin comes up, the links come back, events flow.
+const ROUND: Duration = Duration::from_secs(2);
+/// For a process to end in order.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A supervisor that is asked for more than this a second has lost.
+const POLICY: &str = "[[supervisor]]\npath = \"/\"\nintensity = 1000\n\
+                      [[supervisor]]\npath = \"/twin\"\nintensity = 1000\n\
+                      [[supervisor]]\npath = \"/transport\"\nintensity = 1000\n";
+
+pub(crate) const SCENARIO: Scenario = Scenario {
+    name: "exactly-once",
+    label: "two processes: 20,000 events/s against a twin whose actors are killed `size` times by \
+            a plan and whose process then 20 times by SIGKILL: events made, acknowledged and \
+            applied; lost and doubled by the devices' own log against the world's",
+    shapes: Shapes::One(Load {
+        size: 1_000,
+        seconds: 0,
+    }),
+    smoke: Load {
+        size: 20,
+        seconds: 0,
+    },
+    metrics: &[
+        metric("kills", "1"),
+        metric("restarts", "1"),
+        metric("events_per_s", "1/s"),
+        metric("acknowledged", "1"),
+        metric("applied", "1"),
+        metric("lost", "1"),
+        metric("doubled", "1"),
+    ],
+    child,
+    peers: &[],
+    own_shapes: &[],
+    peer_sizes: &[],
+    time_limit: Duration::from_secs(600),
+    bytes_each_max: 0,
+};
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// A node in a process of its own, killed with this one.
+struct Node {
+    child: Child,
+    report: PathBuf,
+}
+
+impl Node {
+    fn start(dir: &Path, name: &str, args: &[String]) -> Result<Self, String> {
+        let report = dir.join(format!("{name}.json"));
+        let mut command = Command::new(std::env::current_exe().map_err(text)?);
+        command.args([NODE, "start", "--node", name, "--state-dir"]);
+        command.arg(dir.join(name)).arg("--report").arg(&report);
+        for setting in [
+            "metrics.enabled=false",
+            "journal.ledger=true",
+            "log.level=error",
+        ] {
+            command.args(["-X", setting]);
+        }
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let child = command.spawn().map_err(text)?;
+        Ok(Self { child, report })
+    }
+
+    /// SIGKILL.
+    fn kill(mut self) -> Result<(), String> {
+        self.child
+            .kill()
+            .and_then(|()| self.child.wait())
+            .map_err(text)?;
+        Ok(())
+    }
+
+    /// Ends in order, and says what it has seen.
+    fn stop(mut self) -> Result<Value, String> {
+        let asked = Command::new("kill")
+            .arg(self.child.id().to_string())
+            .status();
+        asked.map_err(text)?;
+        let began = Instant::now();
+        while self.child.try_wait().map_err(text)?.is_none() {
+            if began.elapsed() > PATIENCE {
+                return Err(format!("{} does not end", self.report.display()));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        let report = fs::read_to_string(&self.report).map_err(text)?;
+        serde_json::from_str(&report).map_err(text)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn child(job: &Job) -> Result<Value, String> {
+    let scratch = std::env::temp_dir().join(format!("actorsim-once-{}", std::process::id()));
+    let outcome = run(&scratch, job.size);
+    drop(fs::remove_dir_all(&scratch));
+    outcome
+}
+
+fn run(dir: &Path, kills: u64) -> Result<Value, String> {
+    let site = Site::open_or_create(&dir.join("site")).map_err(text)?;
+    for name in ["twin", "fleet"] {
+        let out = dir.join(format!("id-{name}"));
+        site.issue(name, "*", &out).map_err(text)?;
+    }
+    let identity = |name: &str| format!("--identity={}", dir.join(format!("id-{name}")).display());
+    let free = UdpSocket::bind("127.0.0.1:0").map_err(text)?;
+    let at = free.local_addr().map_err(text)?;
+    drop(free);
+    let (plan, policy) = (dir.join("plan.toml"), dir.join("policy.toml"));
+    fs::write(&plan, self::plan(kills)).map_err(text)?;
+    fs::write(&policy, POLICY).map_err(text)?;
+    let policies = format!("supervision.policies={}", policy.display());
+    let mut twin_args: Vec<String> = ["--no-fleet", "-X", &policies].map(str::to_owned).into();
+    twin_args.extend([identity("twin"), format!("--listen={at}")]);
+    let mut struck = twin_args.clone();
+    struck.push(format!("--chaos={}", plan.display()));
+    let fleet_args = [
+        "--no-world".to_owned(),
+        identity("fleet"),
+        format!("--twin={at}"),
+        format!("--devices={DEVICES}"),
+        format!("--t2-rate={EVENTS_OF_EACH}"),
+        "--interval=5s".to_owned(),
+    ];
+    let began = Instant::now();
+    let fleet = Node::start(dir, "fleet", &fleet_args)?;
+
+    let twin = Node::start(dir, "twin", &struck)?;
+    thread::sleep(Duration::from_secs(kills / KILLS_PER_S + 5));
+    let seen = twin.stop()?;
+    let struck = seen.pointer("/chaos/strikes").map_or(0, sum);
+    let mut twin = Node::start(dir, "twin", &twin_args)?;
+    let rounds = ROUNDS.min(kills);
+    for _ in 0..rounds {
+        thread::sleep(ROUND);
+        twin.kill()?;
+        twin = Node::start(dir, "twin", &twin_args)?;
+    }
+    thread::sleep(ROUND);
+    let took = began.elapsed();
+    let made = fleet.stop()?;
+    let seen = twin.stop()?;
+    let acknowledged = Ledger::of(&made, "/tiers/t2/acked_ledger")?;
+    let applied = Ledger::of(&seen, "/tiers/t2/applied_ledger")?;
+    if acknowledged != applied {
+        return Err(format!(
+            "acknowledged {acknowledged:?}, applied {applied:?}"
+        ));
+    }
+    Ok(json!({
+        "kills": struck,
+        "restarts": rounds,
+        "events_per_s": acknowledged.events as f64 / took.as_secs_f64(),
+        "acknowledged": acknowledged.events,
+        "applied": applied.events,
+        "lost": acknowledged.events.saturating_sub(applied.events),
+        "doubled": applied.events.saturating_sub(acknowledged.events),
+    }))
+}
+
+/// A plan that kills so often, whatever there is.
+fn plan(kills: u64) -> String {
+    let mut plan = String::new();
+    let seconds = kills / KILLS_PER_S + 1;
+    let _ = write!(
+        plan,
+        "seed = 7\nrate = \"{KILLS_PER_S}/1s\"\nscope = \"/\"\nfor = \"{seconds}s\"\n\
+         max_concurrent = 4\nblast_radius = 1.0\nlease = \"10s\"\nprotect = [\"/control/*\"]\n\
+         [faults]\nkill = 1\n",
+    );
+    plan
+}
+
+/// All numbers below a value of a report.
+fn sum(value: &Value) -> u64 {
+    match value {
+        Value::Object(parts) => parts.values().map(sum).sum(),
+        other => other.as_u64().unwrap_or_default(),
+    }
+}
+
+/// Every device's events in three figures, equal only if each device's are, in order.
+#[derive(Debug, PartialEq, Eq)]
+struct Ledger {
+    devices: u64,
+    events: u64,
+    digest: String,
+}
+
+impl Ledger {
+    fn of(report: &Value, at: &str) -> Result<Self, String> {
+        let ledger = report.pointer(at).ok_or_else(|| format!("no {at}"))?;
+        let number = |key: &str| ledger.get(key).and_then(Value::as_u64);
+        let (Some(devices), Some(events)) = (number("devices"), number("events")) else {
+            return Err(format!("no figures at {at}: {}", report["why"]));
+        };
+        let digest = ledger
+            .get("digest")
+            .map(Value::to_string)
+            .unwrap_or_default();
+        Ok(Self {
+            devices,
+            events,
+            digest,
+        })
+    }
+}

@@ -1,0 +1,99 @@
+//! The network's thread ahead of the shards: `SCHED_RR` below the scan, as long as it leaves room.
+//!
+//! A round trip waits for nobody's slice then. A flood would starve the shards, so the thread goes
+//! back to the normal class while it is busy most of the time. Threads that it starts stay normal.
+//! What is not permitted is said once. Bound: a look every [`LOOK`].
+
+use std::time::Duration;
+
+use actorsim_actors::System;
+use actorsim_world::scan::rt::{set_normal, set_round_robin};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::watch;
+
+/// How often its share of a core is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// Above this share of a core it goes to the normal class,
+const DUTY_MAX: f64 = 0.7;
+/// and below this one it comes back.
+const DUTY_BACK: f64 = 0.6;
+
+/// What to do after a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Stay,
+    Urgent,
+    Normal,
+}
+
+/// Decides by the share of a core since the last look.
+fn turn(urgent: bool, duty: f64) -> Turn {
+    match urgent {
+        true if duty > DUTY_MAX => Turn::Normal,
+        false if duty < DUTY_BACK => Turn::Urgent,
+        _ => Turn::Stay,
+    }
+}
+
+/// Seconds of the calling thread on a core, and on the wall.
+fn spent() -> [f64; 2] {
+    [ClockId::ThreadCPUTime, ClockId::Monotonic].map(|clock| {
+        let time = clock_gettime(clock);
+        time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+    })
+}
+
+/// Keeps the network's thread where it is until it is dropped.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    _kept: watch::Sender<()>,
+}
+
+/// Keeps the one worker of the network's runtime at `priority`; 0 leaves it as it is.
+pub(super) fn keep(net: &System, priority: u8) -> Keeper {
+    let (kept, mut over) = watch::channel(());
+    let keeper = Keeper { _kept: kept };
+    if priority == 0 {
+        return keeper;
+    }
+    net.detached(async move {
+        let (mut urgent, mut before) = (false, spent());
+        // It changes only when its keeper is gone.
+        while tokio::time::timeout(LOOK, over.changed()).await.is_err() {
+            let now = spent();
+            let duty = (now[0] - before[0]) / (now[1] - before[1]).max(f64::EPSILON);
+            before = now;
+            let done = match turn(urgent, duty) {
+                Turn::Stay => continue,
+                Turn::Urgent => set_round_robin(priority),
+                Turn::Normal => set_normal(),
+            };
+            if let Err(error) = done {
+                tracing::info!("the network's thread stays in the normal class: {error}");
+                return;
+            }
+            urgent = !urgent;
+            tracing::debug!(urgent, duty, "the network's thread changed its class");
+        }
+    });
+    keeper
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_thread_gives_way_and_comes_back_when_it_is_quieter() {
+        let turns = [
+            (false, 0.1, Turn::Urgent),
+            (true, 0.65, Turn::Stay),
+            (true, 0.9, Turn::Normal),
+            (false, 0.65, Turn::Stay),
+            (false, f64::NAN, Turn::Stay),
+        ];
+        for (urgent, duty, expected) in turns {
+            assert_eq!(turn(urgent, duty), expected, "{urgent} {duty}");
+        }
+    }
+}
