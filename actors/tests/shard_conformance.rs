@@ -14,6 +14,7 @@ use actorsim_actors::shard::{AddSlabError, CellState, ShardConfig, SlabError};
 use actorsim_actors::{
     ActorPath, CellDecision, Clock, ExitReason, MailboxSpec, Overflow, Reply, SendError, Verb,
 };
+use futures_util::FutureExt as _;
 use kit::roaming::Roaming;
 use kit::{Do, Host, LAST, Plan, Rules, Threads, Virtual};
 
@@ -570,5 +571,33 @@ fn backoff(mut host: impl Host) {
     host.until(|| slab.counts().restarting == 1 || slab.counts().restarts == 1);
     host.until(|| slab.counts().restarts == 1);
     assert!(clock.monotonic().since(before) >= PAUSE);
+    host.stop();
+}
+
+#[test]
+fn a_slab_that_stands_still_gives_no_sign_however_often_it_is_asked_and_its_queue_stays_free() {
+    let mut host = Threads::new(Clock::wall());
+    let (slab, _) = Plan::default().add(&host.shard());
+    let source = host.system().census().sources().remove(0);
+    host.answer(source.answers());
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let (go, gate) = std::sync::mpsc::sync_channel::<()>(1);
+    let held = slab.clone();
+    host.system().detached(async move {
+        let step = held.with_out(move |_| {
+            begun.send(()).unwrap();
+            gate.recv().unwrap();
+        });
+        step.await.unwrap();
+    });
+    host.answer(begins).unwrap();
+    for _ in 0..2_000 {
+        assert!(source.answers().now_or_never().is_none());
+    }
+    slab.kill(0).unwrap();
+    go.send(()).unwrap();
+    host.answer(source.answers());
+    host.answer(slab.close()).unwrap();
+    host.answer(source.answers());
     host.stop();
 }

@@ -7,7 +7,8 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -54,6 +55,14 @@ pub(crate) struct Seating {
     pub(crate) movable: bool,
 }
 
+/// A sign of life that is asked of a slab. However many ask, and however long it stands still, it
+/// is one flag: nothing waits in a queue for it.
+#[derive(Default)]
+struct Sign {
+    asked: AtomicBool,
+    given: Notify,
+}
+
 /// What a slab and its handles share.
 pub(crate) struct Board<C: Cell> {
     path: ActorPath,
@@ -63,6 +72,7 @@ pub(crate) struct Board<C: Cell> {
     pub(super) bell: Arc<Door>,
     seating: Seating,
     control: Queue<Control<C>>,
+    sign: Sign,
     pub(super) lanes: Mutex<Vec<Lane<C>>>,
     report: Mutex<Report>,
     pub(super) queue_full: AtomicU64,
@@ -95,6 +105,7 @@ impl<C: Cell> Board<C> {
             bell: Door::new(port.index, &port.bells),
             seating,
             control: Queue::new(CONTROL_CAPACITY),
+            sign: Sign::default(),
             lanes: Mutex::new(vec![pair(LANE_CAPACITY, None)]),
             report: Mutex::new(Report {
                 counts,
@@ -163,6 +174,7 @@ impl<C: Cell> Board<C> {
     /// askers are told, and messages handed out.
     pub(crate) fn close(&self) -> Vec<Envelope<C::Msg>> {
         drop(self.control.close());
+        self.sign.given.notify_waiters();
         let lanes = self.lanes.lock();
         let mut rest = Vec::new();
         for lane in lanes.iter() {
@@ -170,6 +182,27 @@ impl<C: Cell> Board<C> {
             lane.room.notify_waiters();
         }
         rest
+    }
+
+    /// Waits until the slab begins a step, or is closed: then it answers as well as it ever will.
+    pub(super) async fn sign(&self) {
+        let given = self.sign.given.notified();
+        let mut given = pin!(given);
+        given.as_mut().enable();
+        self.sign.asked.store(true, Ordering::Release);
+        if self.control.is_closed() {
+            return;
+        }
+        self.bell.ring();
+        given.await;
+    }
+
+    /// The slab begins a step.
+    pub(super) fn give_sign(&self) {
+        if self.sign.asked.load(Ordering::Acquire) && self.sign.asked.swap(false, Ordering::AcqRel)
+        {
+            self.sign.given.notify_waiters();
+        }
     }
 
     pub(crate) fn request(&self, request: Control<C>) -> Result<(), SlabError> {

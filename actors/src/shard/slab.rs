@@ -419,6 +419,7 @@ impl<C: Cell> AnySlab for Slab<C> {
     fn step(&mut self, at: &Moment, limits: &Limits, tally: &mut Tally) -> Effects {
         let before = self.books.handled;
         self.begin_notes(at);
+        self.board.give_sign();
         self.requests(at);
         if self.closed {
             self.publish();
