@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use actorsim_actors::census::{Census, CensusFilter};
 
 use super::control::LIMIT_DEFAULT;
+use super::plane::silent::soon;
 
 /// The paths that continue `prefix`, in order.
 pub(super) async fn paths(census: &Census, prefix: &str) -> Vec<String> {
@@ -33,10 +34,10 @@ pub(super) async fn paths(census: &Census, prefix: &str) -> Vec<String> {
         let within = source.within().as_str();
         found.extend(step(within, prefix));
         if prefix.starts_with(within) {
-            let page = source.rows(filter.clone(), None, LIMIT_DEFAULT).await;
+            let page = soon(source.rows(filter.clone(), None, LIMIT_DEFAULT)).await;
+            let rows = page.map(|page| page.rows).unwrap_or_default();
             found.extend(
-                page.rows
-                    .iter()
+                rows.iter()
                     .filter_map(|row| step(row.path.as_str(), prefix)),
             );
         }

@@ -15,7 +15,7 @@ mod children;
 pub(crate) mod devices;
 pub(crate) mod faults;
 mod policy;
-mod silent;
+pub(crate) mod silent;
 mod twin;
 
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ use actorsim_world::rules::RuleSet;
 use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, json};
 
-use self::silent::Hosts;
+use self::silent::{Hosts, PATIENCE, soon};
 use super::completion;
 use super::control::{
     ChaosWord, ChildWord, ControlPlane, DevicesWord, FaultWord, Joining, Outcome, PolicyWord,
@@ -183,16 +183,24 @@ impl SystemPlane {
         {
             return Ok(self.act_after_answer(path, &before, verb, done, &plan));
         }
-        if !census.act(&path, verb).await {
-            let message = format!("{path} is {} and cannot be reached", before.state);
-            return Err(Refusal::new(Code::Failed, message));
+        match soon(census.act(&path, verb)).await {
+            Some(true) => {}
+            Some(false) => {
+                let message = format!("{path} is {} and cannot be reached", before.state);
+                return Err(Refusal::new(Code::Failed, message));
+            }
+            None => return Err(late(&path)),
         }
         let was = before.incarnation;
         let mut now = None;
         let mut state = "gone";
         for _ in 0..BACK_TIME.as_millis() / BACK_POLL.as_millis() {
             tokio::time::sleep(BACK_POLL).await;
-            match census.row(&path).await {
+            let Some(row) = soon(census.row(&path)).await else {
+                state = "unknown";
+                break;
+            };
+            match row {
                 None => {
                     // Nobody starts it again: temporary, or its supervisor went with it.
                     state = "gone";
@@ -570,6 +578,12 @@ fn note(data: &mut Json, notes: Vec<String>) {
     if !notes.is_empty() {
         data["notes"] = json!(notes);
     }
+}
+
+/// A host began to stand still with the request in its queue.
+fn late(path: &ActorPath) -> Refusal {
+    let message = format!("{path} was told, but its host has not answered for {PATIENCE:?}");
+    Refusal::new(Code::Timeout, message)
 }
 
 fn missing(path: &ActorPath) -> Refusal {

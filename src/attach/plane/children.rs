@@ -17,7 +17,8 @@ use actorsim_supervision::{
 };
 use serde_json::{Value as Json, json};
 
-use super::{SystemPlane, missing, parse};
+use super::silent::{Hosts, soon};
+use super::{SystemPlane, late, note, parse};
 use crate::attach::control::{ChildWord, PsFilter};
 use crate::attach::protocol::{Code, Refusal};
 
@@ -95,8 +96,10 @@ impl SystemPlane {
             ..CensusFilter::default()
         };
         let after = page.after.as_deref().map(parse).transpose()?;
+        let hosts = self.hosts_of(path).await;
         let census = self.system.census();
-        let page = census.rows(&filter, after.as_ref(), page.limit).await;
+        let rows = census.rows_among(&hosts.awake, &filter, after.as_ref(), page.limit);
+        let page = rows.await;
         let restart = governor.policy().1.word();
         let row = |row: &ActorRow| {
             json!({
@@ -105,7 +108,9 @@ impl SystemPlane {
             })
         };
         let rows: Vec<_> = page.rows.iter().map(row).collect();
-        Ok(json!({ "rows": rows, "more": page.more }))
+        let mut data = json!({ "rows": rows, "more": page.more });
+        note(&mut data, hosts.notes());
+        Ok(data)
     }
 
     async fn count(&self, path: &ActorPath) -> Result<Json, Refusal> {
@@ -122,8 +127,10 @@ impl SystemPlane {
     }
 
     async fn no_supervisor(&self, path: &ActorPath) -> Refusal {
-        match self.system.census().row(path).await {
-            None => missing(path),
+        let hosts = self.hosts_of(path).await;
+        let row = self.system.census().row_among(&hosts.awake, path).await;
+        match row {
+            None => self.unreachable(path, &hosts),
             Some(_) => failed(format!("{path} is no supervisor: it has no children")),
         }
     }
@@ -134,9 +141,14 @@ impl SystemPlane {
         path: &ActorPath,
         governor: &CellGovernor,
     ) -> Result<Json, Refusal> {
-        let row = self.system.census().row(path).await;
+        let hosts = self.hosts_of(path).await;
+        let row = self.system.census().row_among(&hosts.awake, path).await;
         let Some(row) = row else {
-            return Err(refused("not_found: no child of this id", true));
+            let silent = hosts.silent.iter().any(|host| host.known(path).is_some());
+            return Err(match silent {
+                true => self.unreachable(path, &hosts),
+                false => refused("not_found: no child of this id", true),
+            });
         };
         let down = matches!(row.state, "stopped" | "quarantined");
         match word {
@@ -172,18 +184,20 @@ impl SystemPlane {
         state: &'static str,
     ) -> Result<(), Refusal> {
         let census = self.system.census();
-        if !census.act(path, verb).await {
-            return Err(failed(format!("{path} cannot be reached")));
-        }
-        for _ in 0..SETTLE_TIME.as_millis() / SETTLE_POLL.as_millis() {
-            let row = census.row(path).await;
-            if row.is_none_or(|row| row.state == state) {
-                return Ok(());
+        let there = async {
+            if !census.act(path, verb).await {
+                return Err(failed(format!("{path} cannot be reached")));
             }
-            tokio::time::sleep(SETTLE_POLL).await;
-        }
-        let message = format!("{path} is not {state} after {SETTLE_TIME:?}");
-        Err(Refusal::new(Code::Timeout, message))
+            while census.row(path).await.is_some_and(|row| row.state != state) {
+                tokio::time::sleep(SETTLE_POLL).await;
+            }
+            Ok(())
+        };
+        let in_time = tokio::time::timeout(SETTLE_TIME, there).await;
+        in_time.unwrap_or_else(|_| {
+            let message = format!("{path} is not {state} after {SETTLE_TIME:?}");
+            Err(Refusal::new(Code::Timeout, message))
+        })
     }
 
     /// Gives quarantined actors a new chance.
@@ -200,7 +214,9 @@ impl SystemPlane {
             within,
             state: Some("quarantined".to_owned()),
         };
-        let page = self.system.census().rows(&filter, None, limit).await;
+        let census = self.system.census();
+        let hosts = Hosts::ask(census.sources()).await;
+        let page = census.rows_among(&hosts.awake, &filter, None, limit).await;
         let mut rows = Vec::new();
         for row in &page.rows {
             let now = match dry_run {
@@ -213,10 +229,13 @@ impl SystemPlane {
             rows.push(json!({ "path": row.path, "was": row.state, "now": now }));
         }
         if rows.is_empty() {
-            let message = format!("nobody is quarantined at {pattern}");
-            return Err(Refusal::new(Code::NotFound, message));
+            let mut said = vec![format!("nobody is quarantined at {pattern}")];
+            said.extend(hosts.notes());
+            return Err(Refusal::new(Code::NotFound, said.join("; ")));
         }
-        Ok(json!({ "rows": rows, "more": page.more }))
+        let mut data = json!({ "rows": rows, "more": page.more });
+        note(&mut data, hosts.notes());
+        Ok(data)
     }
 
     async fn release_one(&self, path: &ActorPath) -> Result<(), Refusal> {
@@ -225,10 +244,14 @@ impl SystemPlane {
                 let released = parent.release_child(&id).await;
                 released.map(drop).map_err(failed)
             }
-            Parent::Cells(_) => match self.system.census().act(path, Verb::Restart).await {
-                true => Ok(()),
-                false => Err(failed("cannot be reached")),
-            },
+            Parent::Cells(_) => {
+                let census = self.system.census();
+                match soon(census.act(path, Verb::Restart)).await {
+                    Some(true) => Ok(()),
+                    Some(false) => Err(failed("cannot be reached")),
+                    None => Err(late(path)),
+                }
+            }
         }
     }
 

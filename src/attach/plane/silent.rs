@@ -10,23 +10,27 @@ use futures_util::future::join_all;
 
 /// Time for a sign of life: a shard looks at its requests in each of its steps, and a step takes
 /// milliseconds, also in a storm.
-pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What a host answers, if it does so soon: it may begin to stand still at any time.
+pub(crate) async fn soon<T>(asked: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(PATIENCE, asked).await.ok()
+}
 
 /// Hosts, by whether they answer.
-pub(super) struct Hosts {
+pub(crate) struct Hosts {
     /// They do.
-    pub(super) awake: Vec<Arc<dyn CensusSource>>,
+    pub(crate) awake: Vec<Arc<dyn CensusSource>>,
     /// They do not.
-    pub(super) silent: Vec<Arc<dyn CensusSource>>,
+    pub(crate) silent: Vec<Arc<dyn CensusSource>>,
 }
 
 impl Hosts {
     /// Asks all of them.
-    pub(super) async fn ask(sources: Vec<Arc<dyn CensusSource>>) -> Self {
-        let signs = sources.iter().map(|source| async {
-            let sign = tokio::time::timeout(PATIENCE, source.answers());
-            sign.await.is_ok()
-        });
+    pub(crate) async fn ask(sources: Vec<Arc<dyn CensusSource>>) -> Self {
+        let signs = sources
+            .iter()
+            .map(|source| async { soon(source.answers()).await.is_some() });
         let signs = join_all(signs).await;
         let (mut awake, mut silent) = (Vec::new(), Vec::new());
         for (source, answers) in sources.into_iter().zip(signs) {
@@ -39,7 +43,7 @@ impl Hosts {
     }
 
     /// A line for each that is silent.
-    pub(super) fn notes(&self) -> Vec<String> {
+    pub(crate) fn notes(&self) -> Vec<String> {
         let note = |source: &Arc<dyn CensusSource>| {
             let (place, within) = (source.place(), source.within());
             format!(
