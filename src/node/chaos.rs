@@ -10,9 +10,9 @@ mod census;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use actorsim_actors::census::Verb;
 use actorsim_actors::events::Level;
 use actorsim_actors::{
     ActorPath, Addr, Fault as ActorFault, Flow, MailboxSpec, Message, Overflow, Reply, TaskActor,
@@ -35,7 +35,7 @@ use crate::report;
 /// How often stop condition and lease are looked at when no strike is due.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Time for the runner to answer: it reads and writes a few values.
+/// Time for the runner to answer: it reads and writes a few values. So does the scan.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 /// Requests that wait for the runner: an operator or two.
@@ -73,6 +73,8 @@ impl Message for ChaosMessage {
 
 /// A plan under way.
 struct Run {
+    /// Which of this node.
+    number: u64,
     schedule: Schedule,
     hands: Hands,
     holder: Holder,
@@ -87,6 +89,7 @@ pub struct Chaos {
     layers: Arc<Layers>,
     addr: Addr<ChaosMessage>,
     run: Mutex<Option<Run>>,
+    begun: AtomicU64,
     changed: Notify,
 }
 
@@ -103,6 +106,7 @@ impl Chaos {
             layers: Arc::clone(layers),
             addr: Addr::new(path, MailboxSpec::new(MAILBOX, Overflow::Reject)),
             run: Mutex::new(None),
+            begun: AtomicU64::new(0),
             changed: Notify::new(),
         })
     }
@@ -195,6 +199,7 @@ impl Chaos {
         };
         *told = Some(status.clone());
         *run = Some(Run {
+            number: self.begun.fetch_add(1, Ordering::Relaxed),
             schedule,
             hands: Hands::new(&self.layers.system),
             holder,
@@ -252,46 +257,48 @@ impl Chaos {
         }
     }
 
+    /// Looks who there is, then does what is due. From then on nothing is waited for, and the run
+    /// is locked: no action outlives its run.
     async fn step(&self) {
-        let struck = self.run.lock().as_ref().map(|run| run.struck.clone());
-        let Some(struck) = struck else { return };
+        let begun = |run: &Run| (run.number, run.struck.clone());
+        let Some((number, struck)) = self.run.lock().as_ref().map(begun) else {
+            return;
+        };
         let census = LiveCensus::take(&self.layers, &struck).await;
         let vitals = self.vitals(&census);
-        let step = {
+        let over = {
             let mut run = self.run.lock();
-            let Some(run) = run.as_mut() else { return };
+            let Some(run) = run.as_mut().filter(|run| run.number == number) else {
+                return; // another plan by now, whose first step is its own
+            };
             run.struck.retain(|path| census.is_device_down(path));
-            run.schedule.step(self.now(), &census, &vitals)
-        };
-        for action in &step.actions {
-            match action {
-                Action::Begin(strike) => self.strike(strike).await,
-                Action::End(strike) => {
-                    if let Some(run) = self.run.lock().as_mut() {
-                        self.heal(strike, &mut run.hands);
-                    }
+            let step = run.schedule.step(self.now(), &census, &vitals);
+            for action in &step.actions {
+                match action {
+                    Action::Begin(strike) => self.strike(strike, run),
+                    Action::End(strike) => self.heal(strike, &mut run.hands),
                 }
             }
-        }
-        if let Some(over) = step.over {
+            step.over
+        };
+        if let Some(over) = over {
             self.end(&over.to_string());
         }
     }
 
-    async fn strike(&self, strike: &Strike) {
+    fn strike(&self, strike: &Strike, run: &mut Run) {
         let path = &strike.path;
-        let census = self.layers.system.census();
         let done = match (strike.plan.fault, strike.kind == census::DEVICE) {
-            (Fault::Kill, true) => census.act(path, Verb::Kill).await,
-            (Fault::Panic, false) => self.layers.crash(path).await.unwrap_or(false),
+            (Fault::Kill, true) => {
+                let fleet = self.layers.fleet.as_ref();
+                fleet.is_some_and(|layer| layer.fleet.kill(path.as_str()).is_ok())
+            }
+            (Fault::Panic, false) => self.crash_scan(path),
             (_, true) => {
                 let injection = injection(&strike.plan);
                 injection.is_some_and(|(injection, _)| self.inject(path, injection))
             }
-            (_, false) => {
-                let mut run = self.run.lock();
-                run.as_mut().is_some_and(|run| run.hands.begin(strike))
-            }
+            (_, false) => run.hands.begin(strike),
         };
         if !done {
             return; // it ended in the meantime, by itself or with another one
@@ -301,17 +308,24 @@ impl Chaos {
             let of_kind = status.strikes.entry(strike.kind.clone()).or_default();
             *of_kind.entry(fault.to_owned()).or_insert(0) += 1;
         }
-        if strike.kind == census::DEVICE
-            && let Some(run) = self.run.lock().as_mut()
-        {
+        if strike.kind == census::DEVICE {
             run.struck.insert(path.clone());
         }
-        self.publish(
-            Level::Info,
-            "fault_injected",
-            Some(path),
-            strike.to_string(),
-        );
+        let text = strike.to_string();
+        self.publish(Level::Info, "fault_injected", Some(path), text);
+    }
+
+    /// Asks the scan to panic, which answers with its next cycle, or never.
+    fn crash_scan(&self, path: &ActorPath) -> bool {
+        let twin = self.layers.twin.as_ref();
+        if !twin.is_some_and(|twin| twin.scan().path() == path) {
+            return false;
+        }
+        let (layers, path) = (Arc::clone(&self.layers), path.clone());
+        self.layers.system.detached(async move {
+            drop(tokio::time::timeout(ANSWER_TIME, layers.crash(&path)).await);
+        });
+        true
     }
 
     /// Ends what a strike began.

@@ -1,15 +1,18 @@
 //! Who can be struck: task actors by kind, devices as one kind, at one moment of a node.
 //!
-//! It strikes nobody. Bound: one pass over the task actors; of devices only those that were struck.
+//! It strikes nobody. Bounds: one pass over the task actors; of devices only those that were
+//! struck, for which it waits twice the patience of [`soon`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use actorsim_actors::ActorPath;
-use actorsim_actors::census::{CensusFilter, PAGE_MAX};
+use actorsim_actors::census::{ActorRow, Census as Tasks, CensusFilter, PAGE_MAX};
 use actorsim_supervision::chaos::{Census, Fault, Kind, NODE};
+use futures_util::future::join_all;
 
 use super::device_takes;
+use crate::attach::plane::silent::{Hosts, soon};
 use crate::node::layers::Layers;
 
 /// The kind of all devices.
@@ -42,6 +45,27 @@ pub(crate) fn kind(path: &ActorPath) -> String {
     }
 }
 
+/// Struck devices that are down, or on a shard that does not answer: both are not back.
+async fn devices_down(census: &Tasks, struck: &BTreeSet<ActorPath>) -> Vec<ActorPath> {
+    if struck.is_empty() {
+        return Vec::new();
+    }
+    let hosts = Hosts::ask(census.sources()).await;
+    let row = |path| soon(census.row_among(&hosts.awake, path));
+    let rows = join_all(struck.iter().map(row)).await;
+    let silent = |path| hosts.silent.iter().any(|host| host.known(path).is_some());
+    let is_down = |path, row: Option<Option<ActorRow>>| match row {
+        Some(Some(row)) => row.state == "restarting",
+        Some(None) => silent(path),
+        None => true,
+    };
+    let down = struck
+        .iter()
+        .zip(rows)
+        .filter_map(|(path, row)| is_down(path, row).then_some(path));
+    down.cloned().collect()
+}
+
 impl LiveCensus {
     pub(super) async fn take(layers: &Arc<Layers>, struck: &BTreeSet<ActorPath>) -> Self {
         let census = layers.system.census();
@@ -60,12 +84,7 @@ impl LiveCensus {
                 kinds.entry(kind(&row.path)).or_default().push(row.path);
             }
         }
-        for path in struck {
-            let row = census.row(path).await;
-            if row.is_some_and(|row| row.state == "restarting") {
-                down.insert(path.clone());
-            }
-        }
+        down.extend(devices_down(census, struck).await);
         let mut devices = 0;
         if let Some(layer) = &layers.fleet {
             let counts = layer.counts();
