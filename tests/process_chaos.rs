@@ -24,6 +24,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PLAN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/chaos/processes.toml");
 /// By then each has been killed and frozen.
 const STRIKES_MAX: u64 = 16;
+/// Actors of the twin, and of the fleet, that must live through what befalls the other process.
+const TWIN_KEEPS: [&str; 4] = [
+    "/twin/scan",
+    "/twin/route",
+    "/transport/listener",
+    "/transport/tier-t1",
+];
+const FLEET_KEEPS: [&str; 2] = ["/fleet", "/fleet/links"];
 /// Polls without a new reading after which the other side counts as silent.
 const SILENT: u32 = 5;
 
@@ -147,6 +155,11 @@ impl Process {
             .unwrap_or_else(|| panic!("{answer}"))
     }
 
+    fn lives(&self, paths: &[&'static str]) -> Lives {
+        let lives = paths.iter().map(|path| (*path, self.incarnation(path)));
+        lives.collect()
+    }
+
     /// Stops it in order; exit code and report.
     fn stop(mut self) -> (Option<i32>, Value) {
         self.signal(Signal::TERM);
@@ -217,39 +230,35 @@ impl Census for Nodes {
     }
 }
 
-fn begin(strike: &Strike, twin: &mut Process, fleet: &mut Process) {
+/// Lives of the actors of one process, by path.
+type Lives = Vec<(&'static str, u64)>;
+
+/// Strikes; returns who must live through it, with their incarnations before.
+fn begin(strike: &Strike, twin: &mut Process, fleet: &mut Process) -> Lives {
     println!("{strike}");
+    let (struck, other, kept) = match strike.kind.as_str() {
+        "fleet" => (&mut *fleet, &*twin, &TWIN_KEEPS[..]),
+        _ => (&mut *twin, &*fleet, &FLEET_KEEPS[..]),
+    };
+    let before = other.lives(kept);
+    match strike.plan.fault {
+        Fault::NodeCrash => struck.child.kill().unwrap(),
+        _ => struck.signal(Signal::STOP),
+    }
     match (strike.plan.fault, strike.kind.as_str()) {
-        (Fault::NodeCrash, "fleet") => {
-            let before = actors_of(twin);
-            fleet.child.kill().unwrap();
-            assert_eq!(before, actors_of(twin), "the twin is outside of the blast");
-        }
-        (Fault::NodeCrash, _) => {
-            let before = fleet.incarnation("/fleet");
-            twin.child.kill().unwrap();
-            assert_eq!(
-                before,
-                fleet.incarnation("/fleet"),
-                "the fleet lives through it"
-            );
-        }
-        (_, "fleet") => {
-            fleet.signal(Signal::STOP);
-            twin.falls_silent();
-        }
+        (Fault::NodeCrash, _) => {}
+        (_, "fleet") => twin.falls_silent(),
         _ => {
-            twin.signal(Signal::STOP);
             let answer = fleet.ask("ps --limit 1");
-            assert!(
-                answer.is_some(),
-                "a frozen twin does not stop the fleet's control"
-            );
+            let told = "a frozen twin does not stop the fleet's control";
+            assert!(answer.is_some(), "{told}");
         }
     }
+    before
 }
 
-fn end(strike: &Strike, twin: &mut Process, fleet: &mut Process) {
+/// Ends a strike; whoever was outside of its blast has lived through it once all is well again.
+fn end(strike: &Strike, before: &Lives, twin: &mut Process, fleet: &mut Process) {
     let struck = match strike.kind.as_str() {
         "fleet" => &mut *fleet,
         _ => &mut *twin,
@@ -259,16 +268,16 @@ fn end(strike: &Strike, twin: &mut Process, fleet: &mut Process) {
         _ => struck.signal(Signal::CONT),
     }
     twin.receives(&format!("readings after {strike}"));
-}
-
-fn actors_of(twin: &Process) -> [u64; 4] {
-    let actors = [
-        "/twin/scan",
-        "/twin/route",
-        "/transport/listener",
-        "/transport/tier-t1",
-    ];
-    actors.map(|actor| twin.incarnation(actor))
+    let other = match strike.kind.as_str() {
+        "fleet" => twin,
+        _ => fleet,
+    };
+    let paths: Vec<_> = before.iter().map(|(path, _)| *path).collect();
+    assert_eq!(
+        *before,
+        other.lives(&paths),
+        "outside of the blast: {strike}"
+    );
 }
 
 #[test]
@@ -283,13 +292,15 @@ fn a_process_that_is_killed_or_frozen_costs_the_other_nothing_and_takes_its_plac
         nodes.0.add(name, ActorPath::root().join(name));
     }
     let mut schedule = Schedule::new(&plan, plan.seed, Time::ZERO);
+    assert_eq!(plan.max_concurrent, 1, "a strike ends before the next");
+    let mut before = Lives::new();
     while !nodes.all_struck(&schedule) {
         // The plan's time is its own: a recovery takes as long as it takes.
         let at = schedule.next_at().unwrap();
         for action in schedule.step(at, &nodes, &Vitals::default()).actions {
             match action {
-                Action::Begin(strike) => begin(&strike, &mut twin, &mut fleet),
-                Action::End(strike) => end(&strike, &mut twin, &mut fleet),
+                Action::Begin(strike) => before = begin(&strike, &mut twin, &mut fleet),
+                Action::End(strike) => end(&strike, &before, &mut twin, &mut fleet),
             }
         }
         assert!(
@@ -299,10 +310,15 @@ fn a_process_that_is_killed_or_frozen_costs_the_other_nothing_and_takes_its_plac
     }
     for action in schedule.stop() {
         if let Action::End(strike) = action {
-            end(&strike, &mut twin, &mut fleet);
+            end(&strike, &before, &mut twin, &mut fleet);
         }
     }
     fleet.well();
+    for (process, kept) in [(&fleet, &FLEET_KEEPS[..]), (&twin, &TWIN_KEEPS[..])] {
+        for (path, life) in process.lives(kept) {
+            assert_eq!(life, 1, "{path} lived through all of it");
+        }
+    }
 
     let (code, report) = fleet.stop();
     assert_eq!(code, Some(0), "{report:#}");
