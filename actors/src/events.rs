@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Time};
 use crate::path::ActorPath;
 
 /// Events that are kept for `events`: some minutes of a restless node.
@@ -31,8 +31,11 @@ pub enum Level {
 pub struct Event {
     /// Consecutive from 1.
     pub id: u64,
-    /// Microseconds since the Unix epoch.
+    /// Microseconds since the Unix epoch: its calendar, which may jump.
     pub at_us: u64,
+    /// The same moment in simulated time, which never goes back.
+    #[serde(skip)]
+    pub at: Time,
     /// How bad it is.
     pub level: Level,
     /// Stable name, as in `docs/reference/metrics.md` (`restarted`, `connected`).
@@ -73,7 +76,8 @@ impl Events {
             Level::Warn => tracing::warn!(event = name, path = shown, "{text}"),
             Level::Error => tracing::error!(event = name, path = shown, "{text}"),
         }
-        let at_us = self.clock.unix_us();
+        let at = self.clock.now();
+        let at_us = self.clock.unix_us_at(at);
         let mut guard = self.ring.lock();
         let (last, ring) = &mut *guard;
         *last += 1;
@@ -83,6 +87,7 @@ impl Events {
         ring.push_back(Event {
             id: *last,
             at_us,
+            at,
             level,
             name,
             path: path.cloned(),

@@ -304,6 +304,21 @@ impl Chaos {
         }
     }
 
+    /// Ends the plan, if it has not ended by itself: what lasts is undone.
+    pub fn end(&mut self, now: Time, targets: &Targets<'_>) {
+        for action in self.schedule.stop() {
+            if let Action::End(strike) = action {
+                targets.end(&strike, &mut self.hands);
+                keep(
+                    &mut self.trace,
+                    TraceLine::healed(&strike, now),
+                    TRACE_LINES,
+                );
+            }
+        }
+        self.hands.end_all();
+    }
+
     /// The last strikes and ends of strikes, for the trace.
     pub fn trace(&self) -> impl Iterator<Item = &TraceLine> {
         self.trace.iter()

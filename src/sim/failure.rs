@@ -9,7 +9,6 @@ use std::fmt;
 use actorsim_actors::{Event, System, Time};
 use actorsim_supervision::chaos::{Fault, Strike};
 
-use super::EPOCH_US;
 use super::chaos::Chaos;
 
 /// Lines of the trace.
@@ -91,7 +90,7 @@ impl TraceLine {
         };
         let path = event.path.as_ref().map(ToString::to_string);
         Self {
-            at: Time(event.at_us.saturating_sub(EPOCH_US).saturating_mul(1_000)),
+            at: event.at,
             glyph,
             path: path.unwrap_or_default(),
             known: Known::default(),

@@ -75,7 +75,11 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
         let mut node = Node::start(config, &ground).await?;
         let mut chaos = Chaos::new(config, &ground.system);
         let ending = node.drive(config, stop, chaos.as_mut()).await;
-        let reached = ground.system.clock().now() - Time::ZERO;
+        let now = ground.system.clock().now();
+        let reached = now - Time::ZERO;
+        if let Some(chaos) = &mut chaos {
+            chaos.end(now, &node.targets());
+        }
         let counts = node.fleet.counts();
         let ending = node.stop(ending).await;
         let mut report = super::new_report(config);
@@ -181,6 +185,10 @@ impl Node {
         })
     }
 
+    fn targets(&self) -> Targets<'_> {
+        Targets::node(&self.fleet, &self.system, &self.twin, &self.net)
+    }
+
     /// Lets time pass until the run is over.
     async fn drive(
         &mut self,
@@ -204,8 +212,7 @@ impl Node {
             }
             let mut until = next.unwrap_or(end).min(end).min(now + WINDOW);
             if let Some(chaos) = &mut chaos {
-                let targets = Targets::node(&self.fleet, &self.system, &self.twin, &self.net);
-                chaos.step(now, &targets);
+                chaos.step(now, &self.targets());
                 until = chaos.next_at().map_or(until, |at| until.min(at));
             }
             let until = self.origin + (until - Time::ZERO);
@@ -283,7 +290,6 @@ impl Node {
                     mailboxes: &report.mailboxes,
                     devices: &report.devices,
                     t2: &report.tiers.t2,
-                    scan_skipped: report.world.scan.skipped,
                     left: self.left(),
                 };
                 super::invariants::check(&seen, chaos)
