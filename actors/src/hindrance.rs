@@ -1,9 +1,10 @@
 //! What holds task actors up on purpose: fault injection that their host obeys.
 //!
 //! A hindrance acts on one actor or on a subtree from [`Hindrances::begin`] to [`Hindrances::end`].
-//! No thread sleeps for it: a held actor is not polled, and goes on where it was when that ends. A
-//! kill works all the time; an ordered stop waits, as with any actor that hangs. While none is in
-//! force it costs one relaxed load a message.
+//! No thread sleeps for it: a handler under way ends first; then a held actor takes no message, and
+//! what runs beside its handlers is not polled, until the hold ends. A kill works all the time; an
+//! ordered stop waits, as with any actor that hangs. While none is in force it costs one relaxed
+//! load a message.
 //!
 //! It decides nothing: chaos plans do. Bound: what is in force, which plans bound.
 

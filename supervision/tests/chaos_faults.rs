@@ -38,15 +38,13 @@ impl TaskActor for Worker {
     }
 }
 
-/// Every fault but panics and returned faults: those are the actor's own to have.
+/// Every fault that a test can do to its actors.
 fn plan() -> Plan {
     let mut text = format!(
         "seed = 5\nrate = \"1/1s\"\nmax_concurrent = 4\nfor = \"{}s\"\n[faults]\n",
         LENGTH.as_secs()
     );
-    let own = ["panic", "error_return"];
-    let here =
-        |entry: &&fault::Entry| entry.why_not(Place::Test).is_none() && !own.contains(&entry.name);
+    let here = |entry: &&fault::Entry| entry.why_not(Place::Test).is_none();
     for entry in fault::FAULTS.iter().filter(here) {
         text += &format!("{} = 1\n", entry.name);
     }

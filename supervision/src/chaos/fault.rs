@@ -94,6 +94,11 @@ const NODES: [Option<&str>; 3] = [
     None,
     Some("the plan would end, or stand still, with its node; send SIGKILL or SIGSTOP from outside"),
 ];
+const HANDLERS: [Option<&str>; 3] = [
+    Some("a test's actors panic and fail by their own code; tell one to by a message of its own"),
+    None,
+    None,
+];
 const DEVICES: [Option<&str>; 3] = [
     Some("a test has no devices of a fleet; use `actorsim sim` or a running node"),
     None,
@@ -113,13 +118,13 @@ pub const FAULTS: [Entry; 20] = [
         Fault::Panic,
         "panic",
         "lets the handler of a device or a system panic",
-        ANYWHERE,
+        HANDLERS,
     ),
     entry(
         Fault::ErrorReturn,
         "error_return",
         "lets the handler of a device fail",
-        ANYWHERE,
+        HANDLERS,
     ),
     entry(
         Fault::Partition,

@@ -80,7 +80,9 @@ impl Hands {
             _ => None,
         };
         let Some(kept) = kept else { return false };
-        self.under_way.insert(strike.number, kept);
+        if let Some(former) = self.under_way.insert(strike.number, kept) {
+            self.undo(former);
+        }
         if matches!(plan.fault, Fault::StartFails | Fault::StartHangs) {
             self.with_actor(strike, ActorRef::kill);
         }
@@ -141,8 +143,14 @@ impl Hands {
                 within: Some(path.clone()),
                 ..CensusFilter::default()
             };
-            for row in census.task_rows(&below, None, PAGE_MAX).rows {
-                census.task(&row.path).iter().for_each(ActorRef::kill);
+            let (mut after, mut more) = (None, true);
+            while more {
+                let page = census.task_rows(&below, after.as_ref(), PAGE_MAX);
+                for row in &page.rows {
+                    census.task(&row.path).iter().for_each(ActorRef::kill);
+                }
+                more = page.more;
+                after = page.rows.into_iter().last().map(|row| row.path);
             }
         }
         UnderWay::Hindered(down)
