@@ -318,7 +318,7 @@ impl Chaos {
     /// Asks the scan to panic, which answers with its next cycle, or never.
     fn crash_scan(&self, path: &ActorPath) -> bool {
         let twin = self.layers.twin.as_ref();
-        if !twin.is_some_and(|twin| twin.scan().path() == path) {
+        if twin.is_none_or(|twin| twin.scan().path() != path) {
             return false;
         }
         let (layers, path) = (Arc::clone(&self.layers), path.clone());
