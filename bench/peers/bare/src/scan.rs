@@ -6,8 +6,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use peer_probe::{
-    ALPHA, BATCH, Job, KINDS, Latencies, Line, PRESENCE, RowLoad, RowValue, STALE,
-    THRESHOLDS, WALK,
+    ALPHA, BATCH, Job, KINDS, Latencies, Line, PRESENCE, RowLoad, RowValue, STALE, THRESHOLDS, WALK,
 };
 
 const SEQUENCED: u16 = 1;
