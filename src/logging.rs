@@ -41,6 +41,14 @@ pub const EVENTS: &[(&str, &str)] = &[
         "a scenario is over: what it expected and what held",
     ),
     ("policy_changed", "a supervision policy was changed"),
+    (
+        "certificates_revoked",
+        "the list of revoked certificates changed, and whom that cut off",
+    ),
+    (
+        "revocations_unread",
+        "the list of revoked certificates cannot be read: the former one holds",
+    ),
     ("chaos_started", "a chaos plan runs"),
     ("chaos_stopped", "a chaos plan ended"),
     (

@@ -161,7 +161,11 @@ mod tests {
 
     #[test]
     fn scenarios_name_peers_and_shapes_that_there_are() {
-        let known = |name: &str| name == ERLANG || PEERS.iter().any(|peer| peer.0 == name);
+        let known = |name: &str| {
+            name == ERLANG
+                || crate::loss::BASELINES.contains(&name)
+                || PEERS.iter().any(|peer| peer.0 == name)
+        };
         for scenario in SCENARIOS {
             let name = scenario.name;
             assert!(scenario.peers.iter().all(|name| known(name)), "{name}");
