@@ -13,6 +13,7 @@ mod leaks;
 pub(crate) mod measure;
 pub mod policies;
 mod snapshot;
+mod terms;
 mod urgent;
 
 use std::future::Future;

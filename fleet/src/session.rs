@@ -4,6 +4,7 @@
 //! connection drives them: a shard's sockets, tokio, TLS, or the simulated network. In reading
 //! order:
 //! - [`mqtt`]: MQTT 3.1.1 and 5;
+//! - [`tls`]: what lies between a session and its connection, where that is wanted;
 //! - [`http`]: POST with batches, and polls for commands;
 //! - [`coap`]: PUT and POST in datagrams, and observed commands;
 //! - [`backoff`]: when to connect again;
@@ -17,3 +18,4 @@ pub mod coap;
 pub mod http;
 pub mod mqtt;
 pub mod template;
+pub mod tls;

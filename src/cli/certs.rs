@@ -5,6 +5,8 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use actorsim_fleet::Profile;
+use actorsim_supervision::config::render_all;
 use actorsim_transport::certs::{CertError, Identity, Revocations, Site};
 use clap::{Args, Subcommand};
 use rustls_pki_types::CertificateDer;
@@ -50,6 +52,23 @@ pub enum CertsCommand {
         #[command(flatten)]
         site: SiteArgs,
     },
+    /// Write the certificates that devices show with targets.mqtt.tls_device_certs, for brokers
+    /// that must know them before: ID.pem and ID.key for each, and ca.pem.
+    Devices {
+        /// Profile of the devices: a shipped name or a file
+        #[arg(long, value_name = "NAME|FILE")]
+        profile: String,
+        /// How many, counted from 0
+        #[arg(long, value_name = "N")]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        devices: u32,
+        /// Directory to write to
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Which site.
+        #[command(flatten)]
+        site: SiteArgs,
+    },
     /// Show the authority, or the identity in a directory.
     Show {
         /// Directory with ca.pem, node.pem and node.key
@@ -84,6 +103,12 @@ impl SiteArgs {
 
 /// Runs the command.
 pub fn run(command: &CertsCommand) -> Exit {
+    if let CertsCommand::Devices { profile, .. } = command
+        && let Err(errors) = Profile::load(profile)
+    {
+        eprintln!("{}", render_all(&errors));
+        return Exit::Usage;
+    }
     match certs(command) {
         Ok(text) => say(&text),
         Err(error) => {
@@ -118,6 +143,22 @@ fn certs(command: &CertsCommand) -> Result<String, CertError> {
             let path = site.revoke(certificate, to)?;
             let revoked = Revocations::load(&path)?.len();
             Ok(format!("revoked      {revoked} in {}\n", path.display()))
+        }
+        CertsCommand::Devices {
+            profile,
+            devices,
+            out,
+            site,
+        } => {
+            let Ok(loaded) = Profile::load(profile) else {
+                return Ok(String::new()); // said before
+            };
+            let site = Site::open_or_create(&site.path())?;
+            for number in 0..*devices {
+                site.issue_device(&loaded.profile.device_id(number), out)?;
+            }
+            site.write_ca(out)?;
+            Ok(format!("{devices} devices in {}\n", out.display()))
         }
         CertsCommand::Show {
             directory: Some(directory),

@@ -197,7 +197,7 @@ keys! {
     "fleet.interval", span(MS, DAY), None,
         "Interval of T1 readings; the profile's own when unset.";
     "targets.mqtt.url", Kind::Text, None,
-        "Broker of devices whose profile says mqtt, such as mqtt://127.0.0.1:1883.";
+        "Broker of devices whose profile says mqtt, such as mqtt://127.0.0.1:1883; mqtts over TLS.";
     "targets.mqtt.version", Kind::Choice(&["3.1.1", "5"]), Some("3.1.1"),
         "Version of MQTT.";
     "targets.mqtt.keep_alive", span(Duration::ZERO, Duration::from_secs(65_535)), Some("60s"),
@@ -210,6 +210,16 @@ keys! {
         "User that all devices log in as.";
     "targets.mqtt.password_file", Kind::Text, None,
         "File with the user's password; a line break at its end is not part of it.";
+    "targets.mqtt.tls_ca_file", Kind::Path, None,
+        "PEM file of the authorities that may sign the broker; the site's own when unset.";
+    "targets.mqtt.tls_server_name", Kind::Text, None,
+        "Name that the broker's certificate must carry; the URL's host when unset.";
+    "targets.mqtt.tls_device_certs", Kind::Bool, Some("false"),
+        "Whether each device shows a certificate of its own, signed by the site authority.";
+    "targets.mqtt.tls_cert_file", Kind::Path, None,
+        "PEM file with one certificate that all devices show.";
+    "targets.mqtt.tls_key_file", Kind::Path, None,
+        "PEM file with the key of tls_cert_file.";
     "targets.http.url", Kind::Text, None,
         "Server of devices whose profile says http, such as http://127.0.0.1:8080/ingest.";
     "targets.http.batch", count(1, 255), Some("1"),

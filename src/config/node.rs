@@ -14,7 +14,7 @@ use actorsim_world::row_files::{Format, RowFilesConfig};
 use actorsim_world::scan::overrun::OverrunPolicy;
 
 use super::error::{ConfigError, ConfigErrors};
-use super::target::{AmqpTarget, CoapTarget, HttpTarget};
+use super::target::{AmqpTarget, CoapTarget, HttpTarget, TlsTarget, tls_conflicts};
 use super::{PolicyFile, PolicySource, Settings};
 use crate::ports;
 
@@ -199,6 +199,8 @@ pub struct MqttTarget {
     pub username: Option<String>,
     /// File with its password.
     pub password_file: Option<PathBuf>,
+    /// TLS, for a URL that asks for it.
+    pub tls: TlsTarget,
 }
 
 impl MqttTarget {
@@ -218,6 +220,7 @@ impl MqttTarget {
             },
             username: settings.text("targets.mqtt.username").map(Into::into),
             password_file: settings.text("targets.mqtt.password_file").map(Into::into),
+            tls: TlsTarget::from_settings(settings),
         })
     }
 }
@@ -412,10 +415,7 @@ pub fn conflicts(settings: &Settings) -> Vec<ConfigError> {
             .map_or_else(|| "configuration".into(), |(_, origin)| origin.to_string());
         errors.push(ConfigError::outside(home, message).help(Some(help.to_owned())));
     };
-    let (world, fleet) = (
-        settings.bool("world.enabled"),
-        settings.bool("fleet.enabled"),
-    );
+    let [world, fleet] = ["world.enabled", "fleet.enabled"].map(|key| settings.bool(key));
     let twin = settings.text("transport.twin").is_some();
     if !world && !fleet {
         let message = "a node without world and without fleet has nothing to run".to_owned();
@@ -436,6 +436,9 @@ pub fn conflicts(settings: &Settings) -> Vec<ConfigError> {
             message,
             "add --twin HOST:PORT --identity DIR, or --mqtt-url mqtt://HOST:PORT",
         );
+    }
+    for [key, what, help] in tls_conflicts(settings) {
+        refuse(key, what.to_owned(), help);
     }
     if !fleet && twin {
         let message = "`transport.twin` is set, but this node has no fleet to send".to_owned();

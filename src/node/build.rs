@@ -2,6 +2,7 @@
 //!
 //! Every refusal names the key that is wrong. Bound: as configured.
 
+use std::ffi::OsString;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -37,7 +38,10 @@ const ROWS_SPARE: u32 = 4_096;
 
 const AMQP_URL: &str = "targets.amqp.url";
 
-fn config_error(key: &str, error: impl std::fmt::Display) -> StartError {
+/// Where the password of a broker is read if no file has it.
+const MQTT_PASSWORD: &str = "ACTORSIM_MQTT_PASSWORD";
+
+pub(super) fn config_error(key: &str, error: impl std::fmt::Display) -> StartError {
     StartError::Config(format!("`{key}`: {error}"))
 }
 
@@ -300,12 +304,23 @@ fn broker(
             let at = parse(URL, &target.url)?;
             let password = target.password_file.as_ref();
             let password = password.map(|path| secret("targets.mqtt.password_file", path));
+            let from_environment = || std::env::var_os(MQTT_PASSWORD);
             let credentials = Credentials {
                 username: target.username.clone(),
-                password: password.transpose()?,
+                password: password
+                    .transpose()?
+                    .or_else(|| from_environment().map(OsString::into_encoded_bytes)),
             };
+            let tls = at
+                .tls
+                .then(|| super::terms::terms(config, &at, &target.tls));
+            let tls = tls.transpose()?;
             let plan = Plan::mqtt(profile, &at, target.options, scale, stats);
-            (URL, plan.map(|plan| plan.with_credentials(credentials)))
+            let over = |plan: Plan| Plan { tls, ..plan };
+            (
+                URL,
+                plan.map(|plan| over(plan.with_credentials(credentials))),
+            )
         }
         ProfileProtocol::Http => {
             let Some(target) = &targets.http else {

@@ -118,6 +118,12 @@ fn publish(layer: &FleetLayer, report: &mut RunReport) {
             errors: Some(counts.errors + counts.refused),
             dropped: Some(counts.dropped),
             latency_us: Quantiles::of(&counts.latency_us, 1.0),
+            connects: Some(counts.connects),
+            tls: (counts.handshakes + counts.insecure > 0).then(|| report::PublishTls {
+                handshakes: Some(counts.handshakes),
+                failed: Some(counts.insecure),
+                handshake_us: Quantiles::of(&counts.handshake_us, 1.0),
+            }),
         };
         report
             .publish

@@ -132,6 +132,23 @@ pub struct Publish {
     pub dropped: Option<u64>,
     /// Publish to acknowledgement.
     pub latency_us: Option<Quantiles>,
+    /// Times that sessions have come up, reconnects included.
+    #[serde(default)]
+    pub connects: Option<u64>,
+    /// TLS; `null` where there is none.
+    #[serde(default)]
+    pub tls: Option<PublishTls>,
+}
+
+/// TLS of one publisher protocol.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PublishTls {
+    /// Handshakes that were done.
+    pub handshakes: Option<u64>,
+    /// Connections without one: not trusted, not in time, no TLS. Among the errors, too.
+    pub failed: Option<u64>,
+    /// Connection to the end of its handshake.
+    pub handshake_us: Option<Quantiles>,
 }
 
 /// The world; `null` where the node runs none.

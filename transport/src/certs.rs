@@ -1,16 +1,20 @@
 //! Who may speak: a site authority, the identities it issues, and TLS made of them.
 //!
 //! Reading order: [`site`] (the authority and what it signs), [`identity`] (what a node carries),
-//! [`revocation`] (which of them are good no more), [`tls`] (rustls and quinn configurations),
-//! [`glob`] (which devices a certificate may speak for).
+//! [`revocation`] (which of them are good no more), [`device`] (certificates of devices), [`tls`]
+//! (rustls and quinn configurations), [`stream`] (TLS over TCP), [`glob`] (which devices a
+//! certificate may speak for).
+//!
 //! It opens no socket. Bounds: files of at most [`PEM_LEN_MAX`] bytes, globs of at most
 //! [`GLOB_LEN_MAX`].
 
+pub mod device;
 pub mod glob;
 pub mod identity;
 pub mod revocation;
 mod simulated;
 pub mod site;
+pub mod stream;
 pub mod tls;
 
 use std::fs;
@@ -94,8 +98,13 @@ pub enum CertError {
     Tls(String),
 }
 
-/// Reads a PEM file within the bound.
+/// Reads a PEM file of one certificate or key, within the bound.
 fn read_pem(path: &Path, help: &'static str) -> Result<Vec<u8>, CertError> {
+    read_bounded(path, PEM_LEN_MAX, help)
+}
+
+/// Reads a file of at most so many bytes.
+fn read_bounded(path: &Path, most: u64, help: &'static str) -> Result<Vec<u8>, CertError> {
     let fail = |error| CertError::Read {
         path: path.into(),
         error,
@@ -103,11 +112,9 @@ fn read_pem(path: &Path, help: &'static str) -> Result<Vec<u8>, CertError> {
     };
     let file = fs::File::open(path).map_err(fail)?;
     let mut bytes = Vec::new();
-    file.take(PEM_LEN_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(fail)?;
-    if bytes.len() as u64 > PEM_LEN_MAX {
-        let what = format!("longer than {PEM_LEN_MAX} bytes");
+    file.take(most + 1).read_to_end(&mut bytes).map_err(fail)?;
+    if bytes.len() as u64 > most {
+        let what = format!("longer than {most} bytes");
         return Err(CertError::Content {
             path: path.into(),
             what,

@@ -2,10 +2,10 @@
 //!
 //! The device drives it from its steps; what a session writes goes to the shard's sockets, and
 //! what it tells is counted, or given to the device if it is a command. Which protocol it is the
-//! [`Session`] knows. The line ends with its device: the connection is reset, so that a broker
-//! publishes the will, and what waited is counted as dropped by the next incarnation. Session
-//! deadlines are monotonic; the timer that wakes them is simulated, so it is set by the clock's
-//! speed and looked at again when it fires.
+//! [`Session`] knows; `secure` is the TLS in between, where that is wanted. The line ends with its
+//! device: the connection is reset, so that a broker publishes the will, and what waited is counted
+//! as dropped by the next incarnation. Session deadlines are monotonic; the timer that wakes them
+//! is simulated, so it is set by the clock's speed and looked at again when it fires.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use actorsim_actors::shard::{SocketEvent, SocketId};
 use actorsim_actors::{CellContext, Time};
 
+use self::secure::{Pace, Secure, is_over_tls};
 use super::plan::Plan;
 use super::relay::Letter;
 use super::session::{Ending, Heard, Inbound, NotTaken, OWN, Outgoing, ReplyTo};
@@ -23,6 +24,8 @@ use crate::device::Device;
 use crate::payload::Sample;
 use crate::profile::Backpressure;
 use crate::seed::device_seed;
+
+mod secure;
 
 /// The timer of a line.
 pub(crate) const LINE: u8 = 3;
@@ -39,6 +42,7 @@ type Context<'a, 'b> = &'a mut CellContext<'b, Device>;
 pub(crate) struct Line {
     session: Session,
     socket: Option<SocketId>,
+    secure: Option<Box<Secure>>,
     /// When to connect, while there is no connection; never if a fault keeps it down.
     connect_at: Option<Time>,
     /// Attempts to connect since the session was last up.
@@ -62,6 +66,10 @@ pub(crate) struct LineOut {
     session: SessionOut,
     pub(super) payload: Vec<u8>,
     pub(super) name: String,
+    /// What TLS has read, and what it sends.
+    plain: Vec<u8>,
+    wire: Vec<u8>,
+    pace: Pace,
 }
 
 impl LineOut {
@@ -85,6 +93,8 @@ impl LineOut {
         self.letters.truncate(letters);
         self.session.cut();
         self.inbound.clear();
+        self.plain.clear();
+        self.wire.clear();
     }
 }
 
@@ -117,6 +127,7 @@ impl Line {
         let line = Self {
             session: Session::new(plan),
             socket: None,
+            secure: None,
             connect_at: Some(cx.monotonic + wait),
             attempt: 0,
             slow: false,
@@ -190,6 +201,7 @@ impl Line {
         if self.connect_at.take_if(|at| *at <= cx.monotonic).is_some() {
             self.connect(cx);
         }
+        self.secure_due(cx);
         call!(self, cx, |session, plan, who, out| session
             .expire(plan, who, out));
         self.settle(cx);
@@ -217,13 +229,11 @@ impl Line {
             return; // one that was given up already
         }
         match event {
-            SocketEvent::Connected | SocketEvent::Bound(_) => {
-                call!(self, cx, |session, plan, who, out| session
-                    .open(plan, who, out));
-            }
+            SocketEvent::Connected if is_over_tls(cx) => self.begin_secure(cx),
+            SocketEvent::Connected | SocketEvent::Bound(_) => self.open(cx),
+            SocketEvent::Received(bytes) if self.secure.is_some() => self.secure_heard(bytes, cx),
             SocketEvent::Received(bytes) | SocketEvent::Datagram { bytes, .. } => {
-                call!(self, cx, |session, plan, who, out| session
-                    .received(plan, bytes, who, out));
+                self.received(bytes, cx);
             }
             SocketEvent::PeerFinished => {
                 call!(self, cx, |session, plan, who, out| session
@@ -242,6 +252,16 @@ impl Line {
             _ => {}
         }
         self.settle(cx);
+    }
+
+    fn open(&mut self, cx: Context<'_, '_>) {
+        call!(self, cx, |session, plan, who, out| session
+            .open(plan, who, out));
+    }
+
+    fn received(&mut self, bytes: &[u8], cx: Context<'_, '_>) {
+        call!(self, cx, |session, plan, who, out| session
+            .received(plan, bytes, who, out));
     }
 
     /// Ends the session in order.
@@ -270,6 +290,7 @@ impl Line {
     /// The connection is gone: another attempt, later each time.
     fn failed(&mut self, cx: Context<'_, '_>) {
         let Some(plan) = cx.shared.plan() else { return };
+        self.secure = None;
         self.session.lost();
         self.count_down(cx);
         cx.out.line.tally.errors += 1;
@@ -308,6 +329,7 @@ impl Line {
     }
 
     fn ended(&mut self, ending: Ending, cx: Context<'_, '_>) {
+        self.end_secure(cx);
         if let Some(socket) = self.socket.take() {
             cx.net().close(socket);
         }
@@ -328,6 +350,9 @@ impl Line {
     fn write(&mut self, cx: Context<'_, '_>) {
         let mut session = std::mem::take(&mut cx.out.line.session);
         let refused = match (session.outgoing(&self.session), self.socket) {
+            (Outgoing::Stream(bytes), Some(_)) if self.secure.is_some() && !bytes.is_empty() => {
+                self.encrypt(bytes, cx)
+            }
             (Outgoing::Stream(bytes), Some(socket)) if !bytes.is_empty() => {
                 cx.net().write(socket, bytes).is_err()
             }
@@ -363,6 +388,7 @@ impl Line {
             }
             Heard::Sound => self.attempt = 0,
             Heard::Delivered { tag } => {
+                self.attempt = 0; // a broker that only lets devices in is not sound yet
                 tally.acked += 1;
                 let latency = cx.monotonic.since(Time(tag)).as_micros();
                 tally
@@ -379,7 +405,9 @@ impl Line {
     fn rearm(&self, cx: Context<'_, '_>) {
         let Some(plan) = cx.shared.plan() else { return };
         let deadline = self.session.deadline(plan);
-        let next = self.connect_at.into_iter().chain(deadline).min();
+        let secure = self.secure.as_ref().and_then(|secure| secure.deadline());
+        let next = self.connect_at.into_iter().chain(deadline).chain(secure);
+        let next = next.min();
         match next {
             None => {
                 let _ = cx.cancel_timer(LINE);

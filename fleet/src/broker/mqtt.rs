@@ -160,13 +160,6 @@ impl Session {
 
 /// Translates what a session has put out.
 pub(super) fn settle(out: &mut Output, heard: &mut Vec<Heard>) -> Option<Ending> {
-    if out
-        .events
-        .iter()
-        .any(|event| matches!(event, Event::Up { .. }))
-    {
-        heard.push(Heard::Sound);
-    }
     heard.extend(out.events.drain(..).filter_map(|event| match event {
         Event::Up { .. } => Some(Heard::Up),
         Event::Delivered { tag: OWN } => None,

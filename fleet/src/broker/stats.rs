@@ -1,6 +1,6 @@
 //! What devices on brokers count: sessions, messages, and how long a message takes.
 //!
-//! Shards add to it between steps. Bound: one histogram of three digits.
+//! Shards add to it between steps. Bound: two histograms of three digits.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -22,6 +22,11 @@ pub(crate) struct PublishTally {
     pub(crate) errors: u64,
     /// Microseconds from publishing to acknowledgement.
     pub(crate) latencies: Vec<u32>,
+    /// TLS handshakes that were done, and connections without one.
+    pub(crate) handshakes: u64,
+    pub(crate) insecure: u64,
+    /// Microseconds from connection to the end of its handshake.
+    pub(crate) handshakes_us: Vec<u32>,
 }
 
 /// Counts of all devices of one protocol.
@@ -35,6 +40,9 @@ pub struct PublishStats {
     dropped: AtomicU64,
     errors: AtomicU64,
     latency: Mutex<Histogram<u64>>,
+    handshakes: AtomicU64,
+    insecure: AtomicU64,
+    handshake: Mutex<Histogram<u64>>,
 }
 
 /// A snapshot of [`PublishStats`].
@@ -56,6 +64,12 @@ pub struct PublishCounts {
     pub errors: u64,
     /// Microseconds from publishing to acknowledgement.
     pub latency_us: Histogram<u64>,
+    /// TLS handshakes that were done.
+    pub handshakes: u64,
+    /// Connections on which there was none: not trusted, not in time, no TLS.
+    pub insecure: u64,
+    /// Microseconds from connection to the end of its handshake.
+    pub handshake_us: Histogram<u64>,
 }
 
 impl std::ops::AddAssign<&Self> for PublishCounts {
@@ -87,6 +101,9 @@ impl Default for PublishStats {
             dropped: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             latency: Mutex::new(histogram()),
+            handshakes: AtomicU64::new(0),
+            insecure: AtomicU64::new(0),
+            handshake: Mutex::new(histogram()),
         }
     }
 }
@@ -101,6 +118,8 @@ impl PublishStats {
             (&self.refused, &mut tally.refused),
             (&self.dropped, &mut tally.dropped),
             (&self.errors, &mut tally.errors),
+            (&self.handshakes, &mut tally.handshakes),
+            (&self.insecure, &mut tally.insecure),
         ];
         for (all, new) in counts {
             if *new > 0 {
@@ -111,10 +130,16 @@ impl PublishStats {
             let new = std::mem::take(&mut tally.connected);
             self.connected.fetch_add(new, Ordering::Relaxed);
         }
-        if !tally.latencies.is_empty() {
-            let mut latency = self.latency.lock();
-            for us in tally.latencies.drain(..) {
-                latency.saturating_record(u64::from(us).max(1));
+        let times = [
+            (&self.latency, &mut tally.latencies),
+            (&self.handshake, &mut tally.handshakes_us),
+        ];
+        for (all, new) in times {
+            if !new.is_empty() {
+                let mut all = all.lock();
+                for us in new.drain(..) {
+                    all.saturating_record(u64::from(us).max(1));
+                }
             }
         }
     }
@@ -133,6 +158,9 @@ impl PublishStats {
             dropped: of(&self.dropped),
             errors: of(&self.errors),
             latency_us: self.latency.lock().clone(),
+            handshakes: of(&self.handshakes),
+            insecure: of(&self.insecure),
+            handshake_us: self.handshake.lock().clone(),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Where a broker or server is: `mqtt://127.0.0.1:1883`, `http://127.0.0.1:8080/ingest`.
+//! Where a broker or server is: `mqtt://127.0.0.1:1883`, `mqtts://broker.example`,
+//! `http://127.0.0.1:8080/ingest`.
 //!
 //! Names are resolved once, at the start. Credentials have no place in a URL, which every user of
 //! the machine can read in the process table. Bound: one address is used.
@@ -9,12 +10,13 @@ use thiserror::Error;
 
 use crate::profile::Protocol;
 
-/// Schemes that devices speak, each with its port.
-const SCHEMES: [(&str, u16, Protocol); 4] = [
-    ("mqtt", 1_883, Protocol::Mqtt),
-    ("http", 80, Protocol::Http),
-    ("coap", 5_683, Protocol::Coap),
-    ("amqp", 5_672, Protocol::Amqp),
+/// Schemes that devices speak, each with its port and whether it is over TLS.
+const SCHEMES: [(&str, u16, Protocol, bool); 5] = [
+    ("mqtt", 1_883, Protocol::Mqtt, false),
+    ("mqtts", 8_883, Protocol::Mqtt, true),
+    ("http", 80, Protocol::Http, false),
+    ("coap", 5_683, Protocol::Coap, false),
+    ("amqp", 5_672, Protocol::Amqp, false),
 ];
 
 /// A broker's address.
@@ -30,6 +32,8 @@ pub struct Target {
     pub path: String,
     /// Where that is.
     pub address: SocketAddr,
+    /// Whether it is called over TLS.
+    pub tls: bool,
 }
 
 /// What is wrong with a broker's URL.
@@ -39,7 +43,7 @@ pub enum TargetError {
     #[error("`{0}` is not a URL; write for example mqtt://127.0.0.1:1883")]
     Form(String),
     /// A scheme for which there is no protocol.
-    #[error("`{scheme}` is not built; known: mqtt, http, coap, amqp")]
+    #[error("`{scheme}` is not built; known: mqtt, mqtts, http, coap, amqp")]
     Scheme {
         /// As given.
         scheme: String,
@@ -77,7 +81,7 @@ impl Target {
             return Err(TargetError::Credentials);
         }
         let known = SCHEMES.iter().find(|(known, ..)| *known == scheme);
-        let Some((_, port, protocol)) = known else {
+        let Some((_, port, protocol, tls)) = known else {
             let scheme = scheme.to_owned();
             return Err(TargetError::Scheme { scheme });
         };
@@ -108,7 +112,17 @@ impl Target {
             host: host.to_owned(),
             path: path.to_owned(),
             address,
+            tls: *tls,
         })
+    }
+
+    /// The host without its port: what its certificate must carry.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        let parts = self.host.rsplit_once(':');
+        let parts = parts.filter(|(name, _)| !name.contains(':') || name.ends_with(']'));
+        let name = parts.map_or(&*self.host, |(name, _)| name);
+        name.trim_matches(['[', ']'])
     }
 }
 
@@ -126,11 +140,13 @@ mod tests {
             ("mqtt://[::1]", "[::1]:1883"),
             ("http://127.0.0.1/a@b?c={device_id}", "127.0.0.1:80"),
             ("coap://127.0.0.1", "127.0.0.1:5683"),
+            ("mqtts://127.0.0.1", "127.0.0.1:8883"),
+            ("mqtts://[::1]:7", "[::1]:7"),
         ] {
-            assert_eq!(
-                Target::parse(url).unwrap().address,
-                address.parse().unwrap()
-            );
+            let target = Target::parse(url).unwrap();
+            assert_eq!(target.address, address.parse().unwrap());
+            assert_eq!(target.name().parse(), Ok(target.address.ip()));
+            assert_eq!(target.tls, url.starts_with("mqtts"));
         }
     }
 
@@ -139,7 +155,7 @@ mod tests {
         for (url, said) in [
             ("127.0.0.1:1883", "mqtt://127.0.0.1:1883"),
             ("mqtt://", "is not a URL"),
-            ("mqtts://127.0.0.1", "`mqtts` is not built"),
+            ("ws://127.0.0.1", "`ws` is not built"),
             ("mqtt://me:secret@127.0.0.1", "password_file"),
             ("mqtt://127.0.0.1/topic", "has a path"),
             ("mqtt://127.0.0.1:99999", "cannot be resolved"),

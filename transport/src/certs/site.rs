@@ -1,4 +1,4 @@
-//! The site authority: one key that signs the nodes of a site.
+//! The site authority: one key that signs the nodes and devices of a site.
 //!
 //! Ed25519 throughout (small, the same size each time, no parameters). Certificates do not end: the
 //! authority is a directory on one machine, and making a new one is how it is replaced. It keeps no
@@ -115,10 +115,7 @@ impl Site {
     /// # Errors
     /// [`CertError::Name`], [`CertError::Glob`], or what the file system refuses.
     pub fn issue(&self, name: &str, devices: &str, out: &Path) -> Result<(), CertError> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-        if name.is_empty() || name.len() > NAME_LEN_MAX || !name.chars().all(plain) {
-            return Err(CertError::Name { name: name.into() });
-        }
+        check_name(name)?;
         let visible = devices.chars().all(|c| c.is_ascii_graphic());
         if devices.is_empty() || devices.len() > GLOB_LEN_MAX || !visible {
             return Err(CertError::Glob {
@@ -139,6 +136,14 @@ impl Site {
             certificate.pem().as_bytes(),
             CERT_MODE,
         )?;
+        self.write_ca(out)
+    }
+
+    /// Writes its certificate as `ca.pem` into `out`.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn write_ca(&self, out: &Path) -> Result<(), CertError> {
         write_atomically(&out.join(CA_FILE), self.ca_pem.as_bytes(), CERT_MODE)
     }
 
@@ -153,6 +158,15 @@ impl Site {
         }
         Identity::load(out)
     }
+}
+
+/// Whether a name can stand in a certificate.
+pub(super) fn check_name(name: &str) -> Result<(), CertError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    if name.is_empty() || name.len() > NAME_LEN_MAX || !name.chars().all(plain) {
+        return Err(CertError::Name { name: name.into() });
+    }
+    Ok(())
 }
 
 /// What an authority's certificate says.

@@ -37,6 +37,35 @@ fn an_authority_is_made_once_and_its_keys_are_its_owners_only() {
 }
 
 #[test]
+fn a_device_has_the_same_certificate_each_time_and_its_neighbour_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::open_or_create(&dir.path().join("site")).unwrap();
+    let again = Site::open_or_create(&dir.path().join("site")).unwrap();
+    let (first, same) = (
+        site.device("pump-0001").unwrap(),
+        again.device("pump-0001").unwrap(),
+    );
+    assert_eq!(first.cert, same.cert);
+    assert_ne!(first.cert, site.device("pump-0002").unwrap().cert);
+    assert_eq!(device_glob(&first.cert[0]).as_deref(), Some("pump-0001"));
+    let other = Site::open_or_create(&dir.path().join("other")).unwrap();
+    assert_ne!(first.cert, other.device("pump-0001").unwrap().cert);
+    // on disk it is the same, and its key is its owner's only
+    let out = dir.path().join("devices");
+    site.issue_device("pump-0001", &out).unwrap();
+    let (pem, key) = (out.join("pump-0001.pem"), out.join("pump-0001.key"));
+    let loaded = stream::certified(&pem, &key).unwrap();
+    assert_eq!(loaded.cert, first.cert);
+    let mode = fs::metadata(&key).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(matches!(site.device("a/b"), Err(CertError::Name { .. })));
+    // a key that is another certificate's is told so
+    site.issue_device("pump-0002", &out).unwrap();
+    let error = stream::certified(&pem, &out.join("pump-0002.key")).unwrap_err();
+    assert!(error.to_string().contains("pump-0002.key"), "{error}");
+}
+
+#[test]
 fn half_an_authority_is_refused_and_not_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     Site::open_or_create(dir.path()).unwrap();

@@ -1,0 +1,262 @@
+//! Brokers that lie, stall and hang up: their devices come back, count, and nobody else notices.
+//!
+//! In virtual time, over plain connections and over TLS.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "broker_kit/kit.rs"]
+mod kit;
+
+use std::collections::BTreeMap;
+use std::future::Future as _;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use actorsim_actors::shard::SimShards;
+use actorsim_actors::{Clock, System};
+use actorsim_fleet::broker::{Plan, PublishStats, Target};
+use actorsim_fleet::session::mqtt::Options;
+use actorsim_fleet::session::tls::Terms;
+use actorsim_fleet::{Fleet, Population, Profile, Uplink};
+use actorsim_supervision::{Policies, Supervision};
+use kit::{Act, Log};
+use rustls::ServerConfig;
+
+/// Devices of each population.
+const COUNT: u32 = 3;
+/// Connections that a hostile broker treats badly before it is honest.
+const BAD: u32 = 2 * COUNT;
+
+const HOSTILE: &str = "10.0.0.1:1883";
+const HONEST: &str = "10.0.0.2:1883";
+
+/// Two populations, each with a broker of its own, on two shards.
+struct Rig {
+    _runtime: tokio::runtime::Runtime,
+    shards: SimShards,
+    fleet: Fleet,
+    victims: Arc<PublishStats>,
+    others: Arc<PublishStats>,
+    hostile: Arc<Mutex<Log>>,
+    honest: Arc<Mutex<Log>>,
+}
+
+type Tls = (Arc<ServerConfig>, Terms);
+
+impl Rig {
+    fn new(tls: Option<&Tls>, act: impl Fn(u32) -> Act + Send + 'static) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let system = System::new(Clock::virtual_from(0), runtime.handle().clone());
+        let shards = SimShards::of(&system, 2);
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let server = || tls.map(|tls| Arc::clone(&tls.0));
+        let (hostile, _) = kit::start(&shards.shards()[0], at(HOSTILE), server(), act);
+        let honest = kit::start(&shards.shards()[1], at(HONEST), server(), |_| Act::Honest).0;
+        let mut populations = Vec::new();
+        let mut stats = Vec::new();
+        for (device_type, broker) in [("victim", HOSTILE), ("other", HONEST)] {
+            let text = format!(
+                "type: {device_type}\nprotocol: mqtt\ntelemetry_interval: 1s\n\
+                 telemetry_fields:\n  load: {{type: gaussian, mean: 20, stddev: 1}}\n"
+            );
+            let profile = Profile::parse("hostile.yaml", &text).unwrap().profile;
+            let target = Target::parse(&format!("mqtt://{broker}")).unwrap();
+            let scale = (COUNT, 1.0);
+            let mut plan =
+                Plan::mqtt(&profile, &target, Options::default(), scale, Arc::default()).unwrap();
+            plan.tls = tls.map(|tls| tls.1.clone());
+            stats.push(Arc::clone(&plan.stats));
+            let mut population = Population::new(device_type, Arc::new(profile), COUNT, 7);
+            population.plan = Some(Arc::new(plan));
+            populations.push(population);
+        }
+        let fleet = Fleet::new(&system, populations, 2, Uplink::Brokers).unwrap();
+        let supervision = Arc::new(Supervision::default());
+        fleet
+            .start(shards.shards(), &Policies::shipped(), &supervision)
+            .unwrap();
+        let (others, victims) = (stats.pop().unwrap(), stats.pop().unwrap());
+        Self {
+            _runtime: runtime,
+            shards,
+            fleet,
+            victims,
+            others,
+            hostile,
+            honest,
+        }
+    }
+
+    /// Stops the fleet in order, while its brokers go on.
+    fn stop(&mut self) {
+        let mut waited = Context::from_waker(Waker::noop());
+        let shards = &mut self.shards;
+        let mut stopped = pin!(self.fleet.stop());
+        for _ in 0..10 {
+            let end = shards.now() + Duration::from_secs(1);
+            shards.run_until(end);
+            if stopped.as_mut().poll(&mut waited).is_ready() {
+                shards.run_until(end + Duration::from_secs(1));
+                return;
+            }
+        }
+        panic!("it does not stop");
+    }
+
+    fn run(&mut self, seconds: u64) {
+        let end = self.shards.now() + Duration::from_secs(seconds);
+        self.shards.run_until(end);
+    }
+}
+
+/// A garbled answer is as good as none; what is half a packet never ends.
+const HALF: &[u8] = &[0x20, 0x02, 0x00];
+const HUGE: &[u8] = &[0x20, 0xff, 0xff, 0xff, 0x7f];
+const REFUSED: &[u8] = &[0x20, 0x02, 0x00, 0x05];
+const EARLY: &[u8] = &[0x40, 0x02, 0x00, 0x01];
+const OTHER_ID: &[u8] = &[0x40, 0x02, 0x7f, 0x7f];
+const OTHER_STEP: &[u8] = &[0x50, 0x02, 0x00, 0x01];
+const NO_PACKET: &[u8] = &[0xf7, 0x03, 0x01, 0x02, 0x03];
+
+/// What can be done to any connection.
+fn acts() -> Vec<Act> {
+    let mut acts = vec![
+        Act::CloseAtOnce,
+        Act::ResetAtOnce,
+        Act::CloseAtFirst,
+        Act::ResetAtFirst,
+        Act::Mute,
+        Act::Say(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        Act::Say(NO_PACKET),
+        Act::Answer(HALF),
+        Act::Answer(HUGE),
+        Act::Answer(REFUSED),
+        Act::Answer(EARLY),
+        Act::Answer(NO_PACKET),
+        Act::CloseAfterConnAck,
+        Act::AnswerPublish(b""),
+        Act::AnswerPublish(OTHER_ID),
+        Act::AnswerPublish(OTHER_STEP),
+        Act::AnswerPublish(NO_PACKET),
+        Act::AnswerPublish(HUGE),
+        Act::Deaf,
+    ];
+    // a TLS server's first flight has about 900 bytes, a CONNACK four
+    acts.extend([0, 1, 3, 4, 9, 100, 200, 400, 800, 1_000, 1_300].map(Act::Cut));
+    acts
+}
+
+fn survives(tls: Option<&Tls>, act: Act) {
+    let mut rig = Rig::new(
+        tls,
+        move |number| if number < BAD { act } else { Act::Honest },
+    );
+    rig.run(150);
+    let (victims, others) = (rig.victims.read(), rig.others.read());
+    // each bad connection was noticed, and none too many were made
+    let accepted = rig.hostile.lock().unwrap().accepted;
+    assert!(
+        victims.errors >= u64::from(BAD),
+        "{act:?}: {}",
+        victims.errors
+    );
+    assert_eq!(accepted, BAD + COUNT, "{act:?}");
+    assert_eq!(victims.connected, u64::from(COUNT), "{act:?}");
+    assert_eq!(victims.acked + victims.dropped, victims.sent, "{act:?}");
+    assert_eq!(victims.dropped, 0, "{act:?}: the outbox has room for this");
+    // nobody else has
+    assert_eq!((others.errors, others.insecure), (0, 0), "{act:?}");
+    assert_eq!(others.connects, u64::from(COUNT), "{act:?}");
+    assert_eq!(others.acked, others.sent, "{act:?}");
+    assert_eq!(others.acked, u64::from(COUNT) * 150, "{act:?}");
+    assert_eq!(rig.fleet.tally().missed, 0, "{act:?}");
+    assert_eq!(rig.fleet.counts().restarts, 0, "{act:?}");
+    in_order(&rig.hostile.lock().unwrap());
+    in_order(&rig.honest.lock().unwrap());
+}
+
+/// Messages of each device that come for the first time come in the order of their making.
+fn in_order(log: &Log) {
+    let mut last: BTreeMap<&str, Vec<&[u8]>> = BTreeMap::new();
+    for (topic, payload) in &log.published {
+        let so_far = last.entry(topic).or_default();
+        if topic.ends_with("telemetry") && !so_far.contains(&payload.as_slice()) {
+            so_far.push(payload);
+        }
+    }
+    let stamp = |payload: &&[u8]| {
+        let value: serde_json::Value = serde_json::from_slice(payload).unwrap();
+        value["timestamp"].as_str().unwrap().to_owned()
+    };
+    for payloads in last.values() {
+        assert!(payloads.iter().map(stamp).is_sorted());
+    }
+}
+
+#[test]
+fn devices_survive_a_hostile_broker_and_nobody_else_notices() {
+    // without TLS so many bytes are said in half a minute
+    let soon = |act: &Act| !matches!(act, Act::Cut(at) if *at > 100);
+    for act in acts().into_iter().filter(soon) {
+        survives(None, act);
+    }
+}
+
+#[test]
+fn devices_survive_a_hostile_broker_over_tls_and_nobody_else_notices() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, server, terms) = kit::authority(dir.path());
+    for act in acts() {
+        survives(Some(&(server.clone(), terms.clone())), act);
+    }
+}
+
+#[test]
+fn a_broker_that_ends_every_session_is_called_less_and_less_often() {
+    let mut rig = Rig::new(None, |_| Act::CloseAfterConnAck);
+    rig.run(600);
+    let accepted = rig.hostile.lock().unwrap().accepted;
+    // doubling from 1 s to 60 s, half of it drawn: at most 5 + 600 s / 30 s each
+    let most = COUNT * (6 + 600 / 30);
+    assert!(accepted <= most, "{accepted} connections, at most {most}");
+    assert_eq!(rig.others.read().errors, 0);
+}
+
+#[test]
+fn each_device_shows_a_certificate_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let (site, server, terms) = kit::authority(dir.path());
+    let mut rig = Rig::new(Some(&(server, terms)), |_| Act::Honest);
+    rig.run(10);
+    let log = rig.hostile.lock().unwrap();
+    for number in 0..COUNT {
+        let id = format!("victim-{number:04}");
+        let own = site.device(&id).unwrap();
+        assert!(log.shown.iter().any(|shown| *shown == *own.cert[0]), "{id}");
+    }
+    let counts = rig.victims.read();
+    assert_eq!(counts.handshakes, u64::from(COUNT));
+    assert_eq!(counts.handshake_us.len(), u64::from(COUNT));
+}
+
+#[test]
+fn a_stopped_fleet_says_goodbye_and_no_will_is_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, server, terms) = kit::authority(dir.path());
+    for tls in [None, Some((server, terms))] {
+        let mut rig = Rig::new(tls.as_ref(), |_| Act::Honest);
+        rig.run(10);
+        rig.stop();
+        let log = rig.honest.lock().unwrap();
+        assert_eq!((log.goodbyes, log.wills), (COUNT, 0));
+        let offline = |(topic, payload): &&(String, Vec<u8>)| {
+            topic.ends_with("/status") && payload == b"offline"
+        };
+        assert_eq!(log.published.iter().filter(offline).count() as u32, COUNT);
+    }
+}
