@@ -167,6 +167,7 @@ fn report_devices(report: &mut RunReport, counts: DeviceCounts, shards: u32) {
         restarts: Some(counts.restarts),
         quarantined: Some(counts.quarantined),
         spawn_s: counts.spawn_s,
+        ..crate::report::Devices::default()
     };
     report.process.shards = Some(u64::from(shards));
     report.process.backend = Some("sim".to_owned());

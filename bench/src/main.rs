@@ -12,6 +12,7 @@ use clap::Parser;
 
 mod cells;
 mod cold;
+mod connect_storm;
 mod devices;
 mod echo;
 mod exactly_once;
@@ -44,6 +45,7 @@ mod storm;
 mod table;
 mod ticker;
 mod timers;
+mod tls;
 
 use peers::Peer;
 use process::Child;

@@ -1,23 +1,30 @@
 //! `mqtt`: devices that publish, each on a TCP connection and an MQTT session of its own.
 //!
-//! A whole node without a world in one process; the broker is a [`Sink`] in a process of its own.
-//! The numbers are read from the run report. Bound: each run ends by its own `--for`.
+//! A whole node without a world in one process; the broker is the [`sink`](crate::sink) in a
+//! process of its own. Numbers are read from the run report and asked of the sink. Bound: each run
+//! ends by its own `--for`.
 
-use peer_probe::Job;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use peer_probe::{Broker, Counts, Job, cpu_s};
 use serde_json::{Value, json};
 
-use crate::node::report_of;
+use crate::node::{report_in, scratch};
 use crate::scenario::{Load, Scenario, Shapes, metric};
-use crate::sink::{self, Sink};
+use crate::sink;
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "mqtt",
     label: "a node without a world in one child process, each device with a TCP connection and an \
             MQTT 3.1.1 session of its own, one JSON sample of QoS 1 every 5 s, to a broker on \
-            io_uring in another process: sessions up at the end; acknowledged/s of run, \
-            connecting included; p99 from publishing to PUBACK; resident memory of the whole node \
-            by devices (kernel memory of sockets is not in it); CPU s of the node per million \
-            acknowledged",
+            io_uring in another process: sessions up at the end; seconds until all were up; \
+            acknowledged/s since then; p99 from publishing to PUBACK; resident memory of the whole \
+            node by devices (kernel memory of sockets is not in it); CPU s of the node per million \
+            acknowledged; seconds from the first goodbye to the last of an ordered stop; sessions \
+            that ended without one. Peers: one client per device on tokio, as many as a process \
+            may open files",
     shapes: Shapes::Sizes {
         sizes: &[15_000, 100_000],
         seconds: 120,
@@ -28,46 +35,163 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     },
     metrics: &[
         metric("connected", "1"),
+        metric("all_up", "s"),
         metric("acked_per_s", "1/s"),
         metric("publish_p99", "ms"),
         metric("bytes_per_device", "B"),
         metric("cpu_s_per_million", "s"),
+        metric("leaving", "s"),
+        metric("wills", "1"),
     ],
     child,
-    peers: &[],
+    peers: &["rumqttc"],
     own_shapes: &[],
-    peer_sizes: &[],
-    time_limit: std::time::Duration::from_secs(600),
-    bytes_each_max: 16 << 10,
+    peer_sizes: &[("rumqttc", 18_000)],
+    time_limit: Duration::from_secs(600),
+    bytes_each_max: 40 << 10,
 };
 
-/// The broker, where that is asked for; else the node that is measured.
+/// The broker or the certificates, where those are asked for; else the node that is measured.
 fn child(job: &Job) -> Result<Value, String> {
-    if job.shape == "sink" {
-        return sink::run(job.size as u16).map(|()| Value::Null);
+    match job.shape.as_str() {
+        "sink" => sink::run(job.size as u16).map(|()| Value::Null),
+        "certs" => sink::certificates(job.size).map(|()| Value::Null),
+        _ => measure(job, &Way::Plain, |_, _| Ok(())).map(|run| run.numbers()),
     }
-    let sink = Sink::start(0)?;
-    let url = format!("mqtt://127.0.0.1:{}", sink.port);
-    let flags = [
-        "--no-world",
-        "--profile",
-        "factory_mqtt",
-        "--mqtt-url",
-        &url,
-    ];
-    report_of(job, &flags).map(|report| numbers(&report))
 }
 
-/// The numbers of a run report.
-fn numbers(report: &Value) -> Value {
-    let number = |pointer: &str| report.pointer(pointer)?.as_f64();
-    let acked = number("/publish/mqtt/acked").filter(|acked| *acked > 0.0);
-    let per = |of: Option<f64>, by: Option<f64>| Some(of? / by?);
-    json!({
-        "connected": number("/publish/mqtt/connected"),
-        "acked_per_s": per(acked, number("/elapsed_s")),
-        "publish_p99": number("/publish/mqtt/latency_us/p99").map(|us| us / 1e3),
-        "bytes_per_device": per(number("/process/rss_bytes"), number("/devices/requested")),
-        "cpu_s_per_million": per(number("/process/cpu_s"), acked).map(|s| s * 1e6),
+/// How devices reach their broker.
+pub(crate) enum Way {
+    Plain,
+    /// Over mutual TLS, each with a certificate of its own.
+    Tls,
+}
+
+/// What one run has shown.
+pub(crate) struct Run {
+    pub(crate) report: Value,
+    pub(crate) counts: Counts,
+    pub(crate) up: Up,
+    acked_per_s: Option<f64>,
+}
+
+/// When all sessions were up for the first time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Up {
+    pub(crate) after_s: Option<f64>,
+    pub(crate) cpu_s: Option<f64>,
+}
+
+impl Run {
+    pub(crate) fn number(&self, pointer: &str) -> Option<f64> {
+        self.report.pointer(pointer)?.as_f64()
+    }
+
+    fn numbers(&self) -> Value {
+        let acked = self
+            .number("/publish/mqtt/acked")
+            .filter(|acked| *acked > 0.0);
+        let per = |of: Option<f64>, by: Option<f64>| Some(of? / by?);
+        json!({
+            "connected": self.number("/publish/mqtt/connected"),
+            "all_up": self.up.after_s,
+            "acked_per_s": self.acked_per_s,
+            "publish_p99": self.number("/publish/mqtt/latency_us/p99").map(|us| us / 1e3),
+            "bytes_per_device": self.bytes_per_device(),
+            "cpu_s_per_million": per(self.number("/process/cpu_s"), acked).map(|s| s * 1e6),
+            "leaving": self.counts.leaving_ms as f64 / 1e3,
+            "wills": self.counts.wills,
+        })
+    }
+
+    pub(crate) fn bytes_per_device(&self) -> Option<f64> {
+        Some(self.number("/process/rss_bytes")? / self.number("/devices/requested")?)
+    }
+}
+
+/// Runs a node against a sink; `then` is done once all sessions are up.
+pub(crate) fn measure(
+    job: &Job,
+    way: &Way,
+    then: impl FnOnce(&mut Broker, &dyn Fn() -> bool) -> Result<(), String> + Send,
+) -> Result<Run, String> {
+    scratch(|dir| {
+        let site = dir.join("site");
+        let (scheme, site) = match way {
+            Way::Plain => ("mqtt", None),
+            Way::Tls => ("mqtts", Some(site.as_path())),
+        };
+        let mut broker = Broker::start(site)?;
+        let url = format!("{scheme}://127.0.0.1:{}", broker.port);
+        let ended = AtomicBool::new(false);
+        let (report, watched) = std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| watch(&mut broker, job, &ended, then));
+            let report = run(dir, job, &url, site);
+            ended.store(true, Ordering::Release);
+            (report, watcher.join())
+        });
+        let watched = watched.map_err(|_| "the watcher panicked".to_owned())?;
+        let (up, acked_per_s) = watched?;
+        Ok(Run {
+            report: report?,
+            counts: broker.counts()?,
+            up,
+            acked_per_s,
+        })
     })
+}
+
+fn run(dir: &Path, job: &Job, url: &str, site: Option<&Path>) -> Result<Value, String> {
+    let mut flags = vec!["--no-world", "--profile", "factory_mqtt", "--mqtt-url", url];
+    let of_site = site.map(|site| format!("transport.site={}", site.display()));
+    if let Some(of_site) = &of_site {
+        flags.extend(["-X", of_site, "-X", "targets.mqtt.tls_device_certs=true"]);
+    }
+    report_in(dir, job, &flags)
+}
+
+/// Between two looks at the sink.
+pub(crate) const LOOK: Duration = Duration::from_millis(50);
+
+/// Waits for all sessions, does what is to be done then, and measures what goes on from there.
+fn watch(
+    broker: &mut Broker,
+    job: &Job,
+    ended: &AtomicBool,
+    then: impl FnOnce(&mut Broker, &dyn Fn() -> bool) -> Result<(), String>,
+) -> Result<(Up, Option<f64>), String> {
+    let began = Instant::now();
+    let cpu = cpu_s();
+    let over = || ended.load(Ordering::Acquire);
+    if !all_up(broker, job, &over)? {
+        return Ok((Up::default(), None));
+    }
+    let up = Up {
+        after_s: Some(began.elapsed().as_secs_f64()),
+        cpu_s: Some(cpu_s() - cpu),
+    };
+    then(broker, &over)?;
+    let (since, first) = (Instant::now(), broker.counts()?);
+    let mut last = None;
+    while !over() {
+        std::thread::park_timeout(LOOK);
+        let counts = broker.counts()?;
+        if counts.sessions < job.size {
+            break; // it stops
+        }
+        let published = counts.published - first.published;
+        last = Some(published as f64 / since.elapsed().as_secs_f64());
+    }
+    Ok((up, last))
+}
+
+/// Waits until all sessions are up; false if the run is over before.
+fn all_up(broker: &mut Broker, job: &Job, over: &dyn Fn() -> bool) -> Result<bool, String> {
+    while !over() {
+        if broker.counts()?.sessions >= job.size {
+            return Ok(true);
+        }
+        std::thread::park_timeout(LOOK);
+    }
+    Ok(false)
 }

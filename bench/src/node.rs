@@ -22,14 +22,20 @@ const INTERVAL: &str = "5s";
 /// Runs a node of the job's size and time with further flags; returns the report of a run that
 /// passed.
 pub(crate) fn report_of(job: &Job, flags: &[&str]) -> Result<Value, String> {
-    let scratch = std::env::temp_dir().join(format!("actorsim-bench-{}", std::process::id()));
-    let outcome = run(&scratch, job, flags);
-    drop(fs::remove_dir_all(&scratch));
+    scratch(|dir| report_in(dir, job, flags))
+}
+
+/// Does something in a directory that goes afterwards.
+pub(crate) fn scratch<T>(run: impl FnOnce(&Path) -> Result<T, String>) -> Result<T, String> {
+    let dir = std::env::temp_dir().join(format!("actorsim-bench-{}", std::process::id()));
+    let made = fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()));
+    let outcome = made.and_then(|()| run(&dir));
+    drop(fs::remove_dir_all(&dir));
     outcome
 }
 
-fn run(scratch: &Path, job: &Job, flags: &[&str]) -> Result<Value, String> {
-    fs::create_dir_all(scratch).map_err(|error| format!("{}: {error}", scratch.display()))?;
+/// As [`report_of`], in a state directory that is there.
+pub(crate) fn report_in(scratch: &Path, job: &Job, flags: &[&str]) -> Result<Value, String> {
     let report = scratch.join("report.json");
     let (devices, seconds) = (job.size.to_string(), format!("{}s", job.seconds));
     let common = [

@@ -15,7 +15,7 @@ pub(crate) struct Peer {
 }
 
 /// What a peer is called, and its binary.
-const PEERS: [(&str, &str); 9] = [
+const PEERS: [(&str, &str); 10] = [
     (CATCH_UNWIND, "peer-bare"),
     (SOA, "peer-bare"),
     ("quinn", "peer-quinn"),
@@ -25,6 +25,7 @@ const PEERS: [(&str, &str); 9] = [
     ("kameo", "peer-kameo"),
     ("ractor", "peer-ractor"),
     ("rusm-otp", "peer-rusm"),
+    ("rumqttc", "peer-rumqttc"),
 ];
 
 /// Not a library: a loop around what the language has.

@@ -74,7 +74,11 @@ impl Child<'_> {
                 command.arg(CHILD);
                 command
             }
-            Self::Peer(peer) => peer.command(),
+            Self::Peer(peer) => {
+                let mut command = peer.command();
+                command.envs(std::env::current_exe().map(|own| (peer_probe::BENCH, own)));
+                command
+            }
         };
         command
             .args([scenario.name, &self.shape_of(shape)])

@@ -30,7 +30,7 @@ use super::layers::FleetLayer;
 use crate::attach::control::Joining;
 use crate::attach::plane::devices;
 use crate::config::NodeConfig;
-use crate::config::node::{FleetConfig, JournalSettings, ScanCore, WorldConfig};
+use crate::config::node::{FleetConfig, JournalSettings, MqttTarget, ScanCore, WorldConfig};
 use crate::state_dir::StateDir;
 
 /// Rows kept beside those of the own fleet, for peers that come by.
@@ -285,6 +285,33 @@ pub(super) fn joining(
     Ok(paced(population, config))
 }
 
+/// The way to an MQTT broker.
+fn mqtt(
+    config: &NodeConfig,
+    target: &MqttTarget,
+    profile: &Profile,
+    (scale, stats): ((u32, f64), Arc<PublishStats>),
+) -> Result<Plan, StartError> {
+    let wrong = |error: &dyn std::fmt::Display| config_error("targets.mqtt.url", error);
+    let at = Target::parse(&target.url).map_err(|error| wrong(&error))?;
+    let password = match &target.password_file {
+        Some(file) => Some(secret("targets.mqtt.password_file", file)?),
+        None => std::env::var_os(MQTT_PASSWORD).map(OsString::into_encoded_bytes),
+    };
+    let credentials = Credentials {
+        username: target.username.clone(),
+        password,
+    };
+    let tls = match at.tls {
+        true => Some(super::terms::terms(config, &at, &target.tls)?),
+        false => None,
+    };
+    let plan = Plan::mqtt(profile, &at, target.options, scale, stats);
+    let plan = plan.map_err(|error| wrong(&error))?;
+    let plan = plan.with_credentials(credentials);
+    Ok(Plan { tls, ..plan })
+}
+
 /// The way to a broker, if the profile asks for one and the configuration names it.
 fn broker(
     config: &NodeConfig,
@@ -300,27 +327,8 @@ fn broker(
             let Some(target) = &targets.mqtt else {
                 return Ok(None);
             };
-            const URL: &str = "targets.mqtt.url";
-            let at = parse(URL, &target.url)?;
-            let password = target.password_file.as_ref();
-            let password = password.map(|path| secret("targets.mqtt.password_file", path));
-            let from_environment = || std::env::var_os(MQTT_PASSWORD);
-            let credentials = Credentials {
-                username: target.username.clone(),
-                password: password
-                    .transpose()?
-                    .or_else(|| from_environment().map(OsString::into_encoded_bytes)),
-            };
-            let tls = at
-                .tls
-                .then(|| super::terms::terms(config, &at, &target.tls));
-            let tls = tls.transpose()?;
-            let plan = Plan::mqtt(profile, &at, target.options, scale, stats);
-            let over = |plan: Plan| Plan { tls, ..plan };
-            (
-                URL,
-                plan.map(|plan| over(plan.with_credentials(credentials))),
-            )
+            let plan = mqtt(config, target, profile, (scale, stats))?;
+            return Ok(Some(Arc::new(plan)));
         }
         ProfileProtocol::Http => {
             let Some(target) = &targets.http else {

@@ -86,6 +86,8 @@ fn devices(layers: &Layers, report: &mut RunReport) {
         restarts: Some(counts.restarts),
         quarantined: Some(counts.quarantined),
         spawn_s: counts.spawn_s,
+        ticks_missed: Some(layer.fleet.tally().missed),
+        tick_lateness_us: lateness(layer),
     };
     publish(layer, report);
     report.digest.wire_sha256 = layer.fleet.wire_sha256();
@@ -101,6 +103,22 @@ fn backend(shards: &[ShardHandle]) -> &'static str {
         n if n == shards.len() => "uring",
         _ => "mixed",
     }
+}
+
+/// How late the timers of all shards fired.
+fn lateness(layer: &FleetLayer) -> Option<Quantiles> {
+    let shards = layer.shards.shards().iter();
+    let all = shards.map(|shard| shard.stats().lateness);
+    let all = all.reduce(|sum, one| sum.plus(&one))?;
+    let us = |share| Some(all.quantile_ns(share)? as f64 / 1e3);
+    Some(Quantiles {
+        p50: us(0.5)?,
+        p95: us(0.95)?,
+        p99: us(0.99)?,
+        p999: us(0.999)?,
+        max: all.max_ns() as f64 / 1e3,
+        count: all.count(),
+    })
 }
 
 /// What went to brokers. Sessions are closed by now: connected are those that were at work.

@@ -21,6 +21,12 @@ pub struct Devices {
     pub quarantined: Option<u64>,
     /// Time to spawn them all.
     pub spawn_s: Option<f64>,
+    /// Samples not taken because the device was down or late.
+    #[serde(default)]
+    pub ticks_missed: Option<u64>,
+    /// How late timers of the shards fired: samples, and all that devices wait for.
+    #[serde(default)]
+    pub tick_lateness_us: Option<Quantiles>,
 }
 
 /// The tiers.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actorsim_actors::shard::{SocketEvent, SocketId};
-use actorsim_actors::{CellContext, Time};
+use actorsim_actors::{CellContext, Incarnation, Time};
 
 use self::secure::{Pace, Secure, is_over_tls};
 use super::plan::Plan;
@@ -26,6 +26,10 @@ use crate::profile::Backpressure;
 use crate::seed::device_seed;
 
 mod secure;
+
+/// A device that is to connect for the first time later than this is not switched on yet: it takes
+/// no samples, which would all be sent at once by a large fleet that comes up.
+const ON_AT_ONCE: Duration = Duration::from_secs(1);
 
 /// The timer of a line.
 pub(crate) const LINE: u8 = 3;
@@ -47,6 +51,8 @@ pub(crate) struct Line {
     connect_at: Option<Time>,
     /// Attempts to connect since the session was last up.
     attempt: u32,
+    /// Not switched on yet.
+    off: bool,
     slow: bool,
     /// Counted as connected.
     up: bool,
@@ -130,6 +136,7 @@ impl Line {
             secure: None,
             connect_at: Some(cx.monotonic + wait),
             attempt: 0,
+            off: cx.incarnation == Incarnation::FIRST && wait > ON_AT_ONCE,
             slow: false,
             up: false,
             kept_down: false,
@@ -140,7 +147,9 @@ impl Line {
 
     /// Publishes a sample, within the outbox's bound.
     pub(crate) fn publish(&mut self, values: &[f64], unix_us: u64, cx: Context<'_, '_>) {
-        let Some(plan) = cx.shared.plan() else { return };
+        let Some(plan) = cx.shared.plan().filter(|_| !self.off) else {
+            return;
+        };
         if plan.backpressure == Backpressure::SlowDown && self.is_slow(plan) {
             cx.out.line.tally.dropped += cx.identity.slot & 1;
             if cx.identity.slot & 1 == 1 {
@@ -209,6 +218,7 @@ impl Line {
 
     fn connect(&mut self, cx: Context<'_, '_>) {
         let Some(plan) = cx.shared.plan() else { return };
+        self.off = false;
         let local = plan.local(cx.ordinal);
         let mut net = cx.net();
         let socket = match (plan.is_datagrams(), local) {

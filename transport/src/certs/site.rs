@@ -15,6 +15,7 @@ use rcgen::{
     KeyUsagePurpose, PKCS_ED25519, SanType,
 };
 
+use super::device::ed25519;
 use super::glob::{GLOB_LEN_MAX, GLOB_URI};
 use super::identity::{CA_FILE, CERT_FILE, Identity, KEY_FILE};
 use super::{
@@ -122,7 +123,7 @@ impl Site {
                 glob: devices.into(),
             });
         }
-        let key = KeyPair::generate_for(&PKCS_ED25519)?;
+        let key = random_key()?;
         let params = node_params(name, devices)?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         make_dir(out)?;
@@ -158,6 +159,15 @@ impl Site {
         }
         Identity::load(out)
     }
+}
+
+/// A new key in the form that OpenSSL reads, too: without its public half (RFC 8410), which
+/// [`KeyPair::generate_for`] adds.
+fn random_key() -> Result<KeyPair, CertError> {
+    let mut seed = [0; 32];
+    let filled = super::tls::provider().secure_random.fill(&mut seed);
+    filled.map_err(|_| CertError::Tls("the system has no randomness".to_owned()))?;
+    Ok(ed25519(&seed)?.0)
 }
 
 /// Whether a name can stand in a certificate.

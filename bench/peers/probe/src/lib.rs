@@ -6,11 +6,13 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+mod broker;
 mod deaths;
 mod machine;
 mod scan;
 mod workload;
 
+pub use broker::{BENCH, Broker, Counts, SITE, certificates};
 pub use deaths::Deaths;
 pub use machine::{cpu_s, resident_bytes};
 pub use scan::*;
