@@ -377,7 +377,7 @@ mod tests {
         let mut layers = Layers::built_in();
         layers.file(
             "a.toml",
-            "[fleet]\ndevces = 10\ninterval = 5\n[grpc]\nplan = \"x\"\n",
+            "[fleet]\ndevces = 10\ninterval = 5\n[cluster]\nplan = \"x\"\n",
         );
         layers.env([("ACTORSIM__SCAN__PERIOD".into(), "soon".into())]);
         layers.set("fleet.devices");

@@ -10,6 +10,7 @@
 //! - [`report`]: the run report and its verdict.
 //! - [`sim`]: a whole fleet on virtual time.
 //! - [`scan_bench`]: how well the scan keeps its grid on this host.
+//! - [`remote`]: REST, SSE and gRPC in front of the same command table.
 //! - [`attach`]: the command table, the Unix-socket server and its client.
 //! - [`logging`]: log lines and named events.
 //!
@@ -39,6 +40,7 @@ pub mod logging;
 pub mod metrics;
 pub mod node;
 pub mod ports;
+pub mod remote;
 pub mod report;
 pub mod scan_bench;
 pub mod sim;

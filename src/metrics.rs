@@ -1,27 +1,24 @@
-//! The metrics endpoint: `/metrics` in Prometheus text, `/healthz`, `/readyz`, over loopback HTTP.
+//! Metrics and health of a node, as answers to HTTP requests: `/metrics` in Prometheus text,
+//! `/healthz`, `/readyz`.
 //!
 //! It reads snapshots ([`crate::view`]) and owns no counters. Names and help are one table
-//! ([`table`]), which is also the reference page; labels never name a device.
+//! ([`table`]), which is also the reference page; labels never name a device. Who may ask is judged
+//! by [`crate::remote::http`], which serves it.
 //!
 //! Bound: one snapshot per request; at most [`REQUESTS_MAX`] requests at once, the rest get 503.
 
 pub mod collector;
 pub mod table;
 
-use std::future::Future;
-use std::io;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use hyper::{HeaderMap, Response, StatusCode, header};
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::remote::http::routes::Does;
+use crate::remote::serve::{Body, answer};
 use crate::view::NodeView;
 
 /// Requests at once: one or two scrapers and a probe; a page is made in well under a millisecond.
@@ -29,80 +26,73 @@ pub const REQUESTS_MAX: usize = 8;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
+const PLAIN: &str = "text/plain; charset=utf-8";
 
-struct Endpoint {
+/// What is shown.
+pub struct Page {
     view: Arc<dyn NodeView>,
     registry: Registry,
     requests: Semaphore,
 }
 
-impl std::fmt::Debug for Endpoint {
+impl std::fmt::Debug for Page {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Endpoint").finish_non_exhaustive()
+        f.debug_struct("Page").finish_non_exhaustive()
     }
 }
 
-/// Serves until the future is dropped.
-///
-/// # Errors
-/// Whatever the listener says.
-pub fn serve(
-    listener: TcpListener,
-    view: Arc<dyn NodeView>,
-) -> impl Future<Output = io::Result<()>> + Send + 'static {
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(collector::NodeCollector::new(Arc::clone(&view))));
-    let endpoint = Arc::new(Endpoint {
-        view,
-        registry,
-        requests: Semaphore::new(REQUESTS_MAX),
-    });
-    let router = Router::new()
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(health))
-        .route("/readyz", get(ready))
-        .with_state(endpoint);
-    async move { axum::serve(listener, router).await }
-}
-
-async fn metrics(State(endpoint): State<Arc<Endpoint>>, headers: HeaderMap) -> Response {
-    let Ok(_slot) = endpoint.requests.try_acquire() else {
-        return (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many requests at once\n",
-        )
-            .into_response();
-    };
-    let mut page = String::new();
-    if text::encode(&mut page, &endpoint.registry).is_err() {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+impl Page {
+    /// Of this node.
+    #[must_use]
+    pub fn new(view: Arc<dyn NodeView>) -> Self {
+        let mut registry = Registry::default();
+        let collector = collector::NodeCollector::new(Arc::clone(&view));
+        registry.register_collector(Box::new(collector));
+        Self {
+            view,
+            registry,
+            requests: Semaphore::new(REQUESTS_MAX),
+        }
     }
-    let accepts = headers
-        .get(header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok());
-    if accepts.is_some_and(|accept| accept.contains("application/openmetrics-text")) {
-        ([(header::CONTENT_TYPE, OPEN_METRICS)], page).into_response()
-    } else {
-        ([(header::CONTENT_TYPE, CLASSIC)], classic(&page)).into_response()
-    }
-}
 
-async fn health(State(endpoint): State<Arc<Endpoint>>) -> Response {
-    let unhealthy = endpoint.view.brief().unhealthy;
-    if unhealthy.is_empty() {
-        (StatusCode::OK, "ok\n").into_response()
-    } else {
-        let mut text = unhealthy.join("\n");
-        text.push('\n');
-        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+    /// Whether the node is up, and what is wrong with it.
+    #[must_use]
+    pub fn health(&self) -> (bool, Vec<String>) {
+        let brief = self.view.brief();
+        (brief.ready, brief.unhealthy)
     }
-}
 
-async fn ready(State(endpoint): State<Arc<Endpoint>>) -> Response {
-    if endpoint.view.brief().ready {
-        (StatusCode::OK, "ready\n").into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response()
+    /// Metrics, health or readiness.
+    #[must_use]
+    pub fn answer(&self, does: Does, headers: &HeaderMap) -> Response<Body> {
+        let busy = StatusCode::SERVICE_UNAVAILABLE;
+        let Ok(_slot) = self.requests.try_acquire() else {
+            return answer(busy, PLAIN, "too many requests at once\n");
+        };
+        if does == Does::Metrics {
+            return self.metrics(headers);
+        }
+        match (does, self.health()) {
+            (Does::Readyz, (true, _)) => answer(StatusCode::OK, PLAIN, "ready\n"),
+            (Does::Readyz, (false, _)) => answer(busy, PLAIN, "starting\n"),
+            (_, (_, wrong)) if wrong.is_empty() => answer(StatusCode::OK, PLAIN, "ok\n"),
+            (_, (_, wrong)) => answer(busy, PLAIN, wrong.join("\n") + "\n"),
+        }
+    }
+
+    fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
+        let mut page = String::new();
+        if text::encode(&mut page, &self.registry).is_err() {
+            let broken = StatusCode::INTERNAL_SERVER_ERROR;
+            return answer(broken, PLAIN, "the page cannot be made\n");
+        }
+        let accepts = headers.get(header::ACCEPT);
+        let accepts = accepts.and_then(|accept| accept.to_str().ok());
+        let open = accepts.is_some_and(|accept| accept.contains("application/openmetrics-text"));
+        match open {
+            true => answer(StatusCode::OK, OPEN_METRICS, page),
+            false => answer(StatusCode::OK, CLASSIC, classic(&page)),
+        }
     }
 }
 

@@ -8,6 +8,8 @@ pub mod assembly;
 pub(crate) mod build;
 pub mod chaos;
 pub mod control;
+mod desk;
+mod faces;
 mod layers;
 mod leaks;
 pub(crate) mod measure;

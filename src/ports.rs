@@ -7,11 +7,21 @@ pub const QUIC: u16 = 4433;
 /// Prometheus text, health and readiness over HTTP.
 pub const METRICS: u16 = 9464;
 
+/// REST, samples as they are sent, and the API's page.
+pub const HTTP: u16 = 8000;
+/// gRPC `simulator.v1`.
+pub const GRPC: u16 = 50_051;
+
 /// Every port a node takes by default, with the key that changes it.
-pub const TABLE: &[(&str, u16)] = &[("transport.listen", QUIC), ("metrics.listen", METRICS)];
+pub const TABLE: &[(&str, u16)] = &[
+    ("transport.listen", QUIC),
+    ("metrics.listen", METRICS),
+    ("http.listen", HTTP),
+    ("grpc.listen", GRPC),
+];
 
 /// Largest accepted `--port-offset`: keeps every port of the table in range.
-pub const OFFSET_MAX: u16 = 50_000;
+pub const OFFSET_MAX: u16 = 15_000;
 
 /// `HOST:PORT` with the port moved by `offset`; port 0 (any free port) stays 0.
 #[must_use]

@@ -1,6 +1,7 @@
 //! The state directory of a node: one node at a time, held by a file lock.
 //!
-//! It holds the lock, the attach socket and the node's identity (made by the transport layer).
+//! It holds the lock, the attach socket, the token and the node's identity (made by the transport
+//! layer).
 //! Default: `$XDG_STATE_HOME/actorsim/NAME`, else `~/.local/state/actorsim/NAME`; it must belong to
 //! the node's own user.
 //!
@@ -17,6 +18,8 @@ use thiserror::Error;
 
 /// Name of the attach socket in a state directory.
 pub const SOCKET: &str = "attach.sock";
+/// Name of the file with the token that actions over HTTP take.
+pub const TOKEN: &str = "token";
 /// Name of the site authority's directory.
 pub const SITE: &str = "site";
 /// Name of the prompt's history file.

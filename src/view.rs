@@ -133,6 +133,12 @@ pub struct DevicesView {
     pub restarts: u64,
     /// By kind of fault: injected so far, and active now.
     pub faults: Vec<(&'static str, u64, u64)>,
+    /// Quarantined, by the path of the population.
+    pub quarantined: Vec<(String, u64)>,
+    /// What publishes to brokers, by protocol.
+    pub published: Vec<PublishView>,
+    /// How many values were sent at once to clients that look on.
+    pub batches: Option<Buckets>,
 }
 
 impl DevicesView {
@@ -145,6 +151,23 @@ impl DevicesView {
             .map(|row| row.3)
             .sum()
     }
+}
+
+/// Devices that publish to brokers by one protocol.
+#[derive(Debug, Clone, Default)]
+pub struct PublishView {
+    /// Their type, or `all`.
+    pub device_type: String,
+    /// Their protocol.
+    pub protocol: &'static str,
+    /// From publishing to acknowledgement.
+    pub latency: Buckets,
+    /// Messages given up for want of room, or with their device.
+    pub dropped: u64,
+    /// Times that a device slowed down.
+    pub slowdowns: u64,
+    /// Messages that wait.
+    pub waiting: u64,
 }
 
 /// One tier.

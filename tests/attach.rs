@@ -65,6 +65,9 @@ impl ControlPlane for Plane {
     fn devices(&self, word: DevicesWord) -> Outcome<'_> {
         answer(json!({ "rows": [], "word": format!("{word:?}") }))
     }
+    fn token(&self, rotate: bool) -> Outcome<'_> {
+        answer(json!({ "file": "token", "done": rotate }))
+    }
     fn trigger(&self, target: String) -> Outcome<'_> {
         answer(json!({ "target": target }))
     }

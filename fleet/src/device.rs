@@ -225,6 +225,9 @@ impl Device {
 
     /// Sends a sample, and raises what crossed a threshold.
     fn send(&mut self, values: &[f64], unix_us: u64, cx: Context<'_, '_>) {
+        if let Some(watch) = &mut cx.out.watch {
+            watch.sample(cx.ordinal, unix_us, values);
+        }
         if self.line.is_some() {
             cx.out.line.behaviour = self.behaviour().cloned();
             self.drive(|line, cx| line.publish(values, unix_us, cx), cx);
@@ -237,7 +240,8 @@ impl Device {
             cx.identity.sequence = cx.identity.sequence.wrapping_add(1);
             return;
         }
-        self.last = values[usize::from(cx.shared.program.beat().field)];
+        let beat = usize::from(cx.shared.program.beat().field);
+        self.last = values.get(beat).copied().unwrap_or(f64::NAN); // none without fields
         if cx.shared.t1 {
             self.telemetry(values, unix_us, cx);
             cx.identity.sequence = cx.identity.sequence.wrapping_add(1);

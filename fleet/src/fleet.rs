@@ -20,13 +20,16 @@ use crate::air::Air;
 use crate::counters::{FleetCounters, Tally};
 use crate::device::{DeviceInfo, DeviceMessage, Injection};
 use crate::fault::FaultCounts;
+use crate::out::Retries;
 use crate::population::Population;
 use crate::profile::Protocol;
+use crate::watch::Watch;
 use crate::wire::{WireTap, wire_sha256};
 
 mod core;
 mod downlink;
 mod error;
+mod look;
 mod past;
 mod published;
 mod select;
@@ -36,6 +39,7 @@ mod update;
 
 pub use downlink::FleetDownlink;
 pub use error::{DeviceError, FleetError};
+pub use look::DeviceRow;
 pub use published::Published;
 pub use select::{INJECT_PATIENCE, Reached, Selector};
 pub use start::Spawned;
@@ -43,6 +47,7 @@ pub use stop::Stopped;
 pub use update::Updated;
 
 use self::core::{Core, Hashing, Member, links};
+use self::look::runs;
 use self::past::Past;
 use self::start::Ground;
 
@@ -139,6 +144,8 @@ pub struct Fleet {
     hashing: Option<Hashing>,
     air: Option<Arc<Air>>,
     core: Arc<Core>,
+    watch: Arc<Watch>,
+    retries: Arc<Retries>,
     ground: OnceLock<Ground>,
     past: Past,
     began: OnceLock<Time>,
@@ -188,6 +195,8 @@ impl Fleet {
             hashing,
             air,
             core: Arc::new(Core::new(shards)),
+            watch: Arc::default(),
+            retries: Arc::new(Retries::new(system)),
             ground: OnceLock::new(),
             past: Past::default(),
             began: OnceLock::new(),

@@ -41,6 +41,7 @@ mod directory;
 pub mod fault;
 pub mod fleet;
 pub mod generator;
+pub mod names;
 pub mod out;
 pub mod payload;
 pub mod population;
@@ -48,6 +49,7 @@ pub mod profile;
 pub mod program;
 pub mod seed;
 pub mod session;
+pub mod watch;
 pub mod wire;
 
 pub use counters::Tally;

@@ -7,12 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actorsim_actors::{Outbox, Time};
+use actorsim_actors::{Level, Outbox, System, Time};
 use actorsim_transport::{
     AckStatus, BLOCK_READINGS_MAX, EventKey, Link, OUTBOX_EVENTS_MAX, OutEvent, READING_LEN,
     Reading, Ticket, Tier, TransportStats,
 };
 use bytes::BytesMut;
+use parking_lot::Mutex;
 
 use crate::air::{AirMark, AirOut};
 use crate::broker::{LineOut, Plan, PublishStats, Relay};
@@ -20,6 +21,7 @@ use crate::counters::{FleetCounters, Tally};
 use crate::device::WideStates;
 use crate::fault::FaultCounts;
 use crate::profile::Backpressure;
+use crate::watch::WatchOut;
 use crate::wire::WireDigests;
 
 /// Telemetry is handed over at once when this much waits: 420 readings, about 14 full datagrams.
@@ -48,6 +50,42 @@ pub struct DeviceOut {
     relay: Option<(Relay, Backpressure)>,
     /// What generators remember, of programs that do not fit identity blocks.
     pub(crate) wide: WideStates,
+    /// What watchers see.
+    pub(crate) watch: Option<Box<WatchOut>>,
+    retries: Option<Arc<Retries>>,
+}
+
+/// Says that devices try again to reach their brokers: once a second at most, with how often.
+#[derive(Debug)]
+pub(crate) struct Retries {
+    system: System,
+    /// When it was said, and what was counted since.
+    said: Mutex<(Option<Time>, u64)>,
+}
+
+/// Time between two of its events.
+const RETRIES_TIME: Duration = Duration::from_secs(1);
+
+impl Retries {
+    pub(crate) fn new(system: &System) -> Self {
+        Self {
+            system: system.clone(),
+            said: Mutex::default(),
+        }
+    }
+
+    fn count(&self, failed: u64, now: Time) {
+        let mut said = self.said.lock();
+        said.1 += failed;
+        if said.0.is_some_and(|at| now.since(at) < RETRIES_TIME) {
+            return;
+        }
+        let text = format!("{} times a broker was not reached or broke off", said.1);
+        *said = (Some(now), 0);
+        drop(said);
+        let events = self.system.events();
+        events.publish(Level::Warn, "publish_retry", None, text);
+    }
 }
 
 #[derive(Debug)]
@@ -69,6 +107,7 @@ pub struct OutMark {
     letters: usize,
     wire: (usize, usize),
     air: AirMark,
+    watch: usize,
 }
 
 impl DeviceOut {
@@ -103,7 +142,21 @@ impl DeviceOut {
             published: None,
             relay: None,
             wide: WideStates::default(),
+            watch: None,
+            retries: None,
         }
+    }
+
+    /// Says there when brokers are not reached.
+    pub(crate) fn retrying(mut self, retries: &Arc<Retries>) -> Self {
+        self.retries = Some(Arc::clone(retries));
+        self
+    }
+
+    /// Shows samples to who watches.
+    pub(crate) fn watched(mut self, watch: WatchOut) -> Self {
+        self.watch = Some(Box::new(watch));
+        self
     }
 
     /// Counts what goes to brokers, and hands over what a publisher takes there.
@@ -210,6 +263,7 @@ impl Outbox for DeviceOut {
             letters: self.line.letters.len(),
             wire,
             air,
+            watch: self.watch.as_ref().map_or(0, |watch| watch.mark()),
         }
     }
 
@@ -218,6 +272,9 @@ impl Outbox for DeviceOut {
         self.events.truncate(mark.events);
         self.acks.truncate(mark.acks);
         self.line.cut(mark.letters);
+        if let Some(watch) = &mut self.watch {
+            watch.cut(mark.watch);
+        }
         match &mut self.sink {
             Sink::Link(_) => {}
             Sink::Digests(digests) => digests.cut(mark.wire),
@@ -233,6 +290,13 @@ impl Outbox for DeviceOut {
         if let Some((relay, rule)) = &self.relay {
             let LineOut { letters, tally, .. } = &mut *self.line;
             relay.take(letters, *rule, tally);
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.flush();
+        }
+        let failed = self.line.tally.errors;
+        if let Some(retries) = self.retries.as_ref().filter(|_| failed > 0) {
+            retries.count(failed, now);
         }
         if let Some(stats) = &self.published {
             stats.take(&mut self.line.tally);

@@ -14,7 +14,7 @@ use actorsim_supervision::Labels;
 use actorsim_transport::{DeviceRange, RANGE_DEVICES_MAX, Registration, SensorSpec};
 
 use crate::broker::Plan;
-use crate::device::device_name;
+use crate::names::{Listed, Names};
 use crate::profile::{INTERVAL_MAX, INTERVAL_MIN, Profile};
 use crate::program::{Program, ProgramError};
 
@@ -36,6 +36,8 @@ pub struct Population {
     pub first: u32,
     /// How many devices.
     pub count: u32,
+    /// Their ids, as many as they are, with `first` at 0; `{type}-{number}` if `None`.
+    pub ids: Option<Arc<Listed>>,
     /// Time between samples; the profile's if `None`.
     pub interval: Option<Duration>,
     /// Master seed; see [`crate::seed::choose`].
@@ -60,6 +62,7 @@ impl Population {
             profile,
             first: 0,
             count,
+            ids: None,
             interval: None,
             seed,
             t1: true,
@@ -146,8 +149,10 @@ impl Compiled {
         let path = path
             .filter(|_| segment)
             .ok_or_else(|| PopulationError::Name(asked.name.clone()))?;
+        let listed = asked.ids.as_ref();
+        let fits = listed.is_none_or(|ids| ids.count() == asked.count && asked.first == 0);
         let possible = 1..=DEVICES_MAX.saturating_sub(asked.first);
-        if !possible.contains(&asked.count) {
+        if !possible.contains(&asked.count) || !fits {
             let (name, first, count) = (asked.name, asked.first, asked.count);
             return Err(PopulationError::Count { name, first, count });
         }
@@ -168,11 +173,22 @@ impl Compiled {
     }
 
     pub(crate) fn name_of(&self, ordinal: u32) -> String {
-        device_name(&self.device_type, ordinal)
+        self.names().of(ordinal)
     }
 
-    /// The ordinal of a device id, if it is one of ours.
+    /// What its devices are called.
+    pub(crate) fn names(&self) -> Names {
+        Names {
+            device_type: Arc::clone(&self.device_type),
+            listed: self.asked.ids.clone(),
+        }
+    }
+
+    /// The ordinal of a device id, if it is one of ours and made from its number.
     pub(crate) fn ordinal_of(&self, id: &str) -> Option<u32> {
+        if self.asked.ids.is_some() {
+            return None;
+        }
         let digits = id.strip_prefix(&*self.device_type)?.strip_prefix('-')?;
         let own = self.asked.ordinals();
         let ordinal = digits.parse().ok().filter(|at| own.contains(at))?;
@@ -203,18 +219,23 @@ impl Compiled {
                 kind: sensor.kind,
             })
             .collect();
-        self.ordinals_on(shard, shards)
-            .into_iter()
-            .map(|range| Registration {
-                devices: DeviceRange {
-                    prefix: format!("{}-", self.device_type),
-                    first: range.start,
-                    count: range.end - range.start,
-                    width: NAME_DIGITS,
-                },
-                sensors: Arc::clone(&sensors),
-            })
-            .collect()
+        let ranges = self.ordinals_on(shard, shards).into_iter();
+        let announced = |devices: DeviceRange| Registration {
+            devices,
+            sensors: Arc::clone(&sensors),
+        };
+        if self.asked.ids.is_some() {
+            let singles = ranges.flatten();
+            let singles = singles.map(|ordinal| DeviceRange::single(&self.name_of(ordinal)));
+            return singles.map(announced).collect();
+        }
+        let counted = |range: Range<u32>| DeviceRange {
+            prefix: format!("{}-", self.device_type),
+            first: range.start,
+            count: range.end - range.start,
+            width: NAME_DIGITS,
+        };
+        ranges.map(counted).map(announced).collect()
     }
 }
 

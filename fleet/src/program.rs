@@ -122,9 +122,8 @@ impl Program {
             .sensors()
             .map(|(field, kind)| Sensor { field, kind })
             .collect();
-        // brokers take any field
-        let by_tiers = matches!(profile.protocol, Protocol::Quic | Protocol::Console);
-        if sensors.is_empty() && by_tiers {
+        // all others take any field
+        if sensors.is_empty() && profile.protocol == Protocol::Quic {
             return Err(ProgramError::NoSensor(profile.device_type.clone()));
         }
         let order =

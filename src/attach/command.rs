@@ -524,6 +524,19 @@ pub const COMMANDS: &[Command] = &[
         view: View::Record,
     },
     Command {
+        name: "token",
+        args: &[arg(
+            "ACTION",
+            Takes::Word(&["show", "rotate"]),
+            true,
+            "show where it lies, or make a new one",
+        )],
+        impact: Impact::Rw,
+        help: "The token that actions over HTTP take: where it lies, or a new one in its place.",
+        example: "token rotate",
+        view: View::Record,
+    },
+    Command {
         name: "events",
         args: &[
             arg("--since", Takes::Number, false, "events after this id"),

@@ -192,6 +192,8 @@ pub trait ControlPlane: Send + Sync + 'static {
     fn faults(&self, limit: usize) -> Outcome<'_>;
     /// Makes the actor's next step fault.
     fn crash(&self, path: String) -> Outcome<'_>;
+    /// Where the token of actions over HTTP lies; a new one is put there first if asked for.
+    fn token(&self, rotate: bool) -> Outcome<'_>;
     /// Events after an id, or the last ones: `{ rows }`.
     fn events(&self, since: Option<u64>, limit: usize) -> Outcome<'_>;
     /// Paths that continue a prefix by one segment: `{ paths }`.
@@ -229,13 +231,13 @@ pub async fn dispatch(
 }
 
 /// Whether a command changes nothing as it was given.
-fn only_looks(command: &Command, args: &Map<String, Json>) -> bool {
+pub(crate) fn only_looks(command: &Command, args: &Map<String, Json>) -> bool {
     let action = args.get("action").and_then(Json::as_str);
     command.impact == command::Impact::Ro
         || args.contains_key("dry_run")
         || match command.name {
             "fault" => !args.contains_key("target"),
-            "policy" => action == Some("show"),
+            "policy" | "token" => action == Some("show"),
             "rules" => action != Some("reload"),
             "chaos" => action == Some("status"),
             _ => false,
@@ -256,6 +258,7 @@ async fn answer(
             .clamp(1, LIMIT_MAX)
     });
     let path = || text("path").unwrap_or_default();
+    let acts = |word| text("action").as_deref() == Some(word);
     let dry_run = args.contains_key("dry_run");
     let page = |glob| PsFilter {
         glob,
@@ -276,13 +279,8 @@ async fn answer(
         "stop" => plane.stop(path()).await,
         "trigger" => plane.trigger(text("target").unwrap_or_default()).await,
         "scan" => plane.scan().await,
-        "rules" => {
-            let word = match text("action").as_deref() {
-                Some("reload") => RulesWord::Reload,
-                _ => RulesWord::Show,
-            };
-            plane.rules(word).await
-        }
+        "rules" if acts("reload") => plane.rules(RulesWord::Reload).await,
+        "rules" => plane.rules(RulesWord::Show).await,
         "pace" => plane.pace(assignments(args)).await,
         "shards" => plane.shards().await,
         "detail" => plane.detail(text("switch").as_deref() == Some("on")).await,
@@ -307,6 +305,7 @@ async fn answer(
             plane.devices(devices_word(command.name, args)?).await
         }
         "chaos" => plane.chaos(chaos_word(args)).await,
+        "token" => plane.token(acts("rotate")).await,
         name => match child_word(name) {
             Some(word) => plane.children(word, path(), page(None)).await,
             None => Ok(command::help(text("command").as_deref())),

@@ -41,6 +41,7 @@ use super::protocol::{Code, Refusal};
 use super::rows::{actor_row, add_parents, crash_record, event_row, level, shard_row, tree_row};
 use crate::node::chaos::Chaos;
 use crate::node::policies::PolicyBook;
+use crate::remote::token::Token;
 use crate::report;
 use crate::view::NodeView;
 
@@ -100,6 +101,7 @@ pub struct SystemPlane {
     hooks: Arc<dyn Hooks>,
     policies: Arc<PolicyBook>,
     chaos: Arc<Chaos>,
+    token: Token,
 }
 
 impl std::fmt::Debug for SystemPlane {
@@ -119,6 +121,7 @@ impl SystemPlane {
         hooks: Arc<dyn Hooks>,
         policies: Arc<PolicyBook>,
         chaos: Arc<Chaos>,
+        token: Token,
     ) -> Self {
         Self {
             node: node.into(),
@@ -127,6 +130,7 @@ impl SystemPlane {
             hooks,
             policies,
             chaos,
+            token,
         }
     }
 
@@ -540,6 +544,19 @@ impl ControlPlane for SystemPlane {
                 Ok(false) => Err(missing(&path)),
                 Err(message) => Err(Refusal::new(Code::Failed, message)),
             }
+        })
+    }
+
+    fn token(&self, rotate: bool) -> Outcome<'_> {
+        Box::pin(async move {
+            let done = if rotate { self.token.rotate() } else { Ok(()) };
+            done.map_err(|error| Refusal::new(Code::Failed, error.to_string()))?;
+            let done = if rotate {
+                "a new token is there"
+            } else {
+                "nothing"
+            };
+            Ok(json!({ "file": self.token.file(), "done": done }))
         })
     }
 

@@ -260,6 +260,16 @@ keys! {
         "Serve /metrics, /healthz and /readyz.";
     "metrics.listen", Kind::Address, Some("127.0.0.1:9464"),
         "Address of the metrics endpoint.";
+    "http.enabled", Kind::Bool, Some("true"),
+        "Serve REST, samples as they are sent (SSE), every command, and the API's page at /docs.";
+    "http.listen", Kind::Address, Some("127.0.0.1:8000"),
+        "Address of the HTTP API, with mutual TLS beyond loopback; a built-in one in use is left \
+         out.";
+    "grpc.enabled", Kind::Bool, Some("true"),
+        "Serve gRPC simulator.v1.";
+    "grpc.listen", Kind::Address, Some("127.0.0.1:50051"),
+        "Address of the gRPC service, with mutual TLS beyond loopback; a built-in one in use is \
+         left out.";
     "control.sessions_max", count(1, 256), Some("16"),
         "Attach sessions at once; more are refused with a message.";
     "control.idle", span(Duration::from_secs(1), DAY), Some("10m"),
@@ -275,7 +285,7 @@ keys! {
 }
 
 /// Groups of the full table whose layer is not in this build.
-pub const ABSENT: &[&str] = &["grpc", "http", "cluster"];
+pub const ABSENT: &[&str] = &["cluster"];
 
 /// The one group that also holds tables: `[[supervision.supervisor]]`.
 pub const POLICY_TABLE: (&str, &str) = ("supervision", "supervisor");

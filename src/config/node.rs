@@ -60,6 +60,10 @@ pub struct NodeConfig {
     pub speed: f64,
     /// Address of the metrics endpoint; `None` when it is off.
     pub metrics: Option<String>,
+    /// The HTTP API; `None` when it is off.
+    pub http: Option<Face>,
+    /// gRPC; `None` when it is off.
+    pub grpc: Option<Face>,
     /// Attach sessions at once.
     pub control_sessions_max: usize,
     /// Time after which an idle attach session is closed.
@@ -74,6 +78,15 @@ pub struct NodeConfig {
     pub log_level: String,
     /// `auto`, `human` or `json`.
     pub log_format: String,
+}
+
+/// A listener of remote control.
+#[derive(Debug, Clone)]
+pub struct Face {
+    /// Its address.
+    pub listen: String,
+    /// Nobody asked for this address: if it is in use, the node goes without.
+    pub built_in: bool,
 }
 
 /// Core of the scan thread.
@@ -230,11 +243,7 @@ impl NodeConfig {
     #[must_use]
     pub fn from_settings(settings: &Settings) -> Self {
         let offset = narrow(settings.u64("node.port_offset"));
-        let address = |key: &str| {
-            let address = settings.text(key).unwrap_or_default();
-            let offset = if settings.is_built_in(key) { offset } else { 0 };
-            ports::shifted(address, offset)
-        };
+        let address = |key: &str| address(settings, key, offset);
         let name = settings.text("node.name").unwrap_or("local").to_owned();
         let state_dir = settings
             .text("node.state_dir")
@@ -285,6 +294,8 @@ impl NodeConfig {
             metrics: settings
                 .bool("metrics.enabled")
                 .then(|| address("metrics.listen")),
+            http: face(settings, "http", offset),
+            grpc: face(settings, "grpc", offset),
             control_sessions_max: narrow(settings.u64("control.sessions_max")),
             control_idle: settings.duration("control.idle"),
             policies: settings.policies().to_vec(),
@@ -296,6 +307,21 @@ impl NodeConfig {
             log_format: settings.text("log.format").unwrap_or("auto").to_owned(),
         }
     }
+}
+
+/// An address, moved by the offset if nobody asked for it.
+fn address(settings: &Settings, key: &str, offset: u16) -> String {
+    let address = settings.text(key).unwrap_or_default();
+    let offset = if settings.is_built_in(key) { offset } else { 0 };
+    ports::shifted(address, offset)
+}
+
+fn face(settings: &Settings, group: &str, offset: u16) -> Option<Face> {
+    let (enabled, listen) = (format!("{group}.enabled"), format!("{group}.listen"));
+    settings.bool(&enabled).then(|| Face {
+        listen: address(settings, &listen, offset),
+        built_in: settings.is_built_in(&listen),
+    })
 }
 
 /// A number of the table in a narrower type; the table's bounds make it fit.

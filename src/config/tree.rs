@@ -31,7 +31,12 @@ pub const POSTS: &[Post] = &[
     ),
     post(
         "/control",
-        Named(&[("attach", Permanent), ("http", Permanent)]),
+        Named(&[
+            ("attach", Permanent),
+            ("metrics", Permanent),
+            ("http", Permanent),
+            ("grpc", Permanent),
+        ]),
     ),
     post("/cluster", Coming(Permanent)),
     Post {

@@ -13,7 +13,7 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 
 use super::table::{self, Kind, Metric};
-use crate::view::{Buckets, NodeSnapshot, NodeView, ShardView};
+use crate::view::{Buckets, NodeSnapshot, NodeView, PublishView, ShardView};
 
 /// Encodes snapshots of a node.
 pub struct NodeCollector(Arc<dyn NodeView>);
@@ -341,7 +341,26 @@ fn devices(snapshot: &NodeSnapshot, out: &mut Samples) {
         out.whole("actorsim_faults_injected_total", &[kind], *injected);
         out.whole("actorsim_faults_active", &[kind], *active);
     }
-    out.whole("actorsim_quarantined", &[], devices.in_state("quarantined"));
+    for (population, count) in &devices.quarantined {
+        out.whole("actorsim_quarantined", &[population], *count);
+    }
+    for published in &devices.published {
+        let labels = [published.device_type.as_str(), published.protocol];
+        let latency = Some(published.latency.clone());
+        out.buckets("actorsim_publish_latency_seconds", &labels, &latency);
+    }
+    let sum = |of: fn(&PublishView) -> u64| devices.published.iter().map(of).sum();
+    for (name, all) in [
+        ("actorsim_publish_queue_depth", sum(|one| one.waiting)),
+        ("actorsim_backpressure_drops_total", sum(|one| one.dropped)),
+        (
+            "actorsim_backpressure_slowdowns_total",
+            sum(|one| one.slowdowns),
+        ),
+    ] {
+        out.whole(name, &[], all);
+    }
+    out.buckets("actorsim_telemetry_batch_size", &[], &devices.batches);
 }
 
 fn shards(snapshot: &NodeSnapshot, out: &mut Samples) {
@@ -461,6 +480,9 @@ mod tests {
                     sent: vec![("pump".into(), "quic", "ok", 5)],
                     errors: vec![("pump".into(), "fault".into(), 1)],
                     faults: vec![("disconnect", 3, 1)],
+                    quarantined: vec![("/fleet/default".into(), 1)],
+                    published: vec![PublishView::default()],
+                    batches: buckets.clone(),
                     ..DevicesView::default()
                 }),
                 tiers: vec![TierView {

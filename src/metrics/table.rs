@@ -145,6 +145,16 @@ metrics! {
         "Devices" "sim_devices_active";
     "actorsim_messages_sent_total" Counter ["device_type", "protocol", "status"]
         "Messages sent by devices" "sim_messages_sent_total";
+    "actorsim_publish_latency_seconds" Histogram ["device_type", "protocol"]
+        "From publishing a message to its broker's acknowledgement" "sim_publish_latency_seconds";
+    "actorsim_publish_queue_depth" Gauge []
+        "Messages that wait in devices for their broker" "sim_publish_queue_depth";
+    "actorsim_backpressure_drops_total" Counter []
+        "Messages given up for want of room, or with their device" "sim_backpressure_drops_total";
+    "actorsim_backpressure_slowdowns_total" Counter []
+        "Times that a device took to every second sample only" "sim_backpressure_slowdowns_total";
+    "actorsim_telemetry_batch_size" Histogram []
+        "Values sent at once to a client that looks on" "sim_telemetry_batch_size";
     "actorsim_device_errors_total" Counter ["device_type", "error_type"]
         "Errors of devices" "sim_device_errors_total";
     "actorsim_faults_injected_total" Counter ["fault"]
@@ -159,7 +169,7 @@ metrics! {
         "Of these those that were answered by a restart" "";
     "actorsim_escalations_total" Counter ["supervisor", "reason"]
         "Of these those after which the supervisor gave up" "";
-    "actorsim_quarantined" Gauge []
+    "actorsim_quarantined" Gauge ["supervisor"]
         "Devices quarantined by policy" "";
     "actorsim_restart_seconds" Histogram []
         "From an exit to its replacement in service" "";
@@ -261,9 +271,85 @@ mod tests {
                 metric.name.ends_with("_total")
             );
             if metric.kind == Kind::Histogram {
-                assert!(metric.name.ends_with("_seconds"), "{}", metric.name);
+                let units = ["_seconds", "_size"];
+                let has_unit = units.iter().any(|unit| metric.name.ends_with(unit));
+                assert!(has_unit, "{}", metric.name);
             }
             assert!(!metric.labels.contains(&"device"), "{}", metric.name);
+        }
+    }
+
+    /// The contract: names, types and labels that dashboards rely on.
+    const CONTRACT: &[(&str, Kind, &[&str])] = &[
+        ("tier_received_total", Kind::Counter, &["tier"]),
+        ("tier_dropped_total", Kind::Counter, &["tier", "reason"]),
+        ("tier_decode_errors_total", Kind::Counter, &["tier"]),
+        ("tier_latency_seconds", Kind::Histogram, &["tier"]),
+        ("t3_no_route_total", Kind::Counter, &[]),
+        ("t3_dropped_total", Kind::Counter, &[]),
+        ("t3_errors_total", Kind::Counter, &[]),
+        ("t3_expired_total", Kind::Counter, &[]),
+        ("scan_rate_hz", Kind::Gauge, &[]),
+        ("scan_took_seconds", Kind::Histogram, &[]),
+        ("scan_jitter_seconds", Kind::Histogram, &[]),
+        ("scan_overruns_total", Kind::Counter, &[]),
+        ("scan_skipped_total", Kind::Counter, &[]),
+        ("world_entities", Kind::Gauge, &[]),
+        ("mailbox_depth", Kind::Gauge, &["host", "kind"]),
+        ("mailbox_capacity", Kind::Gauge, &["host", "kind"]),
+        ("mailbox_rejected_total", Kind::Counter, &["host", "kind"]),
+        ("mailbox_dropped_total", Kind::Counter, &["host", "kind"]),
+        ("process_resident_memory_bytes", Kind::Gauge, &[]),
+        ("sensor_aggregate", Kind::Gauge, &["type", "stat"]),
+        (
+            "devices",
+            Kind::Gauge,
+            &["device_type", "protocol", "state"],
+        ),
+        (
+            "messages_sent_total",
+            Kind::Counter,
+            &["device_type", "protocol", "status"],
+        ),
+        (
+            "publish_latency_seconds",
+            Kind::Histogram,
+            &["device_type", "protocol"],
+        ),
+        ("telemetry_batch_size", Kind::Histogram, &[]),
+        (
+            "device_errors_total",
+            Kind::Counter,
+            &["device_type", "error_type"],
+        ),
+        ("actors", Kind::Gauge, &["host"]),
+        ("faults_active", Kind::Gauge, &["fault"]),
+        ("faults_injected_total", Kind::Counter, &["fault"]),
+        ("backpressure_drops_total", Kind::Counter, &[]),
+        ("backpressure_slowdowns_total", Kind::Counter, &[]),
+        ("publish_queue_depth", Kind::Gauge, &[]),
+        ("restarts_total", Kind::Counter, &["supervisor", "reason"]),
+        (
+            "escalations_total",
+            Kind::Counter,
+            &["supervisor", "reason"],
+        ),
+        ("quarantined", Kind::Gauge, &["supervisor"]),
+        ("restart_seconds", Kind::Histogram, &[]),
+        ("quic_events_total", Kind::Counter, &["event", "outcome"]),
+        ("shard_busy_ratio", Kind::Gauge, &["shard"]),
+        ("shard_doorbells_total", Kind::Counter, &["shard"]),
+        ("shard_ring_submissions_total", Kind::Counter, &["shard"]),
+        ("shard_timer_lateness_seconds", Kind::Histogram, &["shard"]),
+        ("shard_migrations_total", Kind::Counter, &["shard"]),
+    ];
+
+    #[test]
+    fn what_dashboards_rely_on_is_there_with_its_type_and_labels() {
+        for (name, kind, labels) in CONTRACT {
+            let found = find(&format!("actorsim_{name}"));
+            let found = found.map(|metric| (metric.kind, metric.labels));
+            assert_eq!(found, Some((*kind, *labels)), "{name}");
         }
     }
 }

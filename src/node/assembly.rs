@@ -22,17 +22,21 @@ use tokio::runtime::{Handle, Runtime};
 
 use super::build;
 use super::chaos::{Chaos, Holder};
-use super::control::{AttachActor, MetricsActor, Nothing};
+use super::control::{AttachActor, Nothing};
+use super::desk::NodeDesk;
+use super::faces::{Behind, faces};
 use super::layers::Layers;
 use super::leaks::{Before, Kept};
 use super::policies::PolicyBook;
 use super::{StartError, measure, snapshot, urgent};
+use crate::attach::control::ControlPlane;
 use crate::attach::plane::SystemPlane;
 use crate::attach::server::Limits;
 use crate::config::{NodeConfig, policy};
+use crate::remote::token::Token;
 use crate::report::RunReport;
 use crate::report::verdict::{Ending, Facts};
-use crate::state_dir::StateDir;
+use crate::state_dir::{StateDir, StateDirError, TOKEN};
 use crate::view::{NodeView, ProcessView};
 
 /// Time for the last readings to be scanned and the last commands to be answered.
@@ -133,10 +137,8 @@ impl Assembly {
         let stats = TransportStats::new();
         let identity = build::identity(config, state_dir)?;
 
-        let twin = config
-            .world
-            .as_ref()
-            .map(|world| build::twin(config, world, &net));
+        let twin = config.world.as_ref();
+        let twin = twin.map(|world| build::twin(config, world, &net));
         let twin = twin.transpose()?;
         let transport = twin
             .as_ref()
@@ -145,10 +147,8 @@ impl Assembly {
         let root_spec = SupervisorSpec::new(ActorPath::root(), Default::default());
         let root = root_spec.reference();
         let supervision = root.supervision();
-        let fleet = config
-            .fleet
-            .as_ref()
-            .map(|fleet| build::fleet(config, fleet, &net, &stats));
+        let fleet = config.fleet.as_ref();
+        let fleet = fleet.map(|fleet| build::fleet(config, fleet, &net, &stats));
         let fleet = fleet.transpose()?;
 
         let rule_files = config.world.as_ref().map(|world| world.rule_files.clone());
@@ -160,6 +160,7 @@ impl Assembly {
             twin,
             rule_files,
             fleet,
+            batches: Default::default(),
             up: Default::default(),
             stopped: Default::default(),
             at_work: Default::default(),
@@ -169,7 +170,8 @@ impl Assembly {
         let chaos = Chaos::new(&layers);
         let files = config.policy_files.clone();
         let book = Arc::new(PolicyBook::new(&layers, files, policies.clone()));
-        let control = control(config, state_dir, &layers, (&book, &chaos), &policies)?;
+        let kept = (state_dir, &identity);
+        let control = control(config, kept, &layers, (&book, &chaos), &policies)?;
         let mut spec = root_spec.child(control).child(chaos.child());
         for subtree in subtrees(config, &layers, transport.as_ref(), &identity, &policies)? {
             spec = spec.child(on_runtime(subtree, &net));
@@ -454,21 +456,27 @@ fn tree_error(error: impl std::fmt::Display) -> StartError {
 /// The `/control` subtree.
 fn control(
     config: &NodeConfig,
-    state_dir: &StateDir,
+    (state_dir, identity): (&StateDir, &Identity),
     layers: &Arc<Layers>,
     (book, chaos): (&Arc<PolicyBook>, &Arc<Chaos>),
     policies: &Policies,
 ) -> Result<ChildSpec, StartError> {
+    let token = Token::open_or_create(&state_dir.path().join(TOKEN));
+    let token = token.map_err(|source| StateDirError::Io {
+        path: state_dir.path().join(TOKEN),
+        source,
+    })?;
     let at = ActorPath::root().join("control");
     let mailbox = MailboxSpec::new(1, Overflow::Reject);
     let view: Arc<dyn NodeView> = Arc::clone(layers) as Arc<dyn NodeView>;
-    let plane = Arc::new(SystemPlane::new(
+    let plane: Arc<dyn ControlPlane> = Arc::new(SystemPlane::new(
         config.name.clone(),
         layers.system.clone(),
         Arc::clone(&view),
         Arc::clone(layers) as Arc<dyn crate::attach::plane::Hooks>,
         Arc::clone(book),
         Arc::clone(chaos),
+        token.clone(),
     ));
     let limits = Limits {
         sessions_max: config.control_sessions_max,
@@ -476,20 +484,39 @@ fn control(
     };
     let socket = state_dir.socket();
     let address: Addr<Nothing> = Addr::new(at.join("attach"), mailbox);
+    let answering = Arc::clone(&plane);
     let attach = ChildSpec::task("attach", &address, move || AttachActor {
         socket: socket.clone(),
-        plane: plane.clone(),
+        plane: Arc::clone(&answering),
         limits,
     });
+    let mut names = vec![config.name.clone()];
+    if let Some(port) = config
+        .grpc
+        .as_ref()
+        .and_then(|face| face.listen.rsplit(':').next())
+    {
+        names.extend([format!("localhost:{port}"), format!("127.0.0.1:{port}")]);
+    }
+    let desk = NodeDesk {
+        names,
+        layers: Arc::clone(layers),
+        policies: Arc::clone(book),
+        plane: Arc::clone(&plane),
+        spawning: Default::default(),
+        rate: Default::default(),
+    };
+    let behind = Behind {
+        view,
+        plane: Arc::clone(&plane),
+        desk: Arc::new(desk),
+        token: token.clone(),
+    };
     let mut spec = SupervisorSpec::new(at.clone(), Default::default()).child(attach);
-    if let Some(listen) = &config.metrics {
-        let listener = build::metrics_listener(listen)?;
-        let address: Addr<Nothing> = Addr::new(at.join("http"), mailbox);
-        let actor = MetricsActor {
-            listener: Arc::new(Mutex::new(listener)),
-            view,
-        };
-        spec = spec.child(ChildSpec::task("http", &address, move || actor.clone()));
+    for face in faces(config, identity, behind)? {
+        let address: Addr<Nothing> = Addr::new(at.join(face.name), mailbox);
+        let start = move || face.actor.clone();
+        spec = spec.child(ChildSpec::task(face.name, &address, start));
     }
     Ok(ChildSpec::supervisor("control", spec.configured(policies)))
 }

@@ -3,7 +3,7 @@
 //! Every refusal names the key that is wrong. Bound: as configured.
 
 use std::ffi::OsString;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub(super) fn config_error(key: &str, error: impl std::fmt::Display) -> StartErr
 }
 
 /// An address of a key, resolved.
-fn address(key: &'static str, text: &str) -> Result<SocketAddr, StartError> {
+pub(super) fn address(key: &'static str, text: &str) -> Result<SocketAddr, StartError> {
     let found = text.to_socket_addrs().map_err(|error| {
         config_error(
             key,
@@ -312,6 +312,25 @@ fn mqtt(
     Ok(Plan { tls, ..plan })
 }
 
+/// Devices that a remote client starts: their seed, rates and way to a broker are the node's.
+pub(super) fn remote(
+    config: &NodeConfig,
+    (fleet, relay): (&Fleet, Option<&Relay>),
+    mut population: Population,
+) -> Result<Population, String> {
+    population.seed = config.seed;
+    let asked = FleetConfig {
+        devices: population.count,
+        profile: population.profile.device_type.clone(),
+        interval: None,
+    };
+    let stats = fleet.publish_stats(population.profile.protocol);
+    let stats = stats.unwrap_or_default();
+    let plan = broker(config, &asked, &population.profile, (stats, relay));
+    population.plan = plan.map_err(|error| error.to_string())?;
+    Ok(population)
+}
+
 /// The way to a broker, if the profile asks for one and the configuration names it.
 fn broker(
     config: &NodeConfig,
@@ -478,18 +497,4 @@ fn links(
         links = links.child(link_child(id, link, spec));
     }
     ChildSpec::supervisor("links", links.configured(policies))
-}
-
-/// The metrics endpoint's socket, bound before anything starts.
-pub(super) fn metrics_listener(listen: &str) -> Result<TcpListener, StartError> {
-    let address = address("metrics.listen", listen)?;
-    let listener = TcpListener::bind(address).and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    });
-    listener.map_err(|source| StartError::Listen {
-        key: "metrics.listen",
-        address: listen.to_owned(),
-        source,
-    })
 }

@@ -1,7 +1,8 @@
-//! The actors of `/control`: attach server and metrics endpoint as actors of the control runtime.
+//! The actors of `/control`: attach server and the listeners of remote control, as actors of the
+//! control runtime.
 //!
 //! They start first and stop last, on a runtime of their own, so that a busy node can still be
-//! looked into. Bound: see [`crate::attach::server`] and [`crate::metrics`].
+//! looked into. Bound: see [`crate::attach::server`] and [`crate::remote::serve`].
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -12,8 +13,8 @@ use parking_lot::Mutex;
 
 use crate::attach::control::ControlPlane;
 use crate::attach::server::{self, Limits};
-use crate::metrics;
-use crate::view::NodeView;
+use crate::remote::serve::{self, Respond, Served, Speaks};
+use crate::remote::tls::Secure;
 
 /// Control actors take no messages.
 #[derive(Debug)]
@@ -58,25 +59,31 @@ impl TaskActor for AttachActor {
     }
 }
 
-/// The metrics endpoint. Its listener is bound once by the node, so that a port in use is refused
-/// at start, and shared by all incarnations.
+/// A listener of remote control: REST, metrics or gRPC. It is bound once by the node, so that a
+/// port in use is refused at start, and shared by all incarnations.
 #[derive(Clone)]
-pub struct MetricsActor {
+pub struct FaceActor {
     /// The bound listener; each incarnation serves a clone of it.
     pub listener: Arc<Mutex<TcpListener>>,
-    /// What is shown.
-    pub view: Arc<dyn NodeView>,
+    /// Beyond loopback.
+    pub tls: Option<Secure>,
+    /// Its protocol.
+    pub speaks: Speaks,
+    /// Its bounds.
+    pub limits: serve::Limits,
+    /// Who answers.
+    pub respond: Arc<dyn Respond>,
 }
 
-impl std::fmt::Debug for MetricsActor {
+impl std::fmt::Debug for FaceActor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MetricsActor")
+        f.debug_struct("FaceActor")
             .field("listener", &self.listener)
             .finish_non_exhaustive()
     }
 }
 
-impl TaskActor for MetricsActor {
+impl TaskActor for FaceActor {
     type Msg = Nothing;
 
     async fn started(&mut self, cx: &mut TaskContext<Nothing>) -> Result<(), Fault> {
@@ -86,10 +93,16 @@ impl TaskActor for MetricsActor {
             .try_clone()
             .and_then(tokio::net::TcpListener::from_std)
             .map_err(|error| Fault::with("bind_failed", error))?;
-        let view = Arc::clone(&self.view);
+        let served = Served {
+            listener,
+            tls: self.tls.clone(),
+            speaks: self.speaks,
+            limits: self.limits,
+            respond: Arc::clone(&self.respond),
+        };
         cx.pump(async move {
-            let served = metrics::serve(listener, view).await;
-            served.map_err(|error| Fault::with("http_failed", error))
+            serve::serve(served).await;
+            Ok(())
         });
         Ok(())
     }

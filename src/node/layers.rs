@@ -20,6 +20,7 @@ use super::{build, measure, snapshot};
 use crate::attach::control::Joining;
 use crate::attach::plane::Hooks;
 use crate::config::NodeConfig;
+use crate::remote::stream::BatchSizes;
 use crate::report;
 use crate::view::{NodeSnapshot, NodeView, ProcessView};
 
@@ -65,6 +66,8 @@ pub(super) struct Layers {
     pub(super) fleet: Option<FleetLayer>,
     /// What chaos did here, once a plan has run.
     pub(super) chaos: Mutex<Option<report::Chaos>>,
+    /// How many values were sent at once to clients that look on.
+    pub(super) batches: Arc<BatchSizes>,
     /// When the tree was up.
     pub(super) up: OnceLock<Time>,
     /// When it was asked to stop.

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use actorsim_actors::CensusFilter;
 use actorsim_actors::census::PAGE_MAX;
+use actorsim_fleet::fleet::Published;
 use actorsim_transport::{DropReason, LatencyHistogram, Tier, TransportStats};
 use actorsim_world::scan::stats::{Quantiles, Times};
 
 use super::layers::{FleetLayer, Layers};
 use crate::view::{
-    Buckets, DevicesView, LATENCY_EDGES, MailboxView, NodeSnapshot, ProcessView, ShardView, T3View,
-    TierView, WorldView,
+    Buckets, DevicesView, LATENCY_EDGES, MailboxView, NodeSnapshot, ProcessView, PublishView,
+    ShardView, T3View, TierView, WorldView,
 };
 
 /// Seconds in a microsecond, the unit of the layers' histograms.
@@ -31,7 +32,10 @@ pub(super) fn of(layers: &Layers) -> NodeSnapshot {
         ready: up && layers.stopped.get().is_none(),
         unhealthy: unhealthy(layers),
         uptime: uptime.unwrap_or_default(),
-        devices: layers.fleet.as_ref().map(devices),
+        devices: layers.fleet.as_ref().map(|layer| DevicesView {
+            batches: Some(layers.batches.buckets()),
+            ..devices(layer)
+        }),
         tiers: layers
             .twin
             .as_ref()
@@ -129,9 +133,10 @@ fn devices(layer: &FleetLayer) -> DevicesView {
     let (counts, tally) = (layer.counts(), layer.fleet.tally());
     let mut states: BTreeMap<(String, &'static str, &'static str), u64> = BTreeMap::new();
     let mut types: Vec<String> = Vec::new();
-    for population in layer.fleet.populations() {
+    let populations = layer.fleet.populations();
+    for population in &populations {
         let kind = population.device_type.to_string();
-        let slabs = population.slabs;
+        let slabs = &population.slabs;
         for (state, n) in [
             ("idle", slabs.starting),
             ("running", slabs.running),
@@ -165,9 +170,9 @@ fn devices(layer: &FleetLayer) -> DevicesView {
         faults += slab.faults.saturating_sub(slab.panics); // read one by one, while they run
         panics += slab.panics;
     }
-    let row = |status, n| (kind.clone(), "quic", status, n);
     let by_state = states.into_iter();
-    DevicesView {
+    let row = |status, n| (kind.clone(), "quic", status, n);
+    let mut view = DevicesView {
         requested: counts.requested,
         states: by_state
             .map(|((kind, protocol, state), n)| (kind, protocol, state, n))
@@ -179,7 +184,38 @@ fn devices(layer: &FleetLayer) -> DevicesView {
         ],
         restarts: counts.restarts,
         faults: layer.fleet.faults().kinds().collect(),
+        quarantined: populations
+            .iter()
+            .map(|one| (one.path.to_string(), one.slabs.quarantined))
+            .collect(),
+        ..DevicesView::default()
+    };
+    let mut broken = 0;
+    for published in layer.fleet.published() {
+        broken += published.counts.errors;
+        add_published(&mut view, &kind, &published);
     }
+    view.errors.push((kind, "publish_error".to_owned(), broken));
+    view
+}
+
+/// What devices of one protocol have published to brokers.
+fn add_published(view: &mut DevicesView, device_type: &str, published: &Published) {
+    let (protocol, counts) = (published.protocol.name(), &published.counts);
+    let row = |status, n| (device_type.to_owned(), protocol, status, n);
+    view.sent.extend([
+        row("ok", counts.acked),
+        row("error", counts.refused),
+        row("dropped", counts.dropped),
+    ]);
+    view.published.push(PublishView {
+        device_type: device_type.to_owned(),
+        protocol,
+        latency: Buckets::from_histogram(&counts.latency_us, MICRO),
+        dropped: counts.dropped,
+        slowdowns: counts.slowdowns,
+        waiting: counts.waiting,
+    });
 }
 
 fn tiers(stats: &TransportStats) -> Vec<TierView> {

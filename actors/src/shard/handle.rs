@@ -356,6 +356,17 @@ impl<C: Cell> SlabHandle<C> {
         found.pop().ok_or(SlabError::Unknown(ordinal))
     }
 
+    /// Many cells, as their shard sees them, in the order asked for.
+    ///
+    /// # Errors
+    /// [`SlabError`].
+    pub async fn infos(&self, ordinals: Vec<u32>) -> Result<Vec<CellInfo>, SlabError> {
+        ordinals
+            .iter()
+            .try_for_each(|ordinal| self.check(*ordinal))?;
+        self.board.ask(|reply| Control::Info(ordinals, reply)).await
+    }
+
     /// What the steps of its cells cost, by kind and by cell; none while detail is off. See
     /// [`ShardHandle::set_detail`].
     ///

@@ -24,6 +24,7 @@ use crate::device::Device;
 use crate::payload::Sample;
 use crate::profile::Backpressure;
 use crate::seed::device_seed;
+use crate::watch::Happened;
 
 mod secure;
 
@@ -150,7 +151,9 @@ impl Line {
         let Some(plan) = cx.shared.plan().filter(|_| !self.off) else {
             return;
         };
+        let before = self.slow;
         if plan.backpressure == Backpressure::SlowDown && self.is_slow(plan) {
+            cx.out.line.tally.slowdowns += u64::from(!before);
             cx.out.line.tally.dropped += cx.identity.slot & 1;
             if cx.identity.slot & 1 == 1 {
                 return;
@@ -281,6 +284,9 @@ impl Line {
             .close(plan, who, out));
         cx.out.line.tally.dropped += self.session.waiting() as u64;
         self.settle(cx);
+        // Counted as dropped: no later incarnation does so again.
+        let waiting = std::mem::take(&mut cx.identity.waiting);
+        cx.out.line.tally.waiting -= i64::from(waiting);
     }
 
     /// A fault keeps the line down, or does so no more: then it connects at once.
@@ -310,7 +316,17 @@ impl Line {
     }
 
     fn count_down(&mut self, cx: Context<'_, '_>) {
-        cx.out.line.tally.connected -= i64::from(std::mem::take(&mut self.up));
+        if std::mem::take(&mut self.up) {
+            cx.out.line.tally.connected -= 1;
+            self.told(Happened::Disconnected, cx);
+        }
+    }
+
+    /// Tells who watches that the session is up, or gone.
+    fn told(&self, happened: Happened, cx: Context<'_, '_>) {
+        if let Some(watch) = &mut cx.out.watch {
+            watch.session(cx.ordinal, happened, cx.unix_us);
+        }
     }
 
     /// Takes what the session has put out: bytes to the socket, events to counters and device.
@@ -334,7 +350,9 @@ impl Line {
             }
         }
         cx.identity.line_up = self.up;
-        cx.identity.waiting = self.session.waiting().min(usize::from(u8::MAX)) as u8;
+        let waiting = self.session.waiting().min(usize::from(u8::MAX)) as u8;
+        let before = std::mem::replace(&mut cx.identity.waiting, waiting);
+        cx.out.line.tally.waiting += i64::from(waiting) - i64::from(before);
         self.rearm(cx);
     }
 
@@ -393,6 +411,7 @@ impl Line {
                 tally.connected += 1;
                 tally.connects += 1;
                 self.up = true;
+                self.told(Happened::Connected, cx);
                 call!(self, cx, |session, plan, who, out| session
                     .greet(plan, who, out));
             }

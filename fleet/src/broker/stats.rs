@@ -20,6 +20,9 @@ pub(crate) struct PublishTally {
     pub(crate) refused: u64,
     pub(crate) dropped: u64,
     pub(crate) errors: u64,
+    pub(crate) slowdowns: u64,
+    /// Messages that wait now, more than before.
+    pub(crate) waiting: i64,
     /// Microseconds from publishing to acknowledgement.
     pub(crate) latencies: Vec<u32>,
     /// TLS handshakes that were done, and connections without one.
@@ -39,6 +42,8 @@ pub struct PublishStats {
     refused: AtomicU64,
     dropped: AtomicU64,
     errors: AtomicU64,
+    slowdowns: AtomicU64,
+    waiting: AtomicI64,
     latency: Mutex<Histogram<u64>>,
     handshakes: AtomicU64,
     insecure: AtomicU64,
@@ -62,6 +67,10 @@ pub struct PublishCounts {
     pub dropped: u64,
     /// Connections that failed or broke.
     pub errors: u64,
+    /// Times that a device took to every second sample only.
+    pub slowdowns: u64,
+    /// Messages that wait in devices now.
+    pub waiting: u64,
     /// Microseconds from publishing to acknowledgement.
     pub latency_us: Histogram<u64>,
     /// TLS handshakes that were done.
@@ -81,6 +90,8 @@ impl std::ops::AddAssign<&Self> for PublishCounts {
         self.refused += other.refused;
         self.dropped += other.dropped;
         self.errors += other.errors;
+        self.slowdowns += other.slowdowns;
+        self.waiting += other.waiting;
         let added = self.latency_us.add(&other.latency_us);
         added.expect("both have the same bounds");
     }
@@ -100,6 +111,8 @@ impl Default for PublishStats {
             refused: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             errors: AtomicU64::new(0),
+            slowdowns: AtomicU64::new(0),
+            waiting: AtomicI64::new(0),
             latency: Mutex::new(histogram()),
             handshakes: AtomicU64::new(0),
             insecure: AtomicU64::new(0),
@@ -120,15 +133,20 @@ impl PublishStats {
             (&self.errors, &mut tally.errors),
             (&self.handshakes, &mut tally.handshakes),
             (&self.insecure, &mut tally.insecure),
+            (&self.slowdowns, &mut tally.slowdowns),
         ];
         for (all, new) in counts {
             if *new > 0 {
                 all.fetch_add(std::mem::take(new), Ordering::Relaxed);
             }
         }
-        if tally.connected != 0 {
-            let new = std::mem::take(&mut tally.connected);
-            self.connected.fetch_add(new, Ordering::Relaxed);
+        for (now, new) in [
+            (&self.connected, &mut tally.connected),
+            (&self.waiting, &mut tally.waiting),
+        ] {
+            if *new != 0 {
+                now.fetch_add(std::mem::take(new), Ordering::Relaxed);
+            }
         }
         let times = [
             (&self.latency, &mut tally.latencies),
@@ -148,15 +166,18 @@ impl PublishStats {
     #[must_use]
     pub fn read(&self) -> PublishCounts {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let connected = self.connected.load(Ordering::Relaxed);
+        // Slabs add what they took and gave at different times.
+        let now = |count: &AtomicI64| u64::try_from(count.load(Ordering::Relaxed)).unwrap_or(0);
         PublishCounts {
-            connected: u64::try_from(connected).unwrap_or(0),
+            connected: now(&self.connected),
             connects: of(&self.connects),
             sent: of(&self.sent),
             acked: of(&self.acked),
             refused: of(&self.refused),
             dropped: of(&self.dropped),
             errors: of(&self.errors),
+            slowdowns: of(&self.slowdowns),
+            waiting: now(&self.waiting),
             latency_us: self.latency.lock().clone(),
             handshakes: of(&self.handshakes),
             insecure: of(&self.insecure),

@@ -18,7 +18,9 @@ impl Device {
             return;
         };
         let tally = &mut cx.out.line.tally;
-        tally.dropped += u64::from(std::mem::take(&mut cx.identity.waiting));
+        let waiting = std::mem::take(&mut cx.identity.waiting);
+        tally.dropped += u64::from(waiting);
+        tally.waiting -= i64::from(waiting);
         tally.connected -= i64::from(std::mem::take(&mut cx.identity.line_up));
         let wait = match cx.incarnation {
             Incarnation::FIRST => plan.first_wait(cx.ordinal),

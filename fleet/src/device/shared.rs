@@ -2,12 +2,12 @@
 //!
 //! Read-only. Bound: one per slab.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::Schedule;
 use crate::behaviour::Behaviours;
 use crate::broker::Plan;
+use crate::names::Names;
 use crate::program::Program;
 use crate::seed::device_seed;
 
@@ -18,8 +18,8 @@ pub struct DeviceShared {
     pub program: Arc<Program>,
     /// How some of them behave otherwise.
     pub behaviours: Arc<Behaviours>,
-    /// Device type: the prefix of names.
-    pub device_type: Arc<str>,
+    /// What devices are called.
+    pub(crate) names: Names,
     /// When devices sample.
     pub schedule: Schedule,
     /// When devices send their last value as an event, besides thresholds.
@@ -40,13 +40,12 @@ impl DeviceShared {
     /// The id of a device.
     #[must_use]
     pub fn name(&self, ordinal: u32) -> String {
-        device_name(&self.device_type, ordinal)
+        self.names.of(ordinal)
     }
 
     /// Appends the id of a device.
     pub(crate) fn write_name(&self, ordinal: u32, out: &mut String) {
-        let written = write!(out, "{}-{ordinal:04}", self.device_type);
-        written.expect("a text takes all that is written");
+        self.names.write(ordinal, out);
     }
 
     /// The seed of a device.

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use actorsim_actors::ActorPath;
 use actorsim_actors::shard::SlabHandle;
 use actorsim_supervision::CellGovernor;
-use actorsim_transport::{Link, Registration, TransportStats, session_id};
+use actorsim_transport::{Link, Registration, TransportStats, device_uuid, session_id};
 use parking_lot::{Mutex, RwLock};
 
 use super::{FleetError, POPULATIONS_MAX};
@@ -18,6 +18,7 @@ use crate::behaviour::Behaviours;
 use crate::device::Device;
 use crate::directory::Directory;
 use crate::population::{Compiled, Population, shard_of};
+use crate::watch::Subject;
 use crate::wire::{Hasher, WireTable, WireTap};
 
 /// What the downlink shares with the fleet.
@@ -41,6 +42,8 @@ pub(super) struct Roster {
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) one: Compiled,
+    /// How it is shown to who watches.
+    pub(super) subject: Arc<Subject>,
     /// Number of its first device, over all populations that ever were.
     pub(super) first: u32,
     directory: Directory,
@@ -72,6 +75,38 @@ impl Member {
 
     pub(super) fn slabs(&self) -> impl DoubleEndedIterator<Item = &SlabHandle<Device>> {
         self.slabs.get().into_iter().flatten().flatten()
+    }
+
+    /// The device of a UUID, if it was not stopped for good.
+    fn find(&self, uuid: uuid::Uuid) -> Option<u32> {
+        let (first, names) = (self.one.asked.first, self.one.names());
+        let at = self.directory.find(uuid, |at| names.of(first + at))?;
+        Some(first + at).filter(|ordinal| !self.stopped.lock().contains(ordinal))
+    }
+
+    /// The device of an id, if it was not stopped for good.
+    pub(super) fn named(&self, id: &str) -> Option<u32> {
+        if self.one.asked.ids.is_some() {
+            return self.find(device_uuid(id));
+        }
+        let ordinal = self.one.ordinal_of(id)?;
+        Some(ordinal).filter(|ordinal| !self.stopped.lock().contains(ordinal))
+    }
+
+    /// Whether devices that are to join are called like some of these.
+    fn shares_an_id(&self, other: &Compiled) -> bool {
+        let numbered = self.one.asked.ids.is_none() && other.asked.ids.is_none();
+        if numbered && self.one.device_type != other.device_type {
+            return false;
+        }
+        if numbered {
+            let (a, b) = (self.one.asked.ordinals(), other.asked.ordinals());
+            let stopped = self.stopped.lock();
+            let mut both = a.start.max(b.start)..a.end.min(b.end);
+            return both.any(|ordinal| !stopped.contains(&ordinal));
+        }
+        let (mut own, names) = (other.asked.ordinals(), other.names());
+        own.any(|ordinal| self.named(&names.of(ordinal)).is_some())
     }
 
     /// Devices that were asked for and not stopped since.
@@ -110,24 +145,32 @@ impl Core {
         if roster.members.len() >= POPULATIONS_MAX {
             return Err(FleetError::TooLarge);
         }
-        for other in roster.members.iter().map(|member| &member.one) {
-            if other.device_type == one.device_type && overlap(other, &one) {
-                return Err(FleetError::SameType(one.device_type.to_string()));
-            }
-            if other.path == one.path {
+        for member in &roster.members {
+            if member.one.path == one.path {
                 return Err(FleetError::SameName(one.asked.name));
+            }
+            if member.shares_an_id(&one) {
+                return Err(FleetError::SameType(one.device_type.to_string()));
             }
         }
         let first = roster.next;
         let next = first.checked_add(one.asked.count);
         let next = next.ok_or(FleetError::TooLarge)?;
-        let end = one.asked.first + one.asked.count;
-        let mut fresh = self.fresh.lock();
-        let own = fresh.entry(Arc::clone(&one.device_type)).or_insert(0);
-        *own = end.max(*own);
-        drop(fresh);
-        let name = |at: u32| one.name_of(one.asked.first + at);
+        if one.asked.ids.is_none() {
+            let end = one.asked.first + one.asked.count;
+            let mut fresh = self.fresh.lock();
+            let own = fresh.entry(Arc::clone(&one.device_type)).or_insert(0);
+            *own = end.max(*own);
+        }
+        let names = one.names();
+        let name = |at: u32| names.of(one.asked.first + at);
+        let namer = names.clone();
+        let subject = Subject {
+            profile: Arc::clone(&one.asked.profile),
+            name: Arc::new(move |ordinal| namer.of(ordinal)),
+        };
         let member = Arc::new(Member {
+            subject: Arc::new(subject),
             directory: Directory::new(one.asked.count, name),
             tables: tables(&one),
             behaviours: Arc::new(Behaviours::new(&one)),
@@ -155,11 +198,6 @@ impl Core {
     }
 }
 
-fn overlap(a: &Compiled, b: &Compiled) -> bool {
-    let (a, b) = (a.asked.ordinals(), b.asked.ordinals());
-    a.start < b.end && b.start < a.end
-}
-
 impl Roster {
     /// The population of a device number.
     pub(super) fn of(&self, device: u32) -> Option<(&Arc<Member>, u32)> {
@@ -171,10 +209,8 @@ impl Roster {
     /// The device of a UUID.
     pub(super) fn find(&self, uuid: uuid::Uuid) -> Option<(&Arc<Member>, u32)> {
         self.members.iter().find_map(|member| {
-            let first = member.one.asked.first;
-            let name = |at: u32| member.one.name_of(first + at);
-            let at = member.directory.find(uuid, name)?;
-            Some((member, first + at))
+            let ordinal = member.find(uuid)?;
+            Some((member, ordinal))
         })
     }
 
@@ -182,7 +218,7 @@ impl Roster {
     pub(super) fn named(&self, parent: &str, id: &str) -> Option<(&Arc<Member>, u32)> {
         let here = |member: &&Arc<Member>| parent.is_empty() || member.one.path.as_str() == parent;
         let mut found = self.members.iter().filter(here);
-        found.find_map(|member| Some((member, member.one.ordinal_of(id)?)))
+        found.find_map(|member| Some((member, member.named(id)?)))
     }
 
     /// The population at a path.

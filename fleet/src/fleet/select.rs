@@ -5,6 +5,7 @@
 //! same devices, and 10 % are among the 20 %. Bounds: 16 terms, [`INJECT_PATIENCE`]; a
 //! selection is one number a device.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actorsim_actors::SendError;
@@ -15,6 +16,7 @@ use crate::device::{DeviceMessage, Injection};
 use crate::generator::noise;
 use crate::population::Compiled;
 use crate::seed::device_seed;
+use crate::watch::Happened;
 
 /// Terms of one selector.
 const TERMS_MAX: usize = 16;
@@ -31,6 +33,8 @@ pub struct Selector {
     terms: Vec<Term>,
     /// Of those that the terms mean, 0..=1.
     share: Option<f64>,
+    /// These and no others, without terms.
+    ids: Option<Arc<[String]>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -100,7 +104,34 @@ impl Selector {
             return Err(wrong);
         }
         let text = text.to_owned();
-        Ok(Self { text, terms, share })
+        let ids = None;
+        Ok(Self {
+            text,
+            terms,
+            share,
+            ids,
+        })
+    }
+
+    /// All devices.
+    #[must_use]
+    pub fn all() -> Self {
+        Self {
+            text: "*".to_owned(),
+            terms: Vec::new(),
+            share: None,
+            ids: None,
+        }
+    }
+
+    /// The devices of these ids; those that nobody has are left out.
+    #[must_use]
+    pub fn ids(ids: Vec<String>) -> Self {
+        Self {
+            text: format!("{} ids", ids.len()),
+            ids: Some(ids.into()),
+            ..Self::all()
+        }
     }
 }
 
@@ -132,7 +163,9 @@ impl Term {
     fn means(&self, one: &Compiled, ordinal: u32) -> bool {
         let name = match self {
             Self::Name(name) => name,
-            Self::Range(_, first, last) => return (*first..=*last).contains(&ordinal),
+            Self::Range(_, first, last) => {
+                return one.asked.ids.is_none() && (*first..=*last).contains(&ordinal);
+            }
             Self::Label(..) => return false,
         };
         let id = one.name_of(ordinal);
@@ -166,6 +199,9 @@ impl Fleet {
         injection: Injection,
     ) -> Result<Reached, String> {
         let selected = self.select(selector)?;
+        if let Injection::Fault(spec) = injection {
+            self.tell_some(Happened::FaultInjected, &selected, spec.fault.kind());
+        }
         let message = || DeviceMessage::Inject(injection);
         Ok(self.send_to(selected, message).await)
     }
@@ -207,11 +243,16 @@ impl Fleet {
 
     /// Numbers of the devices that are meant, ascending.
     pub(super) fn select(&self, selector: &Selector) -> Result<Vec<u32>, String> {
-        let Selector { text, terms, share } = selector;
+        let Selector {
+            text, terms, share, ..
+        } = selector;
         self.known_labels(terms)?;
-        let mut selected = Vec::new();
+        let mut selected = self.of_ids(selector.ids.as_deref().unwrap_or_default());
         for member in &self.core.roster().members {
             let one = &member.one;
+            if selector.ids.is_some() {
+                break;
+            }
             if !terms.iter().all(|term| term.means_some(one)) {
                 continue;
             }

@@ -14,6 +14,7 @@ use crate::air::AirOut;
 use crate::device::{Device, DeviceShared, Identity, Schedule};
 use crate::out::DeviceOut;
 use crate::population::Population;
+use crate::watch::{Happened, WatchOut};
 use crate::wire::{WireDigests, WireTable};
 
 /// Where devices run and who decides about them: known once the fleet has started.
@@ -94,12 +95,27 @@ impl Fleet {
         mut population: Population,
         policies: &Policies,
     ) -> Result<Spawned, FleetError> {
+        if population.ids.is_none() {
+            let fresh = self.core.fresh(&population.profile.device_type);
+            population.first = population.first.max(fresh);
+        }
+        self.spawn_as_named(population, policies)
+    }
+
+    /// Starts more devices with the very ids they are asked for: by their list, or from the number
+    /// of the first one on. An id is free again once its device was stopped for good.
+    ///
+    /// # Errors
+    /// [`FleetError`]; none has joined then.
+    pub fn spawn_as_named(
+        &self,
+        population: Population,
+        policies: &Policies,
+    ) -> Result<Spawned, FleetError> {
         let ground = self.ground.get().ok_or(FleetError::NotStarted)?;
         if !ground.shards.iter().all(ShardHandle::is_up) {
             return Err(FleetError::NotStarted);
         }
-        let fresh = self.core.fresh(&population.profile.device_type);
-        population.first = population.first.max(fresh);
         // Devices of an id that was there before make events of another life.
         let epoch = (self.system.clock().unix_us() / 10_000) as u32;
         let member = self.join(population)?;
@@ -114,6 +130,12 @@ impl Fleet {
             self.core.leave(&member);
             return Err(error);
         }
+        self.tell(
+            Happened::Spawned,
+            &member,
+            "started",
+            [member.one.asked.ordinals()].into(),
+        );
         Ok(Spawned {
             population: member.one.path.clone(),
             device_type: member.one.device_type.to_string(),
@@ -182,9 +204,7 @@ impl Fleet {
             return None;
         }
         let path = compiled.path.clone();
-        let namer = Arc::clone(&compiled.device_type);
-        let name: Arc<dyn Fn(u32) -> String + Send + Sync> =
-            Arc::new(move |ordinal| crate::device::device_name(&namer, ordinal));
+        let name = Arc::clone(&member.subject.name);
         let policy = CellPolicy::governed(governor);
         let policy = policy.reporting(&self.system, supervision, &path, Arc::clone(&name));
         let fresh = Identity::new(&compiled.program);
@@ -220,7 +240,11 @@ impl Fleet {
             }
             _ => DeviceOut::to_digests(digests(), counters),
         };
-        out.publishing(member.one.asked.plan.as_deref())
+        let watched = WatchOut::new(Arc::clone(&self.watch), Arc::clone(&member.subject));
+        let out = out
+            .publishing(member.one.asked.plan.as_deref())
+            .watched(watched);
+        out.retrying(&self.retries)
     }
 }
 
@@ -243,7 +267,7 @@ fn shared(member: &Member, epoch: u32, origin: Time) -> DeviceShared {
             .map(|period| Schedule::new(origin, period, asked.seed.rotate_left(32))),
         program: Arc::clone(&compiled.program),
         behaviours: Arc::clone(&member.behaviours),
-        device_type: Arc::clone(&compiled.device_type),
+        names: compiled.names(),
         master_seed: asked.seed,
         epoch,
         t1: asked.t1,

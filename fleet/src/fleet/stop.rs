@@ -9,7 +9,8 @@ use actorsim_actors::events::Level;
 use actorsim_actors::shard::STOPS_MAX;
 
 use super::core::Member;
-use super::{Fleet, Selector};
+use super::{Fleet, Selector, runs};
+use crate::watch::Happened;
 
 /// How far a stop came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -44,9 +45,12 @@ impl Fleet {
             let whole = ordinals.len() as u64 >= member.wanted();
             done.stopped += match whole && in_order {
                 true => ordinals.len() as u64,
-                false => self.stop_some(member, ordinals, in_order).await,
+                false => self.stop_some(member, &ordinals, in_order).await,
             };
             if whole {
+                if in_order {
+                    self.tell(Happened::Stopped, member, "stopped", runs(&ordinals));
+                }
                 self.close(member).await;
             }
         }
@@ -58,11 +62,11 @@ impl Fleet {
         Ok(done)
     }
 
-    async fn stop_some(&self, member: &Member, ordinals: Vec<u32>, in_order: bool) -> u64 {
+    async fn stop_some(&self, member: &Member, ordinals: &[u32], in_order: bool) -> u64 {
         let mut by_shard: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
         for ordinal in ordinals {
-            let shard = crate::population::shard_of(ordinal, self.shards);
-            by_shard.entry(shard).or_default().push(ordinal);
+            let shard = crate::population::shard_of(*ordinal, self.shards);
+            by_shard.entry(shard).or_default().push(*ordinal);
         }
         let mut stopped = 0;
         for own in by_shard.into_values() {
@@ -74,6 +78,7 @@ impl Fleet {
                 if let Ok(n) = slab.stop_many(part.to_vec(), in_order).await {
                     stopped += n;
                     member.stopped.lock().extend(part);
+                    self.tell(Happened::Stopped, member, "stopped", runs(part));
                 }
             }
         }

@@ -78,7 +78,7 @@ fn a_lag_is_the_same_time_at_any_interval() {
 
 #[test]
 fn a_profile_without_sensors_is_refused() {
-    let text = "type: t\ntelemetry_fields:\n  a: {type: static, value: 1}\n";
+    let text = "type: t\nprotocol: quic\ntelemetry_fields:\n  a: {type: static, value: 1}\n";
     let profile = Profile::parse("a.yaml", text).unwrap().profile;
     assert!(matches!(
         Program::new(&profile, None),

@@ -47,6 +47,27 @@ pub fn server_crypto(
     clients: ClientAuth,
     revoked: &Revocations,
 ) -> Result<QuicServerConfig, CertError> {
+    QuicServerConfig::try_from(server(identity, alpn, clients, revoked)?).map_err(tls)
+}
+
+/// The server side of a TCP connection: a certificate of the site, from everybody.
+///
+/// # Errors
+/// [`CertError::Tls`].
+pub fn stream_server(
+    identity: &Identity,
+    alpn: &[&[u8]],
+    revoked: &Revocations,
+) -> Result<rustls::ServerConfig, CertError> {
+    server(identity, alpn, ClientAuth::Required, revoked)
+}
+
+fn server(
+    identity: &Identity,
+    alpn: &[&[u8]],
+    clients: ClientAuth,
+    revoked: &Revocations,
+) -> Result<rustls::ServerConfig, CertError> {
     let verifier = WebPkiClientVerifier::builder_with_provider(identity.roots(), provider())
         .with_crls(revoked.lists())
         .only_check_end_entity_revocation();
@@ -63,7 +84,7 @@ pub fn server_crypto(
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     config.max_early_data_size = 0;
     config.send_tls13_tickets = 0;
-    QuicServerConfig::try_from(config).map_err(tls)
+    Ok(config)
 }
 
 /// The client side of a link.
