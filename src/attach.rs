@@ -18,5 +18,5 @@ pub mod parse;
 pub mod plane;
 pub mod protocol;
 pub mod repl;
-mod rows;
+pub(crate) mod rows;
 pub mod server;

@@ -8,8 +8,11 @@
 pub mod attach;
 pub mod certs;
 pub mod config;
+pub mod doctor;
 pub mod reference;
+pub mod replay;
 pub mod scan;
+pub mod scenario;
 pub mod sim;
 pub mod start;
 
@@ -91,19 +94,15 @@ enum Command {
     /// Measure how well the scan keeps its grid on this host.
     #[command(subcommand)]
     Scan(scan::ScanCommand),
-    #[command(hide = true)]
-    Scenario(Absent),
-    #[command(hide = true)]
-    Replay(Absent),
-    #[command(hide = true)]
-    Doctor(Absent),
-}
-
-/// The arguments of a command that this build does not have.
-#[derive(Debug, clap::Args)]
-struct Absent {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    _rest: Vec<OsString>,
+    /// List, check and run scenarios.
+    #[command(subcommand)]
+    Scenario(scenario::ScenarioCommand),
+    /// Play a recording of a simulation to a broker or a twin.
+    #[command(after_help = replay::AFTER_HELP)]
+    Replay(Box<replay::ReplayArgs>),
+    /// Say before a run which limit of this host would bite it.
+    #[command(after_help = doctor::AFTER_HELP)]
+    Doctor(Box<doctor::DoctorArgs>),
 }
 
 /// Runs a command line, program name first.
@@ -125,9 +124,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Config(command) => config::run(&command),
         Command::Certs(command) => certs::run(&command),
         Command::Scan(command) => scan::run(&command),
-        Command::Scenario(_) => absent("the command `scenario`"),
-        Command::Replay(_) => absent("the command `replay`"),
-        Command::Doctor(_) => absent("the command `doctor`"),
+        Command::Scenario(command) => scenario::run(&command),
+        Command::Replay(args) => replay::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
     }
 }
 

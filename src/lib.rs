@@ -9,6 +9,10 @@
 //! - [`view`]: what a running node shows of itself; [`status`], [`metrics`] and the report read it.
 //! - [`report`]: the run report and its verdict.
 //! - [`sim`]: a whole fleet on virtual time.
+//! - [`scenario`]: scripts that start devices, break them and say what they expect; [`progress`]:
+//!   how far what takes its time is.
+//! - [`doctor`]: which limit of the host would bite a run, before it starts.
+//! - [`replay`]: a recording of a simulation, played to a real target.
 //! - [`scan_bench`]: how well the scan keeps its grid on this host.
 //! - [`remote`]: REST, SSE and gRPC in front of the same command table.
 //! - [`attach`]: the command table, the Unix-socket server and its client.
@@ -36,13 +40,17 @@
 pub mod attach;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod logging;
 pub mod metrics;
 pub mod node;
 pub mod ports;
+pub mod progress;
 pub mod remote;
+pub mod replay;
 pub mod report;
 pub mod scan_bench;
+pub mod scenario;
 pub mod sim;
 pub mod state_dir;
 pub mod status;

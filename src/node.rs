@@ -12,6 +12,7 @@ mod desk;
 mod faces;
 mod layers;
 mod leaks;
+mod limits;
 pub(crate) mod measure;
 pub mod policies;
 mod snapshot;
@@ -21,9 +22,11 @@ mod urgent;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::attach::control::ControlPlane;
 use crate::cli::Exit;
 use crate::config::NodeConfig;
 use crate::report::verdict::{self, Ending};
@@ -81,6 +84,9 @@ impl StartError {
         }
     }
 }
+
+/// Time for links to reach their twin before a scenario begins.
+pub const LINKED_MAX: Duration = Duration::from_secs(20);
 
 /// Asks a node to stop: the first time in order, the second time at once.
 pub trait StopSource {
@@ -205,9 +211,28 @@ impl Node {
         }
     }
 
+    /// Answers commands of the attach table.
+    #[must_use]
+    pub fn plane(&self) -> Arc<dyn ControlPlane> {
+        self.assembly.plane()
+    }
+
+    /// Waits until every link has reached its twin, for [`LINKED_MAX`] at most.
+    pub async fn linked(&self) {
+        if let Some(fleet) = self.fleet() {
+            let _ = fleet.connected(LINKED_MAX).await; // the verdict tells of those that did not
+        }
+    }
+
     /// The report, with its verdict.
     #[must_use]
     pub fn report(&self, ending: &Ending) -> RunReport {
+        self.report_with(ending, None)
+    }
+
+    /// The same, with what a scenario expected.
+    #[must_use]
+    pub fn report_with(&self, ending: &Ending, scenario: Option<report::Scenario>) -> RunReport {
         let mut report = RunReport {
             v: report::VERSION,
             run_id: self
@@ -218,6 +243,7 @@ impl Node {
             node: self.config.name.clone(),
             version: crate::cli::VERSION.to_owned(),
             seed: self.config.seed,
+            scenario,
             ..RunReport::default()
         };
         let facts = self.assembly.measure(&mut report, ending.clone());

@@ -100,6 +100,10 @@ pub struct RunReport {
     pub supervision: Supervision,
     /// What chaos did; `null` if no plan ran.
     pub chaos: Option<Chaos>,
+    /// What a scenario expected; `null` if none ran.
+    pub scenario: Option<Scenario>,
+    /// Limits of the host or of the configuration that have bitten the node.
+    pub limits: Vec<Limit>,
     /// What was left behind.
     pub leaks: Leaks,
     /// Digests of what was sent.
@@ -144,7 +148,7 @@ mod tests {
         (
             "",
             "v run_id node version generators seed elapsed_s verdict why devices tiers \
-             publish world mailboxes supervision chaos leaks digest process",
+             publish world mailboxes supervision chaos scenario limits leaks digest process",
         ),
         ("/devices", "requested running restarts quarantined spawn_s"),
         (

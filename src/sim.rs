@@ -3,6 +3,7 @@
 //! In reading order:
 //! - [`fleet_only`]: devices on simulated shards, everything they put on the wire hashed;
 //! - [`whole`]: a whole node: the same devices, and the real actors over a network in memory;
+//! - `pilot`: a script that pilots either, stepping in turn with it; `plane`: its commands;
 //! - [`chaos`]: a plan carried out on a simulated node;
 //! - [`invariants`]: what must hold whatever was broken;
 //! - [`wire_log`]: what devices put on the wire, as a file;
@@ -10,13 +11,15 @@
 //! - [`progress`]: how far it is.
 //!
 //! Everything a run does follows from its configuration and its seed: no clock of the host is read
-//! but for showing progress and for the process's own figures in the report. Bound: one thread, and
-//! one beside it that hashes.
+//! but for showing progress and for the process's own figures in the report. Bound: one thread, one
+//! beside it that hashes, and one that thinks for a script while time stands still.
 
 pub mod chaos;
 pub mod failure;
 pub mod fleet_only;
 pub mod invariants;
+mod pilot;
+mod plane;
 pub mod progress;
 pub mod whole;
 pub mod wire_log;
@@ -36,6 +39,7 @@ use thiserror::Error;
 
 use crate::report::RunReport;
 use crate::report::verdict::Ending;
+use crate::scenario::Script;
 
 /// When simulated time begins: 2026-01-01T00:00:00Z, so that stamps are the same in each run.
 pub const EPOCH_US: u64 = 1_767_225_600_000_000;
@@ -73,6 +77,10 @@ pub struct SimConfig {
     pub strikes: Option<BTreeSet<u64>>,
     /// Where what devices put on the wire is written.
     pub wire_log: Option<PathBuf>,
+    /// A script that starts the devices; `devices` is 0 then.
+    pub scenario: Option<Script>,
+    /// Lines of the script are not shown.
+    pub quiet: bool,
 }
 
 impl SimConfig {
@@ -135,12 +143,15 @@ impl Stop {
     }
 }
 
-/// The devices of a run.
-fn population(config: &SimConfig) -> Population {
+/// The devices of a run from its start.
+fn populations(config: &SimConfig) -> Vec<Population> {
+    if config.devices == 0 {
+        return Vec::new();
+    }
     let profile = Arc::clone(&config.profile);
     let mut population = Population::new("default", profile, config.devices, config.seed);
     population.interval = config.interval;
-    population
+    vec![population]
 }
 
 /// The beginning of a report.

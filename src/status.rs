@@ -135,6 +135,9 @@ fn line(snapshot: &NodeSnapshot, rate: Option<f64>) -> String {
     {
         parts.push(format!("! {first}"));
     }
+    for limit in &snapshot.limits {
+        parts.push(format!("! {}: {}", limit.name, grouped(limit.count)));
+    }
     parts.join("  ")
 }
 

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use crate::report::Limit;
+
 use actorsim_supervision::report::Tally;
 
 use actorsim_actors::shard::{Lateness, ShardStats};
@@ -88,6 +90,8 @@ pub struct NodeSnapshot {
     pub ready: bool,
     /// What is wrong, in words; empty when healthy.
     pub unhealthy: Vec<String>,
+    /// Limits that have bitten.
+    pub limits: Vec<Limit>,
     /// Time since start.
     pub uptime: Duration,
     /// The fleet.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use actorsim::attach::parse::parse;
 use actorsim::cli;
 use actorsim::config::Layers;
+use actorsim::scenario::Script;
 use actorsim_fleet::profile::Profile;
 use actorsim_supervision::Policies;
 use actorsim_supervision::chaos::{Place, Plan};
@@ -186,6 +187,10 @@ fn load(path: &Path) -> Option<Result<(), String>> {
             Ok(loaded) => Err(format!("{:?}", loaded.warnings)),
             Err(errors) => Err(format!("{errors:?}")),
         }),
+        ("scenarios", "rhai") => {
+            let compiled = Script::compile(&name, text, None);
+            Some(compiled.map(drop).map_err(|error| error.to_string()))
+        }
         ("config", "toml") => {
             let mut layers = Layers::built_in();
             layers.file(&name, &text);

@@ -16,7 +16,8 @@ use actorsim_transport::{DeviceRange, RANGE_DEVICES_MAX, Registration, SensorSpe
 use crate::broker::Plan;
 use crate::names::{Listed, Names};
 use crate::profile::{INTERVAL_MAX, INTERVAL_MIN, Profile};
-use crate::program::{Program, ProgramError};
+use crate::program::{Program, ProgramError, Sensor};
+use crate::wire::WireKind;
 
 /// Devices of one population.
 pub const DEVICES_MAX: u32 = RANGE_DEVICES_MAX;
@@ -206,6 +207,21 @@ impl Compiled {
                 own.start.max(first)..own.end.min(first.saturating_add(GROUP_SIZE))
             })
             .collect()
+    }
+
+    /// What its devices are on the wire.
+    pub(crate) fn wire_kind(&self) -> WireKind {
+        let profile = &self.asked.profile;
+        let sensor = |sensor: &Sensor| {
+            let field = &profile.fields[usize::from(sensor.field)];
+            (sensor.field, field.name.clone(), sensor.kind)
+        };
+        WireKind {
+            device_type: self.device_type.to_string(),
+            topic: profile.topic_template.clone(),
+            labels: profile.labels.clone(),
+            sensors: self.program.sensors().iter().map(sensor).collect(),
+        }
     }
 
     /// What a link announces for the groups on its shard.

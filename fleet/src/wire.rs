@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use actorsim_actors::Time;
-use actorsim_transport::{EventKey, Reading, Tier};
+use actorsim_transport::{EventKey, Reading, SensorType, Tier};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
@@ -21,8 +21,8 @@ pub use hasher::Hasher;
 /// Bytes that one device put on the wire of one tier, in one flush.
 #[derive(Clone, Copy, Debug)]
 pub struct WireRecord<'a> {
-    /// Type of the device; with its ordinal it makes the device's id.
-    pub device_type: &'a str,
+    /// What the device is; with its ordinal the type makes the device's id.
+    pub kind: &'a WireKind,
     /// Number of the device.
     pub ordinal: u32,
     /// Where it went: T1 in readings of 39 bytes, T2 in records of 51 (reading, epoch, event), T3
@@ -32,6 +32,19 @@ pub struct WireRecord<'a> {
     pub at: Time,
     /// What.
     pub bytes: &'a [u8],
+}
+
+/// What devices that write are: enough to read their bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WireKind {
+    /// Their type.
+    pub device_type: String,
+    /// Where they would publish, with placeholders.
+    pub topic: String,
+    /// Their labels.
+    pub labels: Vec<(String, String)>,
+    /// Their sensors: id, field, type.
+    pub sensors: Vec<(u16, String, SensorType)>,
 }
 
 /// Called with everything that is hashed, in order of each device.
@@ -59,7 +72,7 @@ pub(crate) struct Piece {
 
 /// The hashes of a slab; read from any thread, written as batches come.
 pub struct WireTable {
-    device_type: Arc<str>,
+    kind: Arc<WireKind>,
     tap: Option<WireTap>,
     hasher: Option<Hasher>,
     ordinals: Vec<Range<u32>>,
@@ -80,7 +93,7 @@ impl WireTable {
     /// Hashes for the ordinals of a slab; without a hasher they are made where bytes are written.
     #[must_use]
     pub fn new(
-        device_type: Arc<str>,
+        kind: Arc<WireKind>,
         mut ordinals: Vec<Range<u32>>,
         tap: Option<WireTap>,
         hasher: Option<Hasher>,
@@ -94,7 +107,7 @@ impl WireTable {
         }
         let hashes = Mutex::new(vec![Sha256::new(); count]);
         Arc::new(Self {
-            device_type,
+            kind,
             tap,
             hasher,
             ordinals,
@@ -191,7 +204,7 @@ impl WireDigests {
             let (mut start, from) = self.seen;
             for Piece { ordinal, tier, end } in &self.pieces[from..] {
                 tap(&WireRecord {
-                    device_type: &self.table.device_type,
+                    kind: &self.table.kind,
                     ordinal: *ordinal,
                     tier: *tier,
                     at: now,
@@ -251,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_step_that_is_cut_back_leaves_no_trace() {
-        let table = |ordinals| WireTable::new("t".into(), ordinals, None, Hasher::start());
+        let table = |ordinals| WireTable::new(Arc::default(), ordinals, None, Hasher::start());
         let (clean_table, cut_table) = (table(vec![0..2, 512..514]), table(vec![512..514, 0..2]));
         let mut clean = WireDigests::new(Arc::clone(&clean_table));
         clean.write(513, Tier::T1, b"ab");

@@ -33,7 +33,7 @@ pub fn render(data: &Json, view: View, format: Format) -> String {
         Format::Jsonl => lines(data),
         Format::Table | Format::Tsv => match view {
             View::Rows(columns) => rows(data, columns, format),
-            View::Tree if format == Format::Table => tree(data) + &notes(data),
+            View::Tree if format == Format::Table => tree(data) + notes(data).as_str(),
             View::Tree => rows(
                 data,
                 &["path", "host", "state", "incarnation", "restarts", "folded"],
@@ -89,7 +89,7 @@ fn rows(data: &Json, columns: &[&str], format: Format) -> String {
             cell(&last["path"])
         );
     }
-    text + &notes(data)
+    text + notes(data).as_str()
 }
 
 /// What people should know beside a table.

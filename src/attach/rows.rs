@@ -14,7 +14,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::status::grouped;
 
-pub(super) fn actor_row(row: &ActorRow) -> Map<String, Json> {
+pub(crate) fn actor_row(row: &ActorRow) -> Map<String, Json> {
     let mut map = Map::new();
     map.insert("path".into(), json!(row.path));
     map.insert("host".into(), row.host.into());
@@ -43,7 +43,7 @@ fn stamp(at_us: u64) -> String {
     humantime::format_rfc3339_millis(at).to_string()
 }
 
-pub(super) fn event_row(event: &Event) -> Json {
+pub(crate) fn event_row(event: &Event) -> Json {
     json!({
         "id": event.id, "at": stamp(event.at_us),
         "level": event.level, "name": event.name, "path": event.path, "text": event.text,

@@ -14,7 +14,7 @@ use actorsim_supervision::chaos::{Place, Plan};
 use actorsim_supervision::config::render_all;
 use clap::Args;
 
-use super::{Exit, absent, start, warn};
+use super::{Exit, start, warn};
 use crate::report::Verdict;
 use crate::sim::{self, Outcome, SHARDS_MAX, SimConfig, SimError, Stop, UNTIL_MAX, failure};
 
@@ -24,21 +24,28 @@ Examples:
   actorsim sim --devices 10000 --interval 1s --hours 1 --seed 7 --report r.json
   actorsim sim --no-world --devices 10000 --interval 5s --hours 24
   actorsim sim --devices 1000 --hours 1 --chaos config/chaos/kill-anything.toml
+  actorsim sim --scenario reconnect-storm --arg devices=2000
 
 The same flags give the same bytes on the wire (digest.wire_sha256), on any number of shards.
 Exit codes: 0 the verdict is pass, 1 it is fail, 2 usage or bad configuration.";
 
 /// How long a run is if nobody says it.
 const HOUR: Duration = Duration::from_secs(3_600);
+/// How long a script may take if nobody says it: it ends by itself before.
+const SCRIPT_MAX: Duration = Duration::from_secs(31 * 24 * 3_600);
 /// Time of the host that is spent on finding the strikes that a failed run needs.
 const SHRINK_TIME: Duration = Duration::from_secs(60);
 
 /// Flags of `sim`.
 #[derive(Debug, Args)]
 pub struct SimArgs {
-    /// Scenario file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["devices", "profile"])]
-    scenario: Option<PathBuf>,
+    /// Run this script, which starts the devices: a shipped name or a file
+    #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["devices", "profile", "interval"])]
+    scenario: Option<String>,
+    /// Value of one of the script's arguments; repeatable
+    #[arg(long = "arg", value_name = "NAME=VALUE", requires = "scenario",
+          value_parser = super::scenario::argument)]
+    args: Vec<(String, String)>,
     /// Number of devices
     #[arg(long, value_name = "N", default_value_t = 1_000,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(DEVICES_MAX)))]
@@ -97,11 +104,19 @@ fn virtual_time(text: &str) -> Result<Duration, String> {
 
 /// Runs the command.
 pub fn run(args: &SimArgs) -> Exit {
-    if args.scenario.is_some() {
-        return absent("the flag `--scenario`");
-    }
+    let script = match &args.scenario {
+        None => None,
+        Some(name) => match super::scenario::load(name, &args.args) {
+            Ok(script) => Some(script),
+            Err(exit) => return exit,
+        },
+    };
     let config = match configure(args) {
-        Ok(config) => config,
+        Ok(config) => SimConfig {
+            devices: if script.is_some() { 0 } else { config.devices },
+            scenario: script,
+            ..config
+        },
         Err(text) => {
             warn(&text);
             return Exit::Usage;
@@ -150,7 +165,11 @@ fn configure(args: &SimArgs) -> Result<SimConfig, String> {
             .filter(|time| !time.is_zero() && *time <= UNTIL_MAX)
             .ok_or_else(|| format!("error: --hours {hours}: use more than 0, at most 87840"))
     });
-    let length = hours.transpose()?.or(args.until).unwrap_or(HOUR);
+    let unsaid = match args.scenario {
+        Some(_) => SCRIPT_MAX,
+        None => HOUR,
+    };
+    let length = hours.transpose()?.or(args.until).unwrap_or(unsaid);
     let until = args.until.map_or(length, |until| until.min(length));
     if until.is_zero() || until > UNTIL_MAX {
         return Err("error: --until: use more than 0, at most ten years".to_owned());
@@ -174,6 +193,8 @@ fn configure(args: &SimArgs) -> Result<SimConfig, String> {
         chaos,
         strikes: args.strikes.clone().map(BTreeSet::from_iter),
         wire_log: args.wire_log.clone(),
+        scenario: None,
+        quiet: false,
     })
 }
 
@@ -211,10 +232,16 @@ fn shortest(config: SimConfig, outcome: Outcome) -> (SimConfig, Outcome) {
 
 /// The command that makes a run again, up to where it came.
 fn replay(args: &SimArgs, config: &SimConfig, outcome: &Outcome) -> String {
-    let mut text = format!(
-        "actorsim sim --devices {} --profile {} --seed {} --shards {}",
-        config.devices, args.profile, config.seed, config.shards
-    );
+    let what = match &args.scenario {
+        None => format!("--devices {} --profile {}", config.devices, args.profile),
+        Some(script) => {
+            let given = args.args.iter();
+            let given = given.map(|(name, value)| format!(" --arg {name}={value}"));
+            format!("--scenario {script}{}", given.collect::<String>())
+        }
+    };
+    let (seed, shards) = (config.seed, config.shards);
+    let mut text = format!("actorsim sim {what} --seed {seed} --shards {shards}");
     if let Some(hours) = args.hours {
         text += &format!(" --hours {hours}");
     }

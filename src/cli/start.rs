@@ -127,8 +127,7 @@ impl StartArgs {
             .map(|(flag, _)| *flag)
     }
 
-    fn layers(&self) -> Layers {
-        let mut layers = Layers::built_in();
+    fn layers_over(&self, mut layers: Layers) -> Layers {
         for path in &self.config {
             layers.path(path);
         }
@@ -186,11 +185,41 @@ impl StartArgs {
         if let Some(flag) = self.absent() {
             return Err(absent(&format!("the flag `{flag}`")));
         }
-        self.layers().resolve().map_err(|errors| {
+        self.resolved(self.layers_over(Layers::built_in()))
+    }
+
+    fn resolved(&self, layers: Layers) -> Result<Settings, Exit> {
+        layers.resolve().map_err(|errors| {
             let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             eprint!("{}", errors.render(color));
             Exit::Usage
         })
+    }
+}
+
+impl StartArgs {
+    /// For a scenario: no device runs until its script starts one, if no flag says otherwise.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`].
+    pub(super) fn resolve_for_scenario(&self) -> Result<Settings, Exit> {
+        if let Some(flag) = self.absent() {
+            return Err(absent(&format!("the flag `{flag}`")));
+        }
+        let mut layers = Layers::built_in();
+        layers.file("scenario", "[fleet]\ndevices = 0\n");
+        self.resolved(self.layers_over(layers))
+    }
+
+    /// Where the report goes, if nothing but flags is looked at.
+    pub(super) fn report_path(&self) -> Option<PathBuf> {
+        self.report.as_ref().map(PathBuf::from)
+    }
+
+    /// The seed of the flags.
+    pub(super) fn seed_or(&self, seed: u64) -> u64 {
+        let given = self.seed.as_ref().and_then(|seed| seed.parse().ok());
+        given.unwrap_or(seed)
     }
 }
 
@@ -200,7 +229,14 @@ pub fn run(args: &StartArgs) -> Exit {
         Ok(settings) => settings,
         Err(exit) => return exit,
     };
-    let config = NodeConfig::from_settings(&settings);
+    with_runtime(&NodeConfig::from_settings(&settings), run_node)
+}
+
+/// Runs a node on a runtime of this thread.
+pub(super) fn with_runtime<F: Future<Output = Exit>>(
+    config: &NodeConfig,
+    run: impl FnOnce(NodeConfig) -> F,
+) -> Exit {
     logging::install(
         &config.log_level,
         logging::Format::from_setting(&config.log_format),
@@ -209,7 +245,7 @@ pub fn run(args: &StartArgs) -> Exit {
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(run_node(config)),
+        Ok(runtime) => runtime.block_on(run(config.clone())),
         Err(error) => {
             eprintln!("error: {error}");
             Exit::Failed
@@ -340,13 +376,13 @@ pub(super) fn ask_on_signal(stop: &Stop) {
 
 /// SIGINT and SIGTERM.
 #[derive(Debug)]
-struct Signals {
+pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(super) fn new() -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,

@@ -68,6 +68,7 @@ pub struct Assembly {
     root: SupervisorRef,
     policies: Arc<PolicyBook>,
     chaos: Arc<Chaos>,
+    plane: Arc<SystemPlane>,
     transport: Option<Transport>,
     /// The state directory: its files stay open until the node is dropped.
     kept: PathBuf,
@@ -170,8 +171,10 @@ impl Assembly {
         let chaos = Chaos::new(&layers);
         let files = config.policy_files.clone();
         let book = Arc::new(PolicyBook::new(&layers, files, policies.clone()));
-        let kept = (state_dir, &identity);
-        let control = control(config, kept, &layers, (&book, &chaos), &policies)?;
+        let token = token(&state_dir)?;
+        let plane = plane(config, &layers, (&book, &chaos), &token);
+        let kept = (&state_dir, &identity, token);
+        let control = control(config, kept, (&layers, &plane, &book), &policies)?;
         let mut spec = root_spec.child(control).child(chaos.child());
         for subtree in subtrees(config, &layers, transport.as_ref(), &identity, &policies)? {
             spec = spec.child(on_runtime(subtree, &net));
@@ -183,6 +186,7 @@ impl Assembly {
             root,
             policies: book,
             chaos,
+            plane,
             transport,
             kept: state_dir.path().to_owned(),
             before,
@@ -223,6 +227,11 @@ impl Assembly {
     /// The policies.
     pub fn policies(&self) -> &Arc<PolicyBook> {
         &self.policies
+    }
+
+    /// Answers commands, as over attach.
+    pub fn plane(&self) -> Arc<dyn ControlPlane> {
+        Arc::clone(&self.plane) as Arc<dyn ControlPlane>
     }
 
     /// What it shows.
@@ -453,31 +462,42 @@ fn tree_error(error: impl std::fmt::Display) -> StartError {
     }
 }
 
-/// The `/control` subtree.
-fn control(
+/// The bearer token of the node, made when there is none.
+fn token(state_dir: &StateDir) -> Result<Token, StartError> {
+    let path = state_dir.path().join(TOKEN);
+    let token = Token::open_or_create(&path);
+    Ok(token.map_err(|source| StateDirError::Io { path, source })?)
+}
+
+/// What answers commands.
+fn plane(
     config: &NodeConfig,
-    (state_dir, identity): (&StateDir, &Identity),
     layers: &Arc<Layers>,
     (book, chaos): (&Arc<PolicyBook>, &Arc<Chaos>),
-    policies: &Policies,
-) -> Result<ChildSpec, StartError> {
-    let token = Token::open_or_create(&state_dir.path().join(TOKEN));
-    let token = token.map_err(|source| StateDirError::Io {
-        path: state_dir.path().join(TOKEN),
-        source,
-    })?;
-    let at = ActorPath::root().join("control");
-    let mailbox = MailboxSpec::new(1, Overflow::Reject);
-    let view: Arc<dyn NodeView> = Arc::clone(layers) as Arc<dyn NodeView>;
-    let plane: Arc<dyn ControlPlane> = Arc::new(SystemPlane::new(
+    token: &Token,
+) -> Arc<SystemPlane> {
+    Arc::new(SystemPlane::new(
         config.name.clone(),
         layers.system.clone(),
-        Arc::clone(&view),
+        Arc::clone(layers) as Arc<dyn NodeView>,
         Arc::clone(layers) as Arc<dyn crate::attach::plane::Hooks>,
         Arc::clone(book),
         Arc::clone(chaos),
         token.clone(),
-    ));
+    ))
+}
+
+/// The `/control` subtree.
+fn control(
+    config: &NodeConfig,
+    (state_dir, identity, token): (&StateDir, &Identity, Token),
+    (layers, plane, book): (&Arc<Layers>, &Arc<SystemPlane>, &Arc<PolicyBook>),
+    policies: &Policies,
+) -> Result<ChildSpec, StartError> {
+    let at = ActorPath::root().join("control");
+    let mailbox = MailboxSpec::new(1, Overflow::Reject);
+    let view: Arc<dyn NodeView> = Arc::clone(layers) as Arc<dyn NodeView>;
+    let plane = Arc::clone(plane) as Arc<dyn ControlPlane>;
     let limits = Limits {
         sessions_max: config.control_sessions_max,
         idle: config.control_idle,

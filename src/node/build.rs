@@ -46,7 +46,7 @@ pub(super) fn config_error(key: &str, error: impl std::fmt::Display) -> StartErr
 }
 
 /// An address of a key, resolved.
-pub(super) fn address(key: &'static str, text: &str) -> Result<SocketAddr, StartError> {
+pub(crate) fn address(key: &'static str, text: &str) -> Result<SocketAddr, StartError> {
     let found = text.to_socket_addrs().map_err(|error| {
         config_error(
             key,

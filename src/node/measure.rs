@@ -33,6 +33,7 @@ pub(super) fn measure(layers: &Layers, report: &mut RunReport, ending: Ending) -
     mailboxes(layers, report);
     supervision(layers, report);
     report.chaos = layers.chaos.lock().clone();
+    report.limits = super::limits::bitten(layers);
     report.leaks = layers.leaks.get().cloned().unwrap_or_default();
     devices(layers, report);
     let (sends, receives) = (layers.fleet.is_some(), layers.twin.is_some());

@@ -31,6 +31,7 @@ pub(super) fn of(layers: &Layers) -> NodeSnapshot {
     NodeSnapshot {
         ready: up && layers.stopped.get().is_none(),
         unhealthy: unhealthy(layers),
+        limits: super::limits::bitten(layers),
         uptime: uptime.unwrap_or_default(),
         devices: layers.fleet.as_ref().map(|layer| DevicesView {
             batches: Some(layers.batches.buckets()),

@@ -337,6 +337,51 @@ pub struct Supervision {
     pub restart_us: Option<Quantiles>,
 }
 
+/// A limit that has bitten.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Its name.
+    pub name: String,
+    /// How often.
+    pub count: u64,
+    /// What happened, in words.
+    pub text: String,
+    /// What to do about it.
+    pub mend: String,
+}
+
+/// What a script expected, and what came of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scenario {
+    /// The shipped name, or the file.
+    pub script: String,
+    /// SHA-256 of its text.
+    pub sha256: String,
+    /// Simulated seconds from its begin to its end.
+    pub simulated_s: f64,
+    /// Expectations that did not hold.
+    pub failed: u64,
+    /// What ended it before its end, with line and column.
+    pub error: Option<String>,
+    /// Everything that it expected, in order.
+    pub expectations: Vec<Expectation>,
+    /// The last lines that it logged.
+    pub log: Vec<String>,
+}
+
+/// Something that a script expected.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Expectation {
+    /// What, in its words.
+    pub text: String,
+    /// Whether it was so.
+    pub held: bool,
+    /// Line of the script.
+    pub line: u64,
+    /// Simulated seconds since its begin.
+    pub at_s: f64,
+}
+
 /// What chaos did on purpose.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Chaos {

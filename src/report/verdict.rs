@@ -70,6 +70,7 @@ pub fn failures(report: &RunReport, facts: &Facts) -> Vec<String> {
         ));
     }
     failed.extend(facts.broken.iter().cloned());
+    scenario(report, &mut failed);
     devices(report, &mut failed);
     tiers(report, &mut failed);
     publish(report, &mut failed);
@@ -92,6 +93,23 @@ fn ending(ending: &Ending, failed: &mut Vec<String>) {
             };
             failed.push(format!("the shutdown time was over while {left} still ran"));
         }
+    }
+}
+
+/// The script came to its end, and all that it expected was so.
+fn scenario(report: &RunReport, failed: &mut Vec<String>) {
+    let Some(scenario) = &report.scenario else {
+        return;
+    };
+    if let Some(error) = &scenario.error {
+        failed.push(format!("the scenario did not come to its end: {error}"));
+    }
+    for one in scenario.expectations.iter().filter(|one| !one.held) {
+        let (script, line, at_s) = (&scenario.script, one.line, one.at_s);
+        failed.push(format!(
+            "{script}:{line}: at {at_s:.1} s it was not so that {}",
+            one.text
+        ));
     }
 }
 

@@ -25,6 +25,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
 use super::chaos::{Chaos, Targets};
+use super::pilot::{self, Leave, Pilot};
+use super::plane::SimPlane;
 use super::progress::Progress;
 use super::{Ground, Outcome, SimConfig, SimError, Stop};
 use crate::node::{build, measure, quiesce};
@@ -45,7 +47,7 @@ const ROWS_SPARE: u32 = 256;
 
 /// A runtime on paused time that a virtual clock follows: whenever the runtime wakes, before any
 /// task runs, the clock shows the runtime's time.
-fn runtime(
+pub(super) fn runtime(
     clock: &Clock,
     origin: &Arc<OnceLock<tokio::time::Instant>>,
 ) -> std::io::Result<Runtime> {
@@ -74,7 +76,11 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
         let ground = Ground::new(config, clock, runtime.handle().clone())?;
         let mut node = Node::start(config, &ground).await?;
         let mut chaos = Chaos::new(config, &ground.system);
-        let ending = node.drive(config, stop, chaos.as_mut()).await;
+        let mut pilot = node.pilot(config, stop)?;
+        let ending = node
+            .drive(config, stop, chaos.as_mut(), pilot.as_mut())
+            .await;
+        let scenario = pilot.and_then(Pilot::finish);
         let now = ground.system.clock().now();
         let reached = now - Time::ZERO;
         if let Some(chaos) = &mut chaos {
@@ -85,6 +91,7 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
         let mut report = super::new_report(config);
         report.elapsed_s = reached.as_secs_f64();
         report.chaos = chaos.as_ref().map(Chaos::report);
+        report.scenario = scenario;
         let facts = node.measure(config, &mut report, (counts, ending));
         verdict::decide(&mut report, &facts);
         let trace = super::failure::trace(&ground.system, chaos.as_ref());
@@ -107,7 +114,7 @@ struct Node {
     twin: Twin,
     transport: Transport,
     net: SimNet,
-    fleet: Fleet,
+    fleet: Arc<Fleet>,
     shards: SimShards,
     /// Something came for the shards from outside.
     wake: Arc<Notify>,
@@ -148,8 +155,9 @@ impl Node {
             links: LINKS,
             tap: ground.tap(),
         };
-        let population = super::population(config);
-        let fleet = Fleet::new(&system, vec![population], config.shards as usize, uplink)?;
+        let populations = super::populations(config);
+        let fleet = Fleet::new(&system, populations, config.shards as usize, uplink)?;
+        let fleet = Arc::new(fleet);
         let link = link_spec(config, &fleet, identity, network);
         let top = ActorPath::root();
         let spec = SupervisorSpec::new(top.clone(), policies.for_path(&top))
@@ -185,8 +193,16 @@ impl Node {
         })
     }
 
-    fn targets(&self) -> Targets<'_> {
-        Targets::node(&self.fleet, &self.system, &self.twin, &self.net)
+        let mut pilot = node.pilot(config, stop)?;
+        let ending = node
+            .drive(config, stop, chaos.as_mut(), pilot.as_mut())
+            .await;
+        let scenario = pilot.and_then(Pilot::finish);
+        let now = ground.system.clock().now();
+        let reached = now - Time::ZERO;
+        if let Some(chaos) = &mut chaos {
+            chaos.end(now, &node.targets());
+        }
     }
 
     /// Lets time pass until the run is over.
@@ -195,6 +211,7 @@ impl Node {
         config: &SimConfig,
         stop: &Stop,
         mut chaos: Option<&mut Chaos>,
+        mut pilot: Option<&mut Pilot>,
     ) -> Ending {
         let clock = self.system.clock().clone();
         let end = Time::ZERO + config.until;
@@ -211,6 +228,13 @@ impl Node {
                 return super::ending(stop.is_asked());
             }
             let mut until = next.unwrap_or(end).min(end).min(now + WINDOW);
+            if let Some(pilot) = &mut pilot {
+                match pilot.go(now) {
+                    Leave::Until(at) => until = until.min(at),
+                    Leave::Command => {}
+                    Leave::Over => return Ending::TimeOver,
+                }
+            }
             if let Some(chaos) = &mut chaos {
                 chaos.step(now, &self.targets());
                 until = chaos.next_at().map_or(until, |at| until.min(at));
@@ -219,6 +243,7 @@ impl Node {
             tokio::select! {
                 biased;
                 reason = &mut gave_up => return Ending::GaveUp(reason.to_string()),
+                () = pilot::answered(&mut pilot) => {}
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep_until(until) => {}
             }

@@ -282,10 +282,11 @@ impl Hashing {
 
     /// The tables of a population, by shard.
     pub(super) fn tables(&self, one: &Compiled, shards: usize) -> Vec<Arc<WireTable>> {
+        let kind = Arc::new(one.wire_kind());
         let table = |at| {
             let ordinals = one.ordinals_on(at, shards);
-            let name = Arc::clone(&one.device_type);
-            WireTable::new(name, ordinals, self.tap.clone(), self.hasher.clone())
+            let (kind, tap) = (Arc::clone(&kind), self.tap.clone());
+            WireTable::new(kind, ordinals, tap, self.hasher.clone())
         };
         (0..shards).map(table).collect()
     }

@@ -224,7 +224,7 @@ impl Fleet {
         let counters = Arc::clone(&self.counters);
         let digests = || {
             let own = member.tables.get(shard).map(Arc::clone);
-            let none = || WireTable::new("".into(), Vec::new(), None, None);
+            let none = || WireTable::new(Arc::default(), Vec::new(), None, None);
             WireDigests::new(own.unwrap_or_else(none))
         };
         let out = match (&self.air, self.links.get(shard), &self.stats) {

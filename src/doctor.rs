@@ -1,0 +1,347 @@
+//! `actorsim doctor`: which limit of this host would bite a run, before it starts, with the mend.
+//!
+//! [`Host`] is what there is, [`Wanted`] what a run needs, [`examine`] the pure comparison. It
+//! changes nothing. Bound: a line a limit.
+
+use std::fs;
+
+use serde::Serialize;
+
+use crate::config::NodeConfig;
+
+mod host;
+
+pub use host::Host;
+
+/// Bytes of an idle device of seven sensors, and of its share of the twin.
+const DEVICE_BYTES: u64 = 400 + 7 * 80;
+/// Bytes more of a device with a connection of its own: session, socket and the kernel's share.
+const CONNECTION_BYTES: u64 = 8 * 1024;
+/// Bytes that a node takes without any device.
+const NODE_BYTES: u64 = 256 << 20;
+/// Files that a node opens besides sockets.
+const FILES: u64 = 256;
+/// Connections from one local address: see `Plan::local`.
+const LOOPBACKS: u64 = 200;
+
+/// How a limit stands to a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Far enough.
+    Ok,
+    /// The run goes, but not as well as it could.
+    Warn,
+    /// It would bite.
+    Fail,
+}
+
+impl State {
+    /// For people.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "FAIL",
+        }
+    }
+}
+
+/// One limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// Its name.
+    pub name: &'static str,
+    /// How it stands.
+    pub state: State,
+    /// What was found, and what is needed.
+    pub found: String,
+    /// What to do about it; empty if nothing.
+    pub mend: String,
+}
+
+/// What a run needs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Wanted {
+    /// Devices.
+    pub devices: u64,
+    /// Each has a connection of its own, to this address.
+    pub target: Option<String>,
+    /// Real-time priority of the scan; 0 is none.
+    pub priority: i32,
+    /// The process is to be locked in memory.
+    pub lock_memory: bool,
+}
+
+impl Wanted {
+    /// By a configuration.
+    #[must_use]
+    pub fn by(config: &NodeConfig) -> Self {
+        let (world, targets) = (config.world.as_ref(), &config.targets);
+        let mqtt = targets.mqtt.as_ref().map(|target| target.url.clone());
+        let http = targets.http.as_ref().map(|target| target.url.clone());
+        Self {
+            devices: config
+                .fleet
+                .as_ref()
+                .map_or(0, |fleet| u64::from(fleet.devices)),
+            target: mqtt.or(http),
+            priority: world.map_or(0, |world| i32::from(world.priority)),
+            lock_memory: world.is_some_and(|world| world.lock_memory),
+        }
+    }
+
+    fn connections(&self) -> u64 {
+        self.target.as_ref().map_or(0, |_| self.devices)
+    }
+
+    fn is_loopback(&self) -> bool {
+        let here = |url: &String| url.contains("127.0.0.1") || url.contains("localhost");
+        self.target.as_ref().is_some_and(here)
+    }
+
+    fn bytes(&self) -> u64 {
+        NODE_BYTES + self.devices * DEVICE_BYTES + self.connections() * CONNECTION_BYTES
+    }
+}
+
+fn check(name: &'static str, state: State, found: String, mend: &str) -> Check {
+    let mend = match state {
+        State::Ok => String::new(),
+        _ => mend.to_owned(),
+    };
+    Check {
+        name,
+        state,
+        found,
+        mend,
+    }
+}
+
+/// Compares what there is with what a run needs; the worst first within the order of the list.
+#[must_use]
+pub fn examine(host: &Host, wanted: &Wanted) -> Vec<Check> {
+    vec![
+        io_uring(host),
+        files(host, wanted),
+        ports(host, wanted),
+        memory(host, wanted),
+        cores(host, wanted),
+        fifo(host, wanted),
+        memlock(host, wanted),
+        clock(host),
+    ]
+}
+
+fn io_uring(host: &Host) -> Check {
+    let state = match host.backend {
+        "uring" => State::Ok,
+        _ => State::Warn,
+    };
+    let found = format!("shards use the backend {}", host.backend);
+    let mend =
+        "allow io_uring: sysctl kernel.io_uring_disabled=0, and no seccomp filter against it";
+    check("io_uring", state, found, mend)
+}
+
+fn files(host: &Host, wanted: &Wanted) -> Check {
+    // Direct descriptors of a ring are no files of the process.
+    let sockets = match host.backend {
+        "uring" => 0,
+        _ => wanted.connections(),
+    };
+    let needed = FILES + sockets;
+    let state = match host.files {
+        Some(files) if files < needed => State::Fail,
+        None => State::Warn,
+        _ => State::Ok,
+    };
+    let limit = host
+        .files
+        .map_or("unknown".to_owned(), |files| files.to_string());
+    let found = format!("{limit} files may be open, {needed} are needed");
+    let mend = format!("ulimit -n {needed}, or allow io_uring, whose sockets are no files");
+    check("files", state, found, &mend)
+}
+
+fn ports(host: &Host, wanted: &Wanted) -> Check {
+    let connections = wanted.connections();
+    let addresses = if wanted.is_loopback() { LOOPBACKS } else { 1 };
+    let room = host.ports.map(|ports| ports * addresses);
+    let state = match room {
+        Some(room) if room < connections => State::Fail,
+        None if connections > 0 => State::Warn,
+        _ => State::Ok,
+    };
+    let room = room.map_or("unknown".to_owned(), |room| room.to_string());
+    let found = format!("{room} local ports, {connections} connections are wanted");
+    let mend = "sysctl net.ipv4.ip_local_port_range='1024 65535', or several target addresses";
+    check("ports", state, found, mend)
+}
+
+fn memory(host: &Host, wanted: &Wanted) -> Check {
+    let needed = wanted.bytes();
+    let mib = |bytes: u64| bytes >> 20;
+    let state = match host.memory {
+        Some(free) if free < needed => State::Fail,
+        Some(free) if free < needed * 5 / 4 => State::Warn,
+        None => State::Warn,
+        _ => State::Ok,
+    };
+    let free = host
+        .memory
+        .map_or("unknown".to_owned(), |free| format!("{} MiB", mib(free)));
+    let found = format!("{free} free, about {} MiB are needed", mib(needed));
+    check(
+        "memory",
+        state,
+        found,
+        "fewer devices, or a larger host or memory limit (cgroup)",
+    )
+}
+
+fn cores(host: &Host, wanted: &Wanted) -> Check {
+    let state = match host.cores {
+        1 if wanted.priority > 0 => State::Warn,
+        _ => State::Ok,
+    };
+    let found = format!("{} cores", host.cores);
+    let mend = "the scan shares its core with the shards: give the node two cores";
+    check("cores", state, found, mend)
+}
+
+fn fifo(host: &Host, wanted: &Wanted) -> Check {
+    let most = host.priority.unwrap_or(0);
+    let state = match wanted.priority {
+        0 => State::Ok,
+        wanted if i64::from(wanted) <= most => State::Ok,
+        _ => State::Warn,
+    };
+    let found = format!(
+        "priority {most} may be asked for, {} is wanted",
+        wanted.priority
+    );
+    let mend =
+        "setcap cap_sys_nice+ep on the binary, LimitRTPRIO= in its unit, or world.priority=0";
+    check("fifo", state, found, mend)
+}
+
+fn memlock(host: &Host, wanted: &Wanted) -> Check {
+    let needed = if wanted.lock_memory {
+        wanted.bytes()
+    } else {
+        0
+    };
+    let state = match host.memlock {
+        Some(bytes) if bytes < needed => State::Warn,
+        None if needed > 0 => State::Warn,
+        _ => State::Ok,
+    };
+    let most = match host.memlock {
+        Some(u64::MAX) => "any amount".to_owned(),
+        Some(bytes) => format!("{} KiB", bytes >> 10),
+        None => "an unknown amount".to_owned(),
+    };
+    let found = format!(
+        "{most} may be locked, about {} MiB are wanted",
+        needed >> 20
+    );
+    let mend = "ulimit -l unlimited, LimitMEMLOCK=infinity in its unit, or world.lock_memory=false";
+    check("memlock", state, found, mend)
+}
+
+fn clock(host: &Host) -> Check {
+    let source = host.clock.as_deref().unwrap_or("unknown");
+    let fast = [
+        "tsc",
+        "kvm-clock",
+        "arch_sys_counter",
+        "hyperv_clocksource_tsc_page",
+    ];
+    let state = match fast.contains(&source) {
+        true => State::Ok,
+        false => State::Warn,
+    };
+    let found = format!("the clock source is {source}");
+    let mend = "a slow clock costs each look a system call: clocksource=tsc, if the host has it";
+    check("clock", state, found, mend)
+}
+
+/// The first number in a file.
+fn number_in(path: &str) -> Option<u64> {
+    let text = fs::read_to_string(path).ok()?;
+    text.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> Host {
+        Host {
+            backend: "uring",
+            files: Some(20_000),
+            ports: Some(28_232),
+            memory: Some(8 << 30),
+            cores: 2,
+            priority: Some(99),
+            memlock: Some(u64::MAX),
+            clock: Some("tsc".to_owned()),
+        }
+    }
+
+    fn states(host: &Host, wanted: &Wanted) -> Vec<(&'static str, State)> {
+        let bad = examine(host, wanted).into_iter();
+        bad.filter(|check| check.state != State::Ok)
+            .map(|check| {
+                assert!(!check.mend.is_empty(), "{check:?}");
+                (check.name, check.state)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_limit_that_would_bite_is_named_with_its_mend() {
+        let fleet = |devices, url: &str| Wanted {
+            devices,
+            target: Some(url.to_owned()),
+            priority: 80,
+            lock_memory: true,
+        };
+        assert_eq!(
+            states(&host(), &fleet(100_000, "mqtt://127.0.0.1:1883")),
+            []
+        );
+        let far = fleet(100_000, "mqtt://10.0.0.9:1883");
+        assert_eq!(states(&host(), &far), [("ports", State::Fail)]);
+        let without_rings = Host {
+            backend: "portable",
+            ..host()
+        };
+        let found = states(&without_rings, &fleet(25_000, "mqtt://127.0.0.1:1883"));
+        assert_eq!(found, [("io_uring", State::Warn), ("files", State::Fail)]);
+        let poor = Host {
+            memory: Some(100 << 20),
+            priority: Some(0),
+            memlock: Some(8 << 20),
+            clock: Some("hpet".to_owned()),
+            ..host()
+        };
+        let found = states(&poor, &fleet(10, "mqtt://127.0.0.1:1883"));
+        let names: Vec<_> = found.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["memory", "fifo", "memlock", "clock"]);
+        let modest = Wanted::default();
+        assert_eq!(
+            states(&poor, &modest),
+            [("memory", State::Fail), ("clock", State::Warn)]
+        );
+    }
+
+    #[test]
+    fn this_host_can_be_looked_at() {
+        let host = Host::look();
+        assert!(host.cores >= 1 && host.files > Some(0) && host.memory > Some(0));
+        assert_eq!(examine(&host, &Wanted::default()).len(), 8);
+    }
+}

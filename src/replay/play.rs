@@ -1,0 +1,133 @@
+//! Plays a log: each record when it is due, in the order of the recording.
+//!
+//! A target that is slower than the recording delays it: nothing is left out, and how late the
+//! latest record was is told. Bound: one record under way.
+
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+use tokio::time::{Instant, sleep_until};
+
+use super::log::{Log, LogError, Record};
+use crate::progress::Bar;
+use crate::sim::Stop;
+
+/// Records that are due within this time go together: timers are no finer.
+const GRAIN: Duration = Duration::from_millis(1);
+/// How often the request to stop is looked for in a long pause.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Where a recording is played to.
+pub trait Target {
+    /// Takes what a device wrote.
+    ///
+    /// # Errors
+    /// The target is gone, in words.
+    fn take(&mut self, record: &Record<'_>) -> impl Future<Output = Result<(), String>>;
+
+    /// Does what it does until the time, which takes as long.
+    ///
+    /// # Errors
+    /// The target is gone, in words.
+    fn rest(&mut self, until: Instant) -> impl Future<Output = Result<(), String>>;
+
+    /// Waits until all that it took has arrived, and says goodbye; returns what it counted.
+    ///
+    /// # Errors
+    /// What has not arrived, in words.
+    fn close(&mut self) -> impl Future<Output = Result<Json, String>>;
+}
+
+/// How far a recording was played.
+#[derive(Debug, Default)]
+pub struct Played {
+    /// Records that the target took.
+    pub records: u64,
+    /// Of these, readings and events.
+    pub messages: u64,
+    /// Time of the recording that was played.
+    pub reached: Duration,
+    /// How late the latest record was.
+    pub late: Duration,
+    /// What the target counted.
+    pub counted: Option<Json>,
+    /// Why it was not played to its end.
+    pub broken: Option<String>,
+}
+
+impl Played {
+    /// For the report's readers.
+    #[must_use]
+    pub fn told(&self) -> Json {
+        json!({
+            "records": self.records, "messages": self.messages,
+            "recording_s": self.reached.as_secs_f64(), "late_s": self.late.as_secs_f64(),
+            "target": self.counted, "broken": self.broken,
+        })
+    }
+}
+
+/// Plays a log of so many records to a target.
+///
+/// # Errors
+/// [`LogError`], before anything was played.
+pub async fn play<T: Target>(
+    path: &Path,
+    records: u64,
+    speed: f64,
+    target: &mut T,
+    stop: &Stop,
+) -> Result<Played, LogError> {
+    let mut log = Log::open(path)?;
+    let (bar, began) = (Bar::new("playing records", records), Instant::now());
+    let (mut played, mut first) = (Played::default(), None);
+    played.broken = loop {
+        if stop.is_asked() {
+            break Some("it was stopped by a signal".to_owned());
+        }
+        let record = match log.next() {
+            Ok(Some(record)) => record,
+            Ok(None) => break None,
+            Err(error) => break Some(error.to_string()),
+        };
+        let start = *first.get_or_insert(record.at);
+        played.reached = record.at.saturating_sub(start);
+        let due = began + played.reached.div_f64(speed);
+        if let Err(error) = rest(target, due, stop).await {
+            break Some(error);
+        }
+        if let Err(error) = target.take(&record).await {
+            break Some(error);
+        }
+        played.late = played
+            .late
+            .max(Instant::now().saturating_duration_since(due));
+        played.records += 1;
+        played.messages += record.messages();
+        bar.at(played.records);
+    };
+    match target.close().await {
+        Ok(counted) => played.counted = Some(counted),
+        Err(error) => played.broken = played.broken.or(Some(error)),
+    }
+    Ok(played)
+}
+
+async fn rest<T: Target>(target: &mut T, due: Instant, stop: &Stop) -> Result<(), String> {
+    while !stop.is_asked() {
+        let now = Instant::now();
+        if now + GRAIN >= due {
+            break;
+        }
+        target.rest(due.min(now + LOOK)).await?;
+    }
+    Ok(())
+}
+
+/// A target that has nothing to do meanwhile.
+pub(super) async fn sleep(until: Instant) -> Result<(), String> {
+    sleep_until(until).await;
+    Ok(())
+}
