@@ -92,9 +92,9 @@ impl MqttTarget {
         let (options, out) = (&target.options, &mut target.out);
         target.client.open(options, &login, now, out);
         target.flush().await?;
-        let up = Instant::now() + PATIENCE;
+        let up = tokio::time::Instant::now() + PATIENCE;
         while !target.client.is_up() {
-            if Instant::now() >= up {
+            if tokio::time::Instant::now() >= up {
                 return Err(format!("{address} does not take the session"));
             }
             target.pump(up).await?;
@@ -127,7 +127,7 @@ impl MqttTarget {
     async fn pump(&mut self, until: Instant) -> Result<(), String> {
         let mut bytes = [0; READ];
         let deadline = self.client.deadline(&self.options);
-        let soon = deadline.map(|at| Instant::now() + at.since(self.now()));
+        let soon = deadline.map(|at| tokio::time::Instant::now() + at.since(self.now()));
         let until = soon.map_or(until, |soon| soon.min(until));
         let read = timeout_at(until, self.stream.read(&mut bytes)).await;
         let now = self.now();
@@ -144,7 +144,7 @@ impl MqttTarget {
     }
 
     async fn publish(&mut self, topic: &str, payload: &[u8]) -> Result<(), String> {
-        let patience = Instant::now() + PATIENCE;
+        let patience = tokio::time::Instant::now() + PATIENCE;
         loop {
             let message = Message {
                 topic,
@@ -160,7 +160,7 @@ impl MqttTarget {
                     self.sent += 1;
                     return self.flush().await;
                 }
-                Err(PublishError::Full) if Instant::now() < patience => {
+                Err(PublishError::Full) if tokio::time::Instant::now() < patience => {
                     self.pump(patience).await?;
                 }
                 Err(error) => return Err(format!("{topic}: {error}")),
@@ -228,8 +228,8 @@ impl Target for MqttTarget {
     }
 
     async fn close(&mut self) -> Result<Json, String> {
-        let patience = Instant::now() + PATIENCE;
-        while self.client.waiting() > 0 && Instant::now() < patience {
+        let patience = tokio::time::Instant::now() + PATIENCE;
+        while self.client.waiting() > 0 && tokio::time::Instant::now() < patience {
             self.pump(patience).await?;
         }
         let waiting = self.client.waiting();
@@ -267,7 +267,11 @@ mod tests {
             sequence: 3,
         };
         assert_eq!(topic(&kind, "lock-0007"), "site/north/lock/lock-0007");
-        let expected = r#"{"device_id":"lock-0007","device_type":"lock","timestamp":"2026-01-01T00:00:00.250Z","fields":{"battery":99.5},"labels":{"site":"north"}}"#;
+        let expected = concat!(
+            r#"{"device_id":"lock-0007","device_type":"lock","#,
+            r#""timestamp":"2026-01-01T00:00:00.250Z","#,
+            r#""fields":{"battery":99.5},"labels":{"site":"north"}}"#,
+        );
         assert_eq!(sample(&kind, "lock-0007", &[reading]), expected);
     }
 }

@@ -81,7 +81,10 @@ pub async fn play<T: Target>(
     stop: &Stop,
 ) -> Result<Played, LogError> {
     let mut log = Log::open(path)?;
-    let (bar, began) = (Bar::new("playing records", records), Instant::now());
+    let (bar, began) = (
+        Bar::new("playing records", records),
+        tokio::time::Instant::now(),
+    );
     let (mut played, mut first) = (Played::default(), None);
     played.broken = loop {
         if stop.is_asked() {
@@ -103,7 +106,7 @@ pub async fn play<T: Target>(
         }
         played.late = played
             .late
-            .max(Instant::now().saturating_duration_since(due));
+            .max(tokio::time::Instant::now().saturating_duration_since(due));
         played.records += 1;
         played.messages += record.messages();
         bar.at(played.records);
@@ -117,7 +120,7 @@ pub async fn play<T: Target>(
 
 async fn rest<T: Target>(target: &mut T, due: Instant, stop: &Stop) -> Result<(), String> {
     while !stop.is_asked() {
-        let now = Instant::now();
+        let now = tokio::time::Instant::now();
         if now + GRAIN >= due {
             break;
         }

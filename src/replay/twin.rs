@@ -118,8 +118,8 @@ impl TwinTarget {
     }
 
     async fn until(&self, holds: impl Fn(&Self) -> bool) -> bool {
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while tokio::time::Instant::now() < deadline {
             if holds(self) {
                 return true;
             }

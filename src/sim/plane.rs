@@ -14,6 +14,7 @@ use serde_json::{Value as Json, json};
 
 use crate::attach::control::{
     ChaosWord, ChildWord, ControlPlane, DevicesWord, FaultWord, Outcome, PolicyWord, PsFilter,
+    RulesWord,
 };
 use crate::attach::plane::{devices, faults};
 use crate::attach::protocol::{Code, Refusal};
@@ -173,6 +174,14 @@ impl ControlPlane for SimPlane {
 
     fn health(&self) -> Outcome<'_> {
         absent("health")
+    }
+
+    fn rules(&self, _: RulesWord) -> Outcome<'_> {
+        absent("rules")
+    }
+
+    fn pace(&self, _: Vec<String>) -> Outcome<'_> {
+        absent("pace")
     }
 
     fn crash(&self, _: String) -> Outcome<'_> {

@@ -193,16 +193,19 @@ impl Node {
         })
     }
 
-        let mut pilot = node.pilot(config, stop)?;
-        let ending = node
-            .drive(config, stop, chaos.as_mut(), pilot.as_mut())
-            .await;
-        let scenario = pilot.and_then(Pilot::finish);
-        let now = ground.system.clock().now();
-        let reached = now - Time::ZERO;
-        if let Some(chaos) = &mut chaos {
-            chaos.end(now, &node.targets());
-        }
+    /// The script of the run, if it has one.
+    fn pilot(&self, config: &SimConfig, stop: &Stop) -> Result<Option<Pilot>, SimError> {
+        let plane = || SimPlane {
+            system: self.system.clone(),
+            fleet: Arc::clone(&self.fleet),
+            twin: Some(self.twin.clone()),
+            seed: config.seed,
+        };
+        Ok(Pilot::of(config, plane, stop)?)
+    }
+
+    fn targets(&self) -> Targets<'_> {
+        Targets::node(&self.fleet, &self.system, &self.twin, &self.net)
     }
 
     /// Lets time pass until the run is over.
