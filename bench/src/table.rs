@@ -123,7 +123,11 @@ mod tests {
                  \"value\":{value},\"peer\":{peer},\"shape\":{shape},\"runs\":[]}}\n"
             )
         };
-        let text = line("null", "null", "12.345") + &line("\"tokio 1\"", "null", "1234567.0");
+        let lines = [
+            line("null", "null", "12.345"),
+            line("\"tokio 1\"", "null", "1234567.0"),
+        ];
+        let text = lines.concat();
         let expected = "`ring`\n\n| metric | ours | tokio 1 |\n|---|---|---|\n\
                         | `per_hop` (ns) | 12.3 | 1,234,567 |\n\n";
         assert_eq!(of(&text).as_deref(), Ok(expected));
@@ -139,11 +143,13 @@ mod tests {
                  \"seconds\":{seconds},\"runs\":[]}}\n"
             )
         };
-        let text = line("null", 1_000_000, "60")
-            + &line("\"equal\"", 1_000_000, "60")
-            + &line("\"short\"", 1_000_000, "30")
-            + &line("\"slow\"", 20_000, "30");
-        let table = of(&text).unwrap();
+        let lines = [
+            line("null", 1_000_000, "60"),
+            line("\"equal\"", 1_000_000, "60"),
+            line("\"short\"", 1_000_000, "30"),
+            line("\"slow\"", 20_000, "30"),
+        ];
+        let table = of(&lines.concat()).unwrap();
         let row = "| `core_share` (1) | 0.50 | 0.50 | 0.50 (in 30 s) | \
                    0.50 (at 20,000, in 30 s) |\n";
         assert!(table.contains(row), "{table}");

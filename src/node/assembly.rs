@@ -171,9 +171,9 @@ impl Assembly {
         let chaos = Chaos::new(&layers);
         let files = config.policy_files.clone();
         let book = Arc::new(PolicyBook::new(&layers, files, policies.clone()));
-        let token = token(&state_dir)?;
+        let token = token(state_dir)?;
         let plane = plane(config, &layers, (&book, &chaos), &token);
-        let kept = (&state_dir, &identity, token);
+        let kept = (state_dir, &identity, token);
         let control = control(config, kept, (&layers, &plane, &book), &policies)?;
         let mut spec = root_spec.child(control).child(chaos.child());
         for subtree in subtrees(config, &layers, transport.as_ref(), &identity, &policies)? {

@@ -122,8 +122,10 @@ mod tests {
     #[test]
     fn what_has_bitten_is_told_with_its_mend_and_nothing_else_is() {
         assert!(Seen::default().told().is_empty());
-        let mut shard = ShardStats::default();
-        shard.ticks_missed = 3;
+        let mut shard = ShardStats {
+            ticks_missed: 3,
+            ..ShardStats::default()
+        };
         shard.net.ends.no_ports = 2;
         let told = Seen::of(&[shard, shard], 0, 0).told();
         let names: Vec<_> = told

@@ -15,7 +15,7 @@ use actorsim_transport::Reading;
 use serde_json::{Map, Value as Json, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{timeout, timeout_at};
 
 use super::log::{Kind, Record, Tier};
 use super::play::Target;
@@ -124,7 +124,7 @@ impl MqttTarget {
     }
 
     /// Listens until something came, or the time.
-    async fn pump(&mut self, until: Instant) -> Result<(), String> {
+    async fn pump(&mut self, until: tokio::time::Instant) -> Result<(), String> {
         let mut bytes = [0; READ];
         let deadline = self.client.deadline(&self.options);
         let soon = deadline.map(|at| tokio::time::Instant::now() + at.since(self.now()));
@@ -223,7 +223,7 @@ impl Target for MqttTarget {
         Ok(())
     }
 
-    async fn rest(&mut self, until: Instant) -> Result<(), String> {
+    async fn rest(&mut self, until: tokio::time::Instant) -> Result<(), String> {
         self.pump(until).await
     }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 
 use super::log::{Log, LogError, Record};
 use crate::progress::Bar;
@@ -31,7 +31,7 @@ pub trait Target {
     ///
     /// # Errors
     /// The target is gone, in words.
-    fn rest(&mut self, until: Instant) -> impl Future<Output = Result<(), String>>;
+    fn rest(&mut self, until: tokio::time::Instant) -> impl Future<Output = Result<(), String>>;
 
     /// Waits until all that it took has arrived, and says goodbye; returns what it counted.
     ///
@@ -118,7 +118,11 @@ pub async fn play<T: Target>(
     Ok(played)
 }
 
-async fn rest<T: Target>(target: &mut T, due: Instant, stop: &Stop) -> Result<(), String> {
+async fn rest<T: Target>(
+    target: &mut T,
+    due: tokio::time::Instant,
+    stop: &Stop,
+) -> Result<(), String> {
     while !stop.is_asked() {
         let now = tokio::time::Instant::now();
         if now + GRAIN >= due {
@@ -130,7 +134,7 @@ async fn rest<T: Target>(target: &mut T, due: Instant, stop: &Stop) -> Result<()
 }
 
 /// A target that has nothing to do meanwhile.
-pub(super) async fn sleep(until: Instant) -> Result<(), String> {
+pub(super) async fn sleep(until: tokio::time::Instant) -> Result<(), String> {
     sleep_until(until).await;
     Ok(())
 }

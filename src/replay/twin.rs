@@ -17,7 +17,7 @@ use actorsim_transport::{
 };
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::log::{Record, Survey, Tier};
 use super::play::{Target, sleep as rest_until};
@@ -162,7 +162,7 @@ impl Target for TwinTarget {
         }
     }
 
-    async fn rest(&mut self, until: Instant) -> Result<(), String> {
+    async fn rest(&mut self, until: tokio::time::Instant) -> Result<(), String> {
         rest_until(until).await
     }
 

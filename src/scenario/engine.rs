@@ -262,7 +262,7 @@ impl Run {
 
     fn inject(&self, whom: &Dynamic, kind: &str, time: &Dynamic, params: &Fields) -> Given<INT> {
         let mut words: Vec<Json> = Vec::new();
-        let lasts = !time.is_unit() && values::text(time) != "0" && values::text(time) != "";
+        let lasts = !time.is_unit() && values::text(time) != "0" && !values::text(time).is_empty();
         if lasts {
             let time = match time.is_int() || time.is_float() {
                 true => format!("for={time}s"),

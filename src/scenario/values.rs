@@ -6,7 +6,6 @@ use rhai::{Dynamic, Map as Fields};
 use serde_json::{Map, Value as Json};
 
 /// An answer as a value.
-#[must_use]
 pub fn from_json(json: Json) -> Dynamic {
     match json {
         Json::Null => Dynamic::UNIT,

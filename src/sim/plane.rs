@@ -188,6 +188,10 @@ impl ControlPlane for SimPlane {
         absent("fault crash")
     }
 
+    fn token(&self, _: bool) -> Outcome<'_> {
+        absent("token")
+    }
+
     fn complete(&self, _: String) -> Outcome<'_> {
         absent("completion")
     }
