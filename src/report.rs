@@ -150,7 +150,10 @@ mod tests {
             "v run_id node version generators seed elapsed_s verdict why devices tiers \
              publish world mailboxes supervision chaos scenario limits leaks digest process",
         ),
-        ("/devices", "requested running restarts quarantined spawn_s"),
+        (
+            "/devices",
+            "requested running restarts quarantined spawn_s ticks_missed tick_lateness_us",
+        ),
         (
             "/tiers/t1",
             "sent received dropped applied dropped_after_receipt decode_errors latency_us",

@@ -156,6 +156,11 @@ impl Node {
     fn is_well(&self) -> bool {
         self.attach("health").status.success()
     }
+
+    /// Waits until the links are connected, too.
+    fn gets_well(&self) -> bool {
+        (0..400).any(|_| self.is_well())
+    }
 }
 
 impl Drop for Node {
@@ -414,6 +419,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #[test]
 fn hostile_clients_cost_themselves_only() {
     let node = Node::start(SMALL);
+    assert!(node.gets_well());
     // Heads that never end, on all places there are, and more.
     let slow: Vec<_> = (0..100)
         .map(|_| {
