@@ -31,8 +31,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actorsim_actors::{Clock, System};
+use actorsim_fleet::lines::Printer;
 use actorsim_fleet::wire::WireTap;
-use actorsim_fleet::{DeviceCounts, Population, Profile};
+use actorsim_fleet::{DeviceCounts, Fleet, Population, Profile, Uplink};
 use actorsim_supervision::Supervision;
 use actorsim_supervision::chaos::Plan;
 use thiserror::Error;
@@ -77,6 +78,8 @@ pub struct SimConfig {
     pub strikes: Option<BTreeSet<u64>>,
     /// Where what devices put on the wire is written.
     pub wire_log: Option<PathBuf>,
+    /// Where samples are printed: a file, or `-` for standard output.
+    pub console: Option<PathBuf>,
     /// A script that starts the devices; `devices` is 0 then.
     pub scenario: Option<Script>,
     /// Lines of the script are not shown.
@@ -100,6 +103,14 @@ pub enum SimError {
     /// The wire log cannot be written.
     #[error("the wire log {path} cannot be written: {error}")]
     WireLog {
+        /// Where.
+        path: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The lines of devices cannot be written.
+    #[error("{path} cannot be written: {error}")]
+    Console {
         /// Where.
         path: String,
         /// Why.
@@ -231,6 +242,7 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
 struct Ground {
     system: System,
     log: Option<wire_log::WireLog>,
+    printer: Option<Printer>,
 }
 
 impl Ground {
@@ -245,14 +257,49 @@ impl Ground {
                 error,
             })
         });
+        let printer = config.console.as_deref().map(|path| {
+            Printer::to(path, true).map_err(|error| SimError::Console {
+                path: path.display().to_string(),
+                error,
+            })
+        });
         Ok(Self {
             system: System::new(clock, handle),
             log: log.transpose()?,
+            printer: printer.transpose()?,
         })
+    }
+
+    /// The devices, which print where they are to.
+    fn fleet(&self, config: &SimConfig, uplink: Uplink) -> Result<Fleet, SimError> {
+        let (populations, shards) = (populations(config), config.shards as usize);
+        let printer = self.printer.clone();
+        Ok(Fleet::printing(
+            &self.system,
+            populations,
+            shards,
+            uplink,
+            printer,
+        )?)
     }
 
     fn tap(&self) -> Option<WireTap> {
         self.log.as_ref().map(wire_log::WireLog::tap)
+    }
+
+    /// Waits until all lines are written, and says what became of them.
+    fn printed(&self, report: &mut RunReport) {
+        let Some(printer) = &self.printer else { return };
+        printer.settle();
+        let counts = printer.stats().read();
+        let publish = crate::report::Publish {
+            sent: Some(counts.sent),
+            acked: Some(counts.acked),
+            errors: Some(counts.refused),
+            dropped: Some(counts.dropped),
+            ..crate::report::Publish::default()
+        };
+        report.publish.insert("console".to_owned(), publish);
     }
 
     /// Writes what is left of the log.

@@ -381,6 +381,92 @@ fn a_bad_profile_is_listed_with_the_other_mistakes_at_its_place() {
     assert_eq!(err.matches("error:").count(), 1, "{err}");
 }
 
+#[path = "../fleet/src/profile/tests/wrong.rs"]
+mod wrong;
+
+#[test]
+fn a_wrong_profile_ends_with_2_and_says_each_line_and_how_to_mend_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text, expected) in wrong::WRONG {
+        let profile = write(folder.path(), name, text);
+        let (code, _, err) = run(&["config", "print", "--profile", &profile]);
+        assert_eq!(code, 2, "{text}\n{err}");
+        for (line, column, part) in *expected {
+            let place = format!("{name}:{line}:{column}");
+            assert!(err.contains(&place) && err.contains(part), "{place}\n{err}");
+        }
+        let mended = err.matches("help:").count();
+        assert_eq!(mended, err.matches("error:").count(), "{text}\n{err}");
+    }
+}
+
+/// The JSON of each line, and which device it is of.
+fn samples(text: &str) -> Vec<(String, serde_json::Value)> {
+    let sample = |line: &str| {
+        let sample: serde_json::Value = serde_json::from_str(line).unwrap();
+        (sample["device_id"].as_str().unwrap().to_owned(), sample)
+    };
+    text.lines().map(sample).collect()
+}
+
+#[test]
+fn a_simulated_fleet_prints_every_sample_as_a_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut printed = Vec::new();
+    for shards in ["1", "3"] {
+        let path = dir.path().join(shards).display().to_string();
+        let flags = ["--devices", "700", "--interval", "10s", "--until", "60s"];
+        let to = ["sim", "--no-world", "--shards", shards, "--console", &path];
+        let (code, out, err) = run(&[&to[..], &flags].concat());
+        assert_eq!(code, 0, "{out}{err}");
+        printed.push(samples(&std::fs::read_to_string(&path).unwrap()));
+    }
+    assert_eq!(printed[0].len() / 700, 6, "each device, each interval");
+    let last = printed[0].last().unwrap();
+    assert_eq!(last.1["fields"].as_object().unwrap().len(), 7);
+    // Lines of one device are in order; which device is first depends on the shards.
+    for lines in &mut printed {
+        lines.sort_by(|a, b| a.0.cmp(&b.0));
+    }
+    assert!(
+        printed[0] == printed[1],
+        "the same samples on any number of shards"
+    );
+}
+
+#[test]
+fn a_fleet_without_a_broker_prints_to_standard_output_and_accounts_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let template = "'{device_id} {sequence} {fields.level} {labels.site}'";
+    let text = format!(
+        "type: tank\nprotocol: console\nlabels: {{site: north}}\npayload: template\n\
+         payload_template: {template}\ntelemetry_fields:\n  level: {{type: static, value: 7}}\n"
+    );
+    let profile = write(dir.path(), "tank.yaml", &text);
+    let (state, report) = (dir.path().join("state"), dir.path().join("r.json"));
+    let (state, report) = (state.display().to_string(), report.display().to_string());
+    let fleet = ["--no-world", "--devices", "10", "--interval", "100ms"];
+    let ends = ["--for", "1s", "--state-dir", &state, "--report", &report];
+    let to = ["start", "--console", "-", "--profile", &profile];
+    let off = ["metrics", "http", "grpc"].map(|face| format!("{face}.enabled=false"));
+    let off: Vec<&str> = off.iter().flat_map(|off| ["-X", off]).collect();
+    let (code, out, err) = run(&[&to[..], &fleet, &ends, &off].concat());
+    assert_eq!(code, 0, "{out}{err}");
+    let report = std::fs::read_to_string(report).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let console = &report["publish"]["console"];
+    assert_eq!(console["acked"], out.lines().count(), "{console}");
+    assert_eq!(console["sent"], console["acked"]);
+    let of_one: Vec<_> = out
+        .lines()
+        .filter(|l| l.starts_with("tank-0003 "))
+        .collect();
+    assert!(of_one.len() > 2, "{out}");
+    for (number, line) in of_one.iter().enumerate() {
+        assert_eq!(*line, format!("tank-0003 {number} 7 north"));
+    }
+}
+
 #[test]
 fn a_scan_bench_accounts_for_every_cycle_and_leaves_null_what_it_did_not_measure() {
     let folder = tempfile::tempdir().unwrap();

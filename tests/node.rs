@@ -577,6 +577,55 @@ fn a_twin_and_a_fleet_meet_with_one_authority_and_a_stranger_is_refused() {
     assert!(number(&report, "/world/readings_applied") > 0, "{report:#}");
 }
 
+/// Where a real server is, or why it is not asked.
+fn server(variable: &str) -> Option<String> {
+    let address = std::env::var(variable).ok();
+    if address.is_none() {
+        let in_ci = std::env::var_os("CI").is_some();
+        assert!(!in_ci, "{variable} is not set, and CI has that server");
+        println!("skipped: set {variable}=HOST:PORT");
+    }
+    address
+}
+
+#[test]
+fn a_node_reaches_each_real_server_by_its_flag() {
+    for (variable, flag, scheme, path) in [
+        ("ACTORSIM_MOSQUITTO", "--mqtt-url", "mqtt", ""),
+        ("ACTORSIM_AMQP", "--amqp-url", "amqp", ""),
+        ("ACTORSIM_NGINX", "--http-endpoint", "http", "/ingest"),
+        ("ACTORSIM_COAP", "--coap-url", "coap", "/site"),
+    ] {
+        let Some(address) = server(variable) else {
+            continue;
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let profile = dir.path().join("site.yaml");
+        let text = format!(
+            "type: site{}\nprotocol: {scheme}\ntelemetry_fields:\n  \
+             temperature: {{type: gaussian, mean: 20, stddev: 1}}\n",
+            std::process::id()
+        );
+        std::fs::write(&profile, text).unwrap();
+        let url = format!("{scheme}://{address}{path}");
+        let to = [
+            "--no-world",
+            flag,
+            &url,
+            "--profile",
+            profile.to_str().unwrap(),
+        ];
+        let fleet = ["--devices", "20", "--interval", "200ms", "--for", "3s"];
+        let off = ["metrics", "http", "grpc"].map(|face| format!("{face}.enabled=false"));
+        let off: Vec<&str> = off.iter().flat_map(|off| ["-X", off]).collect();
+        let (code, report) =
+            Node::start(dir.path(), scheme, &[&to[..], &fleet, &off].concat()).end();
+        passes(code, &report);
+        let acked = number(&report, &format!("/publish/{scheme}/acked"));
+        assert!(acked >= 20, "{report:#}");
+    }
+}
+
 /// Rounds of the crash test: three in every test run; `ACTORSIM_CRASH_ROUNDS=20` is the long form,
 /// with `ACTORSIM_CRASH_DEVICES=1000` at 20,000 events a second.
 fn setting(name: &str, default: u64) -> u64 {

@@ -38,6 +38,7 @@ fn config(script: Script, shards: u32, world: bool) -> SimConfig {
         chaos: None,
         strikes: None,
         wire_log: None,
+        console: None,
         scenario: Some(script),
         quiet: true,
     }

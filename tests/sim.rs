@@ -62,6 +62,7 @@ fn config(seed: u64, until: u64, plan: Option<&str>) -> SimConfig {
         chaos,
         strikes: None,
         wire_log: None,
+        console: None,
         scenario: None,
         quiet: true,
     }

@@ -15,6 +15,7 @@ mod cold;
 mod connect_storm;
 mod devices;
 mod echo;
+mod encode;
 mod exactly_once;
 mod fan_out;
 mod harness;

@@ -9,9 +9,9 @@ use peer_probe::Job;
 use serde_json::Value;
 
 use crate::{
-    cold, connect_storm, echo, exactly_once, fan_out, idle, journal, loss, memory, mqtt, one_way,
-    ping_pong, pipeline, pipeline_rate, quic, restart, ring, scan, skew, soak, spawn, storm,
-    timers, tls,
+    cold, connect_storm, echo, encode, exactly_once, fan_out, idle, journal, loss, memory, mqtt,
+    one_way, ping_pong, pipeline, pipeline_rate, quic, restart, ring, scan, skew, soak, spawn,
+    storm, timers, tls,
 };
 
 /// Every scenario, in the order of `list`.
@@ -40,6 +40,7 @@ pub(crate) const SCENARIOS: &[&Scenario] = &[
     &soak::SCENARIO,
     &connect_storm::SCENARIO,
     &tls::SCENARIO,
+    &encode::SCENARIO,
 ];
 
 /// Longest measurement of a child, where a scenario has no reason for another.

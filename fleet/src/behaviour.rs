@@ -33,7 +33,9 @@ pub struct Behaviour {
     /// The profile, runnable.
     pub program: Program,
     /// What its samples look like, where they go to a broker.
-    pub encoder: Option<Encoder>,
+    pub encoder: Encoder,
+    /// What they look like as lines.
+    pub lines: Encoder,
 }
 
 /// Why devices cannot behave so.
@@ -77,7 +79,8 @@ impl Behaviours {
             profile: (*one.asked.profile).clone(),
             from: None,
             program: (*one.program).clone(),
-            encoder: None,
+            encoder: Encoder::new(&one.asked.profile),
+            lines: Encoder::lines(&one.asked.profile),
         };
         Self {
             any: AtomicBool::new(false),
@@ -150,12 +153,14 @@ impl State {
             return Err(BehaviourError::TooMany(self.population.clone()));
         }
         let program = Program::new(&profile, one.asked.interval)?;
-        let encoder = one.asked.plan.as_ref().and(Encoder::new(&profile).ok());
+        let encoder = Encoder::new(&profile);
+        let lines = Encoder::lines(&profile);
         self.revisions.push(Arc::new(Behaviour {
             profile,
             from: Some((base, fields.to_owned())),
             program,
             encoder,
+            lines,
         }));
         Ok((self.revisions.len() - 1) as u16)
     }

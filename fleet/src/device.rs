@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::broker::{LINE, Line, relay};
 use crate::fault::Faults;
+use crate::lines;
 use crate::out::DeviceOut;
 use crate::profile::FIELDS_MAX;
 use crate::program::{EventSource, Rule};
@@ -219,35 +220,49 @@ impl Device {
         cx.out.tally.ticks += 1;
         match self.faults.is_some() {
             true => self.sample_with_faults(&mut values, cx),
-            false => self.send(&values, cx.unix_us, cx),
+            false => self.send(&values, cx.unix_us, 1, cx),
         }
     }
 
-    /// Sends a sample, and raises what crossed a threshold.
-    fn send(&mut self, values: &[f64], unix_us: u64, cx: Context<'_, '_>) {
+    /// Sends a sample, so many times with the same number, and raises what crossed a threshold.
+    fn send(&mut self, values: &[f64], unix_us: u64, times: u8, cx: Context<'_, '_>) {
         if let Some(watch) = &mut cx.out.watch {
             watch.sample(cx.ordinal, unix_us, values);
         }
-        if self.line.is_some() {
-            cx.out.line.behaviour = self.behaviour().cloned();
-            self.drive(|line, cx| line.publish(values, unix_us, cx), cx);
-            cx.identity.sequence = cx.identity.sequence.wrapping_add(1);
-            return;
+        for _ in 0..times {
+            self.put_out(values, unix_us, cx);
         }
+        cx.out.tally.duplicated += u64::from(times.saturating_sub(1));
+        cx.identity.sequence = cx.identity.sequence.wrapping_add(1);
         if cx.shared.plan().is_some() {
-            cx.out.line.behaviour = self.behaviour().cloned();
-            relay::post(values, unix_us, cx);
-            cx.identity.sequence = cx.identity.sequence.wrapping_add(1);
             return;
         }
         let beat = usize::from(cx.shared.program.beat().field);
         self.last = values.get(beat).copied().unwrap_or(f64::NAN); // none without fields
-        if cx.shared.t1 {
-            self.telemetry(values, unix_us, cx);
-            cx.identity.sequence = cx.identity.sequence.wrapping_add(1);
-        }
         if cx.shared.t2 {
             self.thresholds(values, unix_us, cx);
+        }
+    }
+
+    /// A sample goes where samples of this device go.
+    fn put_out(&mut self, values: &[f64], unix_us: u64, cx: Context<'_, '_>) {
+        if let Some(lines) = &mut cx.out.lines {
+            let line = lines::Line {
+                ordinal: cx.ordinal,
+                unix_us,
+                sequence: cx.identity.sequence,
+                values,
+            };
+            lines.write(&line, self.behaviour().map(|own| &own.lines));
+        }
+        if self.line.is_some() {
+            cx.out.line.behaviour = self.behaviour().cloned();
+            self.drive(|line, cx| line.publish(values, unix_us, cx), cx);
+        } else if cx.shared.plan().is_some() {
+            cx.out.line.behaviour = self.behaviour().cloned();
+            relay::post(values, unix_us, cx);
+        } else if cx.shared.t1 {
+            self.telemetry(values, unix_us, cx);
         }
     }
 

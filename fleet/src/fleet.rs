@@ -20,6 +20,7 @@ use crate::air::Air;
 use crate::counters::{FleetCounters, Tally};
 use crate::device::{DeviceInfo, DeviceMessage, Injection};
 use crate::fault::FaultCounts;
+use crate::lines::Printer;
 use crate::out::Retries;
 use crate::population::Population;
 use crate::profile::Protocol;
@@ -145,6 +146,7 @@ pub struct Fleet {
     air: Option<Arc<Air>>,
     core: Arc<Core>,
     watch: Arc<Watch>,
+    printer: Option<Printer>,
     retries: Arc<Retries>,
     ground: OnceLock<Ground>,
     past: Past,
@@ -163,6 +165,20 @@ impl Fleet {
         populations: Vec<Population>,
         shards: usize,
         uplink: Uplink,
+    ) -> Result<Self, FleetError> {
+        Self::printing(system, populations, shards, uplink, None)
+    }
+
+    /// The same, with each sample printed, too: also of devices that have no other way out.
+    ///
+    /// # Errors
+    /// [`FleetError`], the first that is found.
+    pub fn printing(
+        system: &System,
+        populations: Vec<Population>,
+        shards: usize,
+        uplink: Uplink,
+        printer: Option<Printer>,
     ) -> Result<Self, FleetError> {
         let shards = shards.max(1);
         let started = system.clock().unix_us();
@@ -196,6 +212,7 @@ impl Fleet {
             air,
             core: Arc::new(Core::new(shards)),
             watch: Arc::default(),
+            printer,
             retries: Arc::new(Retries::new(system)),
             ground: OnceLock::new(),
             past: Past::default(),
@@ -206,6 +223,25 @@ impl Fleet {
             fleet.join(population)?;
         }
         Ok(fleet)
+    }
+
+    /// Where samples are printed.
+    #[must_use]
+    pub const fn printer(&self) -> Option<&Printer> {
+        self.printer.as_ref()
+    }
+
+    /// Waits until each line that was printed is written, or the deadline; returns whether it was
+    /// so.
+    pub async fn printed(&self, deadline: Duration) -> bool {
+        let Some(printer) = &self.printer else {
+            return true;
+        };
+        poll(deadline, || {
+            let counts = printer.stats().read();
+            counts.sent <= counts.acked + counts.refused + counts.dropped
+        })
+        .await
     }
 
     /// The links, by shard; none in a simulation without a twin.

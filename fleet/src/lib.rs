@@ -8,7 +8,7 @@
 //! - [`out`], [`wire`]: where devices write: over a link, or hashed in a simulation;
 //! - [`broker`]: devices with sessions of their own on a broker;
 //! - [`fault`]: what a device does wrong on purpose;
-//! - [`payload`]: a sample as bytes for a broker;
+//! - [`payload`]: a sample as bytes, for a broker or as one of the [`lines`] that are printed;
 //! - [`session`]: protocols without I/O: MQTT, HTTP, CoAP;
 //! - [`counters`]: what is counted.
 //!
@@ -41,6 +41,7 @@ mod directory;
 pub mod fault;
 pub mod fleet;
 pub mod generator;
+pub mod lines;
 pub mod names;
 pub mod out;
 pub mod payload;

@@ -20,6 +20,7 @@ use crate::broker::{LineOut, Plan, PublishStats, Relay};
 use crate::counters::{FleetCounters, Tally};
 use crate::device::WideStates;
 use crate::fault::FaultCounts;
+use crate::lines::{LinesMark, LinesOut};
 use crate::profile::Backpressure;
 use crate::watch::WatchOut;
 use crate::wire::WireDigests;
@@ -52,6 +53,8 @@ pub struct DeviceOut {
     pub(crate) wide: WideStates,
     /// What watchers see.
     pub(crate) watch: Option<Box<WatchOut>>,
+    /// Where samples are printed.
+    pub(crate) lines: Option<Box<LinesOut>>,
     retries: Option<Arc<Retries>>,
 }
 
@@ -108,6 +111,7 @@ pub struct OutMark {
     wire: (usize, usize),
     air: AirMark,
     watch: usize,
+    lines: LinesMark,
 }
 
 impl DeviceOut {
@@ -143,6 +147,7 @@ impl DeviceOut {
             relay: None,
             wide: WideStates::default(),
             watch: None,
+            lines: None,
             retries: None,
         }
     }
@@ -156,6 +161,12 @@ impl DeviceOut {
     /// Shows samples to who watches.
     pub(crate) fn watched(mut self, watch: WatchOut) -> Self {
         self.watch = Some(Box::new(watch));
+        self
+    }
+
+    /// Prints samples there.
+    pub(crate) fn printing(mut self, lines: Option<LinesOut>) -> Self {
+        self.lines = lines.map(Box::new);
         self
     }
 
@@ -264,6 +275,11 @@ impl Outbox for DeviceOut {
             wire,
             air,
             watch: self.watch.as_ref().map_or(0, |watch| watch.mark()),
+            lines: self
+                .lines
+                .as_ref()
+                .map(|lines| lines.mark())
+                .unwrap_or_default(),
         }
     }
 
@@ -274,6 +290,9 @@ impl Outbox for DeviceOut {
         self.line.cut(mark.letters);
         if let Some(watch) = &mut self.watch {
             watch.cut(mark.watch);
+        }
+        if let Some(lines) = &mut self.lines {
+            lines.cut(mark.lines);
         }
         match &mut self.sink {
             Sink::Link(_) => {}
@@ -309,7 +328,8 @@ impl Outbox for DeviceOut {
                 air.flush();
             }
         }
-        self.hand_over(now)
+        let lines = self.lines.as_mut().and_then(|lines| lines.flush(now));
+        self.hand_over(now).into_iter().chain(lines).min()
     }
 }
 

@@ -1,4 +1,5 @@
-//! One sample as bytes for a broker: the JSON envelope, its flat form, or bare readings.
+//! One sample as bytes: the JSON envelope, its flat form, bare readings, `protobuf`, or a
+//! `template` of the user's.
 //!
 //! Everything that is the same for all samples of a population is written once, when the encoder
 //! is made; a sample adds its id, its time and its numbers, and allocates nothing but room in the
@@ -11,6 +12,12 @@ use actorsim_transport::{Reading, device_uuid};
 
 use crate::generator::Generator;
 use crate::profile::{Field, Payload, Profile};
+
+mod protobuf;
+pub(crate) mod template;
+
+use protobuf::Points;
+use template::{Names, Text};
 
 /// Writes the samples of one population.
 #[derive(Clone, Debug)]
@@ -30,6 +37,8 @@ enum Form {
     Flat,
     /// The readings of the sensors, 39 bytes each.
     Reading,
+    Protobuf(Points),
+    Template(Text),
 }
 
 /// One field of a sample.
@@ -37,13 +46,13 @@ enum Form {
 struct Entry {
     /// `"name":`, with a comma in front where one belongs.
     key: Box<[u8]>,
-    text: Text,
+    words: Words,
     sensor: Option<actorsim_transport::SensorType>,
 }
 
 /// How a field's value is written.
 #[derive(Clone, Debug)]
-enum Text {
+enum Words {
     /// As a number.
     Number,
     /// By the number of its state.
@@ -65,17 +74,10 @@ pub struct Sample<'a> {
     pub values: &'a [f64],
 }
 
-/// A form of payload that there is no encoder for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("payload `{0}` is not built yet; use envelope, flat or reading")]
-pub struct NotBuilt(&'static str);
-
 impl Encoder {
     /// An encoder for the samples of a profile.
-    ///
-    /// # Errors
-    /// The profile's form is not built yet.
-    pub fn new(profile: &Profile) -> Result<Self, NotBuilt> {
+    #[must_use]
+    pub fn new(profile: &Profile) -> Self {
         let form = match profile.payload {
             Payload::Envelope => Form::Envelope {
                 after_id: [b",\"device_type\":", &*json(&profile.device_type), b","]
@@ -85,22 +87,65 @@ impl Encoder {
             },
             Payload::Flat => Form::Flat,
             Payload::Reading => Form::Reading,
-            Payload::Protobuf => return Err(NotBuilt("protobuf")),
-            Payload::Template => return Err(NotBuilt("template")),
+            Payload::Protobuf => Form::Protobuf(Points::new(profile)),
+            Payload::Template => {
+                let names = Names {
+                    device_type: &profile.device_type,
+                    fields: &profile.fields,
+                    labels: &profile.labels,
+                };
+                Form::Template(Text::parse(&profile.payload_template, &names))
+            }
         };
         let leads = matches!(form, Form::Flat);
         let fields = profile.fields.iter().enumerate();
         let fields = fields.map(|(at, field)| Entry::new(field, leads || at > 0));
-        Ok(Self {
+        Self {
             form,
             fields: fields.collect(),
-        })
+        }
+    }
+
+    /// An encoder for samples as lines of text: by the profile's template if it is one, else in its
+    /// form of JSON; bytes that are no text become the envelope.
+    #[must_use]
+    pub fn lines(profile: &Profile) -> Self {
+        match profile.payload {
+            Payload::Envelope | Payload::Flat | Payload::Template => Self::new(profile),
+            Payload::Reading | Payload::Protobuf => Self::new(&Profile {
+                payload: Payload::Envelope,
+                ..profile.clone()
+            }),
+        }
+    }
+
+    /// Whether samples are JSON values.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        match &self.form {
+            Form::Envelope { .. } | Form::Flat => true,
+            Form::Reading | Form::Protobuf(_) => false,
+            Form::Template(text) => text.begins_with(&[b'{', b'[']),
+        }
+    }
+
+    /// What they are, as HTTP and AMQP say it.
+    #[must_use]
+    pub fn content_type(&self) -> &'static str {
+        match &self.form {
+            _ if self.is_json() => "application/json",
+            Form::Protobuf(_) => "application/x-protobuf",
+            Form::Template(_) => "text/plain; charset=utf-8",
+            _ => "application/octet-stream",
+        }
     }
 
     /// Appends one sample.
     pub fn write(&self, sample: &Sample<'_>, out: &mut Vec<u8>) {
         match &self.form {
             Form::Reading => return self.readings(sample, out),
+            Form::Protobuf(points) => return points.write(sample, out),
+            Form::Template(text) => return text.write(sample, out),
             Form::Envelope { after_id, labels } => {
                 out.extend_from_slice(b"{\"device_id\":");
                 text(sample.device_id, out);
@@ -124,14 +169,7 @@ impl Encoder {
     fn values(&self, values: &[f64], out: &mut Vec<u8>) {
         for (entry, value) in self.fields.iter().zip(values) {
             out.extend_from_slice(&entry.key);
-            match &entry.text {
-                Text::Constant(always) => out.extend_from_slice(always),
-                Text::State(states) if *value >= 0.0 && value.fract() == 0.0 => {
-                    let state = states.get(*value as usize);
-                    out.extend_from_slice(state.map_or(&b"null"[..], |state| state));
-                }
-                Text::Number | Text::State(_) => number(*value, out),
-            }
+            entry.words.write(*value, out);
         }
     }
 
@@ -157,24 +195,44 @@ impl Entry {
         let mut key = if comma { vec![b','] } else { Vec::new() };
         text(&field.name, &mut key);
         key.push(b':');
-        let text = match &field.generator {
-            // a setpoint of the twin takes the place of an actuator's constant
-            Generator::Static(_) if field.actuator => Text::Number,
-            Generator::Static(value) => Text::Constant(value.to_string().into_bytes().into()),
-            Generator::Markov(chain) if !chain.numeric() => {
-                let states = chain.states().iter();
-                Text::State(
-                    states
-                        .map(|state| state.to_string().into_bytes().into())
-                        .collect(),
-                )
-            }
-            _ => Text::Number,
-        };
         Self {
             key: key.into(),
-            text,
+            words: Words::of(field, serde_json::Value::to_string),
             sensor: field.sensor,
+        }
+    }
+}
+
+impl Words {
+    /// Texts without quotes.
+    fn plain(field: &Field) -> Self {
+        Self::of(field, |value| match value {
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        })
+    }
+
+    fn of(field: &Field, write: impl Fn(&serde_json::Value) -> String) -> Self {
+        let write = |value: &serde_json::Value| write(value).into_bytes().into();
+        match &field.generator {
+            // a setpoint of the twin takes the place of an actuator's constant
+            Generator::Static(_) if field.actuator => Self::Number,
+            Generator::Static(value) => Self::Constant(write(value)),
+            Generator::Markov(chain) if !chain.numeric() => {
+                Self::State(chain.states().iter().map(write).collect())
+            }
+            _ => Self::Number,
+        }
+    }
+
+    fn write(&self, value: f64, out: &mut Vec<u8>) {
+        match self {
+            Self::Constant(always) => out.extend_from_slice(always),
+            Self::State(states) if value >= 0.0 && value.fract() == 0.0 => {
+                let state = states.get(value as usize);
+                out.extend_from_slice(state.map_or(&b"null"[..], |state| state));
+            }
+            Self::Number | Self::State(_) => number(value, out),
         }
     }
 }
@@ -208,16 +266,19 @@ fn number(value: f64, out: &mut Vec<u8>) {
     serde_json::to_writer(out, &value).expect("a buffer takes all that is written");
 }
 
-/// `"timestamp":"2026-01-01T00:00:00.000Z"` (RFC 3339), milliseconds cut off.
+/// `"timestamp":"2026-01-01T00:00:00.000Z"`.
 fn time(unix_us: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\"timestamp\":\"");
+    rfc3339(unix_us, out);
+    out.push(b'"');
+}
+
+/// `2026-01-01T00:00:00.000Z` (RFC 3339), milliseconds cut off.
+fn rfc3339(unix_us: u64, out: &mut Vec<u8>) {
     /// The last moment of year 9999, which is as far as RFC 3339 goes.
     const LAST_US: u64 = 253_402_300_799_999_999;
     let at = UNIX_EPOCH + Duration::from_micros(unix_us.min(LAST_US));
-    let written = write!(
-        out,
-        "\"timestamp\":\"{}\"",
-        humantime::format_rfc3339_millis(at)
-    );
+    let written = write!(out, "{}", humantime::format_rfc3339_millis(at));
     written.expect("a buffer takes all that is written");
 }
 
@@ -246,9 +307,7 @@ mod tests {
 
     fn write(profile: &Profile, values: &[f64]) -> String {
         let mut out = Vec::new();
-        Encoder::new(profile)
-            .unwrap()
-            .write(&sample(values), &mut out);
+        Encoder::new(profile).write(&sample(values), &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -285,17 +344,85 @@ mod tests {
     fn readings_are_those_of_the_tiers() {
         let mut out = Vec::new();
         let profile = profile("payload: reading");
-        Encoder::new(&profile)
-            .unwrap()
-            .write(&sample(&[21.5, 1.0, 0.0]), &mut out);
+        Encoder::new(&profile).write(&sample(&[21.5, 1.0, 0.0]), &mut out);
         let reading = Reading::decode(out.first_chunk().unwrap()).unwrap();
         assert_eq!((reading.value, reading.sequence, out.len()), (21.5, 9, 39));
         assert_eq!(reading.device, device_uuid("pump-0007"));
     }
 
     #[test]
-    fn a_form_that_is_not_built_says_so() {
-        let error = Encoder::new(&profile("payload: protobuf")).unwrap_err();
-        assert!(error.to_string().contains("protobuf"));
+    fn a_template_is_filled_in_and_its_other_braces_stay() {
+        let template = "payload: template\npayload_template: \
+            '{\"id\":\"{device_id}\",\"at\":{unix_ms},\"n\":{sequence},\
+            \"in\":{\"site\":\"{labels.site}\",\"of\":\"{device_type}\"},\
+            \"mode\":\"{fields.mode}\",\"t\":{fields.temperature},{}}{'";
+        assert_eq!(
+            write(&profile(template), &[f64::NAN, 1.0, 0.0]),
+            "{\"id\":\"pump-0007\",\"at\":1767225600123,\"n\":9,\"in\":{\"site\":\"n\"orth\",\
+             \"of\":\"pump\"},\"mode\":\"busy\",\"t\":null,{}}{"
+        );
+        let line = profile("payload: template\npayload_template: '{timestamp};{fields.firmware}'");
+        assert_eq!(write(&line, &[0.0; 3]), "2026-01-01T00:00:00.123Z;1.2");
+        assert_eq!(
+            Encoder::new(&line).content_type(),
+            "text/plain; charset=utf-8"
+        );
+    }
+
+    /// The message of `contracts/simulator-v1.md`, as another library reads it.
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct TelemetryBatch {
+        #[prost(message, repeated, tag = "1")]
+        points: Vec<TelemetryPoint>,
+        #[prost(int64, tag = "2")]
+        sequence_number: i64,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct TelemetryPoint {
+        #[prost(string, tag = "1")]
+        device_id: String,
+        #[prost(string, tag = "2")]
+        metric_name: String,
+        #[prost(double, optional, tag = "3")]
+        double_value: Option<f64>,
+        #[prost(string, optional, tag = "5")]
+        string_value: Option<String>,
+        #[prost(message, optional, tag = "7")]
+        timestamp: Option<Timestamp>,
+        #[prost(btree_map = "string, string", tag = "8")]
+        tags: std::collections::BTreeMap<String, String>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Timestamp {
+        #[prost(int64, tag = "1")]
+        seconds: i64,
+        #[prost(int32, tag = "2")]
+        nanos: i32,
+    }
+
+    #[test]
+    fn another_library_reads_our_protobuf_and_two_batches_as_one() {
+        let encoder = Encoder::new(&profile("payload: protobuf"));
+        let mut out = Vec::new();
+        encoder.write(&sample(&[21.5, 1.0, 0.0]), &mut out);
+        encoder.write(&sample(&[-3.0, 0.0, 0.0]), &mut out);
+        let batch: TelemetryBatch = prost::Message::decode(&*out).unwrap();
+        assert_eq!((batch.points.len(), batch.sequence_number), (6, 9));
+        let said = |at: usize| {
+            let point = &batch.points[at];
+            assert_eq!(point.device_id, "pump-0007");
+            let time = point.timestamp.as_ref().unwrap();
+            assert_eq!((time.seconds, time.nanos), (1_767_225_600, 123_999_000));
+            assert_eq!(point.tags["site"], "n\"orth");
+            assert_eq!(point.tags.len(), 2);
+            let text = point.string_value.as_deref();
+            (point.metric_name.as_str(), point.double_value, text)
+        };
+        assert_eq!(said(0), ("temperature", Some(21.5), None));
+        assert_eq!(said(1), ("mode", None, Some("busy")));
+        assert_eq!(said(2), ("firmware", None, Some("1.2")));
+        assert_eq!(said(3), ("temperature", Some(-3.0), None));
     }
 }

@@ -13,6 +13,7 @@ use actorsim_supervision::ConfigError;
 use actorsim_transport::SensorType;
 
 use crate::generator::Generator;
+use crate::payload::template::{Names, Text};
 
 mod change;
 mod duration;
@@ -23,6 +24,7 @@ mod generators;
 mod secrets;
 mod tree;
 
+use duration::DURATION_HELP;
 pub use duration::{INTERVAL_MAX, INTERVAL_MIN, parse_duration};
 pub use tree::TEXT_BYTES_MAX;
 
@@ -59,6 +61,8 @@ pub struct Profile {
     pub qos: u8,
     /// Shape of a message.
     pub payload: Payload,
+    /// The text of the template that [`Payload::Template`] fills in; else empty.
+    pub payload_template: String,
     /// Threshold rules that make T2 events.
     pub events: Vec<Threshold>,
 }
@@ -161,7 +165,7 @@ pub enum Payload {
     Reading,
     /// Protobuf.
     Protobuf,
-    /// A template of the user's.
+    /// The template's text, filled in.
     Template,
 }
 
@@ -223,7 +227,11 @@ impl Profile {
         let mut findings = Findings::new(file, text, toml);
         if text.len() > TEXT_BYTES_MAX {
             let message = format!("the file has more than {TEXT_BYTES_MAX} bytes");
-            findings.error(tree::Place::default(), message, None);
+            findings.error(
+                tree::Place::default(),
+                message,
+                "is it a profile? leave data to `replay`",
+            );
             return Err(findings.errors);
         }
         let root = if toml {
@@ -266,20 +274,7 @@ fn read(root: &Node, folder: Option<&Path>, findings: &mut Findings<'_>) -> Opti
     let mut section = Section::of("the profile", root, findings)?;
     let device_type = device_type(&mut section, findings);
     let _ = section.text("name", findings);
-    let protocol = section
-        .choice(
-            "protocol",
-            &[
-                ("mqtt", Protocol::Mqtt),
-                ("amqp", Protocol::Amqp),
-                ("http", Protocol::Http),
-                ("coap", Protocol::Coap),
-                ("quic", Protocol::Quic),
-                ("console", Protocol::Console),
-            ],
-            findings,
-        )
-        .unwrap_or(Protocol::Console);
+    let protocol = protocol(&mut section, findings);
     let topic_template = section
         .text("topic_template", findings)
         .map_or("devices/{device_id}/telemetry", |(text, _)| text)
@@ -301,19 +296,12 @@ fn read(root: &Node, folder: Option<&Path>, findings: &mut Findings<'_>) -> Opti
         )
         .unwrap_or(Backpressure::SlowDown);
     let qos = qos(&mut section, findings);
-    let payload = section
-        .choice(
-            "payload",
-            &[
-                ("envelope", Payload::Envelope),
-                ("flat", Payload::Flat),
-                ("reading", Payload::Reading),
-                ("protobuf", Payload::Protobuf),
-                ("template", Payload::Template),
-            ],
-            findings,
-        )
-        .unwrap_or(Payload::Envelope);
+    let names = Names {
+        device_type: &device_type,
+        fields: &fields,
+        labels: &labels,
+    };
+    let (payload, payload_template) = payload(&mut section, &names, findings);
     let events = section
         .take("events")
         .map(|node| events::read(node, &fields, findings))
@@ -329,8 +317,67 @@ fn read(root: &Node, folder: Option<&Path>, findings: &mut Findings<'_>) -> Opti
         backpressure,
         qos,
         payload,
+        payload_template,
         events,
     })
+}
+
+fn protocol(section: &mut Section<'_>, findings: &mut Findings<'_>) -> Protocol {
+    let all = [
+        Protocol::Mqtt,
+        Protocol::Amqp,
+        Protocol::Http,
+        Protocol::Coap,
+        Protocol::Quic,
+        Protocol::Console,
+    ];
+    let choices = all.map(|one| (one.name(), one));
+    let chosen = section.choice("protocol", &choices, findings);
+    chosen.unwrap_or(Protocol::Console)
+}
+
+/// Shape of a message, and the text of its template if it is one.
+fn payload(
+    section: &mut Section<'_>,
+    names: &Names<'_>,
+    findings: &mut Findings<'_>,
+) -> (Payload, String) {
+    let choices = [
+        ("envelope", Payload::Envelope),
+        ("flat", Payload::Flat),
+        ("reading", Payload::Reading),
+        ("protobuf", Payload::Protobuf),
+        ("template", Payload::Template),
+    ];
+    let chosen = section.choice("payload", &choices, findings);
+    let payload = chosen.unwrap_or(Payload::Envelope);
+    if payload == Payload::Template {
+        return (payload, template(section, names, findings));
+    }
+    if let Some(node) = section.take("payload_template") {
+        let message = "`payload_template` says nothing without `payload: template`";
+        findings.error(
+            node.at,
+            message,
+            "add `payload: template`, or leave this out",
+        );
+    }
+    (payload, String::new())
+}
+
+/// The text of the payload's template, its placeholders known.
+fn template(section: &mut Section<'_>, names: &Names<'_>, findings: &mut Findings<'_>) -> String {
+    if section.need("payload_template", findings).is_none() {
+        return String::new();
+    }
+    let Some((text, at)) = section.text("payload_template", findings) else {
+        return String::new();
+    };
+    for unknown in Text::parse(text, names).unknown {
+        let message = format!("unknown placeholder {{{unknown}}} in `payload_template`");
+        findings.error(at, message, names.help());
+    }
+    text.to_owned()
 }
 
 fn device_type(section: &mut Section<'_>, findings: &mut Findings<'_>) -> String {
@@ -344,11 +391,7 @@ fn device_type(section: &mut Section<'_>, findings: &mut Findings<'_>) -> String
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if text.is_empty() || text.len() > 64 || !text.chars().all(plain) {
         let help = "1 to 64 of the characters A-Z a-z 0-9 . _ - (it is part of a path)";
-        findings.error(
-            node.at,
-            format!("`type` cannot be `{text}`"),
-            Some(help.to_owned()),
-        );
+        findings.error(node.at, format!("`type` cannot be `{text}`"), help);
     }
     text.clone()
 }
@@ -368,8 +411,7 @@ fn interval(section: &mut Section<'_>, findings: &mut Findings<'_>) -> Duration 
             ))
         })
         .unwrap_or_else(|message| {
-            let help = "a number and ms, s, m or h, as in `5s` or `500ms`";
-            findings.error(at, message, Some(help.to_owned()));
+            findings.error(at, message, DURATION_HELP);
             default
         })
 }
@@ -392,7 +434,8 @@ fn labels(
             }
         };
         if labels.len() == LABELS_MAX {
-            findings.error(key.at, format!("more than {LABELS_MAX} labels"), None);
+            let message = format!("more than {LABELS_MAX} labels");
+            findings.error(key.at, message, "leave some out");
             break;
         }
         labels.push((key.text.clone(), text));
@@ -408,7 +451,12 @@ fn qos(section: &mut Section<'_>, findings: &mut Findings<'_>) -> u8 {
         return 1;
     };
     if ![0.0, 1.0, 2.0].contains(&qos) {
-        findings.error(at, format!("`qos` must be 0, 1 or 2, is {qos}"), None);
+        let message = format!("`qos` must be 0, 1 or 2, is {qos}");
+        findings.error(
+            at,
+            message,
+            "0: at most once, 1: at least once, 2: exactly once",
+        );
         return 1;
     }
     qos as u8

@@ -81,8 +81,9 @@ pub struct EventSource {
 }
 
 /// A field that commands set; its setpoint lies in the slot of the same index.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Actuator {
+    name: Box<str>,
     field: u16,
     first: f64,
 }
@@ -132,6 +133,7 @@ impl Program {
             .zip(&profile.fields)
             .filter(|(_, field)| field.actuator)
             .map(|(at, field)| Actuator {
+                name: field.name.as_str().into(),
                 field: at,
                 first: setpoint(&field.generator),
             })
@@ -209,6 +211,12 @@ impl Program {
     #[must_use]
     pub fn actuators(&self) -> usize {
         self.actuators.len()
+    }
+
+    /// The actuators by name, each with its setpoint out of a device's slots.
+    pub fn setpoints(&self, state: &[f64]) -> impl Iterator<Item = (String, f64)> {
+        let actuators = self.actuators.iter().zip(state);
+        actuators.map(|(actuator, setpoint)| (actuator.name.to_string(), *setpoint))
     }
 
     /// Fills the slots as they are before the first draw, setpoints included.

@@ -81,6 +81,9 @@ pub struct SimArgs {
     /// Write the run report to this file
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Print each sample as a line of JSON to this file; - is standard output
+    #[arg(long, value_name = "FILE")]
+    console: Option<PathBuf>,
     /// Write what devices put on the wire to this file
     #[arg(long, value_name = "FILE")]
     wire_log: Option<PathBuf>,
@@ -193,6 +196,7 @@ fn configure(args: &SimArgs) -> Result<SimConfig, String> {
         chaos,
         strikes: args.strikes.clone().map(BTreeSet::from_iter),
         wire_log: args.wire_log.clone(),
+        console: args.console.clone(),
         scenario: None,
         quiet: false,
     })
@@ -216,6 +220,7 @@ fn shortest(config: SimConfig, outcome: Outcome) -> (SimConfig, Outcome) {
         let again = SimConfig {
             strikes: Some(strikes.clone()),
             wire_log: None,
+            console: None,
             ..config.clone()
         };
         let Ok(outcome) = sim::run(&again, &Stop::default()) else {

@@ -116,6 +116,9 @@ pub struct StartArgs {
     /// Server of devices whose profile says coap, such as coap://127.0.0.1:5683
     #[arg(long, value_name = "URL")]
     coap_url: Option<String>,
+    /// Print each sample as a line of JSON to this file; - is standard output
+    #[arg(long, value_name = "FILE")]
+    console: Option<String>,
 }
 
 impl StartArgs {
@@ -152,6 +155,7 @@ impl StartArgs {
             ("--http-endpoint", "targets.http.url", &self.http_endpoint),
             ("--amqp-url", "targets.amqp.url", &self.amqp_url),
             ("--coap-url", "targets.coap.url", &self.coap_url),
+            ("--console", "targets.console.file", &self.console),
             ("--server-name", "transport.server_name", &self.server_name),
             ("--identity", "transport.identity", &self.identity),
             ("--t1-rate", "tiers.t1_rate", &self.t1_rate),

@@ -254,6 +254,8 @@ keys! {
         "User that the node logs in as; guest when unset.";
     "targets.amqp.password_file", Kind::Text, None,
         "File with the user's password; a line break at its end is not part of it.";
+    "targets.console.file", Kind::Text, None,
+        "Each sample is printed there as a line, too; - is standard output.";
     "clock.speed", Kind::F64 { min: 0.001, max: 10_000.0 }, Some("1.0"),
         "Simulated seconds per second.";
     "metrics.enabled", Kind::Bool, Some("true"),

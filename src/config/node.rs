@@ -188,6 +188,8 @@ pub struct Targets {
     pub coap: Option<CoapTarget>,
     /// Of profiles that say amqp.
     pub amqp: Option<AmqpTarget>,
+    /// Where samples are printed: a file, or `-` for standard output.
+    pub console: Option<PathBuf>,
 }
 
 impl Targets {
@@ -197,6 +199,7 @@ impl Targets {
             http: HttpTarget::from_settings(settings),
             coap: CoapTarget::from_settings(settings),
             amqp: AmqpTarget::from_settings(settings),
+            console: settings.text("targets.console.file").map(Into::into),
         }
     }
 }
@@ -432,6 +435,16 @@ fn scan_core(settings: &Settings) -> Result<ScanCore, String> {
     }
 }
 
+/// Whether devices have somewhere to send to, besides a twin.
+fn has_target(settings: &Settings) -> bool {
+    let urls = ["mqtt", "http", "coap", "amqp"].map(|protocol| format!("targets.{protocol}.url"));
+    let mut places = urls
+        .iter()
+        .map(String::as_str)
+        .chain(["targets.console.file"]);
+    places.any(|place| settings.text(place).is_some())
+}
+
 /// Mistakes between keys, each of which is valid by itself.
 pub fn conflicts(settings: &Settings) -> Vec<ConfigError> {
     let mut errors = Vec::new();
@@ -451,16 +464,15 @@ pub fn conflicts(settings: &Settings) -> Vec<ConfigError> {
             "leave out --no-world or --no-fleet",
         );
     }
-    let urls = ["mqtt", "http", "coap", "amqp"].map(|protocol| format!("targets.{protocol}.url"));
-    let broker = urls.iter().any(|url| settings.text(url).is_some());
-    if !world && fleet && !twin && !broker {
-        let message = "a fleet without a world needs a twin or a broker: `transport.twin` and \
-                       `targets.*.url` are unset"
-            .to_owned();
+    if !world && fleet && !twin && !has_target(settings) {
+        let message =
+            "a fleet without a world needs a twin, a broker or a file: `transport.twin`, \
+                       `targets.*.url` and `targets.console.file` are unset"
+                .to_owned();
         refuse(
             "world.enabled",
             message,
-            "add --twin HOST:PORT --identity DIR, or --mqtt-url mqtt://HOST:PORT",
+            "add --twin HOST:PORT --identity DIR, --mqtt-url mqtt://HOST:PORT, or --console -",
         );
     }
     for [key, what, help] in tls_conflicts(settings) {

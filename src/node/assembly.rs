@@ -39,6 +39,9 @@ use crate::report::verdict::{Ending, Facts};
 use crate::state_dir::{StateDir, StateDirError, TOKEN};
 use crate::view::{NodeView, ProcessView};
 
+/// Longest wait until what devices have printed is written: a reader may be stuck.
+const PRINT_WAIT: Duration = Duration::from_secs(5);
+
 /// Time for the last readings to be scanned and the last commands to be answered.
 const QUIESCE_MAX: Duration = Duration::from_secs(5);
 
@@ -354,6 +357,9 @@ impl Assembly {
             layer.fleet.stop().await;
             if let Err(error) = layer.shards.stop().await {
                 tracing::error!("{error}");
+            }
+            if !layer.fleet.printed(PRINT_WAIT).await {
+                tracing::error!("some lines of devices were not written in time");
             }
             // The links hand over what the devices wrote, and say farewell.
             if layer.has_children()

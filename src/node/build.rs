@@ -12,6 +12,7 @@ use actorsim_actors::shard::ShardHost;
 use actorsim_actors::{ActorPath, System};
 use actorsim_fleet::broker::{AmqpBroker, Credentials, Plan, PublishStats, PublisherSpec};
 use actorsim_fleet::broker::{Relay, Target, publisher_child};
+use actorsim_fleet::lines::Printer;
 use actorsim_fleet::profile::Protocol as ProfileProtocol;
 use actorsim_fleet::session::http::Secret;
 use actorsim_fleet::{Fleet, Population, Profile, Uplink, seed};
@@ -233,7 +234,8 @@ pub(super) fn fleet(
         },
     };
     let populations = population.into_iter().collect();
-    let fleet = Fleet::new(system, populations, shards.shards().len(), uplink)
+    let printer = printer(config)?;
+    let fleet = Fleet::printing(system, populations, shards.shards().len(), uplink, printer)
         .map_err(|error| StartError::Config(error.to_string()))?;
     if config.journal.ledger {
         let links = fleet.links();
@@ -262,7 +264,26 @@ fn paced(mut population: Population, config: &NodeConfig) -> Population {
         let period = (rate > 0.0).then(|| Duration::from_secs_f64(1.0 / rate));
         population.t2_period = period;
     }
+    let printed = config.targets.console.is_some();
+    let has_twin = config.world.is_some() || config.transport.twin.is_some();
+    if printed && (population.profile.protocol == ProfileProtocol::Console || !has_twin) {
+        (population.t1, population.t2) = (false, false); // lines are all that it sends
+    }
     population
+}
+
+/// Where samples are printed, if anywhere.
+fn printer(config: &NodeConfig) -> Result<Option<Printer>, StartError> {
+    let printer = config.targets.console.as_deref().map(|path| {
+        let printer = Printer::to(path, false);
+        printer.map_err(|error| {
+            config_error(
+                "targets.console.file",
+                format!("{}: {error}", path.display()),
+            )
+        })
+    });
+    printer.transpose()
 }
 
 /// Devices that join a running fleet.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actorsim_actors::shard::SimShards;
 use actorsim_actors::{Clock, Time};
-use actorsim_fleet::{Fleet, Uplink};
+use actorsim_fleet::Uplink;
 use actorsim_supervision::Policies;
 use tokio::sync::Notify;
 
@@ -40,8 +40,7 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
     let tell = Arc::new(move || told.notify_one());
     let mut shards = SimShards::waking(&system, config.shards as usize, tell);
     let uplink = Uplink::Digests { tap: ground.tap() };
-    let populations = super::populations(config);
-    let fleet = Fleet::new(&system, populations, config.shards as usize, uplink)?;
+    let fleet = ground.fleet(config, uplink)?;
     let fleet = Arc::new(fleet);
     fleet.start(shards.shards(), &Policies::shipped(), &supervision)?;
     let targets = Targets::devices(&fleet, &system);
@@ -72,6 +71,7 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
     report.elapsed_s = reached.as_secs_f64();
     report.digest.wire_sha256 = fleet.wire_sha256();
     report.mailboxes = Mailboxes::of(system.census().books(), None);
+    ground.printed(&mut report);
     super::report_supervision(&mut report, &supervision, counts.restarts);
     report.process.measure(ProcessView::read());
     let facts = Facts {

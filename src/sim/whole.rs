@@ -92,6 +92,7 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
         report.elapsed_s = reached.as_secs_f64();
         report.chaos = chaos.as_ref().map(Chaos::report);
         report.scenario = scenario;
+        ground.printed(&mut report);
         let facts = node.measure(config, &mut report, (counts, ending));
         verdict::decide(&mut report, &facts);
         let trace = super::failure::trace(&ground.system, chaos.as_ref());
@@ -155,8 +156,7 @@ impl Node {
             links: LINKS,
             tap: ground.tap(),
         };
-        let populations = super::populations(config);
-        let fleet = Fleet::new(&system, populations, config.shards as usize, uplink)?;
+        let fleet = ground.fleet(config, uplink)?;
         let fleet = Arc::new(fleet);
         let link = link_spec(config, &fleet, identity, network);
         let top = ActorPath::root();

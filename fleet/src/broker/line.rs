@@ -90,7 +90,7 @@ impl LineOut {
             values,
         };
         let behaviour = self.behaviour.take();
-        let own = behaviour.as_ref().and_then(|own| own.encoder.as_ref());
+        let own = behaviour.as_ref().map(|own| &own.encoder);
         own.unwrap_or(&plan.encoder)
             .write(&sample, &mut self.payload);
     }

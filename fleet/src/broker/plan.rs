@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::relay::Relay;
 use super::stats::PublishStats;
 use super::target::Target;
-use crate::payload::{Encoder, NotBuilt};
-use crate::profile::{Backpressure, Payload, Profile, Protocol};
+use crate::payload::Encoder;
+use crate::profile::{Backpressure, Profile, Protocol};
 use crate::session::backoff::Backoff;
 use crate::session::mqtt::{Options, Qos};
 use crate::session::template::{Template, TemplateError};
@@ -174,14 +174,6 @@ pub enum PlanError {
         /// Why.
         why: TemplateError,
     },
-    /// Its payload.
-    #[error("profile `{device_type}`: {why}")]
-    Payload {
-        /// Its type.
-        device_type: String,
-        /// Why.
-        why: NotBuilt,
-    },
 }
 
 impl Plan {
@@ -224,13 +216,14 @@ impl Plan {
         let template = templates(profile, target, Protocol::Http)?;
         let samples = samples(profile, target);
         let path = |text: &str| template(text).map(Template::into_path);
-        let batch = match profile.payload {
-            Payload::Envelope | Payload::Flat | Payload::Template => http::Batch::JsonArray,
-            Payload::Reading | Payload::Protobuf => http::Batch::Concatenated,
+        let encoder = Encoder::new(profile);
+        let batch = match encoder.is_json() {
+            true => http::Batch::JsonArray,
+            false => http::Batch::Concatenated,
         };
         let speech = HttpSpeech {
             options: http::Options {
-                content_type: content_type(profile.payload),
+                content_type: encoder.content_type(),
                 batch,
                 ..options
             },
@@ -258,9 +251,10 @@ impl Plan {
         stats: Arc<PublishStats>,
     ) -> Result<Self, PlanError> {
         let template = templates(profile, target, Protocol::Coap)?;
-        let content_format = match profile.payload {
-            Payload::Envelope | Payload::Flat | Payload::Template => 50, // JSON
-            Payload::Reading | Payload::Protobuf => 42,                  // bytes
+        let content_format = match Encoder::new(profile).content_type() {
+            "application/json" => 50,
+            text if text.starts_with("text/") => 0,
+            _ => 42, // bytes
         };
         let speech = CoapSpeech {
             options: coap::Options {
@@ -294,7 +288,7 @@ impl Plan {
             relay: relay.clone(),
             telemetry: key(&profile.topic_template)?,
             replies: key(REPLIES)?,
-            content_type: content_type(profile.payload),
+            content_type: Encoder::new(profile).content_type(),
         };
         let stats = Arc::clone(relay.stats());
         Self::new(profile, target, Speech::Amqp(speech), scale, stats)
@@ -316,15 +310,11 @@ impl Plan {
         (count, speed): (u32, f64),
         stats: Arc<PublishStats>,
     ) -> Result<Self, PlanError> {
-        let encoder = Encoder::new(profile).map_err(|why| PlanError::Payload {
-            device_type: profile.device_type.clone(),
-            why,
-        })?;
         Ok(Self {
             address: target.address,
             tls: None,
             speech,
-            encoder,
+            encoder: Encoder::new(profile),
             backpressure: profile.backpressure,
             backoff: Backoff::default(),
             ramp: Duration::from_secs_f64(f64::from(count) / f64::from(CONNECTS_PER_S)),
@@ -394,15 +384,6 @@ impl Plan {
     pub fn first_wait(&self, ordinal: u32) -> Duration {
         self.ramp
             .mul_f64(f64::from(ordinal) / f64::from(self.count.max(1)))
-    }
-}
-
-/// What a sample is.
-const fn content_type(payload: Payload) -> &'static str {
-    match payload {
-        Payload::Envelope | Payload::Flat | Payload::Template => "application/json",
-        Payload::Reading => "application/octet-stream",
-        Payload::Protobuf => "application/x-protobuf",
     }
 }
 

@@ -45,7 +45,7 @@ impl Device {
             if faults.is_disconnected(cx.now) || faults.is_hung() {
                 cx.out.tally.silenced += 1;
             } else {
-                self.send_times(&held.values, held.unix_us, held.times, cx);
+                self.send(&held.values, held.unix_us, held.times, cx);
             }
         }
         self.line_follows(faults.is_disconnected(cx.now), cx);
@@ -71,7 +71,7 @@ impl Device {
     ) {
         self.settle_faults(cx);
         let Some(faults) = &mut self.faults else {
-            return self.send(values, cx.unix_us, cx);
+            return self.send(values, cx.unix_us, 1, cx);
         };
         if faults.is_disconnected(cx.now) || faults.is_hung() {
             cx.out.tally.silenced += 1;
@@ -91,7 +91,7 @@ impl Device {
         let times = faults.times(self.seed, slot);
         let latency = faults.latency();
         if latency.is_zero() && faults.held() == 0 {
-            return self.send_times(values, unix_us, times, cx);
+            return self.send(values, unix_us, times, cx);
         }
         let given_up = faults.hold(Held {
             at: cx.now + latency,
@@ -101,17 +101,6 @@ impl Device {
         });
         cx.out.tally.silenced += u64::from(given_up.is_some());
         self.settle_faults(cx);
-    }
-
-    /// Sends a sample, and its telemetry again with the same numbers if it is to be doubled.
-    fn send_times(&mut self, values: &[f64], unix_us: u64, times: u8, cx: Context<'_, '_>) {
-        for _ in 1..times {
-            if cx.shared.t1 {
-                self.telemetry(values, unix_us, cx);
-                cx.out.tally.duplicated += 1;
-            }
-        }
-        self.send(values, unix_us, cx);
     }
 
     /// Nothing comes in or goes out now.

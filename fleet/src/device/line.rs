@@ -78,7 +78,10 @@ impl Device {
             let slot = program.actuator_slot(program.field_named(name)?)?;
             Some((name.clone(), cx.identity.state[slot]))
         };
-        let reported: Vec<_> = command.set.iter().filter_map(reported).collect();
+        let reported: Vec<_> = match command.is_desired {
+            true => program.setpoints(&cx.identity.state).collect(),
+            false => command.set.iter().filter_map(reported).collect(),
+        };
         command.reply(status, &reported)
     }
 

@@ -40,7 +40,23 @@ impl Fleet {
                 counts,
             })
         };
-        self.counted().into_iter().filter_map(sum).collect()
+        let printed = self.printer().map(|printer| {
+            let counts = self.counts();
+            Published {
+                protocol: Protocol::Console,
+                devices: counts.requested,
+                counts: PublishCounts {
+                    connected: if printer.is_broken() {
+                        0
+                    } else {
+                        counts.requested
+                    },
+                    ..printer.stats().read()
+                },
+            }
+        });
+        let all = self.counted().into_iter().filter_map(sum);
+        all.chain(printed).collect()
     }
 
     /// Where devices of a protocol count, if any did so far: those that join count there, too.

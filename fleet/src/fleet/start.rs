@@ -12,7 +12,9 @@ use super::core::{Member, announce};
 use super::{DEVICE_MAILBOX, Fleet, FleetError};
 use crate::air::AirOut;
 use crate::device::{Device, DeviceShared, Identity, Schedule};
+use crate::lines::LinesOut;
 use crate::out::DeviceOut;
+use crate::payload::Encoder;
 use crate::population::Population;
 use crate::watch::{Happened, WatchOut};
 use crate::wire::{WireDigests, WireTable};
@@ -67,8 +69,8 @@ impl Fleet {
 
     /// A population of which no device runs yet.
     pub(super) fn join(&self, population: Population) -> Result<Arc<Member>, FleetError> {
-        let lost = self.links.is_empty() && self.hashing.is_none();
-        if lost && population.plan.is_none() {
+        let elsewhere = self.hashing.is_some() || self.printer.is_some();
+        if self.links.is_empty() && !elsewhere && population.plan.is_none() {
             let device_type = population.profile.device_type.clone();
             return Err(FleetError::NoLink(device_type));
         }
@@ -243,7 +245,11 @@ impl Fleet {
         let watched = WatchOut::new(Arc::clone(&self.watch), Arc::clone(&member.subject));
         let out = out
             .publishing(member.one.asked.plan.as_deref())
-            .watched(watched);
+            .watched(watched)
+            .printing(self.printer.clone().map(|printer| {
+                let encoder = Encoder::lines(&member.one.asked.profile);
+                LinesOut::new(printer, member.one.names(), encoder)
+            }));
         out.retrying(&self.retries)
     }
 }

@@ -21,7 +21,7 @@ impl Profile {
         let mut changed = self.clone();
         if text.len() > tree::TEXT_BYTES_MAX {
             let message = format!("more than {} bytes", tree::TEXT_BYTES_MAX);
-            findings.error(Place::default(), message, None);
+            findings.error(Place::default(), message, "change fewer fields at a time");
             return Err(findings.errors);
         }
         let root = tree::yaml(text, &mut findings);
@@ -47,12 +47,12 @@ impl Profile {
             places[usize::from(at)] = key.at;
             if field.actuator {
                 let message = format!("`{}` is an actuator: a command sets it", key.text);
-                findings.error(key.at, message, None);
+                findings.error(key.at, message, "leave it out, and send a command");
                 continue;
             }
             if replays(&node.value) {
                 let message = format!("`{}`: a replay stands in a profile only", key.text);
-                findings.error(key.at, message, None);
+                findings.error(key.at, message, "use another generator");
                 continue;
             }
             let owner = format!("field `{}`", key.text);
@@ -65,7 +65,7 @@ impl Profile {
             section.finish(&mut findings);
             if field.sensor.is_some() && !generator.numeric() {
                 let message = format!("{owner} is a sensor, so its values must be numbers");
-                findings.error(key.at, message, None);
+                findings.error(key.at, message, "use numbers as `value` or `states`");
             }
             field.generator = generator;
         }

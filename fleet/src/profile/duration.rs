@@ -9,6 +9,9 @@ pub const INTERVAL_MIN: Duration = Duration::from_millis(1);
 /// Longest interval of a device.
 pub const INTERVAL_MAX: Duration = Duration::from_secs(86_400);
 
+/// How one is written, for who has written something else.
+pub(super) const DURATION_HELP: &str = "a number and ms, s, m or h, as in `5s` or `500ms`";
+
 /// Reads `5s`, `500ms`, `1.5m`, `2h`.
 ///
 /// # Errors

@@ -13,7 +13,7 @@ pub(super) fn read(node: &Node, fields: &[Field], findings: &mut Findings<'_>) -
     };
     if nodes.len() > EVENTS_MAX {
         let message = format!("{} thresholds; at most {EVENTS_MAX}", nodes.len());
-        findings.error(node.at, message, None);
+        findings.error(node.at, message, "leave some out");
     }
     nodes
         .iter()
@@ -45,7 +45,7 @@ fn threshold(node: &Node, fields: &[Field], findings: &mut Findings<'_>) -> Opti
         _ => {
             let help = "one rule has one side; write two rules for a band";
             let message = "a threshold needs either `below` or `above`";
-            findings.error(at, message.to_owned(), Some(help.to_owned()));
+            findings.error(at, message, help);
             return None;
         }
     };
@@ -66,13 +66,13 @@ fn field_index(
     let Some(at) = fields.iter().position(|field| field.name == name) else {
         let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
         let help = format!("fields: {}", names.join(", "));
-        findings.error(node.at, format!("there is no field `{name}`"), Some(help));
+        findings.error(node.at, format!("there is no field `{name}`"), help);
         return None;
     };
     if fields[at].sensor.is_none() {
         let help = "give the field a `sensor` type: events travel on tier T2";
         let message = format!("field `{name}` has no sensor type");
-        findings.error(node.at, message, Some(help.to_owned()));
+        findings.error(node.at, message, help);
     }
     Some(at as u16)
 }

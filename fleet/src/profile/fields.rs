@@ -40,7 +40,11 @@ pub(super) fn read(
     let entries = section.entries();
     if entries.len() > FIELDS_MAX {
         let message = format!("{} fields; at most {FIELDS_MAX}", entries.len());
-        findings.error(node.at, message, None);
+        findings.error(
+            node.at,
+            message,
+            "leave some out, or make two profiles of it",
+        );
     }
     let names = Names {
         fields: entries.iter().map(|(key, _)| key.text.as_str()).collect(),
@@ -75,7 +79,7 @@ fn field(name: &str, node: &Node, names: &Names<'_>, findings: &mut Findings<'_>
         if named.is_some() && !generator.numeric() {
             let help = "the QUIC tiers carry numbers only; use numbers, or leave `sensor` out";
             let message = format!("{owner} is a sensor, so its values must be numbers");
-            findings.error(node.at, message, Some(help.to_owned()));
+            findings.error(node.at, message, help);
         }
         // A type that only its name suggests is no promise that its values are numbers.
         let suggested = sensor_of(name).filter(|_| generator.numeric());
@@ -94,8 +98,8 @@ fn gate(section: &mut Section<'_>, names: &Names<'_>, findings: &mut Findings<'_
     let off = section.number("off", findings);
     let Some((name, at)) = by else {
         if let Some((_, at)) = off {
-            let message = "`off` says nothing without `gated_by`".to_owned();
-            findings.error(at, message, None);
+            let message = "`off` says nothing without `gated_by`";
+            findings.error(at, message, "add `gated_by: ACTUATOR`, or leave `off` out");
         }
         return None;
     };
@@ -118,29 +122,34 @@ pub(super) fn relations(fields: &[Field], places: &[Place], findings: &mut Findi
                 "`{}` is gated by `{}`, which is no actuator",
                 field.name, other.name
             );
-            findings.error(places[at], message, Some(help));
+            findings.error(places[at], message, help);
         }
         if field.actuator && !matches!(field.generator, Generator::Static(_)) {
             let message = format!("actuator `{}` must be a static generator", field.name);
             let help = "its value is the setpoint before the first command";
-            findings.error(places[at], message, Some(help.to_owned()));
+            findings.error(places[at], message, help);
         }
         if field.actuator && field.sensor.is_none() {
             let message = format!("actuator `{}` has no sensor type", field.name);
-            findings.error(places[at], message, Some("add `sensor: Relay`".to_owned()));
+            findings.error(places[at], message, "add `sensor: Relay`");
         }
         if follows_itself(fields, at) {
+            let message = format!("field `{}` follows itself", field.name);
             findings.error(
                 places[at],
-                format!("field `{}` follows itself", field.name),
-                None,
+                message,
+                "let one of the circle follow no other field",
             );
         }
     }
     let actuators = fields.iter().filter(|field| field.actuator).count();
     if actuators > ACTUATORS_MAX {
         let message = format!("{actuators} actuators; at most {ACTUATORS_MAX}");
-        findings.error(places[0], message, None);
+        findings.error(
+            places[0],
+            message,
+            "set `actuator: false` where commands need not reach",
+        );
     }
 }
 

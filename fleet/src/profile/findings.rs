@@ -32,22 +32,22 @@ impl<'a> Findings<'a> {
         }
     }
 
-    pub(super) fn error(&mut self, at: Place, message: String, help: Option<String>) {
-        let finding = self.finding(at, message, help);
+    /// Something wrong, and how to mend it.
+    pub(super) fn error(&mut self, at: Place, message: impl Into<String>, help: impl Into<String>) {
+        let finding = self.finding(at, message.into(), help.into());
         if self.errors.len() < FINDINGS_MAX {
             self.errors.push(finding);
         }
     }
 
-    pub(super) fn warning(&mut self, at: Place, message: String, help: Option<String>) {
+    pub(super) fn warning(&mut self, at: Place, message: String, help: String) {
         let finding = self.finding(at, message, help);
         if self.warnings.len() < FINDINGS_MAX {
             self.warnings.push(finding);
         }
     }
 
-    fn finding(&self, at: Place, message: String, help: Option<String>) -> ConfigError {
-        let help = help.unwrap_or_default();
+    fn finding(&self, at: Place, message: String, help: String) -> ConfigError {
         if at.line == 0 {
             return ConfigError::nowhere(self.file, message, help);
         }
@@ -79,16 +79,16 @@ impl<'a> Findings<'a> {
             |near| format!("did you mean `{near}`? known keys: {}", known.join(", ")),
         );
         if self.strict {
-            self.error(key.at, message, Some(help));
+            self.error(key.at, message, help);
         } else {
-            self.warning(key.at, message, Some(help));
+            self.warning(key.at, message, help);
         }
     }
 
     /// The expected kind is not there.
     pub(super) fn wrong_type(&mut self, key: &str, node: &Node, wanted: &str) {
         let message = format!("`{key}` must be {wanted}, not {}", node.kind());
-        self.error(node.at, message, None);
+        self.error(node.at, message, format!("write {wanted} after `{key}`"));
     }
 }
 
@@ -106,7 +106,7 @@ impl<'n> Section<'n> {
     pub(super) fn of(owner: &str, node: &'n Node, findings: &mut Findings<'_>) -> Option<Self> {
         let Value::Map(entries) = &node.value else {
             let message = format!("{owner} must be a map of keys, not {}", node.kind());
-            findings.error(node.at, message, None);
+            findings.error(node.at, message, "write it as `key: value`, a key a line");
             return None;
         };
         Some(Self {
@@ -147,7 +147,7 @@ impl<'n> Section<'n> {
         let found = self.take(key);
         if found.is_none() {
             let message = format!("{} has no `{key}`", self.owner);
-            findings.error(self.at, message, Some(format!("add `{key}`")));
+            findings.error(self.at, message, format!("add `{key}`"));
         }
         found
     }
@@ -180,7 +180,7 @@ impl<'n> Section<'n> {
         if found.is_none() {
             let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
             let help = format!("one of: {}", names.join(", "));
-            findings.error(at, format!("`{key}` cannot be `{text}`"), Some(help));
+            findings.error(at, format!("`{key}` cannot be `{text}`"), help);
         }
         found
     }
@@ -225,11 +225,8 @@ impl<'n> Section<'n> {
         let Some(node) = node else { return 0.0 };
         let value = number(key, node, findings).unwrap_or(0.0);
         if value < 0.0 {
-            findings.error(
-                node.at,
-                format!("`{key}` must not be below 0, is {value}"),
-                None,
-            );
+            let message = format!("`{key}` must not be below 0, is {value}");
+            findings.error(node.at, message, "write 0 or more");
         }
         value.max(0.0)
     }

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::duration::parse_duration;
+use super::duration::{DURATION_HELP, parse_duration};
 use super::findings::{Findings, Section, number};
 use super::tree::{Node, Place, Value};
 use crate::generator::{
@@ -26,7 +26,7 @@ impl Names<'_> {
         let found = self.fields.iter().position(|field| *field == name);
         if found.is_none() {
             let help = format!("fields: {}", self.fields.join(", "));
-            findings.error(at, format!("there is no field `{name}`"), Some(help));
+            findings.error(at, format!("there is no field `{name}`"), help);
         }
         found.map(|at| at as u16)
     }
@@ -97,7 +97,8 @@ fn brownian(section: &mut Section<'_>, findings: &mut Findings<'_>) -> Generator
     if let (Some((min, _)), Some((max, at))) = (min, max)
         && min > max
     {
-        findings.error(at, format!("`min` {min} is above `max` {max}"), None);
+        let message = format!("`min` {min} is above `max` {max}");
+        findings.error(at, message, "swap the two, or leave one out");
     }
     let min = min.map_or(f64::MIN, |(min, _)| min);
     let max = max.map_or(f64::MAX, |(max, _)| max).max(min);
@@ -121,7 +122,11 @@ fn diurnal(section: &mut Section<'_>, findings: &mut Findings<'_>) -> Generator 
             let hour = number("peak_hour", node, findings).unwrap_or(0.0);
             if !(0.0..24.0).contains(&hour) {
                 let message = format!("`peak_hour` must lie in 0..23, is {hour}");
-                findings.error(node.at, message, None);
+                findings.error(
+                    node.at,
+                    message,
+                    "hours of the day, UTC: from 0 to below 24",
+                );
             }
             hour
         }
@@ -148,6 +153,7 @@ fn markov(section: &mut Section<'_>, findings: &mut Findings<'_>) -> Option<Gene
         return None;
     };
     let matrix = rows(matrix_node, findings)?;
+    let count = states.len();
     let states = states.iter().map(Node::json).collect();
     match Markov::new(states, &matrix, &initial.json()) {
         Ok(chain) => Some(Generator::Markov(Box::new(chain))),
@@ -158,10 +164,22 @@ fn markov(section: &mut Section<'_>, findings: &mut Findings<'_>) -> Option<Gene
                 } else {
                     matrix_node.at
                 };
-                findings.error(at, message, None);
+                let mend = markov_mend(&message, count);
+                findings.error(at, message, mend);
             }
             None
         }
+    }
+}
+
+/// How a chain is mended.
+fn markov_mend(message: &str, states: usize) -> String {
+    match message {
+        _ if message.contains("initial") => "name one of `states`, written as there".to_owned(),
+        _ if message.contains("sums to") => "each row is the chances of one state: make it add up \
+                                             to 1"
+            .to_owned(),
+        _ => format!("write {states} rows of {states} numbers, one of each for every state"),
     }
 }
 
@@ -199,12 +217,20 @@ fn composite(
     };
     if depth == COMPOSITE_DEPTH_MAX {
         let message = format!("composites nested more than {COMPOSITE_DEPTH_MAX} deep");
-        findings.error(node.at, message, None);
+        findings.error(
+            node.at,
+            message,
+            "sums can be written out: move the inner parts up",
+        );
         return None;
     }
     if parts.is_empty() || parts.len() > COMPOSITE_PARTS_MAX {
         let message = format!("`of` needs 1 to {COMPOSITE_PARTS_MAX} generators");
-        findings.error(node.at, message, None);
+        findings.error(
+            node.at,
+            message,
+            "give each part as a generator with its `type`",
+        );
     }
     let mut generators = Vec::with_capacity(parts.len());
     for part in parts {
@@ -216,7 +242,8 @@ fn composite(
         inner.finish(findings);
         let Some(generator) = generator else { continue };
         if !generator.numeric() {
-            findings.error(part.at, "only numbers can be added up".to_owned(), None);
+            let message = "only numbers can be added up";
+            findings.error(part.at, message, "use numbers as `value` or `states`");
         }
         generators.push(generator);
     }
@@ -248,15 +275,16 @@ fn replay(
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) => {
-            let help = "the path starts at the profile's folder".to_owned();
-            findings.error(at, format!("cannot read `{file}`: {error}"), Some(help));
+            let help = "the path starts at the profile's folder";
+            findings.error(at, format!("cannot read `{file}`: {error}"), help);
             return None;
         }
     };
     match Replay::parse(&text, column, again) {
         Ok(rows) => Some(Generator::Replay(Box::new(rows))),
         Err(error) => {
-            findings.error(column_at, format!("`{file}`: {error}"), None);
+            let help = "the first line names the columns; the values below are numbers";
+            findings.error(column_at, format!("`{file}`: {error}"), help);
             None
         }
     }
@@ -275,7 +303,7 @@ fn follow(
     let offset = section.number_or("offset", 0.0, findings);
     let lag = section.text("lag", findings).map(|(text, at)| {
         let lag = parse_duration(text).unwrap_or_else(|message| {
-            findings.error(at, message, None);
+            findings.error(at, message, DURATION_HELP);
             Duration::ZERO
         });
         (lag, at)
@@ -289,7 +317,8 @@ fn follow(
     };
     if let (Err(samples), Some((_, at))) = (generator.pace(names.interval), lag) {
         let message = format!("`lag` is {samples} samples; at most {FOLLOW_LAG_SAMPLES_MAX}");
-        findings.error(at, message, None);
+        let help = "a shorter lag, or a longer `telemetry_interval`";
+        findings.error(at, message, help);
     }
     Some(generator)
 }

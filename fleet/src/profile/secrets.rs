@@ -33,15 +33,15 @@ pub(super) fn refuse(node: &Node, findings: &mut Findings<'_>) {
                 let scalar = !matches!(value.value, Value::Map(_));
                 if scalar && is_credential(&key.text) {
                     let message = format!("`{}` is a credential", key.text);
-                    findings.error(key.at, message, Some(HELP.to_owned()));
+                    findings.error(key.at, message, HELP);
                 }
                 refuse(value, findings);
             }
         }
         Value::List(nodes) => nodes.iter().for_each(|node| refuse(node, findings)),
         Value::Text(text) if has_userinfo(text) => {
-            let message = "a URL with a password in it".to_owned();
-            findings.error(node.at, message, Some(HELP.to_owned()));
+            let message = "a URL with a password in it";
+            findings.error(node.at, message, HELP);
         }
         _ => {}
     }

@@ -92,7 +92,7 @@ pub(super) fn yaml(text: &str, findings: &mut Findings<'_>) -> Option<Node> {
             let message = said
                 .rsplit_once(" at line ")
                 .map_or(said.as_str(), |(said, _)| said);
-            findings.error(place, message.to_owned(), None);
+            findings.error(place, message, "mend the YAML here, or in the line above");
             None
         }
     }
@@ -202,7 +202,11 @@ pub(super) fn toml(text: &str, findings: &mut Findings<'_>) -> Option<Node> {
         let place = error
             .span()
             .map_or(Place::default(), |span| lines.place(span.start));
-        findings.error(place, error.message().to_owned(), None);
+        findings.error(
+            place,
+            error.message(),
+            "mend the TOML here: `key = value`, texts in quotes",
+        );
     }
     errors
         .is_empty()
