@@ -23,8 +23,9 @@ pub(crate) const SCENARIO: Scenario = Scenario {
             acknowledged/s since then; p99 from publishing to PUBACK; resident memory of the whole \
             node by devices (kernel memory of sockets is not in it); CPU s of the node per million \
             acknowledged; seconds from the first goodbye to the last of an ordered stop; sessions \
-            that ended without one. Peers: one client per device on tokio, as many as a process \
-            may open files",
+            that ended without one. Peers: one client per device on tokio, or of mqttx on node, as \
+            many as a process may open files (of mqttx the acknowledged are those that the broker \
+            took)",
     shapes: Shapes::Sizes {
         sizes: &[15_000, 100_000],
         seconds: 120,
@@ -44,9 +45,13 @@ pub(crate) const SCENARIO: Scenario = Scenario {
         metric("wills", "1"),
     ],
     child,
-    peers: &["rumqttc"],
+    peers: &["rumqttc", "mqtt5", "mqttx-cli"],
     own_shapes: &[],
-    peer_sizes: &[("rumqttc", 18_000)],
+    peer_sizes: &[
+        ("rumqttc", 18_000),
+        ("mqtt5", 18_000),
+        ("mqttx-cli", 15_000),
+    ],
     time_limit: Duration::from_secs(600),
     bytes_each_max: 40 << 10,
 };

@@ -15,7 +15,7 @@ pub(crate) struct Peer {
 }
 
 /// What a peer is called, and its binary.
-const PEERS: [(&str, &str); 10] = [
+const PEERS: [(&str, &str); 12] = [
     (CATCH_UNWIND, "peer-bare"),
     (SOA, "peer-bare"),
     ("quinn", "peer-quinn"),
@@ -26,7 +26,12 @@ const PEERS: [(&str, &str); 10] = [
     ("ractor", "peer-ractor"),
     ("rusm-otp", "peer-rusm"),
     ("rumqttc", "peer-rumqttc"),
+    ("mqtt5", "peer-mqtt5"),
+    (MQTTX, "peer-mqttx"),
 ];
+
+/// The driver of a tool of the host, if it has that.
+const MQTTX: &str = "mqttx-cli";
 
 /// Not a library: a loop around what the language has.
 const CATCH_UNWIND: &str = "catch_unwind";
@@ -61,12 +66,21 @@ pub(crate) fn build(asked: &[&str]) -> (Vec<Peer>, Vec<String>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
     let target = folder.join("target");
     let (mut peers, mut failures) = (Vec::new(), Vec::new());
-    let of_workspace: Vec<_> = PEERS.iter().filter(|p| asked.contains(&p.0)).collect();
+    let tool = asked.contains(&MQTTX).then(mqttx).transpose();
+    let tool = tool.unwrap_or_else(|reason| {
+        eprintln!("{MQTTX}: left out, {reason}");
+        None
+    });
+    let here = |name: &str| asked.contains(&name) && (name != MQTTX || tool.is_some());
+    let of_workspace: Vec<_> = PEERS.iter().filter(|p| here(p.0)).collect();
     if !of_workspace.is_empty() {
         match compile(&folder, &target) {
             Ok(()) => peers.extend(of_workspace.iter().map(|(name, binary)| Peer {
                 name,
-                version: locked_version(LOCK, name),
+                version: match *name {
+                    MQTTX => tool.clone(),
+                    library => locked_version(LOCK, library),
+                },
                 program: target.join("release").join(binary),
                 arguments: Vec::new(),
             })),
@@ -102,6 +116,14 @@ fn compile(folder: &Path, target: &Path) -> Result<(), String> {
     } else {
         Err(format!("the peers do not build: {status}"))
     }
+}
+
+/// The version of the tool, if it is here.
+fn mqttx() -> Result<String, String> {
+    let absent = |error| format!("`mqttx` is not here ({error}); npm has it in mqttx-cli");
+    let output = Command::new("mqttx").arg("--version").output();
+    let output = output.map_err(absent)?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Compiles the module, if there is a compiler.

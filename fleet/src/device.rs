@@ -18,7 +18,7 @@ use crate::fault::Faults;
 use crate::lines;
 use crate::out::DeviceOut;
 use crate::profile::FIELDS_MAX;
-use crate::program::{EventSource, Rule};
+use crate::program::{EventSource, Rule, Sensor};
 use crate::seed::device_seed;
 
 mod faults;
@@ -267,18 +267,18 @@ impl Device {
     }
 
     fn telemetry(&self, values: &[f64], unix_us: u64, cx: Context<'_, '_>) {
-        for sensor in cx.shared.program.sensors() {
-            let reading = Reading {
-                device: self.uuid,
-                sensor: sensor.field,
-                kind: sensor.kind,
-                value: values[usize::from(sensor.field)],
-                at_us: unix_us,
-                sequence: cx.identity.sequence,
-            };
-            cx.out.telemetry(cx.ordinal, &reading);
-        }
-        cx.out.tally.readings += cx.shared.program.sensors().len() as u64;
+        let sensors = cx.shared.program.sensors();
+        let sequence = cx.identity.sequence;
+        let reading = |sensor: &Sensor| Reading {
+            device: self.uuid,
+            sensor: sensor.field,
+            kind: sensor.kind,
+            value: values[usize::from(sensor.field)],
+            at_us: unix_us,
+            sequence,
+        };
+        cx.out.telemetry(cx.ordinal, sensors.iter().map(reading));
+        cx.out.tally.readings += sensors.len() as u64;
     }
 
     /// Moves to a slot. Series with memory are drawn on the way, or begin anew if it is too far.

@@ -231,17 +231,19 @@ impl Fleet {
         self.printer.as_ref()
     }
 
-    /// Waits until each line that was printed is written, or the deadline; returns whether it was
-    /// so.
+    /// Waits until each line that was printed is written, or the deadline, and prints no more;
+    /// returns whether all was written.
     pub async fn printed(&self, deadline: Duration) -> bool {
         let Some(printer) = &self.printer else {
             return true;
         };
-        poll(deadline, || {
+        let written = poll(deadline, || {
             let counts = printer.stats().read();
             counts.sent <= counts.acked + counts.refused + counts.dropped
-        })
-        .await
+        });
+        let written = written.await;
+        printer.end();
+        written
     }
 
     /// The links, by shard; none in a simulation without a twin.

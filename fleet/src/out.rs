@@ -178,12 +178,12 @@ impl DeviceOut {
         self
     }
 
-    /// One reading of telemetry.
-    pub fn telemetry(&mut self, ordinal: u32, reading: &Reading) {
+    /// The readings of one sample.
+    pub fn telemetry(&mut self, ordinal: u32, readings: impl ExactSizeIterator<Item = Reading>) {
         match &mut self.sink {
-            Sink::Link(_) => reading.encode_into(&mut self.t1),
-            Sink::Digests(digests) => digests.write(ordinal, Tier::T1, &reading.encode()),
-            Sink::Air(air) => air.telemetry(ordinal, reading),
+            Sink::Link(_) => readings.for_each(|one| one.encode_into(&mut self.t1)),
+            Sink::Digests(digests) => digests.readings(ordinal, readings),
+            Sink::Air(air) => readings.for_each(|one| air.telemetry(ordinal, &one)),
         }
     }
 

@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use actorsim_actors::Time;
-use actorsim_transport::{EventKey, Reading, SensorType, Tier};
+use actorsim_transport::{EventKey, READING_LEN, Reading, SensorType, Tier};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
@@ -168,6 +168,28 @@ impl WireDigests {
     #[inline]
     pub fn write(&mut self, ordinal: u32, tier: Tier, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
+        self.piece(ordinal, tier);
+    }
+
+    /// Appends the readings of a sample.
+    #[inline]
+    pub(crate) fn readings(
+        &mut self,
+        ordinal: u32,
+        readings: impl ExactSizeIterator<Item = Reading>,
+    ) {
+        let begin = self.bytes.len();
+        self.bytes.resize(begin + readings.len() * READING_LEN, 0);
+        let (rooms, _) = self.bytes[begin..].as_chunks_mut::<READING_LEN>();
+        for (room, reading) in rooms.iter_mut().zip(readings) {
+            *room = reading.encode();
+        }
+        self.piece(ordinal, Tier::T1);
+    }
+
+    /// What was written since the last piece is this device's.
+    #[inline]
+    fn piece(&mut self, ordinal: u32, tier: Tier) {
         let end = self.bytes.len();
         let fresh = self.pieces.len() > self.seen.1;
         match self.pieces.last_mut() {

@@ -3,7 +3,7 @@
 //! Who is faster than the disk loses whole pieces, counted as dropped; in a simulation it waits
 //! instead. After a first failed write (a full disk, a pipe that nobody reads any more) nothing is
 //! written, and everything is counted as an error. Bounds: [`QUEUE`] pieces wait, [`SPARE`] empty
-//! buffers are kept. The thread ends with its last printer.
+//! buffers are kept. The thread ends with its last printer, or when it is told.
 
 use std::fmt;
 use std::fs::File;
@@ -28,6 +28,7 @@ enum Job {
     Write(Vec<u8>, u64),
     /// Tells when everything before it is written.
     Settle(SyncSender<()>),
+    End,
 }
 
 /// Writes lines; clones are the same one.
@@ -100,6 +101,12 @@ impl Printer {
         }
     }
 
+    /// Ends the thread once it has written what was printed before; what is printed later is
+    /// dropped. A thread that is stuck with a full queue is left to itself.
+    pub fn end(&self) {
+        let _ = self.jobs.try_send(Job::End);
+    }
+
     /// An empty buffer.
     pub(super) fn spare(&self) -> Vec<u8> {
         self.shared.spare.lock().pop().unwrap_or_default()
@@ -146,6 +153,7 @@ fn run(mut to: impl Write, work: &Receiver<Job>, shared: &Shared) {
                 }
             }
             Job::Settle(done) => drop(done.send(())),
+            Job::End => break,
         }
     }
 }
@@ -166,6 +174,10 @@ mod tests {
         let counts = printer.stats().read();
         assert_eq!((counts.sent, counts.acked, counts.refused), (3, 3, 0));
         assert!(printer.spare().capacity() > 0, "buffers are used again");
+        printer.end();
+        printer.settle();
+        printer.print(b"d\n".to_vec(), 1);
+        assert_eq!(printer.stats().read().dropped, 1, "its thread has ended");
 
         let full = Printer::to(Path::new("/dev/full"), false).unwrap();
         full.print(b"a\n".to_vec(), 1);
