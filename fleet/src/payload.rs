@@ -125,7 +125,7 @@ impl Encoder {
         match &self.form {
             Form::Envelope { .. } | Form::Flat => true,
             Form::Reading | Form::Protobuf(_) => false,
-            Form::Template(text) => text.begins_with(&[b'{', b'[']),
+            Form::Template(text) => text.begins_with(b"{["),
         }
     }
 
