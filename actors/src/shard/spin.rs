@@ -3,11 +3,12 @@
 //! To sleep and be woken costs both sides system calls and, where a core halts, tens of
 //! microseconds; a ringer that finds the shard awake makes no call at all. So a shard may look on,
 //! for at most `at_most` per wait, as long as that pays: a look is paid from credit, which short
-//! sleeps earn and looks answered sooner than a sleep would have cost. One look in vain takes all
-//! of it and halves what later sleeps earn. A thread that is displaced while it looks may share its
-//! core with somebody who can use it: it stops at once, that costs three looks, and later sleeps
-//! earn half. What ends in a timer, or late, earns nothing: an idle shard sleeps. Bounds: `at_most`
-//! per wait, at most [`SPIN_MAX`]; the core is offered to others every [`OFFER_NS`].
+//! sleeps earn and looks answered sooner than a sleep would have cost. A look in vain costs three
+//! and halves what later sleeps earn: once is a pause between two bursts, in a row it is the end. A
+//! thread that is displaced while it looks may share its core with somebody who can use it: it
+//! stops at once, and that costs the same. What ends in a timer, or late, takes all: an idle shard
+//! sleeps. Bounds: `at_most` per wait, at most [`SPIN_MAX`]; the core is offered to others every
+//! [`OFFER_NS`].
 
 use std::time::Duration;
 
@@ -37,8 +38,8 @@ const HALVINGS_MAX: u32 = 10;
 /// Time between two offers of the core to whoever waits for it.
 const OFFER_NS: u64 = 2_000;
 
-/// Looks of full length that one displacement costs: three in a row cost all.
-const DISPLACED_LOOKS: u64 = 3;
+/// Looks of full length that one in vain costs, or one displacement: three in a row cost all.
+const LOST_LOOKS: u64 = 3;
 
 /// A pause between two looks that is this long was somebody else's turn.
 const DISPLACED_NS: u64 = 30_000;
@@ -88,10 +89,9 @@ impl Spin {
                 self.credit_ns = self.credit_ns.saturating_sub(ns);
                 self.looks = self.credit_ns >= self.at_most_ns;
             }
-            Looked::InVain => self.stop(self.halvings + 1),
-            Looked::Displaced => {
+            Looked::InVain | Looked::Displaced => {
                 self.halvings = (self.halvings + 1).min(HALVINGS_MAX);
-                let cost = DISPLACED_LOOKS * self.at_most_ns;
+                let cost = LOST_LOOKS * self.at_most_ns;
                 self.credit_ns = self.credit_ns.saturating_sub(cost);
                 self.looks = self.credit_ns >= self.at_most_ns;
             }
@@ -104,18 +104,13 @@ impl Spin {
             self.earn((self.at_most_ns / 2) >> self.halvings);
             self.looks |= self.credit_ns >= 2 * self.at_most_ns;
         } else {
-            self.stop(self.halvings);
+            self.credit_ns = 0;
+            self.looks = false;
         }
     }
 
     fn earn(&mut self, ns: u64) {
         self.credit_ns = (self.credit_ns + ns).min(LOOKS_MAX * self.at_most_ns);
-    }
-
-    fn stop(&mut self, halvings: u32) {
-        self.halvings = halvings.min(HALVINGS_MAX);
-        self.credit_ns = 0;
-        self.looks = false;
     }
 }
 
@@ -230,14 +225,16 @@ mod tests {
     }
 
     #[test]
-    fn who_is_displaced_once_looks_on() {
-        let mut spin = Spin::new(SPIN);
-        sleep_short(&mut spin, 20);
-        spin.looked(Looked::Displaced);
-        assert_eq!(spin.allowance(), Some(100_000));
-        spin.looked(Looked::Displaced);
-        spin.looked(Looked::Displaced);
-        assert_eq!(spin.allowance(), None);
+    fn who_is_displaced_or_looks_in_vain_once_looks_on() {
+        for how in [Looked::Displaced, Looked::InVain] {
+            let mut spin = Spin::new(SPIN);
+            sleep_short(&mut spin, 20);
+            spin.looked(how);
+            assert_eq!(spin.allowance(), Some(100_000));
+            spin.looked(how);
+            spin.looked(how);
+            assert_eq!(spin.allowance(), None);
+        }
     }
 
     #[test]
