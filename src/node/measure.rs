@@ -93,17 +93,19 @@ fn devices(layers: &Layers, report: &mut RunReport) {
     publish(layer, report);
     report.digest.wire_sha256 = layer.fleet.wire_sha256();
     report.process.shards = Some(layer.shards.shards().len() as u64);
-    report.process.backend = Some(backend(layer.shards.shards()).to_owned());
+    let (backend, rings) = backend(layer.shards.shards());
+    report.process.backend = Some(backend.to_owned());
+    report.process.rings = Some(rings);
 }
 
-/// What the shards slept in at last.
-fn backend(shards: &[ShardHandle]) -> &'static str {
+/// What the shards slept in at last, and how many of them in rings: `uring` is said if all did.
+fn backend(shards: &[ShardHandle]) -> (&'static str, u64) {
     let rings = shards.iter().filter(|shard| shard.stats().ring).count();
-    match rings {
-        0 => "portable",
-        n if n == shards.len() => "uring",
-        _ => "mixed",
-    }
+    let word = match rings == shards.len() {
+        true => "uring",
+        false => "portable",
+    };
+    (word, rings as u64)
 }
 
 /// How late the timers of all shards fired.

@@ -452,8 +452,10 @@ pub struct Process {
     pub threads: Option<u64>,
     /// Shard threads.
     pub shards: Option<u64>,
-    /// `uring`, `portable`, `mixed` (some shards have rings, others none) or `sim`.
+    /// `uring` (all shards slept in rings at last), `portable` or `sim`.
     pub backend: Option<String>,
+    /// Shards that slept in rings at last; none in a simulation.
+    pub rings: Option<u64>,
 }
 
 impl Process {
