@@ -9,6 +9,7 @@
 //! `MailboxSpec`.
 
 mod asks;
+mod forks;
 mod ticks;
 
 use std::collections::VecDeque;
@@ -16,6 +17,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use self::asks::{AskId, AsksFull};
+pub use self::forks::{ForkError, ForkRefused};
 pub use self::ticks::{MissedTicks, PERIOD_MIN};
 use crate::addr::SendError;
 use crate::clock::Time;

@@ -6,7 +6,7 @@
 //! - `guard`: one step under `catch_unwind`, with a quiet panic hook;
 //! - `inbox`: bounded queues into a shard, and its doorbell;
 //! - `mail`: what cells send, from their step to the pair queue of its destination, and what they
-//!   ask of task actors;
+//!   ask of task actors; `fork`: what they let other shards compute;
 //! - `net`: sockets of cells, the same on every driver;
 //! - `slab`: the cells of one population on one shard, in ordinal order (`slab/steps.rs`: what runs
 //!   in a step; `slab/delivery.rs`: messages to cells; `slab/exits.rs`: exits, restarts,
@@ -29,6 +29,7 @@ mod backend;
 mod balance;
 mod core;
 mod driver;
+mod fork;
 mod guard;
 mod handle;
 mod host;
@@ -52,6 +53,8 @@ mod wheel;
 
 pub use backend::Backend;
 pub use balance::{BalanceRule, Balancer, Balancing, Move, ShardLoad, SlabLoad};
+pub(crate) use fork::Errand;
+pub use fork::{BRANCHES_MAX, FORKS_MAX};
 pub use handle::{ShardHandle, SlabHandle};
 pub use host::{SHARDS_MAX, STOP_MAX, ShardConfig, ShardHost, StartShardsError, StopShardsError};
 pub use lateness::Lateness;

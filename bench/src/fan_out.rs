@@ -1,8 +1,10 @@
 //! `fan-out`: one actor to 10,000, 50 messages of 64 bytes each; and requests that are joined.
 //!
 //! Ours, messages: all cells on one shard. Ours, join: the asker on shard 0, its branches dealt to
-//! both shards. Bound: a round of messages, or a request, at a time.
+//! both shards; or forked, as stealable tasks are. Bound: a round of messages, or a request, at a
+//! time.
 
+mod fork;
 mod join;
 
 use actorsim_actors::{Cell, CellContext, Fault, Flow, Message};
@@ -17,7 +19,8 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     label: "one actor to 10,000 (its size), 50 messages of 64 bytes each: nanoseconds on the \
             wall, and of CPU of all threads, for a message, handled; 64 requests x 16 branches of \
             work, each joined before the next, with branches alike or one of them heavy: \
-            microseconds for all 64, median of 101",
+            microseconds for all 64, median of 101 (cells: sent to 16 standing cells, half of them \
+            on each shard)",
     shapes: Shapes::One(Load {
         size: 10_000,
         seconds: 0,
@@ -31,6 +34,8 @@ pub(crate) const SCENARIO: Scenario = Scenario {
         metric("cpu_per_message", "ns"),
         metric("join_balanced", "us"),
         metric("join_skewed", "us"),
+        metric("join_cells_balanced", "us"),
+        metric("join_cells_skewed", "us"),
     ],
     child,
     peers: &[
@@ -98,15 +103,12 @@ impl Cell for Actor {
 fn child(job: &Job) -> Result<Value, String> {
     let line = messages(job.size)?;
     let shards = Shards::start(2)?;
+    let [balanced, skewed] = [false, true].map(|skewed| Join { skewed });
     let line = line
-        .with(
-            "join_balanced",
-            join::measure(&shards, Join { skewed: false })?,
-        )
-        .with(
-            "join_skewed",
-            join::measure(&shards, Join { skewed: true })?,
-        );
+        .with("join_balanced", fork::measure(&shards, balanced)?)
+        .with("join_skewed", fork::measure(&shards, skewed)?)
+        .with("join_cells_balanced", join::measure(&shards, balanced)?)
+        .with("join_cells_skewed", join::measure(&shards, skewed)?);
     shards.stop()?;
     value(&line)
 }

@@ -70,6 +70,7 @@ pub(super) fn shard_row(before: &ShardStats, after: &ShardStats, time: Duration)
         "slabs": after.slabs, "busy": busy,
         "steps_s": rate(|stats| stats.steps),
         "messages_s": rate(|stats| stats.messages),
+        "branches_s": rate(|stats| stats.branches),
         "timers_s": rate(|stats| stats.timers_fired),
         "late_p50_us": us(0.5), "late_p99_us": us(0.99), "late_max_us": us(1.0),
         "ticks_missed": after.ticks_missed, "migrations": after.migrations_in,

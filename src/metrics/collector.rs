@@ -384,6 +384,7 @@ fn shards(snapshot: &NodeSnapshot, out: &mut Samples) {
             ("actorsim_shard_sleeps_total", stats.waits),
             ("actorsim_shard_looks_total", stats.looks),
             ("actorsim_shard_looks_answered_total", stats.looks_answered),
+            ("actorsim_shard_branches_total", stats.branches),
             ("actorsim_shard_timers_late_total", stats.timers_late),
             ("actorsim_shard_ticks_missed_total", stats.ticks_missed),
             ("actorsim_shard_migrations_total", stats.migrations_in),

@@ -212,6 +212,8 @@ metrics! {
         "Why sockets have ended for cells that lived on" "";
     "actorsim_shard_socket_bytes_total" Counter ["shard", "direction"]
         "Bytes that cells received (in), sent (out), or that waited at a reset (dropped)" "";
+    "actorsim_shard_branches_total" Counter ["shard"]
+        "Branches of forks that a shard has computed" "";
     "actorsim_shard_timers_late_total" Counter ["shard"]
         "Timers more than 10 ms late" "spargio stats";
     "actorsim_shard_ticks_missed_total" Counter ["shard"]

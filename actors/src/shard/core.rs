@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use super::fork::Forks;
 use super::guard;
 use super::inbox::{Bells, Doorbell, Queue, Refused};
 use super::lateness::Lateness;
@@ -49,6 +50,35 @@ pub(crate) struct Note {
     pub(crate) text: String,
 }
 
+/// What the shards of a host share.
+#[derive(Clone)]
+pub(crate) struct Common {
+    pub(crate) bells: Bells,
+    pub(crate) movables: Arc<Movables>,
+    pub(crate) forks: Arc<Forks>,
+}
+
+impl Common {
+    /// Of threads with these bells.
+    pub(crate) fn of(bells: Bells) -> Self {
+        let forks = Forks::of(&bells);
+        Self {
+            movables: Arc::default(),
+            forks,
+            bells,
+        }
+    }
+
+    /// In virtual time.
+    pub(crate) fn simulated(bells: Bells) -> Self {
+        let forks = Forks::at_once(&bells);
+        Self {
+            forks,
+            ..Self::of(bells)
+        }
+    }
+}
+
 /// What a shard and its handles share.
 pub(crate) struct Port {
     pub(crate) index: usize,
@@ -57,6 +87,7 @@ pub(crate) struct Port {
     /// Of all shards of its host.
     pub(crate) bells: Bells,
     pub(crate) movables: Arc<Movables>,
+    pub(crate) forks: Arc<Forks>,
     pub(crate) stats: Mutex<ShardStats>,
     pub(crate) stopping: AtomicBool,
     /// Whether somebody wants to know what steps cost.
@@ -66,18 +97,20 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// A shard of a host with these bells.
-    pub(crate) fn new(
-        index: usize,
-        (bells, movables): (&Bells, &Arc<Movables>),
-        system: Option<System>,
-    ) -> Arc<Self> {
+    /// A shard of that host.
+    pub(crate) fn new(index: usize, host: &Common, system: Option<System>) -> Arc<Self> {
+        let Common {
+            bells,
+            movables,
+            forks,
+        } = host.clone();
         let port = Arc::new(Self {
             index,
             joins: Queue::new(SLABS_MAX),
             bell: Arc::clone(&bells[index]),
-            bells: Arc::clone(bells),
-            movables: Arc::clone(movables),
+            bells,
+            movables,
+            forks,
             stats: Mutex::new(ShardStats {
                 index,
                 ..ShardStats::default()
@@ -86,7 +119,7 @@ impl Port {
             detail: AtomicBool::new(false),
             system,
         });
-        movables.seat(&port);
+        port.movables.seat(&port);
         port
     }
 

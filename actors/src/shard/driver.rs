@@ -125,12 +125,13 @@ fn turn(
         let mut effects = core.step(&at);
         core.tell(events);
         effects = effects.merge(obey(core, driver.engine(), at.monotonic)?);
-        let after = clock.monotonic();
         let mut seat = Seat {
             port: &port,
             driver: &mut *driver,
             clock,
         };
+        effects.busy |= seat.help(&effects)?;
+        let after = clock.monotonic();
         let looked = match effects.busy {
             true => None,
             false => seat.look(&mut spin, &effects, after)?,
@@ -160,6 +161,31 @@ struct Seat<'a> {
 }
 
 impl Seat<'_> {
+    /// Computes branches that cells have forked, as long as there is nothing else to do; one, where
+    /// there is. True if there may be more of them.
+    fn help(&mut self, effects: &Effects) -> io::Result<bool> {
+        let due = until(effects, self.clock);
+        let Self {
+            port,
+            driver,
+            clock,
+        } = self;
+        let mut flushed = Ok(());
+        let (computed, more) = port.forks.help(|| {
+            // Nobody waits for what is noted only.
+            flushed = driver.flush();
+            flushed.is_ok()
+                && !effects.busy
+                && !port.bell.is_rung()
+                && !driver.is_pending()
+                && due.is_none_or(|due| due > clock.monotonic())
+        });
+        if computed > 0 {
+            port.stats.lock().branches += computed;
+        }
+        flushed.map(|()| more)
+    }
+
     /// Looks on before it sleeps, if that is earned and no timer is due meanwhile.
     fn look(
         &mut self,

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::core::{Join, Port};
+use super::fork::Forks;
 use super::inbox::{CONTROL_CAPACITY, Door, LANE_CAPACITY, Queue, Refused};
 use super::mail::{Envelope, LINK_CAPACITY, Origin, Pair};
 use super::moving::{MigrateError, Movable, Resident};
@@ -70,6 +71,7 @@ pub(crate) struct Board<C: Cell> {
     ordinals: Box<[Range<u32>]>,
     capacity: u32,
     pub(super) bell: Arc<Door>,
+    forks: Arc<Forks>,
     seating: Seating,
     control: Queue<Control<C>>,
     sign: Sign,
@@ -103,6 +105,7 @@ impl<C: Cell> Board<C> {
             ordinals: ordinals.into(),
             capacity: spec.mailbox.capacity,
             bell: Door::new(port.index, &port.bells),
+            forks: Arc::clone(&port.forks),
             seating,
             control: Queue::new(CONTROL_CAPACITY),
             sign: Sign::default(),
@@ -138,6 +141,11 @@ impl<C: Cell> Board<C> {
 
     pub(crate) const fn seating(&self) -> Seating {
         self.seating
+    }
+
+    /// Of its host.
+    pub(crate) fn forks(&self) -> &Forks {
+        &self.forks
     }
 
     /// The ordinals, ascending and apart.

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::backend::{self, Backend, Chosen};
 use super::balance::{BalanceRule, Balancing};
-use super::core::{Port, ShardCore};
+use super::core::{Common, Port, ShardCore};
 use super::driver::{self, Driver};
 use super::guard;
 use super::handle::ShardHandle;
@@ -178,9 +178,9 @@ impl ShardHost {
             backend,
         };
         let bells: Bells = drivers.iter().map(|d| Doorbell::new(d.bell())).collect();
-        let movables = Arc::default();
+        let common = Common::of(bells);
         for (index, driver) in drivers.into_iter().enumerate() {
-            let port = Port::new(index, (&bells, &movables), Some(system.clone()));
+            let port = Port::new(index, &common, Some(system.clone()));
             let core = config.cores.get(index).copied();
             let clock = system.clock().clone();
             let thread = spawn(&port, driver, core, (config.net, spin), clock);

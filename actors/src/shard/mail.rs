@@ -24,8 +24,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use self::asks::ASKS_MAX;
+pub(crate) use self::asks::AnyQuestion;
+use self::asks::Asks;
 pub(crate) use self::asks::Question;
-use self::asks::{AnyQuestion, Asks};
 pub use self::envelope::{Bounce, Refusal, Sent};
 pub(crate) use self::envelope::{Envelope, NOBODY, Origin, Pair, Returned, returned};
 use self::link::{AnyLink, Link};
@@ -298,7 +299,7 @@ impl<C: Cell> Mail<C> {
         }
     }
 
-    /// Stages a question, for which there is room, to a task actor.
+    /// Stages a question, for which there is room, to a task actor; or a fork.
     pub(crate) fn ask(
         &mut self,
         key: u32,
@@ -313,7 +314,7 @@ impl<C: Cell> Mail<C> {
     pub(crate) fn flush(&mut self) {
         self.flush_links(Door::ring);
         // They are told in the next step, which nobody else may ask for.
-        if self.asks.send() || !self.returns.is_empty() {
+        if self.asks.send(self.board.forks()) || !self.returns.is_empty() {
             self.origin.bell.ring();
         }
     }

@@ -9,7 +9,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::core::{Port, ShardCore};
+use super::core::{Common, Port, ShardCore};
 use super::guard;
 use super::handle::ShardHandle;
 use super::inbox::{Bell, Bells, Doorbell};
@@ -82,10 +82,10 @@ impl SimShards {
         let bells: Bells = (0..shards.max(1))
             .map(|_| Doorbell::new(Box::new(bell.clone())))
             .collect();
-        let movables = Arc::default();
-        let cores: Vec<_> = (0..bells.len())
+        let common = Common::simulated(bells);
+        let cores: Vec<_> = (0..common.bells.len())
             .map(|index| {
-                let port = Port::new(index, (&bells, &movables), system.clone());
+                let port = Port::new(index, &common, system.clone());
                 ShardCore::new(port, Limits::SIM)
             })
             .collect();

@@ -274,6 +274,8 @@ pub struct ShardStats {
     pub retries: u64,
     /// Messages that its cells have handled.
     pub messages: u64,
+    /// Branches of forks that it has computed, for its own cells and those of others.
+    pub branches: u64,
     /// Timer steps run.
     pub timers_fired: u64,
     /// Of these more than 10 ms (of real time) after they were due.

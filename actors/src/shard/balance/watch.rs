@@ -142,6 +142,7 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::core::Common;
     use crate::shard::inbox::{Bell, Bells, Doorbell};
 
     struct Silent;
@@ -169,12 +170,12 @@ mod tests {
     /// Three shards with these slabs.
     fn watch(slabs: &[Arc<dyn Movable>]) -> Watch {
         let bells: Bells = (0..3).map(|_| Doorbell::new(Box::new(Silent))).collect();
-        let movables = Arc::default();
-        let port = |index| Port::new(index, (&bells, &movables), None);
+        let common = Common::of(bells);
+        let port = |index| Port::new(index, &common, None);
         let ports = (0..3).map(port).collect();
         slabs
             .iter()
-            .for_each(|slab| movables.add(Arc::downgrade(slab)));
+            .for_each(|slab| common.movables.add(Arc::downgrade(slab)));
         let clock = Clock::virtual_from(0);
         Watch {
             began: clock.monotonic(),

@@ -20,6 +20,8 @@ use crate::shard::spec::{SlabError, SlabSpec};
 mod detail;
 #[path = "tests/down.rs"]
 mod down;
+#[path = "tests/forks.rs"]
+mod forks;
 #[path = "tests/periodic.rs"]
 mod periodic;
 #[path = "tests/sockets.rs"]
@@ -36,7 +38,7 @@ impl Bell for Silent {
 
 fn port() -> Arc<Port> {
     let bells = [Doorbell::new(Box::new(Silent))].into();
-    Port::new(0, (&bells, &Arc::default()), None)
+    Port::new(0, &Common::of(bells), None)
 }
 
 /// Ticks each 10 ms on a grid; skips what it missed.

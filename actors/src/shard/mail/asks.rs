@@ -1,4 +1,4 @@
-//! Questions of the cells of a slab to task actors: staged, open, answered.
+//! Questions of the cells of a slab to task actors, and forks: staged, open, answered.
 //!
 //! An open question is the receiving end of its [`Reply`](crate::Reply) and what its cell does with
 //! the answer. Who answers or drops the reply writes down which one it was and rings the slab. To
@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::task::unconstrained;
 
+use super::super::fork::Forks;
 use super::super::guard;
 use super::super::inbox::{Door, Queue};
 use crate::addr::{Addr, AskError, SendError};
@@ -30,8 +31,9 @@ pub(crate) type Place = (u32, u64);
 
 /// A question, whatever is asked and answered.
 pub(crate) trait AnyQuestion<C: Cell>: Send {
-    /// Sends it. True if it has ended by that; otherwise `waker` is told when it does.
-    fn send(&mut self, waker: &Waker) -> bool;
+    /// Sends it, or lets the host's shards compute it, from where that door leads. True if it has
+    /// ended by that; otherwise `waker` is told when it does.
+    fn send(&mut self, waker: &Waker, forks: &Forks, from: &Door) -> bool;
     /// It ends now: with its answer if there is one. True if its time was up.
     fn end(&mut self) -> bool;
     /// The step of its cell, after its end.
@@ -65,7 +67,7 @@ where
     F: FnOnce(&mut C, Result<A, AskError>, &mut CellContext<'_, C>) -> Result<Flow, Fault>,
     F: Send + 'static,
 {
-    fn send(&mut self, waker: &Waker) -> bool {
+    fn send(&mut self, waker: &Waker, _: &Forks, _: &Door) -> bool {
         // What it is if a message that it displaces unwinds.
         let unsent = Stage::Ended(Err(AskError::Canceled));
         let Stage::Staged(to, message, mut answer) = std::mem::replace(&mut self.stage, unsent)
@@ -206,7 +208,7 @@ impl<C: Cell> Asks<C> {
     }
 
     /// Sends what is staged. True if some have ended by that: they are told in the next step.
-    pub(crate) fn send(&mut self) -> bool {
+    pub(crate) fn send(&mut self, forks: &Forks) -> bool {
         let Some(done) = self.done.as_ref().filter(|_| !self.staged.is_empty()) else {
             return false;
         };
@@ -216,8 +218,9 @@ impl<C: Cell> Asks<C> {
                 continue;
             };
             let done = Arc::clone(done);
+            let from = Arc::clone(&done.bell);
             let waker = Waker::from(Arc::new(Teller { place, done }));
-            if guard::step(|| Ok(open.question.send(&waker))) != Ok(false) {
+            if guard::step(|| Ok(open.question.send(&waker, forks, &from))) != Ok(false) {
                 self.ended.push(place);
             }
         }

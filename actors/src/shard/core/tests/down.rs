@@ -103,8 +103,8 @@ fn a_slab_that_cannot_be_built_is_closed_and_its_shard_goes_on() {
 #[test]
 fn a_slab_on_its_way_to_a_shard_that_fails_goes_on_to_another() {
     let bells: Bells = (0..2).map(|_| Doorbell::new(Box::new(Silent))).collect();
-    let movables = Arc::default();
-    let port = |index| Port::new(index, (&bells, &movables), None);
+    let common = Common::of(bells);
+    let port = |index| Port::new(index, &common, None);
     let [failing, other] = [0, 1].map(|index| ShardCore::new(port(index), Limits::LIVE));
     let (mut failing, mut other) = (failing, other);
     let shard = ShardHandle::new(other.port());
@@ -124,8 +124,8 @@ fn a_slab_on_its_way_to_a_shard_that_fails_goes_on_to_another() {
 #[test]
 fn slabs_that_may_move_leave_a_shard_whose_driver_fails() {
     let bells: Bells = (0..2).map(|_| Doorbell::new(Box::new(Silent))).collect();
-    let movables = Arc::default();
-    let port = |index| Port::new(index, (&bells, &movables), None);
+    let common = Common::of(bells);
+    let port = |index| Port::new(index, &common, None);
     let [failing, other] = [0, 1].map(|index| ShardCore::new(port(index), Limits::LIVE));
     let (mut failing, mut other) = (failing, other);
     let shard = ShardHandle::new(failing.port());
