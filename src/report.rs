@@ -191,7 +191,7 @@ mod tests {
         ("/digest", "wire_sha256"),
         (
             "/process",
-            "rss_bytes rss_peak_bytes cpu_s threads shards backend",
+            "rss_bytes rss_peak_bytes cpu_s threads shards backend rings",
         ),
     ];
 
