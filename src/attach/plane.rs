@@ -153,7 +153,7 @@ impl SystemPlane {
             }
             DevicesWord::Spawn(joining) => {
                 let population = self.hooks.join(&joining).map_err(devices::usage)?;
-                let policies = self.policies.in_force().await;
+                let policies = self.policies.in_force();
                 devices::spawn(ground, &joining, population, &policies)
             }
             DevicesWord::Update { selector, fields } => {
@@ -432,7 +432,7 @@ impl ControlPlane for SystemPlane {
     }
 
     fn policy(&self, word: PolicyWord, pattern: Option<String>, dry_run: bool) -> Outcome<'_> {
-        Box::pin(self.policies(word, pattern, dry_run))
+        Box::pin(async move { self.policies(word, pattern, dry_run) })
     }
 
     fn chaos(&self, word: ChaosWord) -> Outcome<'_> {

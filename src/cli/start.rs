@@ -283,15 +283,8 @@ async fn run_node(config: NodeConfig) -> Exit {
     let ending = {
         let reload = async {
             while hangup.recv().await.is_some() {
-                match policies.reload(false).await {
-                    Ok(plan) => {
-                        tracing::info!("policies reloaded: {} changed", plan.len());
-                        for one in &plan {
-                            if let Some(why) = &one.late {
-                                tracing::warn!("policies: {}: {why}", one.path);
-                            }
-                        }
-                    }
+                match policies.reload(false) {
+                    Ok(plan) => tracing::info!("policies reloaded: {} changed", plan.len()),
                     Err(error) => tracing::error!("policies are as they were: {error}"),
                 }
             }

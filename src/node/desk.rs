@@ -71,7 +71,7 @@ impl NodeDesk {
     async fn start(&self, batches: Vec<Batch>) -> Result<Spawned, DeskError> {
         let layer = self.layer()?;
         let _one = self.spawning.lock().await;
-        let policies = self.policies.in_force().await;
+        let policies = self.policies.in_force();
         let mut spawned = Spawned::default();
         for batch in batches {
             let profile = Arc::new(batch.profile);

@@ -1,9 +1,10 @@
 //! The policies of a running node: those of its files, and those that an operator has set since.
 //!
 //! A change is checked as a file is, held against every supervisor and population first, and put in
-//! force only if all accept it. Reading the files again drops what was set by hand. It decides
-//! about no restart. It also knows who supervises what, by path. Bound: one change at a time; as
-//! many policies by hand as there are supervisors.
+//! force only if all accept it. It waits for nobody: neither a supervisor that hangs or is down nor
+//! a shard that stands still is asked. Reading the files again drops what was set by hand. It
+//! decides about no restart. It also knows who supervises what, by path. Bound: one change at a
+//! time; as many policies by hand as there are supervisors.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,7 +17,7 @@ use actorsim_supervision::{
     CellGovernor, Change, CrashReport, GovernError, Governance, Governed, Labels, Policies,
     SupervisorRef,
 };
-use tokio::sync::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::layers::Layers;
 use crate::config::policy::{self, PolicyFile};
@@ -52,8 +53,6 @@ pub struct Planned {
     pub path: ActorPath,
     /// What is another value, and how many actors are governed.
     pub governed: Governed,
-    /// Why it is not in force there, if it is not.
-    pub late: Option<String>,
 }
 
 /// One supervisor or population with what is in force there.
@@ -90,43 +89,32 @@ impl Governor {
         }
     }
 
-    /// Puts a governance in force. It was accepted before: one that is down since gets it with its
-    /// next life. Returns what is not as it should be.
-    async fn enforce(&self, by: Governance) -> Result<(), String> {
-        match self {
-            Self::Tasks(supervisor) => match supervisor.govern(by.clone(), false).await {
-                Ok(_) => Ok(()),
-                Err(GovernError::Unavailable(error)) => {
-                    supervisor.govern_next(by);
-                    Err(format!("it has the change when it is back ({error})"))
-                }
-                Err(error) => Err(format!("it keeps its old policy: {error}")),
-            },
-            Self::Cells(governor) => match governor.govern(&by, false) {
-                Ok(_) => Ok(()),
-                Err(error) => Err(format!("it keeps its old policy: {error}")),
-            },
-        }
-    }
-
-    /// What a governance would change.
-    async fn foresee(&self, by: Governance) -> Result<Governed, PolicyError> {
+    /// Puts a governance in force, or says what that would change. None: nobody is there any more.
+    fn govern(&self, by: &Governance, dry_run: bool) -> Result<Option<Governed>, PolicyError> {
         let result = match self {
-            Self::Tasks(supervisor) => {
-                let governed = supervisor.govern(by, true).await;
-                governed.map_err(|error| error.to_string())
-            }
+            Self::Tasks(supervisor) => match supervisor.govern(by.clone(), dry_run) {
+                Err(GovernError::Gone) => return Ok(None),
+                governed => governed.map_err(|error| error.to_string()),
+            },
             Self::Cells(governor) => {
-                let governed = governor.govern(&by, true);
+                let governed = governor.govern(by, dry_run);
                 governed.map_err(|error| error.to_string())
             }
         };
         let path = self.path().clone();
-        result.map_err(|reason| PolicyError::Refused { path, reason })
+        let refused = |reason| PolicyError::Refused { path, reason };
+        result.map(Some).map_err(refused)
     }
 }
 
-#[derive(Debug, Default)]
+/// What a change puts in force at one supervisor or population.
+struct Order {
+    governor: Governor,
+    old: Governance,
+    new: Governance,
+}
+
+#[derive(Debug, Clone, Default)]
 struct State {
     files: Policies,
     by_hand: BTreeMap<ActorPath, Policies>,
@@ -176,9 +164,13 @@ impl PolicyBook {
         fleet.map_or_else(Vec::new, |layer| layer.fleet.governors())
     }
 
-    /// The policies in force, for what joins now.
-    pub(crate) async fn in_force(&self) -> Policies {
-        self.state.lock().await.merged()
+    /// The policies in force, for what joins now: they do not change as long as they are held.
+    pub(crate) fn in_force(&self) -> InForceNow<'_> {
+        let state = self.state.lock();
+        InForceNow {
+            policies: state.merged(),
+            _held: state,
+        }
     }
 
     /// The population at a path.
@@ -219,8 +211,8 @@ impl PolicyBook {
     }
 
     /// What is in force at the supervisors and populations of a pattern.
-    pub(crate) async fn show(&self, pattern: Option<&str>) -> Result<Vec<InForce>, PolicyError> {
-        let policies = self.state.lock().await.merged();
+    pub(crate) fn show(&self, pattern: Option<&str>) -> Result<Vec<InForce>, PolicyError> {
+        let policies = self.state.lock().merged();
         let mut rows = Vec::new();
         for governor in self.found(pattern)? {
             let (path, labels) = (governor.path().clone(), governor.labels());
@@ -230,122 +222,141 @@ impl PolicyBook {
                 None => format!("{file}:{line}"),
             });
             let governance = match &governor {
-                Governor::Cells(governor) => Governance {
+                Governor::Cells(governor) => Some(Governance {
                     policy: governor.policy().0,
                     ..policies.governance(&path, &labels)
-                },
-                // One that is down has it when it comes back.
-                Governor::Tasks(supervisor) => match supervisor.policy().await {
-                    Ok(governance) => governance,
-                    Err(_) => policies.governance(&path, &labels),
-                },
+                }),
+                Governor::Tasks(supervisor) => supervisor.policy(),
             };
-            let children = self.children(&governor).await;
-            rows.push(InForce {
+            let children = self.children(&governor);
+            rows.extend(governance.map(|governance| InForce {
                 path,
                 children,
                 governance,
                 origin,
-            });
+            }));
         }
         Ok(rows)
     }
 
-    async fn children(&self, governor: &Governor) -> u64 {
+    fn children(&self, governor: &Governor) -> u64 {
         match governor {
-            Governor::Tasks(supervisor) => {
-                let counts = supervisor.count_children().await;
-                counts.map_or(0, |counts| u64::from(counts.specs))
-            }
+            Governor::Tasks(supervisor) => supervisor.children() as u64,
             Governor::Cells(governor) => self.cells_of(governor.path()).map_or(0, |all| all.0),
         }
     }
 
     /// Sets values at the supervisors and populations of a pattern, or says what that would do.
-    pub(crate) async fn set(
+    pub(crate) fn set(
         &self,
         pattern: &str,
         assignments: &[String],
         dry_run: bool,
     ) -> Result<Vec<Planned>, PolicyError> {
-        let mut state = self.state.lock().await;
-        let mut next = State {
-            files: state.files.clone(),
-            by_hand: state.by_hand.clone(),
-        };
+        let mut state = self.state.lock();
+        let mut next = state.clone();
         let now = state.merged();
         for governor in self.found(Some(pattern))? {
             let (path, labels) = (governor.path().clone(), governor.labels());
             let text = written(&path, &now.governance(&path, &labels), assignments);
             next.by_hand.insert(path.clone(), read(&path, &text)?);
         }
-        self.put(&mut state, next, dry_run).await
+        self.put(&mut state, next, dry_run)
     }
 
     /// Reads the files again, or says what that would do. What was set by hand is dropped.
     ///
     /// # Errors
     /// [`PolicyError`]; nothing has changed then.
-    pub async fn reload(&self, dry_run: bool) -> Result<Vec<Planned>, PolicyError> {
+    pub fn reload(&self, dry_run: bool) -> Result<Vec<Planned>, PolicyError> {
         let sources = policy::read_again(&self.files).map_err(PolicyError::Invalid)?;
-        let mut state = self.state.lock().await;
+        let mut state = self.state.lock();
         let next = State {
             files: policy::merged(&sources),
             by_hand: BTreeMap::new(),
         };
-        self.put(&mut state, next, dry_run).await
+        self.put(&mut state, next, dry_run)
     }
 
-    /// Two phases: everybody is asked, and an error means that nothing has changed; then everybody
-    /// is told, and the plan says of whom it does not hold.
-    async fn put(
+    /// Two phases: the change is held against everybody, and an error means that nothing has
+    /// changed; then it is put in force. Nothing is waited for in between, so whoever asked for it
+    /// may go away: all of it is done, or none.
+    fn put(
         &self,
         state: &mut State,
         next: State,
         dry_run: bool,
     ) -> Result<Vec<Planned>, PolicyError> {
-        let (old, new) = (state.merged(), next.merged());
-        let changed = |governor: &Governor| {
-            let (path, labels) = (governor.path(), governor.labels());
-            let by = new.governance(path, &labels);
-            (by != old.governance(path, &labels)).then_some(by)
-        };
-        let orders: Vec<(Governor, Governance)> = self
-            .governors(None)
-            .into_iter()
-            .filter_map(|governor| changed(&governor).map(|by| (governor, by)))
-            .collect();
+        let orders = self.orders(&state.merged(), &next.merged());
         let mut plan = Vec::new();
-        for (governor, by) in &orders {
-            let mut governed = governor.foresee(by.clone()).await?;
-            if let Governor::Cells(cells) = governor {
-                governed.children = self.cells_of(cells.path()).map_or(0, |all| all.0);
-            }
+        for Order { governor, new, .. } in &orders {
+            let Some(mut governed) = governor.govern(new, true)? else {
+                continue;
+            };
+            governed.children = self.children(governor);
             let path = governor.path().clone();
-            let late = None;
-            plan.push(Planned {
-                path,
-                governed,
-                late,
-            });
+            plan.push(Planned { path, governed });
         }
-        if dry_run {
-            return Ok(plan);
+        if !dry_run {
+            self.enforce(&orders)?;
+            *state = next;
         }
-        for ((governor, by), planned) in orders.into_iter().zip(&mut plan) {
-            planned.late = governor.enforce(by).await.err();
-            if let (Governor::Cells(cells), None, false) = (
-                &governor,
-                &planned.late,
-                planned.governed.changes.is_empty(),
-            ) {
-                let (path, text) = (Some(cells.path()), planned.governed.to_string());
-                let events = self.layers.system.events();
-                events.publish(Level::Info, "policy_changed", path, text);
+        Ok(plan)
+    }
+
+    fn orders(&self, old: &Policies, new: &Policies) -> Vec<Order> {
+        let order = |governor: Governor| {
+            let (path, labels) = (governor.path(), governor.labels());
+            let (old, new) = (old.governance(path, &labels), new.governance(path, &labels));
+            (old != new).then_some(Order { governor, old, new })
+        };
+        self.governors(None).into_iter().filter_map(order).collect()
+    }
+
+    /// Puts in force what all have accepted. A child that came since may make one refuse after all:
+    /// those before it get their old policy back.
+    fn enforce(&self, orders: &[Order]) -> Result<(), PolicyError> {
+        for (at, Order { governor, new, .. }) in orders.iter().enumerate() {
+            match governor.govern(new, false) {
+                Ok(governed) => self.tell(governor, governed),
+                Err(refused) => {
+                    for Order { governor, old, .. } in &orders[..at] {
+                        if let Ok(governed) = governor.govern(old, false) {
+                            self.tell(governor, governed);
+                        }
+                    }
+                    return Err(refused);
+                }
             }
         }
-        *state = next;
-        Ok(plan)
+        Ok(())
+    }
+
+    /// Supervisors of task actors tell it themselves.
+    fn tell(&self, governor: &Governor, governed: Option<Governed>) {
+        let (Governor::Cells(cells), Some(governed)) = (governor, governed) else {
+            return;
+        };
+        if !governed.changes.is_empty() {
+            let (path, text) = (Some(cells.path()), governed.to_string());
+            let events = self.layers.system.events();
+            events.publish(Level::Info, "policy_changed", path, text);
+        }
+    }
+}
+
+/// The policies in force, held.
+#[derive(Debug)]
+pub(crate) struct InForceNow<'a> {
+    policies: Policies,
+    _held: MutexGuard<'a, State>,
+}
+
+impl std::ops::Deref for InForceNow<'_> {
+    type Target = Policies;
+
+    fn deref(&self) -> &Policies {
+        &self.policies
     }
 }
 

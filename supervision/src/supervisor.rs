@@ -4,7 +4,7 @@
 //! - `table`: the shell around it: carries out starts, stops and answers; lives outside the actor,
 //!   so that a killed supervisor's children are still taken in order.
 //! - `children`: their specs, and the answers to requests.
-//! - `policy`: what governs a running supervisor, and changes of it.
+//! - `policy`: what governs a supervisor, whether it lives or not, and changes of it.
 //! - `seats`: the supervisors of a tree, by path.
 //! - `start`: how a supervisor starts, and what happens when it ends in whatever way.
 //! - [`mod@reference`], [`errors`]: what a program calls, with OTP's closed error sets.
@@ -39,7 +39,6 @@ pub use start::start_root;
 pub(crate) use start::{Cancel, Seat, start};
 use table::Table;
 
-use crate::governance::{Governance, Governed};
 use crate::spec::ChildSpec;
 
 /// A request to a supervisor; made by [`SupervisorRef`].
@@ -59,8 +58,6 @@ pub(crate) enum Request {
     Preview(String, ExitReason, Reply<Option<Preview>>),
     /// Starts one of the first children again that was deleted.
     StartFirst(String, Reply<Result<ActorRef, StartChildError>>),
-    Policy(Reply<Governance>),
-    Govern(Box<Governance>, bool, Reply<Result<Governed, GovernError>>),
     /// The supervisor ends by itself: its children are gone.
     Finish,
 }
@@ -77,9 +74,7 @@ impl Message for SupervisorMessage {
             Request::Count(..) => "count_children",
             Request::GetSpec(..) => "get_childspec",
             Request::Preview(..) => "preview",
-            Request::Policy(..) => "policy",
             Request::StartFirst(..) => "start_child",
-            Request::Govern(..) => "govern",
             Request::Finish => "finish",
         }
     }

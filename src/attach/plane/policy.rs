@@ -21,7 +21,7 @@ fn refusal(error: PolicyError) -> Refusal {
 }
 
 impl SystemPlane {
-    pub(super) async fn policies(
+    pub(super) fn policies(
         &self,
         word: PolicyWord,
         pattern: Option<String>,
@@ -30,21 +30,18 @@ impl SystemPlane {
         let pattern = pattern.as_deref();
         let plan = match word {
             PolicyWord::Show => {
-                let shown = self.policies.show(pattern).await.map_err(refusal)?;
+                let shown = self.policies.show(pattern).map_err(refusal)?;
                 let rows = shown.iter().flat_map(in_force);
                 return Ok(json!({ "rows": rows.collect::<Vec<_>>() }));
             }
             PolicyWord::Set(assignments) => {
                 let pattern = pattern.unwrap_or_default();
-                self.policies.set(pattern, &assignments, dry_run).await
+                self.policies.set(pattern, &assignments, dry_run)
             }
-            PolicyWord::Reload => self.policies.reload(dry_run).await,
+            PolicyWord::Reload => self.policies.reload(dry_run),
         };
         let plan = plan.map_err(refusal)?;
-        let mut data = json!({ "rows": planned(&plan), "changed": !dry_run });
-        let late = |one: &Planned| Some(format!("{}: {}", one.path, one.late.as_ref()?));
-        super::note(&mut data, plan.iter().filter_map(late).collect());
-        Ok(data)
+        Ok(json!({ "rows": planned(&plan), "changed": !dry_run }))
     }
 }
 

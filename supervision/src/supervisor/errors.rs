@@ -201,7 +201,7 @@ pub enum GovernError {
     /// It does not fit the children; everything that is wrong.
     #[error("invalid policy: {}", list(.0))]
     Invalid(Vec<SpecError>),
-    /// The supervisor did not answer.
-    #[error(transparent)]
-    Unavailable(#[from] CallError),
+    /// It has not been started yet, or nobody starts it again.
+    #[error("the supervisor is not there: not started yet, or gone for good")]
+    Gone,
 }

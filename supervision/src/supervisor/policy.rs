@@ -1,20 +1,24 @@
-//! What governs a running supervisor: its policy, and what is said of its children.
+//! What governs a supervisor: its policy, and what is said of its children.
 //!
-//! A change is checked against the children that are there, put in force between two steps, and
-//! kept in the seat, so that the next incarnation has it too. It restarts nobody. Bound: one pass
-//! over the children for a change.
+//! A change is no message to the supervisor: it is kept in the seat, which outlives incarnations,
+//! and put in force at the table of the one that lives, between two steps of it. So it holds at
+//! once, also where the supervisor hangs, has no room in its mailbox, or is down. It is checked
+//! against the children that are there and those that the next incarnation starts with, and
+//! restarts nobody. Locks: the rule of a seat, then a table, never the other way round. Bound: one
+//! pass over the children for a change.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
 
-use actorsim_actors::{ActorRef, Reply, Time};
+use actorsim_actors::{ActorPath, ActorRef, Level, Reply, System, Time};
 
 use super::children::Inner;
-use super::{GovernError, Seat, StartChildError};
+use super::table::Table;
+use super::{GovernError, Seat, StartChildError, StartError};
 use crate::config::ChildPolicy;
 use crate::governance::{Governance, Governed, child_policy, differences, term_differences};
-use crate::policy::Strategy;
-use crate::spec::{ChildSpec, SpecError, SupervisorSpec, Terms, check_significance, policy_errors};
-use crate::strategy::ChildId;
+use crate::policy::{Strategy, SupervisorPolicy};
+use crate::spec::{ChildSpec, SpecError, SupervisorSpec, check_significance, policy_errors};
 
 /// What a supervisor was told when it was made and since.
 pub(super) struct Orders {
@@ -24,8 +28,6 @@ pub(super) struct Orders {
     needs: Option<Strategy>,
     /// The children it was made with.
     firsts: Vec<ChildSpec>,
-    /// Where a change is kept for the next incarnation.
-    seat: Arc<Seat>,
 }
 
 impl Orders {
@@ -34,13 +36,107 @@ impl Orders {
             children: Arc::clone(&spec.child_policies),
             needs: spec.needs,
             firsts: spec.children.clone(),
-            seat: Arc::clone(&spec.seat),
         }
     }
 
     /// What is said of one child.
     pub(super) fn child(&self, id: &str) -> ChildPolicy {
         child_policy(&self.children, id)
+    }
+}
+
+/// What governs a seat, and whom.
+#[derive(Debug, Default)]
+pub(super) struct Rule {
+    /// What was put in force since it was made; none: as its spec has it.
+    own: Option<Governance>,
+    /// What each life is made of; gone when nobody can start one any more.
+    spec: Weak<SupervisorSpec>,
+    /// The children of the life that is under way.
+    table: Weak<Table>,
+    /// Where changes are told, and of whom.
+    told: Option<(System, ActorPath)>,
+}
+
+impl Rule {
+    /// What the next life is made of, if there can be one.
+    fn next_life(&self) -> Option<SupervisorSpec> {
+        let spec = (*self.spec.upgrade()?).clone();
+        Some(match &self.own {
+            Some(by) => spec.governed(by),
+            None => spec,
+        })
+    }
+
+    fn tell(&self, governed: &Governed) {
+        if let (Some((system, path)), false) = (&self.told, governed.changes.is_empty()) {
+            let (path, text) = (Some(path), governed.to_string());
+            let events = system.events();
+            events.publish(Level::Info, "policy_changed", path, text);
+        }
+    }
+}
+
+impl Seat {
+    /// Makes the table of a life under what governs it: a change comes before that, or after it.
+    pub(super) fn occupy(
+        &self,
+        spec: &Arc<SupervisorSpec>,
+        system: &System,
+        make: impl FnOnce(&SupervisorSpec) -> Result<Arc<Table>, StartError>,
+    ) -> Result<Arc<Table>, StartError> {
+        let mut rule = self.rule.lock();
+        rule.spec = Arc::downgrade(spec);
+        rule.told
+            .get_or_insert_with(|| (system.clone(), spec.path.clone()));
+        let table = match &rule.own {
+            Some(by) => make(&(**spec).clone().governed(by))?,
+            None => make(spec)?,
+        };
+        rule.table = Arc::downgrade(&table);
+        Ok(table)
+    }
+
+    /// The life is over.
+    pub(super) fn vacate(&self) {
+        self.rule.lock().table = Weak::new();
+    }
+
+    pub(super) fn governance(&self) -> Option<Governance> {
+        let rule = self.rule.lock();
+        match rule.table.upgrade() {
+            Some(table) => Some(table.governance()),
+            None => rule.next_life().map(|spec| Governance {
+                policy: spec.policy,
+                children: spec.child_policies.to_vec(),
+            }),
+        }
+    }
+
+    pub(super) fn children(&self) -> usize {
+        let rule = self.rule.lock();
+        match rule.table.upgrade() {
+            Some(table) => table.children(),
+            None => rule.spec.upgrade().map_or(0, |spec| spec.children.len()),
+        }
+    }
+
+    pub(super) fn govern(&self, by: Governance, dry_run: bool) -> Result<Governed, GovernError> {
+        let mut rule = self.rule.lock();
+        let governed = match rule.table.upgrade() {
+            Some(table) => table.govern(by.clone(), dry_run)?,
+            None => {
+                let next = rule.next_life().ok_or(GovernError::Gone)?;
+                let mut by = by.clone();
+                by.policy.strategy = next.needs.unwrap_or(by.policy.strategy);
+                weigh(&next.policy, &by, next.children.iter(), [].iter())?
+            }
+        };
+        if !dry_run {
+            rule.own = Some(by);
+            rule.tell(&governed);
+        }
+        Ok(governed)
     }
 }
 
@@ -60,56 +156,20 @@ impl Inner {
         dry_run: bool,
     ) -> Result<Governed, GovernError> {
         by.policy.strategy = self.orders.needs.unwrap_or(by.policy.strategy);
-        let mut changes = differences(&self.core.tree.policy, &by.policy);
-        let mut moved: Vec<(ChildId, Terms)> = Vec::new();
-        let mut wrong = self.refusals(&by);
-        for (id, child) in &self.children {
-            let (old, new) = (
-                child.spec.terms(),
-                child.spec.terms_under(&by.child(&child.spec.id)),
-            );
-            wrong.extend(check_significance(
-                by.policy.auto_shutdown,
-                &child.spec.id,
-                new,
-            ));
-            if old != new {
-                changes.extend(term_differences(&child.spec.id, old, new));
-                moved.push((*id, new));
-            }
-        }
-        if !wrong.is_empty() {
-            return Err(GovernError::Invalid(wrong));
-        }
-        let children = self.children.len() as u64;
+        let children = || self.children.values().map(|child| &child.spec);
+        let there: BTreeSet<&str> = children().map(|spec| spec.id.as_str()).collect();
+        let firsts = self.orders.firsts.iter();
+        let back = firsts.filter(|spec| !there.contains(spec.id.as_str()));
+        let governed = weigh(&self.core.tree.policy, &by, children(), back)?;
         if !dry_run {
-            for (id, terms) in moved {
-                self.core.set_terms(id, terms);
-                if let Some(child) = self.children.get_mut(&id) {
-                    let said = by.child(&child.spec.id);
-                    child.spec.govern(&said);
-                }
+            for (id, child) in &mut self.children {
+                child.spec.govern(&by.child(&child.spec.id));
+                self.core.set_terms(*id, child.spec.terms());
             }
-            self.core.tree.policy = by.policy.clone();
-            self.orders.children = by.children.as_slice().into();
-            self.orders.seat.govern(by);
+            self.core.tree.policy = by.policy;
+            self.orders.children = by.children.into();
         }
-        Ok(Governed { changes, children })
-    }
-
-    /// What a policy may not be here, whatever its children.
-    fn refusals(&self, by: &Governance) -> Vec<SpecError> {
-        let simple = |strategy| strategy == Strategy::SimpleOneForOne;
-        let old = &self.core.tree.policy;
-        let mut wrong = policy_errors(&by.policy);
-        if simple(old.strategy) != simple(by.policy.strategy) {
-            wrong.push(SpecError::SimpleForGood);
-        }
-        let (count, max) = (self.children.len(), by.policy.max_children);
-        if count > max as usize {
-            wrong.push(SpecError::TooMany { count, max });
-        }
-        wrong
+        Ok(governed)
     }
 
     /// Starts one of the first children anew, as the program had it.
@@ -125,5 +185,43 @@ impl Inner {
             Some(spec) => self.start_child(spec, reply, now),
             None => reply.send(Err(StartChildError::NotFound)),
         }
+    }
+}
+
+/// What a governance changes at a policy and its children; `back` are those that are deleted and
+/// come back with the next life.
+fn weigh<'a>(
+    old: &SupervisorPolicy,
+    by: &Governance,
+    children: impl Iterator<Item = &'a ChildSpec>,
+    back: impl Iterator<Item = &'a ChildSpec>,
+) -> Result<Governed, GovernError> {
+    let simple = |policy: &SupervisorPolicy| policy.strategy == Strategy::SimpleOneForOne;
+    let mut wrong = policy_errors(&by.policy);
+    if simple(old) != simple(&by.policy) {
+        wrong.push(SpecError::SimpleForGood);
+    }
+    let mut governed = Governed {
+        changes: differences(old, &by.policy),
+        children: 0,
+    };
+    let mut weigh_one = |spec: &ChildSpec| {
+        let (now, then) = (spec.terms(), spec.terms_under(&by.child(&spec.id)));
+        let auto = by.policy.auto_shutdown;
+        wrong.extend(check_significance(auto, &spec.id, then));
+        term_differences(&spec.id, now, then)
+    };
+    for spec in children {
+        governed.changes.extend(weigh_one(spec));
+        governed.children += 1;
+    }
+    back.for_each(|spec| drop(weigh_one(spec)));
+    let (count, max) = (governed.children as usize, by.policy.max_children);
+    if count > max as usize {
+        wrong.push(SpecError::TooMany { count, max });
+    }
+    match wrong.is_empty() {
+        true => Ok(governed),
+        false => Err(GovernError::Invalid(wrong)),
     }
 }

@@ -254,31 +254,28 @@ impl SupervisorRef {
         .await?
     }
 
-    /// What is in force: the policy, and what is said of children.
-    ///
-    /// # Errors
-    /// [`CallError`].
-    pub async fn policy(&self) -> Result<Governance, CallError> {
-        self.call(Request::Policy, QUERY_DEADLINE).await
+    /// What is in force, or will be when it lives again: the policy, and what is said of children.
+    /// None if it has not been started yet, or is gone for good.
+    #[must_use]
+    pub fn policy(&self) -> Option<Governance> {
+        self.seat.governance()
+    }
+
+    /// Children with a spec, dead or alive; without a message, so also of one that takes none.
+    #[must_use]
+    pub fn children(&self) -> usize {
+        self.seat.children()
     }
 
     /// Puts another policy in force, for this incarnation and those after it, or says with
-    /// `dry_run` what that would change. Restarts and stops that are under way keep to the old
+    /// `dry_run` what that would change. It is no message: it holds when this returns, whatever the
+    /// supervisor is at and whether it lives. Restarts and stops that are under way keep to the old
     /// one; a strategy that the program needs stays.
     ///
     /// # Errors
     /// [`GovernError`]; nothing has changed then.
-    pub async fn govern(&self, by: Governance, dry_run: bool) -> Result<Governed, GovernError> {
-        self.call(
-            |reply| Request::Govern(Box::new(by), dry_run, reply),
-            QUERY_DEADLINE,
-        )
-        .await?
-    }
-
-    /// Keeps a governance for its next incarnation, if it cannot be asked now.
-    pub fn govern_next(&self, by: Governance) {
-        self.seat.govern(by);
+    pub fn govern(&self, by: Governance, dry_run: bool) -> Result<Governed, GovernError> {
+        self.seat.govern(by, dry_run)
     }
 
     /// Its labels, for policies.

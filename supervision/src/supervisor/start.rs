@@ -13,9 +13,10 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use super::core::End;
+use super::policy::Rule;
 use super::table::Table;
 use super::{StartError, SupervisorActor, SupervisorRef};
-use crate::governance::{Governance, Labels};
+use crate::governance::Labels;
 use crate::report::Supervision;
 use crate::spec::{StartContext, SupervisorSpec, check_childspecs};
 
@@ -28,8 +29,7 @@ pub(crate) struct Seat {
     actor: Mutex<Option<ActorRef>>,
     lives: watch::Sender<Lives>,
     labels: OnceLock<Labels>,
-    /// What was put in force while it ran; none: as its spec has it.
-    governance: Mutex<Option<Governance>>,
+    pub(super) rule: Mutex<Rule>,
     supervision: OnceLock<Arc<Supervision>>,
 }
 
@@ -52,7 +52,7 @@ impl Default for Seat {
                 last_end: ExitReason::Shutdown,
             }),
             labels: OnceLock::new(),
-            governance: Mutex::new(None),
+            rule: Mutex::default(),
             supervision: OnceLock::new(),
         }
     }
@@ -65,14 +65,6 @@ impl Seat {
 
     pub(super) fn labels(&self) -> Labels {
         self.labels.get().cloned().unwrap_or_default()
-    }
-
-    pub(super) fn govern(&self, by: Governance) {
-        *self.governance.lock() = Some(by);
-    }
-
-    fn governance(&self) -> Option<Governance> {
-        self.governance.lock().clone()
     }
 
     /// The counters of the tree; those of its root once it is part of one.
@@ -105,6 +97,7 @@ impl Seat {
     /// begin at any time.
     fn ends(&self, reason: ExitReason) {
         *self.actor.lock() = None;
+        self.vacate();
         self.lives.send_modify(|now| now.last_end = reason);
     }
 
@@ -149,12 +142,7 @@ pub(crate) fn start(
 }
 
 async fn start_tree(spec: Arc<SupervisorSpec>, cx: StartContext) -> Result<ActorRef, StartError> {
-    let spec = match spec.seat.governance() {
-        Some(governance) => Arc::new((*spec).clone().governed(&governance)),
-        None => spec,
-    };
     spec.seat.labels.get_or_init(|| spec.labels.clone());
-    check_childspecs(&spec.policy, &spec.children).map_err(StartError::Invalid)?;
     let StartContext {
         system,
         incarnation,
@@ -167,7 +155,10 @@ async fn start_tree(spec: Arc<SupervisorSpec>, cx: StartContext) -> Result<Actor
         .get_or_init(|| Arc::clone(&supervision));
     supervision.seats().add(&spec.addr, &spec.seat);
     let (ready, mut up) = oneshot::channel();
-    let table = Table::new(&spec, system.clone(), supervision, ready);
+    let table = spec.seat.occupy(&spec, &system, |governed| {
+        check_childspecs(&governed.policy, &governed.children).map_err(StartError::Invalid)?;
+        Ok(Table::new(governed, system.clone(), supervision, ready))
+    })?;
     let teardown = Teardown(Some(Work {
         table: Arc::clone(&table),
         on_exit,

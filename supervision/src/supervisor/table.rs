@@ -21,7 +21,8 @@ use super::children::{Inner, Ready};
 use super::core::{Core, Effect, End, Origin};
 use super::policy::Orders;
 use super::start::reason_of;
-use super::{Request, StartError};
+use super::{GovernError, Request, StartError};
+use crate::governance::{Governance, Governed};
 use crate::intensity::seed_of;
 use crate::report::Supervision;
 use crate::spec::{Kind, StartContext, SupervisorSpec};
@@ -335,6 +336,34 @@ impl Table {
         (reason, ready.map(|ready| (ready, error)))
     }
 
+    // ---- policies ----
+
+    /// What is in force.
+    pub(super) fn governance(&self) -> Governance {
+        self.inner.lock().governance()
+    }
+
+    /// Children, dead or alive.
+    pub(super) fn children(&self) -> usize {
+        self.inner.lock().children.len()
+    }
+
+    /// Puts a governance in force between two steps, or says what that would change.
+    pub(super) fn govern(
+        self: &Arc<Self>,
+        by: Governance,
+        dry_run: bool,
+    ) -> Result<Governed, GovernError> {
+        let mut inner = self.inner.lock();
+        let governed = inner.govern(by, dry_run)?;
+        if !dry_run {
+            self.settle(&mut inner, self.system.clock().monotonic());
+            drop(inner);
+            self.changed.notify_waiters();
+        }
+        Ok(governed)
+    }
+
     // ---- requests ----
 
     pub(super) fn request(self: &Arc<Self>, request: Request) {
@@ -352,16 +381,6 @@ impl Table {
             Request::GetSpec(id, reply) => reply.send(inner.spec(&id)),
             Request::Preview(id, reason, reply) => reply.send(inner.preview(&id, &reason, now)),
             Request::StartFirst(id, reply) => inner.start_first_child(&id, reply, now),
-            Request::Policy(reply) => reply.send(inner.governance()),
-            Request::Govern(by, dry_run, reply) => {
-                let governed = inner.govern(*by, dry_run);
-                if let Ok(governed) = governed.as_ref()
-                    && !dry_run
-                {
-                    self.tell_policy(governed);
-                }
-                reply.send(governed);
-            }
             Request::Finish => {}
         }
         self.settle(inner, now);

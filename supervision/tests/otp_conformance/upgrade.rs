@@ -32,7 +32,7 @@ async fn start(stage: &Stage, auto: AutoShutdown) -> SupervisorRef {
         .child(stage.child("a").restart(Restart::Transient))
         .child(stage.child("b").restart(Restart::Transient));
     let sup = start_root(&stage.system, spec).await.unwrap();
-    sup.govern(governance(auto), false).await.unwrap();
+    sup.govern(governance(auto), false).unwrap();
     sup
 }
 
@@ -41,7 +41,7 @@ async fn upgrade(from: AutoShutdown, to: AutoShutdown, ends_after: Option<usize>
     watched(async {
         let stage = Stage::new();
         let sup = start(&stage, from).await;
-        sup.govern(governance(to), false).await.unwrap();
+        sup.govern(governance(to), false).unwrap();
         let ended = sup.exited();
         for (done, name) in ["a", "b"].into_iter().enumerate() {
             stage.tell(name, Order::Normal);
@@ -99,7 +99,7 @@ async fn significant_upgrade_child() {
             ..ChildPolicy::default()
         };
         only_b.children.insert(0, ("a".into(), not));
-        sup.govern(only_b, false).await.unwrap();
+        sup.govern(only_b, false).unwrap();
         stage.tell("a", Order::Normal);
         becomes(&sup, "a", Some(ChildState::Down)).await;
         let ended = sup.exited();
@@ -121,16 +121,16 @@ async fn code_change() {
         };
         let mut all = policy(Never);
         all.strategy = Strategy::OneForAll;
-        sup.govern(by(all.clone()), false).await.unwrap();
+        sup.govern(by(all.clone()), false).unwrap();
         stage.take_log();
         stage.kill("b");
         stage.logs("-b ~a -a +a +b").await;
         becomes(&sup, "b", Some(ChildState::Running)).await;
         let mut wrong = all.clone();
         wrong.period = std::time::Duration::ZERO;
-        let refused = sup.govern(by(wrong), false).await.unwrap_err();
+        let refused = sup.govern(by(wrong), false).unwrap_err();
         assert!(matches!(refused, GovernError::Invalid(_)), "{refused}");
-        assert_eq!(sup.policy().await.unwrap().policy, all, "the old one stays");
+        assert_eq!(sup.policy().unwrap().policy, all, "the old one stays");
         sup.stop().await;
     })
     .await;
@@ -149,8 +149,8 @@ async fn code_change_simple() {
         };
         let mut few = simple.clone();
         few.intensity = 0;
-        sup.govern(by(few), false).await.unwrap();
-        let refused = sup.govern(by(policy(Never)), false).await.unwrap_err();
+        sup.govern(by(few), false).unwrap();
+        let refused = sup.govern(by(policy(Never)), false).unwrap_err();
         assert_eq!(
             refused,
             GovernError::Invalid(vec![SpecError::SimpleForGood])
@@ -182,7 +182,7 @@ async fn a_temporary_child_that_lives_stays_temporary_under_a_new_policy() {
             policy: policy(Never),
             children: vec![("*".into(), permanent)],
         };
-        let governed = sup.govern(by, false).await.unwrap();
+        let governed = sup.govern(by, false).unwrap();
         assert_eq!(governed.changes, [], "nothing is promised that is not kept");
         stage.kill("a");
         becomes(&sup, "a", None).await;

@@ -7,7 +7,6 @@ use actorsim_actors::{ExitReason, Level, Time};
 use super::super::children::Inner;
 use super::super::core::Shown;
 use super::Table;
-use crate::governance::Governed;
 use crate::report::{CrashPlan, CrashReport};
 use crate::strategy::{ChildId, Decision, Plan};
 
@@ -60,15 +59,6 @@ impl Table {
             at_us: 0,
         };
         self.supervision.crashed(&self.system, report);
-    }
-
-    /// A change of policy, with every value that is another one.
-    pub(super) fn tell_policy(&self, governed: &Governed) {
-        if !governed.changes.is_empty() {
-            let (path, text) = (Some(&self.path), governed.to_string());
-            let events = self.system.events();
-            events.publish(Level::Info, "policy_changed", path, text);
-        }
     }
 
     /// The census shows who stays down; not at the end, when all do.
