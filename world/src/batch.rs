@@ -82,6 +82,13 @@ impl RowBatch {
         !matches!(self.origin, Origin::T1(_))
     }
 
+    /// Whether its events are in the order in which their devices made them: those of
+    /// `actorsim/1`; a stream of `dt/1` may overtake another.
+    #[must_use]
+    pub fn is_in_order(&self) -> bool {
+        matches!(&self.origin, Origin::Event(batch) if !batch.keys.is_empty())
+    }
+
     /// What a world that has applied T2 up to offset `applied` has to do with the batch:
     /// [`Outcome::Applied`] means apply it.
     #[must_use]

@@ -71,7 +71,7 @@ impl Flags {
     pub const NEWS: u16 = 1 << 8;
     /// `Hot::sequence` holds a T1 sequence number.
     pub const SEQUENCED: u16 = 1 << 9;
-    /// The value came as a T2 event within the present sweep.
+    /// The value came as a T2 event.
     pub const FROM_EVENT: u16 = 1 << 10;
     /// The row is in the list of rows touched by the present cycle.
     pub const TOUCHED: u16 = 1 << 11;
@@ -124,7 +124,7 @@ impl Flags {
     /// One ageing sweep passed; the row is stale once it is `stale_age` sweeps old.
     pub fn grow_older(&mut self, stale_age: u16) {
         let age = (self.age() + 1).min(AGE_MAX);
-        self.0 = (self.0 & !(Self::AGE | Self::FROM_EVENT)) | age;
+        self.0 = (self.0 & !Self::AGE) | age;
         if age >= stale_age {
             self.set(Self::STALE);
         }

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::batch::RowBatch;
 use crate::components::{BlankRow, Cold, Flags, Hot, KINDS, RowFill};
 use crate::huge;
+use crate::journal::fold::RowValue;
 use crate::request::RowView;
 use crate::row_files::RowRecord;
 use crate::rules::{Field, RULES_MAX, RuleBook, RuleSet, RuleTally, Slots};
@@ -294,9 +295,10 @@ impl ScannedWorld {
         columns.ok()?.next()
     }
 
-    /// Gives a bound row back the last event that a journal remembers, if it has no newer value. It
-    /// is no reading: nothing is counted, smoothed or commanded, and the row stays stale.
-    pub fn restore(&mut self, row: u32, value: f64, at_us: u64) {
+    /// Gives a bound row back an event that a journal remembers, if it has no newer value. It is no
+    /// reading: nothing is counted, smoothed or commanded, and the row stays stale.
+    pub fn restore(&mut self, row: u32, event: &RowValue) {
+        let (value, at_us) = (event.value, event.at_us);
         let Some((mut hot, _)) = self.columns() else {
             return;
         };
@@ -304,7 +306,8 @@ impl ScannedWorld {
             return;
         };
         let flags = &mut hot.flags;
-        if flags.has(Flags::VALUED) && at_us < hot.at_us {
+        let follows = event.in_order && flags.has(Flags::FROM_EVENT);
+        if flags.has(Flags::VALUED) && !follows && at_us < hot.at_us {
             return;
         }
         flags.set(Flags::VALUED | Flags::FROM_EVENT);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actorsim_actors::Time;
-use actorsim_transport::{Batch, BatchPool, Tier, TransportStats};
+use actorsim_transport::{Batch, BatchPool, EventKey, Tier, TransportStats};
 use actorsim_world::batch::{NO_ROW, Origin, Outcome, RowBatch, RowReading};
 use actorsim_world::components::{KIND_PRESENCE, RowFill};
 use actorsim_world::journal::store::Journalled;
@@ -47,11 +47,26 @@ impl Bench {
             .push(RowBatch::new(readings.to_vec(), Origin::T1(batch)));
     }
 
+    /// Events of `dt/1`, which have no keys.
     fn event(&mut self, offset: u64, readings: &[RowReading]) {
+        self.event_with(offset, readings, Vec::new());
+    }
+
+    /// Events of `actorsim/1`, and the cycle that takes them.
+    fn keyed(&mut self, offset: u64, reading: RowReading) -> Vec<RelayCommand> {
+        let key = EventKey {
+            epoch: 1,
+            event: offset,
+        };
+        self.event_with(offset, &[reading], vec![key]);
+        self.cycle().1
+    }
+
+    fn event_with(&mut self, offset: u64, readings: &[RowReading], keys: Vec<EventKey>) {
         let origin = Origin::Event(Arc::new(Journalled {
             offset,
             events: Vec::new(),
-            keys: Vec::new(),
+            keys,
             received: Time::ZERO,
             pool: None,
         }));
@@ -375,6 +390,64 @@ fn a_delayed_sample_does_not_undo_a_newer_event() {
     assert_eq!(bench.value(1), Some(5.0));
     bench.sample(1, 60, 6.0);
     assert_eq!(bench.value(1), Some(6.0));
+}
+
+/// A row's walks follow each other cycle by cycle; it ages with each, and is stale after three.
+fn quick_ageing() -> WorldRules {
+    WorldRules {
+        sweep: Duration::from_nanos(PERIOD_NS),
+        stale_after: Duration::from_nanos(2 * PERIOD_NS),
+        ..WorldRules::default()
+    }
+}
+
+#[test]
+fn an_event_follows_the_one_before_it_though_the_clock_was_set_back() {
+    let mut bench = Bench::new(WorldRules::default());
+    let row = u32::from(KIND_PRESENCE);
+    bench.keyed(1, reading(row, 30_000, 0.0));
+    let commands = bench.keyed(2, reading(row, 10, 1.0));
+    assert_eq!(bench.value(row), Some(1.0), "what the device said last");
+    let values: Vec<_> = commands.iter().map(|command| command.value).collect();
+    assert_eq!(values, [1.0]);
+    bench.event(3, &[reading(row, 5, 0.0)]);
+    bench.cycle();
+    assert_eq!(
+        bench.value(row),
+        Some(1.0),
+        "dt/1 streams overtake each other"
+    );
+    assert_eq!(bench.world.tally().late, 1);
+}
+
+#[test]
+fn an_event_of_a_clock_that_was_ahead_holds_samples_back_for_a_sweep_at_most() {
+    let mut bench = Bench::new(quick_ageing());
+    bench.sample(1, 1, 1.0);
+    bench.keyed(1, reading(1, 30_000, 5.0));
+    let held = (2..10).take_while(|sequence| {
+        bench.sample(1, *sequence, 2.0);
+        bench.value(1) == Some(5.0)
+    });
+    assert!(held.count() <= 1);
+    assert_eq!(bench.value(1), Some(2.0));
+}
+
+#[test]
+fn a_stale_row_takes_a_series_that_begins_again_with_an_older_clock() {
+    let mut bench = Bench::new(quick_ageing());
+    bench.sample(1, 30_000, 1.0);
+    bench.sample(1, 3, 2.0);
+    assert_eq!(bench.value(1), Some(1.0), "it may be a delayed one");
+    (0..5).for_each(|_| drop(bench.cycle()));
+    assert!(bench.world.view(1).unwrap().stale);
+    bench.sample(1, 4, 3.0);
+    assert_eq!(bench.value(1), Some(3.0));
+    assert_eq!(bench.world.tally().series_restarts, 1);
+    (0..5).for_each(|_| drop(bench.cycle()));
+    bench.event(1, &[reading(1, 2, 4.0)]);
+    bench.cycle();
+    assert_eq!(bench.value(1), Some(4.0), "nor is an event too old for it");
 }
 
 #[test]

@@ -32,6 +32,9 @@ pub struct RowValue {
     pub value: f64,
     /// Its stamp, microseconds since the Unix epoch.
     pub at_us: u64,
+    /// Whether it follows those of its row that were told before, whatever its stamp says: events
+    /// of `actorsim/1` do.
+    pub in_order: bool,
 }
 
 /// What a checkpoint covered.
@@ -128,6 +131,7 @@ impl Files {
                     kind: reading.kind,
                     value: reading.value,
                     at_us: reading.at_us,
+                    in_order: !record.keys.is_empty(),
                 };
                 row(reading.device, reading.sensor, value);
             }
@@ -217,6 +221,7 @@ fn row_value((kind, bits, at_us): (u8, u64, u64)) -> Option<RowValue> {
         kind: SensorType::try_from(kind).ok()?,
         value: f64::from_bits(bits),
         at_us,
+        in_order: false,
     })
 }
 
@@ -290,8 +295,11 @@ impl<'t> Fold<'t> {
                 kind: reading.kind,
                 value: reading.value,
                 at_us: reading.at_us,
+                in_order: !record.keys.is_empty(),
             };
+            // As in the world: stamps decide only where there is no other order.
             let known = match self.rows.get(&key) {
+                _ if value.in_order => None,
                 Some(known) => Some(known.at_us),
                 None => self.row_table.get(&key)?.map(|known| known.value().2),
             };

@@ -189,7 +189,7 @@ impl Shared {
         };
         files.rows(applied, |device, sensor, value| {
             let row = self.index.lock().row(device, sensor, value.kind);
-            world.restore(row, value.value, value.at_us);
+            world.restore(row, &value);
         })
     }
 }

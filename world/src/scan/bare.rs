@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use actorsim_transport::SensorType;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc;
 
@@ -21,6 +22,7 @@ use super::stats::CycleRecord;
 use super::{NEWS_MAX, STACK, ScanConfig, ScanNews, ScanThread};
 use crate::components::{KINDS, RowFill};
 use crate::index::RELAY_SENSOR;
+use crate::journal::fold::RowValue;
 use crate::lanes::Lanes;
 use crate::scanned::{ScannedWorld, WorldSize};
 use crate::systems::{Commanded, Tally, WorldRules};
@@ -161,7 +163,13 @@ pub fn synthetic(entities: u32) -> ScannedWorld {
     let mut world = ScannedWorld::new(size, WorldRules::default(), commanded, Tally::default());
     world.fill((0..entities).map(fill));
     for row in 0..entities {
-        world.restore(row, f64::from(row % 100), 1);
+        let value = RowValue {
+            kind: SensorType::Temperature,
+            value: f64::from(row % 100),
+            at_us: 1,
+            in_order: false,
+        };
+        world.restore(row, &value);
     }
     world
 }

@@ -1,8 +1,11 @@
 //! PreUpdate: the readings of the cycle go into their rows, by table row.
 //!
 //! T1: newest wins, by sequence (wrapping), and gaps are counted as loss. T2: always counts and
-//! always reaches the automation, but overwrites a value only if it is not older. Nothing is
-//! smoothed or judged here. Change detection is bypassed: touched rows are listed instead.
+//! always reaches the automation, but overwrites a value only if it is not older: by the order of
+//! the journal after an event of `actorsim/1`, else by its stamp. A device's clock may be set back
+//! or begin anew, so stamps decide only where there is no other order, and never about a value
+//! that is stale. Nothing is smoothed or judged here. Change detection is bypassed: touched rows
+//! are listed instead.
 //!
 //! Bound: the batches in [`Intake`], at most [`super::READINGS_PER_CYCLE`] readings.
 
@@ -39,8 +42,8 @@ pub(super) fn ingest(
         let readings = batch.readings.len() as u64;
         match outcome {
             Outcome::Applied if batch.is_event() => {
-                let events = batch.readings.iter();
-                events.for_each(|reading| columns.event(reading));
+                let (events, in_order) = (batch.readings.iter(), batch.is_in_order());
+                events.for_each(|reading| columns.event(reading, in_order));
                 columns.tally.t2_applied += readings;
             }
             Outcome::Applied => {
@@ -73,13 +76,13 @@ enum Order {
     Restarted,
 }
 
-/// Orders `sequence` after `last`, both wrapping; `newer_stamp` tells whether its stamp is newer
-/// than the row's, which a delayed datagram's never is.
-fn order(last: u32, sequence: u32, newer_stamp: bool) -> Order {
+/// Orders `sequence` after `last`, both wrapping. `not_delayed`: its stamp is newer than the row's,
+/// which a delayed datagram's never is, or no datagram is under way as long as the row is stale.
+fn order(last: u32, sequence: u32, not_delayed: bool) -> Order {
     match sequence.wrapping_sub(last) {
         0 => Order::Older,
         ahead if ahead < 1 << 31 => Order::Newer { missing: ahead - 1 },
-        _ if newer_stamp => Order::Restarted,
+        _ if not_delayed => Order::Restarted,
         _ => Order::Older,
     }
 }
@@ -136,7 +139,8 @@ impl Columns<'_> {
     fn sample(&mut self, reading: &RowReading) {
         let hot = &mut self.hot[reading.row as usize];
         if hot.flags.has(Flags::SEQUENCED) {
-            match order(hot.sequence, reading.sequence, reading.at_us > hot.at_us) {
+            let not_delayed = reading.at_us > hot.at_us || hot.flags.has(Flags::STALE);
+            match order(hot.sequence, reading.sequence, not_delayed) {
                 Order::Newer { missing } => self.tally.lost += u64::from(missing),
                 Order::Restarted => self.tally.series_restarts += 1,
                 Order::Older => {
@@ -150,7 +154,9 @@ impl Columns<'_> {
         }
         hot.sequence = reading.sequence;
         hot.flags.set(Flags::SEQUENCED);
-        if hot.flags.has(Flags::FROM_EVENT) && reading.at_us < hot.at_us {
+        // a sample that left before the event is here within a sweep, or never
+        let just_now = hot.flags.has(Flags::FROM_EVENT) && hot.flags.age() == 0;
+        if just_now && reading.at_us < hot.at_us {
             self.tally.late += 1;
             return;
         }
@@ -158,13 +164,15 @@ impl Columns<'_> {
         self.write(reading);
     }
 
-    /// A T2 reading.
-    fn event(&mut self, reading: &RowReading) {
+    /// A T2 reading. `in_order`: events of its device come in the order in which they were made.
+    fn event(&mut self, reading: &RowReading, in_order: bool) {
         let Some(hot) = self.hot.get_mut(reading.row as usize) else {
             self.tally.unplaced += 1;
             return;
         };
-        if hot.flags.has(Flags::VALUED) && reading.at_us < hot.at_us {
+        let fresh = hot.flags.has(Flags::VALUED) && !hot.flags.has(Flags::STALE);
+        let follows = in_order && hot.flags.has(Flags::FROM_EVENT);
+        if fresh && !follows && reading.at_us < hot.at_us {
             self.tally.late += 1;
             let (kind, value) = (hot.flags.kind(), hot.value);
             // the event triggers its rules, then the newer value in the row has the last word
@@ -219,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lower_sequence_with_a_newer_stamp_is_a_new_series() {
+    fn a_lower_sequence_that_is_not_delayed_is_a_new_series() {
         assert_eq!(order(500, 0, true), Order::Restarted);
         assert_eq!(order(500, 0, false), Order::Older);
     }
