@@ -250,6 +250,28 @@ pub const COMMANDS: &[Command] = &[
         view: View::Record,
     },
     Command {
+        name: "check_childspecs",
+        args: &[
+            arg(
+                "PATH",
+                Takes::Pattern,
+                true,
+                "the supervisors and populations",
+            ),
+            arg(
+                "KEY=VALUE",
+                Takes::Assignments,
+                false,
+                "values that their policies would have, as for `policy set`",
+            ),
+        ],
+        impact: Impact::Ro,
+        help: "Check whether children fit the policy in force, or the one that some values would \
+               make of it; everything that is wrong is told.",
+        example: "check_childspecs /twin auto_shutdown=any_significant child.scan.significant=true",
+        view: View::Rows(&["path", "children", "answer"]),
+    },
+    Command {
         name: "start_child",
         args: &[CHILD],
         impact: Impact::Rw,

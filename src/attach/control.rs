@@ -60,6 +60,8 @@ pub enum PolicyWord {
     Set(Vec<String>),
     /// Those of the files.
     Reload,
+    /// Whether children fit, as it is or with these `key=value`.
+    Check(Vec<String>),
 }
 
 /// What is asked of the faults of devices.
@@ -297,8 +299,8 @@ async fn answer(
             let pattern = text("pattern").unwrap_or_default();
             plane.release(pattern, limit, dry_run).await
         }
-        "policy" => {
-            let word = policy_word(args);
+        "policy" | "check_childspecs" => {
+            let word = policy_word(command.name, args);
             plane.policy(word, text("path"), dry_run).await
         }
         "fleet" | "spawn" | "update" | "retire" => {
@@ -436,7 +438,7 @@ fn chaos_word(args: &Map<String, Json>) -> ChaosWord {
     }
 }
 
-fn policy_word(args: &Map<String, Json>) -> PolicyWord {
+fn policy_word(command: &str, args: &Map<String, Json>) -> PolicyWord {
     let action = args
         .get("action")
         .and_then(Json::as_str)
@@ -444,6 +446,7 @@ fn policy_word(args: &Map<String, Json>) -> PolicyWord {
     match action {
         "set" => PolicyWord::Set(assignments(args)),
         "reload" => PolicyWord::Reload,
+        _ if command == "check_childspecs" => PolicyWord::Check(assignments(args)),
         _ => PolicyWord::Show,
     }
 }

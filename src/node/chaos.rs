@@ -147,7 +147,8 @@ impl Chaos {
     /// What was done so far; `None` if no plan ever ran.
     #[must_use]
     pub fn status(&self) -> Option<report::Chaos> {
-        self.layers.chaos.lock().clone()
+        let told = self.layers.chaos.lock().clone();
+        told.map(report::Chaos::summed)
     }
 
     /// Renews the lease of the plan that this holder began: it is still there.
@@ -273,6 +274,11 @@ impl Chaos {
             };
             run.struck.retain(|path| census.is_device_down(path));
             let step = run.schedule.step(self.now(), &census, &vitals);
+            if let Some(told) = self.layers.chaos.lock().as_mut() {
+                for kind in run.schedule.counts().strikes.keys() {
+                    told.strikes.entry(kind.clone()).or_default();
+                }
+            }
             for action in &step.actions {
                 match action {
                     Action::Begin(strike) => self.strike(strike, run),

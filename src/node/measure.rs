@@ -32,7 +32,7 @@ pub(super) fn measure(layers: &Layers, report: &mut RunReport, ending: Ending) -
         .collect();
     mailboxes(layers, report);
     supervision(layers, report);
-    report.chaos = layers.chaos.lock().clone();
+    report.chaos = layers.chaos.lock().clone().map(report::Chaos::summed);
     report.limits = super::limits::bitten(layers);
     report.leaks = layers.leaks.get().cloned().unwrap_or_default();
     devices(layers, report);

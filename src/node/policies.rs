@@ -36,14 +36,24 @@ pub enum PolicyError {
     /// Mistakes, as in a file.
     #[error("{}", .0.render_for("nothing was changed", false))]
     Invalid(ConfigErrors),
-    /// What a supervisor says against it.
-    #[error("{path}: {reason}")]
-    Refused {
-        /// The supervisor.
-        path: ActorPath,
-        /// What it says.
-        reason: String,
-    },
+    /// What supervisors and populations say against it, all of them.
+    #[error("{}", list(.0))]
+    Refused(Vec<Misfit>),
+}
+
+/// What one supervisor or population says against a policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {reason}")]
+pub struct Misfit {
+    /// Who.
+    pub path: ActorPath,
+    /// What it says.
+    pub reason: String,
+}
+
+fn list(misfits: &[Misfit]) -> String {
+    let lines: Vec<_> = misfits.iter().map(ToString::to_string).collect();
+    lines.join("\n")
 }
 
 /// What a change does at one supervisor or population.
@@ -90,7 +100,7 @@ impl Governor {
     }
 
     /// Puts a governance in force, or says what that would change. None: nobody is there any more.
-    fn govern(&self, by: &Governance, dry_run: bool) -> Result<Option<Governed>, PolicyError> {
+    fn govern(&self, by: &Governance, dry_run: bool) -> Result<Option<Governed>, Misfit> {
         let result = match self {
             Self::Tasks(supervisor) => match supervisor.govern(by.clone(), dry_run) {
                 Err(GovernError::Gone) => return Ok(None),
@@ -102,8 +112,7 @@ impl Governor {
             }
         };
         let path = self.path().clone();
-        let refused = |reason| PolicyError::Refused { path, reason };
-        result.map(Some).map_err(refused)
+        result.map(Some).map_err(|reason| Misfit { path, reason })
     }
 }
 
@@ -264,6 +273,30 @@ impl PolicyBook {
         self.put(&mut state, next, dry_run)
     }
 
+    /// Whether children fit the policies in force, or those that some values would make of them:
+    /// OTP's `check_childspecs`. Returns who does, and how many children each has.
+    pub(crate) fn check(
+        &self,
+        pattern: &str,
+        assignments: &[String],
+    ) -> Result<Vec<(ActorPath, u64)>, PolicyError> {
+        let now = self.state.lock().merged();
+        let (mut fit, mut misfits) = (Vec::new(), Vec::new());
+        for governor in self.found(Some(pattern))? {
+            let (path, labels) = (governor.path().clone(), governor.labels());
+            let text = written(&path, &now.governance(&path, &labels), assignments);
+            let by = read(&path, &text)?.governance(&path, &labels);
+            match governor.govern(&by, true) {
+                Ok(_) => fit.push((path, self.children(&governor))),
+                Err(misfit) => misfits.push(misfit),
+            }
+        }
+        match misfits.is_empty() {
+            true => Ok(fit),
+            false => Err(PolicyError::Refused(misfits)),
+        }
+    }
+
     /// Reads the files again, or says what that would do. What was set by hand is dropped.
     ///
     /// # Errors
@@ -288,14 +321,20 @@ impl PolicyBook {
         dry_run: bool,
     ) -> Result<Vec<Planned>, PolicyError> {
         let orders = self.orders(&state.merged(), &next.merged());
-        let mut plan = Vec::new();
+        let (mut plan, mut misfits) = (Vec::new(), Vec::new());
         for Order { governor, new, .. } in &orders {
-            let Some(mut governed) = governor.govern(new, true)? else {
-                continue;
-            };
-            governed.children = self.children(governor);
-            let path = governor.path().clone();
-            plan.push(Planned { path, governed });
+            match governor.govern(new, true) {
+                Ok(None) => {}
+                Ok(Some(mut governed)) => {
+                    governed.children = self.children(governor);
+                    let path = governor.path().clone();
+                    plan.push(Planned { path, governed });
+                }
+                Err(misfit) => misfits.push(misfit),
+            }
+        }
+        if !misfits.is_empty() {
+            return Err(PolicyError::Refused(misfits));
         }
         if !dry_run {
             self.enforce(&orders)?;
@@ -319,13 +358,13 @@ impl PolicyBook {
         for (at, Order { governor, new, .. }) in orders.iter().enumerate() {
             match governor.govern(new, false) {
                 Ok(governed) => self.tell(governor, governed),
-                Err(refused) => {
+                Err(misfit) => {
                     for Order { governor, old, .. } in &orders[..at] {
                         if let Ok(governed) = governor.govern(old, false) {
                             self.tell(governor, governed);
                         }
                     }
-                    return Err(refused);
+                    return Err(PolicyError::Refused(vec![misfit]));
                 }
             }
         }

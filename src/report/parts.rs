@@ -389,8 +389,11 @@ pub struct Chaos {
     pub seed: u64,
     /// The last plan, in words.
     pub plan: String,
-    /// Strikes of all plans, by kind of actor and fault.
+    /// Strikes of all plans, by kind of actor and fault: each kind that was in reach of one, also
+    /// one that was not hit.
     pub strikes: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Strikes on the kind that was hit least.
+    pub least: u64,
     /// Strikes of the last plan that found nobody.
     pub missed: u64,
     /// Why the last plan ended; `null` while it runs.
@@ -406,6 +409,14 @@ impl Chaos {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.strikes.values().flat_map(BTreeMap::values).sum()
+    }
+
+    /// Fills in what follows from the strikes.
+    #[must_use]
+    pub fn summed(mut self) -> Self {
+        let sums = self.strikes.values().map(|faults| faults.values().sum());
+        self.least = sums.min().unwrap_or(0);
+        self
     }
 }
 

@@ -362,5 +362,6 @@ impl Chaos {
             plan: self.in_words(),
             ..report::Chaos::default()
         }
+        .summed()
     }
 }

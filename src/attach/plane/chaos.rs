@@ -65,7 +65,7 @@ fn record(status: &report::Chaos) -> Json {
     json!({
         "running": status.over.is_none(), "seed": status.seed, "plan": status.plan,
         "over": status.over, "missed": status.missed, "total": status.total(),
-        "strikes": status.strikes,
+        "least": status.least, "strikes": status.strikes,
     })
 }
 

@@ -15,7 +15,7 @@ fn refusal(error: PolicyError) -> Refusal {
     let code = match error {
         PolicyError::Nobody(_) => Code::NotFound,
         PolicyError::Invalid(_) => Code::Usage,
-        PolicyError::Refused { .. } => Code::Failed,
+        PolicyError::Refused(_) => Code::Failed,
     };
     Refusal::new(code, error.to_string())
 }
@@ -37,6 +37,16 @@ impl SystemPlane {
             PolicyWord::Set(assignments) => {
                 let pattern = pattern.unwrap_or_default();
                 self.policies.set(pattern, &assignments, dry_run)
+            }
+            PolicyWord::Check(assignments) => {
+                let checked = self
+                    .policies
+                    .check(pattern.unwrap_or_default(), &assignments);
+                let checked = checked.map_err(refusal)?.into_iter();
+                let rows = checked.map(|(path, children)| {
+                    json!({ "path": path, "children": children, "answer": "ok" })
+                });
+                return Ok(json!({ "rows": rows.collect::<Vec<_>>() }));
             }
             PolicyWord::Reload => self.policies.reload(dry_run),
         };

@@ -195,7 +195,8 @@ pub struct Step {
 /// What a schedule has counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Strikes by kind of actors, then by fault.
+    /// Strikes by kind of actors, then by fault: each kind that was in reach of the plan, also one
+    /// that was not hit.
     pub strikes: BTreeMap<String, BTreeMap<&'static str, u64>>,
     /// Strikes that found no victim.
     pub missed: u64,
@@ -240,6 +241,8 @@ pub struct Schedule {
     /// Made, and not back or not healed yet.
     open: Vec<Strike>,
     counts: Counts,
+    /// Kinds that were seen, in reach or not.
+    seen: BTreeSet<String>,
     over: Option<Over>,
 }
 
@@ -260,6 +263,7 @@ impl Schedule {
             only: None,
             open: Vec::new(),
             counts: Counts::default(),
+            seen: BTreeSet::new(),
             over: None,
         }
     }
@@ -309,6 +313,7 @@ impl Schedule {
             step.over = Some(over);
             return step;
         }
+        self.look_around(census);
         for _ in 0..STRIKES_PER_STEP {
             if self.due(self.number) > now {
                 break;
@@ -401,6 +406,24 @@ impl Schedule {
             }
         }
         self.open = open;
+    }
+
+    /// Notes kinds that were not there before, if the plan can hit one of them.
+    fn look_around(&mut self, census: &impl Census) {
+        for (at, kind) in census.kinds().into_iter().enumerate() {
+            if kind.count == 0 || self.seen.contains(kind.name) {
+                continue;
+            }
+            self.seen.insert(kind.name.to_owned());
+            let plan = &self.plan;
+            let takes = |fault: &FaultPlan| fault.weight > 0 && census.takes(at, fault.fault);
+            let faults: Vec<_> = plan.faults.iter().filter(|fault| takes(fault)).collect();
+            let admits = |path| faults.iter().any(|fault| plan.admits(&path, fault.fault));
+            let one = (0..kind.count.min(TRIES)).any(|index| admits(census.path(at, index)));
+            if one && plan.kind_weight(kind.name) > 0 {
+                self.counts.strikes.entry(kind.name.to_owned()).or_default();
+            }
+        }
     }
 
     fn strike(&mut self, now: Time, census: &impl Census, actions: &mut Vec<Action>) {
