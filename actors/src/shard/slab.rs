@@ -152,9 +152,9 @@ pub(crate) struct Slab<C: Cell> {
     supervisor: Box<dyn CellSupervisor>,
     wheel: Wheel,
     restarts: Wheel,
-    /// Timers that are due and wait for their step; empty between steps.
+    /// Timers that are due and wait for their step.
     due: VecDeque<Due>,
-    /// Those that were due in an earlier step already.
+    /// Those that were left by a step full of faults, and what follows them.
     late: VecDeque<Due>,
     newly_due: Vec<Due>,
     run: VecDeque<u32>,

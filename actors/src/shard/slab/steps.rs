@@ -198,9 +198,10 @@ impl<C: Cell> Slab<C> {
 
     /// Fires what is due, in ordinal order within a tick. True if some of it is left.
     ///
-    /// What a step leaves is late from then on, and shares the next steps with what is due by then:
-    /// a storm, or a burst that never ends, makes nobody else late. A cell's own timers never
-    /// overtake each other.
+    /// What a step leaves because of faults is late from then on, and shares the next steps with
+    /// what is due by then: a storm makes nobody else late. What it leaves because there is much to
+    /// do is first in the next: a step that took long puts nobody behind the storm. A cell's own
+    /// timers never overtake each other.
     #[inline(never)] // see `guard::flow`
     pub(super) fn fire_timers(&mut self, at: &Moment, limits: &Limits, tally: &mut Tally) -> bool {
         let due = &mut self.newly_due;
@@ -208,6 +209,7 @@ impl<C: Cell> Slab<C> {
         self.due.extend(due.drain(..));
         let mut left = limits.timers;
         let for_late = if self.late.is_empty() { 0 } else { left / 2 };
+        let (for_due, mut for_faults) = (left - for_late, 0);
         while left > for_late
             && let Some(due) = self.due.pop_front()
         {
@@ -217,23 +219,27 @@ impl<C: Cell> Slab<C> {
             } else {
                 self.fire(due, at, tally)
             };
+            for_faults += if cost == FAULT_COST { cost } else { 0 };
             left = left.saturating_sub(cost);
         }
+        if for_faults > for_due / 2 {
+            self.late.append(&mut self.due);
+        }
         while left > 0
-            && let Some(due) = self.late.pop_front().or_else(|| self.due.pop_front())
+            && let Some(due) = self.late.pop_front()
         {
             let cost = self.fire(due, at, tally);
             left = left.saturating_sub(cost);
         }
-        self.late.append(&mut self.due);
         /// Slots kept: the timers of a step.
         const KEPT_SLOTS: usize = 16_384;
-        if self.late.is_empty() && self.due.capacity().max(self.late.capacity()) > KEPT_SLOTS {
+        let idle = self.late.is_empty() && self.due.is_empty();
+        if idle && self.due.capacity().max(self.late.capacity()) > KEPT_SLOTS {
             self.due = VecDeque::new();
             self.late = VecDeque::new();
             self.newly_due = Vec::new();
         }
-        !self.late.is_empty()
+        !idle
     }
 
     /// Whether an earlier timer of the same cell is among the late ones.

@@ -6,8 +6,8 @@ use super::*;
 const VICTIMS: u32 = 1_000;
 /// Those from there on tick at 10 ms and at 11 ms.
 const WAITING: Range<u32> = VICTIMS..1_100;
-/// Those tick at 11 ms only.
-const OTHERS: Range<u32> = 1_100..1_200;
+/// Those tick at 11 ms only: more than one step fires, as after a step that took long.
+const OTHERS: Range<u32> = 1_100..5_300;
 
 /// Timers, in the order in which they are due.
 const FIRST: u8 = 1;
@@ -60,8 +60,9 @@ fn storm(ordinals: Range<u32>) -> (ShardCore, SlabHandle<Member>) {
     };
     let slab = ShardHandle::new(&port).add_slab(spec).unwrap();
     let mut core = ShardCore::new(port, Limits::LIVE);
-    core.step(&at(0));
-    assert_eq!(slab.counts().starting, 0);
+    while slab.counts().starting > 0 {
+        core.step(&at(0));
+    }
     (core, slab)
 }
 
@@ -91,14 +92,18 @@ fn a_storm_of_faults_is_spread_over_steps_and_nobody_elses_timer_waits_for_its_e
 fn what_becomes_due_in_a_storm_fires_with_it_and_a_cells_own_timers_keep_their_order() {
     let (mut core, slab) = storm(0..OTHERS.end);
     assert!(core.step(&at(10)).busy);
-    core.step(&at(11));
+    (0..3).for_each(|_| assert!(core.step(&at(11)).busy));
     let seen = ticks(&mut core, &slab, 11);
     let expected: Vec<_> = OTHERS.map(|ordinal| (ordinal, u64::from(SECOND))).collect();
-    assert_eq!(
-        seen, expected,
-        "not those that are due with the victims, and behind them"
+    assert!(
+        seen == expected,
+        "{} have fired: not those that are due with the victims, nor behind them",
+        seen.len()
     );
-    assert!(slab.counts().faults < u64::from(VICTIMS) / 2);
+    assert!(
+        slab.counts().faults < u64::from(VICTIMS),
+        "the storm goes on"
+    );
     while core.step(&at(11)).busy {}
     let seen = ticks(&mut core, &slab, 12);
     for ordinal in WAITING {
