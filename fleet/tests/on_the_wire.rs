@@ -166,6 +166,21 @@ fn corruption_is_a_third_each_of_nothing_zero_and_spikes() {
 }
 
 #[test]
+fn a_doubled_sample_is_published_twice_with_one_stamp() {
+    let mut rig = Rig::new(1, "", |_| Act::Honest);
+    rig.run(10);
+    let before = rig.samples(0).len();
+    rig.inject(1, Fault::Duplicate(1.0), 20);
+    rig.run(15);
+    let doubled = rig.samples(0).split_off(before);
+    assert!(doubled.len() >= 28, "{}", doubled.len());
+    for pair in doubled.chunks_exact(2) {
+        assert_eq!(pair[0], pair[1]);
+    }
+    assert_eq!(rig.fleet.tally().duplicated * 2, doubled.len() as u64);
+}
+
+#[test]
 fn a_broker_that_is_away_costs_the_oldest_or_the_newest_samples() {
     for (rule, oldest) in [("drop_oldest", true), ("slow_down", false)] {
         let away = |number| if number < 6 { Act::Mute } else { Act::Honest };
