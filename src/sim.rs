@@ -302,8 +302,15 @@ impl Ground {
         report.publish.insert("console".to_owned(), publish);
     }
 
-    /// Writes what is left of the log.
+    /// Writes what is left of the log; says if lines of devices could not be written.
     fn close(self, config: &SimConfig) -> Result<(), SimError> {
+        if let Some(why) = self.printer.as_ref().and_then(Printer::failure) {
+            let path = config.console.as_deref().unwrap_or("-".as_ref());
+            return Err(SimError::Console {
+                path: path.display().to_string(),
+                error: std::io::Error::other(why.to_owned()),
+            });
+        }
         let Some((log, path)) = self.log.zip(config.wire_log.as_deref()) else {
             return Ok(());
         };

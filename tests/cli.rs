@@ -435,6 +435,13 @@ fn a_simulated_fleet_prints_every_sample_as_a_line() {
 }
 
 #[test]
+fn a_simulation_whose_lines_cannot_be_written_does_not_pass() {
+    let flags = ["--devices", "9", "--until", "60s", "--console", "/dev/full"];
+    let (code, out, err) = run(&[&["sim", "--no-world"][..], &flags].concat());
+    assert!(code != 0 && err.contains("/dev/full"), "{code} {out}{err}");
+}
+
+#[test]
 fn a_fleet_without_a_broker_prints_to_standard_output_and_accounts_for_it() {
     let dir = tempfile::tempdir().unwrap();
     let template = "'{device_id} {sequence} {fields.level} {labels.site}'";

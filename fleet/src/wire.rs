@@ -178,6 +178,9 @@ impl WireDigests {
         ordinal: u32,
         readings: impl ExactSizeIterator<Item = Reading>,
     ) {
+        if readings.len() == 0 {
+            return; // a profile without sensors has nothing here
+        }
         let begin = self.bytes.len();
         self.bytes.resize(begin + readings.len() * READING_LEN, 0);
         let (rooms, _) = self.bytes[begin..].as_chunks_mut::<READING_LEN>();

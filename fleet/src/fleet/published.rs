@@ -46,10 +46,9 @@ impl Fleet {
                 protocol: Protocol::Console,
                 devices: counts.requested,
                 counts: PublishCounts {
-                    connected: if printer.is_broken() {
-                        0
-                    } else {
-                        counts.requested
+                    connected: match printer.failure() {
+                        None => counts.requested,
+                        Some(_) => 0,
                     },
                     ..printer.stats().read()
                 },

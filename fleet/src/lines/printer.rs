@@ -9,9 +9,8 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use parking_lot::Mutex;
@@ -41,8 +40,8 @@ pub struct Printer {
 struct Shared {
     stats: Arc<PublishStats>,
     spare: Mutex<Vec<Vec<u8>>>,
-    /// A write has failed.
-    broken: AtomicBool,
+    /// Why a write has failed.
+    failure: OnceLock<String>,
     /// Nothing is dropped: time stands still meanwhile.
     waits: bool,
 }
@@ -71,7 +70,7 @@ impl Printer {
         let shared = Arc::new(Shared {
             stats: Arc::default(),
             spare: Mutex::default(),
-            broken: AtomicBool::new(false),
+            failure: OnceLock::new(),
             waits,
         });
         let own = Arc::clone(&shared);
@@ -86,10 +85,10 @@ impl Printer {
         &self.shared.stats
     }
 
-    /// Whether a write has failed.
+    /// Why a write has failed, if one has.
     #[must_use]
-    pub fn is_broken(&self) -> bool {
-        self.shared.broken.load(Ordering::Relaxed)
+    pub fn failure(&self) -> Option<&str> {
+        self.shared.failure.get().map(String::as_str)
     }
 
     /// Waits until everything that was printed before is written.
@@ -135,12 +134,12 @@ fn run(mut to: impl Write, work: &Receiver<Job>, shared: &Shared) {
         match job {
             Job::Write(mut bytes, lines) => {
                 let mut tally = PublishTally::default();
-                let broken = shared.broken.load(Ordering::Relaxed);
-                match (!broken).then(|| to.write_all(&bytes).and_then(|()| to.flush())) {
+                let sound = shared.failure.get().is_none();
+                match sound.then(|| to.write_all(&bytes).and_then(|()| to.flush())) {
                     Some(Ok(())) => tally.acked = lines,
                     Some(Err(error)) => {
                         tracing::error!("devices print no more: {error}");
-                        shared.broken.store(true, Ordering::Relaxed);
+                        let _ = shared.failure.set(error.to_string()); // the first one
                         tally.refused = lines;
                     }
                     None => tally.refused = lines,
@@ -185,7 +184,7 @@ mod tests {
         full.settle();
         let counts = full.stats().read();
         assert_eq!((counts.sent, counts.acked, counts.refused), (3, 0, 3));
-        assert!(full.is_broken());
+        assert!(full.failure().unwrap().contains("space"), "{full:?}");
     }
 
     /// A reader that takes nothing until it is let go.
