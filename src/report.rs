@@ -92,6 +92,8 @@ pub struct RunReport {
     pub tiers: Tiers,
     /// Publishers, by protocol.
     pub publish: BTreeMap<String, Publish>,
+    /// What QUIC counted on all connections, accepted and dialled; empty where none was measured.
+    pub quic: BTreeMap<String, u64>,
     /// The world.
     pub world: World,
     /// All mailboxes together.
@@ -148,7 +150,7 @@ mod tests {
         (
             "",
             "v run_id node version generators seed elapsed_s verdict why devices tiers \
-             publish world mailboxes supervision chaos scenario limits leaks digest process",
+             publish quic world mailboxes supervision chaos scenario limits leaks digest process",
         ),
         (
             "/devices",

@@ -122,6 +122,16 @@ pub struct NodeSnapshot {
     pub process: ProcessView,
 }
 
+/// One of [`NodeSnapshot::quic`] under a name of its own: `handshakes_accepted`.
+#[must_use]
+pub fn quic_figure((event, outcome, count): (&str, &str, u64)) -> (String, u64) {
+    let name = match outcome {
+        "" => event.to_owned(),
+        outcome => format!("{event}_{outcome}"),
+    };
+    (name, count)
+}
+
 /// The fleet.
 #[derive(Debug, Clone, Default)]
 pub struct DevicesView {

@@ -74,6 +74,12 @@ impl ControlPlane for Plane {
     fn scan(&self) -> Outcome<'_> {
         Box::pin(std::future::pending())
     }
+    fn quality(&self) -> Outcome<'_> {
+        answer(json!({ "odte": 0.9 }))
+    }
+    fn quic(&self) -> Outcome<'_> {
+        answer(json!({ "handshakes_accepted": 1 }))
+    }
     fn rules(&self, word: RulesWord) -> Outcome<'_> {
         answer(json!({ "rows": [{ "rule": format!("{word:?}") }] }))
     }

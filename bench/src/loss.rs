@@ -105,9 +105,14 @@ struct Offered {
 impl Offered {
     fn of(job: &Job) -> Self {
         let devices = (job.size / SENSORS).max(1);
-        let readings = devices * SENSORS / INTERVAL.as_secs();
+        let readings = devices * SENSORS / interval(job).as_secs();
         Self { devices, readings }
     }
+}
+
+/// No longer than the window, in which each device reports then.
+fn interval(job: &Job) -> Duration {
+    INTERVAL.min(job.time())
 }
 
 fn warm_up(job: &Job) -> Duration {
@@ -118,7 +123,7 @@ fn ours(job: &Job) -> Result<Value, String> {
     let empty = resident_bytes();
     let offered = Offered::of(job);
     let devices = format!("fleet.devices={}", offered.devices);
-    let interval = format!("fleet.interval={}s", INTERVAL.as_secs());
+    let interval = format!("fleet.interval={}s", interval(job).as_secs());
     let events = EVENTS as f64 / offered.devices as f64;
     let events = format!("tiers.t2_rate={events}");
     let commands = format!("t3.synthetic_rate={COMMANDS}");

@@ -29,8 +29,9 @@ const NODE_WARM_UP: Duration = Duration::from_secs(5);
 const BLOCKS_AHEAD: u32 = 48;
 /// Events handed over at once,
 const EVENTS_AT_ONCE: u64 = 256;
-/// and kept waiting: more than the 64 batches that may be unacknowledged.
-const EVENTS_AHEAD: usize = 80 * 256;
+/// and kept waiting: more than the 128 batches that may be unacknowledged, by what is sent between
+/// two looks.
+const EVENTS_AHEAD: usize = 240 * 256;
 /// Devices of the events.
 const DEVICES: u64 = 1_000;
 /// Readings a second of one device: seven sensors, once a second.

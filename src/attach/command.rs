@@ -374,6 +374,23 @@ pub const COMMANDS: &[Command] = &[
         view: View::Record,
     },
     Command {
+        name: "quality",
+        args: &[],
+        impact: Impact::Ro,
+        help: "How well the twin follows its devices: alignment ratio, ODTE and its factors, stale \
+               entities.",
+        example: "quality",
+        view: View::Record,
+    },
+    Command {
+        name: "quic",
+        args: &[],
+        impact: Impact::Ro,
+        help: "What QUIC counted on all connections: handshakes, closes, losses, resets.",
+        example: "quic",
+        view: View::Record,
+    },
+    Command {
         name: "pace",
         args: &[arg(
             "KEY=VALUE",

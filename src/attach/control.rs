@@ -178,6 +178,10 @@ pub trait ControlPlane: Send + Sync + 'static {
     fn trigger(&self, target: String) -> Outcome<'_>;
     /// The scan.
     fn scan(&self) -> Outcome<'_>;
+    /// How well the twin follows its devices.
+    fn quality(&self) -> Outcome<'_>;
+    /// What QUIC counted.
+    fn quic(&self) -> Outcome<'_>;
     /// The rules of the automation: `{ rows }`.
     fn rules(&self, word: RulesWord) -> Outcome<'_>;
     /// Keeps another grid: `period=5ms`, `walk_every=10`.
@@ -281,6 +285,8 @@ async fn answer(
         "stop" => plane.stop(path()).await,
         "trigger" => plane.trigger(text("target").unwrap_or_default()).await,
         "scan" => plane.scan().await,
+        "quality" => plane.quality().await,
+        "quic" => plane.quic().await,
         "rules" if acts("reload") => plane.rules(RulesWord::Reload).await,
         "rules" => plane.rules(RulesWord::Show).await,
         "pace" => plane.pace(assignments(args)).await,

@@ -43,7 +43,7 @@ use crate::node::chaos::Chaos;
 use crate::node::policies::PolicyBook;
 use crate::remote::token::Token;
 use crate::report;
-use crate::view::NodeView;
+use crate::view::{NodeView, quic_figure};
 
 /// Rows of a tree: what a person can scroll through.
 pub const TREE_MAX: usize = 5_000;
@@ -464,6 +464,16 @@ impl ControlPlane for SystemPlane {
             serde_json::to_value(scan)
                 .map_err(|error| Refusal::new(Code::Failed, error.to_string()))
         })
+    }
+
+    fn quality(&self) -> Outcome<'_> {
+        Box::pin(std::future::ready(self.follows()))
+    }
+
+    fn quic(&self) -> Outcome<'_> {
+        let counted = self.view.snapshot().quic.into_iter();
+        let figures: BTreeMap<String, u64> = counted.map(quic_figure).collect();
+        Box::pin(std::future::ready(Ok(json!(figures))))
     }
 
     fn rules(&self, word: RulesWord) -> Outcome<'_> {

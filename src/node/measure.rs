@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::layers::{FleetLayer, Layers};
 use crate::report::verdict::{Ending, Facts};
 use crate::report::{self, Quantiles, RunReport};
-use crate::view::ProcessView;
+use crate::view::{self, ProcessView};
 
 /// Fills in everything that was measured; returns what the verdict needs beside it.
 pub(super) fn measure(layers: &Layers, report: &mut RunReport, ending: Ending) -> Facts {
@@ -38,6 +38,8 @@ pub(super) fn measure(layers: &Layers, report: &mut RunReport, ending: Ending) -
     devices(layers, report);
     let (sends, receives) = (layers.fleet.is_some(), layers.twin.is_some());
     report.tiers = tiers(&layers.stats, sends, receives);
+    let counted = super::snapshot::quic(&layers.stats).into_iter();
+    report.quic = counted.map(view::quic_figure).collect();
     let links = layers.fleet.as_ref().map(|layer| layer.fleet.links());
     report.tiers.t2.acked_ledger = links.and_then(acked_ledger);
     let applied = layers.twin.as_ref().and_then(Twin::ledger);

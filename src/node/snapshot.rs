@@ -373,7 +373,7 @@ fn mailboxes(layers: &Layers) -> Vec<MailboxView> {
     views
 }
 
-fn quic(stats: &TransportStats) -> Vec<(&'static str, &'static str, u64)> {
+pub(super) fn quic(stats: &TransportStats) -> Vec<(&'static str, &'static str, u64)> {
     let q = &stats.quic;
     vec![
         ("handshakes", "accepted", q.handshakes_accepted.get()),

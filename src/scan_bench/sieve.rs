@@ -4,7 +4,8 @@
 //! cycle waits here until the witness was awake after its end; only then every gap that could
 //! touch it is known. Nothing here reads a clock.
 //!
-//! Bound: [`PENDING_MAX`] cycles wait; gaps are forgotten when no waiting cycle can touch them.
+//! Bound: [`PENDING_MAX`] cycles wait, [`LONG_MAX`] of those that were too long are kept; gaps are
+//! forgotten when no waiting cycle can touch them.
 
 use std::collections::VecDeque;
 
@@ -12,6 +13,9 @@ use actorsim_world::scan::stats::{CycleRecord, Times};
 
 /// Cycles that wait for the witness: as many as the ring of records has.
 const PENDING_MAX: usize = actorsim_world::lanes::RECORD_LANE;
+
+/// Cycles kept to be looked at: where there are more, they are alike.
+const LONG_MAX: usize = 16;
 
 /// A time in which the core ran nobody, nanoseconds of the monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +28,14 @@ pub struct Gap {
 
 impl Gap {
     fn touches(self, record: &CycleRecord) -> bool {
-        let due_ns = record.ts_ns.saturating_sub(record.late_ns);
-        due_ns <= self.to_ns && self.from_ns <= record.ts_ns + record.took_ns
+        awaited_ns(record) <= self.to_ns && self.from_ns <= record.ts_ns + record.took_ns
     }
+}
+
+/// Since when the cycle was due, or the first of the slots that passed before it.
+fn awaited_ns(record: &CycleRecord) -> u64 {
+    let late_ns = record.late_ns + record.skipped * record.period_ns;
+    record.ts_ns.saturating_sub(late_ns)
 }
 
 /// The sieve of one task.
@@ -40,6 +49,8 @@ pub struct Sieve {
     pub touched: u64,
     /// Of the others those that were longer than their period, or came after a slot that passed.
     pub overruns: u64,
+    /// The first of those.
+    pub long: Vec<CycleRecord>,
     /// Jitter of the others.
     pub jitter: Times,
     /// Lateness of the others.
@@ -89,8 +100,8 @@ impl Sieve {
         let Some(record) = self.pending.pop_front() else {
             return;
         };
-        let due_ns = record.ts_ns.saturating_sub(record.late_ns);
-        while self.gaps.front().is_some_and(|gap| gap.to_ns < due_ns) {
+        let awaited_ns = awaited_ns(&record);
+        while self.gaps.front().is_some_and(|gap| gap.to_ns < awaited_ns) {
             self.gaps.pop_front();
         }
         if self.gaps.iter().any(|gap| gap.touches(&record)) {
@@ -99,7 +110,12 @@ impl Sieve {
             return;
         }
         let skipped = record.skipped > 0 && !self.previous_touched;
-        self.overruns += u64::from(record.took_ns > record.period_ns || skipped);
+        if record.took_ns > record.period_ns || skipped {
+            self.overruns += 1;
+            if self.long.len() < LONG_MAX {
+                self.long.push(record);
+            }
+        }
         if let (Some(jitter_ns), false) = (record.jitter_ns, self.previous_touched) {
             self.jitter.record(jitter_ns);
         }
@@ -140,6 +156,26 @@ mod tests {
         assert_eq!((lateness.count, lateness.max), (3, 0.8));
         let jitter = sieve.jitter.quantiles().unwrap();
         assert_eq!(jitter.count, 2, "the one after a gap has the gap in it");
+    }
+
+    #[test]
+    fn a_slot_that_passed_within_a_gap_is_the_hosts_though_the_next_cycle_came_in_time() {
+        let skipping = |due_ns, skipped| CycleRecord {
+            period_ns: 1_000,
+            skipped,
+            ..cycle(due_ns, 5)
+        };
+        let mut sieve = Sieve::default();
+        for (due_ns, skipped) in [(3_000, 1), (4_000, 0), (6_000, 1)] {
+            sieve.offer(skipping(due_ns, skipped));
+        }
+        sieve.gap(Gap {
+            from_ns: 1_900,
+            to_ns: 2_990,
+        });
+        sieve.settle(10_000);
+        assert_eq!((sieve.touched, sieve.overruns), (1, 1));
+        assert_eq!(sieve.long.len(), 1);
     }
 
     #[test]

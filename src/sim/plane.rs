@@ -164,6 +164,14 @@ impl ControlPlane for SimPlane {
         absent("scan")
     }
 
+    fn quality(&self) -> Outcome<'_> {
+        absent("quality")
+    }
+
+    fn quic(&self) -> Outcome<'_> {
+        absent("quic")
+    }
+
     fn shards(&self) -> Outcome<'_> {
         absent("shards")
     }

@@ -77,6 +77,8 @@ pub struct Batch {
     pub readings: Vec<Reading>,
     /// When the connection had them (monotonic).
     pub received: Time,
+    /// Readings that it accounts for and holds no longer.
+    copied: u64,
     reason: DropReason,
     pool: Arc<BatchPool>,
 }
@@ -89,6 +91,7 @@ impl Batch {
             tier,
             readings,
             received,
+            copied: 0,
             reason: DropReason::Died,
             pool: Arc::clone(pool),
         }
@@ -96,18 +99,26 @@ impl Batch {
 
     /// The world has them: counts them as applied and gives the buffer back.
     pub fn applied(mut self) {
-        self.pool
-            .stats
-            .count_applied(self.tier, self.readings.len() as u64);
-        self.readings.clear();
+        self.mark_applied();
     }
 
     /// Counts them as applied without giving the batch up: for a stage that copied them out.
     pub fn mark_applied(&mut self) {
-        self.pool
-            .stats
-            .count_applied(self.tier, self.readings.len() as u64);
+        let count = self.uncounted();
+        self.pool.stats.count_applied(self.tier, count);
         self.readings.clear();
+    }
+
+    /// A stage copied them out, and the batch goes on with the copies: gives the buffer back, and
+    /// accounts for them as before.
+    pub fn copied(&mut self) {
+        self.copied += self.readings.len() as u64;
+        self.pool.give(std::mem::take(&mut self.readings));
+    }
+
+    /// What it accounts for; nothing from here on.
+    fn uncounted(&mut self) -> u64 {
+        std::mem::take(&mut self.copied) + self.readings.len() as u64
     }
 
     /// Takes the readings out, uncounted: they are in other hands from here on.
@@ -135,7 +146,7 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        let lost = self.readings.len() as u64;
+        let lost = self.uncounted();
         if lost > 0 {
             self.pool.stats.drops(self.tier).add(self.reason, lost);
         }
@@ -241,10 +252,16 @@ mod tests {
         let mut kept = batch(&pool, 11);
         kept.mark_applied();
         drop(kept);
-        assert_eq!(stats.t1.applied.get(), 14);
-        assert_eq!(stats.t1.dropped.get(DropReason::Died), 5);
+        let [mut applied, mut died] = [batch(&pool, 13), batch(&pool, 17)];
+        applied.copied();
+        died.copied();
+        assert_eq!(pool.spare(), 2, "their buffers are back");
+        applied.applied();
+        drop(died);
+        assert_eq!(stats.t1.applied.get(), 14 + 13);
+        assert_eq!(stats.t1.dropped.get(DropReason::Died), 5 + 17);
         assert_eq!(stats.t1.dropped.get(DropReason::Tier), 7);
-        assert_eq!(stats.t1.dropped.total(), 12);
+        assert_eq!(stats.t1.dropped.total(), 12 + 17);
     }
 
     #[test]

@@ -11,6 +11,10 @@ use bevy_ecs::prelude::*;
 /// Number of sensor types on the wire (0 Temperature to 6 Relay).
 pub const KINDS: usize = 7;
 
+/// Types that the bits of a row can hold, one more than there are: a table of so many is read by a
+/// row's type without looking at its bounds.
+pub(crate) const KIND_BITS: usize = 8;
+
 /// Type byte of a presence sensor, the input of the shipped rule.
 pub const KIND_PRESENCE: u8 = 5;
 
@@ -106,6 +110,7 @@ impl Flags {
 
     /// Type byte of the row.
     #[must_use]
+    #[inline]
     pub fn kind(self) -> u8 {
         (self.0 >> Self::KIND_SHIFT) as u8
     }

@@ -32,8 +32,9 @@ use crate::scan::stats::CycleRecord;
 use crate::scan::watchdog::Pulse;
 use crate::systems::RelayCommand;
 
-/// Batches in the T1 lane: 20 ms of 1.4 M readings a second even in batches of one datagram of 29.
-pub const T1_LANE: usize = 1_024;
+/// Batches in the T1 lane: 100 ms, a period of a slow scan, of 7 M readings a second in batches of
+/// a few datagrams (100 readings; under load they are larger); 1 MiB of them, readings apart.
+pub const T1_LANE: usize = 8_192;
 
 /// Batches in the T2 lane; a full lane is backpressure up to the devices.
 pub const T2_LANE: usize = 1_024;

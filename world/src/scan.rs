@@ -1,11 +1,11 @@
 //! The scan: one thread that owns the world and keeps an absolute grid, and the actor that stands
 //! for it in the supervision tree.
 //!
-//! Reading order: `grid` (when), `clock` (the only clock), `rt` (privileges), `overrun` (what too
-//! long a cycle means), `stats` and `snapshot` (what is told), `thread` (the loop), `watchdog` (a
-//! cycle that never ends), `actor` (the proxy at `/twin/scan`), `bare` (the thread alone, for
-//! measuring). Other actors never see the world; they see lanes, snapshots and
-//! records.
+//! Reading order: `grid` (when), `clock` (the only clock), `rt` (privileges), `portion` (how much a
+//! cycle takes in), `overrun` (what too long a cycle means), `stats` and `snapshot` (what is told),
+//! `thread` (the loop), `watchdog` (a cycle that never ends), `actor` (the proxy at `/twin/scan`),
+//! `bare` (the thread alone, for measuring). Other actors never see the world; they see lanes,
+//! snapshots and records.
 //!
 //! Bound: per cycle [`FILLS_PER_CYCLE`] fills, [`REQUESTS_PER_CYCLE`] requests, and the readings
 //! and batches of `systems`.
@@ -15,6 +15,7 @@ pub mod bare;
 pub mod clock;
 pub mod grid;
 pub mod overrun;
+pub mod portion;
 pub mod rt;
 pub mod snapshot;
 pub mod stats;

@@ -19,11 +19,10 @@ use crate::huge;
 use crate::journal::fold::RowValue;
 use crate::request::RowView;
 use crate::row_files::RowRecord;
-use crate::rules::{Field, RULES_MAX, RuleBook, RuleSet, RuleTally, Slots};
+use crate::rules::{RULES_MAX, RuleBook, RuleSet, RuleTally, Slots};
 use crate::systems::{
-    BATCHES_PER_CYCLE, Commanded, Intake, Judged, Outbox, OwnSystems, PutOff, Rates, RelayCommand,
-    RowsOut, SYSTEMS, Sweep, SystemFault, SystemId, Tally, Timings, Touched, WorldRules, record,
-    schedule, take_fault,
+    Commanded, CycleState, ESSENTIAL, OwnSystems, Rates, RelayCommand, RowsOut, SYSTEMS, Sweep,
+    SystemFault, SystemId, Tally, WorldRules, record, schedule, take_fault,
 };
 
 /// How many rows a world has, and may have.
@@ -43,11 +42,13 @@ pub struct ScannedWorld {
     schedule: Schedule,
     query: QueryState<Columns>,
     size: WorldSize,
-    rules: WorldRules,
+    /// How long a whole walk over the rows takes.
+    sweep_ns: u64,
     commanded: Commanded,
     own: OwnSystems,
     rates: Rates,
-    enabled: [bool; SYSTEMS],
+    /// Systems that failed in this world, as bits.
+    isolated: u16,
     fallback: bool,
     next_slot: u64,
     rows: u32,
@@ -89,26 +90,8 @@ impl ScannedWorld {
     ) -> Self {
         let mut world = World::new();
         world.insert_resource(FallbackErrorHandler(record));
-        world.insert_resource(Intake {
-            batches: Vec::with_capacity(BATCHES_PER_CYCLE),
-            now_ns: 0,
-        });
-        let mut judged = Judged::new();
-        judged.look_at(book.kinds(Field::Value), book.kinds(Field::Smoothed));
-        world.insert_resource(judged);
-        world.insert_resource(Touched::default());
-        world.insert_resource(PutOff::new());
-        world.insert_resource(RowsOut::default());
-        world.insert_resource(Outbox {
-            commands: Vec::with_capacity(crate::lanes::COMMAND_LANE),
-            room: 0,
-        });
-        world.insert_resource(commanded.clone());
-        world.insert_resource(rules.clone());
-        world.insert_resource(tally);
-        world.insert_resource(book);
-        world.insert_resource(Timings::default());
-        world.insert_resource(Sweep::default());
+        let sweep_ns = rules.sweep.as_nanos() as u64;
+        world.insert_resource(CycleState::new(rules, commanded.clone(), tally, book));
         let mut rates = Rates::default();
         for (at, system) in own.all().iter().enumerate() {
             rates.set(SystemId::Own(at as u8), system.every);
@@ -119,11 +102,11 @@ impl ScannedWorld {
             world,
             query,
             size,
-            rules,
+            sweep_ns,
             commanded,
             own,
             rates,
-            enabled: [true; SYSTEMS],
+            isolated: 0,
             fallback: false,
             next_slot: 0,
             rows: 0,
@@ -134,6 +117,14 @@ impl ScannedWorld {
         };
         scanned.spawn_to(size.capacity.min(size.capacity_max).max(1));
         scanned
+    }
+
+    fn state(&self) -> &CycleState {
+        self.world.resource()
+    }
+
+    fn state_mut(&mut self) -> &mut CycleState {
+        self.world.resource_mut::<CycleState>().into_inner()
     }
 
     /// Rows that are bound to a (device, sensor).
@@ -157,25 +148,25 @@ impl ScannedWorld {
     /// Totals.
     #[must_use]
     pub fn tally(&self) -> &Tally {
-        self.world.resource()
+        &self.state().tally
     }
 
     /// Aggregates and stale rows.
     #[must_use]
     pub fn sweep(&self) -> &Sweep {
-        self.world.resource()
+        &self.state().sweep
     }
 
     /// Took of each system in the last cycle; `None` where it did not run.
     #[must_use]
     pub fn took_ns(&self) -> [Option<u64>; SYSTEMS] {
-        self.world.resource::<Timings>().took_ns
+        self.state().timings.took_ns
     }
 
     /// Systems that are not isolated.
     #[must_use]
     pub fn enabled(&self) -> [bool; SYSTEMS] {
-        self.enabled
+        std::array::from_fn(|at| self.isolated & 1 << at == 0)
     }
 
     /// Whether the table lies on large pages, or why it does not though it could.
@@ -195,7 +186,7 @@ impl ScannedWorld {
 
     /// Goes on with what was counted of rules before.
     pub fn count_on(&mut self, before: &[RuleTally; RULES_MAX]) {
-        self.world.resource_mut::<RuleBook>().count_on(before);
+        self.state_mut().book.count_on(before);
     }
 
     /// Runs only what is essential from now on, or all again.
@@ -211,21 +202,18 @@ impl ScannedWorld {
     /// What became of each rule.
     #[must_use]
     pub fn rule_tallies(&self) -> &[RuleTally; RULES_MAX] {
-        &self.world.resource::<RuleBook>().tallies
+        &self.state().book.tallies
     }
 
     /// Judges by other rules from now on. Rows forget rules that are not there any more, without a
     /// command; true if there were some, which is a maintenance cycle. `book` is then the former
     /// one, to be dropped elsewhere.
     pub fn exchange_rules(&mut self, book: &mut RuleBook) -> bool {
-        let mut present = self.world.resource_mut::<RuleBook>();
-        book.count_on(&present.tallies);
-        std::mem::swap(&mut *present, book);
-        let (freed, values) = (present.freed, present.kinds(Field::Value));
-        let smoothed = present.kinds(Field::Smoothed);
-        self.world
-            .resource_mut::<Judged>()
-            .look_at(values, smoothed);
+        let state = self.state_mut();
+        book.count_on(&state.book.tallies);
+        std::mem::swap(&mut state.book, book);
+        state.look_at_rules();
+        let freed = state.book.freed;
         let forgets = freed != [0; KINDS];
         if forgets {
             self.forget(freed);
@@ -324,7 +312,8 @@ impl ScannedWorld {
         self.world
             .spawn_batch(std::iter::repeat_n(BlankRow::new(), missing));
         self.rows = self.rows.max(rows);
-        self.world.resource_mut::<Touched>().fit(self.rows);
+        let rows = self.rows;
+        self.state_mut().touched.fit(rows);
         // the query meets its table here, so that no cycle allocates for that
         if let Some((hot, _)) = self.columns() {
             self.large_pages = huge::gather(&hot).map_err(|error| error.to_string());
@@ -333,54 +322,52 @@ impl ScannedWorld {
 
     /// The batches of the next cycle, to be filled before it and emptied after it.
     pub fn batches(&mut self) -> &mut Vec<RowBatch> {
-        &mut self.world.resource_mut::<Intake>().into_inner().batches
+        &mut self.state_mut().intake.batches
     }
 
     /// The commands of the last cycle, to be emptied after it.
     pub fn commands(&mut self) -> &mut Vec<RelayCommand> {
-        &mut self.world.resource_mut::<Outbox>().into_inner().commands
+        &mut self.state_mut().outbox.commands
     }
 
     /// Hands rows with news out, at most so many in a cycle.
     pub fn hand_out(&mut self, rows: usize) {
-        self.world.insert_resource(RowsOut::with_room(rows));
+        self.state_mut().rows_out = RowsOut::with_room(rows);
     }
 
     /// The rows that the last cycle handed out, to be emptied after it.
     pub fn rows_out(&mut self) -> &mut Vec<RowRecord> {
-        self.world.resource_mut::<RowsOut>().into_inner().rows()
+        self.state_mut().rows_out.rows()
     }
 
     /// Makes `system` panic in its next run.
     pub fn inject(&mut self, system: SystemId) {
-        self.world.resource_mut::<Timings>().inject = Some(system);
+        self.state_mut().timings.inject = Some(system);
     }
 
     /// Runs the schedule once. `room` is the number of commands that may be decided.
     ///
     /// A fault isolates its system: it does not run again in this world.
     pub fn cycle(&mut self, now_ns: u64, period_ns: u64, room: usize) -> Result<(), SystemFault> {
-        self.world.resource_mut::<Intake>().now_ns = now_ns;
         let runs = self.runs();
-        self.world.resource_mut::<Timings>().begin(runs);
-        let mut outbox = self.world.resource_mut::<Outbox>();
-        outbox.room = room.min(crate::lanes::COMMAND_LANE);
-        let walks = [SystemId::Export, SystemId::Diagnostics].map(|system| 1 << system.index());
-        let mut sweep = self.world.resource_mut::<Sweep>();
-        if runs & (walks[0] | walks[1]) == 0 {
-            sweep.rest();
+        let every = u64::from(self.rates.every(SystemId::Export));
+        let walk_cycles = self.sweep_ns / (period_ns * every).max(1);
+        let extent = self.extent;
+        let state = self.state_mut();
+        state.intake.now_ns = now_ns;
+        state.outbox.room = room.min(crate::lanes::COMMAND_LANE);
+        if runs & (SystemId::Export.bit() | SystemId::Diagnostics.bit()) == 0 {
+            state.sweep.rest();
         } else {
-            let every = u64::from(self.rates.every(SystemId::Export));
-            let cycles = self.rules.sweep.as_nanos() as u64 / (period_ns * every).max(1);
-            let (age_every, _) = self.rules.ageing();
-            sweep.advance(self.extent, cycles, age_every);
+            state.sweep.advance(extent, walk_cycles, state.age_every);
         }
+        state.timings.begin(runs);
         self.schedule.run(&mut self.world);
         self.world.clear_trackers();
         match take_fault() {
             None => Ok(()),
             Some(mut fault) => {
-                self.enabled[fault.system.index()] = false;
+                self.isolated |= fault.system.bit();
                 fault.name = self.own.name(fault.system);
                 Err(fault)
             }
@@ -391,9 +378,8 @@ impl ScannedWorld {
     fn runs(&mut self) -> u16 {
         let due = self.rates.due(self.next_slot);
         self.next_slot += 1;
-        let essential = |at: &usize| SystemId::ALL[..].get(*at).is_some_and(|s| s.is_essential());
-        let runs = |at: &usize| self.enabled[*at] && (!self.fallback || essential(at));
-        (0..SYSTEMS).filter(runs).fold(0, |bits, at| bits | 1 << at) & due
+        let shed = if self.fallback { !ESSENTIAL } else { 0 };
+        due & !self.isolated & !shed
     }
 
     /// What row `row` holds; `None` when it is not bound.

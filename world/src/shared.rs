@@ -32,8 +32,9 @@ use crate::stages::Outlets;
 use crate::systems::Commanded;
 use crate::twin::TwinConfig;
 
-/// Spare row buffers that are kept: a few cycles' worth at a million readings a second.
-const SPARE_MAX: usize = 256;
+/// Spare row buffers that are kept: those of a period of 100 ms at 4 M readings a second, which
+/// come back at once.
+const SPARE_MAX: usize = 4_096;
 
 /// Called with each cycle's record, outside the scan thread.
 pub type CycleHook = Box<dyn FnMut(&CycleRecord) + Send>;

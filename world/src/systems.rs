@@ -3,8 +3,8 @@
 //! Reading order: `ingest` (PreUpdate), `simulation`, `automation` (Update), `export`,
 //! `diagnostics` (PostUpdate); `own` are those that a program adds. Work follows the readings: only
 //! touched rows are visited; what must see every row (aggregates, ageing) walks a slice of the
-//! table per cycle. No system reads a socket, a ring or another thread's memory: intake and outbox
-//! are plain vectors.
+//! table per cycle. What they share is in `state`. No system reads a socket, a ring or another
+//! thread's memory: intake and outbox are plain vectors.
 //!
 //! Bound: [`READINGS_PER_CYCLE`] readings and [`SWEEP_ROWS_PER_CYCLE`] swept rows per cycle.
 
@@ -18,6 +18,7 @@ mod own;
 mod rates;
 mod rules;
 mod simulation;
+mod state;
 mod sweep;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,17 +34,19 @@ pub(crate) use lists::{Judged, PutOff, RowsOut, Touched};
 pub use own::{OwnError, OwnRows, OwnRun, OwnSystem, OwnSystems};
 pub use rates::Rates;
 pub use rules::WorldRules;
+pub(crate) use state::CycleState;
 pub use sweep::{Aggregate, Sweep};
 
 use crate::batch::RowBatch;
+use crate::lanes::RETURN_LANE;
 use crate::rules::SLOTS;
 use crate::scan::clock::now_ns;
 
-/// Readings that one cycle applies: more than 25 M readings/s at the default period of 10 ms.
-pub const READINGS_PER_CYCLE: usize = 262_144;
+/// Readings that one cycle applies: 7 M readings/s at a period of 100 ms.
+pub const READINGS_PER_CYCLE: usize = 786_432;
 
-/// Batches that one cycle takes from both lanes together.
-pub const BATCHES_PER_CYCLE: usize = 4_096;
+/// Batches that one cycle takes from both lanes together: all that wait.
+pub const BATCHES_PER_CYCLE: usize = RETURN_LANE;
 
 /// Rows that aggregates and ageing may walk in one cycle.
 pub const SWEEP_ROWS_PER_CYCLE: u32 = 262_144;
@@ -56,6 +59,9 @@ pub const OWN_MAX: usize = 8;
 
 /// Places for figures by system.
 pub const SYSTEMS: usize = BUILT_IN + OWN_MAX;
+
+/// The essential ones of [`SystemId::ALL`], which are the first three, as bits.
+pub(crate) const ESSENTIAL: u16 = 0b111;
 
 /// A system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -111,10 +117,15 @@ impl SystemId {
         }
     }
 
+    /// Its bit in a set of systems.
+    pub(crate) fn bit(self) -> u16 {
+        1 << self.index()
+    }
+
     /// Whether it runs in each cycle, whatever the load: readings and commands do not wait.
     #[must_use]
     pub fn is_essential(self) -> bool {
-        matches!(self, Self::Ingest | Self::Simulation | Self::Automation)
+        ESSENTIAL & self.bit() != 0
     }
 }
 
@@ -140,26 +151,44 @@ pub struct RelayCommand {
 }
 
 /// Batches of the present cycle.
-#[derive(Resource, Debug)]
-pub struct Intake {
+#[derive(Debug)]
+pub(crate) struct Intake {
     /// In the order in which they were taken from the lanes.
-    pub batches: Vec<RowBatch>,
+    pub(crate) batches: Vec<RowBatch>,
     /// Start of the cycle, nanoseconds of the monotonic clock.
-    pub now_ns: u64,
+    pub(crate) now_ns: u64,
+}
+
+impl Intake {
+    fn new() -> Self {
+        Self {
+            batches: Vec::with_capacity(BATCHES_PER_CYCLE),
+            now_ns: 0,
+        }
+    }
 }
 
 /// Commands decided in the present cycle; `room` is what the command lane can take.
-#[derive(Resource, Debug)]
-pub struct Outbox {
+#[derive(Debug)]
+pub(crate) struct Outbox {
     pub(crate) commands: Vec<RelayCommand>,
     pub(crate) room: usize,
+}
+
+impl Outbox {
+    fn new() -> Self {
+        Self {
+            commands: Vec::with_capacity(crate::lanes::COMMAND_LANE),
+            room: 0,
+        }
+    }
 }
 
 /// Which rules are in force for which rows, as bits that outlive the world.
 ///
 /// A rule's slot has a bit for each row, made before the rule is armed. The scan thread is the only
 /// writer while a scan runs; a rebuilt world reads its mirror from here.
-#[derive(Resource, Clone, Debug)]
+#[derive(Clone, Debug)]
 pub struct Commanded {
     slots: Arc<[OnceLock<Box<[AtomicU64]>>; SLOTS]>,
     rows: u32,
@@ -204,7 +233,7 @@ impl Commanded {
 }
 
 /// Totals of the world since the twin was made; they go on over a rebuild.
-#[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
     /// Readings taken into the world over T1, late ones included.
     pub t1_applied: u64,
@@ -240,8 +269,8 @@ pub struct Tally {
 
 /// What each system took in the present cycle, which may run in it, and the fault injected into the
 /// next run.
-#[derive(Resource, Clone, Copy, Debug, Default)]
-pub struct Timings {
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Timings {
     pub(crate) took_ns: [Option<u64>; SYSTEMS],
     /// Systems of this cycle, as bits.
     pub(crate) runs: u16,
@@ -265,8 +294,9 @@ impl Timings {
     }
 
     /// `None` if the system does not run in this cycle.
+    #[inline]
     pub(crate) fn enter(&mut self, system: SystemId) -> Option<Running<'_>> {
-        if self.runs & 1 << system.index() == 0 {
+        if self.runs & system.bit() == 0 {
             return None;
         }
         fault::entered(system);
@@ -284,6 +314,7 @@ impl Timings {
 }
 
 impl Drop for Running<'_> {
+    #[inline]
     fn drop(&mut self) {
         let now_ns = now_ns();
         let took_ns = now_ns.saturating_sub(self.timings.last_ns);
@@ -303,6 +334,8 @@ pub fn schedule(own: &OwnSystems) -> Schedule {
     let mut schedule = Schedule::default();
     // feature unification must never bring worker threads into the cycle
     schedule.set_executor(SingleThreadedExecutor::new());
+    // no system leaves anything to be applied after it
+    schedule.set_apply_final_deferred(false);
     schedule.add_systems(
         (
             ingest::ingest.in_set(place(SystemId::Ingest)),

@@ -117,6 +117,9 @@ async fn live(job: &Job) -> Result<Value, String> {
     let mut sieve = measured.sieve.take().ok_or("a system failed")?;
     gaps.into_iter().for_each(|gap| sieve.gap(gap));
     sieve.settle(awake_ns);
+    for record in &sieve.long {
+        eprintln!("an overrun that no gap of the host explains: {record:?}");
+    }
     if let Err(why) = &witness {
         eprintln!("gaps of the host are not told apart: {why}");
     }

@@ -1,4 +1,4 @@
-//! The twin from a prompt: its rules, its pace.
+//! The twin from a prompt: its quality, its rules, its pace.
 //!
 //! Bound: a row for each rule.
 
@@ -23,6 +23,13 @@ impl SystemPlane {
     fn twin(&self) -> Result<&Twin, Refusal> {
         let none = || Refusal::new(Code::NotFound, "this node has no world: it does not scan");
         self.hooks.twin().ok_or_else(none)
+    }
+
+    pub(super) fn follows(&self) -> Result<Json, Refusal> {
+        let found = self.twin()?.report();
+        let mut quality = json!(found.quality);
+        quality["entities"] = found.entities.into();
+        Ok(quality)
     }
 
     pub(super) async fn judge_by(&self, word: RulesWord) -> Result<Json, Refusal> {

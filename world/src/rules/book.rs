@@ -9,7 +9,6 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use bevy_ecs::prelude::Resource;
 use serde::Serialize;
 
 use super::{RULES_MAX, Rule, RuleSet, SLOTS, Side};
@@ -216,7 +215,7 @@ impl Waiting {
 }
 
 /// The rules in use.
-#[derive(Resource, Debug)]
+#[derive(Debug)]
 pub struct RuleBook {
     pub(crate) armed: [Vec<Armed>; KINDS],
     pub(crate) tallies: [RuleTally; RULES_MAX],

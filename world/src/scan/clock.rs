@@ -14,6 +14,7 @@ const NS_PER_S: u64 = 1_000_000_000;
 
 /// Nanoseconds of `CLOCK_MONOTONIC`.
 #[must_use]
+#[inline]
 pub fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * NS_PER_S + now.tv_nsec as u64

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::clock::{ScanClock, sleep_until_ns};
 use super::grid::{Grid, Slot};
 use super::overrun::{FAULT_AFTER, Next, Overruns};
+use super::portion::Portion;
 use super::rt::{HostReport, prepare};
 use super::snapshot::ScanSnapshot;
 use super::stats::CycleRecord;
@@ -70,6 +71,9 @@ pub(crate) struct ScanThread {
     previous_start_ns: Option<u64>,
     faults: u32,
     overruns: Overruns,
+    portion: Portion,
+    /// Readings of the present cycle.
+    readings: usize,
     last_wake: u64,
     allocated_total: u64,
     /// The grid is another one from the next slot on.
@@ -108,6 +112,8 @@ impl ScanThread {
             clock,
             previous_start_ns: None,
             faults: 0,
+            portion: Portion::default(),
+            readings: 0,
             last_wake: 0,
             allocated_total: 0,
             changed: false,
@@ -238,6 +244,9 @@ impl ScanThread {
         record.fallback = self.overruns.is_fallback();
         record.faulted = faulted;
         record.maintenance = maintenance;
+        let essential = SystemId::ALL.iter().filter(|system| system.is_essential());
+        let took_ns = essential.filter_map(|system| record.systems_ns[system.index()]);
+        self.portion.spent(self.readings, took_ns.sum());
         self.account(&record);
         if !faulted {
             self.publish();
@@ -294,9 +303,11 @@ impl ScanThread {
         // a batch is only taken when its way back has room
         let mut room = self.ends.returns.slots().min(BATCHES_PER_CYCLE);
         let mut readings = 0;
-        let readings_max = match self.overruns.is_fallback() {
-            true => READINGS_IN_FALLBACK,
-            false => READINGS_PER_CYCLE,
+        let readings_max = match (self.overruns.is_fallback(), &self.clock) {
+            (true, _) => READINGS_IN_FALLBACK,
+            (false, ScanClock::Host) => self.portion.readings(self.period_ns),
+            // there a cycle takes no time, and must not depend on the host's
+            (false, ScanClock::Virtual(_)) => READINGS_PER_CYCLE,
         };
         let batches = self.world.batches();
         while room > 0 && readings < readings_max {
@@ -314,6 +325,7 @@ impl ScanThread {
             room -= 1;
             batches.push(batch);
         }
+        self.readings = readings;
         grew
     }
 

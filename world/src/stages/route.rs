@@ -48,8 +48,10 @@ impl TaskActor for Route {
         _: &mut TaskContext<Ingest>,
     ) -> Result<Flow, Fault> {
         match message {
-            Ingest::T1(batch) => {
+            Ingest::T1(mut batch) => {
                 let rows = self.shared.resolve(&batch.readings);
+                // a thousand batches may wait for the scan: each as small as it can be
+                batch.copied();
                 self.shared.deliver_fills().await;
                 self.hand_on_sample(RowBatch::new(rows, Origin::T1(batch)));
             }

@@ -6,32 +6,33 @@
 //! A value that is not finite means nothing, and a stale row comes into no force. Whether a device
 //! obeyed is for tier T3 to report.
 //!
-//! Bound: the samples of [`Judged`] and [`DUE_PER_CYCLE`] rows whose time is over, for each rule.
+//! Bound: the samples of [`super::Judged`] and [`DUE_PER_CYCLE`] rows whose time is over, for each
+//! rule.
 
 use bevy_ecs::prelude::*;
 
-use super::{Commanded, Intake, Judged, Outbox, PutOff, RelayCommand, SystemId, Tally, Timings};
+use super::{Commanded, CycleState, Outbox, PutOff, RelayCommand, SystemId, Tally};
 use crate::components::{Cold, Flags, Hot};
 use crate::rules::{Armed, Field, Judgement, RuleBook};
 
 /// Rows of one rule whose time is over that one cycle takes up; more wait for the next.
 const DUE_PER_CYCLE: usize = 4_096;
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "a system's parameters are its data"
-)]
 pub(super) fn automation(
     mut rows: Query<'_, '_, (&mut Hot, &Cold)>,
-    intake: Res<'_, Intake>,
-    commanded: Res<'_, Commanded>,
-    mut book: ResMut<'_, RuleBook>,
-    mut judged: ResMut<'_, Judged>,
-    mut put_off: ResMut<'_, PutOff>,
-    mut outbox: ResMut<'_, Outbox>,
-    mut tally: ResMut<'_, Tally>,
-    mut timings: ResMut<'_, Timings>,
+    mut state: ResMut<'_, CycleState>,
 ) -> Result {
+    let CycleState {
+        intake,
+        commanded,
+        book,
+        judged,
+        put_off,
+        outbox,
+        tally,
+        timings,
+        ..
+    } = &mut *state;
     let Some(_running) = timings.enter(SystemId::Automation) else {
         return Ok(());
     };
@@ -41,13 +42,12 @@ pub(super) fn automation(
     let mut desk = Desk {
         hot: hot.bypass_change_detection(),
         cold,
-        commanded: &commanded,
-        put_off: &mut put_off,
-        outbox: &mut outbox,
-        tally: &mut tally,
+        commanded,
+        put_off,
+        outbox,
+        tally,
         now_ns: intake.now_ns,
     };
-    let book = &mut *book;
     for at in 0..desk.put_off.take_up() {
         let row = desk.put_off.rows[at];
         let Hot {

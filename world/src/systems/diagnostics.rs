@@ -8,34 +8,32 @@
 
 use bevy_ecs::prelude::*;
 
-use super::{Sweep, SystemId, Timings, WorldRules};
+use super::{CycleState, SystemId};
 use crate::components::{Flags, Hot};
 
 pub(super) fn diagnostics(
     mut rows: Query<'_, '_, &mut Hot>,
-    rules: Res<'_, WorldRules>,
-    mut sweep: ResMut<'_, Sweep>,
-    mut timings: ResMut<'_, Timings>,
+    mut state: ResMut<'_, CycleState>,
 ) -> Result {
+    let CycleState {
+        stale_age,
+        sweep,
+        timings,
+        ..
+    } = &mut *state;
     let Some(_running) = timings.enter(SystemId::Diagnostics) else {
         return Ok(());
     };
     let Some(mut hot) = rows.contiguous_iter_mut()?.next() else {
         return Ok(());
     };
-    let (_, stale_age) = rules.ageing();
-    let sweep = &mut *sweep;
-    let mut stale = 0;
-    for Hot { flags, .. } in &mut hot.bypass_change_detection()[sweep.range.clone()] {
-        if !flags.has(Flags::BOUND) {
-            continue;
-        }
-        if sweep.ageing {
-            flags.grow_older(stale_age);
-        }
-        stale += u64::from(flags.has(Flags::STALE));
+    let rows = &mut hot.bypass_change_detection()[sweep.range.clone()];
+    if sweep.ageing {
+        let bound = rows.iter_mut().filter(|row| row.flags.has(Flags::BOUND));
+        bound.for_each(|row| row.flags.grow_older(*stale_age));
     }
-    sweep.partial_stale += stale;
+    let is_stale = |row: &Hot| u64::from(row.flags.has(Flags::BOUND | Flags::STALE));
+    sweep.partial_stale += rows.iter().map(is_stale).sum::<u64>();
     if sweep.ends {
         sweep.stale = std::mem::take(&mut sweep.partial_stale);
         sweep.sweeps += 1;

@@ -34,6 +34,7 @@ thread_local! {
 }
 
 /// Notes that `system` runs now on this thread.
+#[inline]
 pub(super) fn entered(system: SystemId) {
     ENTERED.set(system);
 }

@@ -7,23 +7,27 @@
 //! that is stale. Nothing is smoothed or judged here. Change detection is bypassed: touched rows
 //! are listed instead.
 //!
-//! Bound: the batches in [`Intake`], at most [`super::READINGS_PER_CYCLE`] readings.
+//! Bound: the batches in [`super::Intake`], at most [`super::READINGS_PER_CYCLE`] readings.
 
 use bevy_ecs::prelude::*;
 
-use super::{Intake, Judged, SystemId, Tally, Timings, Touched};
+use super::{CycleState, Judged, SystemId, Tally, Touched};
 use crate::batch::{Outcome, RowReading};
 use crate::components::{Flags, Hot};
 use crate::prefetch::{AHEAD, LARGE, prefetch};
 
 pub(super) fn ingest(
     mut rows: Query<'_, '_, &mut Hot>,
-    mut intake: ResMut<'_, Intake>,
-    mut touched: ResMut<'_, Touched>,
-    mut judged: ResMut<'_, Judged>,
-    mut tally: ResMut<'_, Tally>,
-    mut timings: ResMut<'_, Timings>,
+    mut state: ResMut<'_, CycleState>,
 ) -> Result {
+    let CycleState {
+        intake,
+        touched,
+        judged,
+        tally,
+        timings,
+        ..
+    } = &mut *state;
     let Some(_running) = timings.enter(SystemId::Ingest) else {
         return Ok(());
     };
@@ -32,9 +36,9 @@ pub(super) fn ingest(
     };
     let mut columns = Columns {
         hot: hot.bypass_change_detection(),
-        touched: &mut touched,
-        judged: &mut judged,
-        tally: &mut tally,
+        touched,
+        judged,
+        tally,
     };
     let now_ns = intake.now_ns;
     for batch in &mut intake.batches {
@@ -105,6 +109,7 @@ impl Columns<'_> {
     /// depend on it.
     fn samples<const FAR: usize>(&mut self, readings: &[RowReading]) {
         let mut lost = 0;
+        let (mut touched, mut judged) = (self.touched.len(), self.judged.len());
         for (at, reading) in readings.iter().enumerate() {
             if FAR > 0 {
                 let later = readings.get(at + FAR).map_or(0, |later| later.row);
@@ -118,7 +123,10 @@ impl Columns<'_> {
             let ahead = reading.sequence.wrapping_sub(hot.sequence);
             let next = ahead.wrapping_sub(1) < (1 << 31) - 1;
             if flags & IN_ORDER != Flags::SEQUENCED || !next || !reading.value.is_finite() {
+                self.touched.set_len(touched);
+                self.judged.set_len(judged);
                 self.sample(reading);
+                (touched, judged) = (self.touched.len(), self.judged.len());
                 continue;
             }
             lost += u64::from(ahead - 1);
@@ -128,9 +136,12 @@ impl Columns<'_> {
             let set = Flags::TOUCHED | Flags::NEWS;
             hot.flags.0 = (flags & !(Flags::YOUNG | Flags::NON_FINITE)) | set;
             let kind = hot.flags.kind();
-            self.touched.list(reading.row, flags & Flags::TOUCHED == 0);
-            self.judged.list(reading, kind);
+            let is_new = flags & Flags::TOUCHED == 0;
+            touched = self.touched.list_at(touched, reading.row, is_new);
+            judged = self.judged.list_at(judged, reading, kind);
         }
+        self.touched.set_len(touched);
+        self.judged.set_len(judged);
         self.tally.lost += lost;
     }
 

@@ -4,8 +4,6 @@
 //! Written without asking whether something belongs there: a place behind the end takes what does
 //! not, and only lengths depend on it. Bound: fixed when the table grows.
 
-use bevy_ecs::prelude::Resource;
-
 use super::READINGS_PER_CYCLE;
 use crate::batch::RowReading;
 use crate::row_files::RowRecord;
@@ -18,7 +16,7 @@ const JUDGED_MAX: usize = READINGS_PER_CYCLE + READINGS_PER_CYCLE / 4;
 const PUT_OFF_MAX: usize = 65_536;
 
 /// Rows that got a value and are not smoothed yet, each once.
-#[derive(Resource, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Touched {
     rows: Box<[u32]>,
     len: usize,
@@ -33,11 +31,26 @@ impl Touched {
     }
 
     /// Lists `row` if it `is_new`.
-    #[inline(always)]
     pub(crate) fn list(&mut self, row: u32, is_new: bool) {
+        self.len = self.list_at(self.len, row, is_new);
+    }
+
+    /// The same in a list whose length the caller keeps; returns the new one. Kept in a register it
+    /// costs a loop nothing, kept here each round waits for the store of the one before.
+    #[inline(always)]
+    pub(crate) fn list_at(&mut self, len: usize, row: u32, is_new: bool) -> usize {
         // a row is listed once, so that there is always a place behind the last one
-        self.rows[self.len] = row;
-        self.len += usize::from(is_new);
+        self.rows[len] = row;
+        len + usize::from(is_new)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// What [`Self::list_at`] returned last.
+    pub(crate) fn set_len(&mut self, len: usize) {
+        self.len = len;
     }
 
     pub(crate) fn rows(&self) -> &[u32] {
@@ -58,7 +71,7 @@ pub(crate) struct Sample {
 }
 
 /// Values that come under rules.
-#[derive(Resource, Debug)]
+#[derive(Debug)]
 pub(crate) struct Judged {
     samples: Box<[Sample]>,
     len: usize,
@@ -86,37 +99,53 @@ impl Judged {
     }
 
     /// Lists the value of a reading if its type is judged.
-    #[inline(always)]
     pub(crate) fn list(&mut self, reading: &RowReading, kind: u8) {
+        self.len = self.list_at(self.len, reading, kind);
+    }
+
+    /// The same in a list whose length the caller keeps, as in [`Touched::list_at`].
+    #[inline(always)]
+    pub(crate) fn list_at(&mut self, len: usize, reading: &RowReading, kind: u8) -> usize {
         let sample = Sample {
             value: reading.value,
             row: reading.row,
             field: Field::Value,
         };
-        self.push(sample, self.values >> kind & 1);
+        self.push(len, sample, self.values >> kind & 1)
     }
 
-    /// The same for a smoothed value.
-    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// What [`Self::list_at`] returned last.
+    pub(crate) fn set_len(&mut self, len: usize) {
+        self.len = len;
+    }
+
+    /// Whether any smoothed values are judged.
+    pub(crate) fn looks_at_smoothed(&self) -> bool {
+        self.smoothed != 0
+    }
+
+    /// Lists a smoothed value if its type is judged.
     pub(crate) fn list_smoothed(&mut self, row: u32, kind: u8, value: f32) {
-        if self.smoothed != 0 {
-            let sample = Sample {
-                value: f64::from(value),
-                row,
-                field: Field::Smoothed,
-            };
-            self.push(sample, self.smoothed >> kind & 1);
-        }
+        let sample = Sample {
+            value: f64::from(value),
+            row,
+            field: Field::Smoothed,
+        };
+        self.len = self.push(self.len, sample, self.smoothed >> kind & 1);
     }
 
     #[inline(always)]
-    fn push(&mut self, sample: Sample, belongs: u8) {
-        self.samples[self.len] = sample;
-        if self.len < JUDGED_MAX {
-            self.len += usize::from(belongs);
-        } else {
-            self.missed += u64::from(belongs);
+    fn push(&mut self, len: usize, sample: Sample, belongs: u8) -> usize {
+        self.samples[len] = sample;
+        if len < JUDGED_MAX {
+            return len + usize::from(belongs);
         }
+        self.missed += u64::from(belongs);
+        len
     }
 
     pub(crate) fn samples(&self) -> &[Sample] {
@@ -131,7 +160,7 @@ impl Judged {
 }
 
 /// Rows whose command found no room.
-#[derive(Resource, Debug)]
+#[derive(Debug)]
 pub(crate) struct PutOff {
     pub(crate) rows: Box<[u32]>,
     len: usize,
@@ -162,7 +191,7 @@ impl PutOff {
 }
 
 /// Rows on their way to files; without room nothing goes there.
-#[derive(Resource, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct RowsOut {
     rows: Vec<RowRecord>,
 }

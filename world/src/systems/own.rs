@@ -11,7 +11,7 @@ use bevy_ecs::schedule::ScheduleConfigs;
 use bevy_ecs::system::ScheduleSystem;
 use thiserror::Error;
 
-use super::{BUILT_IN, Intake, OWN_MAX, SystemId, Timings};
+use super::{BUILT_IN, CycleState, OWN_MAX, SystemId};
 use crate::components::{Cold, Hot};
 
 /// The rows, as a system sees them.
@@ -128,20 +128,21 @@ impl OwnSystems {
 /// One life of `system`, as the schedule has it.
 pub(super) fn system(id: SystemId, system: &OwnSystem) -> ScheduleConfigs<ScheduleSystem> {
     let mut run = (system.make)();
-    let system = move |rows: Query<'_, '_, (&Hot, &Cold)>,
-                       intake: Res<'_, Intake>,
-                       mut timings: ResMut<'_, Timings>|
-          -> Result {
-        let Some(_running) = timings.enter(id) else {
-            return Ok(());
+    let system =
+        move |rows: Query<'_, '_, (&Hot, &Cold)>, mut state: ResMut<'_, CycleState>| -> Result {
+            let CycleState {
+                intake, timings, ..
+            } = &mut *state;
+            let Some(_running) = timings.enter(id) else {
+                return Ok(());
+            };
+            let Some((hot, cold)) = rows.contiguous_iter()?.next() else {
+                return Ok(());
+            };
+            let now_ns = intake.now_ns;
+            run(OwnRows { hot, cold, now_ns })?;
+            Ok(())
         };
-        let Some((hot, cold)) = rows.contiguous_iter()?.next() else {
-            return Ok(());
-        };
-        let now_ns = intake.now_ns;
-        run(OwnRows { hot, cold, now_ns })?;
-        Ok(())
-    };
     system.into_configs()
 }
 

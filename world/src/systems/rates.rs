@@ -3,15 +3,13 @@
 //! All rates count from the grid's first slot, so that harmonic ones stay in phase. A slot that was
 //! skipped is served once, by the next cycle. Bound: [`EVERY_MAX`].
 
-use bevy_ecs::prelude::Resource;
-
 use super::{SYSTEMS, SystemId};
 
 /// Slowest rate, in slots: an hour at 1 kHz.
 pub(super) const EVERY_MAX: u32 = 3_600_000;
 
 /// How often each system runs, and when it ran last.
-#[derive(Resource, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rates {
     every: [u32; SYSTEMS],
     last_slot: Option<u64>,
@@ -55,12 +53,13 @@ impl Rates {
     /// Systems that are due in `slot`, as bits; slots come in rising order.
     pub fn due(&mut self, slot: u64) -> u16 {
         let last = self.last_slot.replace(slot);
-        let is_due = |every: u32| {
-            let turn = slot / u64::from(every);
-            last.is_none_or(|last| last / u64::from(every) < turn)
-        };
+        let is_due = |every: u64| last.is_none_or(|last| last / every < slot / every);
+        // most systems run in each slot, which needs no division
         let bits = self.every.iter().enumerate();
-        bits.fold(0, |due, (at, every)| due | u16::from(is_due(*every)) << at)
+        bits.fold(0, |due, (at, every)| {
+            let is_due = *every == 1 || is_due(u64::from(*every));
+            due | u16::from(is_due) << at
+        })
     }
 }
 

@@ -5,12 +5,10 @@
 
 use std::time::Duration;
 
-use bevy_ecs::prelude::Resource;
-
-use crate::components::{AGE_MAX, KINDS};
+use crate::components::{AGE_MAX, KIND_BITS, KINDS};
 
 /// Smoothing, thresholds and staleness.
-#[derive(Resource, Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct WorldRules {
     /// Weight of a new value in the smoothed one.
     pub alpha: f64,
@@ -34,6 +32,11 @@ impl Default for WorldRules {
 }
 
 impl WorldRules {
+    /// The thresholds for every type that the bits of a row can hold.
+    pub(crate) fn thresholds_by_kind(&self) -> [f64; KIND_BITS] {
+        std::array::from_fn(|kind| self.thresholds[kind % KINDS])
+    }
+
     /// (every how many sweeps rows age, at which age they are stale), so that the stale time fits
     /// the four bits of an age.
     #[must_use]

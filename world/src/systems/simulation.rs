@@ -3,22 +3,26 @@
 //! A row folds its newest value once per cycle in which it was touched; NaN and infinities are
 //! never folded. It reads no clock: the weight is per value, not per time.
 //!
-//! Bound: the rows listed in [`Touched`].
+//! Bound: the rows listed in [`super::Touched`].
 
 use bevy_ecs::prelude::*;
 
-use super::{Judged, SystemId, Tally, Timings, Touched, WorldRules};
+use super::{CycleState, Judged, SystemId, WorldRules};
 use crate::components::{Flags, Hot};
 use crate::prefetch::{AHEAD, LARGE, prefetch};
 
 pub(super) fn simulation(
     mut rows: Query<'_, '_, &mut Hot>,
-    rules: Res<'_, WorldRules>,
-    mut touched: ResMut<'_, Touched>,
-    mut judged: ResMut<'_, Judged>,
-    mut tally: ResMut<'_, Tally>,
-    mut timings: ResMut<'_, Timings>,
+    mut state: ResMut<'_, CycleState>,
 ) -> Result {
+    let CycleState {
+        rules,
+        touched,
+        judged,
+        tally,
+        timings,
+        ..
+    } = &mut *state;
     let Some(_running) = timings.enter(SystemId::Simulation) else {
         return Ok(());
     };
@@ -27,9 +31,9 @@ pub(super) fn simulation(
     };
     let hot = hot.bypass_change_detection();
     tally.crossings += if hot.len() > LARGE {
-        smooth::<AHEAD>(hot, touched.rows(), &rules, &mut judged)
+        smooth::<AHEAD>(hot, touched.rows(), rules, judged)
     } else {
-        smooth::<0>(hot, touched.rows(), &rules, &mut judged)
+        smooth::<0>(hot, touched.rows(), rules, judged)
     };
     touched.clear();
     Ok(())
@@ -43,6 +47,8 @@ fn smooth<const FAR: usize>(
     judged: &mut Judged,
 ) -> u64 {
     let mut crossings = 0;
+    let thresholds = rules.thresholds_by_kind();
+    let judges = judged.looks_at_smoothed();
     for (at, row) in rows.iter().enumerate() {
         if FAR > 0 {
             let later = rows.get(at + FAR).copied().unwrap_or_default();
@@ -58,8 +64,7 @@ fn smooth<const FAR: usize>(
         if flags.has(Flags::FOLDED) {
             let before = hot.smoothed;
             let after = folded(before, hot.value, rules.alpha);
-            let threshold = rules.thresholds[usize::from(kind) % rules.thresholds.len()];
-            let crossed = crossed(before, after, threshold);
+            let crossed = crossed(before, after, thresholds[usize::from(kind)]);
             hot.smoothed = after;
             hot.crossings = hot.crossings.wrapping_add(u16::from(crossed));
             crossings += u64::from(crossed);
@@ -67,7 +72,9 @@ fn smooth<const FAR: usize>(
             hot.flags.set(Flags::FOLDED);
             hot.smoothed = clamped(hot.value);
         }
-        judged.list_smoothed(*row, kind, hot.smoothed);
+        if judges {
+            judged.list_smoothed(*row, kind, hot.smoothed);
+        }
     }
     crossings
 }

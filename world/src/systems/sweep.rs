@@ -7,7 +7,6 @@
 
 use std::ops::Range;
 
-use bevy_ecs::prelude::Resource;
 use serde::Serialize;
 
 use super::SWEEP_ROWS_PER_CYCLE;
@@ -28,12 +27,15 @@ pub struct Aggregate {
 
 impl Aggregate {
     /// Takes one finite value in.
+    #[inline]
     pub fn add(&mut self, value: f64) {
-        if self.count == 0 {
-            (self.min, self.max) = (value, value);
-        } else {
-            self.min = self.min.min(value);
-            self.max = self.max.max(value);
+        let first = self.count == 0;
+        // comparisons, not `f64::min`: a value is never NaN, and one instruction is enough
+        if first || value < self.min {
+            self.min = value;
+        }
+        if first || value > self.max {
+            self.max = value;
         }
         self.count += 1;
         self.sum += value;
@@ -47,7 +49,7 @@ impl Aggregate {
 }
 
 /// State of the walk.
-#[derive(Resource, Clone, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Sweep {
     next: u32,
     cycle: u64,

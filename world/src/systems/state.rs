@@ -1,0 +1,70 @@
+//! What the systems share, as one resource.
+//!
+//! Each resource is an entity of the ECS, which every system that names it looks up in every cycle:
+//! with one for each of these parts, two thirds of the tick of a small world went into that. The
+//! systems run one after another, so that nothing is lost by their sharing it.
+//!
+//! Bound: that of its parts.
+
+use bevy_ecs::prelude::Resource;
+
+use super::{
+    Commanded, Intake, Judged, Outbox, PutOff, RowsOut, Sweep, Tally, Timings, Touched, WorldRules,
+};
+use crate::rules::{Field, RuleBook};
+
+/// The parts.
+#[derive(Resource, Debug)]
+pub(crate) struct CycleState {
+    pub(crate) intake: Intake,
+    pub(crate) touched: Touched,
+    pub(crate) judged: Judged,
+    pub(crate) put_off: PutOff,
+    pub(crate) outbox: Outbox,
+    pub(crate) rows_out: RowsOut,
+    pub(crate) sweep: Sweep,
+    pub(crate) timings: Timings,
+    pub(crate) tally: Tally,
+    pub(crate) book: RuleBook,
+    pub(crate) rules: WorldRules,
+    /// See [`WorldRules::ageing`].
+    pub(crate) age_every: u64,
+    pub(crate) stale_age: u16,
+    pub(crate) commanded: Commanded,
+}
+
+impl CycleState {
+    /// Nothing came and nothing was decided yet.
+    pub(crate) fn new(
+        rules: WorldRules,
+        commanded: Commanded,
+        tally: Tally,
+        book: RuleBook,
+    ) -> Self {
+        let (age_every, stale_age) = rules.ageing();
+        let mut state = Self {
+            intake: Intake::new(),
+            touched: Touched::default(),
+            judged: Judged::new(),
+            put_off: PutOff::new(),
+            outbox: Outbox::new(),
+            rows_out: RowsOut::default(),
+            sweep: Sweep::default(),
+            timings: Timings::default(),
+            tally,
+            book,
+            rules,
+            age_every,
+            stale_age,
+            commanded,
+        };
+        state.look_at_rules();
+        state
+    }
+
+    /// Lists the values that the present rules judge from now on.
+    pub(crate) fn look_at_rules(&mut self) {
+        let kinds = [Field::Value, Field::Smoothed].map(|field| self.book.kinds(field));
+        self.judged.look_at(kinds[0], kinds[1]);
+    }
+}
