@@ -80,6 +80,31 @@ impl Running {
         settings: &[&str],
         watch: impl AsyncFnOnce(&Self) -> Result<Value, String>,
     ) -> Result<Value, String> {
+        let (seen, failed) = Self::run(settings, watch)?;
+        if failed.is_empty() {
+            return seen;
+        }
+        Err(failed.join("; "))
+    }
+
+    /// The same under a load that may be more than it can bear: what fails its verdict is told on
+    /// standard error, and the numbers stand.
+    pub(crate) fn under_any_load(
+        settings: &[&str],
+        watch: impl AsyncFnOnce(&Self) -> Result<Value, String>,
+    ) -> Result<Value, String> {
+        let (seen, failed) = Self::run(settings, watch)?;
+        for why in failed {
+            eprintln!("the node's verdict: {why}");
+        }
+        seen
+    }
+
+    /// What was seen, and what fails the verdict.
+    fn run(
+        settings: &[&str],
+        watch: impl AsyncFnOnce(&Self) -> Result<Value, String>,
+    ) -> Result<(Result<Value, String>, Vec<String>), String> {
         let scratch = std::env::temp_dir().join(format!("actorsim-bench-{}", std::process::id()));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -94,7 +119,7 @@ impl Running {
         scratch: &Path,
         settings: &[&str],
         watch: impl AsyncFnOnce(&Self) -> Result<Value, String>,
-    ) -> Result<Value, String> {
+    ) -> Result<(Result<Value, String>, Vec<String>), String> {
         let mut layers = Layers::built_in();
         layers.set(&format!("node.state_dir={}", scratch.display()));
         for assignment in QUIET.iter().chain(settings) {
@@ -108,10 +133,11 @@ impl Running {
         let seen = watch(&running).await;
         let ending = running.node.wait_or_stop(&mut AtOnce::default()).await;
         let report = running.node.report(&ending);
-        if report.verdict != Verdict::Pass {
-            return Err(format!("{:?}", report.why));
-        }
-        seen
+        let failed = match report.verdict {
+            Verdict::Pass => Vec::new(),
+            Verdict::Fail => report.why,
+        };
+        Ok((seen, failed))
     }
 
     /// Waits until all devices have started, and `warm_up` more.

@@ -73,7 +73,8 @@ fn child(job: &Job) -> Result<Value, String> {
     let interval_us = devices * SENSORS * 1_000_000 / job.size;
     let devices = format!("fleet.devices={devices}");
     let interval = format!("fleet.interval={interval_us}us");
-    Running::with(&[&devices, &interval, "scan.period=100ms"], async |node| {
+    let settings = [&*devices, &interval, "scan.period=100ms"];
+    Running::under_any_load(&settings, async |node| {
         node.settled(WARM_UP.min(5 * job.time())).await?;
         let stats = node.stats();
         let scanned = || {
