@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::Thread;
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use actorsim_actors::shard::{ShardConfig, ShardHost, SlabCounts, SlabHandle, SlabSpec};
@@ -31,8 +31,20 @@ pub(crate) struct Shards {
 }
 
 impl Shards {
-    /// Starts `count` shards; 0 is one per core.
+    /// Starts `count` shards, each on a core of its own if there are as many; 0 is one per core,
+    /// wherever the host puts them.
     pub(crate) fn start(count: usize) -> Result<Self, String> {
+        let there = thread::available_parallelism().map_or(1, usize::from);
+        let pinned = if count <= there { count } else { 0 };
+        Self::start_on(count, (0..pinned).collect())
+    }
+
+    /// Starts `count` shards wherever the host puts them, which is faster.
+    pub(crate) fn start_anywhere(count: usize) -> Result<Self, String> {
+        Self::start_on(count, Vec::new())
+    }
+
+    fn start_on(count: usize, cores: Vec<usize>) -> Result<Self, String> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
@@ -40,6 +52,7 @@ impl Shards {
         let system = System::new(Clock::wall(), runtime.handle().clone());
         let config = ShardConfig {
             shards: count,
+            cores,
             ..ShardConfig::default()
         };
         let host = ShardHost::start(&system, &config).map_err(|error| error.to_string())?;
@@ -169,7 +182,7 @@ pub(crate) fn until<C: Cell>(
         if began.elapsed() > WAIT_MAX {
             return Err("the cells did not get there in time".to_owned());
         }
-        std::thread::park_timeout(pause);
+        thread::park_timeout(pause);
     }
     Ok(())
 }
@@ -181,7 +194,7 @@ pub(crate) struct Gate(Arc<(AtomicU64, Thread)>);
 impl Gate {
     /// Opens when `n` have arrived, for the thread that makes it.
     pub(crate) fn new(n: u64) -> Self {
-        Self(Arc::new((AtomicU64::new(n), std::thread::current())))
+        Self(Arc::new((AtomicU64::new(n), thread::current())))
     }
 
     /// One more.
@@ -195,7 +208,7 @@ impl Gate {
     pub(crate) fn wait(&self) -> Result<(), String> {
         let began = Instant::now();
         while let Some(patience) = self.patience(began)? {
-            std::thread::park_timeout(patience);
+            thread::park_timeout(patience);
         }
         Ok(())
     }
