@@ -95,7 +95,10 @@ impl Before {
     }
 
     fn new_files(&self, kept: &Kept<'_>) -> Vec<String> {
-        let folder = kept.folder.to_string_lossy();
+        // Targets are absolute; the folder may be given in another way.
+        let folder = fs::canonicalize(kept.folder);
+        let folder = folder.unwrap_or_else(|_| kept.folder.to_owned());
+        let folder = folder.to_string_lossy();
         let mut new = Vec::new();
         for (target, count) in files() {
             let before = self.files.get(&target).copied().unwrap_or(0);
@@ -177,7 +180,7 @@ mod tests {
         let before = Before::take();
         let kept = Kept {
             threads: &[],
-            folder: own.path(),
+            folder: &own.path().join("."),
             doorbells: 0,
         };
         let _mine = fs::File::create(own.path().join("a")).unwrap();
