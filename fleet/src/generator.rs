@@ -16,7 +16,7 @@ mod markov;
 mod replay;
 
 pub use markov::{MARKOV_STATES_MAX, Markov, ROW_SUM_TOLERANCE};
-pub use replay::{REPLAY_ROWS_MAX, Replay, ReplayError};
+pub use replay::{REPLAY_BYTES_MAX, REPLAY_ROWS_MAX, Replay, ReplayError};
 
 /// How deep composites may be nested: the draw is recursive and runs on a shard's stack.
 pub const COMPOSITE_DEPTH_MAX: usize = 4;

@@ -10,6 +10,7 @@
 //! - [`fault`]: what a device does wrong on purpose;
 //! - [`payload`]: a sample as bytes, for a broker or as one of the [`lines`] that are printed;
 //! - [`session`]: protocols without I/O: MQTT, HTTP, CoAP;
+//! - [`text`]: files that people name, read within a bound;
 //! - [`counters`]: what is counted.
 //!
 //! # Invariants
@@ -50,6 +51,7 @@ pub mod profile;
 pub mod program;
 pub mod seed;
 pub mod session;
+pub mod text;
 pub mod watch;
 pub mod wire;
 

@@ -14,6 +14,7 @@ use actorsim_transport::SensorType;
 
 use crate::generator::Generator;
 use crate::payload::template::{Names, Text};
+use crate::text;
 
 mod change;
 mod duration;
@@ -205,7 +206,7 @@ impl Profile {
                 Self::parse("config/profiles/single.yaml", text)
             }
             path => {
-                let text = std::fs::read_to_string(path).map_err(|error| {
+                let text = text::read(Path::new(path), TEXT_BYTES_MAX).map_err(|error| {
                     let help = format!("give a file, or one of: {}", BUILT_IN.join(", "));
                     let message = format!("cannot read the profile: {error}");
                     vec![ConfigError::nowhere(path, message, help)]
@@ -221,6 +222,19 @@ impl Profile {
     /// # Errors
     /// Everything that is wrong, at once.
     pub fn parse(file: &str, text: &str) -> Result<Loaded, Vec<ConfigError>> {
+        Self::parse_in(Path::new(file).parent(), file, text)
+    }
+
+    /// Reads a profile's text that stands in no file: YAML, and nothing in it is read from files.
+    /// `name` is what findings call it.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn parse_alone(name: &str, text: &str) -> Result<Loaded, Vec<ConfigError>> {
+        Self::parse_in(None, name, text)
+    }
+
+    fn parse_in(folder: Option<&Path>, file: &str, text: &str) -> Result<Loaded, Vec<ConfigError>> {
         let toml = Path::new(file)
             .extension()
             .is_some_and(|ext| ext.eq_ignore_ascii_case("toml"));
@@ -241,7 +255,7 @@ impl Profile {
         };
         let profile = root.and_then(|root| {
             secrets::refuse(&root, &mut findings);
-            read(&root, Path::new(file).parent(), &mut findings)
+            read(&root, folder, &mut findings)
         });
         let Findings {
             mut errors,

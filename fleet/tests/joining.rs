@@ -172,7 +172,7 @@ fn a_wrong_update_says_everything_and_changes_nothing() {
     for part in [
         "no field `temperatur`",
         "gausian",
-        "a replay stands in a profile only",
+        "a replay stands in a profile's file only",
         "stddev",
         "color",
     ] {

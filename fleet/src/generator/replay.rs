@@ -1,12 +1,15 @@
 //! A column of a CSV file as a series, by its own time column if it has one.
 //!
 //! The file is read once, when the profile is loaded; quoting of CSV is not understood (a column
-//! of numbers needs none). Bound: [`REPLAY_ROWS_MAX`] rows.
+//! of numbers needs none). Bounds: [`REPLAY_ROWS_MAX`] rows, [`REPLAY_BYTES_MAX`].
 
 use std::sync::Arc;
 
 /// Rows of a replayed file: eight or sixteen bytes each, shared by all devices of a population.
 pub const REPLAY_ROWS_MAX: usize = 1 << 20;
+
+/// Bytes of a replayed file: 64 for each of its rows.
+pub const REPLAY_BYTES_MAX: usize = 64 << 20;
 
 /// What is wrong with a file to replay.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

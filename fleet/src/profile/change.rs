@@ -5,7 +5,7 @@
 
 use super::findings::{Findings, Section};
 use super::generators::{self, Names};
-use super::tree::{self, Place, Value};
+use super::tree::{self, Place};
 use super::{Profile, fields};
 
 use actorsim_supervision::ConfigError;
@@ -50,11 +50,6 @@ impl Profile {
                 findings.error(key.at, message, "leave it out, and send a command");
                 continue;
             }
-            if replays(&node.value) {
-                let message = format!("`{}`: a replay stands in a profile only", key.text);
-                findings.error(key.at, message, "use another generator");
-                continue;
-            }
             let owner = format!("field `{}`", key.text);
             let Some(mut section) = Section::of(&owner, node, &mut findings) else {
                 continue;
@@ -74,18 +69,6 @@ impl Profile {
             true => Ok(changed),
             false => Err(findings.errors),
         }
-    }
-}
-
-/// Whether a generator, or a part of it, reads a file.
-fn replays(value: &Value) -> bool {
-    match value {
-        Value::Map(entries) => entries.iter().any(|(key, node)| {
-            let kind = matches!(&node.value, Value::Text(kind) if kind == "replay");
-            (key.text == "type" && kind) || replays(&node.value)
-        }),
-        Value::List(nodes) => nodes.iter().any(|node| replays(&node.value)),
-        _ => false,
     }
 }
 

@@ -11,13 +11,15 @@ use super::findings::{Findings, Section, number};
 use super::tree::{Node, Place, Value};
 use crate::generator::{
     Brownian, COMPOSITE_DEPTH_MAX, COMPOSITE_PARTS_MAX, FOLLOW_LAG_SAMPLES_MAX, Generator, Markov,
-    Replay,
+    REPLAY_BYTES_MAX, Replay,
 };
+use crate::text;
 
 /// What names in a generator are resolved against.
 pub(super) struct Names<'a> {
     pub(super) fields: Vec<&'a str>,
     pub(super) interval: Duration,
+    /// Where replayed files lie; none for a text that stands in no file: it names no other.
     pub(super) folder: Option<&'a Path>,
 }
 
@@ -271,8 +273,12 @@ fn replay(
         }
     };
     let ((file, at), (column, column_at)) = (file?, column?);
-    let path = names.folder.unwrap_or(Path::new("")).join(file);
-    let text = match std::fs::read_to_string(&path) {
+    let Some(folder) = names.folder else {
+        let message = "a replay stands in a profile's file only";
+        findings.error(at, message, "use another generator");
+        return None;
+    };
+    let text = match text::read(&folder.join(file), REPLAY_BYTES_MAX) {
         Ok(text) => text,
         Err(error) => {
             let help = "the path starts at the profile's folder";

@@ -4,10 +4,13 @@
 
 use std::path::Path;
 
+use actorsim_fleet::profile::TEXT_BYTES_MAX;
+use actorsim_fleet::text;
 use actorsim_supervision::chaos::{Fault, FaultPlan, Place, Plan};
 use serde_json::{Value as Json, json};
 
 use super::SystemPlane;
+use super::devices::{in_words, usage};
 use crate::attach::control::ChaosWord;
 use crate::attach::protocol::{Code, Refusal};
 use crate::config::{PolicySource, policy};
@@ -32,11 +35,11 @@ fn plan(file: Option<&str>, options: &[(&'static str, String)]) -> Result<Plan, 
             max_concurrent: MAX_CONCURRENT,
             ..Plan::default()
         },
-        Some(name) => Plan::open(Path::new(name), Place::Live).map_err(|errors| {
-            let text = std::fs::read_to_string(name).unwrap_or_default();
-            let file = name.to_owned();
-            invalid(errors, &PolicySource { file, text })
-        })?,
+        Some(name) => {
+            let text = text::read(Path::new(name), TEXT_BYTES_MAX)
+                .map_err(|error| usage(format!("{name}: cannot be read: {error}")))?;
+            Plan::from_toml(name, &text, Place::Live).map_err(|errors| usage(in_words(&errors)))?
+        }
     };
     let lines = options
         .iter()

@@ -9,8 +9,7 @@ use actorsim_actors::System;
 use actorsim_actors::events::Level;
 use actorsim_fleet::profile::parse_duration;
 use actorsim_fleet::{Fleet, Population, Profile, Selector};
-use actorsim_supervision::Policies;
-use actorsim_supervision::config::render_all;
+use actorsim_supervision::{ConfigError, Policies};
 use serde_json::{Map, Value as Json, json};
 
 use crate::attach::control::Joining;
@@ -96,6 +95,12 @@ pub(crate) fn add_world(shown: &mut Json, sensors: &[(&'static str, u64, f64, f6
     shown["total"]["world"] = Json::Object(sensors);
 }
 
+/// What is wrong with a file, without its lines: who may name one may not read all of them.
+pub(crate) fn in_words(errors: &[ConfigError]) -> String {
+    let words: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    words.join("\n")
+}
+
 /// A population as it was asked for, without a way to a broker.
 ///
 /// # Errors
@@ -105,7 +110,7 @@ pub(crate) fn population(
     joining: &Joining,
     seed: u64,
 ) -> Result<Population, String> {
-    let loaded = Profile::load(&joining.profile).map_err(|errors| render_all(&errors))?;
+    let loaded = Profile::load(&joining.profile).map_err(|errors| in_words(&errors))?;
     let profile = loaded.profile.labelled(&joining.labels)?;
     let count = u32::try_from(joining.count).unwrap_or(u32::MAX);
     let wanted = joining.name.as_deref().unwrap_or(&profile.device_type);

@@ -155,7 +155,7 @@ impl Shapes {
         if let Some(at) = self.known.get(&text) {
             return Ok(*at);
         }
-        let loaded = Profile::parse("spec.yaml", &text).map_err(|errors| {
+        let loaded = Profile::parse_alone("spec.yaml", &text).map_err(|errors| {
             let errors: Vec<_> = errors.iter().map(|error| error.message.clone()).collect();
             wrong(errors.join("; "))
         })?;

@@ -24,10 +24,11 @@ use super::routes::{Does, Route};
 use super::{Api, Failure, Outcome, json as answer_json, openapi};
 use crate::attach::command;
 use crate::attach::control::{dispatch, only_looks};
+use crate::attach::plane::devices::in_words;
 use crate::attach::server::COMMAND_TIME;
 use crate::metrics::Page;
 use crate::remote::access::Right;
-use crate::remote::desk::{Batch, Desk, DeskError, Devices, Row, Who};
+use crate::remote::desk::{Batch, Desk, DeskError, Devices, Row, Unspawned, Who};
 use crate::remote::serve::{Body, answer};
 use crate::remote::stream::{Item, Sample, Samples, Value, batches};
 
@@ -102,10 +103,7 @@ fn here(desk: &dyn Desk, runtime: &str) -> Result<(), Failure> {
 async fn spawn(desk: &dyn Desk, given: &Given) -> Result<Json, Failure> {
     let name = given.text("profile").unwrap_or_default();
     let count = u32::try_from(given.count("count").unwrap_or(1)).unwrap_or(u32::MAX);
-    let loaded = Profile::load(name).map_err(|errors| {
-        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        Failure::wrong(errors.join("; "))
-    })?;
+    let loaded = Profile::load(name).map_err(|errors| Failure::wrong(in_words(&errors)))?;
     desk.audit(&format!("spawn {name} {count} over HTTP"));
     let batch = Batch {
         profile: loaded.profile,
@@ -113,7 +111,10 @@ async fn spawn(desk: &dyn Desk, given: &Given) -> Result<Json, Failure> {
     };
     let spawned = desk.spawn(vec![batch]).await?;
     if let Some((_, why)) = spawned.failed.first().filter(|_| spawned.started == 0) {
-        return Err(Failure::wrong(why.to_string()));
+        return Err(match why {
+            Unspawned::Full(why) => DeskError::Full(why.clone()).into(),
+            other => Failure::wrong(other.to_string()),
+        });
     }
     let failed: Vec<_> = spawned.failed.into_iter().map(|(id, _)| id).collect();
     Ok(json!({ "spawned": spawned.started, "failed": failed }))
