@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -416,29 +416,87 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// A hundred connections on which nothing follows.
+fn begun(node: &Node, port: u16, bytes: &[u8]) -> Vec<TcpStream> {
+    let one = |_| {
+        let mut stream = node.connect(port);
+        let _ = stream.write_all(bytes);
+        stream
+    };
+    (0..100).map(one).collect()
+}
+
+/// Begins so many streams of events on a connection; says how many of them were refused.
+fn streams(node: &Node, count: u32, bearer: &str) -> (TcpStream, usize) {
+    let mut stream = node.connect(node.grpc);
+    let mut head = vec![0x83, 0x86]; // :method POST, :scheme http; then names of the static table
+    for (name, text) in [
+        (
+            &[0x04][..],
+            "/simulator.v1.DeviceRuntimeService/StreamEvents",
+        ),
+        (&[0x01], "localhost"),
+        (&[0x0f, 0x10], "application/grpc"),
+        (&[0x0f, 0x08], bearer),
+        (b"\x00\x02te", "trailers"),
+    ] {
+        head.extend(name);
+        head.push(text.len() as u8);
+        head.extend(text.bytes());
+    }
+    let mut asked = [PREFACE, &frame(4, 0, 0, &[])].concat();
+    for number in 0..count {
+        asked.extend(frame(1, 4, 2 * number + 1, &head));
+        asked.extend(frame(0, 1, 2 * number + 1, &[0; 5])); // an empty message
+    }
+    stream.write_all(&asked).unwrap();
+    let (mut answered, mut refused) = (0, 0);
+    while answered < count {
+        let mut frame = [0; 9];
+        stream.read_exact(&mut frame).unwrap();
+        let length = u32::from_be_bytes([0, frame[0], frame[1], frame[2]]);
+        stream.read_exact(&mut vec![0; length as usize]).unwrap();
+        if frame[3] == 1 {
+            answered += 1;
+            refused += usize::from(frame[4] & 1 == 1); // its only frame
+        }
+    }
+    (stream, refused)
+}
+
 #[test]
 fn hostile_clients_cost_themselves_only() {
     let node = Node::start(SMALL);
     assert!(node.gets_well());
-    // Heads that never end, on all places there are, and more.
-    let slow: Vec<_> = (0..100)
-        .map(|_| {
-            let mut stream = node.connect(node.http);
-            let _ = stream.write_all(b"GET /api/v1/health HTTP/1.1\r\nHost: loc");
-            stream
-        })
-        .collect();
+    // Half a greeting, and heads that never end, on all places there are, and more.
+    let silent = begun(&node, node.grpc, &PREFACE[..7]);
+    let slow = begun(
+        &node,
+        node.http,
+        b"GET /api/v1/health HTTP/1.1\r\nHost: loc",
+    );
     assert!(node.is_well(), "attach does not wait for HTTP");
     for mut stream in slow {
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest); // closed here, or told so first
         assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
     }
+    for mut stream in silent {
+        let ended = stream.read_to_end(&mut Vec::new()).map_err(|e| e.kind());
+        assert_ne!(ended, Err(ErrorKind::WouldBlock), "it is not kept for ever");
+    }
     let bearer = format!("Bearer {}", node.token());
     assert_eq!(
         node.ask("GET /api/v1/health", &[("Authorization", &bearer)], "")
             .0,
         200
+    );
+    let held = [(); 3].map(|()| streams(&node, 32, &bearer));
+    let refused: usize = held.iter().map(|(_, refused)| refused).sum();
+    assert_eq!(
+        refused,
+        3 * 32 - 64,
+        "streams of all connections are bounded"
     );
     // Streams opened and taken back, faster than anybody can answer.
     let mut flood = node.connect(node.grpc);

@@ -274,15 +274,17 @@ impl WatchOut {
     }
 
     pub(crate) fn flush(&mut self) {
-        for (device, happened, at_us) in self.sessions.drain(..) {
+        // What came to many at one time is one piece of news: a storm is told whole.
+        for alike in self.sessions.chunk_by(|a, b| (a.1, a.2) == (b.1, b.2)) {
             self.watch.tell(News {
                 subject: Arc::clone(&self.subject),
-                happened,
-                at_us,
+                happened: alike[0].1,
+                at_us: alike[0].2,
                 text: "session with its broker".into(),
-                devices: std::iter::once(device..device + 1).collect(),
+                devices: alike.iter().map(|one| one.0..one.0 + 1).collect(),
             });
         }
+        self.sessions.clear();
         if !self.stamps.is_empty() {
             let block = Block {
                 subject: Arc::clone(&self.subject),
@@ -321,6 +323,35 @@ mod tests {
             ("temperature", Shown::Number(21.5)),
         ];
         assert_eq!(shown, expected);
+    }
+
+    #[tokio::test]
+    async fn sessions_that_end_at_one_time_are_one_piece_of_news_in_their_order() {
+        let watch = Arc::new(Watch::default());
+        let mut out = WatchOut::new(Arc::clone(&watch), subject());
+        let mut news = watch.news();
+        for (device, happened, at_us) in [
+            (7, Happened::Disconnected, 10),
+            (3, Happened::Disconnected, 10),
+            (3, Happened::Connected, 10),
+            (7, Happened::Connected, 11),
+        ] {
+            out.session(device, happened, at_us);
+        }
+        out.flush();
+        out.flush(); // nothing is told twice
+        let mut told = Vec::new();
+        drop((out, watch));
+        while let Some(Seen::Next(next)) = news.next().await {
+            let devices: Vec<_> = next.devices.iter().cloned().flatten().collect();
+            told.push((next.happened, next.at_us, devices));
+        }
+        let expected = [
+            (Happened::Disconnected, 10, vec![7, 3]),
+            (Happened::Connected, 10, vec![3]),
+            (Happened::Connected, 11, vec![7]),
+        ];
+        assert_eq!(told, expected);
     }
 
     #[tokio::test]

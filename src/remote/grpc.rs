@@ -6,7 +6,7 @@
 //! calls: rights, deadlines, sizes, panics. A call that is cancelled is dropped where it waits.
 //!
 //! Bounds: a request of at most [`Method::request_max`] bytes, of the largest kind one at a time;
-//! [`CALL_TIME`] for a call whose client gives no deadline.
+//! [`LISTS_MAX`] lists of devices and [`STREAMS_MAX`] streams at once; [`CALL_TIME`] a call.
 
 pub(crate) mod message;
 mod service;
@@ -22,12 +22,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use http_body::Frame;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Request, Response, StatusCode, header};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, timeout_at};
 use tonic::Status;
 use tonic::server::{ServerStreamingService, UnaryService};
@@ -36,10 +38,17 @@ use tonic_prost::ProstCodec;
 use super::access::{Access, Asked, Face, Right};
 use super::desk::{self, Ask, Desk, DeskError};
 use super::peer::Peer;
-use super::serve::{self, Body, Respond};
+use super::serve::{self, Body, BodyError, Respond};
 
-/// Time for a call whose client gives no deadline: far above the start of a million devices.
+/// Time for a call, but for streams: far above the start of a million devices.
 pub const CALL_TIME: Duration = Duration::from_secs(300);
+
+/// Lists of devices at once, from the question until the last byte is sent: each may be as large as
+/// an answer.
+pub const LISTS_MAX: usize = 4;
+
+/// Streams at once, of all connections: each makes its own text of what it tells.
+pub const STREAMS_MAX: usize = 64;
 
 /// Bytes of an answer: what the service's client takes at most.
 const ANSWER_MAX: usize = 200 << 20;
@@ -84,8 +93,10 @@ pub const METHODS: &[Method] = &[
 pub struct Grpc {
     desk: Arc<dyn Desk>,
     access: Access,
-    /// Requests and answers of the largest kind: one at a time, so that memory is bounded.
-    large: Semaphore,
+    /// Requests of the largest kind: one at a time, so that memory is bounded.
+    spawns: Semaphore,
+    lists: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Grpc {
@@ -103,7 +114,9 @@ impl Grpc {
         Self {
             desk,
             access,
-            large: Semaphore::new(1),
+            spawns: Semaphore::new(1),
+            lists: Arc::new(Semaphore::new(LISTS_MAX)),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         }
     }
 
@@ -135,13 +148,15 @@ impl Grpc {
             let refusal = "this needs the node's token";
             return Status::permission_denied(refusal).into_http::<Body>();
         }
-        let until = match deadline(request.headers()) {
-            Ok(given) => tokio::time::Instant::now() + given.unwrap_or(CALL_TIME),
+        let given = match deadline(request.headers()) {
+            Ok(given) => given,
             Err(status) => return status.into_http::<Body>(),
         };
-        let answering = self.route(method, request, until);
+        let now = tokio::time::Instant::now();
+        let until = now + given.unwrap_or(CALL_TIME).min(CALL_TIME);
+        let answering = self.route(method, request, given.map(|given| now + given));
         match timeout_at(until, answering).await {
-            Ok(answer) => answer.map(|body| body.map_err(Into::into).boxed_unsync()),
+            Ok(answer) => answer,
             Err(_) => late().into_http::<Body>(),
         }
     }
@@ -199,7 +214,11 @@ fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
 /// Runs a method's work; a panic in it is an internal error, and the service lives.
 async fn guarded<T>(work: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
     let ended = AssertUnwindSafe(work).catch_unwind().await;
-    ended.unwrap_or_else(|_| Err(Status::internal("the node failed to answer; it goes on")))
+    ended.unwrap_or_else(|_| Err(broken()))
+}
+
+fn broken() -> Status {
+    Status::internal("the node failed to answer; it goes on")
 }
 
 /// A method that answers once.
@@ -240,7 +259,9 @@ impl<R: Send + 'static, T: Send + 'static> ServerStreamingService<R> for Many<R,
 
     fn call(&mut self, request: tonic::Request<R>) -> Self::Future {
         let until = self.until;
-        let stream = (self.begin)(&self.desk, request.into_inner());
+        let begin = || (self.begin)(&self.desk, request.into_inner());
+        let begun = std::panic::catch_unwind(AssertUnwindSafe(begin));
+        let stream = begun.unwrap_or_else(|_| Err(broken()));
         std::future::ready(stream.map(|stream| {
             tonic::Response::new(Ending {
                 stream,
@@ -277,6 +298,38 @@ impl<T> Stream for Ending<T> {
             Poll::Ready(Some(Err(Status::internal("the stream failed"))))
         })
     }
+}
+
+/// An answer, and its place among those of its kind, which it keeps until it is sent.
+struct Placed {
+    body: tonic::body::Body,
+    #[expect(dead_code, reason = "given back when the answer is sent")]
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl http_body::Body for Placed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body)
+            .poll_frame(cx)
+            .map_err(BodyError::from)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
+
+fn placed(
+    answer: Response<tonic::body::Body>,
+    place: Option<OwnedSemaphorePermit>,
+) -> Response<Body> {
+    answer.map(|body| Placed { body, place }.boxed_unsync())
 }
 
 /// Answers a request once.

@@ -2,8 +2,10 @@
 //!
 //! Over loopback the kernel knows whose socket it is: it is asked by `sock_diag(7)`, for this one
 //! connection. Where it does not answer (another network namespace, a forbidden netlink), the peer
-//! is a stranger and needs the token. Beyond loopback there is a certificate of the site. Bound:
-//! one request of 72 bytes a connection, answered by the kernel without waiting.
+//! is a stranger and needs the token. So is one whose process has closed its end already: what it
+//! sent may still be read, but the kernel then tells user 0 for it. Beyond loopback there is a
+//! certificate of the site. Bound: one request of 72 bytes a connection, answered by the kernel
+//! without waiting.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -50,9 +52,11 @@ const REQUEST: usize = HEADER + 56;
 /// Where the user stands in the answer: after the header, four bytes, the connection and three
 /// numbers.
 const UID_AT: usize = HEADER + 4 + 48 + 12;
-const ANSWER: usize = UID_AT + 8;
+/// Where the inode stands: that of an open file, 0 for a socket that no process holds any more.
+const INODE_AT: usize = UID_AT + 4;
+const ANSWER: usize = INODE_AT + 4;
 
-/// The user of the socket at `local` that is connected to `remote`.
+/// The user of the socket at `local` that is connected to `remote`, if a process still holds it.
 fn owner(local: SocketAddr, remote: SocketAddr) -> io::Result<u32> {
     let kernel = rustix::net::socket_with(
         AddressFamily::NETLINK,
@@ -67,8 +71,14 @@ fn owner(local: SocketAddr, remote: SocketAddr) -> io::Result<u32> {
     if length < ANSWER || kind != SOCK_DIAG_BY_FAMILY {
         return Err(io::ErrorKind::NotFound.into());
     }
-    let uid = answer[UID_AT..].first_chunk().copied();
-    Ok(u32::from_ne_bytes(uid.unwrap_or([u8::MAX; 4])))
+    let number = |at: usize| {
+        let bytes = answer[at..].first_chunk().copied();
+        bytes.map(u32::from_ne_bytes)
+    };
+    match (number(UID_AT), number(INODE_AT)) {
+        (Some(uid), Some(inode)) if inode != 0 => Ok(uid),
+        _ => Err(io::ErrorKind::NotConnected.into()),
+    }
 }
 
 /// `nlmsghdr` and `inet_diag_req_v2`.
@@ -117,6 +127,16 @@ mod tests {
                 Err(error) => eprintln!("skipped {host}: sock_diag: {error}"),
             }
         }
+    }
+
+    #[test]
+    fn a_socket_that_was_closed_already_is_nobodys_and_not_roots() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let here = listener.local_addr().unwrap();
+        drop(TcpStream::connect(here).unwrap());
+        let (_server, remote) = listener.accept().unwrap();
+        assert!(owner(remote, here).is_err());
+        assert_eq!(Peer::of(here, remote), Peer::Stranger);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //!
 //! One future for all of them, which spawns nothing: the streams of an HTTP/2 connection live in
 //! its own future. It knows no route; [`Respond`] does. The bounds, each against somebody who is
-//! slow, silent or many: [`Limits`], [`HEAD_TIME`] for a request's head (and between requests),
-//! [`HANDSHAKE_TIME`], [`WRITE_TIME`] for a peer that does not read, [`STREAMS_MAX`] requests of a
-//! connection at once, [`RESETS_MAX`] that it takes back, [`HEAD_MAX`] bytes of a head.
+//! slow, silent or many: [`Limits`], [`HEAD_TIME`] for a request's head (and between requests) or
+//! HTTP/2's first bytes, [`HANDSHAKE_TIME`], [`WRITE_TIME`] for a peer that does not read,
+//! [`STREAMS_MAX`] requests of a connection at once, [`RESETS_MAX`] that it takes back,
+//! [`HEAD_MAX`] bytes of a head.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,9 +17,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, StreamExt as _};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -30,13 +31,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Sleep, timeout};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Sleep, sleep_until, timeout};
 use tokio_rustls::server::TlsStream;
 
 use super::peer::Peer;
 use super::tls::Secure;
 
-/// Time for the head of a request, and between the requests of a connection.
+/// Time for the head of a request, and between the requests of a connection; for the preface of
+/// HTTP/2, after which its pings tell who lives.
 pub const HEAD_TIME: Duration = Duration::from_secs(5);
 
 /// Time for a TLS handshake.
@@ -53,6 +56,9 @@ pub const RESETS_MAX: usize = 16;
 
 /// Bytes of a request's head.
 pub const HEAD_MAX: u32 = 16 * 1024;
+
+/// Bytes that a peer sends first in HTTP/2 (RFC 9113, 3.4).
+const PREFACE: usize = 24;
 
 /// Bytes that wait for the peer of an HTTP/2 stream.
 const SEND_MAX: usize = 256 * 1024;
@@ -93,7 +99,8 @@ pub fn answer(status: StatusCode, kind: &'static str, bytes: impl Into<Bytes>) -
 pub struct Limits {
     /// Connections at once; those above are closed unheard.
     pub connections_max: usize,
-    /// Of these, those of strangers, so that they cannot take all.
+    /// Of these, those of strangers, so that they cannot take all. With TLS everybody is one until
+    /// the handshake is done.
     pub strangers_max: usize,
 }
 
@@ -142,45 +149,55 @@ impl std::fmt::Debug for Served {
 /// Serves until the future is dropped.
 pub async fn serve(served: Served) {
     let mut connections = FuturesUnordered::new();
-    let mut strangers = 0;
     let limits = served.limits;
+    let strangers = Arc::new(Semaphore::new(limits.strangers_max));
+    let mut resume = tokio::time::Instant::now();
     loop {
+        let accept = async {
+            sleep_until(resume).await;
+            served.listener.accept().await
+        };
         tokio::select! {
             biased;
-            Some(stranger) = connections.next(), if !connections.is_empty() => {
-                strangers -= usize::from(stranger);
-            }
-            accepted = served.listener.accept() => match accepted {
+            Some(()) = connections.next(), if !connections.is_empty() => {}
+            accepted = accept => match accepted {
                 Ok((stream, remote)) => {
                     let Ok(local) = stream.local_addr() else { continue };
                     let peer = match served.tls {
                         Some(_) => Peer::Stranger, // until its certificate is seen
                         None => Peer::of(local, remote),
                     };
-                    let stranger = peer == Peer::Stranger;
-                    let full = connections.len() >= limits.connections_max
-                        || stranger && strangers >= limits.strangers_max;
-                    if full {
-                        tracing::debug!("{remote} is closed: {} connections", connections.len());
-                        continue;
+                    let place = match peer {
+                        Peer::Stranger => Arc::clone(&strangers).try_acquire_owned().map(Some),
+                        Peer::OwnUser | Peer::Site => Ok(None),
+                    };
+                    match place {
+                        Ok(place) if connections.len() < limits.connections_max => {
+                            connections.push(connection(stream, remote, (peer, place), &served));
+                        }
+                        _ => {
+                            let full = connections.len();
+                            tracing::debug!("{remote} is closed: {full} connections");
+                        }
                     }
-                    strangers += usize::from(stranger);
-                    let connection = connection(stream, remote, peer, &served);
-                    connections.push(connection.map(move |()| stranger));
                 }
                 Err(error) => {
                     tracing::warn!("remote control: accept failed: {error}");
-                    tokio::time::sleep(ACCEPT_RETRY).await;
+                    // Those that are there go on.
+                    resume = tokio::time::Instant::now() + ACCEPT_RETRY;
                 }
             },
         }
     }
 }
 
+/// A place among the strangers.
+type Place = Option<OwnedSemaphorePermit>;
+
 fn connection(
     stream: TcpStream,
     remote: SocketAddr,
-    peer: Peer,
+    (peer, place): (Peer, Place),
     served: &Served,
 ) -> impl Future<Output = ()> + Send + 'static {
     let (tls, speaks) = (served.tls.clone(), served.speaks);
@@ -192,6 +209,7 @@ fn connection(
             Some(tls) => match handshake(&tls, stream).await {
                 Ok(stream) => {
                     let peer = super::tls::peer(&stream);
+                    let _place = place.filter(|_| peer == Peer::Stranger);
                     http(stream, peer, speaks, respond).await
                 }
                 Err(error) => Err(error),
@@ -217,7 +235,11 @@ async fn http(
     speaks: Speaks,
     respond: Arc<dyn Respond>,
 ) -> Result<(), String> {
-    let io = TokioIo::new(Patient::new(stream));
+    let hello = match speaks {
+        Speaks::Http1 => 0, // its own timer sees to heads
+        Speaks::Http2 => PREFACE,
+    };
+    let io = TokioIo::new(Patient::new(stream, hello));
     let service = service_fn(move |request: Request<Incoming>| {
         let answer = Arc::clone(&respond).respond(request, peer.clone());
         async move { Ok::<_, Infallible>(answer.await) }
@@ -303,18 +325,37 @@ impl<C: Future> Future for Within<C> {
     }
 }
 
-/// A stream whose writer gives up on a peer that takes nothing for [`WRITE_TIME`].
+/// A stream that gives up on a peer that takes nothing for [`WRITE_TIME`], or does not send its
+/// first bytes within [`HEAD_TIME`].
 struct Patient<T> {
     stream: T,
+    /// When a write has waited too long.
     until: Option<Pin<Box<Sleep>>>,
+    /// The first bytes that are still to come, and when that is too late.
+    hello: Option<(usize, Pin<Box<Sleep>>)>,
 }
 
 impl<T> Patient<T> {
-    fn new(stream: T) -> Self {
+    fn new(stream: T, hello: usize) -> Self {
+        let late = || Box::pin(sleep_until(tokio::time::Instant::now() + HEAD_TIME));
         Self {
             stream,
             until: None,
+            hello: (hello > 0).then(|| (hello, late())),
         }
+    }
+
+    /// Whether the first bytes are late; so many have come now.
+    fn is_late(&mut self, came: usize, cx: &mut Context<'_>) -> bool {
+        let Some((left, late)) = &mut self.hello else {
+            return false;
+        };
+        *left = left.saturating_sub(came);
+        if *left > 0 {
+            return late.as_mut().poll(cx).is_ready();
+        }
+        self.hello = None;
+        false
     }
 
     /// What a write came to, or that it has waited too long.
@@ -323,11 +364,7 @@ impl<T> Patient<T> {
             self.until = None;
             return poll;
         }
-        let until = || {
-            Box::pin(tokio::time::sleep_until(
-                tokio::time::Instant::now() + WRITE_TIME,
-            ))
-        };
+        let until = || Box::pin(sleep_until(tokio::time::Instant::now() + WRITE_TIME));
         let until = self.until.get_or_insert_with(until);
         match until.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
@@ -342,7 +379,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, into)
+        let before = into.filled().len();
+        let poll = Pin::new(&mut self.stream).poll_read(cx, into);
+        match self.is_late(into.filled().len() - before, cx) {
+            true => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            false => poll,
+        }
     }
 }
 

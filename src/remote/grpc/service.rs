@@ -13,8 +13,8 @@ use actorsim_fleet::fault::{FaultSpec, FaultWords};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use serde_json::Value as Json;
+use tokio::time::Instant;
 use tonic::Status;
-use tonic::body::Body;
 
 use super::message::{
     DeviceEvent, DeviceEventType, DeviceProfile, DeviceSelector, Duration, Empty, FaultType,
@@ -23,8 +23,9 @@ use super::message::{
     StreamEventsRequest, StreamTelemetryRequest, Struct, TelemetryBatch, TelemetryPoint, Timestamp,
     UpdateDeviceBehaviorRequest,
 };
-use super::{Answers, Grpc, Method, deadline, guarded, many, once, specs};
+use super::{Answers, Grpc, Method, STREAMS_MAX, guarded, many, once, placed, specs};
 use crate::remote::desk::{Desk, Row, Unspawned, Who};
+use crate::remote::serve::Body;
 use crate::remote::state;
 use crate::remote::stream::{self, Item, Sample, Value};
 
@@ -43,32 +44,42 @@ const FLUSH: Time = Time::from_millis(500);
 const DEVICES_MAX: usize = 1_000_000;
 
 impl Grpc {
-    /// Answers a call of a method that the caller may use.
+    /// Answers a call of a method that the caller may use. Streams go on until `ends`, or for as
+    /// long as their client wants.
     pub(super) async fn route(
         self: Arc<Self>,
         method: &'static Method,
         request: Request<Incoming>,
-        until: tokio::time::Instant,
+        ends: Option<Instant>,
     ) -> Response<Body> {
-        // Streams go on for as long as their client wants.
-        let given = deadline(request.headers()).ok().flatten().map(|_| until);
         let desk = || Arc::clone(&self.desk);
-        match method.name {
+        let answer = match method.name {
             "SpawnDevices" => {
-                let _large = self.large.acquire().await;
+                let _one = self.spawns.acquire().await;
                 once(method, request, |m| spawn(desk(), m)).await
             }
             "GetFleetStatus" => {
-                let _large = self.large.acquire().await;
-                once(method, request, |m| fleet_status(desk(), m)).await
+                let place = Arc::clone(&self.lists).acquire_owned().await.ok();
+                let answer = once(method, request, |m| fleet_status(desk(), m)).await;
+                return placed(answer, place);
+            }
+            "StreamTelemetry" | "StreamEvents" => {
+                let Ok(place) = Arc::clone(&self.streams).try_acquire_owned() else {
+                    let full = format!("{STREAMS_MAX} streams are open already");
+                    return Status::resource_exhausted(full).into_http();
+                };
+                let answer = match method.name {
+                    "StreamTelemetry" => many(method, request, (desk(), ends), telemetry).await,
+                    _ => many(method, request, (desk(), ends), events).await,
+                };
+                return placed(answer, Some(place));
             }
             "StopDevices" => once(method, request, |m| stop(desk(), m)).await,
             "InjectFault" => once(method, request, |m| inject(desk(), m)).await,
             "UpdateDeviceBehavior" => once(method, request, |m| update(desk(), m)).await,
-            "StreamTelemetry" => many(method, request, (desk(), given), telemetry).await,
-            "StreamEvents" => many(method, request, (desk(), given), events).await,
             _ => once(method, request, |m: Empty| runtime_status(desk(), m)).await,
-        }
+        };
+        placed(answer, None)
     }
 }
 
