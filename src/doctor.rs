@@ -5,6 +5,8 @@
 
 use std::fs;
 
+use actorsim_fleet::Profile;
+use actorsim_fleet::profile::Protocol;
 use serde::Serialize;
 
 use crate::config::NodeConfig;
@@ -78,15 +80,13 @@ impl Wanted {
     /// By a configuration.
     #[must_use]
     pub fn by(config: &NodeConfig) -> Self {
-        let (world, targets) = (config.world.as_ref(), &config.targets);
-        let mqtt = targets.mqtt.as_ref().map(|target| target.url.clone());
-        let http = targets.http.as_ref().map(|target| target.url.clone());
+        let world = config.world.as_ref();
         Self {
             devices: config
                 .fleet
                 .as_ref()
                 .map_or(0, |fleet| u64::from(fleet.devices)),
-            target: mqtt.or(http),
+            target: own_connections(config),
             priority: world.map_or(0, |world| i32::from(world.priority)),
             lock_memory: world.is_some_and(|world| world.lock_memory),
         }
@@ -97,12 +97,30 @@ impl Wanted {
     }
 
     fn is_loopback(&self) -> bool {
-        let here = |url: &String| url.contains("127.0.0.1") || url.contains("localhost");
+        let here = |url: &String| {
+            ["//127.", "//localhost"]
+                .iter()
+                .any(|host| url.contains(host))
+        };
         self.target.as_ref().is_some_and(here)
     }
 
     fn bytes(&self) -> u64 {
         NODE_BYTES + self.devices * DEVICE_BYTES + self.connections() * CONNECTION_BYTES
+    }
+}
+
+/// Where each device has a connection of its own: by its profile's protocol, if there is a target
+/// for that.
+fn own_connections(config: &NodeConfig) -> Option<String> {
+    let (fleet, targets) = (config.fleet.as_ref()?, &config.targets);
+    let loaded = Profile::load(&fleet.profile).ok()?; // else `start` says what is wrong with it
+    match loaded.profile.protocol {
+        Protocol::Mqtt => targets.mqtt.as_ref().map(|target| target.url.clone()),
+        Protocol::Http => targets.http.as_ref().map(|target| target.url.clone()),
+        Protocol::Coap => targets.coap.as_ref().map(|target| target.url.clone()),
+        // One connection for all of them, or a few.
+        Protocol::Amqp | Protocol::Quic | Protocol::Console => None,
     }
 }
 
@@ -119,7 +137,7 @@ fn check(name: &'static str, state: State, found: String, mend: &str) -> Check {
     }
 }
 
-/// Compares what there is with what a run needs; the worst first within the order of the list.
+/// Compares what there is with what a run needs, limit by limit.
 #[must_use]
 pub fn examine(host: &Host, wanted: &Wanted) -> Vec<Check> {
     vec![
@@ -336,6 +354,22 @@ mod tests {
             states(&poor, &modest),
             [("memory", State::Fail), ("clock", State::Warn)]
         );
+    }
+
+    #[test]
+    fn only_devices_of_the_targets_protocol_have_connections_to_it() {
+        let wanted = |profile: &str| {
+            let mut layers = crate::config::Layers::built_in();
+            for (key, text) in [
+                ("fleet.profile", profile),
+                ("targets.mqtt.url", "mqtt://10.0.0.9:1883"),
+            ] {
+                layers.flag("--x", key, text);
+            }
+            let settings = layers.resolve().unwrap_or_else(|_| panic!("{profile}"));
+            Wanted::by(&NodeConfig::from_settings(&settings)).connections()
+        };
+        assert_eq!((wanted("industrial"), wanted("factory_mqtt")), (0, 1_000));
     }
 
     #[test]

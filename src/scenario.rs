@@ -2,7 +2,7 @@
 //!
 //! In reading order:
 //! - [`script`]: a file, compiled; its name, its errors with line and column;
-//! - [`limits`]: what a script may use;
+//! - [`limits`]: what a script may use; [`memory`]: how much it takes;
 //! - [`host`]: what a script acts on: a node of its own, one that runs, or a simulation;
 //! - [`engine`]: the language and its functions, each a command of the attach table;
 //! - [`devices`]: devices as a value of the language; [`values`]: answers as such values;
@@ -19,6 +19,7 @@ pub mod engine;
 pub mod host;
 pub mod limits;
 pub mod live;
+pub mod memory;
 pub mod record;
 pub mod remote;
 pub mod script;
@@ -31,13 +32,40 @@ pub use script::{Script, ScriptError};
 #[cfg(test)]
 mod tests;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use crate::report;
 
-/// Runs a script to its end, on this thread.
+/// Runs a script to its end, on a thread of its own, which then does what is to be done with the
+/// outcome and gives that back.
+///
+/// # Errors
+/// The host gives no thread.
+pub fn begin<T: Send + 'static>(
+    script: Script,
+    host: Arc<dyn Host>,
+    ended: impl FnOnce(report::Scenario) -> T + Send + 'static,
+) -> std::io::Result<JoinHandle<T>> {
+    let thread = std::thread::Builder::new().name("scenario".to_owned());
+    let thread = thread.stack_size(limits::STACK_BYTES);
+    thread.spawn(move || {
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(&script, host)));
+        ended(outcome.unwrap_or_else(|_| lost()))
+    })
+}
+
+/// The outcome of a script that ended without one, which is a defect of ours: a failed run.
 #[must_use]
-pub fn run(script: &Script, host: Arc<dyn Host>) -> report::Scenario {
+pub fn lost() -> report::Scenario {
+    report::Scenario {
+        error: Some("its thread ended without an outcome".to_owned()),
+        ..report::Scenario::default()
+    }
+}
+
+fn run(script: &Script, host: Arc<dyn Host>) -> report::Scenario {
     let record = Arc::new(record::Record::new(script));
     let engine = engine::engine(script, &host, &record);
     let ended = engine.run_ast(script.ast());

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use actorsim_actors::Clock;
 use clap::{Args, Subcommand};
@@ -51,6 +52,36 @@ pub enum ScenarioCommand {
     Run(Box<RunArgs>),
 }
 
+/// Flags of `start` that say what a node is, which one that runs does not heed.
+const OF_A_NODE: [&str; 26] = [
+    "config",
+    "set",
+    "devices",
+    "profile",
+    "interval",
+    "run_for",
+    "json_logs",
+    "listen",
+    "node",
+    "state_dir",
+    "no_world",
+    "no_fleet",
+    "speed",
+    "port_offset",
+    "run_id",
+    "twin",
+    "server_name",
+    "identity",
+    "t1_rate",
+    "t2_rate",
+    "chaos",
+    "mqtt_url",
+    "http_endpoint",
+    "amqp_url",
+    "coap_url",
+    "console",
+];
+
 /// Flags of `scenario run`: its own, and those of `start`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -61,7 +92,7 @@ pub struct RunArgs {
     #[arg(long = "arg", value_name = "NAME=VALUE", value_parser = argument)]
     args: Vec<(String, String)>,
     /// Pilot this running node: its name, its state directory or its socket
-    #[arg(long, value_name = "ADDR", conflicts_with_all = ["config", "devices", "profile"])]
+    #[arg(long, value_name = "ADDR", conflicts_with_all = OF_A_NODE)]
     on: Option<String>,
     #[command(flatten)]
     start: StartArgs,
@@ -140,7 +171,14 @@ fn pilot(args: &RunArgs, script: &Script, address: &str) -> Exit {
             return error.exit();
         }
     };
-    let outcome = scenario::run(script, Arc::clone(&host));
+    let thread = scenario::begin(script.clone(), Arc::clone(&host), |outcome| outcome);
+    let outcome = match thread.map(JoinHandle::join) {
+        Ok(joined) => joined.unwrap_or_else(|_| scenario::lost()),
+        Err(error) => {
+            warn(&format!("error: {error}"));
+            return Exit::Failed;
+        }
+    };
     let mut report = RunReport {
         v: report::VERSION,
         run_id: format!("scenario-{}", Clock::wall().unix_us()),
@@ -198,13 +236,9 @@ async fn run_node(config: NodeConfig, script: Script) -> Exit {
         seed,
         stop: stop.clone(),
     };
-    let named = std::thread::Builder::new().name("scenario".to_owned());
-    let thread = named.spawn(move || {
-        let outcome = scenario::run(&script, Arc::new(host));
-        // The node waits for it as long as it runs.
-        let _ = done.send(outcome);
-    });
-    if let Err(error) = thread {
+    // The node waits for the outcome as long as it runs.
+    let tell = move |outcome| drop(done.send(outcome));
+    if let Err(error) = scenario::begin(script, Arc::new(host), tell) {
         warn(&format!("error: {error}"));
     }
     let mut until = Until {
@@ -224,14 +258,6 @@ struct Until {
     outcome: Option<report::Scenario>,
     signals: Signals,
     stop: Stop,
-}
-
-/// A script that ended without an outcome, which is a defect of ours.
-fn lost() -> report::Scenario {
-    report::Scenario {
-        error: Some("its thread ended without an outcome".to_owned()),
-        ..report::Scenario::default()
-    }
 }
 
 impl StopSource for Until {
@@ -255,6 +281,22 @@ impl StopSource for Until {
                 }
             }
         };
-        self.outcome = Some(outcome.unwrap_or_else(|_| lost()));
+        self.outcome = Some(outcome.unwrap_or_else(|_| scenario::lost()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_that_a_running_node_would_not_heed_is_refused() {
+        let flags = StartArgs::augment_args(clap::Command::new("start"));
+        let mut ids: Vec<_> = flags
+            .get_arguments()
+            .map(|arg| arg.get_id().as_str())
+            .collect();
+        ids.retain(|id| !["join", "report", "seed"].contains(id));
+        assert_eq!(ids, OF_A_NODE);
     }
 }

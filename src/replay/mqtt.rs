@@ -108,7 +108,8 @@ impl MqttTarget {
 
     /// Writes what the session has to say, and counts what it heard.
     async fn flush(&mut self) -> Result<(), String> {
-        let written = self.stream.write_all(&self.out.bytes).await;
+        let writing = timeout(PATIENCE, self.stream.write_all(&self.out.bytes));
+        let written = writing.await;
         self.out.bytes.clear();
         for event in self.out.events.drain(..) {
             match event {
@@ -120,6 +121,7 @@ impl MqttTarget {
         if let Some(ended) = self.out.ended.take() {
             return Err(format!("the session ended: {ended}"));
         }
+        let written = written.map_err(|_| "the broker reads nothing".to_owned())?;
         written.map_err(|error| format!("the broker is gone: {error}"))
     }
 

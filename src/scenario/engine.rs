@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actorsim_fleet::profile::parse_duration;
+use actorsim_fleet::profile::{BUILT_IN, parse_duration};
 use rhai::{Dynamic, Engine, EvalAltResult, FLOAT, INT, Map as Fields, NativeCallContext, Token};
 use serde_json::{Map, Value as Json};
 
@@ -14,8 +14,10 @@ use super::devices::Devices;
 use super::host::{Host, HostError};
 use super::limits::{
     CALL_LEVELS_MAX, ENTRIES_MAX, EXPECTATIONS_MAX, EXPRESSION_DEPTH_MAX, FUNCTIONS_MAX,
-    LOG_LINE_BYTES_MAX, OPERATIONS_MAX, QUESTIONS_MAX, TEXT_BYTES_MAX, VARIABLES_MAX,
+    LOG_LINE_BYTES_MAX, MEMORY_BYTES_MAX, MEMORY_LOOK_OPERATIONS, OPERATIONS_MAX, QUESTIONS_MAX,
+    TEXT_BYTES_MAX, VARIABLES_MAX,
 };
+use super::memory::Memory;
 use super::record::Record;
 use super::script::Script;
 use super::values;
@@ -40,7 +42,9 @@ pub fn bare() -> Engine {
         .set_max_map_size(ENTRIES_MAX)
         .set_strict_variables(true)
         .set_fail_on_invalid_map_property(true)
-        .disable_symbol("eval");
+        .disable_symbol("eval")
+        // It would put values where no limit sees them.
+        .disable_symbol("curry");
     free_spawn(&mut engine);
     engine
 }
@@ -63,6 +67,7 @@ struct Run {
     script: Arc<Script>,
     host: Arc<dyn Host>,
     record: Arc<Record>,
+    memory: Arc<Memory>,
 }
 
 /// The language with the functions of one run.
@@ -72,12 +77,17 @@ pub fn engine(script: &Script, host: &Arc<dyn Host>, record: &Arc<Record>) -> En
         script: Arc::new(script.clone()),
         host: Arc::clone(host),
         record: Arc::clone(record),
+        memory: Arc::default(),
     };
     let mut engine = bare();
-    let over = Arc::clone(host);
-    engine.on_progress(move |_| {
-        let ended = || Dynamic::from(HostError::Over.to_string());
-        over.is_over().then(ended)
+    let (over, memory) = (Arc::clone(host), Arc::clone(&run.memory));
+    engine.on_progress(move |operations| {
+        if over.is_over() {
+            return Some(HostError::Over.to_string().into());
+        }
+        let look = operations.is_multiple_of(MEMORY_LOOK_OPERATIONS);
+        let much = || format!("it takes more than {} MiB", MEMORY_BYTES_MAX >> 20).into();
+        (look && memory.is_too_much()).then(much)
     });
     let said = run.clone();
     engine.on_print(move |line| said.log(line));
@@ -205,7 +215,7 @@ impl Run {
         if self.record.asked() > QUESTIONS_MAX {
             return Err(format!("it has asked its node {QUESTIONS_MAX} times").into());
         }
-        let answer = self.host.command(name, args);
+        let answer = self.memory.pause(|| self.host.command(name, args));
         answer.map_err(|error| match error {
             HostError::Over => EvalAltResult::ErrorTerminated(
                 Dynamic::from(error.to_string()),
@@ -224,7 +234,7 @@ impl Run {
         options: &Fields,
     ) -> Given<Devices> {
         let count = u32::try_from(count).map_err(|_| format!("{count} devices"))?;
-        let profile = self.script.profile(profile)?;
+        let profile = self.script.beside(profile, &BUILT_IN)?;
         let mut args = Map::new();
         args.insert("profile".to_owned(), profile.into());
         args.insert("count".to_owned(), count.into());
@@ -323,14 +333,21 @@ impl Run {
 
     fn command(&self, line: &str) -> Given<Dynamic> {
         let parsed = parse::parse(line)?;
-        let (command, args) = parsed.ok_or_else(|| "an empty command".to_owned())?;
+        let (command, mut args) = parsed.ok_or_else(|| "an empty command".to_owned())?;
+        // A file is one beside the script here, too.
+        for (key, known) in [("profile", &BUILT_IN[..]), ("plan", &[])] {
+            if let Some(Json::String(name)) = args.get_mut(key) {
+                *name = self.script.beside(name, known)?;
+            }
+        }
         self.ask(command.name, args).map(values::from_json)
     }
 
     fn wait(&self, time: &Dynamic) -> Given<()> {
         let time = duration(time)?;
         let _ = self.record.asked();
-        self.host.wait(time).map_err(|error| {
+        let waited = self.memory.pause(|| self.host.wait(time));
+        waited.map_err(|error| {
             EvalAltResult::ErrorTerminated(Dynamic::from(error.to_string()), rhai::Position::NONE)
                 .into()
         })

@@ -16,6 +16,16 @@ pub const FUNCTIONS_MAX: usize = 64;
 pub const TEXT_BYTES_MAX: usize = 64 * 1024;
 /// Entries of all lists in one value; devices are one value, however many.
 pub const ENTRIES_MAX: usize = 4_096;
+/// Bytes that a script may make its process larger by, all in all. The limits of one value leave
+/// the keys of maps out.
+pub const MEMORY_BYTES_MAX: i64 = 256 << 20;
+/// Operations between two looks at that: lists and texts of some tens of megabytes.
+pub const MEMORY_LOOK_OPERATIONS: u64 = 1_024;
+/// Bytes of the stack of a script's thread: values may be nested as deep as they have entries, and
+/// are dropped, shown and measured one call a level.
+pub const STACK_BYTES: usize = 256 << 20;
+/// Depth of a value that is part of a command.
+pub const DEPTH_MAX: usize = 32;
 /// Bytes of a script's file.
 pub const FILE_BYTES_MAX: usize = 256 * 1024;
 /// Expectations of one run.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use actorsim_fleet::text;
 use rhai::{AST, EvalAltResult, Position};
 use sha2::{Digest, Sha256};
 
@@ -19,7 +20,7 @@ pub struct Script {
     pub name: String,
     text: String,
     ast: AST,
-    /// Where its profiles lie, besides the shipped ones.
+    /// Where its files lie, besides the shipped ones; if none, where it is run.
     folder: Option<PathBuf>,
     /// Values for [`Script::arg`].
     pub args: BTreeMap<String, String>,
@@ -75,16 +76,13 @@ impl Script {
             source_line: String::new(),
         };
         let path = Path::new(name_or_path);
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = text::read(path, FILE_BYTES_MAX).map_err(|error| {
             let known: Vec<_> = shipped::SHIPPED.iter().map(|(name, _)| *name).collect();
             let known = known.join(", ");
             failed(format!(
                 "cannot be read: {error}; give a file, or one of: {known}"
             ))
         })?;
-        if text.len() > FILE_BYTES_MAX {
-            return Err(failed(format!("is larger than {FILE_BYTES_MAX} bytes")));
-        }
         let folder = path.parent().map(Path::to_owned);
         Self::compile(name_or_path, text, folder)
     }
@@ -139,7 +137,8 @@ impl Script {
     /// The names of its arguments that a run gives and it does not ask for.
     #[must_use]
     pub fn unknown_args(&self) -> Vec<&str> {
-        let asks = |name: &str| self.text.contains(&format!("arg(\"{name}\""));
+        let text: String = self.text.split_whitespace().collect();
+        let asks = |name: &str| text.contains(&format!("arg(\"{name}\""));
         let given = self.args.keys().map(String::as_str);
         given.filter(|name| !asks(name)).collect()
     }
@@ -182,20 +181,26 @@ impl Script {
         self.at(inner.position(), message)
     }
 
-    /// A profile that it names: a shipped one, or a file beside it.
+    /// The file that it means by a name: a shipped one of these, or one beside it.
     ///
     /// # Errors
-    /// The name is that of another file.
-    pub(super) fn profile(&self, name: &str) -> Result<String, String> {
+    /// It is the name of another file, or of none.
+    pub(super) fn beside(&self, name: &str, shipped: &[&str]) -> Result<String, String> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if name.is_empty() || !name.chars().all(plain) || name.starts_with('.') {
-            return Err(format!(
-                "`{name}` is no profile: name a shipped one, or a file beside the script"
-            ));
+        let is_name = !name.is_empty() && name.chars().all(plain) && !name.starts_with('.');
+        let folder = self.folder.as_deref().unwrap_or(Path::new(""));
+        let file = Some(folder.join(name)).filter(|path| is_name && path.is_file());
+        match file.and_then(|path| std::path::absolute(path).ok()) {
+            Some(path) => Ok(path.display().to_string()),
+            None if shipped.contains(&name) => Ok(name.to_owned()),
+            None => {
+                let mut known = vec!["a file beside the script"];
+                known.extend(shipped);
+                Err(format!(
+                    "there is no `{name}`: name {}",
+                    known.join(", or ")
+                ))
+            }
         }
-        let beside = self.folder.as_ref().map(|folder| folder.join(name));
-        let file = beside.filter(|path| path.is_file());
-        let absolute = file.and_then(|path| std::path::absolute(path).ok());
-        Ok(absolute.map_or_else(|| name.to_owned(), |path| path.display().to_string()))
     }
 }

@@ -53,7 +53,9 @@ impl Host for Remembers {
 fn ran(text: &str) -> (report::Scenario, Vec<String>) {
     let script = Script::compile("t.rhai", text.to_owned(), None).unwrap();
     let host = Arc::new(Remembers::default());
-    let outcome = run(&script, Arc::clone(&host) as Arc<dyn Host>);
+    let own = Arc::clone(&host) as Arc<dyn Host>;
+    let thread = begin(script, own, |outcome| outcome).unwrap();
+    let outcome = thread.join().unwrap();
     let asked = host.asked.lock().clone();
     (outcome, asked)
 }
@@ -184,10 +186,70 @@ fn a_script_reads_no_file_and_no_clock() {
         let said = error(text);
         assert!(said.contains(words), "{text}: {said}");
     }
-    for name in ["/etc/passwd", "../secret.yaml", ".hidden", "a/b", ""] {
+    for name in [
+        "/etc/passwd",
+        "../secret.yaml",
+        ".hidden",
+        "a/b",
+        "",
+        "Cargo",
+    ] {
         let said = error(&format!("spawn(\"{name}\", 1);"));
-        assert!(said.contains("is no profile"), "{name}: {said}");
+        let refused =
+            format!("there is no `{name}`: name a file beside the script, or factory_mqtt");
+        assert!(said.contains(&refused), "{name}: {said}");
     }
+    for line in ["spawn /etc/passwd 1", "chaos start --plan /etc/passwd"] {
+        let (outcome, asked) = ran(&format!(
+            "try {{ command(\"{line}\") }} catch (e) {{ log(e) }}"
+        ));
+        assert_eq!((outcome.error, asked), (None, vec![]), "{line}");
+        assert!(outcome.log[0].contains("there is no `/etc/passwd`"));
+    }
+}
+
+#[test]
+fn deeply_nested_values_cost_a_script_no_stack() {
+    let (outcome, asked) = ran(r#"
+        let a = [];
+        for n in 0..1000 { a = [a]; }
+        for n in 0..1000 { a = #{ a: a }; }
+        try { stop(a); } catch (e) { log(e); }
+        try { update_behavior("*", a); } catch (e) { log(e); }
+        log(a);
+    "#);
+    assert_eq!((outcome.error, asked), (None, vec![]));
+    for (line, words) in [
+        "devices are meant by",
+        "nested more than 32 deep",
+        "#{\"a\": ",
+    ]
+    .iter()
+    .enumerate()
+    {
+        assert!(outcome.log[line].contains(words), "{}", outcome.log[line]);
+    }
+}
+
+#[test]
+fn nothing_hides_values_from_the_limits() {
+    for text in [
+        "let f = Fn(\"x\"); f = f.curry(1);",
+        "let n = 1; let f = || n;",
+    ] {
+        let hidden = Script::compile("t.rhai", text.to_owned(), None);
+        assert!(hidden.is_err(), "{text}");
+    }
+    let (outcome, _) = ran("let a = [1, 2, 3]; expect(a.filter(|x| x > 1).len == 2);");
+    assert_eq!((outcome.error, outcome.failed), (None, 0));
+}
+
+#[test]
+fn an_argument_is_asked_for_however_it_is_spaced() {
+    let text = "let a = arg( \"devices\", 1); // and arg(\"other\", 2)".to_owned();
+    let script = Script::compile("t.rhai", text, None).unwrap();
+    let given = ["devices", "none"].map(|name| (name.to_owned(), "1".to_owned()));
+    assert_eq!(script.with_args(given.into()).unknown_args(), ["none"]);
 }
 
 #[test]

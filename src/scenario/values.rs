@@ -1,9 +1,11 @@
 //! Answers of commands as values of the language, and the other way round.
 //!
-//! Bound: that of an answer.
+//! Bounds: that of an answer; [`DEPTH_MAX`].
 
 use rhai::{Dynamic, Map as Fields};
 use serde_json::{Map, Value as Json};
+
+use super::limits::DEPTH_MAX;
 
 /// An answer as a value.
 pub fn from_json(json: Json) -> Dynamic {
@@ -34,8 +36,16 @@ pub fn fields(entries: Map<String, Json>) -> Fields {
 /// A value as JSON.
 ///
 /// # Errors
-/// What it is instead.
+/// What it is instead, or that it is nested too deep.
 pub fn to_json(value: &Dynamic) -> Result<Json, String> {
+    to_depth(value, DEPTH_MAX)
+}
+
+fn to_depth(value: &Dynamic, depth: usize) -> Result<Json, String> {
+    let below = |value| match depth.checked_sub(1) {
+        Some(depth) => to_depth(value, depth),
+        None => Err(format!("a value is nested more than {DEPTH_MAX} deep")),
+    };
     if value.is_unit() {
         return Ok(Json::Null);
     }
@@ -51,14 +61,14 @@ pub fn to_json(value: &Dynamic) -> Result<Json, String> {
     if let Some(items) = value.read_lock::<rhai::Array>() {
         return items
             .iter()
-            .map(to_json)
+            .map(below)
             .collect::<Result<Vec<_>, _>>()
             .map(Json::from);
     }
     if let Some(entries) = value.read_lock::<Fields>() {
         let mut object = Map::new();
         for (key, value) in entries.iter() {
-            object.insert(key.to_string(), to_json(value)?);
+            object.insert(key.to_string(), below(value)?);
         }
         return Ok(Json::Object(object));
     }

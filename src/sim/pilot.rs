@@ -21,7 +21,7 @@ use super::plane::SimPlane;
 use super::{SimConfig, Stop};
 use crate::attach::control::dispatch;
 use crate::report;
-use crate::scenario::{Host, HostError, Script};
+use crate::scenario::{self, Host, HostError, Script};
 use crate::status;
 
 /// A script's question.
@@ -132,8 +132,10 @@ impl Pilot {
         plane: impl FnOnce() -> SimPlane,
         stop: &Stop,
     ) -> std::io::Result<Option<Self>> {
-        let scenario = config.scenario.as_ref();
-        let begun = scenario.map(|script| Self::start(script, config, plane(), stop));
+        let begun = config
+            .scenario
+            .as_ref()
+            .map(|script| Self::start(script, config, plane(), stop));
         begun.transpose()
     }
 
@@ -154,9 +156,7 @@ impl Pilot {
             seed: config.seed,
             quiet: config.quiet,
         };
-        let script = script.clone();
-        let named = std::thread::Builder::new().name("scenario".to_owned());
-        let thread = named.spawn(move || crate::scenario::run(&script, Arc::new(host)))?;
+        let thread = scenario::begin(script.clone(), Arc::new(host), |outcome| outcome)?;
         Ok(Self {
             state: State::Thinks,
             questions,
@@ -237,10 +237,7 @@ impl Pilot {
     }
 }
 
-/// The outcome of a script's thread; one that ended without is a failed run.
+/// The outcome of a script's thread.
 fn joined(thread: JoinHandle<report::Scenario>) -> report::Scenario {
-    thread.join().unwrap_or_else(|_| report::Scenario {
-        error: Some("its thread ended without an outcome".to_owned()),
-        ..report::Scenario::default()
-    })
+    thread.join().unwrap_or_else(|_| scenario::lost())
 }
