@@ -215,8 +215,16 @@ impl Census {
     }
 
     pub(crate) fn started(&self, actor: ActorRef, mailbox: Arc<dyn MailboxView>) {
-        let mut tasks = self.tasks.write();
         let path = actor.path().clone();
+        let replaced = {
+            let tasks = self.tasks.read();
+            let old = tasks.get(&path).map(|entry| Arc::clone(&entry.mailbox));
+            old.filter(|old| old.id() != mailbox.id())
+        };
+        if let Some(old) = replaced {
+            old.close(); // nobody will take what waits there; not under the table's lock
+        }
+        let mut tasks = self.tasks.write();
         let mut last_exit = None;
         if let Some(old) = tasks.remove(&path) {
             if old.mailbox.id() != mailbox.id() {
@@ -408,6 +416,25 @@ impl Census {
         let live: Books = tasks.values().map(|e| e.mailbox.books_to_add()).sum();
         let sources: Books = self.sources.read().iter().map(|s| s.books()).sum();
         live + sources + *self.retired.lock()
+    }
+
+    /// Where messages wait, and how many, in path order: task actors, hosts of subtrees, and last
+    /// whatever is gone with messages waiting, which nothing should be.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<(String, u64)> {
+        let tasks = self.tasks.read();
+        let in_tasks = tasks.iter().map(|(path, entry)| {
+            let place = format!("{path} ({})", entry.state);
+            (place, entry.mailbox.books_to_add().waiting)
+        });
+        let sources = self.sources.read();
+        let in_sources = sources.iter().map(|s| (s.place(), s.books().waiting));
+        let gone = (
+            "actors that are gone".to_owned(),
+            self.retired.lock().waiting,
+        );
+        let all = in_tasks.chain(in_sources).chain([gone]);
+        all.filter(|(_, waiting)| *waiting > 0).collect()
     }
 
     /// Highest share of a mailbox that was ever in use, 0 to 1, over the task actors. A mailbox of

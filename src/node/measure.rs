@@ -15,6 +15,9 @@ use crate::report::verdict::{Ending, Facts};
 use crate::report::{self, Quantiles, RunReport};
 use crate::view::{self, ProcessView};
 
+/// Places with waiting messages that a report names at most.
+const WAITING_MAX: usize = 16;
+
 /// Fills in everything that was measured; returns what the verdict needs beside it.
 pub(super) fn measure(layers: &Layers, report: &mut RunReport, ending: Ending) -> Facts {
     report.elapsed_s = layers.elapsed_s();
@@ -64,6 +67,9 @@ pub(super) fn measure(layers: &Layers, report: &mut RunReport, ending: Ending) -
 fn mailboxes(layers: &Layers, report: &mut RunReport) {
     let census = layers.system.census();
     report.mailboxes = report::Mailboxes::of(census.books(), Some(census.highest_fill()));
+    let waiting = census.waiting().into_iter().take(WAITING_MAX);
+    let told = waiting.map(|(place, waiting)| format!("{place}: {waiting}"));
+    report.mailboxes.waiting_in = told.collect();
 }
 
 fn supervision(layers: &Layers, report: &mut RunReport) {

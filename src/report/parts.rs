@@ -304,6 +304,9 @@ pub struct Mailboxes {
     pub died: u64,
     /// Waiting at the end.
     pub waiting: u64,
+    /// Where they wait, such as `/twin/apply (stopped): 2`; absent if none do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting_in: Vec<String>,
 }
 
 impl Mailboxes {
@@ -311,6 +314,7 @@ impl Mailboxes {
     #[must_use]
     pub fn of(books: actorsim_actors::Books, highest_fill: Option<f64>) -> Self {
         Self {
+            waiting_in: Vec::new(),
             highest_fill,
             offered: books.offered,
             accepted: books.accepted,

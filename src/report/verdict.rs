@@ -221,8 +221,9 @@ fn books(report: &RunReport, failed: &mut Vec<String>) {
     }
     if books.waiting > 0 {
         failed.push(format!(
-            "mailboxes: {} messages still wait at the end",
-            books.waiting
+            "mailboxes: {} messages still wait at the end: {}",
+            books.waiting,
+            books.waiting_in.join(", ")
         ));
     }
 }
