@@ -2,7 +2,7 @@
 //!
 //! In reading order:
 //! - [`log`]: a wire log, record by record, and what is in it;
-//! - [`play`]: in the order and with the spacing of the recording, faster or slower;
+//! - [`mod@play`]: in the order and with the spacing of the recording, faster or slower;
 //! - [`mqtt`]: to a broker, each sample as its device would publish it;
 //! - [`twin`]: to a twin, over a link.
 //!

@@ -7,7 +7,7 @@
 //! - [`engine`]: the language and its functions, each a command of the attach table;
 //! - [`devices`]: devices as a value of the language; [`values`]: answers as such values;
 //! - [`record`]: what the script said and expected;
-//! - [`live`], [`remote`]: hosts of real time. The one of virtual time is [`crate::sim::pilot`];
+//! - [`live`], [`remote`]: hosts of real time. The one of virtual time is in [`crate::sim`];
 //! - [`shipped`]: the scenarios in `config/scenarios`.
 //!
 //! A script is synchronous and knows nothing of the node: each of its functions is a question to

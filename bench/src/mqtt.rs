@@ -1,8 +1,8 @@
 //! `mqtt`: devices that publish, each on a TCP connection and an MQTT session of its own.
 //!
-//! A whole node without a world in one process; the broker is the [`sink`](crate::sink) in a
-//! process of its own. Numbers are read from the run report and asked of the sink. Bound: each run
-//! ends by its own `--for`.
+//! A whole node without a world in one process; the broker is a process of its own (module `sink`).
+//! Numbers are read from the run report and asked of the sink. Bound: each run ends by its own
+//! `--for`.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

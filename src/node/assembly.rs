@@ -362,11 +362,25 @@ impl Assembly {
                 tracing::error!("some lines of devices were not written in time");
             }
             // The links hand over what the devices wrote, and say farewell.
+            let sent = async {
+                while !is_empty(&self.layers.system, "fleet") {
+                    tokio::time::sleep(QUIESCE_POLL).await;
+                }
+            };
+            if tokio::time::timeout(QUIESCE_MAX, sent).await.is_err() {
+                tracing::warn!("readings still waited for a connection when the fleet was stopped");
+            }
             if layer.has_children()
                 && let Err(error) = self.root.terminate_child("fleet").await
             {
                 tracing::error!("the links did not stop in order: {error}");
             }
+            // Their next life would take what still waits there, and there will be none.
+            layer
+                .fleet
+                .links()
+                .iter()
+                .for_each(|link| link.addr().close());
         }
         if let Some(twin) = &self.layers.twin {
             quiesce(&self.layers.system, twin).await;
@@ -433,22 +447,24 @@ fn clock(speed: f64) -> Clock {
 
 /// Waits until nothing is under way between the connections and the world.
 pub(crate) async fn quiesce(system: &System, twin: &Twin) {
-    let filter = CensusFilter {
-        within: Some(ActorPath::root().join("transport")),
-        ..CensusFilter::default()
-    };
     let quiet = async {
-        loop {
-            let rows = system.census().task_rows(&filter, None, usize::MAX).rows;
-            if rows.iter().all(|row| row.depth == 0) && twin.quiesce(QUIESCE_MAX).await {
-                return;
-            }
+        while !(is_empty(system, "transport") && twin.quiesce(QUIESCE_MAX).await) {
             tokio::time::sleep(QUIESCE_POLL).await;
         }
     };
     if tokio::time::timeout(QUIESCE_MAX, quiet).await.is_err() {
         tracing::warn!("readings were still under way when the twin was stopped");
     }
+}
+
+/// Whether no message waits in the mailboxes of tasks below `/name`.
+fn is_empty(system: &System, name: &str) -> bool {
+    let filter = CensusFilter {
+        within: Some(ActorPath::root().join(name)),
+        ..CensusFilter::default()
+    };
+    let rows = system.census().task_rows(&filter, None, usize::MAX).rows;
+    rows.iter().all(|row| row.depth == 0)
 }
 
 /// The same child, on another runtime of the node; its own children follow it.

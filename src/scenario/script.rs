@@ -22,7 +22,7 @@ pub struct Script {
     ast: AST,
     /// Where its files lie, besides the shipped ones; if none, where it is run.
     folder: Option<PathBuf>,
-    /// Values for [`Script::arg`].
+    /// Values for the script's `arg`.
     pub args: BTreeMap<String, String>,
 }
 
