@@ -56,22 +56,36 @@ pub(crate) const SCENARIO: Scenario = Scenario {
 
 fn child(job: &Job) -> Result<Value, String> {
     if job.shape == "file" {
-        return scratch(|dir| print(job, &dir.join("samples.jsonl")));
+        return scratch(|dir| {
+            let file = dir.join("samples.jsonl");
+            let (line, lines) = print(job, &file)?;
+            let bytes = std::fs::metadata(&file).map_err(|error| error.to_string())?;
+            told(line, lines, bytes.len())
+        });
     }
-    let reader = Command::new("cat")
+    let reader = Command::new("wc")
+        .arg("-c")
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .spawn();
-    let mut reader = reader.map_err(|error| format!("cat: {error}"))?;
-    let pipe = reader.stdin.take().ok_or("cat has no input")?;
+    let mut reader = reader.map_err(|error| format!("wc: {error}"))?;
+    let pipe = reader.stdin.take().ok_or("wc has no input")?;
     let descriptor = std::os::fd::AsRawFd::as_raw_fd(&pipe);
-    let outcome = print(job, &PathBuf::from(format!("/proc/self/fd/{descriptor}")));
+    let printed = print(job, &PathBuf::from(format!("/proc/self/fd/{descriptor}")));
     drop(pipe);
-    drop(reader.wait());
-    outcome
+    let read = reader.wait_with_output().map_err(|e| format!("wc: {e}"))?;
+    let bytes = String::from_utf8_lossy(&read.stdout);
+    let bytes = bytes.trim().parse().map_err(|e| format!("wc: {e}"))?;
+    let (line, lines) = printed?;
+    told(line, lines, bytes)
 }
 
-fn print(job: &Job, to: &Path) -> Result<Value, String> {
+fn told(line: Line, lines: u64, bytes: u64) -> Result<Value, String> {
+    value(&line.with("bytes_per_line", bytes as f64 / lines as f64))
+}
+
+/// What was measured, and the number of lines.
+fn print(job: &Job, to: &Path) -> Result<(Line, u64), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let runtime = runtime()?;
     let system = System::new(Clock::virtual_from(0), runtime.handle().clone());
@@ -104,11 +118,6 @@ fn print(job: &Job, to: &Path) -> Result<Value, String> {
         return Err(format!("{} of {} lines", counts.acked, counts.sent));
     }
     let readings = counts.acked * sensors;
-    let bytes = std::fs::metadata(to).map_err(|error| text(&error))?.len();
     let line = Line::new().rate("readings_per_cpu_s", "readings_per_s", readings, spent);
-    let bytes = match bytes {
-        0 => f64::NAN, // a pipe has no length
-        bytes => bytes as f64 / counts.acked as f64,
-    };
-    value(&line.with("bytes_per_line", bytes))
+    Ok((line, counts.acked))
 }
