@@ -423,9 +423,10 @@ impl Census {
     #[must_use]
     pub fn waiting(&self) -> Vec<(String, u64)> {
         let tasks = self.tasks.read();
-        let in_tasks = tasks.iter().map(|(path, entry)| {
-            let place = format!("{path} ({})", entry.state);
-            (place, entry.mailbox.books_to_add().waiting)
+        let in_tasks = tasks.iter().filter_map(|(path, entry)| {
+            let waiting = entry.mailbox.depth();
+            let place = || format!("{path} ({})", entry.state);
+            (waiting > 0).then(|| (place(), u64::from(waiting)))
         });
         let sources = self.sources.read();
         let in_sources = sources.iter().map(|s| (s.place(), s.books().waiting));
@@ -433,8 +434,10 @@ impl Census {
             "actors that are gone".to_owned(),
             self.retired.lock().waiting,
         );
-        let all = in_tasks.chain(in_sources).chain([gone]);
-        all.filter(|(_, waiting)| *waiting > 0).collect()
+        let elsewhere = in_sources.chain([gone]);
+        in_tasks
+            .chain(elsewhere.filter(|(_, waiting)| *waiting > 0))
+            .collect()
     }
 
     /// Highest share of a mailbox that was ever in use, 0 to 1, over the task actors. A mailbox of

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use peer_probe::{Broker, Counts, Job, cpu_s};
+use peer_probe::{Broker, Counts, Job, MQTT_CLIENTS_MAX, cpu_s};
 use serde_json::{Value, json};
 
 use crate::node::{report_in, scratch};
@@ -48,8 +48,8 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     peers: &["rumqttc", "mqtt5", "mqttx-cli"],
     own_shapes: &[],
     peer_sizes: &[
-        ("rumqttc", 18_000),
-        ("mqtt5", 18_000),
+        ("rumqttc", MQTT_CLIENTS_MAX),
+        ("mqtt5", MQTT_CLIENTS_MAX),
         ("mqttx-cli", 15_000),
     ],
     time_limit: Duration::from_secs(600),

@@ -6,18 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mqtt5::{ConnectOptions, MqttClient};
-use peer_probe::{Broker, Job, Latencies, Line, Meter, resident_bytes};
+use peer_probe::{
+    Broker, Job, Latencies, Line, MQTT_CLIENTS_MAX, MQTT_CONNECTING_MAX, MQTT_INTERVAL,
+    MQTT_PAYLOAD, Meter, resident_bytes,
+};
 use tokio::sync::Semaphore;
 use tokio::time::{interval_at, sleep};
-
-/// What a process may open is 20,000 files here.
-const CLIENTS_MAX: u64 = 18_000;
-/// Connects under way at a time.
-const CONNECTING_MAX: usize = 256;
-/// Time between two messages of a device.
-const INTERVAL: Duration = Duration::from_secs(5);
-/// Bytes of a message: those of ours.
-const PAYLOAD: [u8; 230] = [b'x'; 230];
 
 fn main() {
     let job = Job::of_args();
@@ -36,11 +30,11 @@ struct Shared {
 }
 
 async fn run(job: Job) -> Line {
-    let size = job.size.min(CLIENTS_MAX);
+    let size = job.size.min(MQTT_CLIENTS_MAX);
     let mut broker = Broker::start(None).expect("the sink starts");
     let shared = Arc::new(Shared {
         address: format!("mqtt://127.0.0.1:{}", broker.port),
-        connecting: Semaphore::new(CONNECTING_MAX),
+        connecting: Semaphore::new(MQTT_CONNECTING_MAX),
         up: AtomicU64::new(0),
         acked: AtomicU64::new(0),
         latencies: Mutex::new(Latencies::with_capacity(0)),
@@ -89,13 +83,17 @@ async fn device(number: u64, shared: Arc<Shared>) {
         return; // not counted as connected
     }
     shared.up.fetch_add(1, Ordering::Relaxed);
-    let phase = INTERVAL.mul_f64((number % 1_000) as f64 / 1e3);
-    let mut ticks = interval_at(tokio::time::Instant::now() + phase, INTERVAL);
+    let phase = MQTT_INTERVAL.mul_f64((number % 1_000) as f64 / 1e3);
+    let mut ticks = interval_at(tokio::time::Instant::now() + phase, MQTT_INTERVAL);
     let topic = format!("factory/north/bench-{number}/telemetry");
     loop {
         ticks.tick().await;
         let sent = Instant::now();
-        if client.publish_qos1(topic.as_str(), PAYLOAD).await.is_ok() {
+        if client
+            .publish_qos1(topic.as_str(), MQTT_PAYLOAD)
+            .await
+            .is_ok()
+        {
             shared.acked.fetch_add(1, Ordering::Relaxed);
             let mut latencies = shared
                 .latencies

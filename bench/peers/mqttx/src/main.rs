@@ -4,14 +4,12 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use peer_probe::{Broker, Job, Line};
+use peer_probe::{Broker, Job, Line, MQTT_INTERVAL, MQTT_PAYLOAD};
 
 /// Clients that it is asked for: a client costs it some 100 KB.
 const CLIENTS_MAX: u64 = 15_000;
 /// Milliseconds between two connects; none is less.
 const CONNECT_EVERY_MS: &str = "1";
-/// Milliseconds between two messages of a client.
-const MESSAGE_EVERY_MS: &str = "5000";
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -19,14 +17,15 @@ fn main() {
     let job = Job::of_args();
     let size = job.size.min(CLIENTS_MAX);
     let mut broker = Broker::start(None).expect("the sink starts");
+    let every_ms = MQTT_INTERVAL.as_millis().to_string();
     let (port, count) = (broker.port.to_string(), size.to_string());
-    let payload = "x".repeat(230); // the bytes of ours
+    let payload = String::from_utf8_lossy(&MQTT_PAYLOAD);
     let mut tool = Command::new("mqttx")
         .args(["bench", "pub", "-V", "3.1.1", "-h", "127.0.0.1", "-q", "1"])
         .args(["-p", &port, "-c", &count, "-i", CONNECT_EVERY_MS])
         .args([
             "-im",
-            MESSAGE_EVERY_MS,
+            &every_ms,
             "-t",
             "factory/north/%i/telemetry",
             "-m",

@@ -6,6 +6,16 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+/// Clients of a peer in one process at most: a process may open 20,000 files here.
+pub const MQTT_CLIENTS_MAX: u64 = 18_000;
+/// Connects that a peer has under way at a time.
+pub const MQTT_CONNECTING_MAX: usize = 256;
+/// Time between two messages of a device.
+pub const MQTT_INTERVAL: Duration = Duration::from_secs(5);
+/// Bytes of a message: as many as one of ours has.
+pub const MQTT_PAYLOAD: [u8; 230] = [b'x'; 230];
 
 /// Where a peer finds the bench's binary.
 pub const BENCH: &str = "ACTORSIM_BENCH";

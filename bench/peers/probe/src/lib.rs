@@ -12,7 +12,7 @@ mod machine;
 mod scan;
 mod workload;
 
-pub use broker::{BENCH, Broker, Counts, SITE, certificates};
+pub use broker::*;
 pub use deaths::Deaths;
 pub use machine::{cpu_s, resident_bytes};
 pub use scan::*;

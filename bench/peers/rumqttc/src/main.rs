@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use peer_probe::{Broker, Job, Latencies, Line, Meter, certificates, cpu_s, resident_bytes};
+use peer_probe::{
+    Broker, Job, Latencies, Line, MQTT_CLIENTS_MAX, MQTT_CONNECTING_MAX, MQTT_INTERVAL,
+    MQTT_PAYLOAD, Meter, certificates, cpu_s, resident_bytes,
+};
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS, TlsConfiguration, Transport};
 use tokio::sync::Semaphore;
 use tokio::time::{interval_at, sleep};
@@ -15,15 +18,6 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-
-/// What a process may open is 20,000 files here.
-const CLIENTS_MAX: u64 = 18_000;
-/// Connects under way at a time.
-const CONNECTING_MAX: usize = 256;
-/// Time between two messages of a device.
-const INTERVAL: Duration = Duration::from_secs(5);
-/// Bytes of a message: those of ours.
-const PAYLOAD: [u8; 230] = [b'x'; 230];
 
 fn main() {
     let job = Job::of_args();
@@ -45,7 +39,7 @@ struct Shared {
 }
 
 async fn run(job: Job, tls: bool) -> Line {
-    let size = job.size.min(CLIENTS_MAX);
+    let size = job.size.min(MQTT_CLIENTS_MAX);
     let dir = std::env::temp_dir().join(format!("peer-rumqttc-{}", std::process::id()));
     let site = tls.then(|| dir.join("site"));
     let mut broker = Broker::start(site.as_deref()).expect("the sink starts");
@@ -54,7 +48,7 @@ async fn run(job: Job, tls: bool) -> Line {
         port: broker.port,
         roots: Arc::new(devices.as_deref().map_or_else(RootCertStore::empty, roots)),
         devices,
-        connecting: Semaphore::new(CONNECTING_MAX),
+        connecting: Semaphore::new(MQTT_CONNECTING_MAX),
         up: AtomicU64::new(0),
         acked: AtomicU64::new(0),
         latencies: Mutex::new(Latencies::with_capacity(0)),
@@ -113,8 +107,8 @@ async fn device(number: u64, shared: Arc<Shared>) {
     while !matches!(events.poll().await, Ok(Event::Incoming(Packet::ConnAck(_)))) {}
     drop(permit);
     shared.up.fetch_add(1, Ordering::Relaxed);
-    let phase = INTERVAL.mul_f64((number % 1_000) as f64 / 1e3);
-    let mut ticks = interval_at(tokio::time::Instant::now() + phase, INTERVAL);
+    let phase = MQTT_INTERVAL.mul_f64((number % 1_000) as f64 / 1e3);
+    let mut ticks = interval_at(tokio::time::Instant::now() + phase, MQTT_INTERVAL);
     let topic = format!("factory/north/bench-{number}/telemetry");
     let mut sent = Instant::now();
     loop {
@@ -127,7 +121,7 @@ async fn device(number: u64, shared: Arc<Shared>) {
             },
             _ = ticks.tick() => {
                 sent = Instant::now();
-                drop(client.try_publish(&topic, QoS::AtLeastOnce, false, PAYLOAD));
+                drop(client.try_publish(&topic, QoS::AtLeastOnce, false, MQTT_PAYLOAD));
             }
         }
     }
