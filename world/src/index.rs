@@ -85,8 +85,8 @@ pub struct DeviceIndex {
     next_row: u32,
     rows_max: u32,
     refused: u64,
-    /// Device of the last reading: readings of one device come together.
-    last: Option<(Uuid, u32)>,
+    /// Device of the last reading: those of one device come together, and neighbours tick together.
+    last: u32,
 }
 
 impl DeviceIndex {
@@ -102,7 +102,7 @@ impl DeviceIndex {
             next_row: 0,
             rows_max,
             refused: 0,
-            last: None,
+            last: 0,
         }
     }
 
@@ -148,9 +148,37 @@ impl DeviceIndex {
         registration
             .devices
             .for_each(|device, _name| match self.find(device) {
+                Some(asset) if self.adopt(asset, layout) => {}
                 Some(asset) => self.complete(asset, &sensors),
                 None => self.announce(device, layout, &sensors),
             });
+    }
+
+    /// A device whose first readings overtook its announcement shares its layout from now on, if
+    /// they were given the rows that the announcement would have given.
+    fn adopt(&mut self, asset: u32, number: u16) -> bool {
+        let slot = &mut self.slots[asset as usize];
+        let Some(layout) = self.layouts.get(usize::from(number)) else {
+            return false;
+        };
+        let seen = || self.loose.range((asset, 0)..=(asset, u16::MAX));
+        let Some((_, first)) = seen().next() else {
+            return false;
+        };
+        let fits = slot.layout == NO_LAYOUT
+            && layout.relay == RELAY_SENSOR
+            && seen().count() == layout.sensors.len()
+            && layout.sensors.iter().zip(first.row..).all(|(spec, row)| {
+                let loose = self.loose.get(&(asset, spec.sensor));
+                loose.is_some_and(|loose| loose.row == row && loose.kind == spec.kind)
+            });
+        if fits {
+            (slot.first_row, slot.layout) = (first.row, number);
+            for spec in &*layout.sensors {
+                self.loose.remove(&(asset, spec.sensor));
+            }
+        }
+        fits
     }
 
     fn announce(&mut self, device: Uuid, layout: u16, sensors: &Arc<[SensorSpec]>) {
@@ -189,17 +217,24 @@ impl DeviceIndex {
 
     /// Number of a device; one seen for the first time is given one, while there are rows left.
     pub fn asset(&mut self, device: Uuid) -> Option<u32> {
-        match self.last {
-            Some((last, asset)) if last == device => return Some(asset),
-            _ => {}
-        }
-        let asset = match self.find(device) {
+        let known = self.after_last(device).or_else(|| self.find(device));
+        let asset = match known {
             Some(asset) => asset,
             None if self.next_row >= self.rows_max => return None,
             None => self.insert(device, 0, NO_LAYOUT),
         };
-        self.last = Some((device, asset));
+        self.last = asset;
         Some(asset)
+    }
+
+    /// Number of a device that is the last one again, or was announced right after it: most are,
+    /// and a look-up in the table misses the caches.
+    fn after_last(&self, device: Uuid) -> Option<u32> {
+        let mut likely = self.last..=self.last.saturating_add(1);
+        likely.find(|asset| {
+            let slot = self.slots.get(*asset as usize);
+            slot.is_some_and(|slot| slot.device == device)
+        })
     }
 
     /// Table row of a device's sensor; both are made known where needed.

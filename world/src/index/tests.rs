@@ -37,6 +37,50 @@ fn reading(device: Uuid, sensor: u16, kind: SensorType) -> Reading {
 }
 
 #[test]
+fn readings_that_overtake_their_announcement_cost_no_more_afterwards() {
+    let mut index = DeviceIndex::new(1_000);
+    let early = device_uuid("pump-0001");
+    let partly = device_uuid("pump-0002");
+    let sensors = industrial();
+    let rows: Vec<_> = (sensors.iter())
+        .map(|spec| index.row(early, spec.sensor, spec.kind))
+        .collect();
+    let sixth = index.row(partly, 5, SensorType::Presence);
+    let told: Vec<_> = index.undelivered().drain(..).collect();
+    index.register(&Registration {
+        devices: range("pump-", 3),
+        sensors: sensors.clone(),
+    });
+    assert_eq!(index.rows_of(early), rows, "no row moves");
+    assert_eq!(index.layout_of(early), Some(sensors.clone()));
+    assert!(
+        index.loose.keys().all(|(asset, _)| *asset == 1),
+        "{index:?}"
+    );
+    assert_eq!(index.row(partly, 5, SensorType::Presence), sixth);
+    assert_eq!(index.layout_of(partly), None, "its rows are not neighbours");
+    let mut fills = Vec::new();
+    index.for_each_fill(|fill| fills.push(fill));
+    assert!(
+        told.iter().all(|fill| fills.contains(fill)),
+        "nothing changed of what was told"
+    );
+}
+
+#[test]
+fn neighbours_and_strangers_are_told_apart() {
+    let mut index = DeviceIndex::new(1_000);
+    index.register(&Registration {
+        devices: range("pump-", 5),
+        sensors: industrial(),
+    });
+    let ids = [0, 1, 2, 4, 3, 3, 0, 9, 1].map(|at| device_uuid(&format!("pump-{at:04}")));
+    let assets = ids.map(|device| index.asset(device));
+    let expected = [0, 1, 2, 4, 3, 3, 0, 5, 1].map(Some);
+    assert_eq!(assets, expected, "the stranger is the sixth");
+}
+
+#[test]
 fn an_announced_device_has_neighbouring_rows() {
     let mut index = DeviceIndex::new(1_000);
     index.register(&Registration {
