@@ -116,7 +116,10 @@ fn own_connections(config: &NodeConfig) -> Option<String> {
     let (fleet, targets) = (config.fleet.as_ref()?, &config.targets);
     let loaded = Profile::load(&fleet.profile).ok()?; // else `start` says what is wrong with it
     match loaded.profile.protocol {
-        Protocol::Mqtt => targets.mqtt.as_ref().map(|target| target.url.clone()),
+        Protocol::Mqtt => {
+            let mqtt = targets.mqtt.as_ref().filter(|target| target.pool.is_none());
+            mqtt.map(|target| target.url.clone())
+        }
         Protocol::Http => targets.http.as_ref().map(|target| target.url.clone()),
         Protocol::Coap => targets.coap.as_ref().map(|target| target.url.clone()),
         // One connection for all of them, or a few.

@@ -15,6 +15,7 @@ mod leaks;
 mod limits;
 pub(crate) mod measure;
 pub mod policies;
+mod publishers;
 mod snapshot;
 mod terms;
 mod urgent;

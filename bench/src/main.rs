@@ -24,6 +24,7 @@ mod idle;
 mod journal;
 mod loss;
 mod memory;
+mod mosquitto;
 mod mqtt;
 mod netns;
 mod node;
@@ -68,6 +69,9 @@ struct Arguments {
     /// Measure only these, `ours` and peers by name.
     #[arg(long, num_args = 1.., conflicts_with = "no_peers")]
     only: Vec<String>,
+    /// Measure only these shapes, by name.
+    #[arg(long, num_args = 1..)]
+    shape: Vec<String>,
     /// Runs of each participant; the value is their median.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
@@ -184,7 +188,9 @@ fn run(args: &Arguments, scenarios: &[&'static Scenario]) -> Vec<String> {
             .filter(|name| !args.no_peers && has(scenario, name));
         let baselines = baselines.map(|name| Child::Baseline(name));
         let children: Vec<Child<'_>> = ours.into_iter().chain(baselines).chain(others).collect();
-        for mut shape in scenario.shapes(&args.size, args.smoke) {
+        let asked = |name: &str| args.shape.is_empty() || args.shape.iter().any(|s| s == name);
+        let shapes = scenario.shapes(&args.size, args.smoke).into_iter();
+        for mut shape in shapes.filter(|shape| asked(shape.word())) {
             if shape.load.seconds > 0 {
                 shape.load.seconds = args.time.unwrap_or(shape.load.seconds);
             }

@@ -1,8 +1,9 @@
-//! `mqtt`: devices that publish, each on a TCP connection and an MQTT session of its own.
+//! `mqtt`: devices that publish, each on a TCP connection and an MQTT session of its own; and, for
+//! comparison, on a few that they share.
 //!
-//! A whole node without a world in one process; the broker is a process of its own (module `sink`).
-//! Numbers are read from the run report and asked of the sink. Bound: each run ends by its own
-//! `--for`.
+//! A whole node without a world in one process; the broker is a process of its own (module `sink`),
+//! or a real one (`mosquitto`). Numbers are read from the run report and asked of the sink. Bound:
+//! each run ends by its own `--for`.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,23 +14,38 @@ use serde_json::{Value, json};
 
 use crate::node::{report_in, scratch};
 use crate::scenario::{Load, Scenario, Shapes, metric};
-use crate::sink;
+use crate::{mosquitto, sink};
+
+/// Shapes beside the plain ones.
+const POOLED: &str = "pooled";
+const MOSQUITTO: &str = "mosquitto";
+
+/// Connections of the pool.
+const POOL_SIZE: u64 = 8;
+
+const fn load(size: u64) -> Load {
+    let seconds = 120;
+    Load { size, seconds }
+}
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "mqtt",
     label: "a node without a world in one child process, each device with a TCP connection and an \
-            MQTT 3.1.1 session of its own, one JSON sample of QoS 1 every 5 s, to a broker on \
-            io_uring in another process: sessions up at the end; seconds until all were up; \
+            MQTT 3.1.1 session of its own (`pooled`: all on 8 that they share), one JSON sample of \
+            QoS 1 every 5 s, to a broker on io_uring in another process (`mosquitto`: to mosquitto \
+            from the host): devices with a session at the end; seconds until all were up; \
             acknowledged/s since then; p99 from publishing to PUBACK; resident memory of the whole \
             node by devices (kernel memory of sockets is not in it); CPU s of the node per million \
             acknowledged; seconds from the first goodbye to the last of an ordered stop; sessions \
             that ended without one. Peers: one client per device on tokio, or of mqttx on node, as \
             many as a process may open files (of mqttx the acknowledged are those that the broker \
             took)",
-    shapes: Shapes::Sizes {
-        sizes: &[15_000, 100_000],
-        seconds: 120,
-    },
+    shapes: Shapes::Named(&[
+        ("15k", load(15_000)),
+        ("100k", load(100_000)),
+        (POOLED, load(100_000)),
+        (MOSQUITTO, load(15_000)),
+    ]),
     smoke: Load {
         size: 100,
         seconds: 8,
@@ -46,7 +62,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     ],
     child,
     peers: &["rumqttc", "mqtt5", "mqttx-cli"],
-    own_shapes: &[],
+    own_shapes: &["100k", POOLED, MOSQUITTO],
     peer_sizes: &[
         ("rumqttc", MQTT_CLIENTS_MAX),
         ("mqtt5", MQTT_CLIENTS_MAX),
@@ -61,6 +77,8 @@ fn child(job: &Job) -> Result<Value, String> {
     match job.shape.as_str() {
         "sink" => sink::run(job.size as u16).map(|()| Value::Null),
         "certs" => sink::certificates(job.size).map(|()| Value::Null),
+        MOSQUITTO => mosquitto::measure(job),
+        POOLED => measure(job, &Way::Pooled, |_, _| Ok(())).map(|run| run.numbers()),
         _ => measure(job, &Way::Plain, |_, _| Ok(())).map(|run| run.numbers()),
     }
 }
@@ -70,6 +88,18 @@ pub(crate) enum Way {
     Plain,
     /// Over mutual TLS, each with a certificate of its own.
     Tls,
+    /// On connections that they share.
+    Pooled,
+}
+
+impl Way {
+    /// Sessions that the broker has when all devices are up.
+    const fn sessions(&self, devices: u64) -> u64 {
+        match self {
+            Self::Plain | Self::Tls => devices,
+            Self::Pooled => POOL_SIZE,
+        }
+    }
 }
 
 /// What one run has shown.
@@ -123,15 +153,16 @@ pub(crate) fn measure(
     scratch(|dir| {
         let site = dir.join("site");
         let (scheme, site) = match way {
-            Way::Plain => ("mqtt", None),
+            Way::Plain | Way::Pooled => ("mqtt", None),
             Way::Tls => ("mqtts", Some(site.as_path())),
         };
         let mut broker = Broker::start(site)?;
         let url = format!("{scheme}://127.0.0.1:{}", broker.port);
         let ended = AtomicBool::new(false);
         let (report, watched) = std::thread::scope(|scope| {
-            let watcher = scope.spawn(|| watch(&mut broker, job, &ended, then));
-            let report = run(dir, job, &url, site);
+            let sessions = way.sessions(job.size);
+            let watcher = scope.spawn(|| watch(&mut broker, sessions, &ended, then));
+            let report = run(dir, job, &url, (way, site));
             ended.store(true, Ordering::Release);
             (report, watcher.join())
         });
@@ -146,11 +177,20 @@ pub(crate) fn measure(
     })
 }
 
-fn run(dir: &Path, job: &Job, url: &str, site: Option<&Path>) -> Result<Value, String> {
+fn run(
+    dir: &Path,
+    job: &Job,
+    url: &str,
+    (way, site): (&Way, Option<&Path>),
+) -> Result<Value, String> {
     let mut flags = vec!["--no-world", "--profile", "factory_mqtt", "--mqtt-url", url];
     let of_site = site.map(|site| format!("transport.site={}", site.display()));
     if let Some(of_site) = &of_site {
         flags.extend(["-X", of_site, "-X", "targets.mqtt.tls_device_certs=true"]);
+    }
+    let size = POOL_SIZE.to_string();
+    if matches!(way, Way::Pooled) {
+        flags.extend(["--mqtt-pool-size", &size]);
     }
     report_in(dir, job, &flags)
 }
@@ -161,14 +201,14 @@ pub(crate) const LOOK: Duration = Duration::from_millis(50);
 /// Waits for all sessions, does what is to be done then, and measures what goes on from there.
 fn watch(
     broker: &mut Broker,
-    job: &Job,
+    sessions: u64,
     ended: &AtomicBool,
     then: impl FnOnce(&mut Broker, &dyn Fn() -> bool) -> Result<(), String>,
 ) -> Result<(Up, Option<f64>), String> {
     let began = Instant::now();
     let cpu = cpu_s();
     let over = || ended.load(Ordering::Acquire);
-    if !all_up(broker, job, &over)? {
+    if !all_up(broker, sessions, &over)? {
         return Ok((Up::default(), None));
     }
     let up = Up {
@@ -181,7 +221,7 @@ fn watch(
     while !over() {
         std::thread::park_timeout(LOOK);
         let counts = broker.counts()?;
-        if counts.sessions < job.size {
+        if counts.sessions < sessions {
             break; // it stops
         }
         let published = counts.published - first.published;
@@ -191,9 +231,9 @@ fn watch(
 }
 
 /// Waits until all sessions are up; false if the run is over before.
-fn all_up(broker: &mut Broker, job: &Job, over: &dyn Fn() -> bool) -> Result<bool, String> {
+fn all_up(broker: &mut Broker, sessions: u64, over: &dyn Fn() -> bool) -> Result<bool, String> {
     while !over() {
-        if broker.counts()?.sessions >= job.size {
+        if broker.counts()?.sessions >= sessions {
             return Ok(true);
         }
         std::thread::park_timeout(LOOK);

@@ -11,6 +11,7 @@ use actorsim::config::Layers;
 use actorsim::node::StopSource;
 use actorsim::report::Verdict;
 use actorsim::{Node, NodeConfig};
+use actorsim_fleet::broker::PublishCounts;
 use actorsim_transport::TransportStats;
 use actorsim_world::Twin;
 use peer_probe::Job;
@@ -149,6 +150,12 @@ impl Running {
         }
         tokio::time::sleep(warm_up).await;
         Ok(())
+    }
+
+    /// What its devices have counted that speak one protocol to a broker.
+    pub(crate) fn published(&self) -> Option<PublishCounts> {
+        let all = self.node.fleet()?.published();
+        all.into_iter().next().map(|first| first.counts)
     }
 
     /// Its twin.

@@ -1,13 +1,14 @@
 //! Children: ours are this binary again, peers are their own binaries; each prints one JSON line.
 //!
 //! A process per measurement keeps resident memory clean of what ran before. Bound: one child at a
-//! time, killed at its scenario's time limit.
+//! time, killed at its scenario's time limit after the time that it measures.
 
 use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use peer_probe::Job;
 use serde_json::Value;
@@ -93,10 +94,11 @@ impl Child<'_> {
             let read = stdout.read_to_string(&mut text).map(|_| text);
             drop(sender.send(read));
         });
-        let Ok(text) = receiver.recv_timeout(scenario.time_limit) else {
+        let limit = scenario.time_limit + Duration::from_secs(load.seconds);
+        let Ok(text) = receiver.recv_timeout(limit) else {
             drop(child.kill());
             drop(child.wait());
-            return Err(format!("killed after {:?}", scenario.time_limit));
+            return Err(format!("killed after {limit:?}"));
         };
         drop(reader.join());
         let status = child.wait().map_err(|e| format!("lost: {e}"))?;

@@ -68,7 +68,8 @@ pub(crate) struct Scenario {
     /// The largest sizes of peers that would take too long or too much memory. What is a rate or is
     /// counted for each needs no equal count; a shape that is named by its size is left out.
     pub(crate) peer_sizes: &'static [(&'static str, u64)],
-    /// A child that takes longer than this is killed and counted as failed.
+    /// A child that takes longer than this, and the time that it measures, is killed and counted as
+    /// failed.
     pub(crate) time_limit: Duration,
     /// What a participant may need of each; a shape that does not fit is skipped.
     pub(crate) bytes_each_max: u64,

@@ -347,10 +347,16 @@ impl Peer {
                 id,
                 ..
             } => step(Step::Comp, *id),
-            Packet::Subscribe { id, .. } => Packet::SubAck {
-                id: *id,
-                codes: &[1],
-            },
+            Packet::Subscribe { id, filters } => {
+                let codes = vec![1; filters.iter().count()];
+                let answer = Packet::SubAck {
+                    id: *id,
+                    codes: &codes,
+                };
+                let written = answer.write(self.version, out);
+                debug_assert!(written.is_ok(), "as long as the question");
+                return;
+            }
             Packet::PingReq => Packet::PingResp,
             Packet::Disconnect { .. } => return self.left(counts, now),
             _ => return,

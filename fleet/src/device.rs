@@ -23,11 +23,11 @@ use crate::seed::device_seed;
 
 mod faults;
 mod identity;
-mod line;
 mod message;
 mod own;
 mod schedule;
 mod shared;
+mod way;
 mod wide;
 
 pub use identity::Identity;
@@ -38,6 +38,7 @@ pub(crate) use shared::device_name;
 pub(crate) use wide::WideStates;
 
 use own::Own;
+use way::Way;
 
 /// Missed samples that are drawn, to keep a series with memory going: 4,096 draws are about half a
 /// millisecond. Beyond it the series starts anew and says so.
@@ -65,7 +66,7 @@ pub struct Device {
     /// Faults that act; most devices have none.
     faults: Option<Box<Faults>>,
     /// The way to its broker, if its population has one.
-    line: Option<Box<Line>>,
+    way: Option<Box<Way>>,
 }
 
 type Context<'a, 'b> = &'a mut CellContext<'b, Device>;
@@ -88,7 +89,7 @@ impl Cell for Device {
             last: f64::NAN,
             poisoned: false,
             faults: None,
-            line: None,
+            way: None,
         };
         // What acted on the former incarnation ends with it.
         let ended = std::mem::take(&mut cx.identity.faults);
@@ -101,7 +102,7 @@ impl Cell for Device {
 
     /// A device whose faults, poison and pressed presence outlive its restart.
     fn resume(self, cx: &mut CellContext<'_, Self>) -> Result<Self, Fault> {
-        let mut device = Self { line: None, ..self };
+        let mut device = Self { way: None, ..self };
         device.behave(cx);
         device.begin(cx);
         device.settle_faults(cx);
@@ -174,14 +175,14 @@ impl Cell for Device {
     }
 
     fn stopping(&mut self, cx: &mut CellContext<'_, Self>) {
-        self.drive(Line::goodbye, cx);
+        self.say_goodbye(cx);
     }
 }
 
 impl Device {
-    /// Comes up: a line, the series up to now, and the timers.
+    /// Comes up: a way to its broker, the series up to now, and the timers.
     fn begin(&mut self, cx: Context<'_, '_>) {
-        self.begin_line(cx);
+        self.begin_way(cx);
         let before = cx.identity.slot;
         let slot = cx.shared.schedule.slot_at_or_after(cx.ordinal, cx.now);
         self.catch_up(slot, cx);
@@ -255,12 +256,12 @@ impl Device {
             };
             lines.write(&line, self.behaviour().map(|own| &own.lines));
         }
-        if self.line.is_some() {
+        if cx.shared.plan().is_some() {
             cx.out.line.behaviour = self.behaviour().cloned();
-            self.drive(|line, cx| line.publish(values, unix_us, cx), cx);
-        } else if cx.shared.plan().is_some() {
-            cx.out.line.behaviour = self.behaviour().cloned();
-            relay::post(values, unix_us, cx);
+            match self.is_on_a_line() {
+                true => self.drive(|line, cx| line.publish(values, unix_us, cx), cx),
+                false => relay::post(values, unix_us, cx),
+            }
         } else if cx.shared.t1 {
             self.telemetry(values, unix_us, cx);
         }

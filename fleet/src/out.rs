@@ -16,7 +16,7 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 
 use crate::air::{AirMark, AirOut};
-use crate::broker::{LineOut, Plan, PublishStats, Relay};
+use crate::broker::{LineOut, Plan, PublishStats, Relays};
 use crate::counters::{FleetCounters, Tally};
 use crate::device::WideStates;
 use crate::fault::FaultCounts;
@@ -47,8 +47,8 @@ pub struct DeviceOut {
     /// What lines to brokers write to.
     pub(crate) line: Box<LineOut>,
     published: Option<Arc<PublishStats>>,
-    /// What a publisher takes goes there, and by this rule if there is no room.
-    relay: Option<(Relay, Backpressure)>,
+    /// What publishers take goes there, and by this rule if there is no room.
+    relays: Option<(Relays, Backpressure)>,
     /// What generators remember, of programs that do not fit identity blocks.
     pub(crate) wide: WideStates,
     /// What watchers see.
@@ -144,7 +144,7 @@ impl DeviceOut {
             counters,
             line: Box::default(),
             published: None,
-            relay: None,
+            relays: None,
             wide: WideStates::default(),
             watch: None,
             lines: None,
@@ -170,11 +170,14 @@ impl DeviceOut {
         self
     }
 
-    /// Counts what goes to brokers, and hands over what a publisher takes there.
+    /// Counts what goes to brokers, and hands over what publishers take there.
     #[must_use]
     pub fn publishing(mut self, plan: Option<&Plan>) -> Self {
         self.published = plan.map(|plan| Arc::clone(&plan.stats));
-        self.relay = plan.and_then(|plan| Some((plan.relay()?.clone(), plan.backpressure)));
+        self.relays = plan.and_then(|plan| {
+            let speech = plan.relayed()?;
+            Some((speech.relays.clone(), plan.backpressure))
+        });
         self
     }
 
@@ -306,9 +309,9 @@ impl Outbox for DeviceOut {
         if self.faults != FaultCounts::default() {
             self.counters.faults.add(&core::mem::take(&mut self.faults));
         }
-        if let Some((relay, rule)) = &self.relay {
+        if let Some((relays, rule)) = &self.relays {
             let LineOut { letters, tally, .. } = &mut *self.line;
-            relay.take(letters, *rule, tally);
+            relays.take(letters, *rule, tally);
         }
         if let Some(watch) = &mut self.watch {
             watch.flush();

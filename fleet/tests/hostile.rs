@@ -4,10 +4,11 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "broker_kit/acts.rs"]
+mod acts;
 #[path = "broker_kit/kit.rs"]
 mod kit;
 
-use std::collections::BTreeMap;
 use std::future::Future as _;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -18,11 +19,12 @@ use std::time::Duration;
 use actorsim_actors::shard::SimShards;
 use actorsim_actors::{Clock, System};
 use actorsim_fleet::broker::{Plan, PublishStats, Target};
-use actorsim_fleet::session::mqtt::Options;
+use actorsim_fleet::session::mqtt::{Options, Version};
 use actorsim_fleet::session::tls::Terms;
 use actorsim_fleet::{Fleet, Population, Profile, Uplink};
 use actorsim_supervision::{Policies, Supervision};
-use kit::{Act, Log};
+use acts::acts;
+use kit::{Act, Log, in_order};
 use rustls::ServerConfig;
 
 /// Devices of each population.
@@ -30,6 +32,7 @@ const COUNT: u32 = 3;
 /// Connections that a hostile broker treats badly before it is honest.
 const BAD: u32 = 2 * COUNT;
 
+const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
 const HOSTILE: &str = "10.0.0.1:1883";
 const HONEST: &str = "10.0.0.2:1883";
 
@@ -47,7 +50,7 @@ struct Rig {
 type Tls = (Arc<ServerConfig>, Terms);
 
 impl Rig {
-    fn new(tls: Option<&Tls>, act: impl Fn(u32) -> Act + Send + 'static) -> Self {
+    fn new(tls: Option<&Tls>, version: Version, act: impl Fn(u32) -> Act + Send + 'static) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
@@ -67,8 +70,12 @@ impl Rig {
             let profile = Profile::parse("hostile.yaml", &text).unwrap().profile;
             let target = Target::parse(&format!("mqtt://{broker}")).unwrap();
             let scale = (COUNT, 1.0);
-            let mut plan =
-                Plan::mqtt(&profile, &target, Options::default(), scale, Arc::default()).unwrap();
+            let options = Options {
+                version,
+                ..Options::default()
+            };
+            let plan = Plan::mqtt(&profile, &target, options, scale, Arc::default());
+            let mut plan = plan.unwrap();
             plan.tls = tls.map(|tls| tls.1.clone());
             stats.push(Arc::clone(&plan.stats));
             let mut population = Population::new(device_type, Arc::new(profile), COUNT, 7);
@@ -114,48 +121,9 @@ impl Rig {
     }
 }
 
-/// A garbled answer is as good as none; what is half a packet never ends.
-const HALF: &[u8] = &[0x20, 0x02, 0x00];
-const HUGE: &[u8] = &[0x20, 0xff, 0xff, 0xff, 0x7f];
-const REFUSED: &[u8] = &[0x20, 0x02, 0x00, 0x05];
-const EARLY: &[u8] = &[0x40, 0x02, 0x00, 0x01];
-const OTHER_ID: &[u8] = &[0x40, 0x02, 0x7f, 0x7f];
-const OTHER_STEP: &[u8] = &[0x50, 0x02, 0x00, 0x01];
-const NO_PACKET: &[u8] = &[0xf7, 0x03, 0x01, 0x02, 0x03];
-
-/// What can be done to any connection.
-fn acts() -> Vec<Act> {
-    let mut acts = vec![
-        Act::CloseAtOnce,
-        Act::ResetAtOnce,
-        Act::CloseAtFirst,
-        Act::ResetAtFirst,
-        Act::Mute,
-        Act::Say(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
-        Act::Say(NO_PACKET),
-        Act::Answer(HALF),
-        Act::Answer(HUGE),
-        Act::Answer(REFUSED),
-        Act::Answer(EARLY),
-        Act::Answer(NO_PACKET),
-        Act::CloseAfterConnAck,
-        Act::AnswerPublish(b""),
-        Act::AnswerPublish(OTHER_ID),
-        Act::AnswerPublish(OTHER_STEP),
-        Act::AnswerPublish(NO_PACKET),
-        Act::AnswerPublish(HUGE),
-        Act::Deaf,
-    ];
-    // a TLS server's first flight has about 900 bytes, a CONNACK four
-    acts.extend([0, 1, 3, 4, 9, 100, 200, 400, 800, 1_000, 1_300].map(Act::Cut));
-    acts
-}
-
-fn survives(tls: Option<&Tls>, act: Act) {
-    let mut rig = Rig::new(
-        tls,
-        move |number| if number < BAD { act } else { Act::Honest },
-    );
+fn survives(tls: Option<&Tls>, version: Version, act: Act) {
+    let bad = move |number| if number < BAD { act } else { Act::Honest };
+    let mut rig = Rig::new(tls, version, bad);
     rig.run(150);
     let (victims, others) = (rig.victims.read(), rig.others.read());
     // each bad connection was noticed, and none too many were made
@@ -180,30 +148,14 @@ fn survives(tls: Option<&Tls>, act: Act) {
     in_order(&rig.honest.lock().unwrap());
 }
 
-/// Messages of each device that come for the first time come in the order of their making.
-fn in_order(log: &Log) {
-    let mut last: BTreeMap<&str, Vec<&[u8]>> = BTreeMap::new();
-    for (topic, payload) in &log.published {
-        let so_far = last.entry(topic).or_default();
-        if topic.ends_with("telemetry") && !so_far.contains(&payload.as_slice()) {
-            so_far.push(payload);
-        }
-    }
-    let stamp = |payload: &&[u8]| {
-        let value: serde_json::Value = serde_json::from_slice(payload).unwrap();
-        value["timestamp"].as_str().unwrap().to_owned()
-    };
-    for payloads in last.values() {
-        assert!(payloads.iter().map(stamp).is_sorted());
-    }
-}
-
 #[test]
 fn devices_survive_a_hostile_broker_and_nobody_else_notices() {
     // without TLS so many bytes are said in half a minute
     let soon = |act: &Act| !matches!(act, Act::Cut(at) if *at > 100);
     for act in acts().into_iter().filter(soon) {
-        survives(None, act);
+        for version in VERSIONS {
+            survives(None, version, act);
+        }
     }
 }
 
@@ -212,13 +164,15 @@ fn devices_survive_a_hostile_broker_over_tls_and_nobody_else_notices() {
     let dir = tempfile::tempdir().unwrap();
     let (_, server, terms) = kit::authority(dir.path());
     for act in acts() {
-        survives(Some(&(server.clone(), terms.clone())), act);
+        for version in VERSIONS {
+            survives(Some(&(server.clone(), terms.clone())), version, act);
+        }
     }
 }
 
 #[test]
 fn a_broker_that_ends_every_session_is_called_less_and_less_often() {
-    let mut rig = Rig::new(None, |_| Act::CloseAfterConnAck);
+    let mut rig = Rig::new(None, Version::V5, |_| Act::CloseAfterConnAck);
     rig.run(600);
     let accepted = rig.hostile.lock().unwrap().accepted;
     // doubling from 1 s to 60 s, half of it drawn: at most 5 + 600 s / 30 s each
@@ -231,7 +185,7 @@ fn a_broker_that_ends_every_session_is_called_less_and_less_often() {
 fn each_device_shows_a_certificate_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let (site, server, terms) = kit::authority(dir.path());
-    let mut rig = Rig::new(Some(&(server, terms)), |_| Act::Honest);
+    let mut rig = Rig::new(Some(&(server, terms)), Version::V5, |_| Act::Honest);
     rig.run(10);
     let log = rig.hostile.lock().unwrap();
     for number in 0..COUNT {
@@ -249,7 +203,7 @@ fn a_stopped_fleet_says_goodbye_and_no_will_is_published() {
     let dir = tempfile::tempdir().unwrap();
     let (_, server, terms) = kit::authority(dir.path());
     for tls in [None, Some((server, terms))] {
-        let mut rig = Rig::new(tls.as_ref(), |_| Act::Honest);
+        let mut rig = Rig::new(tls.as_ref(), Version::V311, |_| Act::Honest);
         rig.run(10);
         rig.stop();
         let log = rig.honest.lock().unwrap();

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actorsim_actors::shard::{Backend, ShardConfig, ShardHost};
-use actorsim_actors::{Clock, System};
-use actorsim_fleet::broker::{Plan, Target};
+use actorsim_actors::{ActorPath, Clock, System};
+use actorsim_fleet::broker::{GatewaySpec, Plan, Pool, Target, gateway_children};
 use actorsim_fleet::fault::{Fault, FaultSpec};
 use actorsim_fleet::session::mqtt::{Options, Qos, Version};
 use actorsim_fleet::{Fleet, Injection, Population, Profile, Published, Uplink};
-use actorsim_supervision::{Policies, Supervision};
+use actorsim_supervision::{Policies, SupervisorRef, SupervisorSpec, start_root};
 use kit::{Device, broker, count, is_message, login};
 use serde_json::Value;
 
@@ -29,15 +29,37 @@ struct Rig {
     shards: ShardHost,
     watcher: Device,
     site: String,
+    /// Of the connections that they share, if they do.
+    root: Option<SupervisorRef>,
+}
+
+/// The connections that devices share.
+async fn gateways(system: &System, gateways: GatewaySpec) -> SupervisorRef {
+    let at = ActorPath::new("/fleet/publisher").unwrap();
+    let mut spec = SupervisorSpec::new(at.clone(), Default::default());
+    for child in gateway_children(&at, gateways) {
+        spec = spec.child(child);
+    }
+    start_root(system, spec).await.unwrap()
 }
 
 impl Rig {
     /// `site` keeps the tests' topics and client ids apart.
     fn new(address: &str, site: &str, backend: Backend, version: Version) -> Self {
+        Self::sharing(None, address, site, (backend, version, 1))
+    }
+
+    /// On so many connections; `None`: each device on its own.
+    fn sharing(
+        pool: Option<u32>,
+        address: &str,
+        site: &str,
+        (backend, version, qos): (Backend, Version, u8),
+    ) -> Self {
         let site = format!("{site}_{}", std::process::id());
         let text = format!(
             "type: {site}\nprotocol: mqtt\ntopic_template: sites/{{device_type}}/{{device_id}}\n\
-             telemetry_interval: 200ms\ntelemetry_fields:\n  \
+             telemetry_interval: 200ms\nqos: {qos}\ntelemetry_fields:\n  \
              temperature: {{type: gaussian, mean: 20, stddev: 1}}\n  \
              relay: {{type: static, value: 1, actuator: true}}\n"
         );
@@ -47,7 +69,7 @@ impl Rig {
             ..Options::default()
         };
         let mut watcher = Device::new(address, clean, &login(&format!("watch-{site}")));
-        watcher.subscribe(&format!("sites/{site}/+"));
+        watcher.subscribed_anew(&format!("sites/{site}/+"));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -62,22 +84,39 @@ impl Rig {
         let shards = ShardHost::start(&system, &config).unwrap();
         let options = Options { version, ..clean };
         let target = Target::parse(&format!("mqtt://{address}")).unwrap();
-        let mut plan =
-            Plan::mqtt(&profile, &target, options, (COUNT, 1.0), Arc::default()).unwrap();
+        let pool = pool.map(|size| Pool::new(size, 10_000, &Arc::default()));
+        let plan = match &pool {
+            None => Plan::mqtt(&profile, &target, options, (COUNT, 1.0), Arc::default()),
+            Some(pool) => Plan::pooled(&profile, &target, pool, (COUNT, 1.0)),
+        };
+        let mut plan = plan.unwrap();
         plan.backoff.min = Duration::from_millis(50);
         let mut population = Population::new("default", Arc::new(profile), COUNT, 7);
         population.plan = Some(Arc::new(plan));
         let fleet = Fleet::new(&system, vec![population], 2, Uplink::Brokers).unwrap();
-        let supervision = Arc::new(Supervision::default());
-        fleet
-            .start(shards.shards(), &Policies::shipped(), &supervision)
-            .unwrap();
+        let started = fleet.start(shards.shards(), &Policies::shipped(), &Arc::default());
+        started.unwrap();
+        let root = pool.map(|pool| {
+            let spec = GatewaySpec {
+                address: target.address,
+                tls: None,
+                options,
+                credentials: Default::default(),
+                name: site.clone(),
+                backoff: Default::default(),
+                pool,
+                downlink: fleet.downlink(),
+                seed: 7,
+            };
+            runtime.block_on(gateways(&system, spec))
+        });
         Self {
             runtime,
             fleet,
             shards,
             watcher,
             site,
+            root,
         }
     }
 
@@ -105,6 +144,9 @@ impl Rig {
         self.runtime.block_on(async {
             self.fleet.stop().await;
             self.shards.stop().await.unwrap();
+            if let Some(root) = &self.root {
+                root.stop().await;
+            }
         });
         self.fleet.published().remove(0).counts
     }
@@ -209,4 +251,83 @@ fn a_command_is_executed_once_and_answered() {
     let tally = rig.fleet.tally();
     assert_eq!((tally.executed, tally.superseded, tally.refused), (1, 1, 2));
     rig.stop();
+}
+
+#[test]
+fn devices_that_share_connections_publish_in_order_in_every_quality_and_are_commanded() {
+    let Some(address) = broker() else { return };
+    let shapes = [
+        (Backend::Auto, Version::V311, 0, "pool0"),
+        (Backend::Auto, Version::V5, 1, "pool1"),
+        (Backend::Portable, Version::V5, 2, "pool2"),
+    ];
+    for (backend, version, qos, site) in shapes {
+        let mut rig = Rig::sharing(Some(3), &address, site, (backend, version, qos));
+        for ordinal in [1, COUNT - 1] {
+            let id = rig.id(ordinal);
+            let heard = rig.hear(&format!("sites/{}/{id}", rig.site), 5);
+            let stamp = |m: &Vec<u8>| {
+                let sample: Value = serde_json::from_slice(m).unwrap();
+                assert_eq!(sample["device_id"], id.as_str());
+                sample["timestamp"].as_str().unwrap().to_owned()
+            };
+            assert!(heard.iter().map(stamp).is_sorted());
+        }
+        let id = rig.id(7);
+        rig.watcher.subscribed_anew(&format!("devices/{id}/status"));
+        assert_eq!(rig.hear(&format!("devices/{id}/status"), 1), [b"online"]);
+        let replies = format!("devices/{id}/replies");
+        rig.watcher.subscribed_anew(&replies);
+        let command = br#"{"command_id": 5, "set": {"relay": 0}}"#;
+        let commands = format!("devices/{id}/commands");
+        rig.watcher
+            .publish(&commands, command, Qos::AtLeastOnce, false, 1);
+        let reply: Value = serde_json::from_slice(&rig.hear(&replies, 1).remove(0)).unwrap();
+        assert_eq!(reply["status"], "executed");
+        let counts = rig.stop();
+        assert_eq!((counts.connects, counts.errors, counts.refused), (3, 0, 0));
+        assert_eq!(counts.sent, counts.acked, "{site}: {}", counts.dropped);
+    }
+}
+
+#[test]
+fn a_desired_state_is_reported_and_holds_for_a_device_that_comes_back() {
+    let Some(address) = broker() else { return };
+    for (pool, site) in [(None, "desired"), (Some(2), "pooldesired")] {
+        let mut rig = Rig::sharing(pool, &address, site, (Backend::Auto, Version::V311, 1));
+        let id = rig.id(3);
+        let replies = format!("devices/{id}/replies");
+        rig.watcher.subscribed_anew(&replies);
+        rig.hear(&format!("sites/{}/{id}", rig.site), 1);
+        let commands = format!("devices/{id}/commands");
+        let report = |rig: &mut Rig, desired: Option<&str>, relay: f64| {
+            if let Some(desired) = desired {
+                let text = desired.as_bytes();
+                rig.watcher
+                    .publish(&commands, text, Qos::AtLeastOnce, true, 1);
+            }
+            let reply: Value = serde_json::from_slice(&rig.hear(&replies, 1).remove(0)).unwrap();
+            assert_eq!(reply["status"], "executed", "{reply}");
+            assert_eq!(reply["reported"]["relay"], relay, "{reply}");
+        };
+        report(&mut rig, Some(r#"{"desired": {"relay": 0}}"#), 0.0);
+        // the broker keeps it, so that it is heard by one that comes back
+        let spec = FaultSpec {
+            fault: Fault::Disconnect,
+            duration: Some(Duration::from_millis(300)),
+        };
+        rig.fleet.inject(&id, Injection::Fault(spec)).unwrap();
+        report(&mut rig, None, 0.0);
+        rig.fleet.kill(&id).unwrap();
+        report(&mut rig, None, 0.0);
+        report(&mut rig, Some(r#"{"desired": {"relay": 1}}"#), 1.0);
+        let samples = rig.hear(&format!("sites/{}/{id}", rig.site), 2);
+        let sample: Value = serde_json::from_slice(&samples[1]).unwrap();
+        assert_eq!(sample["fields"]["relay"], 1.0);
+        // nothing is left in the broker
+        rig.watcher
+            .publish(&commands, b"", Qos::AtLeastOnce, true, 2);
+        rig.hear(&replies, 1);
+        rig.stop();
+    }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use actorsim_actors::shard::{ShardConfig, ShardHost};
 use actorsim_actors::{ActorPath, Clock, System};
 use actorsim_fleet::broker::{AmqpBroker, Credentials, Plan, PublishCounts, PublisherSpec};
-use actorsim_fleet::broker::{Relay, Target, publisher_child};
+use actorsim_fleet::broker::{Relay, Relays, Target, publisher_child};
 use actorsim_fleet::{Fleet, Population, Profile, Uplink};
 use actorsim_supervision::{Policies, Supervision, SupervisorRef, SupervisorSpec, start_root};
 use amqprs::BasicProperties;
@@ -62,7 +62,8 @@ impl Rig {
         let shards = ShardHost::start(&system, &config).unwrap();
         let target = Target::parse(&format!("amqp://{address}")).unwrap();
         let relay = Relay::new(100_000, Arc::default());
-        let plan = Plan::amqp(&profile, &target, &relay, (COUNT, 1.0)).unwrap();
+        let relays = Relays::from(relay.clone());
+        let plan = Plan::amqp(&profile, &target, &relays, (COUNT, 1.0)).unwrap();
         let mut population = Population::new("default", Arc::new(profile), COUNT, 7);
         population.plan = Some(Arc::new(plan));
         let fleet = Fleet::new(&system, vec![population], 2, Uplink::Brokers).unwrap();
@@ -70,6 +71,7 @@ impl Rig {
         let publisher = PublisherSpec {
             broker: AmqpBroker {
                 address: target.address,
+                tls: None,
                 vhost: "/".to_owned(),
                 exchange: exchange.clone(),
                 credentials: Credentials::default(),

@@ -53,7 +53,7 @@ pub enum ScenarioCommand {
 }
 
 /// Flags of `start` that say what a node is, which one that runs does not heed.
-const OF_A_NODE: [&str; 26] = [
+const OF_A_NODE: [&str; 27] = [
     "config",
     "set",
     "devices",
@@ -76,6 +76,7 @@ const OF_A_NODE: [&str; 26] = [
     "t2_rate",
     "chaos",
     "mqtt_url",
+    "mqtt_pool_size",
     "http_endpoint",
     "amqp_url",
     "coap_url",

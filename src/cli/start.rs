@@ -107,6 +107,9 @@ pub struct StartArgs {
     /// Broker of devices whose profile says mqtt, such as mqtt://127.0.0.1:1883
     #[arg(long, value_name = "URL")]
     mqtt_url: Option<String>,
+    /// Connections to it that all devices share, instead of one for each
+    #[arg(long, value_name = "N")]
+    mqtt_pool_size: Option<String>,
     /// Server of devices whose profile says http, such as http://127.0.0.1:8080/ingest
     #[arg(long, value_name = "URL", alias = "http-url")]
     http_endpoint: Option<String>,
@@ -152,6 +155,11 @@ impl StartArgs {
             ("--run-id", "node.run_id", &self.run_id),
             ("--twin", "transport.twin", &self.twin),
             ("--mqtt-url", "targets.mqtt.url", &self.mqtt_url),
+            (
+                "--mqtt-pool-size",
+                "targets.mqtt.pool_size",
+                &self.mqtt_pool_size,
+            ),
             ("--http-endpoint", "targets.http.url", &self.http_endpoint),
             ("--amqp-url", "targets.amqp.url", &self.amqp_url),
             ("--coap-url", "targets.coap.url", &self.coap_url),

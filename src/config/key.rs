@@ -206,6 +206,10 @@ keys! {
         "Whether a device that connects again wants its broker to forget its session.";
     "targets.mqtt.outbox", count(1, 255), Some("64"),
         "Messages that wait in a device for its broker.";
+    "targets.mqtt.pool_size", count(1, actorsim_fleet::broker::POOL_SIZE_MAX as u64), None,
+        "Connections that all devices share; when unset each device has one of its own.";
+    "targets.mqtt.pool_outbox", count(1, 10_000_000), Some("65536"),
+        "Messages that wait for each shared connection.";
     "targets.mqtt.username", Kind::Text, None,
         "User that all devices log in as.";
     "targets.mqtt.password_file", Kind::Text, None,
@@ -221,7 +225,8 @@ keys! {
     "targets.mqtt.tls_key_file", Kind::Path, None,
         "PEM file with the key of tls_cert_file.";
     "targets.http.url", Kind::Text, None,
-        "Server of devices whose profile says http, such as http://127.0.0.1:8080/ingest.";
+        "Server of devices whose profile says http, such as http://127.0.0.1:8080/ingest; https \
+         over TLS.";
     "targets.http.batch", count(1, 255), Some("1"),
         "Samples of a device in one request at most.";
     "targets.http.batch_wait", span(Duration::ZERO, DAY), Some("0s"),
@@ -234,6 +239,16 @@ keys! {
         "Time between two questions of a device for a command; 0s asks for none.";
     "targets.http.authorization_file", Kind::Text, None,
         "File with the value of the header Authorization.";
+    "targets.http.tls_ca_file", Kind::Path, None,
+        "PEM file of the authorities that may sign the server; the site's own when unset.";
+    "targets.http.tls_server_name", Kind::Text, None,
+        "Name that the server's certificate must carry; the URL's host when unset.";
+    "targets.http.tls_device_certs", Kind::Bool, Some("false"),
+        "Whether each device shows a certificate of its own, signed by the site authority.";
+    "targets.http.tls_cert_file", Kind::Path, None,
+        "PEM file with one certificate that all devices show.";
+    "targets.http.tls_key_file", Kind::Path, None,
+        "PEM file with the key of tls_cert_file.";
     "targets.coap.url", Kind::Text, None,
         "Server of devices whose profile says coap, such as coap://127.0.0.1:5683.";
     "targets.coap.method", Kind::Choice(&["put", "post"]), Some("put"),
@@ -245,7 +260,8 @@ keys! {
     "targets.coap.outbox", count(1, 255), Some("64"),
         "Samples that wait in a device for its server.";
     "targets.amqp.url", Kind::Text, None,
-        "Broker of devices whose profile says amqp, such as amqp://127.0.0.1:5672/vhost.";
+        "Broker of devices whose profile says amqp, such as amqp://127.0.0.1:5672/vhost; amqps \
+         over TLS.";
     "targets.amqp.exchange", Kind::Text, Some("iot.telemetry"),
         "Topic exchange of samples, commands and replies; made if it is not there.";
     "targets.amqp.outbox", count(1, 10_000_000), Some("65536"),
@@ -254,6 +270,14 @@ keys! {
         "User that the node logs in as; guest when unset.";
     "targets.amqp.password_file", Kind::Text, None,
         "File with the user's password; a line break at its end is not part of it.";
+    "targets.amqp.tls_ca_file", Kind::Path, None,
+        "PEM file of the authorities that may sign the broker; the site's own when unset.";
+    "targets.amqp.tls_server_name", Kind::Text, None,
+        "Name that the broker's certificate must carry; the URL's host when unset.";
+    "targets.amqp.tls_cert_file", Kind::Path, None,
+        "PEM file with the certificate that the node shows.";
+    "targets.amqp.tls_key_file", Kind::Path, None,
+        "PEM file with the key of tls_cert_file.";
     "targets.console.file", Kind::Text, None,
         "Each sample is printed there as a line, too; - is standard output.";
     "clock.speed", Kind::F64 { min: 0.001, max: 10_000.0 }, Some("1.0"),

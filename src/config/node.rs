@@ -14,7 +14,7 @@ use actorsim_world::row_files::{Format, RowFilesConfig};
 use actorsim_world::scan::overrun::OverrunPolicy;
 
 use super::error::{ConfigError, ConfigErrors};
-use super::target::{AmqpTarget, CoapTarget, HttpTarget, TlsTarget, tls_conflicts};
+use super::target::{AmqpTarget, CoapTarget, HttpTarget, MQTT_TLS, TlsTarget, tls_conflicts};
 use super::{PolicyFile, PolicySource, Settings};
 use crate::ports;
 
@@ -217,6 +217,17 @@ pub struct MqttTarget {
     pub password_file: Option<PathBuf>,
     /// TLS, for a URL that asks for it.
     pub tls: TlsTarget,
+    /// Connections that devices share; `None`: each has its own.
+    pub pool: Option<PoolTarget>,
+}
+
+/// Connections that devices share.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolTarget {
+    /// How many.
+    pub size: u32,
+    /// Messages that wait for each.
+    pub outbox: usize,
 }
 
 impl MqttTarget {
@@ -236,7 +247,11 @@ impl MqttTarget {
             },
             username: settings.text("targets.mqtt.username").map(Into::into),
             password_file: settings.text("targets.mqtt.password_file").map(Into::into),
-            tls: TlsTarget::from_settings(settings),
+            tls: TlsTarget::from_settings(MQTT_TLS, settings),
+            pool: settings.get("targets.mqtt.pool_size").map(|_| PoolTarget {
+                size: narrow(settings.u64("targets.mqtt.pool_size")),
+                outbox: narrow::<u32>(settings.u64("targets.mqtt.pool_outbox")) as usize,
+            }),
         })
     }
 }
@@ -475,8 +490,8 @@ pub fn conflicts(settings: &Settings) -> Vec<ConfigError> {
             "add --twin HOST:PORT --identity DIR, --mqtt-url mqtt://HOST:PORT, or --console -",
         );
     }
-    for [key, what, help] in tls_conflicts(settings) {
-        refuse(key, what.to_owned(), help);
+    for (key, what, help) in tls_conflicts(settings) {
+        refuse(key, what, &help);
     }
     if !fleet && twin {
         let message = "`transport.twin` is set, but this node has no fleet to send".to_owned();

@@ -1,5 +1,5 @@
 //! Targets of devices that do not send to a twin: `[targets.http]`, `[targets.coap]`,
-//! `[targets.amqp]`, and the TLS of `[targets.mqtt]`.
+//! `[targets.amqp]`, and the TLS of all that have it.
 //!
 //! It resolves nothing and reads no file. Bound: that of the keys.
 
@@ -18,6 +18,8 @@ pub struct HttpTarget {
     pub options: http::Options,
     /// File with the value of `Authorization`.
     pub authorization_file: Option<PathBuf>,
+    /// TLS, for a URL that asks for it.
+    pub tls: TlsTarget,
 }
 
 impl HttpTarget {
@@ -35,6 +37,7 @@ impl HttpTarget {
             authorization_file: settings
                 .text("targets.http.authorization_file")
                 .map(Into::into),
+            tls: TlsTarget::from_settings(HTTP_TLS, settings),
         })
     }
 }
@@ -79,6 +82,8 @@ pub struct AmqpTarget {
     pub username: Option<String>,
     /// File with its password.
     pub password_file: Option<PathBuf>,
+    /// TLS, for a URL that asks for it.
+    pub tls: TlsTarget,
 }
 
 impl AmqpTarget {
@@ -90,16 +95,58 @@ impl AmqpTarget {
             outbox: super::node::narrow::<u32>(settings.u64("targets.amqp.outbox")) as usize,
             username: settings.text("targets.amqp.username").map(Into::into),
             password_file: settings.text("targets.amqp.password_file").map(Into::into),
+            tls: TlsTarget::from_settings(AMQP_TLS, settings),
         })
     }
 }
 
-/// TLS towards a broker.
+/// The keys of TLS towards one kind of peer.
+#[derive(Debug, Clone, Copy)]
+pub struct TlsKeys {
+    /// Where the peer is.
+    pub url: &'static str,
+    /// How that begins over TLS.
+    scheme: &'static str,
+    /// Authorities to trust.
+    pub ca_file: &'static str,
+    /// Name to expect.
+    pub server_name: &'static str,
+    /// Certificates of devices; a node that has one connection for all has no such key.
+    device_certs: Option<&'static str>,
+    /// One certificate.
+    pub cert_file: &'static str,
+    key_file: &'static str,
+}
+
+macro_rules! tls_keys {
+    ($target:literal, $scheme:literal, $device_certs:expr) => {
+        TlsKeys {
+            url: concat!("targets.", $target, ".url"),
+            scheme: $scheme,
+            ca_file: concat!("targets.", $target, ".tls_ca_file"),
+            server_name: concat!("targets.", $target, ".tls_server_name"),
+            device_certs: $device_certs,
+            cert_file: concat!("targets.", $target, ".tls_cert_file"),
+            key_file: concat!("targets.", $target, ".tls_key_file"),
+        }
+    };
+}
+
+/// Of MQTT.
+pub const MQTT_TLS: TlsKeys = tls_keys!("mqtt", "mqtts://", Some("targets.mqtt.tls_device_certs"));
+/// Of HTTP.
+pub const HTTP_TLS: TlsKeys = tls_keys!("http", "https://", Some("targets.http.tls_device_certs"));
+/// Of AMQP.
+pub const AMQP_TLS: TlsKeys = tls_keys!("amqp", "amqps://", None);
+
+/// TLS towards a broker or server.
 #[derive(Debug, Clone)]
 pub struct TlsTarget {
+    /// Where this was asked for.
+    pub keys: TlsKeys,
     /// Authorities to trust; `None` is the site's own.
     pub ca_file: Option<PathBuf>,
-    /// Name that the broker's certificate must carry; `None` is the URL's host.
+    /// Name that the peer's certificate must carry; `None` is the URL's host.
     pub server_name: Option<String>,
     /// Each device shows a certificate of its own.
     pub device_certs: bool,
@@ -108,57 +155,68 @@ pub struct TlsTarget {
 }
 
 impl TlsTarget {
-    pub(super) fn from_settings(settings: &Settings) -> Self {
+    pub(super) fn from_settings(keys: TlsKeys, settings: &Settings) -> Self {
         let path = |key| settings.text(key).map(PathBuf::from);
-        let cert = path("targets.mqtt.tls_cert_file");
         Self {
-            ca_file: path("targets.mqtt.tls_ca_file"),
-            server_name: settings
-                .text("targets.mqtt.tls_server_name")
-                .map(Into::into),
-            device_certs: settings.bool("targets.mqtt.tls_device_certs"),
-            shown: cert.zip(path("targets.mqtt.tls_key_file")),
+            keys,
+            ca_file: path(keys.ca_file),
+            server_name: settings.text(keys.server_name).map(Into::into),
+            device_certs: keys.device_certs.is_some_and(|key| settings.bool(key)),
+            shown: path(keys.cert_file).zip(path(keys.key_file)),
         }
     }
 }
 
-/// What of TLS towards a broker does not fit together: key, what is wrong, what to do.
-pub(super) fn tls_conflicts(settings: &Settings) -> Vec<[&'static str; 3]> {
-    const CERT: &str = "targets.mqtt.tls_cert_file";
-    const KEY: &str = "targets.mqtt.tls_key_file";
-    const OWN: &str = "targets.mqtt.tls_device_certs";
+/// What of TLS towards brokers and servers does not fit together: key, what is wrong, what to do.
+pub(super) fn tls_conflicts(settings: &Settings) -> Vec<(&'static str, String, String)> {
+    let all = [MQTT_TLS, HTTP_TLS, AMQP_TLS];
+    all.iter()
+        .flat_map(|keys| tls_conflicts_of(keys, settings))
+        .collect()
+}
+
+fn tls_conflicts_of(keys: &TlsKeys, settings: &Settings) -> Vec<(&'static str, String, String)> {
+    let TlsKeys {
+        url,
+        scheme,
+        ca_file,
+        cert_file,
+        key_file,
+        ..
+    } = *keys;
     let has = |key| settings.text(key).is_some();
-    let (cert, key, own) = (has(CERT), has(KEY), settings.bool(OWN));
+    let (cert, key) = (has(cert_file), has(key_file));
+    let own = keys.device_certs.filter(|own| settings.bool(own));
     let mut found = Vec::new();
     if cert && !key {
-        let message = "`targets.mqtt.tls_cert_file` is set without its key";
-        found.push([CERT, message, "set targets.mqtt.tls_key_file"]);
+        let message = format!("`{cert_file}` is set without its key");
+        found.push((cert_file, message, format!("set {key_file}")));
     }
     if key && !cert {
-        let message = "`targets.mqtt.tls_key_file` is set without its certificate";
-        found.push([KEY, message, "set targets.mqtt.tls_cert_file"]);
+        let message = format!("`{key_file}` is set without its certificate");
+        found.push((key_file, message, format!("set {cert_file}")));
     }
-    if own && cert {
-        let message = "devices show either certificates of their own or one for all, and both are \
-                       set";
-        found.push([OWN, message, "unset targets.mqtt.tls_cert_file or this"]);
+    if let Some(own) = own.filter(|_| cert) {
+        let message =
+            "devices show either certificates of their own or one for all, and both are set";
+        found.push((
+            own,
+            message.to_owned(),
+            format!("unset {cert_file} or this"),
+        ));
     }
-    let over_tls = |url: &str| url.starts_with("mqtts://");
     let plain = settings
-        .text("targets.mqtt.url")
-        .is_some_and(|url| !over_tls(url));
+        .text(url)
+        .is_some_and(|url| !url.starts_with(scheme));
     let asked = [
-        (CERT, cert),
-        (OWN, own),
-        ("targets.mqtt.tls_ca_file", has("targets.mqtt.tls_ca_file")),
+        cert.then_some(cert_file),
+        own,
+        has(ca_file).then_some(ca_file),
     ];
-    for (key, _) in asked.into_iter().filter(|(_, set)| *set && plain) {
-        let message = "TLS is asked for, but `targets.mqtt.url` is not mqtts://";
-        found.push([
-            key,
-            message,
-            "write the URL with mqtts://, or leave this out",
-        ]);
+    for key in asked.into_iter().flatten().filter(|_| plain) {
+        let message = format!("TLS is asked for, but `{url}` is not {scheme}");
+        let help = format!("write the URL with {scheme}, or leave this out");
+        found.push((key, message, help));
     }
     found
 }

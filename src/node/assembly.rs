@@ -375,6 +375,7 @@ impl Assembly {
             {
                 tracing::error!("the links did not stop in order: {error}");
             }
+            layer.publishers.give_up();
             // Their next life would take what still waits there, and there will be none.
             layer
                 .fleet

@@ -4,17 +4,18 @@
 
 use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actorsim_actors::shard::ShardHost;
 use actorsim_actors::{ActorPath, System};
-use actorsim_fleet::broker::{AmqpBroker, Credentials, Plan, PublishStats, PublisherSpec};
-use actorsim_fleet::broker::{Relay, Target, publisher_child};
+use actorsim_fleet::broker::{Credentials, Plan, PublishStats, Target};
 use actorsim_fleet::lines::Printer;
 use actorsim_fleet::profile::Protocol as ProfileProtocol;
 use actorsim_fleet::session::http::Secret;
+use actorsim_fleet::session::mqtt;
+use actorsim_fleet::session::tls::Terms;
 use actorsim_fleet::{Fleet, Population, Profile, Uplink, seed};
 use actorsim_supervision::config::render_all;
 use actorsim_supervision::{ChildSpec, Policies, SupervisorSpec};
@@ -28,16 +29,17 @@ use actorsim_world::{JournalConfig, Outlets, ScanConfig, Twin, TwinConfig};
 
 use super::StartError;
 use super::layers::FleetLayer;
+use super::publishers::Publishers;
+use super::terms::terms_of;
 use crate::attach::control::Joining;
 use crate::attach::plane::devices;
 use crate::config::NodeConfig;
 use crate::config::node::{FleetConfig, JournalSettings, MqttTarget, ScanCore, WorldConfig};
+use crate::config::target::{AMQP_TLS, HTTP_TLS, HttpTarget, MQTT_TLS};
 use crate::state_dir::StateDir;
 
 /// Rows kept beside those of the own fleet, for peers that come by.
 const ROWS_SPARE: u32 = 4_096;
-
-const AMQP_URL: &str = "targets.amqp.url";
 
 /// Where the password of a broker is read if no file has it.
 const MQTT_PASSWORD: &str = "ACTORSIM_MQTT_PASSWORD";
@@ -203,9 +205,9 @@ pub(super) fn fleet(
         tracing::warn!("{warning}");
     }
     let protocol = loaded.profile.protocol;
-    let amqp = amqp(config)?;
-    let relay = amqp.as_ref().map(|(_, relay)| relay);
-    let plan = broker(config, fleet, &loaded.profile, (Arc::default(), relay))?;
+    let publishers = Publishers::of(config)?;
+    let asked = (&loaded.profile, fleet.devices);
+    let plan = broker(config, asked, (Arc::default(), &publishers))?;
     let by_tiers = matches!(protocol, ProfileProtocol::Quic | ProfileProtocol::Console);
     if plan.is_none() && !by_tiers {
         tracing::warn!(
@@ -245,7 +247,7 @@ pub(super) fn fleet(
         fleet,
         shards,
         config: config.clone(),
-        amqp,
+        publishers,
         last: OnceLock::new(),
         published: OnceLock::new(),
     })
@@ -287,120 +289,126 @@ fn printer(config: &NodeConfig) -> Result<Option<Printer>, StartError> {
 }
 
 /// Devices that join a running fleet.
-pub(super) fn joining(
-    config: &NodeConfig,
-    (fleet, relay): (&Fleet, Option<&Relay>),
-    joining: &Joining,
-) -> Result<Population, String> {
-    let mut population = devices::population(fleet, joining, config.seed)?;
-    let asked = FleetConfig {
-        devices: population.count,
-        profile: joining.profile.clone(),
-        interval: population.interval,
-    };
-    let stats = fleet
-        .publish_stats(population.profile.protocol)
-        .unwrap_or_default();
-    let plan = broker(config, &asked, &population.profile, (stats, relay));
-    population.plan = plan.map_err(|error| error.to_string())?;
-    Ok(paced(population, config))
-}
-
-/// The way to an MQTT broker.
-fn mqtt(
-    config: &NodeConfig,
-    target: &MqttTarget,
-    profile: &Profile,
-    (scale, stats): ((u32, f64), Arc<PublishStats>),
-) -> Result<Plan, StartError> {
-    let wrong = |error: &dyn std::fmt::Display| config_error("targets.mqtt.url", error);
-    let at = Target::parse(&target.url).map_err(|error| wrong(&error))?;
-    let password = match &target.password_file {
-        Some(file) => Some(secret("targets.mqtt.password_file", file)?),
-        None => std::env::var_os(MQTT_PASSWORD).map(OsString::into_encoded_bytes),
-    };
-    let credentials = Credentials {
-        username: target.username.clone(),
-        password,
-    };
-    let tls = match at.tls {
-        true => Some(super::terms::terms(config, &at, &target.tls)?),
-        false => None,
-    };
-    let plan = Plan::mqtt(profile, &at, target.options, scale, stats);
-    let plan = plan.map_err(|error| wrong(&error))?;
-    let plan = plan.with_credentials(credentials);
-    Ok(Plan { tls, ..plan })
+pub(super) fn joining(layer: &FleetLayer, joining: &Joining) -> Result<Population, String> {
+    let population = devices::population(&layer.fleet, joining, layer.config.seed)?;
+    let population = on_its_way(layer, population)?;
+    Ok(paced(population, &layer.config))
 }
 
 /// Devices that a remote client starts: their seed, rates and way to a broker are the node's.
-pub(super) fn remote(
-    config: &NodeConfig,
-    (fleet, relay): (&Fleet, Option<&Relay>),
-    mut population: Population,
-) -> Result<Population, String> {
-    population.seed = config.seed;
-    let asked = FleetConfig {
-        devices: population.count,
-        profile: population.profile.device_type.clone(),
-        interval: None,
-    };
-    let stats = fleet.publish_stats(population.profile.protocol);
-    let stats = stats.unwrap_or_default();
-    let plan = broker(config, &asked, &population.profile, (stats, relay));
-    population.plan = plan.map_err(|error| error.to_string())?;
+pub(super) fn remote(layer: &FleetLayer, mut population: Population) -> Result<Population, String> {
+    population.seed = layer.config.seed;
+    on_its_way(layer, population)
+}
+
+/// The same with a way to its broker; it counts where others of its protocol do.
+fn on_its_way(layer: &FleetLayer, mut population: Population) -> Result<Population, String> {
+    let stats = layer.fleet.publish_stats(population.profile.protocol);
+    let way = (stats.unwrap_or_default(), &layer.publishers);
+    let asked = (&*population.profile, population.count);
+    let plan = broker(&layer.config, asked, way).map_err(|error| error.to_string())?;
+    population.plan = plan;
     Ok(population)
+}
+
+/// An MQTT broker as the configuration has it.
+#[derive(Debug)]
+pub(super) struct MqttBroker {
+    pub(super) target: Target,
+    pub(super) tls: Option<Terms>,
+    pub(super) options: mqtt::Options,
+    pub(super) credentials: Credentials,
+}
+
+/// Reads what the configuration says of a broker.
+pub(super) fn mqtt_broker(
+    config: &NodeConfig,
+    target: &MqttTarget,
+) -> Result<MqttBroker, StartError> {
+    let at = self::target(MQTT_TLS.url, &target.url)?;
+    let file = ("targets.mqtt.password_file", target.password_file.as_ref());
+    let mut credentials = password(target.username.as_ref(), file)?;
+    if credentials.password.is_none() {
+        let given = std::env::var_os(MQTT_PASSWORD);
+        credentials.password = given.map(OsString::into_encoded_bytes);
+    }
+    Ok(MqttBroker {
+        tls: terms_of(config, &at, &target.tls)?,
+        target: at,
+        options: target.options,
+        credentials,
+    })
+}
+
+/// What a key says where a broker is.
+pub(super) fn target(key: &str, url: &str) -> Result<Target, StartError> {
+    Target::parse(url).map_err(|error| config_error(key, error))
+}
+
+/// A user, and the password in its file.
+pub(super) fn password(
+    username: Option<&String>,
+    (key, file): (&str, Option<&PathBuf>),
+) -> Result<Credentials, StartError> {
+    let password = file.map(|path| secret(key, path)).transpose()?;
+    Ok(Credentials {
+        username: username.cloned(),
+        password,
+    })
 }
 
 /// The way to a broker, if the profile asks for one and the configuration names it.
 fn broker(
     config: &NodeConfig,
-    fleet: &FleetConfig,
-    profile: &Profile,
-    (stats, relay): (Arc<PublishStats>, Option<&Relay>),
+    (profile, devices): (&Profile, u32),
+    (stats, publishers): (Arc<PublishStats>, &Publishers),
 ) -> Result<Option<Arc<Plan>>, StartError> {
     let targets = &config.targets;
-    let scale = (fleet.devices, config.speed);
-    let parse = |key: &str, url: &str| Target::parse(url).map_err(|error| config_error(key, error));
+    let scale = (devices, config.speed);
     let (key, plan) = match profile.protocol {
         ProfileProtocol::Mqtt => {
             let Some(target) = &targets.mqtt else {
                 return Ok(None);
             };
-            let plan = mqtt(config, target, profile, (scale, stats))?;
-            return Ok(Some(Arc::new(plan)));
+            let broker = mqtt_broker(config, target)?;
+            let plan = match publishers.pool() {
+                Some(pool) => Plan::pooled(profile, &broker.target, pool, scale),
+                None => Plan::mqtt(profile, &broker.target, broker.options, scale, stats),
+            };
+            let plan = plan.map(|plan| Plan {
+                tls: broker.tls,
+                ..plan.with_credentials(broker.credentials)
+            });
+            (MQTT_TLS.url, plan)
         }
         ProfileProtocol::Http => {
-            let Some(target) = &targets.http else {
+            let Some(server) = &targets.http else {
                 return Ok(None);
             };
-            const URL: &str = "targets.http.url";
-            let at = parse(URL, &target.url)?;
-            let authorization = target.authorization_file.as_ref().map(|path| {
-                const KEY: &str = "targets.http.authorization_file";
-                let text = String::from_utf8(secret(KEY, path)?).ok();
-                let line = text.filter(|text| !text.chars().any(char::is_control));
-                let line = line.ok_or_else(|| config_error(KEY, "is not one line of text"))?;
-                Ok::<_, StartError>(Secret(line))
+            let at = target(HTTP_TLS.url, &server.url)?;
+            let (authorization, tls) =
+                (authorization(server)?, terms_of(config, &at, &server.tls)?);
+            let plan = Plan::http(profile, &at, server.options, scale, stats);
+            let plan = plan.map(|plan| Plan {
+                tls,
+                ..plan.with_authorization(authorization)
             });
-            let authorization = authorization.transpose()?;
-            let plan = Plan::http(profile, &at, target.options, scale, stats);
-            (URL, plan.map(|plan| plan.with_authorization(authorization)))
+            (HTTP_TLS.url, plan)
         }
         ProfileProtocol::Coap => {
-            let Some(target) = &targets.coap else {
+            let Some(server) = &targets.coap else {
                 return Ok(None);
             };
             const URL: &str = "targets.coap.url";
-            let at = parse(URL, &target.url)?;
-            (URL, Plan::coap(profile, &at, target.options, scale, stats))
+            let at = target(URL, &server.url)?;
+            (URL, Plan::coap(profile, &at, server.options, scale, stats))
         }
         ProfileProtocol::Amqp => {
-            let (Some(target), Some(relay)) = (&targets.amqp, relay) else {
+            let (Some(broker), Some(relays)) = (&targets.amqp, publishers.amqp()) else {
                 return Ok(None);
             };
-            let at = parse(AMQP_URL, &target.url)?;
-            (AMQP_URL, Plan::amqp(profile, &at, relay, scale))
+            let at = target(AMQP_TLS.url, &broker.url)?;
+            (AMQP_TLS.url, Plan::amqp(profile, &at, relays, scale))
         }
         ProfileProtocol::Quic | ProfileProtocol::Console => return Ok(None),
     };
@@ -408,28 +416,16 @@ fn broker(
         .map_err(|error| config_error(key, error))
 }
 
-/// The broker of the node's publisher, and what waits for it.
-fn amqp(config: &NodeConfig) -> Result<Option<(AmqpBroker, Relay)>, StartError> {
-    let Some(target) = &config.targets.amqp else {
-        return Ok(None);
+/// The value of `Authorization`.
+fn authorization(server: &HttpTarget) -> Result<Option<Secret>, StartError> {
+    const KEY: &str = "targets.http.authorization_file";
+    let read = |path| {
+        let text = String::from_utf8(secret(KEY, path)?).ok();
+        let line = text.filter(|text| !text.chars().any(char::is_control));
+        let line = line.ok_or_else(|| config_error(KEY, "is not one line of text"))?;
+        Ok(Secret(line))
     };
-    let at = Target::parse(&target.url).map_err(|error| config_error(AMQP_URL, error))?;
-    let password = target.password_file.as_ref();
-    let password = password.map(|path| secret("targets.amqp.password_file", path));
-    let vhost = match at.path.strip_prefix('/').unwrap_or_default() {
-        "" | "%2f" | "%2F" => "/",
-        own => own,
-    };
-    let broker = AmqpBroker {
-        address: at.address,
-        vhost: vhost.to_owned(),
-        exchange: target.exchange.clone(),
-        credentials: Credentials {
-            username: target.username.clone(),
-            password: password.transpose()?,
-        },
-    };
-    Ok(Some((broker, Relay::new(target.outbox, Arc::default()))))
+    server.authorization_file.as_deref().map(read).transpose()
 }
 
 /// What a file has, without a line break at its end.
@@ -461,7 +457,7 @@ pub(super) fn destination(
     Ok((to, name))
 }
 
-/// The `/fleet` subtree: one link per shard where there is a twin, and the publisher.
+/// The `/fleet` subtree: one link per shard where there is a twin, and the publishers.
 pub(super) fn fleet_subtree(
     config: &NodeConfig,
     layer: &FleetLayer,
@@ -478,17 +474,9 @@ pub(super) fn fleet_subtree(
         let to = destination(config, own)?;
         spec = spec.child(links(config, layer, to, identity, policies));
     }
-    if let Some((broker, relay)) = &layer.amqp {
-        let at = at.join("publisher");
-        let publisher = PublisherSpec {
-            broker: broker.clone(),
-            relay: relay.clone(),
-            downlink: layer.fleet.downlink(),
-            seed: config.seed ^ seed::fnv1a64(&config.name),
-        };
-        let child = publisher_child(&at, publisher);
-        let own = SupervisorSpec::new(at, Default::default()).child(child);
-        spec = spec.child(ChildSpec::supervisor("publisher", own.configured(policies)));
+    let publishers = &layer.publishers;
+    if let Some(child) = publishers.child(config, &layer.fleet, &at, policies) {
+        spec = spec.child(child);
     }
     let spec = spec.configured(policies);
     Ok(Some(ChildSpec::supervisor("fleet", spec)))

@@ -139,8 +139,7 @@ fn start(
     let wrong = |why: String| Unspawned::Wrong(why);
     let mut population = population(String::new());
     population.name = fleet.free_name(&population.profile.device_type);
-    let relay = layer.amqp.as_ref().map(|(_, relay)| relay);
-    let population = build::remote(&layer.config, (fleet, relay), population).map_err(wrong)?;
+    let population = build::remote(layer, population).map_err(wrong)?;
     let started = match naming {
         Naming::Next => fleet.spawn(population, policies),
         Naming::Exact => fleet.spawn_as_named(population, policies),

@@ -7,7 +7,6 @@ use std::sync::OnceLock;
 
 use actorsim_actors::shard::ShardHost;
 use actorsim_actors::{ActorPath, System, Time};
-use actorsim_fleet::broker::{AmqpBroker, Relay};
 use actorsim_fleet::{DeviceCounts, DeviceError, Fleet, Injection, Population, Published};
 use actorsim_supervision::Supervision;
 use actorsim_transport::TransportStats;
@@ -16,6 +15,7 @@ use actorsim_world::{SystemId, Twin};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
+use super::publishers::Publishers;
 use super::{build, measure, snapshot};
 use crate::attach::control::Joining;
 use crate::attach::plane::Hooks;
@@ -33,8 +33,8 @@ pub(super) struct FleetLayer {
     pub(super) config: NodeConfig,
     /// Counters at the moment the devices were asked to stop.
     pub(super) last: OnceLock<DeviceCounts>,
-    /// The broker of the publisher and what waits for it, where the configuration names one.
-    pub(super) amqp: Option<(AmqpBroker, Relay)>,
+    /// Who publishes for devices without connections of their own.
+    pub(super) publishers: Publishers,
     /// What had gone to brokers at that moment.
     pub(super) published: OnceLock<Vec<Published>>,
 }
@@ -42,7 +42,7 @@ pub(super) struct FleetLayer {
 impl FleetLayer {
     /// Whether there is a `/fleet` subtree.
     pub(super) fn has_children(&self) -> bool {
-        self.amqp.is_some() || !self.fleet.links().is_empty()
+        self.publishers.any() || !self.fleet.links().is_empty()
     }
 
     /// Counters now, or when the devices were asked to stop.
@@ -129,8 +129,7 @@ impl Hooks for Layers {
     fn join(&self, joining: &Joining) -> Result<Population, String> {
         let layer = self.fleet.as_ref();
         let layer = layer.ok_or("this node has no devices: ask one that does")?;
-        let relay = layer.amqp.as_ref().map(|(_, relay)| relay);
-        build::joining(&layer.config, (&layer.fleet, relay), joining)
+        build::joining(layer, joining)
     }
 
     fn scan(&self) -> Option<report::Scan> {

@@ -1,4 +1,4 @@
-//! TLS of devices towards a broker, out of the node's configuration: whom to trust, what to show.
+//! TLS towards brokers and servers, out of the node's configuration: whom to trust, what to show.
 //!
 //! It reads files and makes the site authority if that is asked for and absent. Bound: the files'.
 
@@ -15,12 +15,16 @@ use super::build::config_error;
 use crate::config::NodeConfig;
 use crate::config::target::TlsTarget;
 
-/// Terms of connections to a broker.
-pub(super) fn terms(
+/// Terms of connections to a broker or server, if its URL asks for TLS.
+pub(super) fn terms_of(
     config: &NodeConfig,
-    broker: &Target,
+    peer: &Target,
     tls: &TlsTarget,
-) -> Result<Terms, StartError> {
+) -> Result<Option<Terms>, StartError> {
+    if !peer.tls {
+        return Ok(None);
+    }
+    let keys = tls.keys;
     let site = || {
         Site::open_or_create(&config.transport.site).map_err(|error| StartError::Layer {
             layer: "site authority",
@@ -31,18 +35,18 @@ pub(super) fn terms(
         Some(file) => stream::roots(file),
         None => stream::roots(&site()?.dir().join(CA_FILE)),
     };
-    let roots = roots.map_err(|error| config_error("targets.mqtt.tls_ca_file", error))?;
+    let roots = roots.map_err(|error| config_error(keys.ca_file, error))?;
     let shown = tls.shown.as_ref().map(|(cert, key)| {
         let shown = stream::certified(cert, key);
-        shown.map_err(|error| config_error("targets.mqtt.tls_cert_file", error))
+        shown.map_err(|error| config_error(keys.cert_file, error))
     });
     let client = stream::stream_client(roots, shown.transpose()?);
-    let client = client.map_err(|error| config_error("targets.mqtt.url", error))?;
-    let name = tls.server_name.as_deref().unwrap_or(broker.name());
-    let terms = Terms::new(client, name)
-        .map_err(|error| config_error("targets.mqtt.tls_server_name", error))?;
-    Ok(match tls.device_certs {
+    let client = client.map_err(|error| config_error(keys.url, error))?;
+    let name = tls.server_name.as_deref().unwrap_or(peer.name());
+    let terms = Terms::new(client, name);
+    let terms = terms.map_err(|error| config_error(keys.server_name, error))?;
+    Ok(Some(match tls.device_certs {
         true => terms.per_device(Arc::new(site()?)),
         false => terms,
-    })
+    }))
 }

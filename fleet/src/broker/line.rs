@@ -248,16 +248,7 @@ impl Line {
             SocketEvent::Received(bytes) | SocketEvent::Datagram { bytes, .. } => {
                 self.received(bytes, cx);
             }
-            SocketEvent::PeerFinished => {
-                call!(self, cx, |session, plan, who, out| session
-                    .finished(plan, who, out));
-                self.settle(cx);
-                if self.socket == Some(socket) {
-                    cx.net().close(socket);
-                    self.socket = None;
-                    self.failed(cx);
-                }
-            }
+            SocketEvent::PeerFinished => self.finished(cx),
             SocketEvent::Ended(_) => {
                 self.socket = None;
                 self.failed(cx);
@@ -275,6 +266,18 @@ impl Line {
     fn received(&mut self, bytes: &[u8], cx: Context<'_, '_>) {
         call!(self, cx, |session, plan, who, out| session
             .received(plan, bytes, who, out));
+    }
+
+    /// The peer sends no more, which some sessions expect.
+    fn finished(&mut self, cx: Context<'_, '_>) {
+        let socket = self.socket;
+        call!(self, cx, |session, plan, who, out| session
+            .finished(plan, who, out));
+        self.settle(cx);
+        if let Some(socket) = self.socket.take_if(|own| Some(*own) == socket) {
+            cx.net().close(socket);
+            self.failed(cx);
+        }
     }
 
     /// Ends the session in order.

@@ -7,20 +7,25 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::relay::Relay;
+use super::pool::Pool;
+use super::relay::Relays;
 use super::stats::PublishStats;
 use super::target::Target;
 use crate::payload::Encoder;
 use crate::profile::{Backpressure, Profile, Protocol};
 use crate::session::backoff::Backoff;
 use crate::session::mqtt::{Options, Qos};
-use crate::session::template::{Template, TemplateError};
+use crate::session::template::{TEMPLATE_BYTES_MAX, Template, TemplateError};
 use crate::session::tls::Terms;
 use crate::session::{coap, http};
 
-/// Commands to a device, and its replies, by topic or path.
+/// Commands to a device, its replies and its status, by topic or path.
 const COMMANDS: &str = "devices/{device_id}/commands";
 const REPLIES: &str = "devices/{device_id}/replies";
+const STATUS: &str = "devices/{device_id}/status";
+
+/// Bytes of a routing key at most (AMQP 0.9.1, 4.2.5.3).
+const ROUTING_KEY_BYTES_MAX: usize = 255;
 
 /// First connections of a population a second, so that its broker is not met by all at once.
 pub const CONNECTS_PER_S: u32 = 2_000;
@@ -82,8 +87,10 @@ pub enum Speech {
     Http(HttpSpeech),
     /// CoAP, in datagrams.
     Coap(CoapSpeech),
+    /// MQTT, by connections that devices share.
+    Pooled(PooledSpeech),
     /// AMQP 0.9.1, by the node's publisher.
-    Amqp(AmqpSpeech),
+    Amqp(RelaySpeech),
 }
 
 impl Speech {
@@ -91,7 +98,7 @@ impl Speech {
     #[must_use]
     pub const fn protocol(&self) -> Protocol {
         match self {
-            Self::Mqtt(_) => Protocol::Mqtt,
+            Self::Mqtt(_) | Self::Pooled(_) => Protocol::Mqtt,
             Self::Http(_) => Protocol::Http,
             Self::Coap(_) => Protocol::Coap,
             Self::Amqp(_) => Protocol::Amqp,
@@ -112,17 +119,34 @@ pub struct HttpSpeech {
     pub authorization: Option<http::Secret>,
 }
 
-/// What devices hand to their node's publisher.
+/// What devices hand to publishers of their node.
 #[derive(Clone, Debug)]
-pub struct AmqpSpeech {
-    /// What waits for the publisher.
-    pub relay: Relay,
-    /// Routing key of samples.
-    pub telemetry: Template,
-    /// Routing key of replies.
-    pub replies: Template,
+pub struct RelaySpeech {
+    /// What waits for them.
+    pub(crate) relays: Relays,
+    /// Topic or routing key of samples.
+    pub(crate) telemetry: Template,
+    /// The same of replies.
+    pub(crate) replies: Template,
+    /// Bytes of one of them at most.
+    pub(crate) key_bytes_max: usize,
+    /// How surely samples go, where there is a choice.
+    pub(crate) qos: Qos,
     /// Type of a sample.
-    pub content_type: &'static str,
+    pub(crate) content_type: &'static str,
+}
+
+/// How devices speak MQTT on connections that they share.
+#[derive(Clone, Debug)]
+pub struct PooledSpeech {
+    /// What they write.
+    pub(crate) relayed: RelaySpeech,
+    /// The connections.
+    pub(crate) pool: Pool,
+    /// Commands to a device.
+    pub(crate) commands: Template,
+    /// Retained, as of devices with connections of their own.
+    pub(crate) status: Template,
 }
 
 /// How devices speak CoAP.
@@ -196,7 +220,7 @@ impl Plan {
             telemetry: template(&profile.topic_template)?,
             commands: template(COMMANDS)?,
             replies: template(REPLIES)?,
-            status: template("devices/{device_id}/status")?,
+            status: template(STATUS)?,
         };
         Self::new(profile, target, Speech::Mqtt(speech), (count, speed), stats)
     }
@@ -271,7 +295,7 @@ impl Plan {
         Self::new(profile, target, Speech::Coap(speech), (count, speed), stats)
     }
 
-    /// The way of a profile's devices to an AMQP broker, by the publisher of the relay. Routing
+    /// The way of a profile's devices to an AMQP broker, by the publisher of the relays. Routing
     /// keys are topics with dots.
     ///
     /// # Errors
@@ -279,26 +303,57 @@ impl Plan {
     pub fn amqp(
         profile: &Profile,
         target: &Target,
-        relay: &Relay,
+        relays: &Relays,
         scale: (u32, f64),
     ) -> Result<Self, PlanError> {
         let template = templates(profile, target, Protocol::Amqp)?;
         let key = |text: &str| template(text).map(Template::into_key);
-        let speech = AmqpSpeech {
-            relay: relay.clone(),
+        let speech = RelaySpeech {
+            relays: relays.clone(),
             telemetry: key(&profile.topic_template)?,
             replies: key(REPLIES)?,
+            key_bytes_max: ROUTING_KEY_BYTES_MAX,
+            qos: Qos::AtLeastOnce,
             content_type: Encoder::new(profile).content_type(),
         };
-        let stats = Arc::clone(relay.stats());
+        let stats = Arc::clone(relays.stats());
         Self::new(profile, target, Speech::Amqp(speech), scale, stats)
     }
 
-    /// What waits for the publisher, where devices have no line of their own.
+    /// The way of a profile's devices to an MQTT broker on connections that they share.
+    ///
+    /// # Errors
+    /// [`PlanError`].
+    pub fn pooled(
+        profile: &Profile,
+        target: &Target,
+        pool: &Pool,
+        scale: (u32, f64),
+    ) -> Result<Self, PlanError> {
+        let template = templates(profile, target, Protocol::Mqtt)?;
+        let speech = PooledSpeech {
+            relayed: RelaySpeech {
+                relays: pool.relays().clone(),
+                telemetry: template(&profile.topic_template)?,
+                replies: template(REPLIES)?,
+                key_bytes_max: TEMPLATE_BYTES_MAX,
+                qos: Qos::from_number(profile.qos).unwrap_or(Qos::AtLeastOnce),
+                content_type: Encoder::new(profile).content_type(),
+            },
+            pool: pool.clone(),
+            commands: template(COMMANDS)?,
+            status: template(STATUS)?,
+        };
+        let stats = Arc::clone(pool.stats());
+        Self::new(profile, target, Speech::Pooled(speech), scale, stats)
+    }
+
+    /// What devices hand to publishers, where they have no line of their own.
     #[must_use]
-    pub const fn relay(&self) -> Option<&Relay> {
+    pub(crate) const fn relayed(&self) -> Option<&RelaySpeech> {
         match &self.speech {
-            Speech::Amqp(speech) => Some(&speech.relay),
+            Speech::Amqp(speech) => Some(speech),
+            Speech::Pooled(speech) => Some(&speech.relayed),
             _ => None,
         }
     }
@@ -348,7 +403,7 @@ impl Plan {
             Speech::Mqtt(speech) => speech.options.outbox_max,
             Speech::Http(speech) => speech.options.outbox_max,
             Speech::Coap(speech) => speech.options.outbox_max,
-            Speech::Amqp(_) => 0,
+            Speech::Pooled(_) | Speech::Amqp(_) => 0,
         }
     }
 

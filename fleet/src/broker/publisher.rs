@@ -24,7 +24,9 @@ use amqprs::channel::{
     QueueDeclareArguments,
 };
 use amqprs::connection::{Connection, OpenConnectionArguments};
+use amqprs::tls::TlsAdaptor;
 use tokio::sync::{Notify, watch};
+use tokio_rustls::TlsConnector;
 
 use self::flight::{Confirms, Flight};
 use super::plan::Credentials;
@@ -32,6 +34,7 @@ use super::relay::{Letter, Relay};
 use super::stats::PublishTally;
 use crate::fleet::FleetDownlink;
 use crate::session::backoff::Backoff;
+use crate::session::tls::Terms;
 
 mod flight;
 
@@ -46,9 +49,9 @@ pub const CHANNELS_MAX: u32 = 1_024;
 /// Longest wait for a connection, a channel, or word of what was published.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often a silent connection is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// Longest wait for the last confirmations at a stop.
-const FAREWELL: Duration = Duration::from_secs(5);
+pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Commands that wait for their devices.
 const COMMANDS_MAX: u16 = 256;
@@ -66,6 +69,8 @@ impl Message for PublisherMessage {}
 pub struct AmqpBroker {
     /// Where it is.
     pub address: SocketAddr,
+    /// TLS, if it is called so.
+    pub tls: Option<Terms>,
     /// Its virtual host.
     pub vhost: String,
     /// Topic exchange of all messages; made if it is not there.
@@ -110,16 +115,18 @@ impl TaskActor for Publisher {
     type Msg = PublisherMessage;
 
     async fn started(&mut self, cx: &mut TaskContext<PublisherMessage>) -> Result<(), Fault> {
-        let run = Run {
+        let mut run = Run {
             spec: Arc::clone(&self.spec),
             hand: VecDeque::new(),
             flight: Arc::default(),
             clock: cx.clock().clone(),
             stop: self.stop.subscribe(),
+            up: false,
         };
         let done = Arc::clone(&self.done);
         cx.pump(async move {
             run.forever().await;
+            drop(run);
             done.notify_one();
             Ok(())
         });
@@ -150,6 +157,17 @@ struct Run {
     flight: Arc<Flight>,
     clock: Clock,
     stop: watch::Receiver<bool>,
+    /// Counted as connected.
+    up: bool,
+}
+
+impl Drop for Run {
+    /// What a publisher that was killed had on its way is its successor's.
+    fn drop(&mut self) {
+        self.put_back();
+        let up = std::mem::take(&mut self.up);
+        self.count(-i64::from(up), 0);
+    }
 }
 
 /// A connection with its channels.
@@ -161,9 +179,8 @@ struct Live {
 
 impl Run {
     /// Connects, publishes, and connects again, until it is stopped.
-    async fn forever(mut self) {
+    async fn forever(&mut self) {
         let (mut attempt, backoff) = (0, Backoff::default());
-        let relay = self.spec.relay.clone();
         while !*self.stop.borrow() {
             let mut stop = self.stop.clone();
             let served = tokio::select! {
@@ -171,8 +188,7 @@ impl Run {
                 served = self.serve() => served,
                 () = stopped(&mut stop, FAREWELL) => Ok(()),
             };
-            relay.put_back(self.hand.drain(..));
-            relay.put_back(self.flight.abandon().into_iter());
+            self.put_back();
             let Err((was_up, why)) = served else {
                 return;
             };
@@ -187,14 +203,23 @@ impl Run {
         }
     }
 
+    /// What is on its way goes again.
+    fn put_back(&mut self) {
+        let relay = &self.spec.relay;
+        relay.put_back(self.hand.drain(..));
+        relay.put_back(self.flight.abandon().into_iter());
+    }
+
     /// One connection, up to its end: in order if it was stopped.
     async fn serve(&mut self) -> Result<(), (bool, String)> {
         let opening = tokio::time::timeout(PATIENCE, self.open());
         let opened = opening.await.map_err(|_| "no answer in time".to_owned());
         let (mut live, mut commands) = opened.and_then(|opened| opened).map_err(|w| (false, w))?;
         self.count(1, 0);
+        self.up = true;
         let served = self.publish(&mut live, &mut commands).await;
         self.count(-1, 0);
+        self.up = false;
         let closing = live.connection.close();
         let _ = tokio::time::timeout(LOOK, closing).await;
         served.map_err(|why| (true, why))
@@ -219,6 +244,10 @@ impl Run {
         let (host, port) = (broker.address.ip().to_string(), broker.address.port());
         let mut at = OpenConnectionArguments::new(&host, port, user, &password);
         at.virtual_host(&broker.vhost).connection_name("actorsim");
+        if let Some(terms) = &broker.tls {
+            let (config, name) = terms.as_client();
+            at.tls_adaptor(TlsAdaptor::new(TlsConnector::from(config), name));
+        }
         let connection = Connection::open(&at).await.map_err(said)?;
         connection
             .register_callback(DefaultConnectionCallback)
@@ -363,7 +392,7 @@ fn said(error: amqprs::error::Error) -> String {
 }
 
 /// Waits until it is to stop, and then so long.
-async fn stopped(stop: &mut watch::Receiver<bool>, patience: Duration) {
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>, patience: Duration) {
     if stop.wait_for(|stop| *stop).await.is_ok() {
         tokio::time::sleep(patience).await;
     }

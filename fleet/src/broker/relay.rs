@@ -1,8 +1,9 @@
-//! What devices hand to a publisher of their node, where a protocol needs one.
+//! What devices hand to the publishers of their node, where they have no connections of their own.
 //!
-//! A slab adds what its devices wrote between two steps at once; the publisher takes batches, and
-//! puts back what its broker has not taken. It knows no protocol. Bound: the messages that wait,
-//! those that the publisher has in hand not counted.
+//! A slab adds what its devices wrote between two steps at once; a publisher takes batches, and
+//! puts back what its broker has not taken. A device writes to one relay only, so its order is
+//! kept. It knows no protocol. Bound: the messages that wait in each relay, those that its
+//! publisher has in hand not counted.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,14 +13,12 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::line::LineOut;
-use super::plan::{AmqpSpeech, Plan, Speech};
+use super::plan::{Plan, RelaySpeech};
 use super::session::ReplyTo;
 use super::stats::{PublishStats, PublishTally};
 use crate::device::Device;
 use crate::profile::Backpressure;
-
-/// Bytes of a routing key at most (AMQP 0.9.1, 4.2.5.3).
-const KEY_BYTES_MAX: usize = 255;
+use crate::session::mqtt::Qos;
 
 /// One message on its way to a publisher.
 #[derive(Clone, Debug)]
@@ -28,9 +27,11 @@ pub(crate) struct Letter {
     pub(crate) ordinal: u32,
     /// When, on the monotonic clock; `None`: no sample, and not counted.
     pub(crate) since: Option<Time>,
-    /// Where it goes; `direct`: to that queue, past the exchange.
+    /// Where it goes; `direct`: to that queue, past the exchange, where there is one.
     pub(crate) key: Box<str>,
     pub(crate) direct: bool,
+    /// How surely, where there is a choice.
+    pub(crate) qos: Qos,
     pub(crate) content_type: &'static str,
     pub(crate) body: Box<[u8]>,
 }
@@ -67,20 +68,17 @@ impl Relay {
 
     /// Takes what a slab has written. What finds no room is dropped by the profile's rule, and
     /// counted.
-    pub(crate) fn take(
+    fn take(
         &self,
-        letters: &mut Vec<Letter>,
+        letters: impl Iterator<Item = Letter>,
         rule: Backpressure,
         tally: &mut PublishTally,
     ) {
-        if letters.is_empty() {
-            return;
-        }
         let mut waiting = self.0.waiting.lock();
         let mut lose = |letter: Option<Letter>| {
             tally.dropped += u64::from(letter.is_some_and(|letter| letter.since.is_some()));
         };
-        for letter in letters.drain(..) {
+        for letter in letters {
             if waiting.len() < self.0.most {
                 waiting.push_back(letter);
             } else if rule == Backpressure::DropOldest {
@@ -91,7 +89,17 @@ impl Relay {
             }
         }
         drop(waiting);
+        self.stir();
+    }
+
+    /// Wakes whoever waits for more.
+    pub(crate) fn stir(&self) {
         self.0.more.notify_one();
+    }
+
+    /// Waits until there may be more.
+    pub(crate) async fn stirred(&self) {
+        self.0.more.notified().await;
     }
 
     /// The next messages, at most so many; waits until there is one.
@@ -101,7 +109,7 @@ impl Relay {
             if !batch.is_empty() {
                 return batch;
             }
-            self.0.more.notified().await;
+            self.stirred().await;
         }
     }
 
@@ -119,7 +127,7 @@ impl Relay {
             waiting.push_front(letter);
         }
         drop(waiting);
-        self.0.more.notify_one();
+        self.stir();
     }
 
     /// Where it is counted.
@@ -129,13 +137,69 @@ impl Relay {
     }
 
     /// Gives up what waits, and counts it as dropped.
-    pub(crate) fn give_up(&self) {
+    pub fn give_up(&self) {
         let gone = std::mem::take(&mut *self.0.waiting.lock());
         let mut tally = PublishTally {
             dropped: gone.iter().filter(|one| one.since.is_some()).count() as u64,
             ..PublishTally::default()
         };
         self.0.stats.take(&mut tally);
+    }
+}
+
+/// The relays of all publishers of one broker. A clone is the same.
+#[derive(Clone, Debug)]
+pub struct Relays(Arc<[Relay]>);
+
+impl Relays {
+    /// So many relays, at least one, in each of which at most so many messages wait.
+    #[must_use]
+    pub fn new(count: u32, most: usize, stats: &Arc<PublishStats>) -> Self {
+        let relay = |_| Relay::new(most, Arc::clone(stats));
+        Self((0..count.max(1)).map(relay).collect())
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Relay> {
+        self.0.iter()
+    }
+
+    /// The number of the relay that a device writes to: always the same.
+    pub(crate) fn lane_of(&self, ordinal: u32) -> usize {
+        ordinal as usize % self.0.len()
+    }
+
+    pub(crate) fn lane(&self, lane: usize) -> &Relay {
+        &self.0[lane]
+    }
+
+    /// Where it is counted.
+    #[must_use]
+    pub fn stats(&self) -> &Arc<PublishStats> {
+        self.0[0].stats()
+    }
+
+    /// Takes what a slab has written, each device's to its relay.
+    pub(crate) fn take(
+        &self,
+        letters: &mut Vec<Letter>,
+        rule: Backpressure,
+        tally: &mut PublishTally,
+    ) {
+        let lane = |letter: &Letter| self.lane_of(letter.ordinal);
+        if self.0.len() > 1 {
+            letters.sort_by_key(lane); // stable: what one device wrote stays in order
+        }
+        while let Some(own) = letters.first().map(lane) {
+            let end = letters.partition_point(|letter| lane(letter) <= own);
+            self.0[own].take(letters.drain(..end), rule, tally);
+        }
+    }
+}
+
+impl From<Relay> for Relays {
+    fn from(only: Relay) -> Self {
+        Self(Arc::new([only]))
     }
 }
 
@@ -149,7 +213,7 @@ pub(crate) fn post(values: &[f64], unix_us: u64, cx: &mut CellContext<'_, Device
     cx.shared.write_name(cx.ordinal, &mut out.name);
     out.encode(plan, values, unix_us, cx.identity.sequence);
     let key: Box<str> = speech.telemetry.fill(&out.name).into();
-    if key.len() > KEY_BYTES_MAX {
+    if key.len() > speech.key_bytes_max {
         out.tally.refused += 1;
         return;
     }
@@ -158,6 +222,7 @@ pub(crate) fn post(values: &[f64], unix_us: u64, cx: &mut CellContext<'_, Device
         since: Some(cx.monotonic),
         key,
         direct: false,
+        qos: speech.qos,
         content_type: speech.content_type,
         body: out.payload.as_slice().into(),
     });
@@ -176,21 +241,22 @@ pub(crate) fn post_reply(to: &ReplyTo, payload: &[u8], cx: &mut CellContext<'_, 
         ReplyTo::Topic(queue) => (queue.clone(), true),
         ReplyTo::Own | ReplyTo::Request => (speech.replies.fill(name).into(), false),
     };
+    if key.len() > speech.key_bytes_max {
+        return;
+    }
     letters.push(Letter {
         ordinal: cx.ordinal,
         since: None,
         key,
         direct,
+        qos: Qos::AtLeastOnce,
         content_type: "application/json",
         body: payload.into(),
     });
 }
 
-fn relayed(plan: &Plan) -> Option<(&Plan, &AmqpSpeech)> {
-    match &plan.speech {
-        Speech::Amqp(speech) => Some((plan, speech)),
-        _ => None,
-    }
+fn relayed(plan: &Plan) -> Option<(&Plan, &RelaySpeech)> {
+    Some((plan, plan.relayed()?))
 }
 
 #[cfg(test)]
@@ -203,6 +269,7 @@ mod tests {
             since: Some(Time(1)),
             key: "a.b".into(),
             direct: false,
+            qos: Qos::AtLeastOnce,
             content_type: "text/plain",
             body: Box::default(),
         };
@@ -221,7 +288,7 @@ mod tests {
         ] {
             let relay = Relay::new(3, Arc::default());
             let mut tally = PublishTally::default();
-            relay.take(&mut letters(0..5), rule, &mut tally);
+            relay.take(letters(0..5).into_iter(), rule, &mut tally);
             assert_eq!(tally.dropped, 2);
             assert_eq!(ordinals(&relay.try_next(9)), kept);
         }
@@ -231,13 +298,37 @@ mod tests {
     fn what_is_put_back_goes_first_and_in_its_order() {
         let relay = Relay::new(3, Arc::default());
         let mut tally = PublishTally::default();
-        relay.take(&mut letters(0..3), Backpressure::SlowDown, &mut tally);
+        let take = |letters: Vec<Letter>, tally: &mut _| {
+            relay.take(letters.into_iter(), Backpressure::SlowDown, tally);
+        };
+        take(letters(0..3), &mut tally);
         let batch = relay.try_next(2);
-        relay.take(&mut letters(3..4), Backpressure::SlowDown, &mut tally);
+        take(letters(3..4), &mut tally);
         relay.put_back(batch.into_iter());
         assert_eq!(ordinals(&relay.try_next(9)), [0, 1, 2, 3]);
-        relay.take(&mut letters(4..6), Backpressure::SlowDown, &mut tally);
+        take(letters(4..6), &mut tally);
         relay.give_up();
         assert_eq!((relay.stats().read().dropped, relay.waiting()), (2, 0));
+    }
+
+    #[test]
+    fn each_device_writes_to_one_relay_in_its_order() {
+        let relays = Relays::new(3, 9, &Arc::default());
+        let mut tally = PublishTally::default();
+        let mut two_rounds = letters(0..5);
+        two_rounds.extend(letters(0..5));
+        for (at, letter) in two_rounds.iter_mut().enumerate() {
+            letter.since = Some(Time(at as u64));
+        }
+        relays.take(&mut two_rounds, Backpressure::SlowDown, &mut tally);
+        assert!(two_rounds.is_empty());
+        for (lane, wanted) in [vec![0, 3, 0, 3], vec![1, 4, 1, 4], vec![2, 2]]
+            .into_iter()
+            .enumerate()
+        {
+            let batch = relays.lane(lane).try_next(9);
+            assert_eq!(ordinals(&batch), wanted);
+            assert!(batch.is_sorted_by_key(|letter| letter.since));
+        }
     }
 }

@@ -119,7 +119,9 @@ impl Session {
             Speech::Mqtt(_) => Self::Mqtt(mqtt::Session::default()),
             Speech::Http(_) => Self::Http(http::Session::default()),
             Speech::Coap(_) => Self::Coap(coap::Session::default()),
-            Speech::Amqp(_) => unreachable!("devices with a publisher have no line"),
+            Speech::Pooled(_) | Speech::Amqp(_) => {
+                unreachable!("devices with a publisher have no line")
+            }
         }
     }
 

@@ -1,5 +1,5 @@
 //! Where a broker or server is: `mqtt://127.0.0.1:1883`, `mqtts://broker.example`,
-//! `http://127.0.0.1:8080/ingest`.
+//! `https://127.0.0.1:8443/ingest`.
 //!
 //! Names are resolved once, at the start. Credentials have no place in a URL, which every user of
 //! the machine can read in the process table. Bound: one address is used.
@@ -11,12 +11,14 @@ use thiserror::Error;
 use crate::profile::Protocol;
 
 /// Schemes that devices speak, each with its port and whether it is over TLS.
-const SCHEMES: [(&str, u16, Protocol, bool); 5] = [
+const SCHEMES: [(&str, u16, Protocol, bool); 7] = [
     ("mqtt", 1_883, Protocol::Mqtt, false),
     ("mqtts", 8_883, Protocol::Mqtt, true),
     ("http", 80, Protocol::Http, false),
+    ("https", 443, Protocol::Http, true),
     ("coap", 5_683, Protocol::Coap, false),
     ("amqp", 5_672, Protocol::Amqp, false),
+    ("amqps", 5_671, Protocol::Amqp, true),
 ];
 
 /// A broker's address.
@@ -43,11 +45,17 @@ pub enum TargetError {
     #[error("`{0}` is not a URL; write for example mqtt://127.0.0.1:1883")]
     Form(String),
     /// A scheme for which there is no protocol.
-    #[error("`{scheme}` is not built; known: mqtt, mqtts, http, coap, amqp")]
+    #[error("`{scheme}` is not built; known: mqtt, mqtts, http, https, coap, amqp, amqps")]
     Scheme {
         /// As given.
         scheme: String,
     },
+    /// CoAP over DTLS, which no well-kept library in Rust speaks.
+    #[error(
+        "`coaps` is not built: there is no well-kept DTLS in Rust; write coap:// and the address \
+         of a proxy on this machine that speaks DTLS to `{0}`, or use mqtts:// or https://"
+    )]
+    Dtls(String),
     /// A user or a password stands in it.
     #[error(
         "credentials do not belong in a URL, which other users of this machine can read; \
@@ -79,6 +87,9 @@ impl Target {
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         if host.contains('@') {
             return Err(TargetError::Credentials);
+        }
+        if scheme == "coaps" {
+            return Err(TargetError::Dtls(host.to_owned()));
         }
         let known = SCHEMES.iter().find(|(known, ..)| *known == scheme);
         let Some((_, port, protocol, tls)) = known else {
@@ -142,11 +153,13 @@ mod tests {
             ("coap://127.0.0.1", "127.0.0.1:5683"),
             ("mqtts://127.0.0.1", "127.0.0.1:8883"),
             ("mqtts://[::1]:7", "[::1]:7"),
+            ("https://127.0.0.1/ingest", "127.0.0.1:443"),
+            ("amqps://127.0.0.1/vhost", "127.0.0.1:5671"),
         ] {
             let target = Target::parse(url).unwrap();
             assert_eq!(target.address, address.parse().unwrap());
             assert_eq!(target.name().parse(), Ok(target.address.ip()));
-            assert_eq!(target.tls, url.starts_with("mqtts"));
+            assert_eq!(target.tls, url.contains("s://"));
         }
     }
 
@@ -156,6 +169,10 @@ mod tests {
             ("127.0.0.1:1883", "mqtt://127.0.0.1:1883"),
             ("mqtt://", "is not a URL"),
             ("ws://127.0.0.1", "`ws` is not built"),
+            (
+                "coaps://10.0.0.9",
+                "a proxy on this machine that speaks DTLS to `10.0.0.9`",
+            ),
             ("mqtt://me:secret@127.0.0.1", "password_file"),
             ("mqtt://127.0.0.1/topic", "has a path"),
             ("mqtt://127.0.0.1:99999", "cannot be resolved"),

@@ -48,7 +48,7 @@ impl Device {
                 self.send(&held.values, held.unix_us, held.times, cx);
             }
         }
-        self.line_follows(faults.is_disconnected(cx.now), cx);
+        self.way_follows(faults.is_disconnected(cx.now), cx);
         let next = faults
             .next_due()
             .into_iter()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Schedule;
 use crate::behaviour::Behaviours;
-use crate::broker::Plan;
+use crate::broker::{Crew, Plan};
 use crate::names::Names;
 use crate::program::Program;
 use crate::seed::device_seed;
@@ -34,6 +34,8 @@ pub struct DeviceShared {
     pub t2: bool,
     /// The way to a broker; without it devices use the tiers.
     pub plan: Option<Arc<Plan>>,
+    /// Their places, if they share connections to it.
+    pub(crate) crew: Option<Arc<Crew>>,
 }
 
 impl DeviceShared {

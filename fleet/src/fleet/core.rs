@@ -15,6 +15,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::{FleetError, POPULATIONS_MAX};
 use crate::behaviour::Behaviours;
+use crate::broker::{Crew, Pool, Speech};
 use crate::device::Device;
 use crate::directory::Directory;
 use crate::population::{Compiled, Population, shard_of};
@@ -50,6 +51,8 @@ pub(super) struct Member {
     /// By shard, in a simulation.
     pub(super) tables: Vec<Arc<WireTable>>,
     pub(super) behaviours: Arc<Behaviours>,
+    /// Its devices' places on shared connections, if they share any.
+    pub(super) crew: Option<Arc<Crew>>,
     pub(super) governor: OnceLock<Arc<CellGovernor>>,
     /// By shard; set when it starts.
     pub(super) slabs: OnceLock<Vec<Option<SlabHandle<Device>>>>,
@@ -174,6 +177,7 @@ impl Core {
             directory: Directory::new(one.asked.count, name),
             tables: tables(&one),
             behaviours: Arc::new(Behaviours::new(&one)),
+            crew: crew(&one),
             first,
             governor: OnceLock::new(),
             slabs: OnceLock::new(),
@@ -195,6 +199,15 @@ impl Core {
         let next = roster.next;
         *roster = Arc::new(Roster { members, next });
         left
+    }
+}
+
+/// Where devices share connections: a place for each.
+fn crew(one: &Compiled) -> Option<Arc<Crew>> {
+    let asked = &one.asked;
+    match &asked.plan.as_ref()?.speech {
+        Speech::Pooled(speech) => Some(Pool::join(speech, one.names(), (asked.first, asked.count))),
+        _ => None,
     }
 }
 

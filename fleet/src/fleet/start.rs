@@ -279,5 +279,6 @@ fn shared(member: &Member, epoch: u32, origin: Time) -> DeviceShared {
         t1: asked.t1,
         t2: asked.t2,
         plan: asked.plan.clone(),
+        crew: member.crew.clone(),
     }
 }

@@ -83,6 +83,12 @@ impl Terms {
         self
     }
 
+    /// For who has a TLS of its own: what to do, and the name to call. Devices show nothing there.
+    pub(crate) fn as_client(&self) -> (Arc<ClientConfig>, String) {
+        let name = self.server.to_str().into_owned();
+        (Arc::clone(&self.config), name)
+    }
+
     fn config_of(&self, device: &str) -> Result<Arc<ClientConfig>, CertError> {
         let Some(site) = &self.devices else {
             return Ok(Arc::clone(&self.config));

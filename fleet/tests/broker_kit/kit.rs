@@ -60,6 +60,8 @@ pub(crate) struct Log {
     pub(crate) clients: Vec<String>,
     /// Topic and payload.
     pub(crate) published: Vec<(String, Vec<u8>)>,
+    /// Topic filters, in the order of their coming.
+    pub(crate) subscribed: Vec<String>,
     pub(crate) goodbyes: u32,
     /// Sessions that ended without a goodbye.
     pub(crate) wills: u32,
@@ -339,10 +341,16 @@ impl Peer {
                 id,
                 ..
             } => step(Step::Comp, *id),
-            Packet::Subscribe { id, .. } => Packet::SubAck {
-                id: *id,
-                codes: &[1],
-            },
+            Packet::Subscribe { id, filters } => {
+                log.subscribed
+                    .extend(filters.iter().map(|(topic, _)| topic.to_owned()));
+                let codes = vec![1; filters.iter().count()];
+                let answer = Packet::SubAck {
+                    id: *id,
+                    codes: &codes,
+                };
+                return answer.write(self.version, out).unwrap();
+            }
             Packet::PingReq => Packet::PingResp,
             Packet::Disconnect { .. } => {
                 self.goodbye = true;
@@ -374,4 +382,22 @@ impl Peer {
 
 const fn step(step: Step, id: u16) -> Packet<'static> {
     Packet::Step { step, id, code: 0 }
+}
+
+/// Messages of each device that come for the first time come in the order of their making.
+pub(crate) fn in_order(log: &Log) {
+    let mut last: BTreeMap<&str, Vec<&[u8]>> = BTreeMap::new();
+    for (topic, payload) in &log.published {
+        let so_far = last.entry(topic).or_default();
+        if topic.ends_with("telemetry") && !so_far.contains(&payload.as_slice()) {
+            so_far.push(payload);
+        }
+    }
+    let stamp = |payload: &&[u8]| {
+        let value: serde_json::Value = serde_json::from_slice(payload).unwrap();
+        value["timestamp"].as_str().unwrap().to_owned()
+    };
+    for payloads in last.values() {
+        assert!(payloads.iter().map(stamp).is_sorted());
+    }
 }

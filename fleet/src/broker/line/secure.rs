@@ -207,7 +207,7 @@ impl Line {
                 }
                 if ended {
                     self.settle(cx);
-                    self.give_up(cx);
+                    self.finished(cx);
                 }
             }
         }

@@ -144,6 +144,7 @@ mod tests {
                 since: None,
                 key: "a".into(),
                 direct: false,
+                qos: crate::session::mqtt::Qos::AtLeastOnce,
                 content_type: "text/plain",
                 body: Box::default(),
             };

@@ -50,8 +50,8 @@ pub struct Client {
     partial: Vec<u8>,
     /// Messages of QoS 2 from the broker, between PUBREC and PUBREL.
     half_way: Vec<u16>,
-    /// Whether a subscription waits for its answer.
-    subscribing: bool,
+    /// Since when a subscription waits for its answer.
+    subscribing: Option<Time>,
     takes: Takes,
     keep_alive: Duration,
     /// When the connection was opened, or last written to.
@@ -82,7 +82,7 @@ impl Default for Client {
             outbox: Outbox::default(),
             partial: Vec::new(),
             half_way: Vec::new(),
-            subscribing: false,
+            subscribing: None,
             takes: Takes {
                 window: 0,
                 packet_max: REMAINING_MAX,
@@ -149,7 +149,7 @@ impl Client {
     pub fn lost(&mut self) {
         self.phase = Phase::Down;
         self.partial = Vec::new();
-        self.subscribing = false;
+        self.subscribing = None;
         self.pinged = None;
     }
 
@@ -226,6 +226,12 @@ impl Client {
         self.outbox.drop_oldest().map(|message| message.tag)
     }
 
+    /// Whether a subscription waits for its answer.
+    #[must_use]
+    pub const fn is_subscribing(&self) -> bool {
+        self.subscribing.is_some()
+    }
+
     /// Asks for the messages of one topic filter; answered by [`Event::Subscribed`]. One at a time.
     ///
     /// # Errors
@@ -238,15 +244,28 @@ impl Client {
         now: Time,
         out: &mut Output,
     ) -> Result<(), SubscribeError> {
-        if !self.is_up() || self.subscribing {
-            return Err(SubscribeError::NotNow);
-        }
         let mut bytes = Vec::with_capacity(filter.len() + 3);
         Filters::append(&mut bytes, filter, qos)?;
-        let filters = Filters::new(&bytes)?;
+        self.subscribe_all(options, Filters::new(&bytes)?, now, out)
+    }
+
+    /// The same for several filters; each is answered.
+    ///
+    /// # Errors
+    /// They are more than one packet can hold, or the session is not up.
+    pub fn subscribe_all(
+        &mut self,
+        options: &Options,
+        filters: Filters<'_>,
+        now: Time,
+        out: &mut Output,
+    ) -> Result<(), SubscribeError> {
+        if !self.is_up() || self.is_subscribing() {
+            return Err(SubscribeError::NotNow);
+        }
         let id = SUBSCRIBE_ID;
         Packet::Subscribe { id, filters }.write(options.version, &mut out.bytes)?;
-        self.subscribing = true;
+        self.subscribing = Some(now);
         self.written = now;
         Ok(())
     }
@@ -282,7 +301,8 @@ impl Client {
                     (None, Duration::ZERO) => None,
                     (None, silence) => Some(self.written + silence),
                 };
-                let answer = self.outbox.oldest().map(|sent| sent + patience);
+                let asked = self.outbox.oldest().into_iter().chain(self.subscribing);
+                let answer = asked.map(|sent| sent + patience);
                 ping.into_iter().chain(answer).min()
             }
         }
@@ -295,14 +315,14 @@ impl Client {
             Phase::Down => None,
             Phase::Opening => (self.written + patience <= now).then_some("answer to CONNECT"),
             Phase::Up => {
-                let pong = self.pinged.is_some_and(|pinged| pinged + patience <= now);
-                let answer = self.outbox.oldest().map(|sent| sent + patience);
-                let acknowledged = answer.is_none_or(|by| by > now);
-                match (pong, acknowledged) {
-                    (true, _) => Some("answer to a ping"),
-                    (_, false) => Some("acknowledgement"),
-                    _ => None,
-                }
+                let late = |asked: Option<Time>| asked.is_some_and(|at| at + patience <= now);
+                let waits = [
+                    (self.pinged, "answer to a ping"),
+                    (self.outbox.oldest(), "acknowledgement"),
+                    (self.subscribing, "answer to a subscription"),
+                ];
+                let found = waits.into_iter().find(|(asked, _)| late(*asked));
+                found.map(|(_, what)| what)
             }
         };
         if let Some(what) = silent {
@@ -390,9 +410,11 @@ impl Client {
                 Ok(())
             }
             (_, Packet::SubAck { id, codes }) => {
-                if *id == SUBSCRIBE_ID && std::mem::take(&mut self.subscribing) {
-                    let granted = codes.first().copied().and_then(Qos::from_number);
-                    out.events.push(Event::Subscribed { granted });
+                if *id == SUBSCRIBE_ID && self.subscribing.take().is_some() {
+                    out.events
+                        .extend(codes.iter().map(|code| Event::Subscribed {
+                            granted: Qos::from_number(*code),
+                        }));
                 } else {
                     out.strays += 1;
                 }

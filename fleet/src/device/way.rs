@@ -1,6 +1,6 @@
-//! A device on a broker: its line, and the commands that come by it.
+//! A device on a broker: its line, or its place on one that it shares, and the commands that come.
 //!
-//! The line does the talking; here it is driven, and told of faults. Bound: one line a device.
+//! The line does the talking; here it is driven, and told of faults. Bound: one way a device.
 
 use std::time::Duration;
 
@@ -8,13 +8,27 @@ use actorsim_actors::{CellContext, Incarnation};
 use actorsim_transport::AckStatus;
 
 use super::{Context, Device, Told};
-use crate::broker::{Command, Inbound, Line, relay, unreadable};
+use crate::broker::{Command, Inbound, Line, Place, relay, unreadable};
 use crate::session::backoff::Backoff;
 
+/// How a device reaches its broker.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// By a connection of its own, which is large.
+    Line(Box<Line>),
+    /// By one that it shares.
+    Place(Place),
+}
+
 impl Device {
-    /// The former incarnation's line ends here; a line begins.
-    pub(super) fn begin_line(&mut self, cx: Context<'_, '_>) {
-        let Some(plan) = cx.shared.plan().filter(|plan| plan.relay().is_none()) else {
+    /// The former incarnation's line ends here; a line begins, or a place is taken.
+    pub(super) fn begin_way(&mut self, cx: Context<'_, '_>) {
+        let place = cx.shared.crew.as_ref();
+        if let Some(crew) = place {
+            let place = Place::take(crew, cx.ordinal);
+            self.way = Some(Box::new(Way::Place(place)));
+        }
+        let Some(plan) = cx.shared.plan().filter(|plan| plan.relayed().is_none()) else {
             return;
         };
         let tally = &mut cx.out.line.tally;
@@ -26,7 +40,27 @@ impl Device {
             Incarnation::FIRST => plan.first_wait(cx.ordinal),
             _ => plan.backoff.wait(self.seed, 0),
         };
-        self.line = Some(Box::new(Line::new(plan, wait, cx)));
+        let line = Box::new(Line::new(plan, wait, cx));
+        self.way = Some(Box::new(Way::Line(line)));
+    }
+
+    pub(super) fn is_on_a_line(&self) -> bool {
+        matches!(self.way.as_deref(), Some(Way::Line(_)))
+    }
+
+    fn line(&mut self) -> Option<&mut Line> {
+        match self.way.as_deref_mut()? {
+            Way::Line(line) => Some(line),
+            Way::Place(_) => None,
+        }
+    }
+
+    /// Ends its session in order.
+    pub(super) fn say_goodbye(&mut self, cx: Context<'_, '_>) {
+        match self.way.as_deref() {
+            Some(Way::Place(place)) => place.leave(),
+            _ => self.drive(Line::goodbye, cx),
+        }
     }
 
     /// Drives the line, and then does what came by it.
@@ -35,11 +69,11 @@ impl Device {
         act: impl FnOnce(&mut Line, Context<'_, '_>),
         cx: Context<'_, '_>,
     ) {
-        let Some(line) = &mut self.line else { return };
+        let Some(line) = self.line() else { return };
         act(line, cx);
         for command in std::mem::take(&mut cx.out.line.inbound) {
             let reply = self.obey(&command, cx);
-            if let Some(line) = &mut self.line {
+            if let Some(line) = self.line() {
                 line.reply(&command.reply_to, &reply, cx);
             }
         }
@@ -88,8 +122,8 @@ impl Device {
     /// How long it waits before it connects again, had it lost its connection now; on the
     /// simulated clock.
     pub(super) fn own_backoff(&self, cx: &CellContext<'_, Self>) -> Duration {
-        match (cx.shared.plan(), &self.line) {
-            (Some(plan), Some(line)) => {
+        match (cx.shared.plan(), self.way.as_deref()) {
+            (Some(plan), Some(Way::Line(line))) => {
                 let wait = plan.backoff.wait(self.seed, line.attempt());
                 wait.mul_f64(plan.speed)
             }
@@ -97,10 +131,13 @@ impl Device {
         }
     }
 
-    /// The line follows the faults: down while one keeps it down.
-    pub(super) fn line_follows(&mut self, down: bool, cx: Context<'_, '_>) {
-        if let Some(line) = &mut self.line {
-            line.keep_down(down, cx);
+    /// The line follows the faults: down while one keeps it down. One that is shared stays up for
+    /// the others, and its broker is told that this device is lost.
+    pub(super) fn way_follows(&mut self, down: bool, cx: Context<'_, '_>) {
+        match self.way.as_deref_mut() {
+            Some(Way::Line(line)) => line.keep_down(down, cx),
+            Some(Way::Place(place)) => place.keep_off(down),
+            None => {}
         }
     }
 }
