@@ -158,9 +158,8 @@ pub(crate) fn measure(
         };
         let mut broker = Broker::start(site)?;
         let url = format!("{scheme}://127.0.0.1:{}", broker.port);
-        let ended = AtomicBool::new(false);
+        let (ended, sessions) = (AtomicBool::new(false), way.sessions(job.size));
         let (report, watched) = std::thread::scope(|scope| {
-            let sessions = way.sessions(job.size);
             let watcher = scope.spawn(|| watch(&mut broker, sessions, &ended, then));
             let report = run(dir, job, &url, (way, site));
             ended.store(true, Ordering::Release);
