@@ -27,13 +27,15 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use actorsim_fleet::text;
+
 pub use error::{ConfigError, ConfigErrors};
 pub use node::NodeConfig;
 pub use policy::PolicyFile;
 pub use value::Value;
 
 /// Bytes of a configuration file: a node file is a few KiB; this stops a wrong path early.
-pub const FILE_MAX: u64 = 1 << 20;
+pub const FILE_MAX: usize = 1 << 20;
 
 /// Configuration files of one node.
 pub const FILES_MAX: usize = 32;
@@ -215,15 +217,7 @@ impl Layers {
 }
 
 fn read_bounded(path: &Path) -> Result<String, String> {
-    let size = std::fs::metadata(path)
-        .map_err(|error| format!("cannot be read: {error}"))?
-        .len();
-    if size > FILE_MAX {
-        return Err(format!(
-            "is {size} bytes; a configuration file is at most {FILE_MAX}"
-        ));
-    }
-    std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))
+    text::read(path, FILE_MAX).map_err(|error| format!("cannot be read: {error}"))
 }
 
 /// The strongest value of every key, with its origin.

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -146,6 +147,47 @@ fn a_file_that_was_cut_off_is_played_as_far_as_it_is_whole() {
     torn[at..].fill(0x77);
     std::fs::write(&path, &torn).unwrap();
     assert!(Log::survey(&path).unwrap().broken.is_some());
+}
+
+#[test]
+fn a_damaged_number_or_time_is_said_with_its_place_and_announces_nobody() {
+    // where a record has its device, and its time; what comes before it, of a record of 16 bytes
+    const DEVICE: usize = 8;
+    let dir = tempfile::tempdir().unwrap();
+    let path = recording(dir.path());
+    let bytes = std::fs::read(&path).unwrap();
+    let whole = Log::survey(&path).unwrap();
+    assert_eq!(whole.groups.iter().map(BTreeSet::len).sum::<usize>(), 1);
+    // the last one of a device: before the end, of which 24 bytes are known, at a known length
+    let last = (1..=8)
+        .map(|readings| bytes.len() - 24 - 39 * readings - 16)
+        .find(|at| {
+            let length = u16::from_le_bytes([bytes[at + 14], bytes[at + 15]]);
+            bytes[at + 12] == 1 && usize::from(length) == bytes.len() - 24 - at - 16
+        })
+        .unwrap();
+    for (at, damage, why) in [
+        (
+            last + DEVICE,
+            vec![0xff; 4],
+            "device 4294967295, and a kind has at most",
+        ),
+        (last, vec![0; 8], "0 ns is before"),
+    ] {
+        let mut torn = bytes.clone();
+        torn[at..at + damage.len()].copy_from_slice(&damage);
+        std::fs::write(&path, &torn).unwrap();
+        let survey = Log::survey(&path).unwrap();
+        let broken = survey.broken.unwrap();
+        let shown = broken.to_string();
+        assert!(shown.contains(why), "{shown}");
+        assert!(matches!(broken, LogError::Damaged { byte, .. } if byte == last as u64));
+        assert_eq!(
+            (survey.devices, survey.records),
+            (vec![20], whole.records - 1)
+        );
+        assert_eq!(survey.groups, whole.groups);
+    }
 }
 
 #[test]

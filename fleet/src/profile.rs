@@ -25,6 +25,7 @@ mod generators;
 mod secrets;
 mod tree;
 
+pub use change::check_generators;
 use duration::DURATION_HELP;
 pub use duration::{INTERVAL_MAX, INTERVAL_MIN, parse_duration};
 pub use tree::TEXT_BYTES_MAX;

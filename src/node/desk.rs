@@ -10,9 +10,10 @@ use std::time::Duration;
 use actorsim_actors::{Level, Time};
 use actorsim_fleet::fault::FaultSpec;
 use actorsim_fleet::names::{Listed, is_id};
+use actorsim_fleet::profile::check_generators;
 use actorsim_fleet::watch::{Block, News, Watcher};
 use actorsim_fleet::{Fleet, FleetError, Injection, Population, Profile, Selector};
-use actorsim_supervision::Policies;
+use actorsim_supervision::{ConfigError, Policies};
 use parking_lot::Mutex;
 
 use super::build;
@@ -307,7 +308,13 @@ impl Desk for NodeDesk {
         Box::pin(async move {
             let (fleet, selector) = (self.fleet()?, Self::selector(&who)?);
             if fleet.meant(&selector) == 0 {
-                return Ok(0);
+                // Nobody follows, and what is wrong is wrong all the same.
+                let checked = check_generators("fields", &fields);
+                let wrong = |wrong: Vec<ConfigError>| {
+                    let wrong: Vec<_> = wrong.iter().map(ToString::to_string).collect();
+                    DeskError::Wrong(wrong.join("; "))
+                };
+                return checked.map(|()| 0).map_err(wrong);
             }
             let updated = fleet.update(&selector, &fields).await;
             let updated = updated.map_err(DeskError::Wrong)?;

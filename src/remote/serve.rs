@@ -205,12 +205,12 @@ fn connection(
     async move {
         let _ = stream.set_nodelay(true);
         let ended = match tls {
-            None => http(stream, peer, speaks, respond).await,
+            None => converse(stream, peer, speaks, respond).await,
             Some(tls) => match handshake(&tls, stream).await {
                 Ok(stream) => {
                     let peer = super::tls::peer(&stream);
                     let _place = place.filter(|_| peer == Peer::Stranger);
-                    http(stream, peer, speaks, respond).await
+                    converse(stream, peer, speaks, respond).await
                 }
                 Err(error) => Err(error),
             },
@@ -228,8 +228,11 @@ async fn handshake(tls: &Secure, stream: TcpStream) -> Result<TlsStream<TcpStrea
     done.map_err(|error| error.to_string())
 }
 
-/// Speaks HTTP on a connection until it ends.
-async fn http(
+/// Speaks HTTP on a connection until it ends, on whatever carries its bytes.
+///
+/// # Errors
+/// Why it ended before its peer wanted it to.
+pub async fn converse(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     peer: Peer,
     speaks: Speaks,

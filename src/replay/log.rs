@@ -1,12 +1,15 @@
 //! Reads a wire log: its head, its kinds of devices, its records, its end.
 //!
-//! It plays nothing. Bound: one record, of 64 KiB at most.
+//! It plays nothing. Bounds: one record, of 64 KiB at most; numbers of devices as a population has
+//! them.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use actorsim_fleet::population::DEVICES_MAX;
 use actorsim_transport::{READING_LEN, Reading};
 use serde_json::Value as Json;
 
@@ -14,6 +17,8 @@ use crate::sim::wire_log::{END, HEAD, KIND, MAGIC};
 
 /// Bytes of the line of JSON at the beginning.
 const LINE_MAX: u64 = 64 * 1024;
+/// Devices whose numbers follow each other, and that are announced together.
+pub const GROUP: u32 = 256;
 /// Bytes of an event: a reading, an epoch, a number.
 pub const EVENT_LEN: usize = READING_LEN + 12;
 
@@ -128,6 +133,8 @@ pub struct Log {
     file: BufReader<File>,
     byte: u64,
     records: u64,
+    /// Time of the last record of a device, nanoseconds since the run's epoch.
+    at: u64,
     /// Kinds so far.
     pub kinds: Vec<Kind>,
     bytes: Vec<u8>,
@@ -140,6 +147,8 @@ pub struct Survey {
     pub kinds: Vec<Kind>,
     /// Devices of each kind: the highest number, and one more.
     pub devices: Vec<u32>,
+    /// Groups of [`GROUP`] devices of each kind, by number, in which somebody wrote.
+    pub groups: Vec<BTreeSet<u32>>,
     /// Records of devices.
     pub records: u64,
     /// Of the first and the last.
@@ -176,6 +185,7 @@ impl Log {
             file,
             byte: (magic.len() + line.len()) as u64,
             records: 0,
+            at: 0,
             kinds: Vec::new(),
             bytes: Vec::new(),
         })
@@ -199,6 +209,8 @@ impl Log {
                     survey.span = Some((first, at));
                     let known = survey.devices.len().max(kind + 1);
                     survey.devices.resize(known, 0);
+                    survey.groups.resize(known, BTreeSet::new());
+                    survey.groups[kind].insert(ordinal / GROUP);
                     let own = &mut survey.devices[kind];
                     *own = ordinal.saturating_add(1).max(*own);
                 }
@@ -208,6 +220,7 @@ impl Log {
         };
         survey.kinds = log.kinds;
         survey.devices.resize(survey.kinds.len(), 0);
+        survey.groups.resize(survey.kinds.len(), BTreeSet::new());
         Ok(survey)
     }
 
@@ -249,6 +262,15 @@ impl Log {
             if kind >= self.kinds.len() {
                 return Err(self.damaged(begins, format!("kind {kind} was not told before")));
             }
+            if ordinal >= DEVICES_MAX {
+                let why = format!("device {ordinal}, and a kind has at most {DEVICES_MAX}");
+                return Err(self.damaged(begins, why));
+            }
+            if at < self.at {
+                let why = format!("{at} ns is before {} ns, the record before it", self.at);
+                return Err(self.damaged(begins, why));
+            }
+            self.at = at;
             let whole = match tier {
                 Tier::T1 => length.is_multiple_of(READING_LEN),
                 Tier::T2 => length.is_multiple_of(EVENT_LEN),

@@ -19,11 +19,9 @@ use bytes::Bytes;
 use serde_json::{Value as Json, json};
 use tokio::time::sleep;
 
-use super::log::{Record, Survey, Tier};
+use super::log::{GROUP, Record, Survey, Tier};
 use super::play::{Target, sleep as rest_until};
 
-/// Devices announced at once.
-const RANGE: u32 = 256;
 /// Digits of a device's number at least.
 const NAME_DIGITS: u8 = 4;
 /// Time for the link to come up, or for the twin to take events.
@@ -67,7 +65,8 @@ impl TwinTarget {
         let path = ActorPath::root().join("replay");
         let session = session_id(&node, path.as_str(), started);
         let link = Link::new(path, session, Arc::clone(&stats));
-        for (kind, devices) in survey.kinds.iter().zip(&survey.devices) {
+        let kinds = survey.kinds.iter().zip(&survey.devices).zip(&survey.groups);
+        for ((kind, devices), groups) in kinds {
             let spec = |(sensor, _, of): &(u16, String, u8)| {
                 let kind = SensorType::try_from(*of).ok()?;
                 Some(SensorSpec {
@@ -76,13 +75,14 @@ impl TwinTarget {
                 })
             };
             let sensors: Arc<[SensorSpec]> = kind.sensors.iter().filter_map(spec).collect();
-            let all = DeviceRange {
-                prefix: format!("{}-", kind.device_type),
-                first: 0,
-                count: *devices,
-                width: NAME_DIGITS,
-            };
-            for devices in all.pieces(RANGE) {
+            for group in groups {
+                let first = group * GROUP;
+                let devices = DeviceRange {
+                    prefix: format!("{}-", kind.device_type),
+                    first,
+                    count: GROUP.min(devices - first),
+                    width: NAME_DIGITS,
+                };
                 let sensors = Arc::clone(&sensors);
                 let registered = link.register(Registration { devices, sensors });
                 registered.map_err(|error| error.to_string())?;

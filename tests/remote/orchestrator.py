@@ -167,6 +167,13 @@ async def lifecycle(stub):
     await stub.UpdateDeviceBehavior(
         pb.UpdateDeviceBehaviorRequest(selector=by_ids([ids[1]]), behavior_params=params)
     )
+    # What is wrong is wrong, also for nobody; what is right follows nobody.
+    right = pb.UpdateDeviceBehaviorRequest(selector=by_ids(["nobody"]), behavior_params=params)
+    await stub.UpdateDeviceBehavior(right)
+    wrong = struct_pb2.Struct()
+    wrong.update({"fields": {"temperature": {"type": "gausian", "mean": 1.0}}})
+    wrong = pb.UpdateDeviceBehaviorRequest(selector=by_ids(["nobody"]), behavior_params=wrong)
+    await refused(stub.UpdateDeviceBehavior(wrong), grpc.StatusCode.INVALID_ARGUMENT)
     async for batch in stub.StreamTelemetry(request):
         values = [
             point.double_value

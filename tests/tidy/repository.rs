@@ -91,9 +91,10 @@ impl Repository {
 
 fn place_by_path(path: &str) -> Place {
     let within = |folder: &str| path.split('/').rev().skip(1).any(|part| part == folder);
+    let is_fuzz = path.starts_with("fuzz/");
     if path.starts_with("bench/") {
         Place::Bench
-    } else if within("tests") || within("examples") || path.ends_with("/tests.rs") {
+    } else if is_fuzz || within("tests") || within("examples") || path.ends_with("/tests.rs") {
         Place::Test
     } else {
         Place::Product

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 pub(crate) enum Place {
     /// Code that ships.
     Product,
-    /// `tests/` folders, `#[cfg(test)]` modules in files of their own, `examples/`.
+    /// `tests/` folders, `#[cfg(test)]` modules in files of their own, `examples/`, `fuzz/`.
     Test,
     /// The measuring crate and its peers.
     Bench,

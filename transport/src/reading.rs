@@ -229,6 +229,63 @@ pub fn decode_all(bytes: &[u8], into: &mut Vec<Reading>) -> Result<usize, Decode
     Ok(chunks.len())
 }
 
+/// Readings that follow each other on a stream, which comes in pieces cut anywhere.
+#[derive(Clone, Debug)]
+pub struct ReadingStream {
+    part: [u8; READING_LEN],
+    /// Bytes of the part that have come.
+    filled: usize,
+}
+
+impl Default for ReadingStream {
+    fn default() -> Self {
+        Self {
+            part: [0; READING_LEN],
+            filled: 0,
+        }
+    }
+}
+
+impl ReadingStream {
+    /// Takes the next piece, and appends the readings that are whole with it.
+    ///
+    /// # Errors
+    /// [`DecodeError::SensorType`] for the first bad type byte, with which the stream is over; the
+    /// readings before it are appended.
+    pub fn take(&mut self, mut piece: &[u8], into: &mut Vec<Reading>) -> Result<(), DecodeError> {
+        if self.filled > 0 {
+            let missing = READING_LEN - self.filled;
+            let (next, rest) = piece.split_at(missing.min(piece.len()));
+            self.part[self.filled..][..next.len()].copy_from_slice(next);
+            self.filled += next.len();
+            if self.filled < READING_LEN {
+                return Ok(());
+            }
+            self.filled = 0;
+            into.push(Reading::decode(&self.part)?);
+            piece = rest;
+        }
+        let (whole, rest) = piece.as_chunks();
+        for bytes in whole {
+            into.push(Reading::decode(bytes)?);
+        }
+        self.part[..rest.len()].copy_from_slice(rest);
+        self.filled = rest.len();
+        Ok(())
+    }
+
+    /// The stream has ended.
+    ///
+    /// # Errors
+    /// [`DecodeError::Length`], if it did so within a reading.
+    pub const fn end(&self) -> Result<(), DecodeError> {
+        match self.filled {
+            0 => Ok(()),
+            length => Err(DecodeError::Length { length }),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -255,6 +312,31 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_stream_of_readings_is_the_same_however_it_is_cut(
+            readings in prop::collection::vec(any_reading(), 0..5),
+            bad in prop::option::of(0_usize..4),
+            left in 0_usize..READING_LEN,
+            piece in 1_usize..100,
+        ) {
+            let mut bytes: Vec<u8> = readings.iter().flat_map(Reading::encode).collect();
+            if let Some(kind) = bad.and_then(|at| bytes.get_mut(at * READING_LEN + TYPE_AT)) {
+                *kind = 99;
+            }
+            bytes.resize(bytes.len() + left, 0);
+            let told = |piece: usize| {
+                let (mut stream, mut told) = (ReadingStream::default(), Vec::new());
+                let mut pieces = bytes.chunks(piece);
+                let taken = pieces.try_for_each(|piece| stream.take(piece, &mut told));
+                (taken.and_then(|()| stream.end()), told)
+            };
+            let (ended, whole) = told(bytes.len().max(1));
+            prop_assert_eq!(&(ended, whole.clone()), &told(piece));
+            prop_assert!(readings.starts_with(&whole));
+            let bad = bad.is_some_and(|at| at < readings.len());
+            prop_assert_eq!(ended.is_ok(), !bad && left == 0);
+        }
+
         #[test]
         fn any_bit_pattern_makes_the_round_trip(reading in any_reading()) {
             let bytes = reading.encode();

@@ -9,8 +9,12 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use actorsim_actors::{ActorPath, Addr, Clock, Fault, Flow, MailboxSpec, Message, Overflow};
@@ -212,12 +216,12 @@ impl Run {
 
     /// One connection, up to its end: in order if it was stopped.
     async fn serve(&mut self) -> Result<(), (bool, String)> {
-        let opening = tokio::time::timeout(PATIENCE, self.open());
+        let opening = tokio::time::timeout(PATIENCE, caught(self.open()));
         let opened = opening.await.map_err(|_| "no answer in time".to_owned());
         let (mut live, mut commands) = opened.and_then(|opened| opened).map_err(|w| (false, w))?;
         self.count(1, 0);
         self.up = true;
-        let served = self.publish(&mut live, &mut commands).await;
+        let served = caught(self.publish(&mut live, &mut commands)).await;
         self.count(-1, 0);
         self.up = false;
         let closing = live.connection.close();
@@ -385,6 +389,19 @@ impl Run {
 struct Commands {
     channel: Channel,
     messages: tokio::sync::mpsc::UnboundedReceiver<ConsumerMessage>,
+}
+
+/// What a connection came to; a panic of the library in it is the broker's doing.
+async fn caught<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)));
+        polled.unwrap_or_else(|_| {
+            let unread = "the broker says what cannot be read";
+            Poll::Ready(Err(unread.to_owned()))
+        })
+    })
+    .await
 }
 
 fn said(error: amqprs::error::Error) -> String {

@@ -3,9 +3,11 @@
 //! Fields stay what they are, with their sensors and thresholds. Files are not read: a replay
 //! belongs to a profile. Bound: that of a profile.
 
+use std::time::Duration;
+
 use super::findings::{Findings, Section};
 use super::generators::{self, Names};
-use super::tree::{self, Place};
+use super::tree::{self, Node, Place, Value};
 use super::{Profile, fields};
 
 use actorsim_supervision::ConfigError;
@@ -19,12 +21,7 @@ impl Profile {
     pub fn changed(&self, file: &str, text: &str) -> Result<Self, Vec<ConfigError>> {
         let mut findings = Findings::new(file, text, true);
         let mut changed = self.clone();
-        if text.len() > tree::TEXT_BYTES_MAX {
-            let message = format!("more than {} bytes", tree::TEXT_BYTES_MAX);
-            findings.error(Place::default(), message, "change fewer fields at a time");
-            return Err(findings.errors);
-        }
-        let root = tree::yaml(text, &mut findings);
+        let root = root(text, &mut findings);
         let section = root
             .as_ref()
             .and_then(|root| Section::of("the fields", root, &mut findings));
@@ -69,6 +66,57 @@ impl Profile {
             true => Ok(changed),
             false => Err(findings.errors),
         }
+    }
+}
+
+/// Whether generators are right in themselves, whoever they are for: their fields have any names.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn check_generators(file: &str, text: &str) -> Result<(), Vec<ConfigError>> {
+    let mut findings = Findings::new(file, text, true);
+    let root = root(text, &mut findings);
+    let mut names = Names {
+        fields: Vec::new(),
+        interval: Duration::from_secs(1),
+        folder: None,
+    };
+    if let Some(root) = &root {
+        words(root, &mut names.fields);
+    }
+    let section = root
+        .as_ref()
+        .and_then(|root| Section::of("the fields", root, &mut findings));
+    for (key, node) in section.iter().flat_map(Section::entries) {
+        let owner = format!("field `{}`", key.text);
+        if let Some(mut section) = Section::of(&owner, node, &mut findings) {
+            let _ = generators::read(&mut section, &names, 0, &mut findings);
+            section.finish(&mut findings);
+        }
+    }
+    match findings.errors.is_empty() {
+        true => Ok(()),
+        false => Err(findings.errors),
+    }
+}
+
+/// The text as a tree, if it is not too long.
+fn root(text: &str, findings: &mut Findings<'_>) -> Option<Node> {
+    if text.len() > tree::TEXT_BYTES_MAX {
+        let message = format!("more than {} bytes", tree::TEXT_BYTES_MAX);
+        findings.error(Place::default(), message, "change fewer fields at a time");
+        return None;
+    }
+    tree::yaml(text, findings)
+}
+
+/// Every text in a tree: what may be the name of a field.
+fn words<'a>(node: &'a Node, into: &mut Vec<&'a str>) {
+    match &node.value {
+        Value::Text(text) => into.push(text),
+        Value::List(nodes) => nodes.iter().for_each(|node| words(node, into)),
+        Value::Map(entries) => entries.iter().for_each(|(_, node)| words(node, into)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

@@ -189,3 +189,27 @@ fn the_example_of_the_reference_page_loads_without_a_warning() {
     assert_eq!(loaded.profile.sensors().count(), 4);
     assert_eq!(loaded.profile.events.len(), 1);
 }
+
+#[test]
+fn generators_are_judged_in_themselves_when_nobody_is_to_have_them() {
+    let right = r#"{"a": {"type": "gaussian", "mean": 1, "stddev": 2}, "b": {"type": "follow",
+        "field": "a"}}"#;
+    assert_eq!(check_generators("fields", right), Ok(()));
+    for (text, why) in [
+        (
+            r#"{"a": {"type": "gausian", "mean": 1, "stddev": 2}}"#,
+            "gausian",
+        ),
+        (r#"{"a": {"type": "gaussian", "mean": 1, "sd": 2}}"#, "sd"),
+        (
+            r#"{"a": {"type": "replay", "file": "a.csv", "column": "x"}}"#,
+            "replay",
+        ),
+        ("[1]", "fields"),
+        ("{", "fields"),
+    ] {
+        let errors = check_generators("fields", text).unwrap_err();
+        let shown: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert!(shown.join("; ").contains(why), "{text}: {shown:?}");
+    }
+}

@@ -162,14 +162,12 @@ async fn list(desk: &dyn Desk, given: &Given) -> Result<Json, Failure> {
         Who::Labels(format!("device_type={device_type}"))
     });
     let mut rows = desk.list(who).await?;
-    if let Some(state) = given.text("state") {
-        rows.retain(|row| row.state == state);
-    }
-    rows.sort_by(|a, b| a.id.cmp(&b.id));
-    let after = given.text("after").unwrap_or_default();
-    let from = rows.partition_point(|row| row.id.as_str() <= after);
+    let (state, after) = (given.text("state"), given.text("after"));
+    rows.retain(|row| {
+        state.is_none_or(|state| row.state == state) && after.is_none_or(|after| *row.id > *after)
+    });
     let limit = usize::try_from(given.count("limit").unwrap_or(PAGE)).unwrap_or(usize::MAX);
-    let more = rows.len() - from > limit;
+    let more = first_page(&mut rows, limit);
     let row = |row: &Row| {
         let labels = row.kind.labels.iter();
         let labels = labels.map(|(key, value)| (key.clone(), value.as_str().into()));
@@ -178,8 +176,21 @@ async fn list(desk: &dyn Desk, given: &Given) -> Result<Json, Failure> {
             "labels": labels.collect::<Map<_, _>>(),
         })
     };
-    let devices: Vec<_> = rows[from..].iter().take(limit).map(row).collect();
+    let devices: Vec<_> = rows.iter().map(row).collect();
     Ok(json!({ "devices": devices, "more": more }))
+}
+
+/// Keeps the first so many by id, in order; returns whether there were more. Only the page is
+/// sorted.
+fn first_page(rows: &mut Vec<Row>, limit: usize) -> bool {
+    let by_id = |a: &Row, b: &Row| a.id.cmp(&b.id);
+    let more = rows.len() > limit;
+    if more {
+        rows.select_nth_unstable_by(limit, by_id);
+        rows.truncate(limit);
+    }
+    rows.sort_unstable_by(by_id);
+    more
 }
 
 async fn pause(api: &Api, given: &Given, verb: &str) -> Result<Json, Failure> {

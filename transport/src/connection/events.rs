@@ -18,7 +18,7 @@ use super::{Peer, read_frame};
 use crate::batch::{BATCH_READINGS_MAX, Batch, EventBatch};
 use crate::endpoint::{Protocol, STREAMS_MAX, codes};
 use crate::frames::{EVENTS_FRAME_LEN_MAX, Events, FrameError, StreamType};
-use crate::reading::{READING_LEN, Reading};
+use crate::reading::{READING_LEN, Reading, ReadingStream};
 use crate::stats::{DropReason, Tier};
 use crate::tiers::T2Message;
 
@@ -121,41 +121,21 @@ fn count(peer: &Peer, readings: &[Reading]) {
 
 /// Readings until FIN. Those before a bad one are delivered.
 async fn plain(peer: &Peer, stream: &mut RecvStream) -> Result<(), ReadFrameError> {
-    let mut carry: Vec<u8> = Vec::new();
+    let mut cut = ReadingStream::default();
     loop {
         let chunk = match stream.read_chunk(PLAIN_CHUNK, true).await {
             Ok(Some(chunk)) => chunk.bytes,
-            Ok(None) if carry.is_empty() => return Ok(()),
-            Ok(None) => {
-                let length = carry.len();
-                return Err(
-                    FrameError::from(crate::reading::DecodeError::Length { length }).into(),
-                );
-            }
+            Ok(None) => return Ok(cut.end().map_err(FrameError::from)?),
             // Reset by its sender, or the connection is gone: nobody to tell.
             Err(_) => return Ok(()),
         };
-        carry.extend_from_slice(&chunk);
         let mut readings = peer.core.pool.take();
-        let (whole, rest) = carry.as_chunks::<READING_LEN>();
-        let mut bad = None;
-        for bytes in whole {
-            match Reading::decode(bytes) {
-                Ok(reading) => readings.push(reading),
-                Err(error) => {
-                    bad = Some(error);
-                    break;
-                }
-            }
-        }
-        carry = rest.to_vec();
+        let taken = cut.take(&chunk, &mut readings);
         count(peer, &readings);
         peer.look(&readings);
         let batch = Batch::new(Tier::T2, readings, peer.clock.monotonic(), &peer.core.pool);
         forward(peer, batch).await;
-        if let Some(error) = bad {
-            return Err(FrameError::from(error).into());
-        }
+        taken.map_err(FrameError::from)?;
     }
 }
 

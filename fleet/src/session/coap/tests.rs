@@ -481,3 +481,27 @@ proptest::proptest! {
         proptest::prop_assert_eq!(rig.out.ended, None);
     }
 }
+
+#[test]
+fn a_command_in_blocks_that_are_not_full_is_given_up_and_samples_go_on() {
+    let mut rig = Rig::new(Options::default());
+    let watch = rig.sent();
+    rig.publish(b"{}", 0);
+    let part = |number, more| {
+        let block = Block {
+            number,
+            more,
+            exponent: 0,
+        };
+        (option::BLOCK2, block.value())
+    };
+    let ack = Kind::Acknowledgement;
+    let said = (ack, Code::CONTENT, watch.id, &watch.token[..]);
+    rig.say(said, &[(option::OBSERVE, 1), part(0, true)], &[b'x'; 16]);
+    let rest = rig.sent();
+    assert_eq!(rest.block2.map(|block| block.number), Some(1));
+    let said = (ack, Code::CONTENT, rest.id, &rest.token[..]);
+    rig.say(said, &[part(1, true)], b"");
+    let sample = rig.sent();
+    assert_eq!((&*sample.payload, rig.events()), (&b"{}"[..], vec![]));
+}

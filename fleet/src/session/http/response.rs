@@ -71,11 +71,17 @@ pub(super) fn parse(
 ) -> Result<Option<Response>, Malformed> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Response::new(&mut headers);
-    let head_len = match head.parse(bytes)? {
+    let parsed = head.parse(bytes)?;
+    // Whole or not, and however it is cut: the same bytes are refused.
+    let so_far = match parsed {
         httparse::Status::Complete(len) => len,
-        httparse::Status::Partial if bytes.len() > HEAD_BYTES_MAX => {
-            return Err(Malformed::HeadTooLong);
-        }
+        httparse::Status::Partial => bytes.len(),
+    };
+    if so_far > HEAD_BYTES_MAX {
+        return Err(Malformed::HeadTooLong);
+    }
+    let head_len = match parsed {
+        httparse::Status::Complete(len) => len,
         httparse::Status::Partial if at_end => return Err(Malformed::Short),
         httparse::Status::Partial => return Ok(None),
     };
@@ -123,6 +129,9 @@ pub(super) fn parse(
     };
     response.body = body;
     response.len += used;
+    if response.len > most {
+        return Err(Malformed::TooLarge { most });
+    }
     Ok(Some(response))
 }
 
@@ -202,9 +211,10 @@ fn chunks(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Malformed> {
 }
 
 fn line(bytes: &[u8]) -> Result<Option<&[u8]>, Malformed> {
-    let end = bytes.windows(2).position(|pair| pair == b"\r\n");
+    let most = bytes.len().min(CHUNK_LINE_MAX + 2);
+    let end = bytes[..most].windows(2).position(|pair| pair == b"\r\n");
     match end {
-        None if bytes.len() > CHUNK_LINE_MAX => Err(Malformed::Length),
+        None if bytes.len() >= CHUNK_LINE_MAX + 2 => Err(Malformed::Length),
         _ => Ok(end.map(|end| &bytes[..end])),
     }
 }

@@ -404,3 +404,35 @@ proptest::proptest! {
         proptest::prop_assert!(out.ended.is_some());
     }
 }
+
+#[test]
+fn an_answer_that_is_too_much_is_refused_whether_it_comes_at_once_or_in_pieces() {
+    let options = Options {
+        response_max: 1_000,
+        ..Options::default()
+    };
+    let chunk = "64\r\n".to_owned() + &"x".repeat(100) + "\r\n";
+    let long = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_owned();
+    let body = long.clone() + &chunk.repeat(20) + "0\r\n\r\n";
+    let line = long + "1;" + &"y".repeat(200) + "\r\nz\r\n0\r\n\r\n";
+    let head = "HTTP/1.1 204 No\r\nx: ".to_owned() + &"h".repeat(HEAD_BYTES_MAX) + "\r\n\r\n";
+    for (text, why) in [
+        (&body, Malformed::TooLarge { most: 1_000 }),
+        (&line, Malformed::Length),
+        (&head, Malformed::HeadTooLong),
+    ] {
+        for piece in [usize::MAX, 700, 33] {
+            let (mut client, mut out) = up(&options);
+            publish(&mut client, &options, 0, &mut out);
+            for bytes in text.as_bytes().chunks(piece.min(text.len())) {
+                answer(&mut client, &options, bytes, Time::ZERO, &mut out);
+            }
+            assert_eq!(
+                out.ended,
+                Some(Ended::Malformed(why)),
+                "in pieces of {piece}"
+            );
+            assert_eq!((out.events.len(), client.waiting()), (0, 1));
+        }
+    }
+}

@@ -234,7 +234,11 @@ impl Client {
             let payload: Box<[u8]> = packet.payload.into();
             return self.tell(payload, out);
         }
-        let Some(block) = block.filter(|block| block.number == number) else {
+        // A block that others follow is full (RFC 7959, 2.2), so that a body has an end.
+        let fits = |block: &Block| {
+            block.number == number && (!block.more || packet.payload.len() == block.bytes())
+        };
+        let Some(block) = block.filter(fits) else {
             self.watch.body = Vec::new();
             return;
         };
