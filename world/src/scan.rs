@@ -1,11 +1,11 @@
 //! The scan: one thread that owns the world and keeps an absolute grid, and the actor that stands
 //! for it in the supervision tree.
 //!
-//! Reading order: `grid` (when), `clock` (the only clock), `rt` (privileges), `portion` (how much a
-//! cycle takes in), `overrun` (what too long a cycle means), `stats` and `snapshot` (what is told),
-//! `thread` (the loop), `watchdog` (a cycle that never ends), `actor` (the proxy at `/twin/scan`),
-//! `bare` (the thread alone, for measuring). Other actors never see the world; they see lanes,
-//! snapshots and records.
+//! Reading order: `grid` (when), `clock` (the only clock), `stopwatch` (parts of a cycle), `rt`
+//! (privileges), `portion` (how much a cycle takes in), `overrun` (what too long a cycle means),
+//! `stats` and `snapshot` (what is told), `thread` (the loop), `watchdog` (a cycle that never
+//! ends), `actor` (the proxy at `/twin/scan`), `bare` (the thread alone, for measuring). Other
+//! actors never see the world; they see lanes, snapshots and records.
 //!
 //! Bound: per cycle [`FILLS_PER_CYCLE`] fills, [`REQUESTS_PER_CYCLE`] requests, and the readings
 //! and batches of `systems`.
@@ -19,6 +19,7 @@ pub mod portion;
 pub mod rt;
 pub mod snapshot;
 pub mod stats;
+pub(crate) mod stopwatch;
 mod thread;
 pub mod watchdog;
 

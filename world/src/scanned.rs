@@ -9,7 +9,6 @@
 use std::fmt;
 
 use bevy_ecs::change_detection::ContiguousMut;
-use bevy_ecs::error::FallbackErrorHandler;
 use bevy_ecs::prelude::*;
 use uuid::Uuid;
 
@@ -21,8 +20,8 @@ use crate::request::RowView;
 use crate::row_files::RowRecord;
 use crate::rules::{RULES_MAX, RuleBook, RuleSet, RuleTally, Slots};
 use crate::systems::{
-    Commanded, CycleState, ESSENTIAL, OwnSystems, Rates, RelayCommand, RowsOut, SYSTEMS, Sweep,
-    SystemFault, SystemId, Tally, WorldRules, record, schedule, take_fault,
+    Commanded, CycleState, ESSENTIAL, OwnSystems, Rates, RelayCommand, Rows, RowsOut, SYSTEMS,
+    Schedule, Sweep, SystemFault, SystemId, Tally, WorldRules,
 };
 
 /// How many rows a world has, and may have.
@@ -39,8 +38,9 @@ type Columns = (&'static mut Hot, &'static mut Cold);
 /// A world of rows and the schedule that scans it.
 pub struct ScannedWorld {
     world: World,
-    schedule: Schedule,
     query: QueryState<Columns>,
+    schedule: Schedule,
+    state: CycleState,
     size: WorldSize,
     /// How long a whole walk over the rows takes.
     sweep_ns: u64,
@@ -89,16 +89,15 @@ impl ScannedWorld {
         own: OwnSystems,
     ) -> Self {
         let mut world = World::new();
-        world.insert_resource(FallbackErrorHandler(record));
         let sweep_ns = rules.sweep.as_nanos() as u64;
-        world.insert_resource(CycleState::new(rules, commanded.clone(), tally, book));
         let mut rates = Rates::default();
         for (at, system) in own.all().iter().enumerate() {
             rates.set(SystemId::Own(at as u8), system.every);
         }
         let query = world.query();
         let mut scanned = Self {
-            schedule: schedule(&own),
+            schedule: Schedule::new(&own),
+            state: CycleState::new(rules, commanded.clone(), tally, book),
             world,
             query,
             size,
@@ -117,14 +116,6 @@ impl ScannedWorld {
         };
         scanned.spawn_to(size.capacity.min(size.capacity_max).max(1));
         scanned
-    }
-
-    fn state(&self) -> &CycleState {
-        self.world.resource()
-    }
-
-    fn state_mut(&mut self) -> &mut CycleState {
-        self.world.resource_mut::<CycleState>().into_inner()
     }
 
     /// Rows that are bound to a (device, sensor).
@@ -148,19 +139,26 @@ impl ScannedWorld {
     /// Totals.
     #[must_use]
     pub fn tally(&self) -> &Tally {
-        &self.state().tally
+        &self.state.tally
     }
 
     /// Aggregates and stale rows.
     #[must_use]
     pub fn sweep(&self) -> &Sweep {
-        &self.state().sweep
+        &self.state.sweep
     }
 
-    /// Took of each system in the last cycle; `None` where it did not run.
+    /// Took of each system in the last cycle; `None` where it did not run, or was not timed since
+    /// the cycle was short.
     #[must_use]
     pub fn took_ns(&self) -> [Option<u64>; SYSTEMS] {
-        self.state().timings.took_ns
+        self.state.timings.took_ns
+    }
+
+    /// The systems that were to run in the last cycle, as bits.
+    #[must_use]
+    pub fn ran(&self) -> u16 {
+        self.state.timings.runs
     }
 
     /// Systems that are not isolated.
@@ -186,7 +184,7 @@ impl ScannedWorld {
 
     /// Goes on with what was counted of rules before.
     pub fn count_on(&mut self, before: &[RuleTally; RULES_MAX]) {
-        self.state_mut().book.count_on(before);
+        self.state.book.count_on(before);
     }
 
     /// Runs only what is essential from now on, or all again.
@@ -202,14 +200,14 @@ impl ScannedWorld {
     /// What became of each rule.
     #[must_use]
     pub fn rule_tallies(&self) -> &[RuleTally; RULES_MAX] {
-        &self.state().book.tallies
+        &self.state.book.tallies
     }
 
     /// Judges by other rules from now on. Rows forget rules that are not there any more, without a
     /// command; true if there were some, which is a maintenance cycle. `book` is then the former
     /// one, to be dropped elsewhere.
     pub fn exchange_rules(&mut self, book: &mut RuleBook) -> bool {
-        let state = self.state_mut();
+        let state = &mut self.state;
         book.count_on(&state.book.tallies);
         std::mem::swap(&mut state.book, book);
         state.look_at_rules();
@@ -223,10 +221,10 @@ impl ScannedWorld {
 
     fn forget(&mut self, freed: [u8; KINDS]) {
         let (commanded, extent) = (self.commanded.clone(), self.extent as usize);
-        let Some((mut hot, _)) = self.columns() else {
+        let Some((hot, _)) = self.columns() else {
             return;
         };
-        let bound = hot.bypass_change_detection().iter_mut().take(extent);
+        let bound = hot.iter_mut().take(extent);
         for (row, hot) in (0_u32..).zip(bound) {
             let gone = hot.in_force & freed[usize::from(hot.flags.kind())];
             hot.in_force &= !gone;
@@ -257,17 +255,17 @@ impl ScannedWorld {
 
     fn bind(&mut self, fill: RowFill) {
         let in_force = self.commanded.of(fill.row);
-        let Some((mut hot, mut cold)) = self.columns() else {
+        let Some((hot, cold)) = self.columns() else {
             return;
         };
         let row = fill.row as usize;
-        let hot = &mut hot.bypass_change_detection()[row];
+        let hot = &mut hot[row];
         if hot.flags.has(Flags::BOUND) {
             return;
         }
         hot.flags = Flags::bound(fill.kind);
         hot.in_force = in_force;
-        cold.bypass_change_detection()[row] = Cold {
+        cold[row] = Cold {
             device: fill.device,
             asset: fill.asset,
             sensor: fill.sensor,
@@ -277,20 +275,16 @@ impl ScannedWorld {
         self.extent = self.extent.max(fill.row + 1);
     }
 
-    #[allow(clippy::type_complexity, reason = "two columns of one table")]
-    fn columns(&mut self) -> Option<(ContiguousMut<'_, Hot>, ContiguousMut<'_, Cold>)> {
-        let columns = self.query.contiguous_iter_mut(&mut self.world);
-        columns.ok()?.next()
+    fn columns(&mut self) -> Option<(&mut [Hot], &mut [Cold])> {
+        columns(&mut self.query, &mut self.world)
     }
 
     /// Gives a bound row back an event that a journal remembers, if it has no newer value. It is no
     /// reading: nothing is counted, smoothed or commanded, and the row stays stale.
     pub fn restore(&mut self, row: u32, event: &RowValue) {
         let (value, at_us) = (event.value, event.at_us);
-        let Some((mut hot, _)) = self.columns() else {
-            return;
-        };
-        let Some(hot) = hot.bypass_change_detection().get_mut(row as usize) else {
+        let hot = self.columns().map(|(hot, _)| hot);
+        let Some(hot) = hot.and_then(|hot| hot.get_mut(row as usize)) else {
             return;
         };
         let flags = &mut hot.flags;
@@ -313,36 +307,36 @@ impl ScannedWorld {
             .spawn_batch(std::iter::repeat_n(BlankRow::new(), missing));
         self.rows = self.rows.max(rows);
         let rows = self.rows;
-        self.state_mut().touched.fit(rows);
+        self.state.touched.fit(rows);
         // the query meets its table here, so that no cycle allocates for that
         if let Some((hot, _)) = self.columns() {
-            self.large_pages = huge::gather(&hot).map_err(|error| error.to_string());
+            self.large_pages = huge::gather(hot).map_err(|error| error.to_string());
         }
     }
 
     /// The batches of the next cycle, to be filled before it and emptied after it.
     pub fn batches(&mut self) -> &mut Vec<RowBatch> {
-        &mut self.state_mut().intake.batches
+        &mut self.state.intake.batches
     }
 
     /// The commands of the last cycle, to be emptied after it.
     pub fn commands(&mut self) -> &mut Vec<RelayCommand> {
-        &mut self.state_mut().outbox.commands
+        &mut self.state.outbox.commands
     }
 
     /// Hands rows with news out, at most so many in a cycle.
     pub fn hand_out(&mut self, rows: usize) {
-        self.state_mut().rows_out = RowsOut::with_room(rows);
+        self.state.rows_out = RowsOut::with_room(rows);
     }
 
     /// The rows that the last cycle handed out, to be emptied after it.
     pub fn rows_out(&mut self) -> &mut Vec<RowRecord> {
-        self.state_mut().rows_out.rows()
+        self.state.rows_out.rows()
     }
 
     /// Makes `system` panic in its next run.
     pub fn inject(&mut self, system: SystemId) {
-        self.state_mut().timings.inject = Some(system);
+        self.state.timings.inject = Some(system);
     }
 
     /// Runs the schedule once. `room` is the number of commands that may be decided.
@@ -353,7 +347,16 @@ impl ScannedWorld {
         let every = u64::from(self.rates.every(SystemId::Export));
         let walk_cycles = self.sweep_ns / (period_ns * every).max(1);
         let extent = self.extent;
-        let state = self.state_mut();
+        let Self {
+            world,
+            query,
+            schedule,
+            state,
+            ..
+        } = self;
+        let Some((hot, cold)) = columns(query, world) else {
+            return Ok(());
+        };
         state.intake.now_ns = now_ns;
         state.outbox.room = room.min(crate::lanes::COMMAND_LANE);
         if runs & (SystemId::Export.bit() | SystemId::Diagnostics.bit()) == 0 {
@@ -361,17 +364,17 @@ impl ScannedWorld {
         } else {
             state.sweep.advance(extent, walk_cycles, state.age_every);
         }
-        state.timings.begin(runs);
-        self.schedule.run(&mut self.world);
-        self.world.clear_trackers();
-        match take_fault() {
-            None => Ok(()),
-            Some(mut fault) => {
-                self.isolated |= fault.system.bit();
-                fault.name = self.own.name(fault.system);
-                Err(fault)
-            }
-        }
+        let batches = state.intake.batches.iter();
+        let readings: usize = batches.map(|batch| batch.readings.len()).sum();
+        state
+            .timings
+            .begin(runs, readings + state.sweep.range.len());
+        let ran = schedule.run(&mut Rows { hot, cold }, state);
+        ran.map_err(|mut fault| {
+            self.isolated |= fault.system.bit();
+            fault.name = self.own.name(fault.system);
+            fault
+        })
     }
 
     /// The systems of the next cycle, as bits.
@@ -403,4 +406,15 @@ impl ScannedWorld {
             in_force: hot.in_force,
         })
     }
+}
+
+/// The table: there is one, since all rows have the same components. Nothing listens to changes.
+fn columns<'w>(
+    query: &'w mut QueryState<Columns>,
+    world: &'w mut World,
+) -> Option<(&'w mut [Hot], &'w mut [Cold])> {
+    let (hot, cold) = query.contiguous_iter_mut(world).ok()?.next()?;
+    let (hot, _) = ContiguousMut::bypass_change_detection_split(hot);
+    let (cold, _) = ContiguousMut::bypass_change_detection_split(cold);
+    Some((hot, cold))
 }

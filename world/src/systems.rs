@@ -1,10 +1,10 @@
-//! The systems and the resources they share, as one schedule on one thread.
+//! The systems and what they share, as one schedule on one thread.
 //!
-//! Reading order: `ingest` (PreUpdate), `simulation`, `automation` (Update), `export`,
-//! `diagnostics` (PostUpdate); `own` are those that a program adds. Work follows the readings: only
-//! touched rows are visited; what must see every row (aggregates, ageing) walks a slice of the
-//! table per cycle. What they share is in `state`. No system reads a socket, a ring or another
-//! thread's memory: intake and outbox are plain vectors.
+//! Reading order: `ingest`, `simulation`, `automation`, `export`, `diagnostics`; `own` are those
+//! that a program adds, and `schedule` runs all of them. Work follows the readings: only touched
+//! rows are visited; what must see every row (aggregates, ageing) walks a slice of the table per
+//! cycle. What they share is in `state`. No system reads a socket, a ring or another thread's
+//! memory: intake and outbox are plain vectors.
 //!
 //! Bound: [`READINGS_PER_CYCLE`] readings and [`SWEEP_ROWS_PER_CYCLE`] swept rows per cycle.
 
@@ -17,6 +17,7 @@ mod lists;
 mod own;
 mod rates;
 mod rules;
+mod schedule;
 mod simulation;
 mod state;
 mod sweep;
@@ -24,23 +25,20 @@ mod sweep;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use bevy_ecs::prelude::*;
-use bevy_ecs::schedule::SingleThreadedExecutor;
 use serde::{Deserialize, Serialize};
 
 pub use fault::SystemFault;
-pub(crate) use fault::{record, take_fault};
-pub(crate) use lists::{Judged, PutOff, RowsOut, Touched};
+pub(crate) use lists::{Judged, Kinds, PutOff, RowsOut, Touched};
 pub use own::{OwnError, OwnRows, OwnRun, OwnSystem, OwnSystems};
 pub use rates::Rates;
 pub use rules::WorldRules;
+pub(crate) use schedule::{Rows, Schedule, TIMED_WORK, Timings};
 pub(crate) use state::CycleState;
 pub use sweep::{Aggregate, Sweep};
 
 use crate::batch::RowBatch;
 use crate::lanes::RETURN_LANE;
 use crate::rules::SLOTS;
-use crate::scan::clock::now_ns;
 
 /// Readings that one cycle applies: 7 M readings/s at a period of 100 ms.
 pub const READINGS_PER_CYCLE: usize = 786_432;
@@ -265,94 +263,4 @@ pub struct Tally {
     pub rules_put_off: u64,
     /// Threshold crossings of smoothed values.
     pub crossings: u64,
-}
-
-/// What each system took in the present cycle, which may run in it, and the fault injected into the
-/// next run.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Timings {
-    pub(crate) took_ns: [Option<u64>; SYSTEMS],
-    /// Systems of this cycle, as bits.
-    pub(crate) runs: u16,
-    pub(crate) inject: Option<SystemId>,
-    /// End of the system before, or start of the cycle.
-    last_ns: u64,
-}
-
-/// Measures a system from the end of the one before to its own, an unwind included.
-pub(crate) struct Running<'a> {
-    timings: &'a mut Timings,
-    system: SystemId,
-}
-
-impl Timings {
-    /// A cycle begins, in which the systems of `runs` run.
-    pub(crate) fn begin(&mut self, runs: u16) {
-        self.took_ns = [None; SYSTEMS];
-        self.runs = runs;
-        self.last_ns = now_ns();
-    }
-
-    /// `None` if the system does not run in this cycle.
-    #[inline]
-    pub(crate) fn enter(&mut self, system: SystemId) -> Option<Running<'_>> {
-        if self.runs & system.bit() == 0 {
-            return None;
-        }
-        fault::entered(system);
-        let inject = self.inject == Some(system);
-        let running = Running {
-            timings: self,
-            system,
-        };
-        if inject {
-            running.timings.inject = None;
-            panic!("injected into {}", system.name());
-        }
-        Some(running)
-    }
-}
-
-impl Drop for Running<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        let now_ns = now_ns();
-        let took_ns = now_ns.saturating_sub(self.timings.last_ns);
-        self.timings.took_ns[self.system.index()] = Some(took_ns);
-        self.timings.last_ns = now_ns;
-    }
-}
-
-/// The place of a system in the order of the schedule.
-#[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Place(usize);
-
-/// The schedule: the systems of every twin in a chain, and those of `own` after the ones they name.
-#[must_use]
-pub fn schedule(own: &OwnSystems) -> Schedule {
-    let place = |system: SystemId| Place(system.index());
-    let mut schedule = Schedule::default();
-    // feature unification must never bring worker threads into the cycle
-    schedule.set_executor(SingleThreadedExecutor::new());
-    // no system leaves anything to be applied after it
-    schedule.set_apply_final_deferred(false);
-    schedule.add_systems(
-        (
-            ingest::ingest.in_set(place(SystemId::Ingest)),
-            simulation::simulation.in_set(place(SystemId::Simulation)),
-            automation::automation.in_set(place(SystemId::Automation)),
-            export::export.in_set(place(SystemId::Export)),
-            diagnostics::diagnostics.in_set(place(SystemId::Diagnostics)),
-        )
-            .chain(),
-    );
-    for (at, system) in own.all().iter().enumerate() {
-        let id = SystemId::Own(at as u8);
-        let mut run = own::system(id, system).in_set(place(id));
-        for before in own.before(system) {
-            run = run.after(place(before));
-        }
-        schedule.add_systems(run);
-    }
-    schedule
 }

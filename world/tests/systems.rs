@@ -556,6 +556,22 @@ fn a_panicking_system_is_isolated_and_the_others_run_on() {
 }
 
 #[test]
+fn the_five_are_timed_in_some_short_cycles_and_in_each_long_one() {
+    let mut bench = Bench::new(WorldRules::default());
+    let mut timed = |readings: u32| {
+        let readings: Vec<_> = (0..readings).map(|n| reading(0, n, 1.0)).collect();
+        bench.t1(&readings);
+        bench.cycle();
+        let took = bench.world.took_ns()[..5].iter().flatten().count();
+        assert!(took == 0 || took == 5, "{took}");
+        took == 5
+    };
+    let short = (0..80).filter(|_| timed(3)).count();
+    assert_eq!(short, 10);
+    assert!((0..20).all(|_| timed(600)));
+}
+
+#[test]
 fn the_first_of_two_faults_in_a_cycle_is_kept() {
     let mut bench = Bench::new(WorldRules::default());
     bench.world.inject(SystemId::Export);

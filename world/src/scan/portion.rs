@@ -6,7 +6,7 @@
 //!
 //! Bound: [`READINGS_MIN`] to [`READINGS_PER_CYCLE`] readings.
 
-use crate::systems::READINGS_PER_CYCLE;
+use crate::systems::{READINGS_PER_CYCLE, TIMED_WORK};
 
 /// However slow the host is, a cycle takes as many as that if they are there.
 pub const READINGS_MIN: usize = 4_096;
@@ -18,8 +18,8 @@ const SHARE: f64 = 0.5;
 /// Nanoseconds of a reading before any was measured: rows far apart in a large table.
 const COST_NS: f64 = 50.0;
 
-/// Fewer readings in a cycle do not tell what one costs.
-const TELLING: usize = 512;
+/// Fewer readings in a cycle do not tell what one costs; so many are timed in each.
+const TELLING: usize = TIMED_WORK;
 
 /// Weight of a cycle in what a reading costs.
 const WEIGHT: f64 = 0.125;

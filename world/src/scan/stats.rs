@@ -44,8 +44,13 @@ pub struct CycleRecord {
     pub late_ns: u64,
     /// Length of the cycle.
     pub took_ns: u64,
-    /// Length of each system; `None` where it did not run.
+    /// The systems that were to run, as bits by [`SystemId::index`].
+    pub ran: u16,
+    /// Length of each system; `None` where it did not run, or was not timed since the cycle was
+    /// short.
     pub systems_ns: [Option<u64>; SYSTEMS],
+    /// Readings that it took in.
+    pub readings: usize,
     /// Slots abandoned before this one.
     pub skipped: u64,
     /// Heap allocations on the scan thread; `None` when nobody counts them.
@@ -56,6 +61,14 @@ pub struct CycleRecord {
     pub maintenance: bool,
     /// Only what is essential ran.
     pub fallback: bool,
+}
+
+impl CycleRecord {
+    /// Whether a system was to run.
+    #[must_use]
+    pub fn has_run(&self, system: SystemId) -> bool {
+        self.ran & system.bit() != 0
+    }
 }
 
 /// Percentiles and maximum of a set of times, in microseconds.

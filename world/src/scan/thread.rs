@@ -415,7 +415,9 @@ impl ScanThread {
             jitter_ns: actual_period_ns.map(|actual| actual.abs_diff(nominal_ns)),
             late_ns: slot.late_ns,
             took_ns: self.clock.now_ns().saturating_sub(start_ns),
+            ran: self.world.ran(),
             systems_ns: self.world.took_ns(),
+            readings: self.readings,
             skipped: slot.skipped,
             ..CycleRecord::default()
         }

@@ -9,19 +9,14 @@
 //! Bound: the samples of [`super::Judged`] and [`DUE_PER_CYCLE`] rows whose time is over, for each
 //! rule.
 
-use bevy_ecs::prelude::*;
-
-use super::{Commanded, CycleState, Outbox, PutOff, RelayCommand, SystemId, Tally};
+use super::{Commanded, CycleState, Outbox, PutOff, RelayCommand, Rows, Tally};
 use crate::components::{Cold, Flags, Hot};
 use crate::rules::{Armed, Field, Judgement, RuleBook};
 
 /// Rows of one rule whose time is over that one cycle takes up; more wait for the next.
 const DUE_PER_CYCLE: usize = 4_096;
 
-pub(super) fn automation(
-    mut rows: Query<'_, '_, (&mut Hot, &Cold)>,
-    mut state: ResMut<'_, CycleState>,
-) -> Result {
+pub(super) fn automation(rows: &mut Rows<'_>, state: &mut CycleState) {
     let CycleState {
         intake,
         commanded,
@@ -30,18 +25,11 @@ pub(super) fn automation(
         put_off,
         outbox,
         tally,
-        timings,
         ..
-    } = &mut *state;
-    let Some(_running) = timings.enter(SystemId::Automation) else {
-        return Ok(());
-    };
-    let Some((mut hot, cold)) = rows.contiguous_iter_mut()?.next() else {
-        return Ok(());
-    };
+    } = state;
     let mut desk = Desk {
-        hot: hot.bypass_change_detection(),
-        cold,
+        hot: rows.hot,
+        cold: rows.cold,
         commanded,
         put_off,
         outbox,
@@ -74,7 +62,6 @@ pub(super) fn automation(
             }
         }
     }
-    Ok(())
 }
 
 /// Where rows are judged.

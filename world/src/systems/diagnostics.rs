@@ -6,37 +6,29 @@
 //!
 //! Bound: [`super::SWEEP_ROWS_PER_CYCLE`] rows per cycle.
 
-use bevy_ecs::prelude::*;
-
-use super::{CycleState, SystemId};
+use super::{CycleState, Rows};
 use crate::components::{Flags, Hot};
 
-pub(super) fn diagnostics(
-    mut rows: Query<'_, '_, &mut Hot>,
-    mut state: ResMut<'_, CycleState>,
-) -> Result {
+pub(super) fn diagnostics(rows: &mut Rows<'_>, state: &mut CycleState) {
     let CycleState {
-        stale_age,
-        sweep,
-        timings,
-        ..
-    } = &mut *state;
-    let Some(_running) = timings.enter(SystemId::Diagnostics) else {
-        return Ok(());
-    };
-    let Some(mut hot) = rows.contiguous_iter_mut()?.next() else {
-        return Ok(());
-    };
-    let rows = &mut hot.bypass_change_detection()[sweep.range.clone()];
-    if sweep.ageing {
-        let bound = rows.iter_mut().filter(|row| row.flags.has(Flags::BOUND));
-        bound.for_each(|row| row.flags.grow_older(*stale_age));
-    }
+        stale_age, sweep, ..
+    } = state;
+    let rows = &mut rows.hot[sweep.range.clone()];
     let is_stale = |row: &Hot| u64::from(row.flags.has(Flags::BOUND | Flags::STALE));
-    sweep.partial_stale += rows.iter().map(is_stale).sum::<u64>();
+    let stale: u64 = if sweep.ageing {
+        let aged = rows.iter_mut().map(|row| {
+            if row.flags.has(Flags::BOUND) {
+                row.flags.grow_older(*stale_age);
+            }
+            is_stale(row)
+        });
+        aged.sum()
+    } else {
+        rows.iter().map(is_stale).sum()
+    };
+    sweep.partial_stale += stale;
     if sweep.ends {
         sweep.stale = std::mem::take(&mut sweep.partial_stale);
         sweep.sweeps += 1;
     }
-    Ok(())
 }

@@ -7,51 +7,34 @@
 //!
 //! Bound: [`super::SWEEP_ROWS_PER_CYCLE`] rows per cycle.
 
-use bevy_ecs::prelude::*;
-
-use super::{Aggregate, CycleState, RowsOut, SystemId};
-use crate::components::{Cold, Flags, Hot, KIND_BITS, KINDS};
+use super::{Aggregate, CycleState, Rows, RowsOut};
+use crate::components::{Cold, Flags, Hot, KIND_BITS};
 use crate::row_files::RowRecord;
 
-pub(super) fn export(
-    mut rows: Query<'_, '_, (&mut Hot, &Cold)>,
-    mut state: ResMut<'_, CycleState>,
-) -> Result {
+pub(super) fn export(rows: &mut Rows<'_>, state: &mut CycleState) {
     let CycleState {
-        rows_out,
-        sweep,
-        timings,
-        ..
-    } = &mut *state;
-    let Some(_running) = timings.enter(SystemId::Export) else {
-        return Ok(());
-    };
-    let Some((mut hot, cold)) = rows.contiguous_iter_mut()?.next() else {
-        return Ok(());
-    };
-    let hot = hot.bypass_change_detection();
+        rows_out, sweep, ..
+    } = state;
+    let Rows { hot, cold } = rows;
     let range = sweep.range.clone();
     if rows_out.is_on() {
         hand_out(&mut hot[range.clone()], &cold[range.clone()], rows_out);
     }
     aggregate(&hot[range], &mut sweep.partial);
     if sweep.ends {
-        sweep.aggregates = std::mem::take(&mut sweep.partial);
+        let found = std::mem::replace(&mut sweep.partial, [Aggregate::NONE; KIND_BITS]);
+        sweep.aggregates = std::array::from_fn(|kind| found[kind].told());
     }
-    Ok(())
 }
 
 /// Adds the values of rows to those of their types.
-fn aggregate(hot: &[Hot], into: &mut [Aggregate; KINDS]) {
-    // of its own, so that no row's value has to wait for what another one changed in the sweep
-    let mut by_kind = [Aggregate::default(); KIND_BITS];
-    by_kind[..KINDS].copy_from_slice(into);
+#[inline(never)] // on its own it is known that no row lies in what it writes to
+fn aggregate(hot: &[Hot], into: &mut [Aggregate; KIND_BITS]) {
     for Hot { value, flags, .. } in hot {
         if flags.0 & (Flags::VALUED | Flags::NON_FINITE) == Flags::VALUED {
-            by_kind[usize::from(flags.kind())].add(*value);
+            into[usize::from(flags.kind())].add(*value);
         }
     }
-    into.copy_from_slice(&by_kind[..KINDS]);
 }
 
 /// Copies rows with news out; those that find no room keep theirs for the next walk.

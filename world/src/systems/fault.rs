@@ -1,14 +1,9 @@
-//! The error handler of the schedule: it records the first fault and never unwinds.
+//! What is told of a system that failed.
 //!
-//! bevy's handler is a bare function pointer without state, and its name of a system is empty
-//! without the debug feature; so the system that was entered last and the first fault are kept in
-//! thread-locals of the scan thread. An unwind out of a schedule would leave it half run.
-//!
-//! Bound: one fault per cycle, the first; the text is cut at [`DETAIL_LEN`] characters.
+//! Bound: the text is cut at [`DETAIL_LEN`] characters.
 
-use std::cell::{Cell, RefCell};
+use std::any::Any;
 
-use bevy_ecs::error::{BevyError, ErrorContext};
 use thiserror::Error;
 
 use super::SystemId;
@@ -28,48 +23,38 @@ pub struct SystemFault {
     pub detail: Box<str>,
 }
 
-thread_local! {
-    static ENTERED: Cell<SystemId> = const { Cell::new(SystemId::Ingest) };
-    static FIRST: RefCell<Option<SystemFault>> = const { RefCell::new(None) };
-}
-
-/// Notes that `system` runs now on this thread.
-#[inline]
-pub(super) fn entered(system: SystemId) {
-    ENTERED.set(system);
-}
-
-/// The handler: keeps the first fault of this thread until [`take_fault`].
-pub(crate) fn record(mut error: BevyError, _context: ErrorContext) {
-    FIRST.with(|first| {
-        // a fault within this handler must not unwind either
-        let Ok(mut first) = first.try_borrow_mut() else {
-            return;
-        };
-        if first.is_none() {
-            let text = panic_text(&mut error).unwrap_or_else(|| error.to_string());
-            let detail: String = text.trim().chars().take(DETAIL_LEN).collect();
-            *first = Some(SystemFault {
-                system: ENTERED.get(),
-                name: ENTERED.get().name(),
-                detail: detail.into(),
-            });
+impl SystemFault {
+    /// A system returned an error.
+    #[cold]
+    pub(super) fn new(system: SystemId, text: &str) -> Self {
+        let detail: String = text.trim().chars().take(DETAIL_LEN).collect();
+        Self {
+            system,
+            name: system.name(),
+            detail: detail.into(),
         }
-    });
+    }
+
+    /// A system panicked.
+    #[cold]
+    pub(super) fn of_panic(system: SystemId, payload: &(dyn Any + Send)) -> Self {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        Self::new(system, text.unwrap_or("a panic without a text"))
+    }
 }
 
-/// The message of a caught panic; `None` for an error that a system returned.
-fn panic_text(error: &mut BevyError) -> Option<String> {
-    let payload = error.take_payload()?;
-    let text = payload.downcast_ref::<String>().cloned();
-    text.or_else(|| {
-        payload
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-    })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Takes the first fault that was recorded on this thread.
-pub(crate) fn take_fault() -> Option<SystemFault> {
-    FIRST.with(|first| first.try_borrow_mut().ok()?.take())
+    #[test]
+    fn the_text_of_a_panic_is_kept_as_far_as_there_is_room() {
+        let of = |payload: &(dyn Any + Send)| SystemFault::of_panic(SystemId::Export, payload);
+        assert_eq!(&*of(&"short").detail, "short");
+        assert_eq!(of(&"x".repeat(1_000)).detail.len(), DETAIL_LEN);
+        assert_eq!(&*of(&7_u32).detail, "a panic without a text");
+        let fault = of(&"torn".to_owned());
+        assert_eq!(fault.to_string(), "system export failed: torn");
+    }
 }

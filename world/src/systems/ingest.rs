@@ -9,33 +9,22 @@
 //!
 //! Bound: the batches in [`super::Intake`], at most [`super::READINGS_PER_CYCLE`] readings.
 
-use bevy_ecs::prelude::*;
-
-use super::{CycleState, Judged, SystemId, Tally, Touched};
+use super::{CycleState, Judged, Rows, Tally, Touched};
 use crate::batch::{Outcome, RowReading};
 use crate::components::{Flags, Hot};
 use crate::prefetch::{AHEAD, LARGE, prefetch};
+use crate::rules::Field;
 
-pub(super) fn ingest(
-    mut rows: Query<'_, '_, &mut Hot>,
-    mut state: ResMut<'_, CycleState>,
-) -> Result {
+pub(super) fn ingest(rows: &mut Rows<'_>, state: &mut CycleState) {
     let CycleState {
         intake,
         touched,
         judged,
         tally,
-        timings,
         ..
-    } = &mut *state;
-    let Some(_running) = timings.enter(SystemId::Ingest) else {
-        return Ok(());
-    };
-    let Some(mut hot) = rows.contiguous_iter_mut()?.next() else {
-        return Ok(());
-    };
+    } = state;
     let mut columns = Columns {
-        hot: hot.bypass_change_detection(),
+        hot: rows.hot,
         touched,
         judged,
         tally,
@@ -66,7 +55,6 @@ pub(super) fn ingest(
             columns.tally.applied_offset = offset;
         }
     }
-    Ok(())
 }
 
 /// How a T1 reading stands to the last one of its row.
@@ -98,57 +86,43 @@ struct Columns<'a> {
     tally: &'a mut Tally,
 }
 
-/// What a series in order has: a T1 value before, and no event since.
-const IN_ORDER: u16 = Flags::SEQUENCED | Flags::FROM_EVENT;
-
 impl Columns<'_> {
     /// T1 readings; rows are fetched `FAR` readings ahead of their use.
-    ///
-    /// Most readings are the next of their series and finite. These take the way without calls;
-    /// lists are written without asking whether the row belongs there, and only their lengths
-    /// depend on it.
     fn samples<const FAR: usize>(&mut self, readings: &[RowReading]) {
-        let mut lost = 0;
-        let (mut touched, mut judged) = (self.touched.len(), self.judged.len());
-        for (at, reading) in readings.iter().enumerate() {
-            if FAR > 0 {
-                let later = readings.get(at + FAR).map_or(0, |later| later.row);
-                prefetch(self.hot, later as usize);
-            }
-            let Some(hot) = self.hot.get_mut(reading.row as usize) else {
-                self.tally.unplaced += 1;
-                continue;
+        let mut rest = readings;
+        while !rest.is_empty() {
+            let (done, lost) = in_series::<FAR>(self.hot, self.touched, rest);
+            self.tally.lost += lost;
+            let (usual, others) = rest.split_at(done);
+            self.judge(usual);
+            let Some((reading, after)) = others.split_first() else {
+                return;
             };
-            let flags = hot.flags.0;
-            let ahead = reading.sequence.wrapping_sub(hot.sequence);
-            let next = ahead.wrapping_sub(1) < (1 << 31) - 1;
-            if flags & IN_ORDER != Flags::SEQUENCED || !next || !reading.value.is_finite() {
-                self.touched.set_len(touched);
-                self.judged.set_len(judged);
-                self.sample(reading);
-                (touched, judged) = (self.touched.len(), self.judged.len());
-                continue;
-            }
-            lost += u64::from(ahead - 1);
-            hot.sequence = reading.sequence;
-            hot.value = reading.value;
-            hot.at_us = reading.at_us;
-            let set = Flags::TOUCHED | Flags::NEWS;
-            hot.flags.0 = (flags & !(Flags::YOUNG | Flags::NON_FINITE)) | set;
-            let kind = hot.flags.kind();
-            let is_new = flags & Flags::TOUCHED == 0;
-            touched = self.touched.list_at(touched, reading.row, is_new);
-            judged = self.judged.list_at(judged, reading, kind);
+            self.sample(reading);
+            rest = after;
         }
-        self.touched.set_len(touched);
-        self.judged.set_len(judged);
-        self.tally.lost += lost;
+    }
+
+    /// Lists readings in series to be judged.
+    #[inline(never)] // on its own all that a round needs is in registers
+    fn judge(&mut self, readings: &[RowReading]) {
+        let hot = &*self.hot;
+        let with_kind = |reading: &RowReading| {
+            let kind = hot[reading.row as usize].flags.kind();
+            (reading.row, kind, reading.value)
+        };
+        let values = readings.iter().map(with_kind);
+        let judged = &mut *self.judged;
+        judged.list_all(judged.values, Field::Value, values);
     }
 
     /// A T1 reading that is not simply the next of its series.
     #[inline(never)]
     fn sample(&mut self, reading: &RowReading) {
-        let hot = &mut self.hot[reading.row as usize];
+        let Some(hot) = self.hot.get_mut(reading.row as usize) else {
+            self.tally.unplaced += 1;
+            return;
+        };
         if hot.flags.has(Flags::SEQUENCED) {
             let not_delayed = reading.at_us > hot.at_us || hot.flags.has(Flags::STALE);
             match order(hot.sequence, reading.sequence, not_delayed) {
@@ -211,6 +185,49 @@ impl Columns<'_> {
         flags.set(Flags::TOUCHED);
         self.judged.list(reading, flags.kind());
     }
+}
+
+/// What a series in order has: a T1 value before, and no event since.
+const IN_ORDER: u16 = Flags::SEQUENCED | Flags::FROM_EVENT;
+
+/// Takes readings as long as each is the next of its series, of a row that there is, and finite, as
+/// most are; returns how many, and how many were missing between them. The way is without calls; a
+/// row is written into the list whether it belongs there or not.
+#[inline(never)] // on its own all that a round needs is in registers
+fn in_series<const FAR: usize>(
+    table: &mut [Hot],
+    touched: &mut Touched,
+    readings: &[RowReading],
+) -> (usize, u64) {
+    let mut lost = 0;
+    let mut pen = touched.pen();
+    let mut rest = readings;
+    while let Some((reading, after)) = rest.split_first() {
+        if FAR > 0 {
+            let later = rest.get(FAR).map_or(0, |later| later.row);
+            prefetch(table, later as usize);
+        }
+        let Some(hot) = table.get_mut(reading.row as usize) else {
+            break;
+        };
+        let flags = hot.flags.0;
+        let missing = reading.sequence.wrapping_sub(hot.sequence).wrapping_sub(1);
+        let next = missing < (1 << 31) - 1;
+        if flags & IN_ORDER != Flags::SEQUENCED || !next || !reading.value.is_finite() {
+            break;
+        }
+        lost += u64::from(missing);
+        hot.sequence = reading.sequence;
+        hot.value = reading.value;
+        hot.at_us = reading.at_us;
+        let set = Flags::TOUCHED | Flags::NEWS;
+        hot.flags.0 = (flags & !(Flags::YOUNG | Flags::NON_FINITE)) | set;
+        pen.list(reading.row, flags & Flags::TOUCHED == 0);
+        rest = after;
+    }
+    let end = pen.end();
+    touched.put_down(end);
+    (readings.len() - rest.len(), lost)
 }
 
 #[cfg(test)]

@@ -32,25 +32,23 @@ impl Touched {
 
     /// Lists `row` if it `is_new`.
     pub(crate) fn list(&mut self, row: u32, is_new: bool) {
-        self.len = self.list_at(self.len, row, is_new);
+        let mut pen = self.pen();
+        pen.list(row, is_new);
+        let end = pen.end();
+        self.put_down(end);
     }
 
-    /// The same in a list whose length the caller keeps; returns the new one. Kept in a register it
-    /// costs a loop nothing, kept here each round waits for the store of the one before.
-    #[inline(always)]
-    pub(crate) fn list_at(&mut self, len: usize, row: u32, is_new: bool) -> usize {
-        // a row is listed once, so that there is always a place behind the last one
-        self.rows[len] = row;
-        len + usize::from(is_new)
+    /// For a loop over many rows; where it ends is to be put down.
+    pub(crate) fn pen(&mut self) -> Pen<'_> {
+        Pen {
+            rows: &mut self.rows,
+            len: self.len,
+        }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// What [`Self::list_at`] returned last.
-    pub(crate) fn set_len(&mut self, len: usize) {
-        self.len = len;
+    /// Rows are listed up to there.
+    pub(crate) fn put_down(&mut self, end: usize) {
+        self.len = end;
     }
 
     pub(crate) fn rows(&self) -> &[u32] {
@@ -62,6 +60,27 @@ impl Touched {
     }
 }
 
+/// [`Touched`] with its length in a register: in memory, each round of a loop would wait for the
+/// store of the one before.
+pub(crate) struct Pen<'a> {
+    rows: &'a mut [u32],
+    len: usize,
+}
+
+impl Pen<'_> {
+    /// Lists `row` if it `is_new`.
+    #[inline(always)]
+    pub(crate) fn list(&mut self, row: u32, is_new: bool) {
+        // a row is listed once, so that there is always a place behind the last one
+        self.rows[self.len] = row;
+        self.len += usize::from(is_new);
+    }
+
+    pub(crate) fn end(self) -> usize {
+        self.len
+    }
+}
+
 /// A value that the automation has not judged yet.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sample {
@@ -70,16 +89,27 @@ pub(crate) struct Sample {
     pub(crate) field: Field,
 }
 
+/// Types of sensors, as bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kinds(pub(crate) u8);
+
+impl Kinds {
+    #[inline(always)]
+    pub(crate) fn has(self, kind: u8) -> bool {
+        self.0 >> kind & 1 == 1
+    }
+}
+
 /// Values that come under rules.
 #[derive(Debug)]
 pub(crate) struct Judged {
     samples: Box<[Sample]>,
     len: usize,
     missed: u64,
-    /// Types of sensors whose values are judged, as bits.
-    values: u8,
-    /// The same for smoothed values.
-    smoothed: u8,
+    /// Whose values are judged.
+    pub(crate) values: Kinds,
+    /// Whose smoothed values are.
+    pub(crate) smoothed: Kinds,
 }
 
 impl Judged {
@@ -88,64 +118,46 @@ impl Judged {
             samples: vec![Sample::default(); JUDGED_MAX + 1].into(),
             len: 0,
             missed: 0,
-            values: 0,
-            smoothed: 0,
+            values: Kinds::default(),
+            smoothed: Kinds::default(),
         }
-    }
-
-    /// Judges the values, and the smoothed values, of these types of sensors.
-    pub(crate) fn look_at(&mut self, values: u8, smoothed: u8) {
-        (self.values, self.smoothed) = (values, smoothed);
     }
 
     /// Lists the value of a reading if its type is judged.
     pub(crate) fn list(&mut self, reading: &RowReading, kind: u8) {
-        self.len = self.list_at(self.len, reading, kind);
+        let (of, at, value) = (self.values, reading.row, reading.value);
+        self.list_all(of, Field::Value, std::iter::once((at, kind, value)));
     }
 
-    /// The same in a list whose length the caller keeps, as in [`Touched::list_at`].
+    /// Lists values by row and type if their type is `of` those that are judged.
     #[inline(always)]
-    pub(crate) fn list_at(&mut self, len: usize, reading: &RowReading, kind: u8) -> usize {
-        let sample = Sample {
-            value: reading.value,
-            row: reading.row,
-            field: Field::Value,
-        };
-        self.push(len, sample, self.values >> kind & 1)
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// What [`Self::list_at`] returned last.
-    pub(crate) fn set_len(&mut self, len: usize) {
-        self.len = len;
-    }
-
-    /// Whether any smoothed values are judged.
-    pub(crate) fn looks_at_smoothed(&self) -> bool {
-        self.smoothed != 0
-    }
-
-    /// Lists a smoothed value if its type is judged.
-    pub(crate) fn list_smoothed(&mut self, row: u32, kind: u8, value: f32) {
-        let sample = Sample {
-            value: f64::from(value),
-            row,
-            field: Field::Smoothed,
-        };
-        self.len = self.push(self.len, sample, self.smoothed >> kind & 1);
-    }
-
-    #[inline(always)]
-    fn push(&mut self, len: usize, sample: Sample, belongs: u8) -> usize {
-        self.samples[len] = sample;
-        if len < JUDGED_MAX {
-            return len + usize::from(belongs);
+    pub(crate) fn list_all(
+        &mut self,
+        of: Kinds,
+        field: Field,
+        values: impl Iterator<Item = (u32, u8, f64)>,
+    ) {
+        if of == Kinds::default() {
+            return;
         }
-        self.missed += u64::from(belongs);
-        len
+        let (samples, mut len) = (&mut *self.samples, self.len);
+        let most = values.size_hint().1.unwrap_or(usize::MAX);
+        if most <= JUDGED_MAX - len {
+            for (row, kind, value) in values {
+                samples[len] = Sample { value, row, field };
+                len += usize::from(of.has(kind));
+            }
+        } else {
+            for (row, _, value) in values.filter(|(_, kind, _)| of.has(*kind)) {
+                if len == JUDGED_MAX {
+                    self.missed += 1;
+                    continue;
+                }
+                samples[len] = Sample { value, row, field };
+                len += 1;
+            }
+        }
+        self.len = len;
     }
 
     pub(crate) fn samples(&self) -> &[Sample] {
@@ -243,7 +255,7 @@ mod tests {
     #[test]
     fn what_finds_no_room_is_counted_and_only_judged_types_are_listed() {
         let mut judged = Judged::new();
-        judged.look_at(1 << 5, 0);
+        judged.values = Kinds(1 << 5);
         let reading = RowReading {
             value: 1.0,
             at_us: 0,
@@ -251,7 +263,6 @@ mod tests {
             sequence: 0,
         };
         judged.list(&reading, 4);
-        judged.list_smoothed(3, 5, 1.0);
         assert!(judged.samples().is_empty());
         for _ in 0..JUDGED_MAX + 2 {
             judged.list(&reading, 5);

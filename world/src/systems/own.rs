@@ -6,12 +6,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bevy_ecs::prelude::*;
-use bevy_ecs::schedule::ScheduleConfigs;
-use bevy_ecs::system::ScheduleSystem;
 use thiserror::Error;
 
-use super::{BUILT_IN, CycleState, OWN_MAX, SystemId};
+use super::{BUILT_IN, OWN_MAX, SystemId};
 use crate::components::{Cold, Hot};
 
 /// The rows, as a system sees them.
@@ -35,7 +32,7 @@ pub struct OwnSystem {
     pub name: &'static str,
     /// It runs in every so-many-th slot of the grid.
     pub every: u32,
-    /// Systems that it runs after: of the five, or added before it.
+    /// Systems that it runs after: of the five, or added before it. It runs after all of those.
     pub after: Vec<&'static str>,
     /// Makes one for each world.
     pub make: Arc<dyn Fn() -> OwnRun + Send + Sync>,
@@ -119,31 +116,6 @@ impl OwnSystems {
     pub fn all(&self) -> &[OwnSystem] {
         &self.0
     }
-
-    pub(super) fn before(&self, system: &OwnSystem) -> impl Iterator<Item = SystemId> {
-        system.after.iter().filter_map(|after| self.find(after))
-    }
-}
-
-/// One life of `system`, as the schedule has it.
-pub(super) fn system(id: SystemId, system: &OwnSystem) -> ScheduleConfigs<ScheduleSystem> {
-    let mut run = (system.make)();
-    let system =
-        move |rows: Query<'_, '_, (&Hot, &Cold)>, mut state: ResMut<'_, CycleState>| -> Result {
-            let CycleState {
-                intake, timings, ..
-            } = &mut *state;
-            let Some(_running) = timings.enter(id) else {
-                return Ok(());
-            };
-            let Some((hot, cold)) = rows.contiguous_iter()?.next() else {
-                return Ok(());
-            };
-            let now_ns = intake.now_ns;
-            run(OwnRows { hot, cold, now_ns })?;
-            Ok(())
-        };
-    system.into_configs()
 }
 
 #[cfg(test)]

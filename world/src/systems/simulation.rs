@@ -5,50 +5,33 @@
 //!
 //! Bound: the rows listed in [`super::Touched`].
 
-use bevy_ecs::prelude::*;
-
-use super::{CycleState, Judged, SystemId, WorldRules};
+use super::{CycleState, Judged, Rows, WorldRules};
 use crate::components::{Flags, Hot};
 use crate::prefetch::{AHEAD, LARGE, prefetch};
+use crate::rules::Field;
 
-pub(super) fn simulation(
-    mut rows: Query<'_, '_, &mut Hot>,
-    mut state: ResMut<'_, CycleState>,
-) -> Result {
+pub(super) fn simulation(rows: &mut Rows<'_>, state: &mut CycleState) {
     let CycleState {
         rules,
         touched,
         judged,
         tally,
-        timings,
         ..
-    } = &mut *state;
-    let Some(_running) = timings.enter(SystemId::Simulation) else {
-        return Ok(());
-    };
-    let Some(mut hot) = rows.contiguous_iter_mut()?.next() else {
-        return Ok(());
-    };
-    let hot = hot.bypass_change_detection();
+    } = state;
+    let hot = &mut *rows.hot;
     tally.crossings += if hot.len() > LARGE {
-        smooth::<AHEAD>(hot, touched.rows(), rules, judged)
+        smooth::<AHEAD>(hot, touched.rows(), rules)
     } else {
-        smooth::<0>(hot, touched.rows(), rules, judged)
+        smooth::<0>(hot, touched.rows(), rules)
     };
+    judge(hot, touched.rows(), judged);
     touched.clear();
-    Ok(())
 }
 
 /// Smooths rows, fetched `FAR` rows ahead of their use; returns how many crossed their threshold.
-fn smooth<const FAR: usize>(
-    hot: &mut [Hot],
-    rows: &[u32],
-    rules: &WorldRules,
-    judged: &mut Judged,
-) -> u64 {
+fn smooth<const FAR: usize>(hot: &mut [Hot], rows: &[u32], rules: &WorldRules) -> u64 {
     let mut crossings = 0;
     let thresholds = rules.thresholds_by_kind();
-    let judges = judged.looks_at_smoothed();
     for (at, row) in rows.iter().enumerate() {
         if FAR > 0 {
             let later = rows.get(at + FAR).copied().unwrap_or_default();
@@ -72,11 +55,21 @@ fn smooth<const FAR: usize>(
             hot.flags.set(Flags::FOLDED);
             hot.smoothed = clamped(hot.value);
         }
-        if judges {
-            judged.list_smoothed(*row, kind, hot.smoothed);
-        }
     }
     crossings
+}
+
+/// Lists the smoothed values of rows that hold a finite one to be judged.
+fn judge(hot: &[Hot], rows: &[u32], judged: &mut Judged) {
+    let of = judged.smoothed;
+    let smoothed = rows.iter().filter_map(|row| {
+        let Hot {
+            flags, smoothed, ..
+        } = hot[*row as usize];
+        let finite = !flags.has(Flags::NON_FINITE);
+        finite.then(|| (*row, flags.kind(), f64::from(smoothed)))
+    });
+    judged.list_all(of, Field::Smoothed, smoothed);
 }
 
 /// One step of the exponentially weighted mean; never leaves the finite range of `f32`.

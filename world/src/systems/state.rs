@@ -1,20 +1,15 @@
-//! What the systems share, as one resource.
-//!
-//! Each resource is an entity of the ECS, which every system that names it looks up in every cycle:
-//! with one for each of these parts, two thirds of the tick of a small world went into that. The
-//! systems run one after another, so that nothing is lost by their sharing it.
+//! What the systems share: they run one after another, and none of it is anybody else's.
 //!
 //! Bound: that of its parts.
 
-use bevy_ecs::prelude::Resource;
-
 use super::{
-    Commanded, Intake, Judged, Outbox, PutOff, RowsOut, Sweep, Tally, Timings, Touched, WorldRules,
+    Commanded, Intake, Judged, Kinds, Outbox, PutOff, RowsOut, Sweep, Tally, Timings, Touched,
+    WorldRules,
 };
 use crate::rules::{Field, RuleBook};
 
 /// The parts.
-#[derive(Resource, Debug)]
+#[derive(Debug)]
 pub(crate) struct CycleState {
     pub(crate) intake: Intake,
     pub(crate) touched: Touched,
@@ -50,7 +45,7 @@ impl CycleState {
             outbox: Outbox::new(),
             rows_out: RowsOut::default(),
             sweep: Sweep::default(),
-            timings: Timings::default(),
+            timings: Timings::new(),
             tally,
             book,
             rules,
@@ -65,6 +60,6 @@ impl CycleState {
     /// Lists the values that the present rules judge from now on.
     pub(crate) fn look_at_rules(&mut self) {
         let kinds = [Field::Value, Field::Smoothed].map(|field| self.book.kinds(field));
-        self.judged.look_at(kinds[0], kinds[1]);
+        (self.judged.values, self.judged.smoothed) = (Kinds(kinds[0]), Kinds(kinds[1]));
     }
 }

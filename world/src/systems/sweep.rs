@@ -10,7 +10,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::SWEEP_ROWS_PER_CYCLE;
-use crate::components::KINDS;
+use crate::components::{KIND_BITS, KINDS};
 
 /// Values of one sensor type over all rows that hold a finite value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -26,19 +26,35 @@ pub struct Aggregate {
 }
 
 impl Aggregate {
+    /// No value yet: any is less than the least and greater than the greatest.
+    pub(crate) const NONE: Self = Self {
+        count: 0,
+        sum: 0.0,
+        min: f64::INFINITY,
+        max: f64::NEG_INFINITY,
+    };
+
     /// Takes one finite value in.
     #[inline]
-    pub fn add(&mut self, value: f64) {
-        let first = self.count == 0;
+    pub(crate) fn add(&mut self, value: f64) {
         // comparisons, not `f64::min`: a value is never NaN, and one instruction is enough
-        if first || value < self.min {
+        if value < self.min {
             self.min = value;
         }
-        if first || value > self.max {
+        if value > self.max {
             self.max = value;
         }
         self.count += 1;
         self.sum += value;
+    }
+
+    /// As it is told.
+    pub(crate) fn told(self) -> Self {
+        if self.count == 0 {
+            Self::default()
+        } else {
+            self
+        }
     }
 
     /// Mean; `None` when there is no value.
@@ -49,7 +65,7 @@ impl Aggregate {
 }
 
 /// State of the walk.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Sweep {
     next: u32,
     cycle: u64,
@@ -59,12 +75,29 @@ pub struct Sweep {
     pub(crate) ageing: bool,
     pub(crate) range: Range<usize>,
     pub(crate) ends: bool,
-    pub(crate) partial: [Aggregate; KINDS],
+    pub(crate) partial: [Aggregate; KIND_BITS],
     pub(crate) partial_stale: u64,
     /// Result of the last whole walk, per sensor type.
     pub aggregates: [Aggregate; KINDS],
     /// Stale rows found by the last whole walk.
     pub stale: u64,
+}
+
+impl Default for Sweep {
+    fn default() -> Self {
+        Self {
+            next: 0,
+            cycle: 0,
+            sweeps: 0,
+            ageing: false,
+            range: 0..0,
+            ends: false,
+            partial: [Aggregate::NONE; KIND_BITS],
+            partial_stale: 0,
+            aggregates: [Aggregate::default(); KINDS],
+            stale: 0,
+        }
+    }
 }
 
 impl Sweep {
