@@ -31,7 +31,7 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 use crate::report::Verdict;
 use crate::sim::Stop;
 use report::{BenchReport, HostGaps, Pair, Pairs, ScanPart, SystemPart};
-use sieve::{Gap, Sieve};
+use sieve::{Gap, Sieve, without_gaps};
 use witness::Witness;
 
 /// Scans side by side: each has a thread and a world.
@@ -109,7 +109,9 @@ pub fn run(config: &BenchConfig, lines: &mut dyn Write, stop: &Stop) -> Result<F
         .map_err(BenchError::Load)?;
     let mut bench = Bench {
         config,
-        tasks: (0..config.tasks).map(Task::new).collect(),
+        tasks: (0..config.tasks)
+            .map(|at| Task::new(at, at == 0 && config.pairs.is_some()))
+            .collect(),
         why: Vec::new(),
     };
     let mut pairs = Vec::new();
@@ -148,7 +150,9 @@ struct Task {
     name: String,
     host: Option<HostReport>,
     times: CycleTimes,
-    run_lateness: Times,
+    /// Of the present run, if there are pairs.
+    pair_lateness: Option<Vec<u64>>,
+    pair_gaps: u64,
     sieve: Sieve,
     gaps: u64,
     longest_ns: Option<u64>,
@@ -162,7 +166,7 @@ struct Task {
 }
 
 impl Task {
-    fn new(at: u32) -> Self {
+    fn new(at: u32, paired: bool) -> Self {
         let name = match at {
             0 => "scan".to_owned(),
             at => format!("scan-{}", at + 1),
@@ -171,7 +175,8 @@ impl Task {
             name,
             host: None,
             times: CycleTimes::default(),
-            run_lateness: Times::default(),
+            pair_lateness: paired.then(Vec::new),
+            pair_gaps: 0,
             sieve: Sieve::default(),
             gaps: 0,
             longest_ns: None,
@@ -187,7 +192,9 @@ impl Task {
 
     fn take(&mut self, record: &CycleRecord) {
         self.times.fold(record);
-        self.run_lateness.record(record.late_ns);
+        if let Some(lateness) = &mut self.pair_lateness {
+            lateness.push(record.late_ns);
+        }
         self.sieve.offer(*record);
         self.cycles += 1;
         self.overruns += u64::from(record.took_ns > record.period_ns);
@@ -199,6 +206,7 @@ impl Task {
     fn look(&mut self, witness: &Witness) -> u64 {
         let awake_ns = witness.read(|gap: Gap| {
             self.gaps += 1;
+            self.pair_gaps += 1;
             self.longest_ns = self.longest_ns.max(Some(gap.to_ns - gap.from_ns));
             self.sieve.gap(gap);
         });
@@ -254,7 +262,8 @@ struct Running {
 }
 
 impl Bench<'_> {
-    /// One run of ours: lateness of the first task, without gaps of the host where they are known.
+    /// One run of ours: lateness of the first task, if it is one of a pair, without gaps of the
+    /// host by the same rule as cyclictest's.
     fn ours(
         &mut self,
         cores: &[usize],
@@ -291,13 +300,13 @@ impl Bench<'_> {
                     sleep_until_ns(now_ns() + LOOK_EVERY.as_nanos() as u64);
                 }
                 task.missed += witness.missed();
+                task.pair_gaps += witness.missed();
             }
         }
-        let task = &self.tasks[0];
-        Ok(match running[0].witness {
-            Some(_) => task.sieve.run_lateness.clone(),
-            None => task.run_lateness.clone(),
-        })
+        let task = &mut self.tasks[0];
+        let lateness = task.pair_lateness.as_mut().map(std::mem::take);
+        let gaps = std::mem::take(&mut task.pair_gaps);
+        Ok(without_gaps(lateness.unwrap_or_default(), gaps))
     }
 
     fn start(&mut self, cores: &[usize]) -> Result<Vec<Running>, BenchError> {
@@ -312,7 +321,6 @@ impl Bench<'_> {
             let scan = BareScan::start(config, self.config.entities)?;
             task.host = Some(scan.host().clone());
             task.sieve.begin();
-            task.run_lateness = Times::default();
             let witness = match Witness::start(scan.host(), period) {
                 Ok(witness) => Some(witness),
                 Err(why) => {
@@ -371,7 +379,7 @@ impl Bench<'_> {
             witness.read(|_| gaps += 1);
             gaps += witness.missed();
         }
-        Ok(cyclictest::without_gaps(samples, gaps))
+        Ok(without_gaps(samples, gaps))
     }
 
     fn conclude(

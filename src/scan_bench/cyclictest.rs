@@ -10,10 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use actorsim_world::scan::rt::HostReport;
-use actorsim_world::scan::stats::Times;
 
 use super::load::find;
-use super::witness::GAP_NS;
 
 /// What to do where it is missing.
 pub const MISSING: &str = "cyclictest is not installed: it is in Debian's package rt-tests \
@@ -87,21 +85,6 @@ fn sample(line: &str) -> Option<u64> {
     Some(ns.max(0) as u64)
 }
 
-/// The samples without those that `gaps` gaps of the host explain: it does not tell when it woke,
-/// so each gap takes the latest wake that is as late as a gap.
-pub(super) fn without_gaps(mut samples: Vec<u64>, gaps: u64) -> Times {
-    samples.sort_unstable();
-    for _ in 0..gaps {
-        if samples.last().is_none_or(|ns| *ns <= GAP_NS) {
-            break;
-        }
-        samples.pop();
-    }
-    let mut times = Times::default();
-    samples.into_iter().for_each(|ns| times.record(ns));
-    times
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,14 +96,5 @@ mod tests {
         for other in ["Max CPUs = 2", "Thread 0 using cpu 1.", "a: b: c", ""] {
             assert_eq!(sample(other), None, "{other}");
         }
-    }
-
-    #[test]
-    fn a_gap_explains_one_late_wake_and_no_timely_one() {
-        let late = GAP_NS * 3;
-        let times = without_gaps(vec![5, late, 7, late * 2], 1);
-        assert_eq!(times.count(), 3);
-        let times = without_gaps(vec![5, late, 7], 9);
-        assert_eq!(times.quantiles().unwrap().max, 0.007);
     }
 }

@@ -11,6 +11,8 @@ use std::collections::VecDeque;
 
 use actorsim_world::scan::stats::{CycleRecord, Times};
 
+use super::witness::GAP_NS;
+
 /// Cycles that wait for the witness: as many as the ring of records has.
 const PENDING_MAX: usize = actorsim_world::lanes::RECORD_LANE;
 
@@ -57,8 +59,6 @@ pub struct Sieve {
     pub lateness: Times,
     /// Length of the others.
     pub took: Times,
-    /// Lateness of the others in the present run.
-    pub run_lateness: Times,
 }
 
 impl Sieve {
@@ -69,7 +69,6 @@ impl Sieve {
         }
         self.gaps.clear();
         self.previous_touched = false;
-        self.run_lateness = Times::default();
     }
 
     /// A cycle, in order.
@@ -121,9 +120,24 @@ impl Sieve {
         }
         self.previous_touched = false;
         self.lateness.record(record.late_ns);
-        self.run_lateness.record(record.late_ns);
         self.took.record(record.took_ns);
     }
+}
+
+/// How late somebody woke, without what `gaps` gaps of the host explain, where it is not known when
+/// that was, as of cyclictest: each gap takes the latest wake that is as late as a gap. Who is
+/// compared with it is judged by the same rule.
+pub(super) fn without_gaps(mut samples: Vec<u64>, gaps: u64) -> Times {
+    samples.sort_unstable();
+    for _ in 0..gaps {
+        if samples.last().is_none_or(|ns| *ns <= GAP_NS) {
+            break;
+        }
+        samples.pop();
+    }
+    let mut times = Times::default();
+    samples.into_iter().for_each(|ns| times.record(ns));
+    times
 }
 
 #[cfg(test)]
@@ -186,5 +200,14 @@ mod tests {
         assert_eq!(sieve.lateness.count(), 0);
         sieve.settle(1_151);
         assert_eq!(sieve.lateness.count(), 1);
+    }
+
+    #[test]
+    fn a_gap_explains_one_late_wake_and_no_timely_one() {
+        let late = GAP_NS * 3;
+        let times = without_gaps(vec![5, late, 7, late * 2], 1);
+        assert_eq!(times.count(), 3);
+        let times = without_gaps(vec![5, late, 7], 9);
+        assert_eq!(times.quantiles().unwrap().max, 0.007);
     }
 }
