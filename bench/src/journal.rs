@@ -37,7 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "journal",
     label: "T2 events of 8 sessions group-committed with a sync to this disk, acknowledged and \
-            applied by the scan, without QUIC; ack_p99 is send to acknowledged at 50,000 events/s",
+            applied by the scan, without QUIC; ack_p99 is send to acknowledged at 50,000 events/s; \
+            peer: groups of as many bytes, written over one file and synced, and nothing else",
     shapes: Shapes::One(Load {
         size: 8_000,
         seconds: 8,
@@ -48,7 +49,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     },
     metrics: &[metric("events_per_s", "1/s"), metric("ack_p99", "us")],
     child,
-    peers: &[],
+    peers: &["fdatasync"],
     own_shapes: &[],
     peer_sizes: &[],
     time_limit: TIME_LIMIT,

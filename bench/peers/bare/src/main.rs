@@ -1,6 +1,8 @@
 //! No library: states in a row, each step under `catch_unwind`, a state that dies is made anew:
-//! what any supervisor of panics pays at least. And a table of rows as plain arrays.
+//! what any supervisor of panics pays at least. A table of rows as plain arrays, and a file that is
+//! written and synced.
 
+mod journal;
 mod restart;
 mod scan;
 mod storm;
@@ -44,6 +46,7 @@ fn main() {
     let job = Job::of_args();
     quiet_panics();
     let line = match job.scenario.as_str() {
+        "journal" => journal::run(&job),
         "restart" => restart::run(&job),
         "scan" => scan::run(&job),
         "storm" => storm::run(&job),
