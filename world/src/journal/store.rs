@@ -24,8 +24,12 @@ use super::record;
 use crate::index::DeviceIndex;
 use crate::rules;
 
-/// Records removed in one commit at most: about 1 ms.
+/// Records removed in one commit at most: tens of milliseconds.
 const TRIM_MAX: u64 = 1_024;
+
+/// The same while events wait for that commit, if not more of them come: twice as many go as come,
+/// so that whoever waits hardly notices it and the journal still gets smaller.
+const TRIM_MIN: u64 = 128;
 
 /// One thing to be made durable.
 #[derive(Debug)]
@@ -320,10 +324,11 @@ impl Store {
         let mut done = plan.done;
         done.bytes = append(&change, &done.batches, &mut self.buffer)?;
         let head = self.head + done.batches.len() as u64;
-        let trimmed = now
-            .checkpoint
-            .min(self.trimmed + TRIM_MAX)
-            .max(self.trimmed);
+        let most = match group.entries.is_empty() {
+            true => TRIM_MAX,
+            false => (2 * done.batches.len() as u64).clamp(TRIM_MIN, TRIM_MAX),
+        };
+        let trimmed = now.checkpoint.min(self.trimmed + most).max(self.trimmed);
         let freed = trim(&change, self.trimmed, trimmed)?;
         for (session, sequence, offset) in plan.sessions.values() {
             keep_session(&change, session, *sequence, *offset)?;
