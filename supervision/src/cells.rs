@@ -219,12 +219,12 @@ impl CellPolicy {
         let Verdict::Restart { at, failures } = verdict else {
             return (verdict, history.failures.saturating_add(1));
         };
-        group.budget.take(at, policy.restart_budget_per_s);
+        group.budget.take(at, now, policy.restart_budget_per_s);
         match policy.scope {
             IntensityScope::Supervisor => group.window.record(now, policy.intensity),
             IntensityScope::Child => history.window.record(now, policy.intensity),
         }
-        (history.failures, history.restarted_at) = (failures, at);
+        (history.failures, history.up_since) = (failures, at);
         (verdict, failures)
     }
 

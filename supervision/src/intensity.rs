@@ -1,9 +1,10 @@
 //! How often and how soon: the restart window, the backoff and the restart budget.
 //!
-//! Values with a few integers each; every operation is O(1). They read no clock and hold no
-//! random state: jitter is a function of a seed and the number of the attempt.
+//! Values with a few integers each; every operation is O(1), but for the budget's, which are
+//! O(log n) in the restarts to come. They read no clock and hold no random state: jitter is a
+//! function of a seed and the number of the attempt.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use actorsim_actors::Time;
@@ -71,17 +72,17 @@ pub struct History {
     pub window: Window,
     /// Failures in a row, for the backoff.
     pub failures: u32,
-    /// When the last restart was due; meaningless while `failures` is 0.
-    pub restarted_at: Time,
+    /// When the present life began; meaningless while `failures` is 0.
+    pub up_since: Time,
 }
 
 impl History {
-    /// Failures in a row if there is one more at `now`.
+    /// Failures in a row if there is one more at `now`; `lived`: it was up until then.
     #[must_use]
-    pub fn failures_with(&self, now: Time, backoff: Option<&Backoff>) -> u32 {
-        let lived = now - self.restarted_at;
+    pub fn failures_with(&self, now: Time, lived: bool, backoff: Option<&Backoff>) -> u32 {
+        let life = now - self.up_since;
         match backoff {
-            Some(backoff) if self.failures > 0 && lived >= backoff.reset_after => 1,
+            Some(backoff) if lived && self.failures > 0 && life >= backoff.reset_after => 1,
             _ => self.failures.saturating_add(1),
         }
     }
@@ -100,42 +101,72 @@ pub fn backoff_delay(backoff: &Backoff, failures: u32, seed: u64) -> Duration {
 }
 
 /// A bound on restarts a second: restarts beyond it are put off, never dropped.
-#[derive(Debug, Clone, Copy, Default)]
+///
+/// A calendar of slots, one restart long each. A restart takes the first free one from when it is
+/// wanted: one that waits out a long backoff is in nobody's way before. A quiet budget lets a burst
+/// of [`BURST_NS`] through at once. Another rate begins an empty calendar: what was promised keeps
+/// its time.
+///
+/// Bound: one entry for each run of taken slots to come, so at most one for each restart to come.
+#[derive(Debug, Clone, Default)]
 pub struct Budget {
-    free_at: Time,
+    slot_ns: u64,
+    /// Slots that are taken: the first of a run, and the one behind its last.
+    taken: BTreeMap<u64, u64>,
 }
+
+/// How much of the time to come a quiet budget gives away at once: a tenth of a second.
+pub const BURST_NS: u64 = 100_000_000;
 
 impl Budget {
     /// The earliest time at or after `wanted` that the budget of `per_s` allows.
-    ///
-    /// A quiet budget lets a burst of a tenth of a second's worth through at once.
     #[must_use]
     pub fn earliest(&self, wanted: Time, per_s: Option<u32>) -> Time {
-        let Some(gap) = per_s.map(gap) else {
+        let Some(slot_ns) = per_s.map(slot_ns) else {
             return wanted;
         };
-        let burst = Duration::from_millis(100).max(gap);
-        wanted.max(Time(
-            self.free_at
-                .0
-                .saturating_sub(nanos(burst.saturating_sub(gap))),
-        ))
+        let due = self.free_slot(wanted, slot_ns).saturating_mul(slot_ns);
+        let ahead = BURST_NS.saturating_sub(slot_ns);
+        wanted.max(Time(due.saturating_sub(ahead)))
     }
 
-    /// Takes a place for a restart at `at`.
-    pub fn take(&mut self, at: Time, per_s: Option<u32>) {
-        if let Some(gap) = per_s.map(gap) {
-            self.free_at = self.free_at.max(at) + gap;
+    /// Takes a place for a restart at `at`, and forgets those that were due before `now`.
+    pub fn take(&mut self, at: Time, now: Time, per_s: Option<u32>) {
+        let Some(slot_ns) = per_s.map(slot_ns) else {
+            return;
+        };
+        if self.slot_ns != slot_ns {
+            (self.slot_ns, self.taken) = (slot_ns, BTreeMap::new());
+        }
+        let present = now.0 / slot_ns;
+        while let Some(run) = self.taken.first_entry()
+            && *run.get() <= present
+        {
+            run.remove();
+        }
+        let slot = self.free_slot(at, slot_ns);
+        let end = self.taken.remove(&(slot + 1)).unwrap_or(slot + 1);
+        match self.taken.range_mut(..slot).next_back() {
+            Some((_, before)) if *before == slot => *before = end,
+            _ => drop(self.taken.insert(slot, end)),
+        }
+    }
+
+    /// The first slot that is free when a restart is wanted, or after.
+    fn free_slot(&self, wanted: Time, slot_ns: u64) -> u64 {
+        let slot = wanted.0 / slot_ns;
+        let run = self.taken.range(..=slot).next_back();
+        let end = run.map_or(0, |(_, end)| *end);
+        if self.slot_ns == slot_ns {
+            slot.max(end)
+        } else {
+            slot
         }
     }
 }
 
-fn gap(per_s: u32) -> Duration {
-    Duration::from_secs(1) / per_s.max(1)
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+fn slot_ns(per_s: u32) -> u64 {
+    1_000_000_000 / u64::from(per_s.max(1))
 }
 
 /// The seed of a path, stable across runs and machines (FNV-1a).
@@ -159,7 +190,7 @@ fn unit(bits: u64) -> f64 {
     (bits >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// How soon a restart may come: backoff first, then the budget.
+/// How soon a restart may come: backoff first, then the budget at that time.
 #[must_use]
 pub fn restart_time(
     policy: &SupervisorPolicy,
@@ -236,11 +267,13 @@ mod tests {
         let backoff = Backoff::default();
         let history = History {
             failures: 6,
-            restarted_at: Time(0),
+            up_since: Time(0),
             ..History::default()
         };
-        assert_eq!(history.failures_with(Time(59_999 * MS), Some(&backoff)), 7);
-        assert_eq!(history.failures_with(Time(60_000 * MS), Some(&backoff)), 1);
+        let failures = |ms, lived| history.failures_with(Time(ms * MS), lived, Some(&backoff));
+        assert_eq!(failures(59_999, true), 7);
+        assert_eq!(failures(60_000, true), 1);
+        assert_eq!(failures(60_000, false), 7, "a start that hung was no life");
     }
 
     #[test]
@@ -249,12 +282,25 @@ mod tests {
         let mut times = Vec::new();
         for _ in 0..200 {
             let at = budget.earliest(Time(1_000 * MS), Some(100));
-            budget.take(at, Some(100));
+            budget.take(at, Time(1_000 * MS), Some(100));
             times.push(at.0 / MS);
         }
         assert_eq!(times.iter().filter(|t| **t == 1_000).count(), 10);
         assert_eq!(times[199], 1_000 + 1_900);
         assert!(times.is_sorted());
+        assert_eq!(budget.taken.len(), 1, "neighbours are one entry");
+        budget.take(Time(9_000 * MS), Time(9_000 * MS), Some(100));
+        assert_eq!(budget.taken.len(), 1, "the past is forgotten");
+    }
+
+    #[test]
+    fn a_restart_in_long_backoff_holds_up_nobody_who_is_due_before() {
+        let mut budget = Budget::default();
+        for (wanted, per_s) in [(25_000, 1_000), (100, 1_000), (101, 1_000), (24_999, 1_000)] {
+            let at = budget.earliest(Time(wanted * MS), Some(per_s));
+            assert_eq!(at, Time(wanted * MS));
+            budget.take(at, Time(0), Some(per_s));
+        }
     }
 
     proptest! {
@@ -283,19 +329,29 @@ mod tests {
 
         #[test]
         fn budget_never_lets_more_than_its_rate_and_burst_through(
-            wants in proptest::collection::vec(0_u64..3_000, 1..300),
+            asks in proptest::collection::vec((0_u64..20, 0_u64..3_000), 1..300),
             per_s in 1_u32..500,
         ) {
-            let mut wants = wants;
-            wants.sort_unstable();
             let mut budget = Budget::default();
-            let mut granted = Vec::new();
-            for want in wants {
-                let at = budget.earliest(Time(want * MS), Some(per_s));
-                prop_assert!(at >= Time(want * MS));
-                budget.take(at, Some(per_s));
+            let mut granted: Vec<u64> = Vec::new();
+            let mut now = 0;
+            for (gap, backoff) in asks {
+                now += gap * MS;
+                let wanted = now + backoff * MS;
+                let at = budget.earliest(Time(wanted), Some(per_s));
+                prop_assert!(at >= Time(wanted));
+                if at > Time(wanted) {
+                    // put off only because so many are due just then
+                    let slack = BURST_NS.max(slot_ns(per_s));
+                    let about = wanted.saturating_sub(slack)..=at.0 + slack;
+                    let due = granted.iter().filter(|at| about.contains(at)).count() as u64;
+                    let slots = (at.0 - wanted) / slot_ns(per_s);
+                    prop_assert!(due >= slots, "{} due, put off by {}", due, slots);
+                }
+                budget.take(at, Time(now), Some(per_s));
                 granted.push(at.0);
             }
+            granted.sort_unstable();
             let bound = per_s as usize + per_s as usize / 10 + 2;
             for (i, start) in granted.iter().enumerate() {
                 let within = granted[i..].iter().filter(|t| **t < start + 1_000 * MS).count();

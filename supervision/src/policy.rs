@@ -35,6 +35,12 @@ pub enum Strategy {
 }
 
 impl Strategy {
+    /// Whether siblings share a restart, so that they stop and start one at a time, in order.
+    #[must_use]
+    pub const fn is_ordered(self) -> bool {
+        matches!(self, Self::OneForAll | Self::RestForOne)
+    }
+
     /// As in files.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -54,7 +60,8 @@ pub enum Restart {
     /// Always.
     #[default]
     Permanent,
-    /// When it ended abnormally: anything but `normal` and `shutdown`. A kill is abnormal.
+    /// When it ended abnormally: anything but `normal` and `shutdown`. A kill is abnormal; a
+    /// supervisor that gives up is not, as in OTP.
     Transient,
     /// Never; its spec is dropped when it ends.
     Temporary,
@@ -238,7 +245,8 @@ pub struct SupervisorPolicy {
     pub auto_shutdown: AutoShutdown,
     /// Most children at a time; a further one is refused.
     pub max_children: u32,
-    /// Most restarts a second; those beyond it wait. None: no limit but `intensity`.
+    /// Most restarts a second; those beyond it wait. None: no limit but `intensity`. A group of
+    /// cells that is restarted as one, when its supervisor gives up, is outside of it.
     pub restart_budget_per_s: Option<u32>,
 }
 
@@ -350,9 +358,6 @@ pub enum PolicyError {
     /// Nothing would ever be restarted, or more than can be.
     #[error("restart_budget_per_s is {0}, at least 1 and at most {BUDGET_MAX}")]
     Budget(u32),
-    /// Its children are all of one kind, none is more significant than another.
-    #[error("bad_combination: simple_one_for_one has no auto_shutdown")]
-    SimpleAutoShutdown,
 }
 
 impl SupervisorPolicy {
@@ -401,11 +406,6 @@ impl SupervisorPolicy {
             let fits = (1..=BUDGET_MAX).contains(&budget);
             note(!fits, PolicyError::Budget(budget));
         }
-        let simple = self.strategy == Strategy::SimpleOneForOne;
-        note(
-            simple && self.auto_shutdown != AutoShutdown::Never,
-            PolicyError::SimpleAutoShutdown,
-        );
         if errors.is_empty() {
             Ok(())
         } else {
@@ -443,8 +443,6 @@ mod tests {
             quarantine: true,
             max_children: 0,
             restart_budget_per_s: Some(0),
-            strategy: Strategy::SimpleOneForOne,
-            auto_shutdown: AutoShutdown::AnySignificant,
             backoff: Some(Backoff {
                 max: Duration::ZERO,
                 factor: f64::NAN,
@@ -462,7 +460,6 @@ mod tests {
             PolicyError::BackoffJitter,
             PolicyError::MaxChildren(0),
             PolicyError::Budget(0),
-            PolicyError::SimpleAutoShutdown,
         ];
         assert_eq!(errors, expected);
     }

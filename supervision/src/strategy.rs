@@ -31,8 +31,14 @@ pub const fn wants_restart(restart: Restart, why: Why<'_>) -> bool {
     match (restart, why) {
         (Restart::Temporary, _) => false,
         (Restart::Permanent, _) | (_, Why::StartFailed) => true,
-        (Restart::Transient, Why::Exit(reason)) => !reason.is_normal(),
+        (Restart::Transient, Why::Exit(reason)) => !ends_in_order(reason),
     }
+}
+
+/// Whether OTP calls the end orderly. A supervisor that gives up ends with `shutdown` there; here
+/// the reason says what it was, and means the same.
+const fn ends_in_order(reason: &ExitReason) -> bool {
+    reason.is_normal() || matches!(reason, ExitReason::Escalated)
 }
 
 /// One child's case, with everything that a verdict depends on.
@@ -90,7 +96,10 @@ pub fn verdict(case: &Case<'_>) -> Verdict {
             Verdict::Escalate
         };
     }
-    let failures = case.history.failures_with(now, policy.backoff.as_ref());
+    let lived = matches!(case.why, Why::Exit(_));
+    let failures = case
+        .history
+        .failures_with(now, lived, policy.backoff.as_ref());
     let at = restart_time(policy, failures, case.budget, now, case.seed);
     Verdict::Restart { at, failures }
 }
@@ -143,7 +152,7 @@ pub struct Tree {
 pub enum Decision {
     /// The child stays down and keeps its spec.
     Leave,
-    /// The child's spec is dropped: it was temporary.
+    /// The child's spec is dropped: it was temporary, or its supervisor keeps none.
     Remove,
     /// Children are stopped and started as the plan lists.
     Restart,
@@ -231,10 +240,12 @@ fn left(tree: &Tree, child: ChildId, node: &TreeChild) -> Decision {
             AutoShutdown::AnySignificant => true,
             AutoShutdown::AllSignificant => !others_run(),
         };
-    match (ends, node.restart) {
-        (true, _) => Decision::AutoShutdown,
-        (false, Restart::Temporary) => Decision::Remove,
-        (false, _) => Decision::Leave,
+    if ends {
+        Decision::AutoShutdown
+    } else if tree.forgets(child) {
+        Decision::Remove
+    } else {
+        Decision::Leave
     }
 }
 
@@ -261,6 +272,21 @@ impl Tree {
             policy,
             seed,
             ..Self::default()
+        }
+    }
+
+    /// Whether a child that is down is forgotten: a temporary one, and whoever was only added while
+    /// a `simple_one_for_one` supervisor ran.
+    #[must_use]
+    pub fn forgets(&self, child: ChildId) -> bool {
+        let restart = self.children.get(&child).map(|node| node.restart);
+        self.policy.strategy == Strategy::SimpleOneForOne || restart == Some(Restart::Temporary)
+    }
+
+    /// Remembers that a life of `child` began at `now`.
+    pub fn up(&mut self, child: ChildId, now: Time) {
+        if let Some(node) = self.children.get_mut(&child) {
+            node.history.up_since = now;
         }
     }
 
@@ -321,7 +347,8 @@ impl Tree {
             return;
         }
         let intensity = self.policy.intensity;
-        self.budget.take(plan.at, self.policy.restart_budget_per_s);
+        self.budget
+            .take(plan.at, now, self.policy.restart_budget_per_s);
         if self.policy.scope == IntensityScope::Supervisor {
             self.window.record(now, intensity);
         }
@@ -330,7 +357,6 @@ impl Tree {
                 node.history.window.record(now, intensity);
             }
             node.history.failures = plan.failures;
-            node.history.restarted_at = plan.at;
         }
     }
 }

@@ -1,9 +1,10 @@
 //! OTP's supervisor suite, by OTP's case names, on the task host; the restart types also on cells.
 //!
 //! The list of names, and those left out with the reason: `names`. Where we differ on purpose:
-//! `which_children` lists in start order (OTP: in reverse); a significant permanent child is
-//! refused here, too, but for a policy that nobody looks at as well; `simple_one_for_one` keeps the
-//! ids of its children, so that one of them can be asked for.
+//! `which_children` lists in start order (OTP: in reverse); a supervisor that gives up ends with
+//! `escalated` (OTP: `shutdown`), which is the same to its own supervisor; a significant permanent
+//! child is refused here, too, but for a policy that nobody looks at as well; `simple_one_for_one`
+//! keeps the ids of its children while they live, so that one of them can be asked for.
 //!
 //! Every case runs under a watchdog. What children do is a log that cases compare as a whole.
 

@@ -59,6 +59,7 @@ impl Model {
             let left = match node.restart {
                 _ if ends => Decision::AutoShutdown,
                 Restart::Temporary => Decision::Remove,
+                _ if tree.policy.strategy == Strategy::SimpleOneForOne => Decision::Remove,
                 _ => Decision::Leave,
             };
             return (left, vec![], vec![]);

@@ -1,9 +1,10 @@
 //! The schedule of a plan: when a strike is due, which fault it is, whom it hits, when it heals.
 //!
 //! A state machine without I/O. The rate has slots of equal length; each has one strike, at a
-//! moment drawn from (seed, number). The fault is drawn by weight; then the kind of actors that it
-//! has hit least by its weight, so that each kind is hit; then one of it. A strike without a
-//! possible victim is counted and passes. Everything that lasts is healed at its end, and when the
+//! moment drawn from (seed, number). The fault is drawn by weight; then the kind of actors that had
+//! the fewest turns by its weight, so that each kind is hit; then one of it. A strike without a
+//! possible victim is counted and passes, one that is left out passes: both have had their turn, so
+//! that the others strike the same kinds. Everything that lasts is healed at its end, and when the
 //! schedule ends. Bounds: [`MAX_CONCURRENT`] victims, [`TRIES`] looks for one of a kind.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -172,6 +173,14 @@ pub enum Over {
     Asked,
 }
 
+impl Over {
+    /// Whether it ended as somebody wanted, not before.
+    #[must_use]
+    pub const fn is_in_order(&self) -> bool {
+        matches!(self, Self::Time | Self::Asked)
+    }
+}
+
 impl fmt::Display for Over {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -241,6 +250,8 @@ pub struct Schedule {
     /// Made, and not back or not healed yet.
     open: Vec<Strike>,
     counts: Counts,
+    /// How often a fault had its turn at a kind, whether it struck or not.
+    turns: BTreeMap<(String, &'static str), u64>,
     /// Kinds that were seen, in reach or not.
     seen: BTreeSet<String>,
     over: Option<Over>,
@@ -263,6 +274,7 @@ impl Schedule {
             only: None,
             open: Vec::new(),
             counts: Counts::default(),
+            turns: BTreeMap::new(),
             seen: BTreeSet::new(),
             over: None,
         }
@@ -348,6 +360,12 @@ impl Schedule {
         self.over.as_ref()
     }
 
+    /// Whether a strike was due at all, found its victim or not; or none was in all its time.
+    #[must_use]
+    pub fn has_tried(&self) -> bool {
+        self.number > 0 || self.over == Some(Over::Time)
+    }
+
     /// What it has counted.
     #[must_use]
     pub fn counts(&self) -> &Counts {
@@ -429,43 +447,22 @@ impl Schedule {
     fn strike(&mut self, now: Time, census: &impl Census, actions: &mut Vec<Action>) {
         let number = self.number;
         self.number += 1;
-        if self
-            .only
-            .as_ref()
-            .is_some_and(|only| !only.contains(&number))
-        {
-            return;
-        }
-        let Some(strike) = self.drawn(number, now, census) else {
-            self.counts.missed += 1;
+        let Some(plan) = self.fault(number) else {
             return;
         };
-        let faults = self.counts.strikes.entry(strike.kind.clone()).or_default();
-        *faults.entry(strike.plan.fault.name()).or_insert(0) += 1;
-        self.open.push(strike.clone());
-        actions.push(Action::Begin(strike));
-    }
-
-    fn drawn(&self, number: u64, now: Time, census: &impl Census) -> Option<Strike> {
-        if self.open.len() >= self.plan.max_concurrent as usize {
-            return None;
-        }
-        let plan = self.fault(number)?;
         let kinds = census.kinds();
-        let mut turns: Vec<(u128, u64, usize)> = kinds
-            .iter()
-            .enumerate()
-            .filter(|(at, kind)| kind.count > 0 && census.takes(*at, plan.fault))
-            .filter_map(|(at, kind)| {
-                let weight = u128::from(self.plan.kind_weight(kind.name));
-                let hits = u128::from(self.counts.by(kind.name, plan.fault)) << 32;
-                let tie = draw::bits(self.seed, number, LANE_KIND + ((at as u64 + 1) << 8));
-                // a weight of 0 is never hit
-                Some((hits.checked_div(weight)?, tie, at))
-            })
-            .collect();
-        turns.sort_unstable();
-        turns.into_iter().find_map(|(_, _, at)| {
+        let turns = self.turns(number, plan.fault, &kinds, census);
+        if let Some(at) = turns.first() {
+            let turn = (kinds[*at].name.to_owned(), plan.fault.name());
+            *self.turns.entry(turn).or_insert(0) += 1;
+        }
+        let only = self.only.as_ref();
+        if only.is_some_and(|only| !only.contains(&number)) {
+            return;
+        }
+        let full = self.open.len() >= self.plan.max_concurrent as usize;
+        let mut turns = turns.into_iter().filter(|_| !full);
+        let strike = turns.find_map(|at| {
             let kind = kinds[at];
             let (index, path) = self.victim(number, plan.fault, (at, kind), census)?;
             Some(Strike {
@@ -477,7 +474,44 @@ impl Schedule {
                 path,
                 until: plan.fault.lasts().then(|| now + plan.lasts),
             })
-        })
+        });
+        let Some(strike) = strike else {
+            self.counts.missed += 1;
+            return;
+        };
+        let faults = self.counts.strikes.entry(strike.kind.clone()).or_default();
+        *faults.entry(strike.plan.fault.name()).or_insert(0) += 1;
+        self.open.push(strike.clone());
+        actions.push(Action::Begin(strike));
+    }
+
+    /// The kinds that a fault can hit, whose turn it is first. Depends on the numbers before, not
+    /// on what became of them.
+    fn turns(
+        &self,
+        number: u64,
+        fault: Fault,
+        kinds: &[Kind<'_>],
+        census: &impl Census,
+    ) -> Vec<usize> {
+        let reached = |name: &str| self.counts.strikes.contains_key(name);
+        let any_reached = kinds.iter().any(|kind| reached(kind.name));
+        let mut turns: Vec<(u128, u64, usize)> = kinds
+            .iter()
+            .enumerate()
+            .filter(|(at, kind)| kind.count > 0 && census.takes(*at, fault))
+            .filter(|(_, kind)| reached(kind.name) || !any_reached)
+            .filter_map(|(at, kind)| {
+                let weight = u128::from(self.plan.kind_weight(kind.name));
+                let turn = (kind.name.to_owned(), fault.name());
+                let had = u128::from(self.turns.get(&turn).copied().unwrap_or(0)) << 32;
+                let tie = draw::bits(self.seed, number, LANE_KIND + ((at as u64 + 1) << 8));
+                // a weight of 0 is never hit
+                Some((had.checked_div(weight)?, tie, at))
+            })
+            .collect();
+        turns.sort_unstable();
+        turns.into_iter().map(|(_, _, at)| at).collect()
     }
 
     fn fault(&self, number: u64) -> Option<FaultPlan> {

@@ -118,6 +118,13 @@ const BAD: &[(&str, Place, &str, &str, &str)] = &[
         "write health",
     ),
     (
+        "stop_if = \"health < 0.5\"",
+        Place::Sim,
+        "1:11",
+        "stop_if cannot act",
+        "leave it out",
+    ),
+    (
         "max_concurrent = 0",
         Place::Sim,
         "1:18",
@@ -328,7 +335,8 @@ fn a_plan_stops_itself_by_its_condition_or_when_its_lease_ends() {
         health: 0.5,
         ..Vitals::default()
     };
-    let with_condition = plan("stop_if = \"health < 0.9\"");
+    let text = "stop_if = \"health < 0.9\"";
+    let with_condition = Plan::from_toml("p.toml", text, Place::Live).unwrap();
     let mut schedule = Schedule::new(&with_condition, 1, Time::ZERO);
     assert_eq!(
         schedule.step(Time(1), &roster(), &Vitals::default()).over,
@@ -367,6 +375,23 @@ fn a_shortened_list_keeps_the_draws_of_the_strikes_that_stay() {
         .filter(|s| [4, 20].contains(&s.number))
         .collect();
     assert_eq!(some, kept);
+}
+
+#[test]
+fn leaving_strikes_out_does_not_turn_the_others_on_somebody_else() {
+    let plan = plan("rate = \"10/1s\"\nmax_concurrent = 4\n[faults]\nkill = 1\nhang = 2");
+    let until = Time(9e9 as u64);
+    let all = strikes(&mut Schedule::new(&plan, 9, Time::ZERO), until, &roster());
+    let third: Vec<_> = all.into_iter().filter(|s| s.number % 3 == 0).collect();
+    let numbers = third.iter().map(|strike| strike.number).collect();
+    let mut only = Schedule::new(&plan, 9, Time::ZERO).only(numbers);
+    let kinds = |made: &[Strike]| -> Vec<_> {
+        let told = made
+            .iter()
+            .map(|s| (s.number, s.plan.fault, s.kind.clone()));
+        told.collect()
+    };
+    assert_eq!(kinds(&strikes(&mut only, until, &roster())), kinds(&third));
 }
 
 #[test]

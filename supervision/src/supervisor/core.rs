@@ -19,11 +19,11 @@ use std::time::Duration;
 
 use actorsim_actors::{ExitReason, Fault, Time};
 
-use crate::policy::{Restart, Shutdown, Strategy};
+use crate::policy::{Restart, Shutdown};
 use crate::spec::{IGNORE, Kind, Terms};
 use crate::strategy::{ChildId, Decision, Life, Plan, Tree, TreeChild, Why, plan};
 
-/// How long a killed child may take to be gone before it is reported as stuck (its thread hangs).
+/// How long a killed worker may take to be gone before it is reported as stuck (its thread hangs).
 pub(crate) const KILL_WAIT: Duration = Duration::from_secs(10);
 
 /// What the shell must do.
@@ -152,6 +152,8 @@ pub(crate) struct Core {
     kill_at: BTreeSet<(Time, ChildId)>,
     starting: usize,
     alive: usize,
+    /// A group restart is under way: it keeps its order whatever the policy becomes meanwhile.
+    ordered: bool,
     finished: bool,
     effects: VecDeque<Effect>,
 }
@@ -170,6 +172,7 @@ impl Core {
             kill_at: BTreeSet::new(),
             starting: 0,
             alive: 0,
+            ordered: false,
             finished: false,
             effects: VecDeque::new(),
         }
@@ -248,10 +251,12 @@ impl Core {
         self.wait(id, now, Origin::Asked);
     }
 
-    /// Stops a child; it stays down, a temporary one is forgotten.
+    /// Stops a child; it stays down, unless it is one to be forgotten.
     pub(crate) fn terminate(&mut self, id: ChildId) {
-        let temporary = self.is_temporary(id);
-        let fate = if temporary { Fate::Remove } else { Fate::Down };
+        let fate = match self.tree.forgets(id) {
+            true => Fate::Remove,
+            false => Fate::Down,
+        };
         match self.kids.get(&id).map(|k| k.phase.clone()) {
             Some(Phase::Up | Phase::Starting { .. }) => self.condemn(id, fate),
             Some(Phase::Pending(_)) => {
@@ -321,6 +326,7 @@ impl Core {
             (Ok(()), gone) => {
                 self.starting -= 1;
                 kid.phase = Phase::Up;
+                self.tree.up(id, now);
                 let down_since = kid.down_since.take();
                 if let (Origin::Restart, Some(since)) = (kid.origin, down_since) {
                     self.effects.push_back(Effect::Restarted(id, now - since));
@@ -376,7 +382,7 @@ impl Core {
             Origin::Initial => self.end(End::NotStarted(id, fault)),
             Origin::Added | Origin::Asked => {
                 self.effects.push_back(Effect::Started(id, Err(fault)));
-                if origin == Origin::Added {
+                if origin == Origin::Added || self.tree.forgets(id) {
                     self.remove(id);
                 }
             }
@@ -390,8 +396,7 @@ impl Core {
     /// A child is not up because it does not want to: no failure, and nothing is done about it.
     fn declined(&mut self, id: ChildId, fault: Fault) {
         self.effects.push_back(Effect::Started(id, Err(fault)));
-        let simple = self.tree.policy.strategy == Strategy::SimpleOneForOne;
-        if simple || self.is_temporary(id) {
+        if self.tree.forgets(id) {
             self.remove(id);
         } else {
             self.effects.push_back(Effect::Down(id));
@@ -454,6 +459,7 @@ impl Core {
             Decision::AutoShutdown => self.end(End::AutoShutdown),
             Decision::Escalate => self.end(End::Escalated),
             Decision::Restart => {
+                self.ordered |= self.tree.policy.strategy.is_ordered();
                 for sibling in &plan.stop {
                     let bystander = self.is_temporary(*sibling);
                     let fate = if bystander {

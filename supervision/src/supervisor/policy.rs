@@ -97,9 +97,12 @@ impl Seat {
         Ok(table)
     }
 
-    /// The life is over.
-    pub(super) fn vacate(&self) {
-        self.rule.lock().table = Weak::new();
+    /// The life with this table is over.
+    pub(super) fn vacate(&self, table: &Arc<Table>) {
+        let mut rule = self.rule.lock();
+        if rule.table.as_ptr() == Arc::as_ptr(table) {
+            rule.table = Weak::new();
+        }
     }
 
     pub(super) fn governance(&self) -> Option<Governance> {

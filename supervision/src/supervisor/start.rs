@@ -93,12 +93,18 @@ impl Seat {
         self.lives.borrow().begun
     }
 
-    /// The life that is under way is over, and its parent will be told: from then on the next may
-    /// begin at any time.
-    fn ends(&self, reason: ExitReason) {
-        *self.actor.lock() = None;
-        self.vacate();
-        self.lives.send_modify(|now| now.last_end = reason);
+    /// Life `mine` with this table is over, and its parent will be told: from then on the next may
+    /// begin at any time. Nothing of another life is touched.
+    fn ends(&self, mine: u64, table: &Arc<Table>, reason: ExitReason) {
+        self.vacate(table);
+        self.lives.send_if_modified(|now| {
+            let last = now.begun == mine;
+            if last {
+                *self.actor.lock() = None;
+                now.last_end = reason;
+            }
+            last
+        });
     }
 
     /// The parent of life `mine` has been told of its end.
@@ -263,7 +269,7 @@ impl Work {
             .as_ref()
             .map_or(ExitReason::Killed, |exit| exit.reason.clone());
         let (reason, ready) = table.outcome(own);
-        seat.ends(reason.clone());
+        seat.ends(life, &table, reason.clone());
         match (exit, ready) {
             (Some(exit), None) => {
                 on_exit(Exit { reason, ..exit });

@@ -290,7 +290,7 @@ impl Model {
             if supervisor == 0 {
                 self.stop(0);
             } else {
-                self.dies(supervisor, Why::Abnormal);
+                self.dies(supervisor, Why::Normal); // OTP: it ends with `shutdown`
             }
             return false;
         }

@@ -28,7 +28,8 @@ pub(crate) enum Role {
         intensity: u32,
         /// Counts by child and parks, instead of counting all together and giving up.
         parks: bool,
-        backoff: bool,
+        backoff: Option<Backoff>,
+        budget: Option<u32>,
         auto: AutoShutdown,
     },
     Worker {
@@ -65,6 +66,7 @@ impl Node {
             intensity,
             parks,
             backoff,
+            budget,
             auto,
         } = self.role
         else {
@@ -77,13 +79,8 @@ impl Node {
         if parks {
             policy.scope = IntensityScope::Child;
         }
-        policy.backoff = backoff.then(|| Backoff {
-            min: Duration::from_millis(50),
-            max: Duration::from_millis(50),
-            factor: 1.0,
-            jitter: 0.0,
-            reset_after: Duration::from_secs(60),
-        });
+        policy.backoff = backoff;
+        policy.restart_budget_per_s = budget;
         policy
     }
 
@@ -108,6 +105,21 @@ fn roles() -> impl Strategy<Value = Role> {
         1 => Just(AutoShutdown::AnySignificant),
         1 => Just(AutoShutdown::AllSignificant),
     ];
+    // The waits of one step, however many add up, are over before the next.
+    let backoff = |min_ms, factor, jitter| Backoff {
+        min: Duration::from_millis(min_ms),
+        max: Duration::from_millis(200),
+        factor,
+        jitter,
+        reset_after: STEP,
+    };
+    let backoff = prop_oneof![
+        Just(None),
+        Just(Some(backoff(50, 1.0, 0.0))),
+        Just(Some(backoff(1, 5.0, 0.5))),
+        Just(Some(backoff(200, 1.0, 1.0))),
+    ];
+    let budget = prop_oneof![3 => Just(None), 1 => (10_u32..100).prop_map(Some)];
     let overflow = prop_oneof![
         Just(Overflow::Block),
         Just(Overflow::Reject),
@@ -118,15 +130,17 @@ fn roles() -> impl Strategy<Value = Role> {
         strategy,
         0_u32..4,
         prop::bool::weighted(0.2),
-        any::<bool>(),
+        backoff,
+        budget,
         auto,
     )
         .prop_map(
-            |(strategy, intensity, parks, backoff, auto)| Role::Supervisor {
+            |(strategy, intensity, parks, backoff, budget, auto)| Role::Supervisor {
                 strategy,
                 intensity,
                 parks,
                 backoff,
+                budget,
                 auto,
             },
         );
@@ -161,7 +175,8 @@ pub(crate) fn trees() -> impl Strategy<Value = Tree> {
             strategy: Plan::OneForOne,
             intensity: 3,
             parks: false,
-            backoff: false,
+            backoff: None,
+            budget: None,
             auto: AutoShutdown::Never,
         };
         let mut tree = Tree {

@@ -62,6 +62,33 @@ fn restart_type_matrix() {
 }
 
 #[test]
+fn a_cell_in_long_backoff_holds_up_no_neighbour() {
+    let backoff = Backoff {
+        min: Duration::from_secs(1),
+        max: Duration::from_secs(100),
+        factor: 10.0,
+        jitter: 0.0,
+        ..Backoff::default()
+    };
+    let policy = SupervisorPolicy::default()
+        .intensity(9, Duration::from_secs(60))
+        .quarantine()
+        .backoff(backoff)
+        .restart_budget_per_s(1);
+    let mut policy = cells(policy);
+    for (cell, now, due) in [
+        (1, 0, 1),
+        (1, 1, 11),
+        (1, 11, 111),
+        (2, 12, 13),
+        (3, 12, 14),
+    ] {
+        let decision = ends(&mut policy, cell, &fault(), at(now));
+        assert_eq!(decision, CellDecision::Restart { at: at(due) }, "{cell}");
+    }
+}
+
+#[test]
 fn a_cell_that_fails_too_often_is_parked_and_its_neighbours_are_not() {
     let policy = SupervisorPolicy::default()
         .intensity(2, Duration::from_secs(60))

@@ -47,7 +47,36 @@ async fn child_adm_simple() {
         );
         sup.terminate_child("a").await.unwrap();
         assert!(started.has_exited());
-        becomes(&sup, "a", Some(ChildState::Down)).await;
+        becomes(&sup, "a", None).await;
+        assert_eq!(sup.count_children().await.unwrap(), Counts::default());
+        sup.start_child(stage.child("a")).await.unwrap();
+        sup.stop().await;
+    })
+    .await;
+}
+
+/// As in OTP, whatever its type: nothing could be done with it any more.
+#[tokio::test]
+async fn a_simple_child_that_is_not_restarted_is_forgotten() {
+    watched(async {
+        let stage = Stage::new();
+        let parks = policy(Strategy::SimpleOneForOne).intensity(0, HOUR);
+        let sup = stage.start(parks.quarantine(), &[]).await;
+        let transient = || stage.child("a").restart(Restart::Transient);
+        sup.start_child(transient()).await.unwrap();
+        stage.tell("a", Order::Normal);
+        becomes(&sup, "a", None).await;
+        sup.start_child(transient()).await.unwrap();
+        stage.kill("a");
+        becomes(&sup, "a", Some(ChildState::Quarantined)).await;
+        stage.next_starts_fail("a", 1);
+        assert!(sup.release_child("a").await.is_err());
+        becomes(&sup, "a", None).await;
+        sup.start_child(transient()).await.unwrap();
+        stage.kill("a");
+        becomes(&sup, "a", Some(ChildState::Quarantined)).await;
+        sup.terminate_child("a").await.unwrap();
+        becomes(&sup, "a", None).await;
         sup.stop().await;
     })
     .await;
@@ -339,8 +368,10 @@ async fn endless(strategy: Strategy) {
         assert_eq!(ids(&sup).await, ["a", "b"], "it answers");
         becomes(&sup, "a", Some(ChildState::Restarting)).await;
         sup.terminate_child("a").await.unwrap();
-        becomes(&sup, "a", Some(ChildState::Down)).await;
-        if strategy != Strategy::SimpleOneForOne {
+        if strategy == Strategy::SimpleOneForOne {
+            becomes(&sup, "a", None).await;
+        } else {
+            becomes(&sup, "a", Some(ChildState::Down)).await;
             let failed = sup.restart_child("a").await.unwrap_err();
             assert!(matches!(failed, RestartChildError::Failed(_)));
             sup.delete_child("a").await.unwrap();

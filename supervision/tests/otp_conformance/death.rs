@@ -70,6 +70,38 @@ async fn a_killed_supervisor_takes_its_children_before_its_own_exit_is_told() {
     .await;
 }
 
+/// Its children are stopped one after the other; that is longer than a killed worker may take.
+#[tokio::test(start_paused = true)]
+async fn a_killed_supervisor_whose_children_hang_is_waited_for() {
+    watched(async {
+        let stage = Stage::new();
+        let names = ["a", "b", "c"];
+        let sub = SupervisorSpec::new(ActorPath::root().join("sub"), policy());
+        let patience = Shutdown::After(Duration::from_secs(4));
+        let sub = names.iter().fold(sub, |sub, name| {
+            sub.child(stage.child(name).shutdown(patience))
+        });
+        let inner = sub.reference();
+        let sub = ChildSpec::supervisor("sub", sub).shutdown(Shutdown::BrutalKill);
+        let spec = SupervisorSpec::new(ActorPath::root(), policy()).child(sub);
+        let root = start_root(&stage.system, spec).await.unwrap();
+        let hang = || names.iter().for_each(|name| stage.tell(name, Order::Hang));
+        stage.take_log();
+        hang();
+        inner.actor().unwrap().kill();
+        stage.logs("-c -b -a +a +b +c").await;
+        becomes(&root, "sub", Some(ChildState::Running)).await;
+        assert_eq!(inner.actor().unwrap().incarnation().0, 2);
+        hang();
+        root.stop().await;
+        assert_eq!(stage.system.census().live()["task"], 0, "no orphans");
+        let events = stage.system.events().since(0, usize::MAX);
+        let stuck = events.iter().filter(|event| event.name == "stuck");
+        assert_eq!(stuck.count(), 0, "a killed tree at work is not stuck");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_killed_root_leaves_no_orphans() {
     watched(async {

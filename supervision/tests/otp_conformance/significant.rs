@@ -2,8 +2,8 @@
 
 use actorsim_actors::{ActorPath, ExitReason};
 use actorsim_supervision::{
-    AutoShutdown, ChildSpec, ChildState, PolicyError, Restart, SpecError, StartError, Strategy,
-    SupervisorPolicy, SupervisorRef, SupervisorSpec, start_root,
+    AutoShutdown, ChildSpec, ChildState, Restart, Strategy, SupervisorPolicy, SupervisorRef,
+    SupervisorSpec, start_root,
 };
 
 use crate::stage::{HOUR, Order, Stage, becomes, watched};
@@ -126,14 +126,66 @@ async fn nonsignificant_transient() {
 
 #[tokio::test]
 async fn significant_simple() {
-    for auto in [AutoShutdown::AnySignificant, AutoShutdown::AllSignificant] {
-        let stage = Stage::new();
-        let policy = SupervisorPolicy::new(Strategy::SimpleOneForOne).auto_shutdown(auto);
-        let error = start_root(&stage.system, stage.spec(policy, &[]))
-            .await
-            .unwrap_err();
-        let wrong = SpecError::Policy(PolicyError::SimpleAutoShutdown);
-        assert_eq!(error, StartError::Invalid(vec![wrong]));
+    for restart in [Restart::Transient, Restart::Temporary] {
+        for auto in [AutoShutdown::AnySignificant, AutoShutdown::AllSignificant] {
+            watched(async {
+                let stage = Stage::new();
+                let policy = SupervisorPolicy::new(Strategy::SimpleOneForOne).auto_shutdown(auto);
+                let sup = stage.start(policy, &[]).await;
+                for name in ["a", "b", "c"] {
+                    let child = stage.child(name).restart(restart).significant();
+                    sup.start_child(child).await.unwrap();
+                }
+                let ended = sup.exited();
+                sup.terminate_child("c").await.unwrap();
+                stage.take_log();
+                stage.tell("a", Order::Normal);
+                if auto == AutoShutdown::AllSignificant {
+                    becomes(&sup, "a", None).await;
+                    assert_eq!(stage.log(), "~a -a", "one of them still runs");
+                    stage.tell("b", Order::Normal);
+                }
+                assert_eq!(ended.await, ExitReason::Shutdown, "{restart:?} {auto:?}");
+                assert_eq!(stage.log(), "~a -a ~b -b");
+            })
+            .await;
+        }
+    }
+}
+
+/// In OTP a supervisor that gives up ends with `shutdown`: its own supervisor takes that for the
+/// end of its work. Only the name of the reason differs here, and that it is told as a crash.
+#[tokio::test]
+async fn a_transient_subtree_that_gives_up_is_not_restarted() {
+    for significant in [false, true] {
+        watched(async {
+            let stage = Stage::new();
+            let sub = SupervisorSpec::new(
+                ActorPath::root().join("sub"),
+                SupervisorPolicy::default().intensity(0, HOUR),
+            );
+            let sub = ChildSpec::supervisor("sub", sub.child(stage.child("a")));
+            let sub = sub.restart(Restart::Transient);
+            let sub = if significant { sub.significant() } else { sub };
+            let auto = SupervisorPolicy::default().auto_shutdown(AutoShutdown::AnySignificant);
+            let spec = SupervisorSpec::new(ActorPath::root(), auto)
+                .child(stage.child("c"))
+                .child(sub);
+            let root = start_root(&stage.system, spec).await.unwrap();
+            let ended = root.exited();
+            stage.take_log();
+            stage.kill("a");
+            if significant {
+                assert_eq!(ended.await, ExitReason::Shutdown);
+                assert_eq!(stage.log(), "-a ~c -c");
+            } else {
+                becomes(&root, "sub", Some(ChildState::Down)).await;
+                assert_eq!(stage.log(), "-a");
+                root.stop().await;
+            }
+            assert_eq!(root.supervision().stats().escalations, 1);
+        })
+        .await;
     }
 }
 

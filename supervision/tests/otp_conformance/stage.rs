@@ -146,7 +146,7 @@ impl Drop for Player {
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        let system = System::new(Clock::wall(), tokio::runtime::Handle::current());
+        let system = System::new(Clock::of_runtime(0), tokio::runtime::Handle::current());
         Self {
             system,
             shared: Arc::default(),

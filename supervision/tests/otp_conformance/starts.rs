@@ -245,13 +245,6 @@ fn sup_flags() {
             },
             PolicyError::BackoffMax(Duration::ZERO),
         ),
-        (
-            |p| {
-                p.strategy = Strategy::SimpleOneForOne;
-                p.auto_shutdown = actorsim_supervision::AutoShutdown::AllSignificant;
-            },
-            PolicyError::SimpleAutoShutdown,
-        ),
     ];
     assert_eq!(SupervisorPolicy::default().check(), Ok(()));
     for (spoil, error) in cases {

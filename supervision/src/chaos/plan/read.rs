@@ -32,6 +32,14 @@ pub(super) fn plan(root: &mut Section<'_, '_>, place: Place) -> Plan {
         faults: faults(root, place).unwrap_or(base.faults),
         kinds: kinds(root),
     };
+    if plan.stop_if.is_some() && place == Place::Sim {
+        let message = format!("stop_if cannot act in {place}");
+        root.wrong(
+            "stop_if",
+            message,
+            "a simulated plan runs to its end: leave it out",
+        );
+    }
     for (key, time) in [("for", plan.run_for), ("lease", Some(plan.lease))] {
         if time.is_some_and(|time| time.is_zero()) {
             root.wrong(

@@ -131,10 +131,42 @@ impl World {
     }
 
     fn in_order(&self) -> bool {
-        matches!(
-            self.core.tree.policy.strategy,
-            Strategy::OneForAll | Strategy::RestForOne
-        )
+        self.core.ordered || self.core.tree.policy.strategy.is_ordered()
+    }
+
+    /// An operator has another strategy; which one is for good of those that run `simple`.
+    fn govern(&mut self, strategy: Strategy) {
+        let policy = &mut self.core.tree.policy;
+        if policy.strategy != Strategy::SimpleOneForOne {
+            policy.strategy = strategy;
+        }
+        self.settle();
+    }
+
+    fn is_up(&self, id: u64) -> bool {
+        self.alive.get(&ChildId(id)).is_some_and(|actor| actor.up)
+    }
+
+    /// A child that is up ends by itself.
+    fn dies(&mut self, id: u64) {
+        let actor = self.alive.remove(&ChildId(id)).unwrap();
+        let bad = ExitReason::Fault(Fault::new("bad"));
+        self.core.exited(ChildId(id), actor.attempt, &bad, self.now);
+        self.settle();
+    }
+
+    /// What a child was asked to do is done: it is up, or gone in order.
+    fn obeys(&mut self, id: u64) {
+        let actor = self.alive[&ChildId(id)].clone();
+        if actor.up {
+            self.alive.remove(&ChildId(id));
+            let reason = ExitReason::Shutdown;
+            self.core
+                .exited(ChildId(id), actor.attempt, &reason, self.now);
+        } else {
+            self.finish_start(ChildId(id), &actor, 5, true);
+        }
+        self.settle();
     }
 
     /// Lets something happen, chosen by `dice`; false if nothing can.
@@ -257,15 +289,28 @@ fn policies() -> impl proptest::strategy::Strategy<Value = SupervisorPolicy> {
         Just(Strategy::RestForOne),
         Just(Strategy::SimpleOneForOne),
     ];
-    let backoff = prop_oneof![Just(None), Just(Some(Backoff::default()))];
-    (strategy, 0_u32..6, any::<bool>(), backoff).prop_map(
-        |(strategy, intensity, child, backoff)| {
+    let growing = Backoff {
+        min: Duration::from_millis(1),
+        max: Duration::from_secs(30),
+        factor: 10.0,
+        jitter: 0.5,
+        reset_after: Duration::from_millis(100),
+    };
+    let backoff = prop_oneof![
+        Just(None),
+        Just(Some(Backoff::default())),
+        Just(Some(growing))
+    ];
+    let budget = prop_oneof![Just(None), (1_u32..100).prop_map(Some)];
+    (strategy, 0_u32..6, any::<bool>(), backoff, budget).prop_map(
+        |(strategy, intensity, child, backoff, budget)| {
             let mut policy =
                 SupervisorPolicy::new(strategy).intensity(intensity, Duration::from_secs(1));
             if child {
                 policy = policy.quarantine();
             }
             policy.backoff = backoff;
+            policy.restart_budget_per_s = budget;
             policy
         },
     )
@@ -287,7 +332,12 @@ proptest! {
     ) {
         let mut world = World::new(policy.clone(), &children);
         for dice in dice {
-            world.step(dice, false);
+            match dice >> 24 {
+                0..8 => world.govern(Strategy::OneForOne),
+                8..16 => world.govern(Strategy::OneForAll),
+                16..24 => world.govern(Strategy::RestForOne),
+                _ => drop(world.step(dice, false)),
+            }
         }
         if ends {
             world.core.end(End::Asked);
@@ -315,6 +365,85 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_killed_supervisor_is_waited_for_as_long_as_its_children_take() {
+    let brutal = (Restart::Permanent, Shutdown::BrutalKill, Kind::Supervisor);
+    let mut world = World::new(SupervisorPolicy::default(), &[brutal]);
+    world.quiesce();
+    world.core.end(End::Asked);
+    world.settle();
+    assert!(world.alive[&ChildId(0)].killed);
+    assert_eq!(world.core.next_deadline(), None);
+    world.quiesce();
+    assert!(world.finished);
+}
+
+#[test]
+fn a_group_restart_keeps_its_order_when_the_strategy_is_changed_meanwhile() {
+    let child = (Restart::Permanent, Shutdown::Infinity, Kind::Worker);
+    let policy = SupervisorPolicy::new(Strategy::OneForAll).intensity(3, Duration::from_secs(5));
+    let mut world = World::new(policy, &[child, child, child]);
+    world.quiesce();
+    world.dies(0);
+    world.govern(Strategy::OneForOne);
+    assert!(world.alive[&ChildId(2)].asked && !world.alive[&ChildId(1)].asked);
+    world.obeys(2);
+    assert!(!world.alive.contains_key(&ChildId(0)), "1 is not gone yet");
+    world.obeys(1);
+    let starting = |world: &World| world.alive.keys().map(|id| id.0).collect::<Vec<_>>();
+    assert_eq!(starting(&world), [0], "one after the other");
+    world.obeys(0);
+    assert_eq!(starting(&world), [0, 1]);
+    world.obeys(1);
+    world.obeys(2);
+    assert!((0..3).all(|id| world.is_up(id)));
+    world.dies(0);
+    assert_eq!(starting(&world).len(), 3, "and then the new one holds");
+    assert!(world.is_up(1) && world.is_up(2) && !world.is_up(0));
+}
+
+/// The wait before each restart of a child whose starts take this long and who then lives 1 s.
+fn waits_of(start: Duration, starts_fail: bool) -> Vec<Duration> {
+    let backoff = Backoff {
+        jitter: 0.0,
+        reset_after: Duration::from_secs(5),
+        ..Backoff::default()
+    };
+    let policy = SupervisorPolicy::default()
+        .intensity(9, Duration::from_secs(60))
+        .backoff(backoff);
+    let child = (Restart::Permanent, Shutdown::BrutalKill, Kind::Worker);
+    let mut world = World::new(policy, &[child]);
+    world.quiesce();
+    world.dies(0);
+    let mut waits = Vec::new();
+    while waits.len() < 3 {
+        let due = world.core.next_deadline().unwrap();
+        waits.push(due - world.now);
+        world.now = due;
+        world.settle();
+        world.now = world.now + start;
+        if starts_fail {
+            let actor = world.alive[&ChildId(0)].clone();
+            world.finish_start(ChildId(0), &actor, 0, false);
+            world.settle();
+        } else {
+            world.obeys(0);
+            world.now = world.now + Duration::from_secs(1);
+            world.dies(0);
+        }
+    }
+    waits
+}
+
+#[test]
+fn a_backoff_grows_however_long_a_start_takes() {
+    let grows = [50, 100, 200].map(Duration::from_millis);
+    assert_eq!(waits_of(Duration::ZERO, false), grows);
+    assert_eq!(waits_of(Duration::from_secs(10), false), grows);
+    assert_eq!(waits_of(Duration::from_secs(10), true), grows);
 }
 
 #[test]

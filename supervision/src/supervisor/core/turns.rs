@@ -24,6 +24,7 @@ impl Core {
         }
         self.start_turn(now);
         let quiet = self.pending.is_empty() && self.starting == 0 && self.none_to_stop();
+        self.ordered &= !quiet;
         if self.mode == Mode::Initial && quiet {
             self.mode = Mode::Serving;
             self.effects.push_back(Effect::Ready);
@@ -46,7 +47,7 @@ impl Core {
     fn in_order(&self) -> bool {
         match self.tree.policy.strategy {
             Strategy::OneForAll | Strategy::RestForOne => true,
-            Strategy::OneForOne => self.mode != Mode::Serving,
+            Strategy::OneForOne => self.ordered || self.mode != Mode::Serving,
             Strategy::SimpleOneForOne => false,
         }
     }
@@ -83,8 +84,11 @@ impl Core {
             return;
         };
         kid.forced = true;
-        kid.kill_at = Some(now + KILL_WAIT);
-        self.kill_at.insert((now + KILL_WAIT, id));
+        // a killed subtree still takes its children in order, each within its own time
+        if kid.kind == Kind::Worker {
+            kid.kill_at = Some(now + KILL_WAIT);
+            self.kill_at.insert((now + KILL_WAIT, id));
+        }
         let starting = matches!(kid.phase, Phase::Starting { .. });
         self.effects.push_back(if starting {
             Effect::Cancel(id)
