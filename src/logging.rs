@@ -104,14 +104,21 @@ pub const EVENTS: &[(&str, &str)] = &[
         "slab_down",
         "a slab unwound outside its cells' steps; its cells exit with host_down",
     ),
-    ("slabs_moved", "a busy shard is relieved by an idle one"),
+    (
+        "slabs_moved",
+        "a busy shard is relieved by an idle one, or one without a thread by those that have one",
+    ),
     (
         "shard_not_pinned",
         "a shard thread is not pinned to its core, and why",
     ),
     (
         "shard_down",
-        "a shard thread ended; slabs that may move are on the others, the rest is closed",
+        "the thread of a shard has died, and why; its cells exit with host_down",
+    ),
+    (
+        "shard_up",
+        "the next thread of a shard takes the place of one that died",
     ),
     (
         "stuck",

@@ -16,6 +16,7 @@ mod limits;
 pub(crate) mod measure;
 pub mod policies;
 mod publishers;
+pub(crate) mod shards;
 mod snapshot;
 mod terms;
 mod urgent;

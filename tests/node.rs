@@ -11,6 +11,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+#[path = "node/shards.rs"]
+mod shards;
 #[path = "node/supervision.rs"]
 mod supervision;
 

@@ -120,6 +120,33 @@ fn twenty_seeds_of_anything_killed_lose_no_event_and_leave_nothing() {
 }
 
 #[test]
+fn threads_of_shards_that_die_cost_no_event_and_leave_the_bytes_to_the_seed() {
+    let plan = "seed = 5\nrate = \"1/4s\"\n[faults]\nhost_down = { for = \"300ms\" }\n";
+    let mut bytes = Vec::new();
+    for (world, plan) in [(false, None), (false, Some(plan)), (true, Some(plan))] {
+        let config = SimConfig {
+            devices: 300, // a group on one shard, what is left on the other
+            shards: 2,
+            world,
+            ..config(7, 20, plan)
+        };
+        let run = || sim::run(&config, &Stop::default()).unwrap().report;
+        let [report, again] = [run(), run()];
+        let why = &report.why;
+        assert_eq!(report.verdict, Verdict::Pass, "{world}: {why:?}");
+        assert_eq!(report.digest.wire_sha256, again.digest.wire_sha256);
+        let devices = &report.devices;
+        assert_eq!((devices.running, devices.quarantined), (Some(300), Some(0)));
+        if let Some(chaos) = &report.chaos {
+            let strikes = chaos.strikes["shard"]["host_down"];
+            assert!(strikes >= 3 && devices.restarts >= Some(strikes * 44));
+        }
+        bytes.push(report.digest.wire_sha256);
+    }
+    assert_ne!(bytes[0], bytes[1], "some samples were never taken");
+}
+
+#[test]
 fn devices_alone_are_the_same_on_any_number_of_shards() {
     let dir = tempfile::tempdir().unwrap();
     let hash = |shards: &str| {

@@ -20,6 +20,7 @@
 //! - `driver`: what a thread waits on; `spin`: whether it looks on first; `portable`: a parked
 //!   thread; `uring`: a ring; `late`: the one until the other pays; `sim`: virtual time; `backend`:
 //!   which of them it is;
+//! - `life`: how a shard's thread dies, and what its next one takes over;
 //! - `host`: starts and stops the shards of a node.
 //!
 //! A cell never blocks its shard, and sees nothing of it when its slab moves. Bounds are named
@@ -36,6 +37,7 @@ mod host;
 mod inbox;
 mod late;
 mod lateness;
+mod life;
 mod listing;
 mod mail;
 mod moving;
@@ -56,8 +58,11 @@ pub use balance::{BalanceRule, Balancer, Balancing, Move, ShardLoad, SlabLoad};
 pub(crate) use fork::Errand;
 pub use fork::{BRANCHES_MAX, FORKS_MAX};
 pub use handle::{ShardHandle, SlabHandle};
-pub use host::{SHARDS_MAX, STOP_MAX, ShardConfig, ShardHost, StartShardsError, StopShardsError};
+pub use host::{
+    HOLD_MAX, SHARDS_MAX, STOP_MAX, ShardConfig, ShardHost, StartShardsError, StopShardsError,
+};
 pub use lateness::Lateness;
+pub use life::ReviveError;
 pub use mail::{ASKS_MAX, Bounce, LINK_CAPACITY, Refusal, Sent};
 pub(crate) use mail::{Mail, Question, Sender};
 pub use moving::MigrateError;

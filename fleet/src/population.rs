@@ -22,7 +22,7 @@ use crate::wire::WireKind;
 /// Devices of one population.
 pub const DEVICES_MAX: u32 = RANGE_DEVICES_MAX;
 /// Names that other children of `/fleet` have.
-const RESERVED: [&str; 3] = ["links", "publisher", "scenario"];
+const RESERVED: [&str; 4] = ["links", "publisher", "scenario", "shards"];
 /// Digits of a device's number at least.
 const NAME_DIGITS: u8 = 4;
 

@@ -66,7 +66,8 @@ pub(super) fn shard_row(before: &ShardStats, after: &ShardStats, time: Duration)
     let us = |share| lateness.quantile_ns(share).map(|ns| ns / 1_000);
     let busy = rate(|stats| stats.busy_ns).map(|ns| (ns as f64 / 1e6).round() / 1e3);
     json!({
-        "shard": after.index, "core": after.core, "ring": after.ring,
+        "shard": after.index, "incarnation": after.incarnation, "core": after.core,
+        "ring": after.ring,
         "slabs": after.slabs, "busy": busy,
         "steps_s": rate(|stats| stats.steps),
         "messages_s": rate(|stats| stats.messages),

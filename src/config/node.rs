@@ -412,6 +412,7 @@ fn shards(settings: &Settings) -> ShardConfig {
         balance: settings.bool("shards.balance").then(|| balance(settings)),
         cores: Vec::new(),
         spin: Duration::from_micros(settings.u64("shards.spin_us")),
+        hold: true, // `/fleet/shards` starts the next thread
     }
 }
 

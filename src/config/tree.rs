@@ -68,11 +68,13 @@ pub const POSTS: &[Post] = &[
     post(
         "/fleet",
         Named(&[
+            ("shards", Permanent),
             ("links", Permanent),
             ("publisher", Permanent),
             ("scenario", Permanent),
         ]),
     ),
+    post("/fleet/shards", Coming(Permanent)),
     post("/fleet/links", Coming(Permanent)),
     post("/fleet/publisher", Coming(Permanent)),
     post("/fleet/scenario", Coming(Permanent)),

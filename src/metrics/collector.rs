@@ -373,6 +373,7 @@ fn shards(snapshot: &NodeSnapshot, out: &mut Samples) {
         let satellites = stats.net.satellites;
         out.whole("actorsim_shard_satellites", &[index], satellites);
         for (name, count) in [
+            ("actorsim_shard_deaths_total", stats.deaths),
             ("actorsim_shard_steps_total", stats.steps),
             ("actorsim_shard_messages_total", stats.messages),
             ("actorsim_shard_doorbells_total", stats.rings),

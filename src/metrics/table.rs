@@ -178,6 +178,8 @@ metrics! {
         "spargio-quic counters";
     "actorsim_shard_busy_ratio" Gauge ["shard"]
         "Busy share of a shard thread" "spargio stats";
+    "actorsim_shard_deaths_total" Counter ["shard"]
+        "Threads of a shard that have died" "";
     "actorsim_shard_steps_total" Counter ["shard"]
         "Steps of a shard" "spargio stats";
     "actorsim_shard_messages_total" Counter ["shard"]

@@ -370,9 +370,7 @@ impl Assembly {
             if tokio::time::timeout(QUIESCE_MAX, sent).await.is_err() {
                 tracing::warn!("readings still waited for a connection when the fleet was stopped");
             }
-            if layer.has_children()
-                && let Err(error) = self.root.terminate_child("fleet").await
-            {
+            if let Err(error) = self.root.terminate_child("fleet").await {
                 tracing::error!("the links did not stop in order: {error}");
             }
             layer.publishers.give_up();
@@ -431,7 +429,7 @@ fn subtrees(
         subtrees.push(transport.child(policies));
     }
     if let Some(layer) = &layers.fleet {
-        subtrees.extend(build::fleet_subtree(
+        subtrees.push(build::fleet_subtree(
             config, layer, transport, identity, policies,
         )?);
     }

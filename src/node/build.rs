@@ -27,10 +27,10 @@ use actorsim_world::scan::OnWedged;
 use actorsim_world::scan::watchdog::Wedged;
 use actorsim_world::{JournalConfig, Outlets, ScanConfig, Twin, TwinConfig};
 
-use super::StartError;
 use super::layers::FleetLayer;
 use super::publishers::Publishers;
 use super::terms::terms_of;
+use super::{StartError, shards};
 use crate::attach::control::Joining;
 use crate::attach::plane::devices;
 use crate::config::NodeConfig;
@@ -457,19 +457,18 @@ pub(super) fn destination(
     Ok((to, name))
 }
 
-/// The `/fleet` subtree: one link per shard where there is a twin, and the publishers.
+/// The `/fleet` subtree: the shards' threads, one link per shard where there is a twin, and the
+/// publishers.
 pub(super) fn fleet_subtree(
     config: &NodeConfig,
     layer: &FleetLayer,
     own: Option<&Transport>,
     identity: &Identity,
     policies: &Policies,
-) -> Result<Option<ChildSpec>, StartError> {
-    if !layer.has_children() {
-        return Ok(None);
-    }
+) -> Result<ChildSpec, StartError> {
     let at = ActorPath::root().join("fleet");
     let mut spec = SupervisorSpec::new(at.clone(), Default::default());
+    spec = spec.child(shards::subtree(layer.shards.shards(), policies));
     if !layer.fleet.links().is_empty() {
         let to = destination(config, own)?;
         spec = spec.child(links(config, layer, to, identity, policies));
@@ -479,7 +478,7 @@ pub(super) fn fleet_subtree(
         spec = spec.child(child);
     }
     let spec = spec.configured(policies);
-    Ok(Some(ChildSpec::supervisor("fleet", spec)))
+    Ok(ChildSpec::supervisor("fleet", spec))
 }
 
 fn links(

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::OnceLock;
 
-use actorsim_actors::shard::ShardHost;
+use actorsim_actors::shard::{ShardHost, ShardStats};
 use actorsim_actors::{ActorPath, System, Time};
 use actorsim_fleet::{DeviceCounts, DeviceError, Fleet, Injection, Population, Published};
 use actorsim_supervision::Supervision;
@@ -16,6 +16,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
 use super::publishers::Publishers;
+use super::shards::shard_path;
 use super::{build, measure, snapshot};
 use crate::attach::control::Joining;
 use crate::attach::plane::Hooks;
@@ -40,11 +41,6 @@ pub(super) struct FleetLayer {
 }
 
 impl FleetLayer {
-    /// Whether there is a `/fleet` subtree.
-    pub(super) fn has_children(&self) -> bool {
-        self.publishers.any() || !self.fleet.links().is_empty()
-    }
-
     /// Counters now, or when the devices were asked to stop.
     pub(super) fn counts(&self) -> DeviceCounts {
         self.last
@@ -79,6 +75,13 @@ pub(super) struct Layers {
 }
 
 impl Layers {
+    /// The counters of the shard at a path.
+    fn shard(&self, path: &ActorPath) -> Option<ShardStats> {
+        let mut shards = self.fleet.as_ref()?.shards.shards().iter();
+        let shard = shards.find(|shard| shard_path(shard.index()) == *path)?;
+        Some(shard.stats())
+    }
+
     /// Seconds from up to the stop, or to now.
     pub(super) fn elapsed_s(&self) -> f64 {
         let now = self.system.clock().monotonic();
@@ -148,6 +151,9 @@ impl Hooks for Layers {
     }
 
     fn figures(&self, path: &ActorPath) -> Option<(&'static str, serde_json::Value)> {
+        if let Some(stats) = self.shard(path) {
+            return Some(("shard", serde_json::to_value(stats).ok()?));
+        }
         let twin = self.twin.as_ref()?;
         let journal = twin.inlets().events;
         let report = (path == journal.path()).then(|| twin.journal())?;

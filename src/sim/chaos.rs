@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use actorsim_actors::census::PAGE_MAX;
+use actorsim_actors::shard::ShardHandle;
 use actorsim_actors::{ActorPath, ActorRow, CensusFilter, System, Time};
 use actorsim_fleet::{Fleet, Injection};
 use actorsim_supervision::chaos::{
@@ -18,6 +19,7 @@ use actorsim_world::{SystemId, Twin};
 use super::SimConfig;
 use super::failure::{Known, TRACE_LINES, TraceLine};
 use crate::node::chaos::{device_takes, injection};
+use crate::node::shards::shard_path;
 use crate::report;
 
 /// Strikes remembered for the list of a failed run.
@@ -72,9 +74,15 @@ impl<'a> Targets<'a> {
         }
     }
 
+    /// The shard that a strike is about.
+    fn shard(&self, strike: &Strike) -> Option<&'a ShardHandle> {
+        self.fleet.shards().get(strike.index as usize)
+    }
+
     fn begin(&self, strike: &Strike, hands: &mut Hands) {
         let device = strike.path.as_str();
         match (strike.plan.fault, strike.kind.as_str()) {
+            (Fault::HostDown, _) => self.shard(strike).into_iter().for_each(ShardHandle::kill),
             (Fault::Kill, DEVICE) => drop(self.fleet.kill(device)),
             (_, DEVICE) => {
                 if let Some((injection, _)) = injection(&strike.plan) {
@@ -105,6 +113,11 @@ impl<'a> Targets<'a> {
     }
 
     fn end(&self, strike: &Strike, hands: &mut Hands) {
+        if strike.plan.fault == Fault::HostDown {
+            // An error is that it lives, or that the run is over.
+            let _ = self.shard(strike).map(ShardHandle::revive);
+            return;
+        }
         if strike.kind == DEVICE {
             if let Some((_, Some(kind))) = injection(&strike.plan) {
                 let revert = Injection::Revert(Some(kind));
@@ -135,6 +148,8 @@ fn twin_half() -> [ActorPath; 2] {
 
 /// Name of the kind of devices.
 const DEVICE: &str = "device";
+/// Of shards.
+const SHARD: &str = "shard";
 /// Of links, whose packets can be hit.
 const LINK: &str = "link";
 /// Of the scan, whose systems can be hit.
@@ -206,10 +221,18 @@ impl Census for Roll<'_> {
             name: NODE,
             count: 1,
         };
-        tasks.chain([devices, node]).collect()
+        // The last, so that who else is drawn does not depend on them.
+        let shards = Kind {
+            name: SHARD,
+            count: self.fleet.shards().len() as u64,
+        };
+        tasks.chain([devices, node, shards]).collect()
     }
 
     fn path(&self, kind: usize, index: u64) -> ActorPath {
+        if kind == self.kinds.len() + 2 {
+            return shard_path(index as usize);
+        }
         match self.kinds.get(kind) {
             Some((_, rows)) => rows.get(index as usize).map(|row| row.path.clone()),
             None if kind == self.kinds.len() => self.fleet.path_of(index as u32),
@@ -219,7 +242,10 @@ impl Census for Roll<'_> {
     }
 
     fn is_down(&self, path: &ActorPath) -> bool {
+        let shards = self.fleet.shards().iter();
+        let mut down = shards.filter(|shard| shard.is_down());
         self.row(path).is_some_and(|row| row.state != "running")
+            || down.any(|shard| shard_path(shard.index()) == *path)
     }
 
     fn takes(&self, kind: usize, fault: Fault) -> bool {
@@ -228,6 +254,7 @@ impl Census for Roll<'_> {
             Some((name, _)) if name == SCAN && fault == Fault::Panic => true,
             Some(_) => fault.hits_any_actor(),
             None if kind == self.kinds.len() => device_takes(fault),
+            None if kind == self.kinds.len() + 2 => fault.hits_shard(),
             // devices alone have no node that could crash
             None => fault == Fault::ClockJump || fault.hits_node() && !self.kinds.is_empty(),
         }

@@ -1,15 +1,16 @@
 //! Which driver the shards of a host run on, and why.
 //!
 //! Chosen once, at start, for all shards of a host, and said aloud (event `shards_backend`). Where
-//! rings come late, each shard says itself if it gets none. Bound: one attempt.
+//! rings come late, each shard says itself if it gets none. What drivers of a shard have in common,
+//! so that whoever rings one of them rings its successor, is its [`Heir`]. Bound: one attempt.
 
 use super::driver::Driver;
 use super::host::{ShardConfig, StartShardsError};
 use super::late::Late;
-use super::portable::Portable;
+use super::portable::{Portable, Wake};
 #[cfg(doc)]
 use super::spec::ShardStats;
-use super::uring::{self, COMPLETIONS_MAX, ENTRIES_MAX, Kernel, RingConfig, RingRefused};
+use super::uring::{self, COMPLETIONS_MAX, ENTRIES_MAX, Kernel, RingConfig, RingPlan, RingRefused};
 use crate::events::Level;
 use crate::system::System;
 
@@ -48,11 +49,37 @@ impl Backend {
     }
 }
 
+/// Makes the drivers of further threads of a shard, rung as the first one was.
+pub(super) enum Heir {
+    Parked(Wake),
+    Late(Wake, RingPlan, System),
+    Ring(RingPlan),
+}
+
+impl Heir {
+    /// A driver for a new thread; the former one is gone.
+    ///
+    /// # Errors
+    /// The kernel has no ring for it, where it must have one.
+    pub(super) fn driver(&self) -> Result<Box<dyn Driver>, RingRefused> {
+        Ok(match self {
+            Self::Parked(wake) => Box::new(Portable::at(wake)),
+            Self::Late(wake, plan, system) => {
+                Box::new(Late::at(Portable::at(wake), plan.clone(), system))
+            }
+            Self::Ring(plan) => Box::new(plan.again()?),
+        })
+    }
+}
+
+/// A driver, and what its successors are made from.
+type Seated = (Box<dyn Driver>, Heir);
+
 /// The drivers of a host's shards.
 pub(super) struct Chosen {
     /// [`Backend::Auto`]: each shard has a ring as soon as that pays.
     pub(super) backend: Backend,
-    pub(super) drivers: Vec<Box<dyn Driver>>,
+    pub(super) drivers: Vec<Seated>,
     pub(super) level: Level,
     /// In words, for the operator.
     pub(super) why: String,
@@ -73,21 +100,25 @@ pub(super) fn choose(
     if config.backend == Backend::Auto && ring.sqpoll.is_none() {
         return choose_with(shards, config, Backend::Auto, |shards, ring| {
             let (plans, kernel) = uring::plans(shards, ring)?;
-            let drivers = plans.into_iter().map(|plan| Late::new(plan, system));
-            Ok((boxed(drivers), kernel))
+            let seated = |plan: RingPlan| {
+                let parked = Portable::new();
+                let heir = Heir::Late(parked.wake(), plan.clone(), system.clone());
+                (Box::new(Late::at(parked, plan, system)) as _, heir)
+            };
+            Ok((plans.into_iter().map(seated).collect(), kernel))
         });
     }
     choose_with(shards, config, Backend::Uring, |shards, ring| {
         let (drivers, kernel) = uring::open(shards, ring)?;
-        Ok((boxed(drivers.into_iter()), kernel))
+        let seated = drivers.into_iter().map(|driver| {
+            let heir = Heir::Ring(RingPlan::of(&driver, ring, kernel));
+            (Box::new(driver) as _, heir)
+        });
+        Ok((seated.collect(), kernel))
     })
 }
 
-fn boxed<D: Driver + 'static>(drivers: impl Iterator<Item = D>) -> Vec<Box<dyn Driver>> {
-    drivers.map(|driver| Box::new(driver) as _).collect()
-}
-
-type Opened = Result<(Vec<Box<dyn Driver>>, Kernel), RingRefused>;
+type Opened = Result<(Vec<Seated>, Kernel), RingRefused>;
 
 fn choose_with(
     shards: usize,
@@ -128,9 +159,14 @@ fn choose_with(
 }
 
 fn portable(shards: usize, level: Level, why: String) -> Chosen {
+    let seated = || {
+        let parked = Portable::new();
+        let heir = Heir::Parked(parked.wake());
+        (Box::new(parked) as _, heir)
+    };
     Chosen {
         backend: Backend::Portable,
-        drivers: boxed((0..shards).map(|_| Portable::new())),
+        drivers: (0..shards).map(|_| seated()).collect(),
         level,
         why,
     }

@@ -3,6 +3,8 @@
 //! No thread, no clock, no waiting: a driver reads time, steps the core, and waits for what the
 //! effects say. Threads and virtual time run the same core. Bound: [`SLABS_MAX`] slabs.
 
+mod husk;
+
 use std::collections::VecDeque;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -10,18 +12,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use self::husk::Husk;
+use super::driver::DriverCounts;
 use super::fork::Forks;
 use super::guard;
 use super::inbox::{Bells, Doorbell, Queue, Refused};
 use super::lateness::Lateness;
+use super::life::{Estate, Lives};
 use super::moving::{Departure, MigrateError, Movables, Parcel, Resident};
 use super::net::{Heard, NetConfig, ShardNet, SharedNet, Told};
-use super::slab::{Effects, Limits, Moment, Seat};
+use super::slab::{AnySlab, Effects, Limits, Moment, Seat};
 use super::spec::ShardStats;
 use crate::addr::Reply;
 use crate::clock::Clock;
 use crate::events::{Events, Level};
-use crate::exit::Fault;
+use crate::exit::{Fault, Incarnation};
 use crate::path::ActorPath;
 use crate::system::System;
 
@@ -39,6 +44,16 @@ pub(crate) enum Join {
     New(Build),
     /// It comes from another shard.
     Moved(Parcel),
+    /// It was on this shard when its thread died, at that time.
+    Left(Heirloom, Moment),
+}
+
+/// A slab that has lost its cells with their thread.
+pub(crate) enum Heirloom {
+    /// It stays on its shard.
+    Pinned(Husk),
+    /// It may go to another.
+    Movable(Box<dyn AnySlab + Send>),
 }
 
 /// Something for the operator.
@@ -90,6 +105,7 @@ pub(crate) struct Port {
     pub(crate) forks: Arc<Forks>,
     pub(crate) stats: Mutex<ShardStats>,
     pub(crate) stopping: AtomicBool,
+    pub(crate) lives: Lives,
     /// Whether somebody wants to know what steps cost.
     pub(crate) detail: AtomicBool,
     /// Where slabs are listed and exits told; none in a simulation without a node.
@@ -113,9 +129,11 @@ impl Port {
             forks,
             stats: Mutex::new(ShardStats {
                 index,
+                incarnation: Incarnation::FIRST.0,
                 ..ShardStats::default()
             }),
             stopping: AtomicBool::new(false),
+            lives: Lives::new(),
             detail: AtomicBool::new(false),
             system,
         });
@@ -132,6 +150,43 @@ impl Port {
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }
+
+    /// Sends slabs that wait for a thread of this shard, and may move, to shards that have one.
+    /// Returns how many.
+    pub(crate) fn hand_out(&self) -> u64 {
+        let others = self.movables.ports(self.index);
+        if others.is_empty() {
+            return 0;
+        }
+        let (mut waiting, mut kept, mut moved) = (VecDeque::new(), VecDeque::new(), 0);
+        self.joins.drain(&mut waiting);
+        for (join, to) in waiting.into_iter().zip(others.iter().cycle()) {
+            let parcel = match join {
+                Join::Left(Heirloom::Movable(slab), left) => {
+                    let reply = Reply::channel().0;
+                    Parcel { slab, left, reply }
+                }
+                Join::Moved(parcel) => parcel,
+                other => {
+                    kept.push_back(other);
+                    continue;
+                }
+            };
+            match to.joins.push(Join::Moved(parcel)) {
+                Ok(edge) => {
+                    moved += 1;
+                    if edge {
+                        to.bell.ring();
+                    }
+                }
+                Err(Refused::Full(join) | Refused::Closed(join)) => kept.push_back(join),
+            }
+        }
+        self.joins.put_back(kept);
+        self.lives.estate.lock().tally.migrations_out += moved;
+        self.stats.lock().migrations_out += moved;
+        moved
+    }
 }
 
 impl Moment {
@@ -147,6 +202,14 @@ impl Moment {
             late_ns,
         }
     }
+
+    /// The later of two: time does not go back for a slab.
+    fn or_later(self, other: Self) -> Self {
+        match other.monotonic > self.monotonic {
+            true => other,
+            false => self,
+        }
+    }
 }
 
 /// The slabs of one shard.
@@ -160,6 +223,8 @@ pub(crate) struct ShardCore {
     notes: Vec<Note>,
     tally: Tally,
     net: SharedNet,
+    /// What former drivers of this shard have done.
+    before: DriverCounts,
     seats: u32,
     detail: bool,
 }
@@ -177,7 +242,10 @@ pub(crate) struct Tally {
 }
 
 impl ShardCore {
+    /// The first life of a shard, or the next: that goes on with what the former has left.
     pub(crate) fn new(port: Arc<Port>, limits: Limits) -> Self {
+        let Estate { tally, net, counts } = std::mem::take(&mut *port.lives.estate.lock());
+        let fresh = || Arc::new(Mutex::new(ShardNet::new(NetConfig::default())));
         Self {
             port,
             limits,
@@ -185,8 +253,9 @@ impl ShardCore {
             joins: VecDeque::new(),
             left: None,
             notes: Vec::new(),
-            tally: Tally::default(),
-            net: Arc::new(Mutex::new(ShardNet::new(NetConfig::default()))),
+            tally,
+            net: net.unwrap_or_else(fresh),
+            before: counts,
             seats: 0,
             detail: false,
         }
@@ -200,6 +269,11 @@ impl ShardCore {
 
     pub(crate) fn port(&self) -> &Arc<Port> {
         &self.port
+    }
+
+    /// What all drivers of this shard have done, this one included.
+    pub(crate) const fn driven(&self, by: DriverCounts) -> DriverCounts {
+        self.before.and(by)
     }
 
     /// Does what is due at `at`, within the limits.
@@ -276,9 +350,56 @@ impl ShardCore {
         })
     }
 
-    /// This shard is about to end without being asked to: slabs that may move go to the others,
-    /// also those that are on their way here.
-    pub(crate) fn evacuate(&mut self, at: &Moment) {
+    /// The thread is about to end without being asked to: all cells exit with `host_down`, and
+    /// their sockets are reset.
+    pub(crate) fn lose_cells(&mut self, at: &Moment) {
+        let mut index = 0;
+        while index < self.slabs.len() {
+            let slab = &mut self.slabs[index];
+            let lost = guard::step(|| {
+                slab.host_down(at);
+                Ok(())
+            });
+            slab.notes(&mut self.notes);
+            match lost {
+                Ok(()) => index += 1,
+                Err(_) => drop(guard::discard(self.slabs.remove(index))),
+            }
+        }
+    }
+
+    /// What becomes of its slabs once their cells are lost, and the driver, which has done so much,
+    /// is gone: they wait for the next life, or there is none.
+    pub(crate) fn pass_on(&mut self, at: &Moment, driver: DriverCounts, hold: bool) {
+        self.net.lock().abandon();
+        if hold {
+            self.leave_behind(at, driver);
+        } else {
+            self.port.ask_to_stop();
+            self.evacuate(at);
+            self.stop(at);
+        }
+    }
+
+    fn leave_behind(&mut self, at: &Moment, driver: DriverCounts) {
+        let heirloom = |slab| match slab {
+            Resident::Pinned(slab) => Heirloom::Pinned(Husk::of(slab)),
+            Resident::Movable(slab) => Heirloom::Movable(slab),
+        };
+        let slabs = std::mem::take(&mut self.slabs).into_iter();
+        let mut left: VecDeque<_> = slabs.map(|slab| Join::Left(heirloom(slab), *at)).collect();
+        left.append(&mut self.joins);
+        self.port.joins.put_back(left);
+        *self.port.lives.estate.lock() = Estate {
+            tally: std::mem::take(&mut self.tally),
+            net: Some(Arc::clone(&self.net)),
+            counts: self.driven(driver),
+        };
+    }
+
+    /// This shard is about to end without being asked to, and has no next life: slabs that may move
+    /// go to the others, also those that are on their way here.
+    fn evacuate(&mut self, at: &Moment) {
         let at = &self.take_last(at);
         let others = self.port.movables.ports(self.port.index);
         if others.is_empty() {
@@ -315,19 +436,18 @@ impl ShardCore {
                         }),
                     }
                 }
-                Join::Moved(parcel) => {
-                    let Parcel {
-                        mut slab,
-                        left,
-                        reply,
-                    } = parcel;
-                    if left.monotonic > at.monotonic {
-                        at = left;
-                    }
-                    slab.arrive(self.port.index, self.seat());
-                    self.slabs.push(Resident::Movable(slab));
+                Join::Moved(Parcel { slab, left, reply }) => {
+                    at = at.or_later(left);
+                    self.take_in(Resident::Movable(slab));
                     self.tally.migrations_in += 1;
                     reply.send(Ok(()));
+                }
+                Join::Left(slab, left) => {
+                    at = at.or_later(left);
+                    self.take_in(match slab {
+                        Heirloom::Pinned(husk) => Resident::Pinned(husk.into_slab()),
+                        Heirloom::Movable(slab) => Resident::Movable(slab),
+                    });
                 }
             }
         }
@@ -339,12 +459,17 @@ impl ShardCore {
         at
     }
 
-    /// Takes in the slabs that come from other shards, and none from now on. Returns the time to go
+    fn take_in(&mut self, mut slab: Resident) {
+        slab.arrive(self.port.index, self.seat());
+        self.slabs.push(slab);
+    }
+
+    /// Takes in the slabs that were somewhere before, and none from now on. Returns the time to go
     /// on with, as [`ShardCore::join`].
     fn take_last(&mut self, at: &Moment) -> Moment {
         self.joins.append(&mut self.port.joins.close());
         // Those that nobody has built yet have nothing to stop.
-        self.joins.retain(|join| matches!(join, Join::Moved(_)));
+        self.joins.retain(|join| !matches!(join, Join::New(_)));
         self.join(at)
     }
 
@@ -477,7 +602,11 @@ fn send_off(
         left: *at,
         reply,
     };
-    let (back, why) = match to.joins.push(Join::Moved(parcel)) {
+    let sent = match to.lives.is_down() {
+        true => Err(Refused::Closed(Join::Moved(parcel))),
+        false => to.joins.push(Join::Moved(parcel)),
+    };
+    let (back, why) = match sent {
         Ok(edge) => {
             if edge {
                 to.bell.ring();
@@ -492,7 +621,7 @@ fn send_off(
             reply.send(Err(why));
             Some(Resident::Movable(slab))
         }
-        Join::New(_) => None,
+        Join::New(_) | Join::Left(..) => None,
     }
 }
 

@@ -7,20 +7,27 @@
 //! first is [`Spin`]'s to say. Bound: one step of the core between two looks at the driver.
 
 use std::io;
+use std::panic;
 use std::time::Duration;
 
 use super::core::{Port, ShardCore};
+use super::guard;
 use super::inbox::Bell;
+use super::life::KILLED;
 use super::net::{Engine, TOLD_PER_TURN};
 use super::slab::{Effects, Moment, earlier};
 use super::spin::{self, Looked, Spin};
 use crate::clock::{Clock, Time, nanos};
+use crate::system::System;
 
 /// Shortest wait: below it going to sleep costs more than looking again.
 const WAIT_MIN: Duration = Duration::from_micros(20);
 
 /// Longest wait, when a shard stops, for sockets to send what waits and to close.
 const PARTING_MAX: Duration = Duration::from_secs(5);
+
+/// The same when its thread dies and all of them are reset: nothing is left to send.
+const DEATH_MAX: Duration = Duration::from_millis(500);
 
 /// What a driver has done so far.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,6 +40,18 @@ pub(crate) struct DriverCounts {
     pub(crate) submissions: u64,
     /// Calls that the kernel refused for now and that were made again.
     pub(crate) retries: u64,
+}
+
+impl DriverCounts {
+    /// What both have done.
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self {
+            enters: self.enters + other.enters,
+            doorbells: self.doorbells + other.doorbells,
+            submissions: self.submissions + other.submissions,
+            retries: self.retries + other.retries,
+        }
+    }
 }
 
 /// What a shard's thread waits on.
@@ -79,26 +98,31 @@ pub(crate) trait Driver: Send {
     }
 }
 
-/// Runs a shard until it is asked to stop, then stops its slabs in order; also if the driver fails.
+/// Runs a shard until it is asked to stop, then stops its slabs in order. If the driver fails, or
+/// this unwinds, the thread [dies](die).
 pub(crate) fn run(
     core: &mut ShardCore,
     driver: &mut dyn Driver,
     clock: &Clock,
     spin: Duration,
 ) -> io::Result<()> {
-    let ended = driver
-        .attach()
-        .and_then(|()| turn(core, driver, clock, Spin::new(spin)));
-    core.port().ask_to_stop();
-    if ended.is_err() {
-        core.evacuate(&Moment::of(clock));
-    }
+    driver.attach()?;
+    turn(core, driver, clock, Spin::new(spin))?;
     core.stop(&Moment::of(clock));
     let port = core.port().clone();
-    core.tell(port.system.as_ref().map(crate::system::System::events));
-    ended
-        .and_then(|()| part(core, driver, clock))
-        .and(driver.flush())
+    core.tell(port.system.as_ref().map(System::events));
+    // It has stopped in order, whatever becomes of its sockets.
+    let _ = part(core, driver, clock, PARTING_MAX).and(driver.flush());
+    Ok(())
+}
+
+/// A shard's thread ends without being asked to: all of its cells exit with `host_down`.
+pub(crate) fn die(core: &mut ShardCore, driver: &mut dyn Driver, clock: &Clock) {
+    core.lose_cells(&Moment::of(clock));
+    // As far as the driver still can; what is left of its sockets then goes down with it.
+    let _ = guard::step(|| Ok(part(core, driver, clock, DEATH_MAX)));
+    let port = core.port().clone();
+    core.tell(port.system.as_ref().map(System::events));
 }
 
 fn turn(
@@ -108,7 +132,7 @@ fn turn(
     mut spin: Spin,
 ) -> io::Result<()> {
     let port = std::sync::Arc::clone(core.port());
-    let events = port.system.as_ref().map(crate::system::System::events);
+    let events = port.system.as_ref().map(System::events);
     // When it fell asleep, if it did.
     let mut asleep = None;
     loop {
@@ -116,6 +140,9 @@ fn turn(
         let rung = port.bell.answer();
         if port.is_stopping() {
             return Ok(());
+        }
+        if port.lives.is_doomed() {
+            panic::resume_unwind(Box::new(KILLED));
         }
         let at = Moment::of(clock);
         if let Some(since) = asleep.take() {
@@ -211,7 +238,7 @@ impl Seat<'_> {
 
     /// Puts the counters where handles read them.
     fn count(&self, core: &ShardCore, busy_ns: u64, sleeps: bool, looked: Option<Looked>) {
-        let counts = self.driver.counts();
+        let counts = core.driven(self.driver.counts());
         let mut stats = self.port.stats.lock();
         core.count(&mut stats);
         stats.busy_ns += busy_ns;
@@ -253,9 +280,14 @@ fn obey(core: &ShardCore, engine: &mut dyn Engine, now: Time) -> io::Result<Effe
     })
 }
 
-/// Sees the sockets of cells that are no more to their end, for at most [`PARTING_MAX`].
-fn part(core: &mut ShardCore, driver: &mut dyn Driver, clock: &Clock) -> io::Result<()> {
-    let until = clock.monotonic() + PARTING_MAX;
+/// Sees the sockets of cells that are no more to their end, for so long at most.
+fn part(
+    core: &mut ShardCore,
+    driver: &mut dyn Driver,
+    clock: &Clock,
+    at_most: Duration,
+) -> io::Result<()> {
+    let until = clock.monotonic() + at_most;
     loop {
         let at = Moment::of(clock);
         hear(core, driver.engine(), &at);

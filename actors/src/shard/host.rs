@@ -2,24 +2,27 @@
 //!
 //! It hosts cells only through their slabs and decides nothing about them. A shard whose driver
 //! fails, or whose thread panics (not a cell, nor a slab: those are caught), is told as
-//! `shard_down` and takes no slabs any more: those that may move go to the others, the rest is
-//! closed. Bounds: [`SHARDS_MAX`] threads; a stop waits for at most [`STOP_MAX`].
+//! `shard_down`, and its cells exit with `host_down`. Then either its slabs wait for its next
+//! thread ([`ShardConfig::hold`]), or it takes no slabs any more: those that may move go to the
+//! others, the rest is closed. Bounds: [`SHARDS_MAX`] threads; a stop waits for at most
+//! [`STOP_MAX`], slabs wait for a thread of their own for [`HOLD_MAX`].
 
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::backend::{self, Backend, Chosen};
+use super::backend::{self, Backend, Chosen, Heir};
 use super::balance::{BalanceRule, Balancing};
 use super::core::{Common, Port, ShardCore};
 use super::driver::{self, Driver};
 use super::guard;
 use super::handle::ShardHandle;
 use super::inbox::{Bells, Doorbell};
+use super::life::{ReviveError, Reviver};
 use super::net::{BUFFER_BYTES_MIN, DATAGRAM_MAX, NetConfig, SOCKETS_MAX};
 use super::slab::{Limits, Moment};
 #[cfg(doc)]
@@ -30,7 +33,7 @@ use super::spin::SPIN_MAX;
 use super::uring::{COMPLETIONS_MAX, ENTRIES_MAX, RingConfig, RingRefused};
 use crate::clock::Clock;
 use crate::events::Level;
-use crate::exit::Fault;
+use crate::exit::{Fault, Incarnation};
 use crate::system::System;
 
 /// Most shards of one host: more threads than any machine this is meant for has cores.
@@ -39,6 +42,10 @@ pub const SHARDS_MAX: usize = 1_024;
 /// Longest wait for the shards to stop their cells: a million ordered stops take well under a
 /// second here, so a shard that needs longer is stuck in a step.
 pub const STOP_MAX: Duration = Duration::from_secs(30);
+
+/// Longest wait of slabs for the next thread of their shard, where others run: then those that may
+/// move go there. Long enough for a supervisor's first attempts, short for who misses the cells.
+pub const HOLD_MAX: Duration = Duration::from_secs(5);
 
 /// How many shards, of which kind, and where.
 #[derive(Debug, Clone)]
@@ -58,6 +65,10 @@ pub struct ShardConfig {
     /// Longest look at its doorbell before a shard sleeps, where lately such looks were answered;
     /// 0 is none, at most [`SPIN_MAX`].
     pub spin: Duration,
+    /// Whether the slabs of a shard whose thread has died wait for its next one, which somebody
+    /// starts by [`ShardHandle::revive`]; after [`HOLD_MAX`] those that may move go to the others,
+    /// where there are any.
+    pub hold: bool,
 }
 
 impl Default for ShardConfig {
@@ -70,6 +81,7 @@ impl Default for ShardConfig {
             balance: None,
             cores: Vec::new(),
             spin: SPIN,
+            hold: false,
         }
     }
 }
@@ -119,22 +131,35 @@ pub enum StopShardsError {
     Stuck(Vec<usize>),
 }
 
+/// One thread of a shard.
 struct Thread {
-    port: Arc<Port>,
     done: oneshot::Receiver<()>,
     join: JoinHandle<()>,
+}
+
+/// Where the threads of one shard are started, one after the other.
+struct Post {
+    port: Arc<Port>,
+    /// Makes drivers for further ones.
+    heir: Heir,
+    core: Option<usize>,
+    net: NetConfig,
+    spin: Duration,
+    hold: bool,
+    clock: Clock,
+    thread: Mutex<Option<Thread>>,
 }
 
 /// The shards of a node. Dropping it asks them to stop and does not wait.
 #[derive(Debug)]
 pub struct ShardHost {
     handles: Vec<ShardHandle>,
-    threads: Mutex<Vec<Thread>>,
+    posts: Vec<Arc<Post>>,
     balancing: Mutex<Option<Balancing>>,
     backend: Backend,
 }
 
-impl std::fmt::Debug for Thread {
+impl std::fmt::Debug for Post {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "shard-{}", self.port.index)
     }
@@ -173,23 +198,34 @@ impl ShardHost {
         };
         let mut host = Self {
             handles: Vec::new(),
-            threads: Mutex::new(Vec::new()),
+            posts: Vec::new(),
             balancing: Mutex::default(),
             backend,
         };
-        let bells: Bells = drivers.iter().map(|d| Doorbell::new(d.bell())).collect();
+        let bells = drivers.iter().map(|(driver, _)| driver.bell());
+        let bells: Bells = bells.map(Doorbell::new).collect();
         let common = Common::of(bells);
-        for (index, driver) in drivers.into_iter().enumerate() {
-            let port = Port::new(index, &common, Some(system.clone()));
-            let core = config.cores.get(index).copied();
-            let clock = system.clock().clone();
-            let thread = spawn(&port, driver, core, (config.net, spin), clock);
+        for (index, (driver, heir)) in drivers.into_iter().enumerate() {
+            let post = Arc::new(Post {
+                port: Port::new(index, &common, Some(system.clone())),
+                heir,
+                core: config.cores.get(index).copied(),
+                net: config.net,
+                spin,
+                hold: config.hold,
+                clock: system.clock().clone(),
+                thread: Mutex::default(),
+            });
+            let reviver: Weak<dyn Reviver> = Arc::downgrade(&post) as _;
+            post.port.lives.revived_by(reviver);
+            let thread = post.spawn(driver);
             let thread = thread.map_err(|source| StartShardsError::Thread {
                 shard: index,
                 source,
             })?;
-            host.handles.push(ShardHandle::new(&port));
-            host.threads.get_mut().push(thread);
+            *post.thread.lock() = Some(thread);
+            host.handles.push(ShardHandle::new(&post.port));
+            host.posts.push(post);
         }
         *host.balancing.get_mut() = config.balance.map(|rule| host.balance(system, rule));
         Ok(host)
@@ -229,19 +265,22 @@ impl ShardHost {
     /// [`StopShardsError::Stuck`] after [`STOP_MAX`]; those threads are left behind.
     pub async fn stop(&self) -> Result<(), StopShardsError> {
         drop(self.balancing.lock().take());
-        let threads = std::mem::take(&mut *self.threads.lock());
-        for thread in &threads {
-            thread.port.ask_to_stop();
+        for post in &self.posts {
+            post.port.ask_to_stop();
         }
         let until = tokio::time::Instant::now() + STOP_MAX;
         let mut stuck = Vec::new();
-        for thread in threads {
+        for post in &self.posts {
+            let Some(thread) = post.thread.lock().take() else {
+                continue;
+            };
             if tokio::time::timeout_at(until, thread.done).await.is_err() {
-                stuck.push(thread.port.index);
+                stuck.push(post.port.index);
                 continue;
             }
             // It has nothing left to do; its panics were caught and told.
             drop(thread.join.join());
+            post.close();
         }
         if stuck.is_empty() {
             Ok(())
@@ -253,68 +292,129 @@ impl ShardHost {
 
 impl Drop for ShardHost {
     fn drop(&mut self) {
-        for thread in self.threads.get_mut() {
-            thread.port.ask_to_stop();
+        for post in &self.posts {
+            post.port.ask_to_stop();
         }
     }
 }
 
-fn spawn(
-    port: &Arc<Port>,
-    mut driver: Box<dyn Driver>,
-    core: Option<usize>,
-    (net, spin): (NetConfig, Duration),
-    clock: Clock,
-) -> std::io::Result<Thread> {
-    let (done_tx, done) = oneshot::channel();
-    let held = Arc::clone(port);
-    let join = thread::Builder::new()
-        .name(format!("shard-{}", port.index))
-        .spawn(move || {
-            if let Some(core) = core {
-                pin(&held, core);
+impl Post {
+    /// Starts a thread that lives as long as nothing goes wrong.
+    fn spawn(self: &Arc<Self>, driver: Box<dyn Driver>) -> std::io::Result<Thread> {
+        let (done_tx, done) = oneshot::channel();
+        let held = Arc::clone(self);
+        let join = thread::Builder::new()
+            .name(format!("shard-{}", self.port.index))
+            .spawn(move || {
+                held.live(driver);
+                let _ = done_tx.send(());
+            })?;
+        Ok(Thread { done, join })
+    }
+
+    /// The life of a thread.
+    fn live(self: &Arc<Self>, mut driver: Box<dyn Driver>) {
+        let (port, clock) = (&self.port, &self.clock);
+        if let Some(core) = self.core {
+            pin(port, core);
+        }
+        let mut core = ShardCore::new(Arc::clone(port), Limits::LIVE).with_net(self.net);
+        let run = AssertUnwindSafe(|| driver::run(&mut core, &mut *driver, clock, self.spin));
+        let why = match panic::catch_unwind(run) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => format!("its driver failed: {error}"),
+            Err(payload) => {
+                let fault = Fault::from_panic(&*payload);
+                guard::discard(payload);
+                fault
+                    .detail
+                    .map_or_else(|| fault.code.to_owned(), String::from)
             }
-            let mut core = ShardCore::new(Arc::clone(&held), Limits::LIVE).with_net(net);
-            let run = AssertUnwindSafe(|| driver::run(&mut core, &mut *driver, &clock, spin));
-            match panic::catch_unwind(run) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => down(&held, &format!("its driver failed: {error}")),
-                Err(payload) => {
-                    held.ask_to_stop();
-                    let at = Moment::of(&clock);
-                    let _ = guard::step(|| {
-                        core.evacuate(&at);
-                        Ok(())
-                    });
-                    // Not while unwinding: a cell's destructor may panic, too.
-                    drop(core);
-                    down(&held, &Fault::from_panic(&*payload).to_string());
+        };
+        driver::die(&mut core, &mut *driver, clock);
+        let counts = driver.counts();
+        // On this thread: what it still has to ring is its own.
+        guard::discard(driver);
+        let _ = guard::step(|| {
+            core.pass_on(&Moment::of(clock), counts, self.hold);
+            core.tell(port.system.as_ref().map(System::events));
+            Ok(())
+        });
+        guard::discard(core);
+        port.end_life(&why);
+        self.hold_on();
+    }
+
+    /// Lets those slabs go that may move, if no thread comes for them in time.
+    fn hold_on(self: &Arc<Self>) {
+        let (post, life) = (Arc::downgrade(self), self.port.lives.incarnation());
+        if let Some(system) = self.port.system.as_ref().filter(|_| self.hold) {
+            system.detached(async move {
+                tokio::time::sleep(HOLD_MAX).await;
+                if let Some(post) = post.upgrade() {
+                    post.disperse(life);
                 }
+            });
+        }
+    }
+
+    /// Sends slabs that wait for a thread since the end of that life to other shards.
+    fn disperse(&self, life: Incarnation) {
+        let no_thread_begins = self.thread.lock();
+        let lives = &self.port.lives;
+        if !lives.is_down() || lives.incarnation() != life || self.port.is_stopping() {
+            return;
+        }
+        let moved = self.port.hand_out();
+        drop(no_thread_begins);
+        if moved > 0 {
+            let text = format!("{moved} slabs have gone to other shards, as no thread came");
+            self.port.tell(Level::Warn, "slabs_moved", &text);
+        }
+    }
+
+    /// Closes what waits for a thread that will not come.
+    fn close(&self) {
+        if self.port.lives.is_down() {
+            let mut core = ShardCore::new(Arc::clone(&self.port), Limits::LIVE);
+            let at = Moment::of(&self.clock);
+            let _ = guard::step(|| {
+                core.stop(&at);
+                core.tell(self.port.system.as_ref().map(System::events));
+                Ok(())
+            });
+            guard::discard(core);
+        }
+    }
+}
+
+impl Reviver for Post {
+    fn revive(self: Arc<Self>) -> Result<(), ReviveError> {
+        let mut thread = self.thread.lock();
+        if self.port.is_stopping() {
+            return Err(ReviveError::Stopped);
+        }
+        if !self.port.lives.is_down() {
+            return Err(ReviveError::Running);
+        }
+        let driver = self.heir.driver()?;
+        self.port.begin_life();
+        match self.spawn(driver) {
+            Ok(spawned) => *thread = Some(spawned),
+            Err(error) => {
+                self.port
+                    .end_life(&format!("the host gave no thread: {error}"));
+                return Err(ReviveError::Thread(error));
             }
-            // On this thread: what it still has to ring is its own.
-            drop(driver);
-            let _ = done_tx.send(());
-        })?;
-    Ok(Thread {
-        port: Arc::clone(port),
-        done,
-        join,
-    })
+        }
+        Ok(())
+    }
 }
 
 /// Cores that this process may use: asked for once, as the host is asked by reading files.
 fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
-}
-
-/// Tells that a shard's thread has ended without being asked to.
-fn down(port: &Port, why: &str) {
-    if let Some(system) = &port.system {
-        let text = format!("shard {}: {why}", port.index);
-        let events = system.events();
-        events.publish(Level::Error, "shard_down", None, text);
-    }
 }
 
 /// Keeps this thread on a core, if the host grants it.
@@ -326,12 +426,8 @@ fn pin(port: &Port, core: usize) {
     match rustix::thread::sched_setaffinity(None, &set) {
         Ok(()) => port.stats.lock().core = Some(core),
         Err(error) => {
-            if let Some(system) = &port.system {
-                let text = format!("shard {} is not kept on core {core}: {error}", port.index);
-                system
-                    .events()
-                    .publish(Level::Warn, "shard_not_pinned", None, text);
-            }
+            let text = format!("is not kept on core {core}: {error}");
+            port.tell(Level::Warn, "shard_not_pinned", &text);
         }
     }
 }

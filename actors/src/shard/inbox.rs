@@ -265,6 +265,18 @@ impl<T> Queue<T> {
         std::mem::take(&mut state.hungry)
     }
 
+    /// Puts what was drained, or was there before, in front of what waits, whatever the bound: it
+    /// has been within that already. Without a word if it is closed.
+    pub(crate) fn put_back(&self, mut items: VecDeque<T>) {
+        let mut state = self.state.lock();
+        state.out = 0;
+        if !state.closed {
+            items.append(&mut state.items);
+            state.items = items;
+            self.dirty.store(true, Ordering::Release);
+        }
+    }
+
     /// Refuses everything from now on and returns what was not drained.
     pub(crate) fn close(&self) -> VecDeque<T> {
         let mut state = self.state.lock();

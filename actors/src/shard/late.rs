@@ -67,8 +67,13 @@ impl Bell for LateBell {
 }
 
 impl Late {
-    pub(crate) fn new(plan: RingPlan, system: &System) -> Self {
-        let parked = Portable::new();
+    #[cfg(test)]
+    fn new(plan: RingPlan, system: &System) -> Self {
+        Self::at(Portable::new(), plan, system)
+    }
+
+    /// Parked there until a ring pays.
+    pub(crate) fn at(parked: Portable, plan: RingPlan, system: &System) -> Self {
         let bell = LateBell {
             parked: parked.wake(),
             ring: plan.bell(),

@@ -139,7 +139,7 @@ impl Movables {
         let all = self.0.lock();
         let there = all.ports.iter().filter_map(Weak::upgrade);
         there
-            .filter(|port| port.index != but && !port.is_stopping())
+            .filter(|port| port.index != but && !port.is_stopping() && !port.lives.is_down())
             .collect()
     }
 

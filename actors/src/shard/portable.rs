@@ -7,10 +7,11 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::driver::Driver;
@@ -20,49 +21,58 @@ use crate::clock::Time;
 
 /// A thread that parks.
 pub(crate) struct Portable {
-    seat: Arc<Seat>,
+    seat: Wake,
     net: PollNet,
     /// Closed for a while after the host had nothing to wait for sockets with.
     gate: Gate,
 }
 
-/// Where the thread is woken.
+/// Where the thread is woken, and each that takes its place.
 #[derive(Default)]
-struct Seat {
-    thread: OnceLock<Thread>,
-    /// Once it waits for sockets.
-    event: OnceLock<OwnedFd>,
+enum Seat {
+    /// Before a thread is attached, which looks before it waits.
+    #[default]
+    Empty,
+    Parked(Thread),
+    /// It waits for sockets, too.
+    Polling(OwnedFd),
 }
 
 /// Wakes it.
 #[derive(Clone)]
-pub(crate) struct Wake(Arc<Seat>);
+pub(crate) struct Wake(Arc<Mutex<Seat>>);
 
 impl Bell for Wake {
     fn ring(&self) {
-        // The event is made while the thread is awake: who finds none and unparks it rings for a
-        // sleep that is over.
-        if let Some(event) = self.0.event.get() {
+        // It changes while its thread is awake: who rings as before rings for a sleep that is over.
+        match &*self.0.lock() {
+            Seat::Empty => {}
+            Seat::Parked(thread) => thread.unpark(),
             // The one other error is a counter at its end after 2^64 rings.
-            while rustix::io::write(event, &1u64.to_ne_bytes()) == Err(rustix::io::Errno::INTR) {}
-        } else if let Some(thread) = self.0.thread.get() {
-            // Before the thread is attached it has not looked yet, and it looks before it waits.
-            thread.unpark();
+            Seat::Polling(event) => {
+                let one = 1u64.to_ne_bytes();
+                while rustix::io::write(event, &one) == Err(rustix::io::Errno::INTR) {}
+            }
         }
     }
 }
 
 impl Portable {
     pub(crate) fn new() -> Self {
+        Self::at(&Wake(Arc::default()))
+    }
+
+    /// One that takes the place of another, and is woken as that was.
+    pub(crate) fn at(wake: &Wake) -> Self {
         Self {
-            seat: Arc::default(),
+            seat: wake.clone(),
             net: PollNet::default(),
             gate: Gate::default(),
         }
     }
 
     pub(crate) fn wake(&self) -> Wake {
-        Wake(Arc::clone(&self.seat))
+        self.seat.clone()
     }
 
     /// Whether it waits for sockets, too.
@@ -79,7 +89,7 @@ impl Portable {
     fn begin(&mut self) -> rustix::io::Result<()> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         self.net.begin(&event)?;
-        let _ = self.seat.event.set(event);
+        *self.seat.0.lock() = Seat::Polling(event);
         Ok(())
     }
 }
@@ -90,7 +100,7 @@ impl Driver for Portable {
     }
 
     fn attach(&mut self) -> io::Result<()> {
-        let _ = self.seat.thread.set(thread::current());
+        *self.seat.0.lock() = Seat::Parked(thread::current());
         Ok(())
     }
 

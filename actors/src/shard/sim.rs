@@ -7,12 +7,14 @@
 //! to its end.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use super::core::{Common, Port, ShardCore};
 use super::guard;
 use super::handle::ShardHandle;
 use super::inbox::{Bell, Bells, Doorbell};
+use super::life::{KILLED, ReviveError, Reviver};
 use super::net::{NetConfig, SharedNet, SimNet};
 use super::slab::{Effects, Limits, Moment, earlier};
 use crate::clock::{Clock, Time};
@@ -25,6 +27,25 @@ struct Told(Arc<dyn Fn() + Send + Sync>);
 impl Bell for Told {
     fn ring(&self) {
         (self.0)();
+    }
+}
+
+/// Gives a shard its next life when the shards are stepped next.
+struct Again {
+    port: Weak<Port>,
+    asked: AtomicBool,
+}
+
+impl Reviver for Again {
+    fn revive(self: Arc<Self>) -> Result<(), ReviveError> {
+        let port = self.port.upgrade().filter(|port| !port.is_stopping());
+        let port = port.ok_or(ReviveError::Stopped)?;
+        if !port.lives.is_down() {
+            return Err(ReviveError::Running);
+        }
+        self.asked.store(true, Ordering::Release);
+        port.bell.ring();
+        Ok(())
     }
 }
 
@@ -41,6 +62,8 @@ pub struct SimShards {
     system: Option<System>,
     cores: Vec<ShardCore>,
     handles: Vec<ShardHandle>,
+    /// By shard.
+    again: Vec<Arc<Again>>,
     net: SimNet,
     /// The shards' sockets.
     nets: Vec<SharedNet>,
@@ -93,9 +116,19 @@ impl SimShards {
             .iter()
             .map(|core| ShardHandle::new(core.port()))
             .collect();
+        let again = cores.iter().map(|core| {
+            let again = Arc::new(Again {
+                port: Arc::downgrade(core.port()),
+                asked: AtomicBool::new(false),
+            });
+            let reviver: Weak<dyn Reviver> = Arc::downgrade(&again) as _;
+            core.port().lives.revived_by(reviver);
+            again
+        });
         Self {
             clock,
             system,
+            again: again.collect(),
             nets: cores.iter().map(|core| core.net().clone()).collect(),
             net: SimNet::default(),
             cores,
@@ -139,16 +172,20 @@ impl SimShards {
             let at = Moment::of(&self.clock);
             let mut effects = Effects::default();
             self.hear(&at);
-            for core in &mut self.cores {
-                core.port().bell.answer();
-                effects = effects.merge(core.step(&at));
-                core.tell(self.system.as_ref().map(System::events));
+            for (core, again) in self.cores.iter_mut().zip(&self.again) {
                 let port = core.port().clone();
+                port.bell.answer();
+                if live_or_die(core, again, &at) {
+                    effects = effects.merge(core.step(&at));
+                }
+                core.tell(self.system.as_ref().map(System::events));
                 core.count(&mut port.stats.lock());
             }
-            for core in &mut self.cores {
-                core.exchange();
-            }
+            let live = |core: &&mut ShardCore| !core.port().lives.is_down();
+            self.cores
+                .iter_mut()
+                .filter(live)
+                .for_each(ShardCore::exchange);
             self.net.obey(&self.nets, at.monotonic);
             let due = self.net.due();
             let more = due.is_some_and(|due| due <= at.monotonic);
@@ -187,4 +224,20 @@ impl SimShards {
             core.count_sockets(&mut core.port().stats.lock());
         }
     }
+}
+
+/// Does what was asked of a shard's life. Whether it lives.
+fn live_or_die(core: &mut ShardCore, again: &Again, at: &Moment) -> bool {
+    let port = Arc::clone(core.port());
+    if port.lives.is_down() {
+        if !again.asked.swap(false, Ordering::AcqRel) {
+            return false;
+        }
+        port.begin_life();
+    } else if port.lives.is_doomed() {
+        core.lose_cells(at);
+        port.end_life(KILLED);
+        return false;
+    }
+    true
 }

@@ -51,6 +51,10 @@ pub(crate) trait AnySlab {
     fn exchange(&mut self);
     /// Stops all cells in order, flushes, refuses everything from now on.
     fn stop(&mut self, at: &Moment);
+    /// Its thread is about to die, and its cells with it.
+    fn host_down(&mut self, at: &Moment);
+    /// Lets nothing of a cell remain.
+    fn drop_cells(&mut self);
     /// A step of it has unwound, and why. False: it is of no use any more, drop it.
     fn unwound(&mut self, at: &Moment, why: &str) -> bool;
     /// Whether it has been stopped.
@@ -459,6 +463,19 @@ impl<C: Cell> AnySlab for Slab<C> {
         self.stop_all(at);
         self.tell_lost_notes();
         self.publish();
+    }
+
+    fn host_down(&mut self, at: &Moment) {
+        if !self.closed {
+            self.begin_notes(at);
+            self.come_back(at);
+        }
+    }
+
+    fn drop_cells(&mut self) {
+        for slot in self.groups.iter_mut().flat_map(|group| &mut group.slots) {
+            guard::discard(slot.cell.take());
+        }
     }
 
     fn unwound(&mut self, at: &Moment, why: &str) -> bool {

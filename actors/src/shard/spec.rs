@@ -246,6 +246,10 @@ pub struct SlabCounts {
 pub struct ShardStats {
     /// Its number.
     pub index: usize,
+    /// Which life it is in, or was in last.
+    pub incarnation: u32,
+    /// Lives that have ended by the death of its thread.
+    pub deaths: u64,
     /// Whether its thread sleeps in a ring; false: it parks, or time is virtual.
     pub ring: bool,
     /// Slabs on it.

@@ -80,8 +80,7 @@ impl Driver for Uring {
         self.enable()?;
         self.watch();
         self.submit()?;
-        self.sit_down(None);
-        Ok(())
+        self.sit_down(None)
     }
 
     fn wait(&mut self, at_most: Option<Duration>) -> io::Result<()> {
@@ -145,13 +144,15 @@ impl Driver for Uring {
 }
 
 impl Uring {
-    /// As [`Driver::attach`], for a ring made late: it fills its seat once all went well.
+    /// As [`Driver::attach`], for a ring made late: it fills its seat once all went well, or takes
+    /// the place of the former ring there.
     fn attach_with(&mut self, fds: Descriptors) -> io::Result<()> {
         self.enable()?;
-        self.watch_event(fds.event.as_fd());
+        let roster = Arc::clone(&self.roster);
+        let kept = roster.seat(self.shard).and_then(Seat::event);
+        self.watch_event(kept.unwrap_or(fds.event.as_fd()));
         self.submit()?;
-        self.sit_down(Some(fds));
-        Ok(())
+        self.sit_down(Some(fds))
     }
 
     /// From here on this thread alone uses the ring.
@@ -160,15 +161,16 @@ impl Uring {
     }
 
     /// From here on it is rung.
-    fn sit_down(&mut self, fds: Option<Descriptors>) {
-        roster::take_over(&self.roster);
-        self.attached = true;
+    fn sit_down(&mut self, fds: Option<Descriptors>) -> io::Result<()> {
         if let Some(seat) = self.roster.seat(self.shard) {
             if let Some(fds) = fds {
-                seat.fill(fds);
+                seat.fill(fds)?;
             }
             seat.open();
         }
+        roster::take_over(&self.roster);
+        self.attached = true;
+        Ok(())
     }
 
     /// Turns noted doorbells into ring messages, which go out with the next call; those that find

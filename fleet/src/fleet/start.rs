@@ -161,6 +161,12 @@ impl Fleet {
         }
     }
 
+    /// Where the devices run; none before the start.
+    #[must_use]
+    pub fn shards(&self) -> &[ShardHandle] {
+        self.ground.get().map_or(&[], |ground| &ground.shards)
+    }
+
     /// What governs each population; none before the start.
     #[must_use]
     pub fn governors(&self) -> Vec<Arc<CellGovernor>> {

@@ -18,6 +18,9 @@ use crate::node::layers::Layers;
 /// The kind of all devices.
 pub(super) const DEVICE: &str = "device";
 
+/// The kind of those that stand for the threads of shards.
+const SHARD: &str = "shard";
+
 /// One moment of the actors of a node.
 #[derive(Debug)]
 pub(super) struct LiveCensus {
@@ -41,6 +44,7 @@ pub(crate) fn kind(path: &ActorPath) -> String {
     match parent.name() {
         "conn" => "connection".to_owned(),
         "links" => "link".to_owned(),
+        "shards" => SHARD.to_owned(),
         other => format!("{other}/n"),
     }
 }
@@ -153,6 +157,8 @@ impl Census for LiveCensus {
     fn takes(&self, kind: usize, fault: Fault) -> bool {
         match self.tasks.get(kind) {
             Some((name, _)) if name == "scan" && fault == Fault::Panic => true,
+            // Devices by the thousand are not hit but by a plan that says so.
+            Some((name, _)) if name == SHARD => fault.hits_shard(),
             Some(_) => fault.hits_any_actor(),
             None if kind == self.tasks.len() => device_takes(fault),
             None => fault.hits_node(),

@@ -57,6 +57,8 @@ pub enum Fault {
     NodeCrash,
     /// A node stands still.
     NodePause,
+    /// The thread of a shard ends, and its cells with it.
+    HostDown,
     /// No packet of a link arrives.
     Partition,
     /// Packets of a link are held back, then all arrive.
@@ -94,6 +96,11 @@ const NODES: [Option<&str>; 3] = [
     None,
     Some("the plan would end, or stand still, with its node; send SIGKILL or SIGSTOP from outside"),
 ];
+const SHARDS: [Option<&str>; 3] = [
+    Some("a test has no shards of a node; end one of its own by `ShardHandle::kill`"),
+    None,
+    None,
+];
 const HANDLERS: [Option<&str>; 3] = [
     Some("a test's actors panic and fail by their own code; tell one to by a message of its own"),
     None,
@@ -106,7 +113,7 @@ const DEVICES: [Option<&str>; 3] = [
 ];
 
 /// The vocabulary.
-pub const FAULTS: [Entry; 20] = [
+pub const FAULTS: [Entry; 21] = [
     entry(Fault::Kill, "kill", "ends an actor at once", ANYWHERE),
     entry(
         Fault::Stop,
@@ -211,6 +218,12 @@ pub const FAULTS: [Entry; 20] = [
         NODES,
     ),
     entry(
+        Fault::HostDown,
+        "host_down",
+        "the thread of a shard ends: its cells exit with `host_down`, and the next thread follows",
+        SHARDS,
+    ),
+    entry(
         Fault::StartFails,
         "start_fails",
         "an actor is killed, and its next starts fail, `times` at most",
@@ -284,6 +297,12 @@ impl Fault {
     #[must_use]
     pub const fn hits_node(self) -> bool {
         matches!(self, Self::ClockJump | Self::NodeCrash | Self::NodePause)
+    }
+
+    /// Whether it befalls the shards of a node.
+    #[must_use]
+    pub const fn hits_shard(self) -> bool {
+        matches!(self, Self::HostDown)
     }
 
     /// Whether any task actor can be hit, whatever it does.

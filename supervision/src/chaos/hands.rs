@@ -58,7 +58,8 @@ impl Hands {
             Fault::Hang => self.hinder(strike, Hindrance::Hold),
             Fault::SlowHandler => self.hinder(strike, Hindrance::Slow(plan.delay)),
             Fault::StartFails => self.hinder(strike, Hindrance::StartFails(plan.times)),
-            Fault::StartHangs => self.hinder(strike, Hindrance::StartHangs),
+            // Of a shard: whoever stands for its thread ends, and with it the thread.
+            Fault::StartHangs | Fault::HostDown => self.hinder(strike, Hindrance::StartHangs),
             Fault::MailboxFull => {
                 let found = self.system.census().set_full(&strike.path, true);
                 found.then(|| UnderWay::Full(strike.path.clone()))
@@ -83,7 +84,8 @@ impl Hands {
         if let Some(former) = self.under_way.insert(strike.number, kept) {
             self.undo(former);
         }
-        if matches!(plan.fault, Fault::StartFails | Fault::StartHangs) {
+        let ends = [Fault::StartFails, Fault::StartHangs, Fault::HostDown];
+        if ends.contains(&plan.fault) {
             self.with_actor(strike, ActorRef::kill);
         }
         true

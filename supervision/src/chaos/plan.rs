@@ -70,7 +70,7 @@ const JUMP: Duration = Duration::from_secs(10);
 pub const TIMES_MAX: u64 = 1_000;
 
 /// The plans that are shipped, and where they are carried out.
-pub const SHIPPED: [(Place, &str, &str); 4] = [
+pub const SHIPPED: [(Place, &str, &str); 5] = [
     (
         Place::Sim,
         "config/chaos/kill-anything.toml",
@@ -85,6 +85,11 @@ pub const SHIPPED: [(Place, &str, &str); 4] = [
         Place::Live,
         "config/chaos/live-faults.toml",
         include_str!("../../../config/chaos/live-faults.toml"),
+    ),
+    (
+        Place::Live,
+        "config/chaos/hosts.toml",
+        include_str!("../../../config/chaos/hosts.toml"),
     ),
     (
         Place::Test,

@@ -367,6 +367,13 @@ impl crate::shard::driver::Driver for Broken {
     }
 }
 
+/// The end of a thread, which slabs wait for another of, or not.
+fn die(core: &mut ShardCore, driver: &mut Broken, hold: bool) {
+    let clock = Clock::wall();
+    crate::shard::driver::die(core, driver, &clock);
+    core.pass_on(&Moment::of(&clock), DriverCounts::default(), hold);
+}
+
 #[test]
 fn a_shard_whose_driver_fails_stops_its_cells_and_says_why() {
     let (mut core, slab) = shard(0..4, Limits::LIVE);
@@ -374,6 +381,7 @@ fn a_shard_whose_driver_fails_stops_its_cells_and_says_why() {
     let mut driver = Broken(0, crate::shard::net::PollNet::default());
     let ended = crate::shard::driver::run(&mut core, &mut driver, &Clock::wall(), Duration::ZERO);
     let error = ended.unwrap_err();
+    die(&mut core, &mut driver, false);
     assert_eq!((error.to_string(), driver.0), ("broken".to_owned(), 2));
     assert!(core.port().is_stopping(), "it takes no slabs any more");
     assert!(slab.send(0, Nudge).is_err());

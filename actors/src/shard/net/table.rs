@@ -471,6 +471,19 @@ impl ShardNet {
         self.free.push(socket);
     }
 
+    /// The engine is no more, and no cell lives: every place is free, and what was asked forgotten.
+    pub(crate) fn abandon(&mut self) {
+        self.asks.clear();
+        self.bytes.clear();
+        for socket in 0..self.entries.len() as u32 {
+            let entry = &mut self.entries[socket as usize];
+            debug_assert!(!entry.owned, "a socket ends with its cell");
+            if entry.phase != Phase::Free {
+                self.gone(socket);
+            }
+        }
+    }
+
     /// What a happening means to the cells, booked.
     pub(crate) fn note<'a>(&mut self, told: Told<'a>) -> Heard<'a> {
         let Told { socket, what } = told;

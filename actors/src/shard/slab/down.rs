@@ -1,5 +1,5 @@
 //! A slab whose step has unwound outside of its cells' steps: in its supervisor, its output, or
-//! here.
+//! here; and one whose thread dies.
 //!
 //! Only this slab goes down; its shard goes on. Its cells exit with `host_down` and their
 //! supervisor decides, so they come back with their identities, on the same queues: what is under
@@ -45,7 +45,8 @@ impl<C: Cell> Slab<C> {
         again
     }
 
-    fn come_back(&mut self, at: &Moment) {
+    /// Ends all cells, and begins again with what their supervisor decides.
+    pub(super) fn come_back(&mut self, at: &Moment) {
         // What was cut short, made whole: a queue that was being delivered, cells that waited.
         if let Some(place) = self.delivering.take() {
             std::mem::swap(&mut self.mail.inbound, &mut self.lanes[place].taken);

@@ -45,10 +45,18 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// The descriptors of its ring, which it gets once.
-    pub(super) fn fill(&self, fds: Descriptors) {
-        let filled = self.fds.set(fds);
-        debug_assert!(filled.is_ok(), "a shard makes one ring");
+    /// The descriptors of its first ring; or a further ring, in the place of the one before: whoever
+    /// is about to ring that rings this one.
+    pub(super) fn fill(&self, fds: Descriptors) -> io::Result<()> {
+        match self.fds.set(fds) {
+            Ok(()) => Ok(()),
+            Err(fds) => self.take_place(fds.ring.as_fd()),
+        }
+    }
+
+    /// A further ring, in the place of the one before.
+    pub(super) fn take_place(&self, by: BorrowedFd<'_>) -> io::Result<()> {
+        self.ring().map_or(Ok(()), |ring| sys::replace(ring, by))
     }
 
     pub(super) fn ring(&self) -> Option<BorrowedFd<'_>> {

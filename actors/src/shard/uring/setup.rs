@@ -149,7 +149,8 @@ pub(super) fn seat(rings: Vec<IoUring>, kernel: Kernel) -> Result<Vec<Uring>, Ri
         .iter()
         .map(|ring| {
             let seat = Seat::default();
-            seat.fill(descriptors(ring)?);
+            let filled = seat.fill(descriptors(ring)?);
+            filled.map_err(|error| RingRefused::new("dup3", error))?;
             Ok(seat)
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -185,7 +186,8 @@ fn descriptors(ring: &IoUring) -> Result<Descriptors, RingRefused> {
     })
 }
 
-/// A ring that a shard makes when it pays.
+/// A ring that a shard makes when it pays, or when its thread has died in the one before.
+#[derive(Clone)]
 pub(crate) struct RingPlan {
     shard: u32,
     roster: Arc<Roster>,
@@ -197,6 +199,28 @@ pub(crate) struct RingPlan {
 }
 
 impl RingPlan {
+    /// The plan of rings that take the place of this driver's.
+    pub(crate) fn of(driver: &Uring, config: &RingConfig, kernel: Kernel) -> Self {
+        Self {
+            shard: driver.shard,
+            roster: Arc::clone(&driver.roster),
+            config: *config,
+            kernel,
+            #[cfg(test)]
+            refusals: std::collections::VecDeque::new(),
+        }
+    }
+
+    /// A further ring of a shard, for a thread to be attached to it, in the place of the former.
+    pub(crate) fn again(&self) -> Result<Uring, RingRefused> {
+        let ring = make(&self.config).map_err(|error| RingRefused::new("io_uring_setup", error))?;
+        if let Some(seat) = self.roster.seat(self.shard) {
+            let placed = seat.take_place(ring.as_fd());
+            placed.map_err(|error| RingRefused::new("dup3", error))?;
+        }
+        Ok(driver(self.shard, ring, &self.roster, self.kernel))
+    }
+
     /// Rings the shard, once it sleeps in its ring.
     pub(crate) fn bell(&self) -> RingBell {
         RingBell {

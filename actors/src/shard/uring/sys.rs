@@ -6,7 +6,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "io_uring: entries are read by the kernel, and two calls have no safe form"
+    reason = "io_uring: entries are read by the kernel, and three calls have no safe form"
 )]
 
 use std::io;
@@ -92,6 +92,17 @@ pub(super) fn submit_and_wait(
         ring.submitter()
             .enter(queued, 1, GETEVENTS | EXT_ARG | NO_IOWAIT, Some(&args))
     }
+}
+
+/// Lets the descriptor `place` stand for what `by` stands for, in one step: whoever uses its number
+/// meanwhile reaches the one or the other.
+pub(super) fn replace(place: BorrowedFd<'_>, by: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: `dup3` refers to no memory. `place` is open before and after, owned by whom it was.
+    let result = unsafe { libc::dup3(by.as_raw_fd(), place.as_raw_fd(), libc::O_CLOEXEC) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Completes with `theirs` on the ring `to`, from a thread that has no ring.

@@ -156,10 +156,11 @@ fn a_message_that_fails_becomes_an_event() {
     let seats = vec![Seat::default(), Seat::default()];
     let event = || roster::event().unwrap();
     let fill = |seat: &Seat, ring| {
-        seat.fill(Descriptors {
+        let filled = seat.fill(Descriptors {
             ring,
             event: event(),
         });
+        filled.unwrap();
     };
     fill(&seats[0], dup(&real));
     fill(&seats[1], event());

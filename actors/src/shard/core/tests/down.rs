@@ -121,13 +121,12 @@ fn a_slab_on_its_way_to_a_shard_that_fails_goes_on_to_another() {
     assert_eq!(slab.books().handled, 1);
 }
 
-#[test]
-fn slabs_that_may_move_leave_a_shard_whose_driver_fails() {
+/// A shard with a slab that may move and one that may not, whose thread dies; and another shard.
+fn dying(hold: bool) -> (ShardHandle, [SlabHandle<Ticker>; 2], ShardCore) {
     let bells: Bells = (0..2).map(|_| Doorbell::new(Box::new(Silent))).collect();
     let common = Common::of(bells);
     let port = |index| Port::new(index, &common, None);
-    let [failing, other] = [0, 1].map(|index| ShardCore::new(port(index), Limits::LIVE));
-    let (mut failing, mut other) = (failing, other);
+    let [mut failing, other] = [0, 1].map(|index| ShardCore::new(port(index), Limits::LIVE));
     let shard = ShardHandle::new(failing.port());
     let moving = shard.add_movable_slab(spec(0..4, Box::new(Again))).unwrap();
     let pinned = shard.add_slab(spec(4..8, Box::new(Again))).unwrap();
@@ -135,12 +134,46 @@ fn slabs_that_may_move_leave_a_shard_whose_driver_fails() {
     let clock = Clock::wall();
     let mut broken = Broken(0, crate::shard::net::PollNet::default());
     let ended = crate::shard::driver::run(&mut failing, &mut broken, &clock, Duration::ZERO);
-    assert!(ended.is_err());
-    assert_eq!((pinned.counts().stopped, moving.counts().running), (4, 4));
-    other.step(&Moment::of(&clock));
-    assert_eq!(moving.shard(), 1);
+    assert_eq!(ended.unwrap_err().to_string(), "broken");
+    die(&mut failing, &mut broken, hold);
+    shard.port().end_life("broken");
+    (shard, [moving, pinned], other)
+}
+
+/// Steps twice: what is restarted waits for a tick.
+fn step_twice(core: &mut ShardCore) {
+    let mut at = Moment::of(&Clock::wall());
+    core.step(&at);
+    at.monotonic = at.monotonic + Duration::from_secs(60);
+    core.step(&at);
+}
+
+#[test]
+fn slabs_that_may_move_leave_a_shard_whose_driver_fails() {
+    let (shard, [moving, pinned], mut other) = dying(false);
+    assert_eq!(
+        (pinned.counts().stopped, moving.counts().restarting),
+        (4, 4)
+    );
+    assert!(!shard.is_up() && pinned.send(4, Nudge).is_err());
+    step_twice(&mut other);
+    assert_eq!((moving.shard(), moving.counts().running), (1, 4));
     moving.send(2, Nudge).unwrap();
-    other.step(&Moment::of(&clock));
-    assert_eq!((moving.counts().running, moving.books().handled), (4, 2));
-    assert!(pinned.send(4, Nudge).is_err());
+    other.step(&Moment::of(&Clock::wall()));
+    assert_eq!(moving.books().handled, 2);
+}
+
+#[test]
+fn slabs_that_wait_too_long_for_a_thread_go_where_one_runs() {
+    let (shard, [moving, pinned], mut other) = dying(true);
+    assert_eq!(pinned.counts().restarting, 4, "it waits");
+    assert_eq!(shard.port().hand_out(), 1);
+    step_twice(&mut other);
+    assert_eq!((moving.shard(), moving.counts().running), (1, 4));
+    let mut next = ShardCore::new(Arc::clone(shard.port()), Limits::LIVE);
+    step_twice(&mut next);
+    assert_eq!((pinned.counts().running, pinned.counts().restarts), (4, 4));
+    next.count(&mut shard.port().stats.lock());
+    assert_eq!((shard.stats().migrations_out, shard.stats().slabs), (1, 1));
+    assert!(moving.books().balanced() && pinned.books().balanced());
 }

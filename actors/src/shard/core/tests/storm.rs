@@ -22,7 +22,7 @@ impl Cell for Member {
     type Out = Ticks;
 
     fn start(cx: &mut CellContext<'_, Self>) -> Result<Self, Fault> {
-        if cx.incarnation == crate::Incarnation::FIRST {
+        if cx.incarnation == Incarnation::FIRST {
             if !OTHERS.contains(&cx.ordinal) {
                 cx.set_timer_at(FIRST, Time(10 * MS));
             }
