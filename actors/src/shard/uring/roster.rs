@@ -45,8 +45,8 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// The descriptors of its first ring; or a further ring, in the place of the one before: whoever
-    /// is about to ring that rings this one.
+    /// The descriptors of its first ring; or a further ring, in the place of the one before: who is
+    /// about to ring that rings this one.
     pub(super) fn fill(&self, fds: Descriptors) -> io::Result<()> {
         match self.fds.set(fds) {
             Ok(()) => Ok(()),
