@@ -203,6 +203,7 @@ fn report_supervision(report: &mut RunReport, supervision: &Supervision, devices
         escalations: Some(stats.escalations),
         kills: Some(stats.kills),
         restart_us: crate::report::Quantiles::of(&supervision.restart_us(), 1.0),
+        restart_work_us: crate::report::Quantiles::of(&supervision.restart_work_us(), 1.0),
     };
 }
 

@@ -331,7 +331,7 @@ impl Assembly {
             let kept = Kept {
                 threads: &[CONTROL, NET],
                 folder: &self.kept,
-                doorbells: shards + scans,
+                doorbells: 2 * shards + scans,
             };
             let leaks = before.compare(system, &runtimes, &kept);
             let _ = self.layers.leaks.set(leaks.await);

@@ -13,6 +13,7 @@ use std::time::Duration;
 use actorsim_actors::System;
 use actorsim_actors::census::{CensusFilter, PAGE_MAX};
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use crate::report::Leaks;
 
@@ -22,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 const POLL: Duration = Duration::from_millis(10);
 
-/// Targets of the descriptors by which shards and scans are woken.
-const DOORBELLS: &[&str] = &["anon_inode:[io_uring]", "anon_inode:[eventfd]"];
+/// Target of the descriptors by which shards and scans are woken.
+const DOORBELL: &str = "anon_inode:[eventfd]";
 
 /// Nodes of this process that have begun and not ended.
 static NODES: AtomicUsize = AtomicUsize::new(0);
@@ -44,7 +45,7 @@ pub(super) struct Kept<'a> {
     pub(super) threads: &'a [&'a str],
     /// The directory whose files it holds.
     pub(super) folder: &'a Path,
-    /// Shards and scans, whose doorbells live as long as anybody has a handle to ring them.
+    /// Doorbells of shards, two each, and of scans: they live as long as anybody can ring them.
     pub(super) doorbells: usize,
 }
 
@@ -76,14 +77,14 @@ impl Before {
                 files: alone.then(|| self.new_files(kept)),
             }
         };
-        for _ in 0..PATIENCE.as_millis() / POLL.as_millis() {
+        let until = Instant::now() + PATIENCE;
+        loop {
             let leaks = look();
-            if leaks.is_none() {
+            if leaks.is_none() || Instant::now() >= until {
                 return leaks;
             }
             tokio::time::sleep(POLL).await;
         }
-        look()
     }
 
     fn new_threads(&self, kept: &Kept<'_>) -> Vec<String> {
@@ -102,9 +103,10 @@ impl Before {
         let mut new = Vec::new();
         for (target, count) in files() {
             let before = self.files.get(&target).copied().unwrap_or(0);
-            let doorbells = match DOORBELLS.contains(&target.as_str()) {
-                true => kept.doorbells,
-                false => 0,
+            let doorbells = if target == DOORBELL {
+                kept.doorbells
+            } else {
+                0
             };
             let own = target.starts_with("/proc/") || target.starts_with(&*folder);
             let more = count.saturating_sub(before + doorbells);

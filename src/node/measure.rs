@@ -83,6 +83,7 @@ fn supervision(layers: &Layers, report: &mut RunReport) {
         escalations: Some(stats.escalations),
         kills: Some(stats.kills),
         restart_us: Quantiles::of(&layers.supervision.restart_us(), 1.0),
+        restart_work_us: Quantiles::of(&layers.supervision.restart_work_us(), 1.0),
     };
 }
 

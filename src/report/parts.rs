@@ -339,6 +339,8 @@ pub struct Supervision {
     pub kills: Option<u64>,
     /// From an exit to its replacement in service.
     pub restart_us: Option<Quantiles>,
+    /// Of that what is no backoff of a policy.
+    pub restart_work_us: Option<Quantiles>,
 }
 
 /// A limit that has bitten.

@@ -180,6 +180,7 @@ pub struct Supervision {
     quarantined: AtomicU64,
     kills: AtomicU64,
     restart_us: Mutex<Histogram<u64>>,
+    restart_work_us: Mutex<Histogram<u64>>,
     crashes: Mutex<CrashLog<ActorPath, CrashReport>>,
     tallies: Mutex<BTreeMap<(ActorPath, &'static str), Ends>>,
     cells: Mutex<Vec<Arc<CellRecord>>>,
@@ -208,7 +209,8 @@ impl Default for Supervision {
             escalations: AtomicU64::new(0),
             quarantined: AtomicU64::new(0),
             kills: AtomicU64::new(0),
-            restart_us: Mutex::new(times),
+            restart_us: Mutex::new(times.clone()),
+            restart_work_us: Mutex::new(times),
             crashes: Mutex::new(CrashLog::new(CRASHES_MAX)),
             tallies: Mutex::default(),
             cells: Mutex::default(),
@@ -234,6 +236,12 @@ impl Supervision {
     #[must_use]
     pub fn restart_us(&self) -> Histogram<u64> {
         self.restart_us.lock().clone()
+    }
+
+    /// The same without the backoff that their supervisors let them wait: what the machine took.
+    #[must_use]
+    pub fn restart_work_us(&self) -> Histogram<u64> {
+        self.restart_work_us.lock().clone()
     }
 
     /// The last crash of an actor of whatever host, if it is remembered.
@@ -311,12 +319,13 @@ impl Supervision {
         record.add_tallies(&mut self.tallies.lock());
     }
 
-    /// Counts a child that is up again after `took`.
-    pub(crate) fn restarted(&self, took: Duration) {
+    /// Counts a child that is up again after so long, of which its supervisor let it wait a part.
+    pub(crate) fn restarted(&self, all: Duration, backoff: Duration) {
         self.restarts.fetch_add(1, Ordering::Relaxed);
-        self.restart_us
-            .lock()
-            .saturating_record(took.as_micros().min(u128::from(u64::MAX)) as u64);
+        let us = |time: Duration| time.as_micros().min(u128::from(u64::MAX)) as u64;
+        self.restart_us.lock().saturating_record(us(all));
+        let work = us(all.saturating_sub(backoff));
+        self.restart_work_us.lock().saturating_record(work);
     }
 
     /// Counts an abnormal end.

@@ -152,6 +152,34 @@ fn a_thread_of_a_shard_that_dies_takes_its_devices_along_and_all_come_back() {
     assert_eq!(report["leaks"]["threads"], serde_json::json!([]));
 }
 
+#[test]
+fn a_node_on_rings_that_the_kernel_polls_runs_and_leaves_none_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let polled = [
+        "-X",
+        "shards.backend=uring",
+        "-X",
+        "shards.sqpoll_idle=20ms",
+    ];
+    let args = [SMALL, &polled, &["--for", "2s"]].concat();
+    let mut node = Node::start(dir.path(), "n1", &args);
+    node.log.read_to_string(&mut node.seen).unwrap();
+    if let Some(reason) = node
+        .seen
+        .lines()
+        .find(|line| line.contains("io_uring cannot be used"))
+    {
+        println!("skipped: {reason}");
+        return;
+    }
+    assert!(node.seen.contains("with SQPOLL"), "{}", node.seen);
+    let (code, report) = node.end();
+    passes(code, &report);
+    let nothing = serde_json::json!([]);
+    let leaks = &report["leaks"];
+    assert_eq!((&leaks["threads"], &leaks["files"]), (&nothing, &nothing));
+}
+
 /// A cell whose step lasts until it is let go.
 struct Stuck;
 

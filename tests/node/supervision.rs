@@ -30,6 +30,9 @@ fn under_constant_kills_nothing_is_lost_and_nothing_is_left() {
         number(&report, "/supervision/restart_us/count") > 10,
         "{report:#}"
     );
+    let p99 = |key: &str| report.pointer(&format!("/supervision/{key}/p99"));
+    let p99 = |key| p99(key).and_then(Value::as_f64).unwrap();
+    assert!(p99("restart_work_us") < p99("restart_us"), "{report:#}");
 }
 
 #[test]

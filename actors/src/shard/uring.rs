@@ -310,6 +310,8 @@ impl Drop for Uring {
         if self.attached {
             if let Some(seat) = self.roster.seat(self.shard) {
                 seat.close();
+                // If not now, then when the last handle is dropped.
+                let _ = seat.let_go();
             }
             roster::give_back();
             // Doorbells that a failed call left behind; a ring too many wakes for nothing, once.

@@ -46,7 +46,7 @@ pub(crate) enum Effect {
         plan: Plan,
     },
     /// It is up again, after being down for this long.
-    Restarted(ChildId, Duration),
+    Restarted(ChildId, Downtime),
     /// Answer who waits for its start.
     Started(ChildId, Result<(), Fault>),
     /// Answer who waits for its end.
@@ -126,6 +126,16 @@ struct Kid {
     kind: Kind,
     shutdown: Shutdown,
     down_since: Option<Time>,
+    /// Since then, what its supervisor has let it wait.
+    backoff: Duration,
+}
+
+/// How long a child was down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Downtime {
+    pub(crate) all: Duration,
+    /// Of that what its supervisor let it wait.
+    pub(crate) backoff: Duration,
 }
 
 /// What `which_children` says of a child.
@@ -237,6 +247,7 @@ impl Core {
             kind,
             shutdown,
             down_since: None,
+            backoff: Duration::ZERO,
         };
         self.kids.insert(id, kid);
         self.wait(id, now, origin);
@@ -329,7 +340,9 @@ impl Core {
                 self.tree.up(id, now);
                 let down_since = kid.down_since.take();
                 if let (Origin::Restart, Some(since)) = (kid.origin, down_since) {
-                    self.effects.push_back(Effect::Restarted(id, now - since));
+                    let (all, backoff) = (now - since, kid.backoff);
+                    let downtime = Downtime { all, backoff };
+                    self.effects.push_back(Effect::Restarted(id, downtime));
                 }
                 self.effects.push_back(Effect::Started(id, Ok(())));
                 if let Some(reason) = gone {
@@ -409,6 +422,7 @@ impl Core {
             return;
         };
         kid.down_since = Some(now);
+        kid.backoff = Duration::ZERO;
         match kid.fate.take() {
             Some(fate) => self.settle_fate(id, fate, now),
             None => {
@@ -436,7 +450,7 @@ impl Core {
         self.unqueue(id);
         match (fate, &self.mode) {
             (Fate::Restart(at), Mode::Initial | Mode::Serving) => {
-                self.wait(id, at.max(now), Origin::Restart);
+                self.back_off(id, at.max(now), now);
             }
             (Fate::Down | Fate::Restart(_), _) => {
                 self.set(id, Phase::Down);
@@ -473,7 +487,7 @@ impl Core {
                 }
                 for child in &plan.start {
                     if !self.is_alive(*child) {
-                        self.wait(*child, plan.at, Origin::Restart);
+                        self.back_off(*child, plan.at, now);
                     }
                 }
             }
@@ -507,6 +521,14 @@ impl Core {
     }
 
     /// Queues a child that is not alive for a start at `at` or later.
+    /// Lets a child that is to be restarted wait for its time.
+    fn back_off(&mut self, id: ChildId, at: Time, now: Time) {
+        if let Some(kid) = self.kids.get_mut(&id) {
+            kid.backoff += at - now;
+        }
+        self.wait(id, at, Origin::Restart);
+    }
+
     fn wait(&mut self, id: ChildId, at: Time, origin: Origin) {
         let at = self.pending_at(id).map_or(at, |before| before.max(at));
         self.unqueue(id);

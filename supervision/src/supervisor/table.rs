@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::children::{Inner, Ready};
-use super::core::{Core, Effect, End, Origin};
+use super::core::{Core, Downtime, Effect, End, Origin};
 use super::policy::Orders;
 use super::start::reason_of;
 use super::{GovernError, Request, StartError};
@@ -208,14 +208,16 @@ impl Table {
             } => {
                 self.tell_end(inner, child, reason, &plan, now);
             }
-            Effect::Restarted(id, took) => {
-                self.supervision.restarted(took);
+            Effect::Restarted(id, Downtime { all, backoff }) => {
+                self.supervision.restarted(all, backoff);
                 let Some(child) = inner.children.get_mut(&id) else {
                     return;
                 };
                 child.restarts += 1;
                 if let Some(actor) = &child.actor {
-                    let text = format!("incarnation {} after {took:?}", actor.incarnation());
+                    let life = actor.incarnation();
+                    let text =
+                        format!("incarnation {life} after {all:?}, {backoff:?} of it backoff");
                     let path = Some(actor.path());
                     self.system
                         .events()

@@ -297,6 +297,8 @@ async fn backoff_puts_the_restart_off() {
         becomes(&sup, "a", Some(ChildState::Running)).await;
         let times = sup.supervision().restart_us();
         assert_eq!(times.len(), 1);
+        let work = sup.supervision().restart_work_us();
+        assert!(work.max() + 39_000 <= times.max(), "{}", work.max());
         assert!(times.max() >= 39_000, "{}", times.max());
         sup.stop().await;
     })

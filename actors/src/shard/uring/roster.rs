@@ -59,6 +59,12 @@ impl Seat {
         self.ring().map_or(Ok(()), |ring| sys::replace(ring, by))
     }
 
+    /// The ring is about to end, and the kernel with it: what stands in its place is no ring, which
+    /// whoever still rings is told.
+    pub(super) fn let_go(&self) -> io::Result<()> {
+        self.event().map_or(Ok(()), |event| self.take_place(event))
+    }
+
     pub(super) fn ring(&self) -> Option<BorrowedFd<'_>> {
         self.fds.get().map(|fds| fds.ring.as_fd())
     }
