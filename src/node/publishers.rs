@@ -43,11 +43,6 @@ impl Publishers {
         })
     }
 
-    /// Whether there are any.
-    pub(super) const fn any(&self) -> bool {
-        self.amqp.is_some() || self.pool.is_some()
-    }
-
     /// What waits for the AMQP broker.
     pub(super) fn amqp(&self) -> Option<&Relays> {
         self.amqp.as_ref().map(|(.., relays)| relays)
