@@ -130,7 +130,7 @@ pub(crate) use self::table::{Claim, Heard, ShardNet};
 #[cfg(test)]
 pub(crate) use self::table::{Heads, Owner};
 
-/// Longest time a connect may take.
+/// Longest time a connect may take, from when it is asked for.
 pub(crate) const DIAL_MAX: Duration = Duration::from_secs(30);
 
 /// Longest time that a closed socket may take to send what waits.

@@ -2,7 +2,8 @@
 //!
 //! In reading order: `satellite` (a ring with a table and buffers), `buffers` (memory that a ring
 //! takes from), `lending` (entries that point to memory), `opening` (connect, listen, bind),
-//! `closing` (end, cancel, close), `complete` (what each completion means).
+//! `turns` (who connects next), `closing` (end, cancel, close), `complete` (what each completion
+//! means).
 //!
 //! ```text
 //! waiting -> dialling -> open ----------> closing -> last -> free
@@ -11,7 +12,7 @@
 //!
 //! A socket's place is free again after the last completion of its last operation and no earlier,
 //! and then has a new life, which every completion names: one that comes late belongs to nobody.
-//! Bounds: the table of [`ShardNet`]; [`DIALLING_MAX`]; the deadlines of all drivers.
+//! Bounds: the table of [`ShardNet`]; connects under way; the deadlines of all drivers.
 
 mod buffers;
 mod closing;
@@ -19,6 +20,7 @@ mod complete;
 mod lending;
 mod opening;
 mod satellite;
+mod turns;
 
 use std::collections::VecDeque;
 use std::io;
@@ -29,14 +31,11 @@ use self::buffers::Taken;
 use self::lending::Form;
 use self::opening::Gates;
 use self::satellite::{Done, Satellite};
+use self::turns::Turns;
 use super::token::Token;
 use crate::clock::Time;
 use crate::shard::net::{Ask, Engine, Happening, Name, Outgoing, Pool, ShardNet, Told, What};
 use crate::shard::slab::earlier;
-
-/// Connects under way at a time; the others wait their turn, so that a listener on the same host
-/// (backlog 4,096) is not flooded.
-const DIALLING_MAX: u32 = 1_024;
 
 /// Connects begun, or refused, in one turn: a millisecond or so, so that timers and messages have
 /// theirs.
@@ -197,8 +196,7 @@ pub(crate) struct RingNet {
     starved: VecDeque<(u32, u32)>,
     /// Listeners that lack spares.
     hungry: Vec<(u32, u32)>,
-    waiting: VecDeque<(u32, u32)>,
-    dialling: u32,
+    turns: Turns,
     /// Deadlines, each list in the order of time.
     dials: VecDeque<(Time, u32, u32)>,
     leaves: VecDeque<(Time, u32, u32)>,
@@ -221,8 +219,7 @@ impl RingNet {
             dirty: VecDeque::new(),
             starved: VecDeque::new(),
             hungry: Vec::new(),
-            waiting: VecDeque::new(),
-            dialling: 0,
+            turns: Turns::default(),
             dials: VecDeque::new(),
             leaves: VecDeque::new(),
             gates: Gates::default(),
@@ -315,7 +312,7 @@ impl RingNet {
     fn act(&mut self, ask: Ask, bytes: &[u8], net: &mut ShardNet, now: Time) {
         let Ask { socket, life, .. } = ask;
         match ask.what {
-            What::Connect { local, peer } => self.connect(socket, life, local, peer),
+            What::Connect { local, peer } => self.connect(socket, life, local, peer, now),
             What::Listen { at, shared } => self.listen(socket, life, at, shared),
             What::Datagrams { at, peer } => self.datagrams(socket, life, at, peer, net, now),
             _ if self.known(socket, life).is_none() => {}
@@ -491,7 +488,7 @@ impl Engine for RingNet {
     fn has_next(&mut self) -> bool {
         !self.told.is_empty()
             || !self.done.is_empty()
-            || (!self.waiting.is_empty() && self.dialling < DIALLING_MAX)
+            || self.turns.has_next()
             || !self.starved.is_empty()
             || !self.dirty.is_empty()
             || self.satellites.iter_mut().any(Satellite::has_completions)

@@ -131,12 +131,12 @@ impl RingNet {
             return;
         }
         conn.phase = Phase::Last;
-        let abrupt = conn.abrupt && !conn.datagrams && self.binds;
+        let abrupt = conn.abrupt && !conn.datagrams;
         let close = opcode::Close::new(Fixed(slot)).build();
         let close = close.user_data(self.token(socket, Kind::Close));
         if abrupt {
             // Linked so that the close runs whatever comes of it; told only if it fails.
-            let first = lending::no_linger(slot)
+            let first = lending::break_off(slot)
                 .flags(Flags::IO_HARDLINK | Flags::SKIP_SUCCESS)
                 .user_data(self.token(socket, Kind::Open));
             self.start(socket, &[first, close]);
@@ -169,7 +169,7 @@ impl RingNet {
         while let Some((until, socket, life)) = self.dials.front().copied() {
             let dials = self
                 .known(socket, life)
-                .is_some_and(|c| c.phase == Phase::Dialling);
+                .is_some_and(|c| matches!(c.phase, Phase::Waiting | Phase::Dialling));
             if dials && until > now {
                 break;
             }

@@ -79,12 +79,11 @@ impl RingNet {
             Kind::Bind => SocketEnd::of_bind(-result),
             _ => SocketEnd::of(-result),
         });
-        self.dialling -= 1;
+        self.dialled(more, closing, end, now);
         if closing {
             self.settle(socket);
             return None;
         }
-        self.dialled(more, end, now);
         // Nothing is under way any more that would have to be cancelled.
         self.conn(socket).phase = Phase::Open;
         if let Some(end) = end {

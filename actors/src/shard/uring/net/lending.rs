@@ -19,10 +19,10 @@ pub(super) const CHAIN_MAX: usize = 5;
 /// The value of every option that is switched on here.
 static ON: libc::c_int = 1;
 
-/// Close at once, with a reset.
-static NO_LINGER: libc::linger = libc::linger {
-    l_onoff: 1,
-    l_linger: 0,
+/// Who is connected to this is connected to nobody.
+static NOBODY: libc::sockaddr = libc::sockaddr {
+    sa_family: libc::AF_UNSPEC as libc::sa_family_t,
+    sa_data: [0; 14],
 };
 
 /// `IP_BIND_ADDRESS_NO_PORT` (`linux/in.h`): a port is chosen when the peer is known.
@@ -53,12 +53,11 @@ fn option(slot: u32, level: i32, name: u32) -> squeue::Entry {
     opcode::SetSockOpt::new(Fixed(slot), level as u32, name, value, 4).build()
 }
 
-/// The next close of the socket in `slot` is a reset; points to a static.
-pub(super) fn no_linger(slot: u32) -> squeue::Entry {
-    let value = (&raw const NO_LINGER).cast();
-    let len = size_of::<libc::linger>() as u32;
-    let level = libc::SOL_SOCKET as u32;
-    opcode::SetSockOpt::new(Fixed(slot), level, libc::SO_LINGER as u32, value, len).build()
+/// Breaks off the stream in `slot`: its peer gets a reset. Every kernel with direct descriptors has
+/// this way: a ring sets options (`SO_LINGER`) only from 6.11 on. Points to a static.
+pub(super) fn break_off(slot: u32) -> squeue::Entry {
+    let len = size_of::<libc::sockaddr>() as libc::socklen_t;
+    opcode::Connect::new(Fixed(slot), &raw const NOBODY, len).build()
 }
 
 /// A socket into `slot`, which no program inherits; points to nothing.

@@ -10,7 +10,7 @@ use io_uring::squeue::{Entry, Flags};
 use rustix::net::SocketFlags;
 
 use super::satellite::Satellite;
-use super::{Conn, DIALLING_MAX, DIALS_PER_TURN, Kind, More, Phase, RingNet, TABLE_MAX, lending};
+use super::{Conn, DIALS_PER_TURN, Kind, More, Phase, RingNet, TABLE_MAX, lending};
 use crate::clock::Time;
 use crate::shard::net::{
     DIAL_MAX, Gate, Happening, LISTEN_PAUSE, Name, NetConfig, PortGates, ShardNet, SocketEnd, plain,
@@ -34,6 +34,7 @@ impl RingNet {
         life: u32,
         from: Option<SocketAddr>,
         to: SocketAddr,
+        now: Time,
     ) {
         let mut conn = Conn::new(life, Phase::Waiting);
         conn.more = Some(Box::new(More::Dial {
@@ -43,25 +44,24 @@ impl RingNet {
             to,
         }));
         self.seat(socket, conn);
-        self.waiting.push_back((socket, life));
+        // Also for its turn it waits no longer than that.
+        self.dials.push_back((now + DIAL_MAX, socket, life));
+        self.turns.push(to, (socket, life));
     }
 
     /// Connects those whose turn it is.
     pub(super) fn dial_waiting(&mut self, net: &mut ShardNet, now: Time) {
         for _ in 0..DIALS_PER_TURN {
-            if self.dialling >= DIALLING_MAX {
-                break;
-            }
-            let Some((socket, life)) = self.waiting.pop_front() else {
-                if self.waiting.capacity() > DIALLING_MAX as usize {
-                    self.waiting.shrink_to_fit();
-                }
+            let Some((to, (socket, life))) = self.turns.next() else {
                 break;
             };
             let waits = self.known(socket, life);
-            if waits.is_some_and(|conn| conn.phase == Phase::Waiting)
-                && let Err(end) = self.dial(socket, net, now)
-            {
+            let waits = waits.is_some_and(|conn| conn.phase == Phase::Waiting);
+            let dialled = waits.then(|| self.dial(socket, net, now));
+            if dialled != Some(Ok(())) {
+                self.turns.end(to);
+            }
+            if let Some(Err(end)) = dialled {
                 self.refuse(socket, end);
             }
         }
@@ -93,11 +93,8 @@ impl RingNet {
         let conn = &mut self.conns[socket as usize];
         (conn.satellite, conn.slot) = (satellite, slot as u16);
         conn.phase = Phase::Dialling;
-        let life = conn.life;
         let chain = self.chain(socket, bare.is_none());
         self.start(socket, &chain);
-        self.dialling += 1;
-        self.dials.push_back((now + DIAL_MAX, socket, life));
         Ok(())
     }
 
@@ -140,9 +137,17 @@ impl RingNet {
     }
 
     /// A connect has ended well, or not; one that was cancelled says nothing about ports.
-    pub(super) fn dialled(&mut self, more: Option<Box<More>>, end: Option<SocketEnd>, now: Time) {
+    pub(super) fn dialled(
+        &mut self,
+        more: Option<Box<More>>,
+        cancelled: bool,
+        end: Option<SocketEnd>,
+        now: Time,
+    ) {
         if let Some(More::Dial { from, to, .. }) = more.as_deref() {
+            self.turns.end(*to);
             match end {
+                _ if cancelled => {}
                 None => self.gates.ports.succeed(*from, *to),
                 Some(SocketEnd::NoPorts) => self.gates.ports.fail(*from, *to, now),
                 Some(_) => {}
@@ -351,4 +356,29 @@ fn table(config: &NetConfig) -> u32 {
         table => table.min(files),
     }
     .clamp(1, TABLE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Tell;
+    use super::*;
+    use crate::shard::net::Engine as _;
+
+    #[test]
+    fn a_connect_that_waits_for_its_turn_hears_in_time_that_none_came() {
+        let (mut rings, mut net) = (RingNet::new(true), ShardNet::new(NetConfig::default()));
+        let (begin, to) = (Time(7), SocketAddr::from(([192, 0, 2, 1], 9)));
+        (0..3).for_each(|socket| rings.connect(socket, 1, None, to, begin));
+        let end = begin + DIAL_MAX;
+        assert_eq!(rings.due(), Some(end));
+        rings.end_overdue(&mut net, Time(end.0 - 1));
+        assert!(rings.told.is_empty());
+        rings.end_overdue(&mut net, end);
+        let timed_out = |(_, tell): &&(u32, Tell)| {
+            matches!(tell, Tell::Happening(Happening::Ended(SocketEnd::TimedOut)))
+        };
+        assert_eq!(rings.told.iter().filter(timed_out).count(), 3);
+        rings.dial_waiting(&mut net, end);
+        assert!(!rings.turns.has_next() && rings.satellites.is_empty());
+    }
 }
