@@ -154,8 +154,8 @@ fn erlang(source: &Path, target: &Path) -> Result<Peer, String> {
         .output()
         .map_err(absent)?;
     let version = String::from_utf8_lossy(&release.stdout).trim().to_owned();
-    // two schedulers, as all others have two threads; room for two million processes
-    let flags = "-noinput +S 2:2 +P 2000000 -kernel logger_level none -pa";
+    // two schedulers on a core each, as all others have two threads; room for two million processes
+    let flags = "-noinput +S 2:2 +sbt db +P 2000000 -kernel logger_level none -pa";
     let mut arguments: Vec<String> = flags.split(' ').map(str::to_owned).collect();
     arguments.push(target.display().to_string());
     arguments.extend(["-run", "bench_peer", "main", "-extra"].map(str::to_owned));

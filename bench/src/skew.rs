@@ -1,8 +1,8 @@
 //! `skew`: tokens go from actor to actor, evenly or not; how much slower is it if not?
 //!
 //! All that get most of the messages begin on shard 0. `pinned`: cells stay on their shards;
-//! `migrating`: groups of 256 are moved by the host's balance. A peer that takes work from other
-//! threads is measured with it in both shapes. Bound: 256 tokens.
+//! `migrating`: groups of 256 are moved by the host's balance. A peer has one shape, the first; one
+//! whose threads take work from each other does so there. Bound: 256 tokens.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

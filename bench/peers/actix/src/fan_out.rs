@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Instant;
 
-use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Handler, Message, System};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, System};
 use peer_probe::{FAN_OUT_ROUNDS, Job, Join, Latencies, Line, MAILBOX, Meter, Payload, payload};
 
 struct Ball(#[expect(dead_code, reason = "what it would carry")] Payload);
@@ -75,7 +75,7 @@ pub(crate) fn run(job: &Job) -> Line {
 
 fn messages(actors: u64) -> Line {
     let _system = System::new();
-    let arbiter = Arbiter::new();
+    let arbiter = crate::arbiter(0);
     let (done, over) = sync_channel(1);
     let (started, starts) = sync_channel(1);
     arbiter.spawn_fn(move || {
@@ -124,7 +124,8 @@ impl Handler<Request> for Branch {
 
 fn joined(join: Join) -> f64 {
     let system = System::new();
-    let other = Arbiter::new();
+    peer_probe::pin(0);
+    let other = crate::arbiter(1);
     system.block_on(async move {
         let start = |number| match number < Join::BRANCHES / 2 {
             true => Branch { join, number }.start(),

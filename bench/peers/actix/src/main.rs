@@ -7,6 +7,7 @@ mod messages;
 mod restart;
 mod spawn;
 
+use actix::Arbiter;
 use peer_probe::Job;
 
 fn main() {
@@ -23,4 +24,11 @@ fn main() {
         other => panic!("no {other}"),
     };
     line.report();
+}
+
+/// One whose thread stays on a core, the `nth`, as our shards.
+fn arbiter(nth: usize) -> Arbiter {
+    let arbiter = Arbiter::new();
+    arbiter.spawn_fn(move || peer_probe::pin(nth));
+    arbiter
 }

@@ -70,7 +70,7 @@ fn play(first: &Addr<Player>, hops: u64, over: &Receiver<()>) -> Spent {
 
 pub(crate) fn ping_pong(job: &Job) -> Line {
     let _system = System::new();
-    let (a, b) = (Arbiter::new(), Arbiter::new());
+    let [a, b] = [0, 1].map(crate::arbiter);
     let (done, over) = sync_channel(1);
     let second = if job.shape == "one-shard" { &a } else { &b };
     let ping = pair([&a, second], &done);
@@ -80,7 +80,7 @@ pub(crate) fn ping_pong(job: &Job) -> Line {
 
 pub(crate) fn ring(job: &Job) -> Line {
     let _system = System::new();
-    let arbiters = [Arbiter::new(), Arbiter::new()];
+    let arbiters = [0, 1].map(crate::arbiter);
     let (done, over) = sync_channel(1);
     let to_first = Next::default();
     let mut next = player(&arbiters[1], &to_first, &done);
@@ -141,7 +141,7 @@ impl Handler<Ball> for Sink {
 /// wait for.
 pub(crate) fn one_way(job: &Job) -> Line {
     let _system = System::new();
-    let (source, arbiter) = (Arbiter::new(), Arbiter::new());
+    let [source, arbiter] = [0, 1].map(crate::arbiter);
     let (done, over) = sync_channel(1);
     let all = job.size;
     let sink = Sink::start_in_arbiter(&arbiter.handle(), move |_| Sink { left: all, done });

@@ -5,8 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use actix::{
-    Actor, ActorContext, Arbiter, AsyncContext, Context, Handler, Message, Supervised, Supervisor,
-    System,
+    Actor, ActorContext, AsyncContext, Context, Handler, Message, Supervised, Supervisor, System,
 };
 use peer_probe::{Deaths, Job, Line, Payload, payload};
 
@@ -51,7 +50,7 @@ pub(crate) fn run(job: &Job) -> Line {
         return Line::new();
     }
     let _system = System::new();
-    let arbiter = Arbiter::new();
+    let arbiter = crate::arbiter(0);
     let measured = Deaths::measure(job, |actors, deaths| {
         for _ in 0..actors {
             let mayfly = Mayfly(Arc::clone(deaths));

@@ -10,7 +10,7 @@ mod spawn;
 use kameo::actor::{Actor, ActorRef, Spawn};
 use kameo::error::Infallible;
 use peer_probe::{Job, quiet_panics};
-use peer_runtimes::two_workers;
+use peer_runtimes::{two_workers, two_workers_anywhere};
 
 struct Supervisor;
 
@@ -33,7 +33,7 @@ fn main() {
     let job = Job::of_args();
     quiet_panics();
     let line = match job.scenario.as_str() {
-        "memory" => two_workers().block_on(memory::run(job)),
+        "memory" => two_workers_anywhere().block_on(memory::run(job)),
         "spawn" => two_workers().block_on(spawn::run(job)),
         "ping-pong" => messages::ping_pong(&job),
         "fan-out" => fan_out::run(&job),

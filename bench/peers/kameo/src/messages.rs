@@ -12,7 +12,7 @@ use peer_probe::{
     COLD_STARTS, Job, Latencies, Line, MAILBOX, Meter, ONE_WAY_MAILBOX, Payload, RING, Spent,
     payload,
 };
-use peer_runtimes::{hosted, on_own_thread, two_workers};
+use peer_runtimes::{hosted, on_own_thread, two_workers, two_workers_anywhere};
 
 struct Ball(Payload);
 
@@ -110,7 +110,7 @@ pub(crate) fn cold(job: &Job) -> Line {
     for _ in 0..COLD_STARTS {
         let began = Instant::now();
         let (done, over) = sync_channel(1);
-        let runtime = two_workers();
+        let runtime = two_workers_anywhere();
         let ping = runtime.block_on(pair(done));
         play(&ping, 2 * job.size, &over);
         drop(runtime);

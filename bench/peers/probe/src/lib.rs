@@ -14,7 +14,7 @@ mod workload;
 
 pub use broker::*;
 pub use deaths::Deaths;
-pub use machine::{cpu_s, resident_bytes};
+pub use machine::{cpu_s, pin, resident_bytes};
 pub use scan::*;
 pub use workload::*;
 

@@ -25,3 +25,14 @@ pub fn cpu_s() -> f64 {
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
+
+/// Keeps the thread that calls on one core, the `nth` counted round, if the host lets it.
+pub fn pin(nth: usize) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    // SAFETY: a set of cores is plain data, for which all zeroes are valid: none.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the number is below that of cores, and so within the set.
+    unsafe { libc::CPU_SET(nth % cores, &mut set) };
+    // SAFETY: the kernel reads one set, which lives on this stack.
+    unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+}

@@ -10,7 +10,7 @@ mod spawn;
 mod storm;
 
 use peer_probe::{Job, quiet_panics};
-use peer_runtimes::two_workers;
+use peer_runtimes::{two_workers, two_workers_anywhere};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 /// Is told of exits and restarts nobody.
@@ -44,7 +44,7 @@ fn main() {
     let job = Job::of_args();
     quiet_panics();
     let line = match job.scenario.as_str() {
-        "memory" => two_workers().block_on(memory::run(job)),
+        "memory" => two_workers_anywhere().block_on(memory::run(job)),
         "spawn" => two_workers().block_on(spawn::run(job)),
         "ping-pong" => messages::ping_pong(&job),
         "fan-out" => fan_out::run(&job),
@@ -53,7 +53,7 @@ fn main() {
         "skew" => skew::run(&job),
         "cold" => messages::cold(&job),
         "restart" => restart::run(&job),
-        "storm" => two_workers().block_on(storm::run(job)),
+        "storm" => two_workers_anywhere().block_on(storm::run(job)),
         other => panic!("no {other}"),
     };
     line.report();

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use peer_probe::{COLD_STARTS, Job, Latencies, Line, Meter, Payload, RING, Spent, payload};
-use peer_runtimes::{hosted, two_workers};
+use peer_runtimes::{hosted, two_workers, two_workers_anywhere};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 struct Ball(Payload);
@@ -103,7 +103,7 @@ pub(crate) fn cold(job: &Job) -> Line {
     for _ in 0..COLD_STARTS {
         let began = Instant::now();
         let (done, over) = sync_channel(1);
-        let runtime = two_workers();
+        let runtime = two_workers_anywhere();
         let ping = runtime.block_on(pair(done));
         play(&ping, 2 * job.size, &over);
         drop(runtime);

@@ -1,6 +1,8 @@
-//! tokio's runtimes, as the peers on tokio have them.
+//! tokio's runtimes, as the peers on tokio have them: their threads on a core each, as our shards,
+//! where it does not say otherwise.
 
 use std::future::{Future, pending};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
@@ -22,18 +24,38 @@ pub fn one_thread() -> Runtime {
 /// If the host refuses.
 #[must_use]
 pub fn two_workers() -> Runtime {
+    let started = AtomicUsize::new(0);
+    let mut builder = Builder::new_multi_thread();
+    builder.on_thread_start(move || peer_probe::pin(started.fetch_add(1, Ordering::Relaxed)));
+    let runtime = builder.worker_threads(2).enable_time().build();
+    runtime.expect("a runtime")
+}
+
+/// The same, its threads wherever the host puts them.
+///
+/// # Panics
+/// If the host refuses.
+#[must_use]
+pub fn two_workers_anywhere() -> Runtime {
     let mut builder = Builder::new_multi_thread();
     let runtime = builder.worker_threads(2).enable_time().build();
     runtime.expect("a runtime")
 }
 
-/// Runs what `make` gives on a new thread with a runtime of its own.
+/// Threads that have been made by [`on_own_thread`].
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// Runs what `make` gives on a new thread with a runtime of its own, on the next core.
 pub fn on_own_thread<F, T>(make: impl FnOnce() -> F + Send + 'static) -> JoinHandle<T>
 where
     F: Future<Output = T>,
     T: Send + 'static,
 {
-    std::thread::spawn(move || one_thread().block_on(async { make().await }))
+    let nth = THREADS.fetch_add(1, Ordering::Relaxed);
+    std::thread::spawn(move || {
+        peer_probe::pin(nth);
+        one_thread().block_on(async { make().await })
+    })
 }
 
 /// Runs what `make` gives on a new thread with a runtime of its own that goes on for ever, and

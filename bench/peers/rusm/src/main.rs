@@ -9,7 +9,7 @@ mod skew;
 mod spawn;
 
 use peer_probe::{Job, Payload, quiet_panics};
-use peer_runtimes::two_workers;
+use peer_runtimes::{two_workers, two_workers_anywhere};
 
 /// A payload as bytes: the only messages there are.
 fn bytes(payload: Payload) -> Vec<u8> {
@@ -34,7 +34,7 @@ fn main() {
     let job = Job::of_args();
     quiet_panics();
     let line = match job.scenario.as_str() {
-        "memory" => two_workers().block_on(memory::run(job)),
+        "memory" => two_workers_anywhere().block_on(memory::run(job)),
         "spawn" => two_workers().block_on(spawn::run(job)),
         "ping-pong" => messages::ping_pong(&job),
         "fan-out" => fan_out::run(&job),

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use peer_probe::{COLD_STARTS, Job, Latencies, Line, MAILBOX, Meter, RING, Spent, payload};
-use peer_runtimes::{hosted, two_workers};
+use peer_runtimes::{hosted, two_workers, two_workers_anywhere};
 use rusm_otp::{Context, Pid, Runtime};
 
 use crate::{bytes, put, words};
@@ -97,7 +97,7 @@ pub(crate) fn cold(job: &Job) -> Line {
         let began = Instant::now();
         let (done, over) = sync_channel(1);
         let runtime = Runtime::with_mailbox_capacity(MAILBOX);
-        let workers = two_workers();
+        let workers = two_workers_anywhere();
         let ping = workers.block_on(pair(runtime.clone(), done));
         play(&runtime, ping, 2 * job.size, &over);
         drop(workers);

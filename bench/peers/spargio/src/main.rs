@@ -20,8 +20,15 @@ fn main() {
     line.report();
 }
 
-/// A runtime of so many shards.
+/// A runtime of so many shards, each on a core of its own, as ours.
 fn runtime(shards: usize) -> spargio::Runtime {
+    let builder = spargio::Runtime::builder().shards(shards);
+    let runtime = builder.thread_affinity(0..shards).build();
+    runtime.expect("the kernel has io_uring")
+}
+
+/// The same wherever the host puts them.
+fn runtime_anywhere(shards: usize) -> spargio::Runtime {
     let runtime = spargio::Runtime::builder().shards(shards).build();
     runtime.expect("the kernel has io_uring")
 }

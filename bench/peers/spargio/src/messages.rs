@@ -9,7 +9,7 @@ use futures::executor::block_on;
 use peer_probe::{COLD_STARTS, Job, Latencies, Line, Meter, ONE_WAY_MAILBOX};
 use spargio::{Event, JoinHandle, RemoteShard, Runtime, ShardCtx};
 
-use crate::runtime;
+use crate::{runtime, runtime_anywhere};
 
 const BALL: u16 = 1;
 const ACK: u16 = 2;
@@ -68,7 +68,7 @@ pub(crate) fn cold(job: &Job) -> Line {
     let mut took = Latencies::default();
     for _ in 0..COLD_STARTS {
         let began = Instant::now();
-        let mut runtime = runtime(2);
+        let mut runtime = runtime_anywhere(2);
         play(&runtime, job.size);
         block_on(runtime.shutdown());
         took.since(began);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use peer_probe::{
     COLD_STARTS, Job, Latencies, Line, MAILBOX, Meter, ONE_WAY_MAILBOX, Payload, RING, payload,
 };
-use peer_runtimes::{on_own_thread, two_workers};
+use peer_runtimes::{on_own_thread, two_workers_anywhere};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// Passes every ball on until its hops are used up.
@@ -111,7 +111,7 @@ pub(crate) fn cold(job: &Job) -> Line {
     let mut took = Latencies::default();
     for _ in 0..COLD_STARTS {
         let began = Instant::now();
-        let runtime = two_workers();
+        let runtime = two_workers_anywhere();
         let (to_pong, pong) = channel(MAILBOX);
         let (to_ping, ping) = channel(MAILBOX);
         runtime.spawn(player(pong, to_ping));
