@@ -197,9 +197,12 @@ impl Seat<'_> {
             driver,
             clock,
         } = self;
-        let mut flushed = Ok(());
+        if !port.forks.any() {
+            return Ok(false);
+        }
+        // What the step has left for others does not wait for a branch: it is noted only.
+        let mut flushed = driver.flush();
         let (computed, more) = port.forks.help(|| {
-            // Nobody waits for what is noted only.
             flushed = driver.flush();
             flushed.is_ok()
                 && !effects.busy

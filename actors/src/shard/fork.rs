@@ -87,11 +87,16 @@ impl Forks {
         true
     }
 
+    /// Whether there are branches to begin, as far as can be seen without the lock.
+    pub(crate) fn any(&self) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+    }
+
     /// Computes branches until there are none to begin, or `goes_on` says no: then true. Returns
     /// how many, too.
     pub(crate) fn help(&self, mut goes_on: impl FnMut() -> bool) -> (u64, bool) {
         let mut computed = 0;
-        while self.count.load(Ordering::Acquire) > 0
+        while self.any()
             && let Some(fork) = self.first()
         {
             while let Some((branch, last)) = fork.begin() {
@@ -184,11 +189,13 @@ impl<A, W> Fork<A, W> {
         joint.waker = None;
         let (left, fault) = (joint.left, joint.fault.take());
         drop(joint);
-        match fault {
+        let ended = match fault {
             Some(fault) => Err(ForkError::Panicked(fault)),
             None if left > 0 => Err(ForkError::Timeout),
-            None => Ok(answers.into_iter().flatten().collect()),
-        }
+            None => return Ok(answers.into_iter().flatten().collect()),
+        };
+        guard::discard(answers);
+        ended
     }
 }
 

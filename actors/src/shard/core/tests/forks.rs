@@ -132,3 +132,40 @@ fn no_more_shards_are_woken_than_there_are_branches_for() {
         assert_eq!(rung, woken, "{branches}");
     }
 }
+
+/// Notes how many branches had been begun when it was first asked to hand over; then ends.
+struct Handing(Arc<Seen>, Option<u32>, crate::shard::net::PollNet);
+
+impl crate::shard::driver::Driver for Handing {
+    fn bell(&self) -> Box<dyn Bell> {
+        Box::new(Silent)
+    }
+    fn attach(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        let begun = self.0.begun.load(Ordering::SeqCst);
+        self.1.get_or_insert(begun);
+        Ok(())
+    }
+    fn wait(&mut self, _: Option<Duration>) -> std::io::Result<()> {
+        Err(std::io::Error::other("nothing to wait for"))
+    }
+    fn engine(&mut self) -> &mut dyn crate::shard::net::Engine {
+        &mut self.2
+    }
+}
+
+#[test]
+fn what_a_step_leaves_for_others_goes_out_before_a_branch_is_computed() {
+    let (mut core, slab, seen) = forker(1);
+    slab.send(0, Split(3)).unwrap();
+    let mut driver = Handing(
+        Arc::clone(&seen),
+        None,
+        crate::shard::net::PollNet::default(),
+    );
+    let ended = crate::shard::driver::run(&mut core, &mut driver, &Clock::wall(), Duration::ZERO);
+    assert!(ended.is_err());
+    assert_eq!((driver.1, seen.begun.load(Ordering::SeqCst)), (Some(0), 3));
+}
