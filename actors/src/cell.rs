@@ -276,8 +276,8 @@ impl<C: Cell> CellContext<'_, C> {
     /// to [`Cell::bounced`].
     ///
     /// # Errors
-    /// With the message: `Full` when the local queue is full, `Closed` when the ordinal does not
-    /// live here.
+    /// With the message: `Full` when the local queue is full, or when that cell's mailbox blocks
+    /// and enough waits for it already; `Closed` when the ordinal does not live here.
     #[inline]
     pub fn send(&mut self, to: u32, message: C::Msg) -> Result<(), SendError<C::Msg>> {
         self.mail.send(self.ordinal, to, message)
@@ -287,8 +287,9 @@ impl<C: Cell> CellContext<'_, C> {
     /// slabs took it; then as [`CellContext::send`], which this is for the cell's own slab.
     ///
     /// # Errors
-    /// With the message: `Full` when the pair queue is full, or has a message waiting; `Closed`
-    /// when the ordinal does not live there or the slab has been closed.
+    /// With the message: `Full` when the pair queue is full, or has a message waiting, or as
+    /// [`CellContext::send`]; `Closed` when the ordinal does not live there or the slab has been
+    /// closed.
     #[inline]
     pub fn send_to<D: Cell>(
         &mut self,

@@ -40,10 +40,13 @@ on_each_host! {
     a_stopped_slab_refuses_and_nothing_is_unbooked => stopped;
     questions_are_answered_or_canceled => questions;
     tasks_wait_for_room_and_keep_their_order => tasks;
+    a_cell_that_takes_nothing_holds_up_only_what_is_for_it => stuck;
 }
 
 on_real_threads! {
     a_cell_that_waits_for_room_holds_up_nobody_and_is_told_when_none_comes => patience;
+    who_waits_for_a_stuck_cell_is_told_in_time_and_others_wait_for_nothing => stuck_patience;
+    a_stuck_cell_refuses_threads_and_tasks_what_is_for_it_alone => stuck_threads;
     a_wait_ends_with_its_life_and_its_message_does_not_go_out => ended_wait;
     a_rally_without_end_starves_nobody => rally;
     a_task_for_which_no_room_comes_gets_its_message_back => no_room;
@@ -348,6 +351,101 @@ fn no_room(mut host: Live) {
     drop(release);
     let (closed, waited) = host.answer(async { tokio::join!(closed, waits) });
     assert!(closed.is_ok() && !matches!(waited, Err(SendError::Timeout(_))));
+    host.stop();
+}
+
+/// An office where 5 is away: its mailbox holds one message, and blocks.
+fn with_one_sick(host: &mut impl Host) -> Office {
+    let office = Office::pair(host, MailboxSpec::new(1, Overflow::Block).kept(), 64);
+    host.until(|| office.all_running());
+    let (end, none) = (End::Sick, burst(5, 0));
+    office.send(5, Letter::Burst(Burst { end, ..none }));
+    host.until(|| office.slabs[1].counts().restarting == 1);
+    office
+}
+
+fn stuck(mut host: impl Host) {
+    let office = with_one_sick(&mut host);
+    let counts = || [0, 1].map(|slab: usize| office.slabs[slab].counts());
+    // From the other slab, more than fits into the pair, and from its own, as much as fits.
+    let (patience, flood) = (WAIT, burst(5, 1_000));
+    office.send(0, Letter::Burst(Burst { patience, ..flood }));
+    office.send(4, Letter::Burst(burst(5, 80_000)));
+    let roomy = host.system().clock().is_virtual();
+    host.until(|| roomy || counts()[0].send_waits == 1);
+    host.until(|| counts()[1].held >= 65_536);
+    let others = [(1, 6), (2, 7), (6, 7)];
+    for (from, to) in others {
+        let burst = burst(to, 500);
+        office.send(from, Letter::Burst(Burst { patience, ..burst }));
+    }
+    for (from, to) in others {
+        host.until(|| office.of(to, from).len() == 500);
+        assert!(office.of(to, from).is_sorted());
+    }
+    assert!(roomy || counts()[1].queued == 0, "{:?}", counts());
+    office.slabs[1].restart(5).unwrap();
+    host.until(|| office.of(5, 0).len() == 1_000);
+    // Less what 6 has sent in its own slab.
+    host.until(|| office.of(5, 4).len() as u64 >= counts()[1].sent - 1_000);
+    for from in [0, 4] {
+        assert!(office.of(5, from).is_sorted(), "in the order of sending");
+    }
+    host.until(|| total(&office).waiting == 0 && counts()[1].held == 0);
+    assert!(total(&office).balanced() && office.bounces.lock().is_empty());
+    host.stop();
+}
+
+fn stuck_patience(mut host: Live) {
+    let office = with_one_sick(&mut host);
+    // One more than the pair has places.
+    let patience = Some(Duration::from_millis(30));
+    let flood = burst(5, 65);
+    office.send(0, Letter::Burst(Burst { patience, ..flood }));
+    host.until(|| !office.bounces.lock().is_empty());
+    assert_eq!(*office.bounces.lock(), [(0, 5, Refusal::Timeout)]);
+    // Killed where it waits: its message is no more, and its next life goes on.
+    let patience = WAIT;
+    let (one, many) = (burst(5, 1), burst(6, 100));
+    office.send(1, Letter::Burst(Burst { patience, ..one }));
+    host.until(|| office.slabs[0].counts().send_waits == 2);
+    office.slabs[0].kill(1).unwrap();
+    host.until(|| office.slabs[0].counts().restarts == 1);
+    office.send(1, Letter::Burst(Burst { patience, ..many }));
+    host.until(|| office.of(6, 1).len() == 100);
+    host.answer(office.slabs[1].close()).unwrap();
+    host.stop();
+}
+
+fn stuck_threads(mut host: Live) {
+    let office = with_one_sick(&mut host);
+    let slab = office.slabs[1].lane_of(64);
+    let note = |n| Letter::Note { from: 99, n };
+    let mut sent = 0;
+    host.until(|| {
+        let empty = slab.counts().queued == 0;
+        let refused = slab.send(5, note(sent)).is_err();
+        sent += u64::from(!refused);
+        empty && refused && slab.send(6, note(0)).is_ok()
+    });
+    assert!(slab.counts().held > 0);
+    let mut batch: VecDeque<_> = [(6, note(1)), (5, note(sent)), (6, note(2))].into();
+    assert_eq!((slab.send_batch(&mut batch), batch.len()), (1, 2));
+    assert_eq!(slab.counts().unknown, 0);
+    let short = Duration::from_millis(5);
+    let refused = host.answer(slab.send_or_wait(5, note(sent), short));
+    assert!(matches!(
+        refused,
+        Err(SendError::Timeout(Letter::Note { .. }))
+    ));
+    // Who waits is told when it is back.
+    let long = Duration::from_secs(20);
+    let mut waits = Box::pin(slab.send_or_wait(5, note(sent), long));
+    assert!(host.answer(async { (&mut waits).now_or_never() }).is_none());
+    slab.restart(5).unwrap();
+    host.answer(waits).unwrap();
+    host.until(|| office.of(5, 99).len() as u64 == sent + 1);
+    assert!(office.of(5, 99).is_sorted());
     host.stop();
 }
 

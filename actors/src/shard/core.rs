@@ -24,7 +24,7 @@ use super::net::{Heard, NetConfig, ShardNet, SharedNet, Told};
 use super::slab::{AnySlab, Effects, Limits, Moment, Seat};
 use super::spec::ShardStats;
 use crate::addr::Reply;
-use crate::clock::Clock;
+use crate::clock::{Clock, Time};
 use crate::events::{Events, Level};
 use crate::exit::{Fault, Incarnation};
 use crate::path::ActorPath;
@@ -239,6 +239,40 @@ pub(crate) struct Tally {
     pub(crate) migrations_in: u64,
     pub(crate) migrations_out: u64,
     pub(crate) lateness: Lateness,
+    /// For how late timers are; none in virtual time, which stands still in a step.
+    clock: Option<Clock>,
+    /// Simulated time when it was looked at last.
+    seen: Time,
+}
+
+/// Timers after which lateness looks at the clock again: some microseconds, at a fraction of a
+/// nanosecond each.
+const LOOK_EVERY: u64 = 64;
+
+impl Tally {
+    /// The same counts, of a life that has this clock.
+    fn by(self, clock: Option<&Clock>) -> Self {
+        let clock = clock.cloned();
+        Self { clock, ..self }
+    }
+
+    /// Timers of a slab are due: the time of the step may be long ago.
+    pub(crate) fn look(&mut self, at: &Moment) {
+        let seen = self.clock.as_ref().map(|c| c.simulated_at(c.monotonic()));
+        self.seen = seen.map_or(at.now, |seen| seen.max(at.now));
+    }
+
+    /// Counts a timer that fires now. Returns how late it is.
+    pub(crate) fn fired(&mut self, due: Time, at: &Moment) -> u64 {
+        if self.timers_fired.is_multiple_of(LOOK_EVERY) {
+            self.look(at);
+        }
+        let late = self.seen.0.saturating_sub(due.0);
+        self.timers_fired += 1;
+        self.timers_late += u64::from(late > at.late_ns);
+        self.lateness.record(late);
+        late
+    }
 }
 
 impl ShardCore {
@@ -246,6 +280,8 @@ impl ShardCore {
     pub(crate) fn new(port: Arc<Port>, limits: Limits) -> Self {
         let Estate { tally, net, counts } = std::mem::take(&mut *port.lives.estate.lock());
         let fresh = || Arc::new(Mutex::new(ShardNet::new(NetConfig::default())));
+        let live = port.system.as_ref().filter(|_| !limits.rounds);
+        let tally = tally.by(live.map(System::clock));
         Self {
             port,
             limits,

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::core::{Join, Port};
 use super::fork::Forks;
 use super::inbox::{CONTROL_CAPACITY, Door, LANE_CAPACITY, Queue, Refused};
-use super::mail::{Envelope, LINK_CAPACITY, Origin, Pair};
+use super::mail::{Envelope, Jams, LINK_CAPACITY, Origin, Pair};
 use super::moving::{MigrateError, Movable, Resident};
 use super::placement::Placement;
 use super::slab::{Moment, Report, Seat, Slab, SlabDetail};
@@ -84,10 +84,12 @@ pub(crate) struct Board<C: Cell> {
 pub(super) fn pair<M>(capacity: usize, origin: Option<Origin>) -> Arc<Pair<M>> {
     let queue = Queue::new(capacity);
     let room = Notify::new();
+    let jams = Jams::default();
     Arc::new(Pair {
         queue,
         origin,
         room,
+        jams,
     })
 }
 
@@ -186,8 +188,7 @@ impl<C: Cell> Board<C> {
         let lanes = self.lanes.lock();
         let mut rest = Vec::new();
         for lane in lanes.iter() {
-            rest.extend(lane.queue.close());
-            lane.room.notify_waiters();
+            rest.extend(lane.close());
         }
         rest
     }
@@ -583,7 +584,11 @@ impl ShardHandle {
         let mut unbuilt = Unbuilt(Some(board));
         let join = Box::new(move |at: &_, place| seat(unbuilt.build(spec, at, place)));
         let edge = self.0.joins.push(Join::New(join));
-        if edge.map_err(|_| AddSlabError::Stopped)? {
+        let edge = edge.map_err(|refused| match refused {
+            Refused::Full(_) => AddSlabError::Busy,
+            Refused::Closed(_) => AddSlabError::Stopped,
+        });
+        if edge? {
             self.0.bell.ring();
         }
         if seating.movable {

@@ -289,6 +289,11 @@ impl<T> Queue<T> {
         self.capacity
     }
 
+    /// Items drained and not delivered yet.
+    pub(crate) fn under_way(&self) -> usize {
+        self.state.lock().out
+    }
+
     /// Items not delivered yet.
     pub(crate) fn len(&self) -> usize {
         let state = self.state.lock();

@@ -8,14 +8,17 @@
 //! `Ok` means that the pair queue has room for the message: it is reserved when it is staged. A
 //! step that faults or unwinds has sent nothing: what it staged is cut back and counted. The local
 //! queue has no lock and no atomics; a link takes one lock for all that a slab's step sent. Order
-//! is kept per (from, to): nobody overtakes a message that waits for room. Questions to task actors
-//! are in `asks`. Bounds: [`LOCAL_CAPACITY`], [`LINK_CAPACITY`] per pair, [`LINKS_MAX`],
+//! is kept per (from, to): nobody overtakes a message that waits for room. A cell that takes
+//! nothing holds up what is for it, and nothing else (`jams`). Questions to task actors are in
+//! `asks`. Bounds: [`LOCAL_CAPACITY`], [`LINK_CAPACITY`] per pair, [`LINKS_MAX`],
 //! [`RETURNS_MAX`], [`ASKS_MAX`].
 
 mod asks;
 mod envelope;
+mod jams;
 mod link;
 mod stage;
+mod waiters;
 mod waits;
 
 use std::any::Any;
@@ -29,6 +32,7 @@ use self::asks::Asks;
 pub(crate) use self::asks::Question;
 pub use self::envelope::{Bounce, Refusal, Sent};
 pub(crate) use self::envelope::{Envelope, NOBODY, Origin, Pair, Returned, returned};
+pub(crate) use self::jams::Jams;
 use self::link::{AnyLink, Link};
 use self::stage::Stage;
 pub(crate) use self::stage::{Resumed, Sender};
@@ -63,8 +67,12 @@ pub(crate) struct Mail<C: Cell> {
     own: Stage<C::Msg>,
     /// Messages of the pair queue that is being delivered.
     pub(crate) inbound: VecDeque<Envelope<C::Msg>>,
-    /// Messages taken from the local queue that no mailbox has room for.
+    /// Messages taken from the local queue that no mailbox has room for, and that count in it.
     pub(crate) held: usize,
+    /// The same, where they do not.
+    pub(crate) aside: usize,
+    /// Cells of this slab that take no more from its own for now.
+    pub(crate) jams: Jams,
     /// By the address of the destination's board, which the link keeps alive.
     links: Vec<(usize, Box<dyn AnyLink>)>,
     last: usize,
@@ -78,6 +86,10 @@ pub(crate) struct Mail<C: Cell> {
     parked: bool,
     /// Messages that wait.
     waiting: usize,
+    /// Of these, of cells that have ended since the last sweep.
+    orphans: usize,
+    /// Whether one may go out that nobody else tells of.
+    again: bool,
     capacity: usize,
     origin: Origin,
     /// Bounces for cells of this slab, made on this shard.
@@ -116,6 +128,8 @@ impl<C: Cell> Mail<C> {
             own: Stage::new(),
             inbound: VecDeque::new(),
             held: 0,
+            aside: 0,
+            jams: Jams::default(),
             links: Vec::new(),
             last: 0,
             journal: Vec::new(),
@@ -123,6 +137,8 @@ impl<C: Cell> Mail<C> {
             waits: None,
             parked: false,
             waiting: 0,
+            orphans: 0,
+            again: false,
             capacity: LOCAL_CAPACITY,
             origin,
             returns: VecDeque::new(),
@@ -134,6 +150,11 @@ impl<C: Cell> Mail<C> {
     /// In virtual time every pair has room for a whole window.
     pub(crate) const fn make_roomy(&mut self) {
         self.capacity = SIM_CAPACITY;
+    }
+
+    /// Whether this is virtual time.
+    pub(crate) const fn is_roomy(&self) -> bool {
+        self.capacity == SIM_CAPACITY
     }
 
     /// A step of a cell begins, which waits for room already or not.
@@ -165,7 +186,9 @@ impl<C: Cell> Mail<C> {
         if let Some(waits) = self.waits.take() {
             match waits {
                 Some(index) => self.links[index].1.cut_wait(),
-                None => drop(guard::discard(self.own.waiters.pop_back())),
+                None => drop(guard::discard(
+                    self.own.waiters.pop_last().map(|waiter| waiter.envelope),
+                )),
             }
             self.waiting -= 1;
             self.counts.waits -= 1;
@@ -186,7 +209,7 @@ impl<C: Cell> Mail<C> {
             return Err(SendError::Closed(message));
         }
         let under_way = self.own.staged.len() + self.held;
-        if under_way >= self.capacity || !self.own.waiters.is_empty() {
+        if under_way >= self.capacity || self.own.holds_up(to, &self.jams) {
             self.counts.refused += 1;
             return Err(SendError::Full(message));
         }
@@ -256,12 +279,15 @@ impl<C: Cell> Mail<C> {
     fn connect<D: Cell>(&mut self, handle: &SlabHandle<D>, id: usize) -> Option<usize> {
         let place = match self.links.len() {
             n if n < LINKS_MAX => n,
-            // A closed one has nothing staged.
-            _ => self.links.iter().position(|l| l.1.is_closed())?,
+            // A closed one has nothing staged, but messages may still wait there.
+            _ => {
+                let mut links = self.links.iter();
+                links.position(|l| l.1.is_closed() && l.1.waiting() == 0)?
+            }
         };
-        let capacity = match self.capacity {
-            SIM_CAPACITY => SIM_CAPACITY,
-            _ => handle.link_capacity(),
+        let capacity = match self.is_roomy() {
+            true => SIM_CAPACITY,
+            false => handle.link_capacity(),
         };
         let pair = handle.pair(capacity, self.origin.clone())?;
         let link = Box::new(Link::new(Arc::clone(handle.board()), pair));

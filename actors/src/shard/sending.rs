@@ -23,8 +23,9 @@ impl<C: Cell> SlabHandle<C> {
     /// rule. Messages of one lane to one cell keep their order.
     ///
     /// # Errors
-    /// With the message: `Full` when the pair queue is full, `Closed` when the ordinal does not
-    /// live here or the slab has been stopped.
+    /// With the message: `Full` when the pair queue is full, or when the cell's mailbox blocks and
+    /// enough waits for it already; `Closed` when the ordinal does not live here or the slab has
+    /// been stopped.
     pub fn send(&self, ordinal: u32, message: C::Msg) -> Result<(), SendError<C::Msg>> {
         let sent = self.push(ordinal, message);
         if let Err(SendError::Full(_)) = sent {
@@ -33,7 +34,7 @@ impl<C: Cell> SlabHandle<C> {
         sent
     }
 
-    /// Sends, waiting for room in the pair queue for at most `patience`.
+    /// Sends, waiting for room in the pair queue, and at the cell, for at most `patience`.
     ///
     /// # Errors
     /// With the message: `Timeout` when none came free, `Closed` as in [`SlabHandle::send`].
@@ -54,7 +55,8 @@ impl<C: Cell> SlabHandle<C> {
             tokio::pin!(room);
             room.as_mut().enable();
             // To be told that there is none is what makes the slab tell of room.
-            if self.lane.queue.room(0) == 0 && !self.lane.queue.is_closed() {
+            let jammed = self.lane.jams.waits_for(ordinal);
+            if jammed || (self.lane.queue.room(0) == 0 && !self.lane.queue.is_closed()) {
                 tokio::select! {
                     biased;
                     () = &mut until => {
@@ -75,6 +77,9 @@ impl<C: Cell> SlabHandle<C> {
         if !self.board.has(ordinal) {
             self.board.unknown.fetch_add(1, Ordering::Relaxed);
             return Err(SendError::Closed(message));
+        }
+        if self.lane.jams.has(ordinal) {
+            return Err(SendError::Full(message));
         }
         let envelope = Envelope {
             to: ordinal,
@@ -188,13 +193,19 @@ impl<C: Cell> SlabHandle<C> {
     /// takes one lock and rings at most once. Returns how many were accepted.
     pub fn send_batch(&self, messages: &mut VecDeque<(u32, C::Msg)>) -> usize {
         let before = messages.len();
-        let known = messages.iter().take_while(|m| self.has(m.0)).count();
+        let jams = &self.lane.jams;
+        let known = messages
+            .iter()
+            .take_while(|m| self.has(m.0) && !jams.has(m.0));
+        let known = known.count();
         let mut batch: VecDeque<_> = messages.drain(..known).map(sealed).collect();
         if self.lane.queue.push_many(&mut batch) {
             self.board.bell().ring();
         }
-        let full = !batch.is_empty() && !self.lane.queue.is_closed();
-        let unknown = batch.is_empty() && !messages.is_empty();
+        let next = messages.front().filter(|_| batch.is_empty());
+        let unknown = next.is_some_and(|m| !self.has(m.0));
+        let refused = !batch.is_empty() || (next.is_some() && !unknown);
+        let full = refused && !self.lane.queue.is_closed();
         let board = &self.board;
         board
             .queue_full

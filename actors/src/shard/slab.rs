@@ -10,6 +10,7 @@ mod delivery;
 mod detail;
 mod down;
 mod exits;
+mod held;
 mod lanes;
 mod returns;
 mod sockets;
@@ -22,12 +23,13 @@ use std::sync::Arc;
 
 use self::detail::Detail;
 pub use self::detail::{CellDetail, KindDetail, SlabDetail};
+use self::held::Backlog;
 use self::lanes::LaneEnd;
 pub(crate) use self::turn::{Effects, Limits, Moment, earlier};
 use super::core::{Note, Tally};
 use super::guard;
 use super::handle::{Board, Control};
-use super::mail::{Envelope, Mail, Resumed};
+use super::mail::{Mail, Resumed};
 use super::moving::{Departure, MigrateError};
 use super::net::{Heard, SharedNet, SlabNet};
 use super::spec::{CellInfo, CellState, GROUP_SIZE, SlabCounts, SlabSpec};
@@ -142,9 +144,6 @@ struct Group<C: Cell> {
     slots: Box<[Slot<C>]>,
 }
 
-/// Messages for one `Block` mailbox that is full, with the places of their lanes.
-type Held<M> = VecDeque<(usize, Envelope<M>)>;
-
 pub(crate) struct Slab<C: Cell> {
     board: Arc<Board<C>>,
     groups: Vec<Group<C>>,
@@ -170,7 +169,7 @@ pub(crate) struct Slab<C: Cell> {
     mail: Mail<C>,
     net: SlabNet,
     /// By key.
-    held: BTreeMap<u32, Held<C::Msg>>,
+    held: BTreeMap<u32, Backlog<C::Msg>>,
     resumed: Vec<Resumed>,
     control: VecDeque<Control<C>>,
     #[expect(clippy::vec_box, reason = "mailboxes move between slots by pointer")]
@@ -548,12 +547,8 @@ impl<C: Cell> Drop for Slab<C> {
         }
         // Also what asks of it, and queues that it has not been told of.
         lost += self.board.close().len() as u64;
-        lost += self
-            .held
-            .values()
-            .map(|held| held.len() as u64)
-            .sum::<u64>();
-        self.held.clear();
+        let held = std::mem::take(&mut self.held).into_values();
+        lost += held.map(|held| held.len() as u64).sum::<u64>();
         self.part_sockets();
         self.books.offered += lost;
         self.books.rejected += lost;
@@ -561,6 +556,7 @@ impl<C: Cell> Drop for Slab<C> {
         for slot in self.groups.iter_mut().flat_map(|group| &mut group.slots) {
             guard::discard((slot.cell.take(), slot.mailbox.take()));
         }
+        self.book_in_hand();
         self.books.died += std::mem::take(&mut self.waiting);
         let SlabCounts { cells, .. } = self.counts;
         self.counts.stopped = cells;

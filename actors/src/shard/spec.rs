@@ -66,6 +66,9 @@ pub enum AddSlabError {
     /// More cells than can be addressed.
     #[error("the slab has {0} cells, at most {CELLS_MAX} are allowed")]
     TooMany(u64),
+    /// Too many slabs wait to be added.
+    #[error("the shard has too many slabs waiting to be added")]
+    Busy,
     /// The shard has been stopped.
     #[error("the shard has been stopped")]
     Stopped,

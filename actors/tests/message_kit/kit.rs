@@ -14,13 +14,13 @@ use actorsim_actors::shard::{
     StartShardsError,
 };
 use actorsim_actors::{
-    ActorPath, Cell, CellContext, Clock, Fault, Flow, MailboxSpec, Message, Outbox, Overflow,
-    Reply, System, Time,
+    ActorPath, Cell, CellContext, CellDecision, Clock, ExitReason, Fault, Flow, MailboxSpec,
+    Message, Outbox, Overflow, Reply, System, Time,
 };
 use parking_lot::Mutex;
 
 use crate::kit::roaming::added;
-use crate::kit::{Host, Script, forgiving};
+use crate::kit::{Host, Script};
 
 /// Tests of one body each, on every kind of host, with slabs that stay and slabs that roam.
 macro_rules! on_each_host {
@@ -96,8 +96,15 @@ pub(crate) struct Burst {
 pub(crate) enum End {
     Well,
     Fault,
+    /// A fault from which it is back when it is told to restart.
+    Sick,
     Panic,
 }
+
+const SICK: &str = "sick";
+
+/// How long a sick clerk stays away.
+const LONG: Duration = Duration::from_secs(3_600);
 
 /// Ordinal, sender, number.
 pub(crate) type Notes = Arc<Mutex<Vec<(u32, u32, u64)>>>;
@@ -165,6 +172,7 @@ impl Clerk {
         match burst.end {
             End::Well => Ok(Flow::Continue),
             End::Fault => Err(Fault::new("told_to")),
+            End::Sick => Err(Fault::new(SICK)),
             End::Panic => panic!("told to"),
         }
     }
@@ -276,7 +284,11 @@ impl Office {
                     },
                     identity: Box::new(|_| 0),
                     mailbox,
-                    supervisor: Box::new(Script(forgiving())),
+                    supervisor: Box::new(Script(Box::new(|_, _, why, now| {
+                        let sick = matches!(why, ExitReason::Fault(fault) if fault.code == SICK);
+                        let pause = if sick { LONG } else { Duration::ZERO };
+                        CellDecision::Restart { at: now + pause }
+                    }))),
                 };
                 let slab = shards[index % shards.len()].add_movable_slab(spec);
                 let slab = slab.unwrap();

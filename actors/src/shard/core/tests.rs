@@ -14,7 +14,7 @@ use crate::mailbox::{MailboxSpec, Message, Overflow};
 use crate::shard::handle::{ShardHandle, SlabHandle};
 use crate::shard::inbox::Bell;
 use crate::shard::slab::{SLOT_OVERHEAD, SlabDetail};
-use crate::shard::spec::{SlabError, SlabSpec};
+use crate::shard::spec::{AddSlabError, SlabError, SlabSpec};
 
 #[path = "tests/detail.rs"]
 mod detail;
@@ -22,6 +22,8 @@ mod detail;
 mod down;
 #[path = "tests/forks.rs"]
 mod forks;
+#[path = "tests/mail.rs"]
+mod mail;
 #[path = "tests/periodic.rs"]
 mod periodic;
 #[path = "tests/sockets.rs"]
@@ -170,6 +172,125 @@ fn late_ticks_are_counted_and_missed_ones_are_the_cells_to_skip() {
         [(0, 10), (0, 20), (0, 60)],
         "each with the time it was set for"
     );
+}
+
+#[test]
+fn a_timer_that_waits_for_others_in_its_step_is_as_late_as_it_is() {
+    struct Slow(Clock);
+    impl Outbox for Slow {
+        type Mark = ();
+        fn mark(&self) {}
+        fn cut(&mut self, (): ()) {}
+        fn flush(&mut self, now: Time) -> Option<Time> {
+            // Takes 50 ms.
+            self.0.advance_to(now + Duration::from_millis(50));
+            None
+        }
+    }
+    struct Once;
+    impl Cell for Once {
+        type Msg = Nudge;
+        type Shared = ();
+        type Identity = ();
+        type Out = Slow;
+        fn start(cx: &mut CellContext<'_, Self>) -> Result<Self, Fault> {
+            cx.set_timer(0, Duration::from_millis(100));
+            Ok(Self)
+        }
+        fn handle(&mut self, _: Nudge, _: &mut CellContext<'_, Self>) -> Result<Flow, Fault> {
+            Ok(Flow::Continue)
+        }
+        fn timer(&mut self, _: u8, _: &mut CellContext<'_, Self>) -> Result<Flow, Fault> {
+            Ok(Flow::Continue)
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let clock = Clock::virtual_from(0);
+    let system = System::new(clock.clone(), runtime.unwrap().handle().clone());
+    let bells = [Doorbell::new(Box::new(Silent))].into();
+    let port = Port::new(0, &Common::of(bells), Some(system));
+    let spec = |path: &str| SlabSpec {
+        path: ActorPath::root().join(path),
+        name: Arc::new(|ordinal| ordinal.to_string()),
+        ordinals: std::iter::once(0..1).collect(),
+        shared: (),
+        out: Slow(clock.clone()),
+        identity: Box::new(|_| ()),
+        mailbox: MailboxSpec::new(2, Overflow::Reject),
+        supervisor: Box::new(Never),
+    };
+    let slabs = ["first", "second"].map(|path| {
+        let slab = ShardHandle::new(&port).add_slab::<Once>(spec(path));
+        slab.unwrap()
+    });
+    let mut core = ShardCore::new(port, Limits::LIVE);
+    core.step(&at(0));
+    clock.advance_to(at(110).now);
+    core.step(&at(110));
+    let late = slabs.map(|slab| slab.counts().timer_lateness_ns_max / MS);
+    assert_eq!(
+        late,
+        [10, 60],
+        "the second waits for the first one's output"
+    );
+}
+
+#[test]
+fn lanes_that_nobody_sends_on_take_no_share_of_a_step() {
+    let limits = Limits {
+        deliveries: 8,
+        ..Limits::LIVE
+    };
+    let (mut core, slab) = shard(0..8, limits);
+    let _idle: Vec<_> = (0..7).map(|_| slab.lane()).collect();
+    core.step(&at(0));
+    (0..8).for_each(|ordinal| slab.send(ordinal, Nudge).unwrap());
+    assert!(!core.step(&at(1)).busy);
+    assert_eq!(slab.books().handled, 8);
+}
+
+#[test]
+fn a_cell_that_is_flooded_from_outside_takes_no_turn_from_others_and_their_timers() {
+    let (mut core, slab) = shard(0..8, Limits::LIVE);
+    let (flood, other) = (slab.lane(), slab.lane());
+    core.step(&at(0));
+    for round in 1..=20 {
+        while flood.send(0, Nudge).is_ok() {}
+        (1..8).for_each(|ordinal| other.send(ordinal, Nudge).unwrap());
+        assert!(core.step(&at(10 * round)).busy);
+        assert_eq!(slab.counts().timers_fired, 8 * round);
+        // Answered at the beginning of a step, so as of the end of the one before.
+        let mut asked = Box::pin(slab.infos((1..8).collect()));
+        assert!((&mut asked).now_or_never().is_none());
+        core.step(&at(10 * round + 1));
+        let others = asked.now_or_never().unwrap().unwrap();
+        assert!(others.iter().all(|cell| u64::from(cell.handled) == round));
+    }
+    assert!(slab.counts().queue_full >= 20);
+}
+
+#[test]
+fn a_shard_that_has_enough_to_add_says_so_and_not_that_it_has_stopped() {
+    let (core, slab) = shard(0..1, Limits::LIVE);
+    let shard = ShardHandle::new(core.port());
+    let more = || {
+        let spec = SlabSpec {
+            path: slab.path().clone(),
+            name: Arc::new(|ordinal| ordinal.to_string()),
+            ordinals: std::iter::once(0..1).collect(),
+            shared: (),
+            out: Ticks::default(),
+            identity: Box::new(|_| 0),
+            mailbox: MailboxSpec::new(2, Overflow::Reject),
+            supervisor: Box::new(Never),
+        };
+        shard.add_slab::<Ticker>(spec)
+    };
+    let added = (1..).map_while(|_| more().ok()).count();
+    assert_eq!(added, SLABS_MAX - 1);
+    assert_eq!(more().unwrap_err(), AddSlabError::Busy);
+    core.port().ask_to_stop();
+    assert_eq!(more().unwrap_err(), AddSlabError::Stopped);
 }
 
 #[test]

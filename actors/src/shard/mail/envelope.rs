@@ -3,12 +3,14 @@
 //! Values only.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
 use super::super::inbox::{Door, Queue};
+use super::jams::Jams;
 
 /// The sender of messages that come from outside the shards.
 pub(crate) const NOBODY: u32 = u32::MAX;
@@ -75,6 +77,33 @@ pub(crate) struct Pair<M> {
     pub(crate) origin: Option<Origin>,
     /// Tells tasks that wait for room of some, and of the end.
     pub(crate) room: Notify,
+    /// Cells that take no more of it for now.
+    pub(crate) jams: Jams,
+}
+
+impl<M> Pair<M> {
+    /// A cell takes messages again: whoever waits for that is told.
+    pub(crate) fn clear(&self, to: u32) {
+        if self.jams.clear(to, self.origin.is_some()) {
+            self.tell_of_room(Door::ring);
+        }
+    }
+
+    /// There is room, or will be none any more.
+    pub(crate) fn tell_of_room(&self, ring: fn(&Door)) {
+        match &self.origin {
+            Some(origin) => ring(&origin.bell),
+            None => self.room.notify_waiters(),
+        }
+    }
+
+    /// Refuses messages from now on, and lets waiting senders know. Returns what was not drained.
+    pub(crate) fn close(&self) -> VecDeque<Envelope<M>> {
+        let rest = self.queue.close();
+        self.jams.clear_all();
+        self.tell_of_room(Door::ring);
+        rest
+    }
 }
 
 /// What a destination knows of a slab that sends.

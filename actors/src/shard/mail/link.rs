@@ -10,12 +10,11 @@ use std::time::Duration;
 use super::super::guard;
 use super::super::handle::{Board, Lane};
 use super::super::inbox::Door;
-use super::envelope::{Envelope, Refusal, Returned, returned};
-use super::stage::{Resumed, Sender, Stage};
+use super::envelope::{Envelope, Refusal, Returned};
+use super::stage::{Look, Sender, Stage, give_back};
 use crate::addr::SendError;
 use crate::cell::Cell;
 use crate::clock::Time;
-use crate::exit::Incarnation;
 
 /// The sending end of one pair of slabs.
 pub(super) struct Link<D: Cell> {
@@ -52,7 +51,7 @@ impl<D: Cell> Link<D> {
         if self.closed {
             return Err(SendError::Closed(envelope));
         }
-        if !self.stage.waiters.is_empty() || self.look_for_room() == 0 {
+        if self.stage.holds_up(envelope.to, &self.pair.jams) || self.look_for_room() == 0 {
             return Err(SendError::Full(envelope));
         }
         self.room -= 1;
@@ -60,8 +59,15 @@ impl<D: Cell> Link<D> {
         Ok(())
     }
 
-    pub(super) fn wait(&mut self, by: Sender, patience: Duration, envelope: Envelope<D::Msg>) {
-        self.stage.wait(by, patience, envelope);
+    /// Lets a message wait. True: it could go out by now.
+    pub(super) fn wait(
+        &mut self,
+        by: Sender,
+        patience: Duration,
+        envelope: Envelope<D::Msg>,
+    ) -> bool {
+        let for_cell = self.stage.wait(by, patience, envelope, &self.pair.jams);
+        !for_cell && self.room > 0
     }
 }
 
@@ -73,14 +79,11 @@ pub(super) trait AnyLink: Any + Send {
     fn cut_wait(&mut self);
     /// Puts what is staged into the pair queue; what a closed one refuses comes back.
     fn flush(&mut self, ring: fn(&Door), lost: &mut dyn FnMut(u64, Option<Returned>), hears: bool);
-    /// See [`Stage::resume`].
-    fn resume(
-        &mut self,
-        now: Time,
-        hears: bool,
-        alive: &mut dyn FnMut(u32, Incarnation) -> bool,
-        done: &mut Vec<Resumed>,
-    ) -> usize;
+    /// Stages what waited and need not any more, and ends waits whose time is up. Returns how many
+    /// were staged.
+    fn resume(&mut self, look: &mut Look<'_>) -> usize;
+    /// Forgets waits of lives that have ended.
+    fn sweep(&mut self, look: &mut Look<'_>);
     /// When the first wait ends.
     fn until(&self) -> Option<Time>;
     /// Messages that wait.
@@ -96,7 +99,7 @@ impl<D: Cell> AnyLink for Link<D> {
     }
 
     fn cut_wait(&mut self) {
-        guard::discard(self.stage.waiters.pop_back());
+        guard::discard(self.stage.waiters.pop_last().map(|waiter| waiter.envelope));
     }
 
     fn flush(&mut self, ring: fn(&Door), lost: &mut dyn FnMut(u64, Option<Returned>), hears: bool) {
@@ -111,46 +114,39 @@ impl<D: Cell> AnyLink for Link<D> {
         }
         self.closed = true;
         for envelope in self.stage.staged.drain(..) {
-            let back = match hears {
-                true => Some(returned(envelope, Refusal::Closed)),
-                false => {
-                    guard::discard(envelope);
-                    None
-                }
-            };
-            lost(1, back);
+            lost(1, give_back(envelope, Refusal::Closed, hears));
         }
     }
 
-    fn resume(
-        &mut self,
-        now: Time,
-        hears: bool,
-        alive: &mut dyn FnMut(u32, Incarnation) -> bool,
-        done: &mut Vec<Resumed>,
-    ) -> usize {
+    fn resume(&mut self, look: &mut Look<'_>) -> usize {
         let mut all = 0;
+        self.stage.hear_of(&self.pair.jams);
         // Who still waits in the end has been told that there is no room: that is what makes the
         // other side ring when there is some.
-        while !self.stage.waiters.is_empty() {
+        while self.stage.wants_room() {
             // A closed queue takes what waits, and gives it back as refused.
             self.closed |= self.pair.queue.is_closed();
             let room = match self.closed {
                 true => usize::MAX,
                 false => self.look_for_room(),
             };
-            let staged = self.stage.resume(room, now, hears, alive, done);
+            let staged = self.stage.resume(room, &self.pair.jams, look);
             self.room = self.room.saturating_sub(staged);
             all += staged;
             if room == 0 {
                 break;
             }
         }
+        self.stage.expire(look);
         all
     }
 
+    fn sweep(&mut self, look: &mut Look<'_>) {
+        self.stage.sweep(look);
+    }
+
     fn until(&self) -> Option<Time> {
-        self.stage.until()
+        self.stage.waiters.until()
     }
 
     fn waiting(&self) -> usize {

@@ -4,11 +4,15 @@ use std::any::Any;
 use std::time::Duration;
 
 use super::link::Link;
+use super::stage::Look;
 use super::{Envelope, Mail, Resumed, Sender, address};
 use crate::cell::Cell;
 use crate::clock::Time;
 use crate::exit::Incarnation;
 use crate::shard::SlabHandle;
+
+/// Waits of lives that have ended are looked for above this many: a look passes all that wait.
+const ORPHANS_MIN: usize = 64;
 
 impl<C: Cell> Mail<C> {
     /// Lets a message, just refused as full, and its cell wait for room; gives it back if that
@@ -29,7 +33,7 @@ impl<C: Cell> Mail<C> {
         if address(handle.board()) == address(&self.board)
             && let Some(own) = (self as &mut dyn Any).downcast_mut::<Mail<D>>()
         {
-            own.own.wait(by, patience, envelope);
+            own.own.wait(by, patience, envelope, &own.jams);
             self.waits = Some(None);
         } else {
             let Some(index) = self.link(handle) else {
@@ -39,7 +43,8 @@ impl<C: Cell> Mail<C> {
             let Some(link) = link.downcast_mut::<Link<D>>() else {
                 return Err(envelope.message);
             };
-            link.wait(by, patience, envelope);
+            // What it was refused for may have ended meanwhile, and nobody tells of that.
+            self.again |= link.wait(by, patience, envelope);
             self.waits = Some(Some(index));
         }
         self.counts.refused -= 1;
@@ -55,24 +60,52 @@ impl<C: Cell> Mail<C> {
         alive: &mut dyn FnMut(u32, Incarnation) -> bool,
         done: &mut Vec<Resumed>,
     ) {
-        let hears = C::HEARS_BOUNCES;
-        let room = self.capacity - (self.own.staged.len() + self.held).min(self.capacity);
-        let mut staged = self.own.resume(room, now, hears, alive, done);
+        let look = &mut Look {
+            now,
+            hears: C::HEARS_BOUNCES,
+            alive,
+            done,
+        };
+        self.again = false;
+        if self.orphans > ORPHANS_MIN + self.waiting / 2 {
+            self.orphans = 0;
+            self.own.sweep(look);
+            self.links.iter_mut().for_each(|(_, link)| link.sweep(look));
+        }
+        let room = self.room();
+        self.own.hear_of(&self.jams);
+        let mut staged = self.own.resume(room, &self.jams, look);
+        self.own.expire(look);
         let mut left = self.own.waiters.len();
         for (_, link) in &mut self.links {
-            staged += link.resume(now, hears, alive, done);
-            left += link.waiting();
+            if link.waiting() > 0 {
+                staged += link.resume(look);
+                left += link.waiting();
+            }
         }
+        let ended = look.done.len();
         self.counts.sent += staged as u64;
-        self.counts.timeouts += done.iter().filter(|end| end.timed_out).count() as u64;
+        self.counts.timeouts += (ended - staged) as u64;
         // The rest were of lives that have ended.
-        self.counts.cut += (self.waiting - left - done.len()) as u64;
+        self.counts.cut += (self.waiting - left - ended) as u64;
         self.waiting = left;
     }
 
-    /// Whether a message of the local queue need not wait any more.
+    /// Free places of the local queue.
+    fn room(&self) -> usize {
+        self.capacity
+            .saturating_sub(self.own.staged.len() + self.held)
+    }
+
+    /// Whether a message need not wait any more.
     pub(crate) fn can_resume(&self) -> bool {
-        !self.own.waiters.is_empty() && self.own.staged.len() + self.held < self.capacity
+        let own = || self.own.wants_room() && self.room() > 0;
+        self.waiting > 0 && (self.again || self.jams.has_news() || own())
+    }
+
+    /// A cell has ended that waited.
+    pub(crate) const fn orphan(&mut self) {
+        self.orphans += 1;
     }
 
     /// Messages that wait for room.
@@ -86,6 +119,6 @@ impl<C: Cell> Mail<C> {
             return None;
         }
         let links = self.links.iter().filter_map(|(_, link)| link.until());
-        links.chain(self.own.until()).min()
+        links.chain(self.own.waiters.until()).min()
     }
 }

@@ -1,9 +1,8 @@
 //! Messages to cells: from pair queues and the local queue into mailboxes, and handled.
 //!
 //! A message for a cell that has nothing else to do is handled from its queue without a mailbox.
-//! What a full `Block` mailbox has no room for is held aside, still counted in its pair queue: it
-//! goes in when there is room, and holds up nobody but its own pair, when that has no room left.
-//! Everything else that is refused bounces. In virtual time there are
+//! What a full `Block` mailbox has no room for is held aside (`held`). Everything else that is
+//! refused bounces. In virtual time there are
 //! rounds: what is sent in one is delivered in the next, in the order of its senders. Bound: the
 //! [`Limits`] of the driver; the pair queues.
 
@@ -33,7 +32,8 @@ impl<C: Cell> Slab<C> {
             self.settle_lanes();
             return false;
         }
-        let share = (limits.deliveries / self.lanes.len().max(1)).max(1);
+        let filled = self.lanes.iter().filter(|lane| !lane.taken.is_empty());
+        let share = (limits.deliveries / filled.count().max(1)).max(1);
         let mut left = false;
         for place in 0..self.lanes.len() {
             if !self.lanes[place].taken.is_empty() {
@@ -41,7 +41,8 @@ impl<C: Cell> Slab<C> {
             }
             let end = &mut self.lanes[place];
             if end.taken.is_empty() {
-                // What was pushed meanwhile rang a bell that has been answered by now.
+                // Where something was left by an earlier step, what has been pushed since rang a
+                // bell that has been answered by now.
                 end.lane.queue.drain(&mut end.taken);
             }
             left |= !end.taken.is_empty();
@@ -74,8 +75,8 @@ impl<C: Cell> Slab<C> {
             }
             match self.idle(to) {
                 Some(key) if turn < budget => {
-                    self.lanes[place].settled += 1;
                     self.handle_at_once(key, at, |mail| mail.inbound.pop_front());
+                    self.lanes[place].settled += 1;
                 }
                 _ => {
                     if let Some(envelope) = self.mail.inbound.pop_front() {
@@ -154,14 +155,11 @@ impl<C: Cell> Slab<C> {
         let end = &mut self.lanes[place];
         self.changed = true;
         if end.lane.queue.delivered(std::mem::take(&mut end.settled)) {
-            match &end.lane.origin {
-                Some(origin) => ring(&origin.bell),
-                None => end.lane.room.notify_waiters(),
-            }
+            end.lane.tell_of_room(ring);
         }
     }
 
-    fn settled(&mut self, place: usize) {
+    pub(super) fn settled(&mut self, place: usize) {
         if place != LOCAL {
             self.lanes[place].settled += 1;
         }
@@ -169,6 +167,7 @@ impl<C: Cell> Slab<C> {
 
     /// Offers a message to the mailbox of a cell, which applies its rule.
     fn offer(&mut self, place: usize, envelope: Envelope<C::Msg>) {
+        self.changed = true;
         let Some(key) = self.find(envelope.to) else {
             self.settled(place);
             self.undeliverable(place, envelope);
@@ -187,12 +186,7 @@ impl<C: Cell> Slab<C> {
                     self.settled(place);
                     return;
                 };
-                self.mail.held += usize::from(place == LOCAL);
-                self.counts.held += 1;
-                self.held
-                    .entry(key)
-                    .or_default()
-                    .push_back((place, envelope));
+                self.hold(place, key, envelope);
                 return;
             }
         }
@@ -209,7 +203,7 @@ impl<C: Cell> Slab<C> {
         }
     }
 
-    fn put(&mut self, place: usize, key: u32, envelope: Envelope<C::Msg>) {
+    pub(super) fn put(&mut self, place: usize, key: u32, envelope: Envelope<C::Msg>) {
         let (group, at) = split(key);
         let slot = &mut self.groups[group].slots[at];
         let pool = &mut self.pool;
@@ -256,42 +250,6 @@ impl<C: Cell> Slab<C> {
             }
             Ok(_) => None,
             Err((message, _)) => Some(Envelope { to, from, message }),
-        }
-    }
-
-    /// Moves held messages into a mailbox that has room again.
-    fn refill(&mut self, key: u32) {
-        if !self.held.contains_key(&key) {
-            return;
-        }
-        let capacity = self.mailbox.capacity as usize;
-        while self
-            .slot(key)
-            .mailbox
-            .as_ref()
-            .is_none_or(|ring| ring.work_len() < capacity)
-        {
-            let Some((place, envelope)) = self.held.get_mut(&key).and_then(|h| h.pop_front())
-            else {
-                self.held.remove(&key);
-                break;
-            };
-            self.unhold(place);
-            self.put(place, key, envelope);
-        }
-    }
-
-    fn unhold(&mut self, place: usize) {
-        self.settled(place);
-        self.mail.held -= usize::from(place == LOCAL);
-        self.counts.held -= 1;
-    }
-
-    /// Refuses what is held for a cell that is down.
-    pub(super) fn refuse_held(&mut self, key: u32) {
-        for (place, envelope) in self.held.remove(&key).unwrap_or_default() {
-            self.unhold(place);
-            self.undeliverable(place, envelope);
         }
     }
 

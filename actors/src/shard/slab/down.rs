@@ -15,6 +15,7 @@ use super::{Moment, Slab, join};
 use crate::cell::Cell;
 use crate::events::Level;
 use crate::exit::ExitReason;
+use crate::mailbox::Books;
 use crate::shard::spec::CellState;
 use crate::shard::wheel::NIL;
 
@@ -50,7 +51,10 @@ impl<C: Cell> Slab<C> {
         // What was cut short, made whole: a queue that was being delivered, cells that waited.
         if let Some(place) = self.delivering.take() {
             std::mem::swap(&mut self.mail.inbound, &mut self.lanes[place].taken);
+            let held = self.held.values().map(|backlog| backlog.counted(place));
+            self.lanes[place].find_lost(held.sum());
         }
+        self.book_in_hand();
         self.due.clear();
         self.late.clear();
         self.newly_due.clear();
@@ -66,6 +70,20 @@ impl<C: Cell> Slab<C> {
         self.touched = true;
         self.changed = true;
         self.publish();
+    }
+
+    /// A message whose step was cut short after it was taken has died.
+    pub(super) fn book_in_hand(&mut self) {
+        let Books {
+            accepted,
+            handled,
+            dropped,
+            conflated,
+            died,
+            ..
+        } = self.books;
+        let known = handled + dropped + conflated + died + self.waiting;
+        self.books.died += accepted.saturating_sub(known);
     }
 
     /// `begun`: it has been started, or an attempt was made.

@@ -91,7 +91,9 @@ impl<C: Cell> Slab<C> {
             CellState::Restarting => self.restarts.cancel_all(&mut slot.timers),
             _ => self.wheel.cancel_all(&mut slot.timers),
         }
-        slot.parked = false;
+        if std::mem::replace(&mut slot.parked, false) {
+            self.mail.orphan();
+        }
         self.mail.asks.cancel_all(key);
         if self.mailbox.on_restart == OnRestart::Dropped {
             self.kill_mailbox(key);

@@ -14,6 +14,8 @@ pub(super) struct LaneEnd<C: Cell> {
     pub(super) taken: VecDeque<Envelope<C::Msg>>,
     /// Delivered, and its queue not told yet.
     pub(super) settled: usize,
+    /// Messages that are held, and have been settled ahead.
+    pub(super) aside: usize,
     /// How much of it is told at once: half of its places, so that no side waits for the other.
     pub(super) bulk: usize,
     /// Bounces for the slab that sends.
@@ -28,22 +30,26 @@ impl<C: Cell> LaneEnd<C> {
             bulk,
             taken: VecDeque::new(),
             settled: 0,
+            aside: 0,
             back: VecDeque::new(),
         }
     }
 
     /// Refuses messages from now on, and lets waiting senders know.
     pub(super) fn close(&self) -> VecDeque<Envelope<C::Msg>> {
-        let rest = self.lane.queue.close();
-        if let Some(origin) = &self.lane.origin {
-            origin.bell.ring();
-        }
-        self.lane.room.notify_waiters();
-        rest
+        self.lane.close()
+    }
+
+    /// Settles a message that has been taken, and got lost in a step that was cut short. `held`:
+    /// how many are, with their places.
+    pub(super) fn find_lost(&mut self, held: usize) {
+        let known = self.taken.len() + self.settled + held;
+        self.settled += self.lane.queue.under_way().saturating_sub(known);
     }
 
     /// Nobody sends there any more; the other owner is the board.
     pub(super) fn is_done(&self) -> bool {
-        Arc::strong_count(&self.lane) <= 2 && self.lane.queue.len() == 0 && self.back.is_empty()
+        let nothing = self.aside == 0 && self.back.is_empty() && !self.lane.jams.any();
+        Arc::strong_count(&self.lane) <= 2 && nothing && self.lane.queue.len() == 0
     }
 }

@@ -137,7 +137,9 @@ impl<C: Cell> Slab<C> {
             let slot = &groups[group].slots[place];
             slot.state == CellState::Running && slot.parked && slot.incarnation == life
         };
+        let before = self.mail.waiting();
         self.mail.resume(at.monotonic, &mut alive, &mut done);
+        self.changed |= self.mail.waiting() != before;
         for end in done.drain(..) {
             let slot = self.slot(end.key);
             slot.parked = false;
@@ -145,7 +147,6 @@ impl<C: Cell> Slab<C> {
             if waits && !std::mem::replace(&mut slot.queued, true) {
                 self.run.push_back(end.key);
             }
-            self.changed = true;
             if let Some(back) = end.bounce {
                 self.mail.bounce(back);
             }

@@ -207,6 +207,9 @@ impl<C: Cell> Slab<C> {
         let due = &mut self.newly_due;
         self.wheel.advance(at.now, due);
         self.due.extend(due.drain(..));
+        if !self.due.is_empty() || !self.late.is_empty() {
+            tally.look(at);
+        }
         let mut left = limits.timers;
         let for_late = if self.late.is_empty() { 0 } else { left / 2 };
         let (for_due, mut for_faults) = (left - for_late, 0);
@@ -267,15 +270,12 @@ impl<C: Cell> Slab<C> {
         let Some(missed) = fired else {
             return 1;
         };
-        let late = at.now.0.saturating_sub(due.at.0);
+        let late = tally.fired(due.at, at);
         self.counts.timers_fired += 1;
         self.counts.timers_late += u64::from(late > at.late_ns);
         self.counts.timer_lateness_ns_max = self.counts.timer_lateness_ns_max.max(late);
         self.counts.ticks_missed += missed;
-        tally.timers_fired += 1;
-        tally.timers_late += u64::from(late > at.late_ns);
         tally.ticks_missed += missed;
-        tally.lateness.record(late);
         let begun = self.begin_detail();
         let result = self.run_step(due.owner, at, due.at, 0, |cell, cx| {
             cx.missed = missed;
@@ -355,10 +355,9 @@ impl<C: Cell> Slab<C> {
             let Some(request) = self.control.pop_front() else {
                 break;
             };
+            // Its place is free whatever becomes of it: it may unwind.
+            self.board.control().delivered(1);
             self.request(request, at);
-        }
-        if n > 0 {
-            self.board.control().delivered(n);
         }
         if self.control.is_empty() && !self.closed {
             // What was pushed meanwhile rang a bell that has been answered by now.

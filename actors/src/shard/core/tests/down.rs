@@ -65,6 +65,21 @@ fn a_slab_that_unwinds_goes_down_alone_and_its_cells_come_back_on_their_queues()
 }
 
 #[test]
+fn requests_that_unwind_give_their_places_back() {
+    let (mut core, slab) = supervised(0..4, Limits::LIVE, Box::new(NoKills));
+    core.step(&at(0));
+    (1..4).for_each(|ordinal| slab.kill(ordinal).unwrap());
+    for ms in 1..=5 {
+        core.step(&at(ms * 10));
+    }
+    assert_eq!(names(&mut core)[..1], ["slab_down"]);
+    assert_eq!(
+        (slab.counts().running, slab.board().control().len()),
+        (4, 0)
+    );
+}
+
+#[test]
 fn a_slab_that_goes_down_again_and_again_is_closed() {
     let (mut core, slab) = supervised(0..4, Limits::LIVE, Box::new(NoKills));
     core.step(&at(0));
