@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actorsim_actors::{ActorPath, Clock, System};
+use actorsim_fleet::broker::publisher::PATIENCE;
 use actorsim_fleet::broker::{AmqpBroker, Credentials, PublisherSpec, Relay, publisher_child};
+use actorsim_fleet::session::backoff::Backoff;
 use actorsim_fleet::{Fleet, Uplink};
 use actorsim_supervision::{SupervisorSpec, start_root};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -72,6 +74,8 @@ async fn a_broker_that_cannot_be_read_is_counted_and_called_again() {
         relay: relay.clone(),
         downlink: fleet.downlink(),
         seed: 7,
+        patience: PATIENCE,
+        backoff: Backoff::default(),
     };
     let at = ActorPath::new("/fleet/publisher").unwrap();
     let child = publisher_child(&at, publisher);

@@ -1,130 +1,38 @@
-//! Devices by the node's publisher against RabbitMQ, at the address in `ACTORSIM_AMQP`.
+//! Devices by the node's publisher against RabbitMQ, at the address in `ACTORSIM_AMQP`, and over
+//! TLS at `ACTORSIM_AMQPS`, with a certificate of the site authority in `ACTORSIM_TLS_SITE`.
 //!
 //! Without it the test is skipped, and says so; where `CI` is set it fails instead.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::future::Future;
-use std::net::TcpListener;
-use std::sync::Arc;
-use std::time::Duration;
+#[path = "amqp_kit/kit.rs"]
+mod kit;
 
-use actorsim_actors::shard::{ShardConfig, ShardHost};
-use actorsim_actors::{ActorPath, Clock, System};
-use actorsim_fleet::broker::{AmqpBroker, Credentials, Plan, PublishCounts, PublisherSpec};
-use actorsim_fleet::broker::{Relay, Relays, Target, publisher_child};
-use actorsim_fleet::{Fleet, Population, Profile, Uplink};
-use actorsim_supervision::{Policies, Supervision, SupervisorRef, SupervisorSpec, start_root};
+use std::path::Path;
+
+use actorsim_actors::ActorPath;
+use actorsim_fleet::session::tls::Terms;
+use actorsim_transport::certs::{Site, stream};
 use amqprs::BasicProperties;
 use amqprs::channel::{BasicConsumeArguments, BasicPublishArguments, Channel, ConsumerMessage};
 use amqprs::channel::{ExchangeDeclareArguments, QueueBindArguments, QueueDeclareArguments};
 use amqprs::connection::{Connection, OpenConnectionArguments};
+use kit::{COUNT, Manner, PATIENCE, Rig, run};
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-const COUNT: u32 = 300; // two groups
-const PATIENCE: Duration = Duration::from_secs(20);
+fn given(name: &str) -> Option<String> {
+    let value = std::env::var(name).ok();
+    if value.is_none() {
+        let in_ci = std::env::var_os("CI").is_some();
+        assert!(!in_ci, "{name} is not set, and CI has RabbitMQ");
+        println!("skipped: set {name} to test against RabbitMQ");
+    }
+    value
+}
 
 fn broker() -> Option<String> {
-    let address = std::env::var("ACTORSIM_AMQP").ok();
-    if address.is_none() {
-        let in_ci = std::env::var_os("CI").is_some();
-        assert!(!in_ci, "ACTORSIM_AMQP is not set, and CI has RabbitMQ");
-        println!("skipped: set ACTORSIM_AMQP=HOST:PORT to test against RabbitMQ");
-    }
-    address
-}
-
-struct Rig {
-    fleet: Fleet,
-    shards: ShardHost,
-    root: SupervisorRef,
-    relay: Relay,
-    exchange: String,
-    site: String,
-}
-
-impl Rig {
-    async fn new(address: &str, site: &str) -> Self {
-        let site = format!("{site}_{}", std::process::id());
-        let text = format!(
-            "type: {site}\nprotocol: amqp\ntopic_template: sites/{{device_type}}/{{device_id}}\n\
-             telemetry_interval: 200ms\ntelemetry_fields:\n  \
-             temperature: {{type: gaussian, mean: 20, stddev: 1}}\n  \
-             relay: {{type: static, value: 1, actuator: true}}\n"
-        );
-        let profile = Profile::parse("site.yaml", &text).unwrap().profile;
-        let system = System::new(Clock::wall(), tokio::runtime::Handle::current());
-        let config = ShardConfig {
-            shards: 2,
-            ..ShardConfig::default()
-        };
-        let shards = ShardHost::start(&system, &config).unwrap();
-        let target = Target::parse(&format!("amqp://{address}")).unwrap();
-        let relay = Relay::new(100_000, Arc::default());
-        let relays = Relays::from(relay.clone());
-        let plan = Plan::amqp(&profile, &target, &relays, (COUNT, 1.0)).unwrap();
-        let mut population = Population::new("default", Arc::new(profile), COUNT, 7);
-        population.plan = Some(Arc::new(plan));
-        let fleet = Fleet::new(&system, vec![population], 2, Uplink::Brokers).unwrap();
-        let exchange = format!("test.{site}");
-        let publisher = PublisherSpec {
-            broker: AmqpBroker {
-                address: target.address,
-                tls: None,
-                vhost: "/".to_owned(),
-                exchange: exchange.clone(),
-                credentials: Credentials::default(),
-            },
-            relay: relay.clone(),
-            downlink: fleet.downlink(),
-            seed: 7,
-        };
-        let at = ActorPath::new("/fleet/publisher").unwrap();
-        let child = publisher_child(&at, publisher);
-        let spec = SupervisorSpec::new(at, Default::default()).child(child);
-        let root = start_root(&system, spec).await.unwrap();
-        let supervision = Arc::new(Supervision::default());
-        fleet
-            .start(shards.shards(), &Policies::shipped(), &supervision)
-            .unwrap();
-        Self {
-            fleet,
-            shards,
-            root,
-            relay,
-            exchange,
-            site,
-        }
-    }
-
-    fn counts(&self) -> PublishCounts {
-        self.fleet.published().remove(0).counts
-    }
-
-    async fn until(&self, enough: impl Fn(&PublishCounts) -> bool) {
-        let waits = async {
-            while !enough(&self.counts()) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        let waited = tokio::time::timeout(PATIENCE, waits).await;
-        let now = self.counts();
-        let brief = (now.connected, now.sent, now.acked, now.errors);
-        assert!(waited.is_ok(), "waited in vain: {brief:?}");
-    }
-
-    /// Stops in the node's order: devices, then the publisher.
-    async fn stop(self) -> PublishCounts {
-        self.fleet.stop().await;
-        self.shards.stop().await.unwrap();
-        self.root.stop().await;
-        assert_eq!(self.relay.waiting(), 0);
-        let counts = self.counts();
-        let outcome = counts.acked + counts.dropped + counts.refused;
-        assert_eq!(counts.sent, outcome, "each sample has an outcome");
-        counts
-    }
+    given("ACTORSIM_AMQP")
 }
 
 /// An independent consumer of what goes to an exchange.
@@ -174,15 +82,6 @@ impl Watcher {
     }
 }
 
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(test);
-}
-
 #[test]
 fn samples_are_confirmed_in_order_and_commands_are_answered() {
     let Some(address) = broker() else { return };
@@ -217,29 +116,46 @@ fn samples_are_confirmed_in_order_and_commands_are_answered() {
 }
 
 #[test]
-fn a_peer_that_is_no_broker_is_tried_again_and_all_is_accounted_for() {
-    // anybody may run this one: the peer is ours
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let garbage = std::thread::spawn(move || {
-        use std::io::{Read, Write};
-        let answers: [&[u8]; 3] = [
-            b"HTTP/1.1 400 Bad\r\n\r\n",
-            b"AMQP\0\0\x09\x01",
-            b"\x01\0\0",
-        ];
-        for answer in answers {
-            let (mut peer, _) = listener.accept().unwrap();
-            let _ = peer.read(&mut [0; 64]);
-            let _ = peer.write_all(answer);
-        }
-    });
+fn samples_are_confirmed_over_tls_by_a_broker_of_the_own_authority_only() {
+    let (Some(address), Some(site)) = (given("ACTORSIM_AMQPS"), given("ACTORSIM_TLS_SITE")) else {
+        return;
+    };
+    let elsewhere = tempfile::tempdir().unwrap();
+    let terms = |site: &Path| {
+        let site = Site::open_or_create(site).unwrap();
+        let roots = stream::roots(&site.dir().join("ca.pem")).unwrap();
+        Terms::new(stream::stream_client(roots, None).unwrap(), "127.0.0.1").unwrap()
+    };
+    let (own, other) = (terms(Path::new(&site)), terms(elsewhere.path()));
     run(async {
-        let rig = Rig::new(&address, "garbage").await;
-        rig.until(|counts| counts.errors >= 2 && counts.sent > 0)
+        let with = |terms| Manner {
+            tls: Some(terms),
+            ..Manner::default()
+        };
+        let rig = Rig::like(&address, "secret", with(own)).await;
+        rig.until(|counts| counts.acked >= u64::from(COUNT)).await;
+        assert_eq!(rig.stop().await.errors, 0);
+        let rig = Rig::like(&address, "distrustful", with(other)).await;
+        rig.until(|counts| counts.errors >= 2).await;
+        assert_eq!(rig.stop().await.connects, 0);
+    });
+}
+
+#[test]
+fn a_publisher_that_is_killed_loses_nothing() {
+    let Some(address) = broker() else { return };
+    run(async {
+        let rig = Rig::new(&address, "killed").await;
+        rig.until(|counts| counts.acked >= u64::from(COUNT)).await;
+        let path = ActorPath::new("/fleet/publisher/amqp").unwrap();
+        let actor = rig.system.census().task(&path).unwrap();
+        actor.kill();
+        actor.exited().await;
+        assert_eq!(rig.counts().connected, 0);
+        let before = rig.counts().acked;
+        rig.until(|counts| counts.acked >= before + u64::from(COUNT))
             .await;
         let counts = rig.stop().await;
-        assert_eq!((counts.acked, counts.connected), (0, 0));
+        assert_eq!((counts.connects, counts.dropped), (2, 0));
     });
-    drop(garbage);
 }

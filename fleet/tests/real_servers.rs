@@ -1,11 +1,13 @@
-//! Devices on rings and threads against nginx (`ACTORSIM_NGINX`) and libcoap's server
-//! (`ACTORSIM_COAP`, started with `-d 100`, so that a PUT makes a resource).
+//! Devices on rings and threads against nginx (`ACTORSIM_NGINX`; over mutual TLS at
+//! `ACTORSIM_NGINX_TLS`, with certificates of the site authority in `ACTORSIM_TLS_SITE`) and
+//! libcoap's server (`ACTORSIM_COAP`, started with `-d 100`, so that a PUT makes a resource).
 //!
 //! Without them the tests are skipped, and say so; where `CI` is set they fail instead.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::net::UdpSocket;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +15,11 @@ use actorsim_actors::shard::{Backend, ShardConfig, ShardHost};
 use actorsim_actors::{Clock, System};
 use actorsim_fleet::broker::{Plan, PublishCounts, Target};
 use actorsim_fleet::session::coap::packet::{Code, Kind, Packet, Writer};
+use actorsim_fleet::session::tls::Terms;
 use actorsim_fleet::session::{coap, http};
 use actorsim_fleet::{Fleet, Population, Profile, Uplink};
 use actorsim_supervision::{Policies, Supervision};
+use actorsim_transport::certs::{Site, stream};
 use serde_json::Value;
 
 const COUNT: u32 = 20;
@@ -26,7 +30,7 @@ fn server(name: &str) -> Option<String> {
     if address.is_none() {
         let in_ci = std::env::var_os("CI").is_some();
         assert!(!in_ci, "{name} is not set, and CI has that server");
-        println!("skipped: set {name}=HOST:PORT");
+        println!("skipped: set {name}");
     }
     address
 }
@@ -128,6 +132,49 @@ fn devices_post_to_nginx_over_connections_that_they_keep() {
         assert_eq!((counts.errors, counts.refused), (0, 0));
         rig.stop();
     }
+}
+
+#[test]
+fn devices_post_over_mutual_tls_and_to_nobody_of_another_authority() {
+    let (Some(address), Some(site)) = (server("ACTORSIM_NGINX_TLS"), server("ACTORSIM_TLS_SITE"))
+    else {
+        return;
+    };
+    let own = Arc::new(Site::open_or_create(Path::new(&site)).unwrap());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = Arc::new(Site::open_or_create(elsewhere.path()).unwrap());
+    let terms = |trusts: &Site, shows: &Arc<Site>| {
+        let roots = stream::roots(&trusts.dir().join("ca.pem")).unwrap();
+        let client = stream::stream_client(roots, None).unwrap();
+        let terms = Terms::new(client, "127.0.0.1").unwrap();
+        terms.per_device(Arc::clone(shows))
+    };
+    let start = |name: &str, backend, terms| {
+        let profile = profile("http", name);
+        let target = Target::parse(&format!("https://{address}/ingest/{{device_id}}")).unwrap();
+        assert!(target.tls);
+        let options = http::Options::default();
+        let plan = Plan::http(&profile, &target, options, (COUNT, 1.0), Arc::default());
+        let mut plan = plan.unwrap();
+        plan.tls = Some(terms);
+        Rig::new(profile, plan, backend)
+    };
+    for backend in BACKENDS {
+        let rig = start("secret", backend, terms(&own, &own));
+        // it closes each connection after a few requests: they are made again at once
+        let wanted = u64::from(COUNT) * 9;
+        let counts = rig.until(|counts| counts.acked >= wanted && counts.handshakes >= 40);
+        assert_eq!((counts.errors, counts.insecure, counts.refused), (0, 0, 0));
+        rig.stop();
+    }
+    let rig = start("distrustful", Backend::Auto, terms(&other, &own));
+    let counts = rig.until(|counts| counts.insecure >= u64::from(COUNT));
+    assert_eq!((counts.acked, counts.handshakes), (0, 0));
+    rig.stop();
+    let rig = start("foreign", Backend::Auto, terms(&own, &other));
+    let counts = rig.until(|counts| counts.errors + counts.refused >= u64::from(COUNT));
+    assert_eq!(counts.acked, 0);
+    rig.stop();
 }
 
 #[test]

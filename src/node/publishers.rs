@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use actorsim_actors::ActorPath;
+use actorsim_fleet::broker::publisher::PATIENCE;
 use actorsim_fleet::broker::{
     AmqpBroker, GatewaySpec, Pool, PublisherSpec, Relay, Relays, gateway_children, publisher_child,
 };
@@ -73,6 +74,8 @@ impl Publishers {
                 relay: relay.clone(),
                 downlink: fleet.downlink(),
                 seed: own_seed,
+                patience: PATIENCE,
+                backoff: Backoff::default(),
             };
             spec = spec.child(publisher_child(&at, publisher));
         }

@@ -50,8 +50,8 @@ pub const BATCH: usize = 256;
 pub const GROUP: u32 = 256;
 /// Channels of one connection; a broker has 2,047 as a rule. Further groups share them.
 pub const CHANNELS_MAX: u32 = 1_024;
-/// Longest wait for a connection, a channel, or word of what was published.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest wait for a connection, a channel, or word of what was published, as a rule.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How often a silent connection is looked at.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// Longest wait for the last confirmations at a stop.
@@ -94,6 +94,10 @@ pub struct PublisherSpec {
     pub downlink: Arc<FleetDownlink>,
     /// Differs between nodes, so that they do not connect again at once.
     pub seed: u64,
+    /// Longest wait for an answer; [`PATIENCE`] as a rule.
+    pub patience: Duration,
+    /// When to connect again.
+    pub backoff: Backoff,
 }
 
 /// The publisher as a child of the supervisor at `parent`.
@@ -184,7 +188,7 @@ struct Live {
 impl Run {
     /// Connects, publishes, and connects again, until it is stopped.
     async fn forever(&mut self) {
-        let (mut attempt, backoff) = (0, Backoff::default());
+        let mut attempt = 0;
         while !*self.stop.borrow() {
             let mut stop = self.stop.clone();
             let served = tokio::select! {
@@ -202,7 +206,7 @@ impl Run {
             tokio::select! {
                 biased;
                 () = stopped(&mut stop, Duration::ZERO) => return,
-                () = tokio::time::sleep(backoff.wait(self.spec.seed, attempt)) => {}
+                () = tokio::time::sleep(self.spec.backoff.wait(self.spec.seed, attempt)) => {}
             }
         }
     }
@@ -216,7 +220,7 @@ impl Run {
 
     /// One connection, up to its end: in order if it was stopped.
     async fn serve(&mut self) -> Result<(), (bool, String)> {
-        let opening = tokio::time::timeout(PATIENCE, caught(self.open()));
+        let opening = tokio::time::timeout(self.spec.patience, caught(self.open()));
         let opened = opening.await.map_err(|_| "no answer in time".to_owned());
         let (mut live, mut commands) = opened.and_then(|opened| opened).map_err(|w| (false, w))?;
         self.count(1, 0);
@@ -320,7 +324,7 @@ impl Run {
         if acked != *before || self.flight.len() == 0 {
             (*at, *before) = (now, acked);
         }
-        match now > *at + PATIENCE {
+        match now > *at + self.spec.patience {
             true => Err("nothing was confirmed in time".to_owned()),
             false => Ok(()),
         }
@@ -363,7 +367,7 @@ impl Run {
             channel.confirm_select(select).await.map_err(said)?;
             Ok(channel)
         };
-        let opened = tokio::time::timeout(PATIENCE, open).await;
+        let opened = tokio::time::timeout(self.spec.patience, open).await;
         opened.map_err(|_| "no channel in time".to_owned())?
     }
 
