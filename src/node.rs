@@ -15,10 +15,10 @@ mod leaks;
 mod limits;
 pub(crate) mod measure;
 pub mod policies;
-mod publishers;
+pub(crate) mod publishers;
 pub(crate) mod shards;
 mod snapshot;
-mod terms;
+pub(crate) mod terms;
 mod urgent;
 
 use std::future::Future;

@@ -6,6 +6,7 @@
 //! - `pilot`: a script that pilots either, stepping in turn with it; `plane`: its commands;
 //! - [`chaos`]: a plan carried out on a simulated node;
 //! - [`invariants`]: what must hold whatever was broken;
+//! - `peers`: the brokers and servers that devices talk to;
 //! - [`wire_log`]: what devices put on the wire, as a file;
 //! - [`failure`]: what is said when a run fails: the command that repeats it, the faults, a trace;
 //! - [`progress`]: how far it is.
@@ -18,6 +19,7 @@ pub mod chaos;
 pub mod failure;
 pub mod fleet_only;
 pub mod invariants;
+mod peers;
 mod pilot;
 mod plane;
 pub mod progress;
@@ -33,11 +35,13 @@ use std::time::Duration;
 use actorsim_actors::{Clock, System};
 use actorsim_fleet::lines::Printer;
 use actorsim_fleet::wire::WireTap;
-use actorsim_fleet::{DeviceCounts, Fleet, Population, Profile, Uplink};
+use actorsim_fleet::{DeviceCounts, Fleet, Population, Profile, Published, Uplink};
 use actorsim_supervision::Supervision;
 use actorsim_supervision::chaos::Plan;
 use thiserror::Error;
 
+use self::peers::Peers;
+use crate::node::measure;
 use crate::report::RunReport;
 use crate::report::verdict::Ending;
 use crate::scenario::Script;
@@ -72,6 +76,8 @@ pub struct SimConfig {
     pub shards: u32,
     /// Whether the twin runs, too.
     pub world: bool,
+    /// Time between two cycles of its scan; that of a node if `None`.
+    pub scan_period: Option<Duration>,
     /// What breaks.
     pub chaos: Option<Plan>,
     /// Only these strikes of the plan are carried out, if given.
@@ -116,6 +122,9 @@ pub enum SimError {
         /// Why.
         error: std::io::Error,
     },
+    /// Devices have no way to their broker.
+    #[error("{0}")]
+    Peers(String),
     /// The node does not start.
     #[error("the simulated node did not start: {0}")]
     Node(String),
@@ -155,14 +164,15 @@ impl Stop {
 }
 
 /// The devices of a run from its start.
-fn populations(config: &SimConfig) -> Vec<Population> {
+fn populations(config: &SimConfig, peers: &Peers) -> Result<Vec<Population>, SimError> {
     if config.devices == 0 {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let profile = Arc::clone(&config.profile);
     let mut population = Population::new("default", profile, config.devices, config.seed);
     population.interval = config.interval;
-    vec![population]
+    let population = peers.reached_by(population).map_err(SimError::Peers)?;
+    Ok(vec![population])
 }
 
 /// The beginning of a report.
@@ -272,8 +282,8 @@ impl Ground {
     }
 
     /// The devices, which print where they are to.
-    fn fleet(&self, config: &SimConfig, uplink: Uplink) -> Result<Fleet, SimError> {
-        let (populations, shards) = (populations(config), config.shards as usize);
+    fn fleet(&self, config: &SimConfig, uplink: Uplink, peers: &Peers) -> Result<Fleet, SimError> {
+        let (populations, shards) = (populations(config, peers)?, config.shards as usize);
         let printer = self.printer.clone();
         Ok(Fleet::printing(
             &self.system,
@@ -288,19 +298,13 @@ impl Ground {
         self.log.as_ref().map(wire_log::WireLog::tap)
     }
 
-    /// Waits until all lines are written, and says what became of them.
-    fn printed(&self, report: &mut RunReport) {
-        let Some(printer) = &self.printer else { return };
-        printer.settle();
-        let counts = printer.stats().read();
-        let publish = crate::report::Publish {
-            sent: Some(counts.sent),
-            acked: Some(counts.acked),
-            errors: Some(counts.refused),
-            dropped: Some(counts.dropped),
-            ..crate::report::Publish::default()
-        };
-        report.publish.insert("console".to_owned(), publish);
+    /// Waits until all lines are written, and says what became of them, and of what went to
+    /// brokers; `at_work` is what was counted before the stop.
+    fn published(&self, fleet: &Fleet, at_work: &[Published], report: &mut RunReport) {
+        if let Some(printer) = &self.printer {
+            printer.settle();
+        }
+        measure::published(at_work, fleet.published(), report);
     }
 
     /// Writes what is left of the log; says if lines of devices could not be written.

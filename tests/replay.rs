@@ -1,5 +1,8 @@
-//! A recording, played: to a broker in order and whole, to a twin, and as far as it goes if it was
-//! cut off.
+//! A recording, played: to brokers and servers of every protocol in order and whole, to a twin, as
+//! lines, and as far as it goes if it was cut off.
+//!
+//! Real peers are those in `ACTORSIM_MOSQUITTO`, `ACTORSIM_NGINX`, `ACTORSIM_COAP` and
+//! `ACTORSIM_AMQP`; without them that test is skipped, and says so; where `CI` is set it fails.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,12 +11,19 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use actorsim::replay::{Log, LogError};
+use actorsim_fleet::peer::{Message, Peer};
+use actorsim_fleet::profile::Protocol;
+use actorsim_transport::certs::{Site, stream};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
 fn actorsim(args: &[&str]) -> Output {
@@ -31,6 +41,105 @@ fn recording(dir: &Path) -> PathBuf {
     let output = actorsim(&[&base[..], &["--until", "5s", "--wire-log", file]].concat());
     assert!(output.status.success());
     path
+}
+
+/// A recording of devices that have sessions.
+fn recording_of(protocol: &str, dir: &Path) -> PathBuf {
+    let (path, profile) = (dir.join(format!("{protocol}.log")), dir.join("talker.yaml"));
+    let text = format!(
+        "type: talker\nprotocol: {protocol}\ntelemetry_interval: 1s\n\
+         telemetry_fields:\n  voltage: {{type: gaussian, mean: 230, stddev: 2}}\n"
+    );
+    std::fs::write(&profile, text).unwrap();
+    let (file, profile) = (path.to_str().unwrap(), profile.to_str().unwrap());
+    let base = ["sim", "--no-world", "--devices", "20", "--until", "5s"];
+    let output = actorsim(&[&base[..], &["--profile", profile, "--wire-log", file]].concat());
+    assert!(output.status.success(), "{output:?}");
+    path
+}
+
+/// Where messages went, and what was in them.
+type Heard = Vec<(String, Vec<u8>)>;
+
+fn hear(peer: &mut Peer, bytes: &[u8], heard: &mut Heard) -> Vec<u8> {
+    let mut answer = Vec::new();
+    let mut hearer = |message: Message<'_>| {
+        let at = message.at.trim_start_matches('/').to_owned();
+        heard.push((at, message.payload.to_vec()));
+    };
+    peer.hear(bytes, &mut answer, &mut hearer).unwrap();
+    answer
+}
+
+/// Serves one connection, and gives what it heard back at the end.
+fn serve(protocol: Protocol, mut stream: impl Read + Write) -> Heard {
+    let (mut peer, mut heard) = (Peer::of(protocol).unwrap(), Vec::new());
+    let mut bytes = [0; 4_096];
+    while let Ok(n @ 1..) = stream.read(&mut bytes) {
+        let answer = hear(&mut peer, &bytes[..n], &mut heard);
+        stream.write_all(&answer).unwrap();
+        stream.flush().unwrap();
+    }
+    heard
+}
+
+/// A broker or server of a protocol, over TLS of a site if one is given.
+fn server(protocol: Protocol, site: Option<&Path>) -> (u16, JoinHandle<Heard>) {
+    if protocol == Protocol::Coap {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let patience = Duration::from_secs(10);
+        socket.set_read_timeout(Some(patience)).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let serve = move || {
+            let (mut peer, mut heard) = (Peer::of(protocol).unwrap(), Vec::new());
+            let mut bytes = [0; 2_048];
+            while let Ok((n @ 1.., from)) = socket.recv_from(&mut bytes) {
+                let answer = hear(&mut peer, &bytes[..n], &mut heard);
+                socket.send_to(&answer, from).unwrap();
+            }
+            heard // an empty datagram ends it
+        };
+        return (port, std::thread::spawn(serve));
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let tls = site.map(tls);
+    let serve = move || {
+        let (stream, _) = listener.accept().unwrap();
+        match tls {
+            None => serve(protocol, stream),
+            Some(tls) => {
+                let connection = ServerConnection::new(tls).unwrap();
+                serve(protocol, StreamOwned::new(connection, stream))
+            }
+        }
+    };
+    (port, std::thread::spawn(serve))
+}
+
+fn tls(site: &Path) -> Arc<ServerConfig> {
+    let out = site.join("broker");
+    let issued = Site::open_or_create(site)
+        .unwrap()
+        .issue("broker", "*", &out);
+    issued.unwrap();
+    let key = stream::certified(&out.join("node.pem"), &out.join("node.key")).unwrap();
+    let key = SingleCertAndKey::from(CertifiedKey::clone(&key));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let server = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(key));
+    Arc::new(server)
+}
+
+/// Plays a recording; returns what was told.
+fn played(args: &[&str]) -> Value {
+    let output = actorsim(&[&["replay"], args, &["--speed", "50"]].concat());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {said}");
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 fn exactly(stream: &mut TcpStream, n: usize) -> Option<Vec<u8>> {
@@ -111,6 +220,132 @@ fn every_sample_reaches_the_broker_in_order_as_its_device_would_publish_it() {
     let (_, first) = of_one[0];
     assert_eq!(first["labels"]["site"], "demo");
     assert!(first["fields"]["voltage"].as_f64().unwrap() > 200.0);
+}
+
+#[test]
+fn sessions_of_every_protocol_are_played_to_targets_of_every_protocol() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = dir.path().join("site");
+    let site_key = format!("transport.site={}", site.display());
+    let mut all = Vec::new();
+    for recorded in ["mqtt", "http", "coap", "amqp", "quic"] {
+        let file = recording_of(recorded, dir.path());
+        let file = file.to_str().unwrap();
+        let lines = dir.path().join("lines");
+        let told = played(&[file, "--console", lines.to_str().unwrap()]);
+        let lines = std::fs::read_to_string(lines).unwrap();
+        assert_eq!(told["target"]["printed"], lines.lines().count());
+        let samples = |text: &str| -> Vec<Vec<u8>> {
+            let lines = text
+                .lines()
+                .filter(|line| line.starts_with(r#"{"device_id"#));
+            lines.map(|line| line.as_bytes().to_vec()).collect()
+        };
+        let samples = samples(&lines);
+        assert!(samples.len() >= 80, "{recorded}: {} samples", samples.len());
+        all.push(samples.clone());
+        for (protocol, flag, over_tls) in [
+            (Protocol::Mqtt, "--mqtt-url", false),
+            (Protocol::Mqtt, "--mqtt-url", true),
+            (Protocol::Http, "--http-endpoint", false),
+            (Protocol::Coap, "--coap-url", false),
+        ] {
+            let (port, heard) = server(protocol, over_tls.then_some(&*site));
+            let tls = if over_tls { "s" } else { "" };
+            let url = format!("{}{tls}://127.0.0.1:{port}", protocol.name());
+            let told = played(&[file, flag, &url, "-X", &site_key]);
+            if protocol == Protocol::Coap {
+                let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+                socket.send_to(&[], ("127.0.0.1", port)).unwrap();
+            }
+            let heard = heard.join().unwrap();
+            assert_eq!(told["target"]["acked"], heard.len(), "{recorded} to {url}");
+            assert_eq!(told["messages"], heard.len(), "{recorded} to {url}");
+            let on_topic = |(at, _): &&(String, Vec<u8>)| at.ends_with("/telemetry");
+            let got: Vec<_> = heard
+                .iter()
+                .filter(on_topic)
+                .map(|(_, body)| body)
+                .collect();
+            assert!(got.iter().copied().eq(&samples), "{recorded} to {url}");
+        }
+    }
+    // What devices say does not depend on how: a batch would differ, and nothing batches here.
+    assert!(
+        all.windows(2)
+            .take(3)
+            .all(|pair| pair[0].len().abs_diff(pair[1].len()) <= 20)
+    );
+}
+
+#[test]
+fn a_target_that_does_not_fit_is_refused_before_anything_is_played() {
+    let dir = tempfile::tempdir().unwrap();
+    let (tiers, mqtt) = (recording(dir.path()), recording_of("mqtt", dir.path()));
+    let (tiers, mqtt) = (tiers.to_str().unwrap(), mqtt.to_str().unwrap());
+    let both = ["--mqtt-url", "mqtt://127.0.0.1:9", "--console", "-"];
+    let cases: [(&[&str], i32, &str); 6] = [
+        (&[tiers], 2, "give a target: one of --mqtt-url"),
+        (
+            &[&[tiers], &both[..]].concat(),
+            2,
+            "--mqtt-url and --console are both given",
+        ),
+        (
+            &[mqtt, "--twin", "127.0.0.1:9"],
+            2,
+            "have mqtt sessions in this recording",
+        ),
+        (
+            &[tiers, "--mqtt-url", "http://127.0.0.1:9"],
+            2,
+            "that is http, not mqtt",
+        ),
+        (
+            &[tiers, "--http-endpoint", "http://127.0.0.1:9"],
+            3,
+            "127.0.0.1:9: Connection refused",
+        ),
+        (
+            &[tiers, "--mqtt-url", "mqtt://127.0.0.1:9"],
+            3,
+            "127.0.0.1:9: Connection refused",
+        ),
+    ];
+    for (args, code, words) in cases {
+        let output = actorsim(&[&["replay"], args].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains(words), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn real_brokers_and_servers_take_a_recording_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let peers = [
+        ("ACTORSIM_MOSQUITTO", "--mqtt-url", "mqtt://", ""),
+        ("ACTORSIM_NGINX", "--http-endpoint", "http://", "/ingest"),
+        ("ACTORSIM_COAP", "--coap-url", "coap://", "/example_data"),
+        ("ACTORSIM_AMQP", "--amqp-url", "amqp://", ""),
+    ];
+    for (variable, flag, scheme, path) in peers {
+        let Ok(address) = std::env::var(variable) else {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "{variable} is not set, and CI has it"
+            );
+            println!("skipped: set {variable}=HOST:PORT to play to a real peer");
+            continue;
+        };
+        let url = format!("{scheme}{address}{path}");
+        for file in [recording(dir.path()), recording_of("mqtt", dir.path())] {
+            let told = played(&[file.to_str().unwrap(), flag, &url]);
+            let target = &told["target"];
+            assert!(target["sent"].as_u64().unwrap() >= 100, "{url}: {told}");
+            assert_eq!(target["sent"], target["acked"], "{url}: {told}");
+        }
+    }
 }
 
 #[test]
@@ -196,7 +431,7 @@ fn a_recording_reaches_a_twin_over_quic() {
     let path = recording(dir.path());
     let state = dir.path().join("twin");
     let port = {
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.local_addr().unwrap().port()
     };
     let (at, site) = (format!("127.0.0.1:{port}"), dir.path().join("site"));

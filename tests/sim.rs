@@ -59,6 +59,7 @@ fn config(seed: u64, until: u64, plan: Option<&str>) -> SimConfig {
         until: Duration::from_secs(until),
         shards: 1,
         world: true,
+        scan_period: None,
         chaos,
         strikes: None,
         wire_log: None,
@@ -229,13 +230,20 @@ fn the_wire_log_holds_every_byte_that_was_hashed() {
         log.to_str().unwrap(),
     ];
     let found = run(dir.path(), &args).digest.wire_sha256.unwrap();
-    let bytes = std::fs::read(&log).unwrap();
-    let rest = bytes.strip_prefix(sim::wire_log::MAGIC.as_bytes()).unwrap();
+    assert_eq!(
+        hashed(&std::fs::read(&log).unwrap(), "industrial", 300),
+        found
+    );
+}
+
+/// The digest of everything in a wire log of so many devices of one type.
+fn hashed(log: &[u8], device_type: &str, devices: usize) -> String {
+    let rest = log.strip_prefix(sim::wire_log::MAGIC.as_bytes()).unwrap();
     let line = rest.iter().position(|b| *b == b'\n').unwrap();
     let head: serde_json::Value = serde_json::from_slice(&rest[..line]).unwrap();
-    assert_eq!(head["devices"], 300);
+    assert_eq!(head["devices"], devices);
     let mut rest = &rest[line + 1..];
-    let mut hashes = vec![Sha256::new(); 300];
+    let mut hashes = vec![Sha256::new(); devices];
     let mut last = 0;
     while !rest.is_empty() {
         let at = u64::from_le_bytes(rest[..8].try_into().unwrap());
@@ -245,14 +253,73 @@ fn the_wire_log_holds_every_byte_that_was_hashed() {
             rest = &rest[16 + length..];
             continue;
         }
-        assert!((1..=3).contains(&rest[12]) && at >= last);
+        assert!((1..=5).contains(&rest[12]) && at >= last);
         last = at;
         hashes[device as usize].update(&rest[16..16 + length]);
         rest = &rest[16 + length..];
     }
     let named = hashes.into_iter().enumerate();
-    let named = named.map(|(at, hash)| (format!("industrial-{at:04}"), hash.finalize().into()));
-    assert_eq!(wire_sha256(named.collect()), found);
+    let named = named.map(|(at, hash)| (format!("{device_type}-{at:04}"), hash.finalize().into()));
+    wire_sha256(named.collect())
+}
+
+/// A profile of devices that speak a protocol.
+fn speaking(dir: &Path, protocol: &str) -> String {
+    let path = dir.join(format!("{protocol}.yaml"));
+    let text = format!(
+        "type: talker\nprotocol: {protocol}\ntelemetry_interval: 2s\nqos: 2\n\
+         telemetry_fields:\n  voltage: {{type: gaussian, mean: 230, stddev: 2}}\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn sessions_with_brokers_are_the_same_bytes_on_any_number_of_shards() {
+    let dir = tempfile::tempdir().unwrap();
+    for protocol in ["mqtt", "http", "coap", "amqp"] {
+        let profile = speaking(dir.path(), protocol);
+        let log = dir.path().join("wire.log");
+        let base = ["--devices", "600", "--until", "40s", "--profile", &profile];
+        let simulated = |more: &[&str]| {
+            let log = ["--wire-log", log.to_str().unwrap()];
+            let report = run(dir.path(), &[&base[..], &log, more].concat());
+            let publish = &report.publish[protocol];
+            assert_eq!(
+                (publish.sessions, publish.connected),
+                (Some(600), Some(600))
+            );
+            let (sent, acked) = (publish.sent.unwrap(), publish.acked.unwrap());
+            let gone = publish.dropped.unwrap() + publish.errors.unwrap();
+            assert!(
+                sent > 600 * 15 && acked + gone >= sent,
+                "{protocol}: {publish:?}"
+            );
+            (
+                report.digest.wire_sha256.unwrap(),
+                std::fs::read(log[1]).unwrap(),
+            )
+        };
+        let shards = |n| simulated(&["--no-world", "--chaos", KILL_ANYTHING, "--shards", n]);
+        let one = shards("1");
+        assert_eq!(
+            one.0,
+            hashed(&one.1, "talker", 600),
+            "{protocol}: all is in the log"
+        );
+        for n in ["2", "7"] {
+            let other = shards(n);
+            assert_eq!(one.0, other.0, "{protocol} on {n} shards");
+            assert!(
+                one.1 == other.1,
+                "{protocol}: the log on {n} shards is another"
+            );
+        }
+        if protocol == "mqtt" {
+            let whole = ["1", "3"].map(|n| simulated(&["--shards", n]));
+            assert!(whole[0] == whole[1], "beside a twin");
+        }
+    }
 }
 
 #[test]

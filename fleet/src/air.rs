@@ -17,7 +17,7 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 
 use crate::population::shard_of;
-use crate::wire::WireDigests;
+use crate::wire::{Way, WireDigests};
 
 /// Events of one link at one instant, for which room is kept: devices are spread over time.
 const INSTANT_EVENTS_MAX: usize = 8_192;
@@ -134,7 +134,7 @@ impl AirOut {
     pub(crate) fn telemetry(&mut self, ordinal: u32, reading: &Reading) {
         let (device, line) = (self.first.wrapping_add(ordinal), self.line(ordinal));
         let bytes = reading.encode();
-        self.digests.write(ordinal, Tier::T1, &bytes);
+        self.digests.write(ordinal, Way::Tier(Tier::T1), &bytes);
         self.own.readings.push((device, line, bytes));
     }
 
@@ -152,7 +152,8 @@ impl AirOut {
     }
 
     pub(crate) fn ack(&mut self, ordinal: u32, ticket: Ticket, status: AckStatus) {
-        self.digests.write(ordinal, Tier::T3, &[status as u8]);
+        let way = Way::Tier(Tier::T3);
+        self.digests.write(ordinal, way, &[status as u8]);
         let (device, line) = (self.first.wrapping_add(ordinal), self.line(ordinal));
         self.own.acks.push((device, line, ticket, status));
     }

@@ -33,7 +33,7 @@ pub use plan::{
 pub(crate) use pool::{Crew, Place};
 pub use pool::{POOL_SIZE_MAX, Pool};
 pub use publisher::{AmqpBroker, PublisherSpec, publisher_child};
-pub use relay::{Relay, Relays};
+pub use relay::{KeyTooLong, Relay, Relays};
 pub(crate) use session::{Inbound, ReplyTo};
 pub use stats::{PublishCounts, PublishStats};
 pub use target::{Target, TargetError};

@@ -9,7 +9,8 @@
 //! - [`broker`]: devices with sessions of their own on a broker;
 //! - [`fault`]: what a device does wrong on purpose;
 //! - [`payload`]: a sample as bytes, for a broker or as one of the [`lines`] that are printed;
-//! - [`session`]: protocols without I/O: MQTT, HTTP, CoAP;
+//! - [`session`]: protocols without I/O: MQTT, HTTP, CoAP; [`peer`]: their other end, which
+//!   simulated devices talk to and recordings are read by;
 //! - [`text`]: files that people name, read within a bound;
 //! - [`counters`]: what is counted.
 //!
@@ -46,6 +47,7 @@ pub mod lines;
 pub mod names;
 pub mod out;
 pub mod payload;
+pub mod peer;
 pub mod population;
 pub mod profile;
 pub mod program;

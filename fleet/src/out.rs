@@ -23,7 +23,7 @@ use crate::fault::FaultCounts;
 use crate::lines::{LinesMark, LinesOut};
 use crate::profile::Backpressure;
 use crate::watch::WatchOut;
-use crate::wire::WireDigests;
+use crate::wire::{Way, WireDigests};
 
 /// Telemetry is handed over at once when this much waits: 420 readings, about 14 full datagrams.
 pub const BLOCK_TARGET: usize = 420 * READING_LEN;
@@ -93,6 +93,8 @@ impl Retries {
 
 #[derive(Debug)]
 enum Sink {
+    /// Nowhere: all that its devices write goes over sessions of their own, or is printed.
+    Nowhere,
     /// To the twin.
     Link(Box<(Link, Arc<TransportStats>)>),
     /// Hashed by device: the wire of a simulation.
@@ -125,6 +127,12 @@ impl DeviceOut {
     #[must_use]
     pub fn to_digests(digests: WireDigests, counters: Arc<FleetCounters>) -> Self {
         Self::new(Sink::Digests(Box::new(digests)), counters)
+    }
+
+    /// Output of devices that have other ways out.
+    #[must_use]
+    pub fn to_nowhere(counters: Arc<FleetCounters>) -> Self {
+        Self::new(Sink::Nowhere, counters)
     }
 
     /// Output that is hashed and goes to the twin of a simulation.
@@ -184,6 +192,7 @@ impl DeviceOut {
     /// The readings of one sample.
     pub fn telemetry(&mut self, ordinal: u32, readings: impl ExactSizeIterator<Item = Reading>) {
         match &mut self.sink {
+            Sink::Nowhere => {}
             Sink::Link(_) => readings.for_each(|one| one.encode_into(&mut self.t1)),
             Sink::Digests(digests) => digests.readings(ordinal, readings),
             Sink::Air(air) => readings.for_each(|one| air.telemetry(ordinal, &one)),
@@ -195,7 +204,7 @@ impl DeviceOut {
     pub fn has_event_room(&self, ordinal: u32) -> bool {
         match &self.sink {
             Sink::Link(link) => link.0.outbox().waiting() + self.events.len() < OUTBOX_EVENTS_MAX,
-            Sink::Digests(_) => true,
+            Sink::Nowhere | Sink::Digests(_) => true,
             Sink::Air(air) => air.has_event_room(ordinal),
         }
     }
@@ -205,13 +214,14 @@ impl DeviceOut {
         match &self.sink {
             Sink::Link(link) => link.1.t2.blocked.inc(),
             Sink::Air(air) => air.stats.t2.blocked.inc(),
-            Sink::Digests(_) => {}
+            Sink::Nowhere | Sink::Digests(_) => {}
         }
     }
 
     /// One event.
     pub fn event(&mut self, ordinal: u32, reading: Reading, key: EventKey) {
         match &mut self.sink {
+            Sink::Nowhere => {}
             Sink::Link(_) => self.events.push(OutEvent { reading, key }),
             Sink::Digests(digests) => digests.event(ordinal, &reading, key),
             Sink::Air(air) => air.event(ordinal, reading, key),
@@ -221,9 +231,22 @@ impl DeviceOut {
     /// One acknowledgement.
     pub fn ack(&mut self, ordinal: u32, ticket: Ticket, status: AckStatus) {
         match &mut self.sink {
+            Sink::Nowhere => {}
             Sink::Link(_) => self.acks.push((ticket, status)),
-            Sink::Digests(digests) => digests.write(ordinal, Tier::T3, &[status as u8]),
+            Sink::Digests(digests) => {
+                digests.write(ordinal, Way::Tier(Tier::T3), &[status as u8]);
+            }
             Sink::Air(air) => air.ack(ordinal, ticket, status),
+        }
+    }
+
+    /// Bytes of a device's session, as they are handed to TLS or to its socket.
+    #[inline]
+    pub(crate) fn session(&mut self, ordinal: u32, way: Way, bytes: &[u8]) {
+        match &mut self.sink {
+            Sink::Nowhere | Sink::Link(_) => {}
+            Sink::Digests(digests) => digests.write(ordinal, way, bytes),
+            Sink::Air(air) => air.digests.write(ordinal, way, bytes),
         }
     }
 
@@ -266,7 +289,7 @@ impl Outbox for DeviceOut {
 
     fn mark(&self) -> OutMark {
         let (wire, air) = match &self.sink {
-            Sink::Link(_) => Default::default(),
+            Sink::Nowhere | Sink::Link(_) => Default::default(),
             Sink::Digests(digests) => (digests.mark(), AirMark::default()),
             Sink::Air(air) => ((0, 0), air.mark()),
         };
@@ -298,7 +321,7 @@ impl Outbox for DeviceOut {
             lines.cut(mark.lines);
         }
         match &mut self.sink {
-            Sink::Link(_) => {}
+            Sink::Nowhere | Sink::Link(_) => {}
             Sink::Digests(digests) => digests.cut(mark.wire),
             Sink::Air(air) => air.cut(mark.air),
         }
@@ -324,7 +347,7 @@ impl Outbox for DeviceOut {
             stats.take(&mut self.line.tally);
         }
         match &mut self.sink {
-            Sink::Link(_) => {}
+            Sink::Nowhere | Sink::Link(_) => {}
             Sink::Digests(digests) => digests.flush(now),
             Sink::Air(air) => {
                 air.digests.flush(now);

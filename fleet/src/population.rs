@@ -15,7 +15,7 @@ use actorsim_transport::{DeviceRange, RANGE_DEVICES_MAX, Registration, SensorSpe
 
 use crate::broker::Plan;
 use crate::names::{Listed, Names};
-use crate::profile::{INTERVAL_MAX, INTERVAL_MIN, Profile};
+use crate::profile::{INTERVAL_MAX, INTERVAL_MIN, Profile, Protocol};
 use crate::program::{Program, ProgramError, Sensor};
 use crate::wire::WireKind;
 
@@ -218,6 +218,10 @@ impl Compiled {
         };
         WireKind {
             device_type: self.device_type.to_string(),
+            protocol: match &self.asked.plan {
+                Some(plan) => plan.speech.protocol(),
+                None => Protocol::Quic,
+            },
             topic: profile.topic_template.clone(),
             labels: profile.labels.clone(),
             sensors: self.program.sensors().iter().map(sensor).collect(),

@@ -116,7 +116,7 @@ pub enum Side {
 }
 
 /// How a device talks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
     /// MQTT 3.1.1 or 5.
     Mqtt,
@@ -129,6 +129,7 @@ pub enum Protocol {
     /// The three QUIC tiers.
     Quic,
     /// Lines on standard output.
+    #[default]
     Console,
 }
 
@@ -144,6 +145,20 @@ impl Protocol {
             Self::Quic => "quic",
             Self::Console => "console",
         }
+    }
+
+    /// By its word.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [
+            Self::Mqtt,
+            Self::Amqp,
+            Self::Http,
+            Self::Coap,
+            Self::Quic,
+            Self::Console,
+        ];
+        all.into_iter().find(|one| one.name() == name)
     }
 }
 

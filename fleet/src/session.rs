@@ -7,12 +7,14 @@
 //! - [`tls`]: what lies between a session and its connection, where that is wanted;
 //! - [`http`]: POST with batches, and polls for commands;
 //! - [`coap`]: PUT and POST in datagrams, and observed commands;
+//! - [`amqp`]: how a message is published, for simulations;
 //! - [`backoff`]: when to connect again;
 //! - [`template`]: topics with placeholders.
 //!
 //! They open no connection, read no clock and draw no random number. Bound: each session names its
 //! own.
 
+pub mod amqp;
 pub mod backoff;
 pub mod coap;
 pub mod http;

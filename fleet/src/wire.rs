@@ -16,18 +16,32 @@ use actorsim_transport::{EventKey, READING_LEN, Reading, SensorType, Tier};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
+use crate::profile::Protocol;
+
 pub use hasher::Hasher;
 
-/// Bytes that one device put on the wire of one tier, in one flush.
+/// How bytes of a device went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By a tier: T1 in readings of 39 bytes, T2 in records of 51 (reading, epoch, event), T3 in
+    /// one byte (status).
+    Tier(Tier),
+    /// As the next part of the stream of its session; of AMQP, of its messages on the connection of
+    /// its node.
+    Stream,
+    /// As a datagram of its session.
+    Datagram,
+}
+
+/// Bytes that one device put on the wire in one way, in one flush; or one datagram.
 #[derive(Clone, Copy, Debug)]
 pub struct WireRecord<'a> {
     /// What the device is; with its ordinal the type makes the device's id.
     pub kind: &'a WireKind,
     /// Number of the device.
     pub ordinal: u32,
-    /// Where it went: T1 in readings of 39 bytes, T2 in records of 51 (reading, epoch, event), T3
-    /// in one byte (status).
-    pub tier: Tier,
+    /// How it went.
+    pub way: Way,
     /// When, of simulated time.
     pub at: Time,
     /// What.
@@ -39,6 +53,8 @@ pub struct WireRecord<'a> {
 pub struct WireKind {
     /// Their type.
     pub device_type: String,
+    /// What is spoken on their wire.
+    pub protocol: Protocol,
     /// Where they would publish, with placeholders.
     pub topic: String,
     /// Their labels.
@@ -66,7 +82,7 @@ pub struct WireDigests {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Piece {
     ordinal: u32,
-    tier: Tier,
+    way: Way,
     end: usize,
 }
 
@@ -166,9 +182,9 @@ impl WireDigests {
 
     /// Appends bytes that a device puts on the wire.
     #[inline]
-    pub fn write(&mut self, ordinal: u32, tier: Tier, bytes: &[u8]) {
+    pub fn write(&mut self, ordinal: u32, way: Way, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
-        self.piece(ordinal, tier);
+        self.piece(ordinal, way);
     }
 
     /// Appends the readings of a sample.
@@ -187,25 +203,26 @@ impl WireDigests {
         for (room, reading) in rooms.iter_mut().zip(readings) {
             *room = reading.encode();
         }
-        self.piece(ordinal, Tier::T1);
+        self.piece(ordinal, Way::Tier(Tier::T1));
     }
 
     /// What was written since the last piece is this device's.
     #[inline]
-    fn piece(&mut self, ordinal: u32, tier: Tier) {
+    fn piece(&mut self, ordinal: u32, way: Way) {
         let end = self.bytes.len();
-        let fresh = self.pieces.len() > self.seen.1;
+        let fresh = self.pieces.len() > self.seen.1 && way != Way::Datagram;
         match self.pieces.last_mut() {
-            Some(last) if fresh && last.ordinal == ordinal && last.tier == tier => last.end = end,
-            _ => self.pieces.push(Piece { ordinal, tier, end }),
+            Some(last) if fresh && last.ordinal == ordinal && last.way == way => last.end = end,
+            _ => self.pieces.push(Piece { ordinal, way, end }),
         }
     }
 
     /// Appends an event: the reading and its key.
     pub(crate) fn event(&mut self, ordinal: u32, reading: &Reading, key: EventKey) {
-        self.write(ordinal, Tier::T2, &reading.encode());
-        self.write(ordinal, Tier::T2, &key.epoch.to_le_bytes());
-        self.write(ordinal, Tier::T2, &key.event.to_le_bytes());
+        let way = Way::Tier(Tier::T2);
+        self.write(ordinal, way, &reading.encode());
+        self.write(ordinal, way, &key.epoch.to_le_bytes());
+        self.write(ordinal, way, &key.event.to_le_bytes());
     }
 
     /// Where the bytes of the present step begin.
@@ -227,11 +244,11 @@ impl WireDigests {
     pub fn flush(&mut self, now: Time) {
         if let Some(tap) = &self.table.tap {
             let (mut start, from) = self.seen;
-            for Piece { ordinal, tier, end } in &self.pieces[from..] {
+            for Piece { ordinal, way, end } in &self.pieces[from..] {
                 tap(&WireRecord {
                     kind: &self.table.kind,
                     ordinal: *ordinal,
-                    tier: *tier,
+                    way: *way,
                     at: now,
                     bytes: &self.bytes[start..*end],
                 });
@@ -287,23 +304,26 @@ pub fn wire_sha256(mut devices: Vec<(String, [u8; 32])>) -> String {
 mod tests {
     use super::*;
 
+    const T1: Way = Way::Tier(Tier::T1);
+    const T2: Way = Way::Tier(Tier::T2);
+
     #[test]
     fn a_step_that_is_cut_back_leaves_no_trace() {
         let table = |ordinals| WireTable::new(Arc::default(), ordinals, None, Hasher::start());
         let (clean_table, cut_table) = (table(vec![0..2, 512..514]), table(vec![512..514, 0..2]));
         let mut clean = WireDigests::new(Arc::clone(&clean_table));
-        clean.write(513, Tier::T1, b"ab");
-        clean.write(0, Tier::T2, b"x");
+        clean.write(513, T1, b"ab");
+        clean.write(0, T2, b"x");
         clean.hand_over();
         let mut cut = WireDigests::new(Arc::clone(&cut_table));
-        cut.write(513, Tier::T1, b"a");
+        cut.write(513, T1, b"a");
         let mark = cut.mark();
-        cut.write(513, Tier::T1, b"oops");
-        cut.write(1, Tier::T2, b"oops");
+        cut.write(513, T1, b"oops");
+        cut.write(1, T2, b"oops");
         cut.cut(mark);
-        cut.write(513, Tier::T2, b"b");
+        cut.write(513, T2, b"b");
         cut.flush(Time::ZERO);
-        cut.write(0, Tier::T1, b"x");
+        cut.write(0, T1, b"x");
         cut.flush(Time::ZERO);
         drop(cut);
         assert_eq!(clean_table.digests(), cut_table.digests());

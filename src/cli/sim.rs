@@ -33,6 +33,9 @@ Exit codes: 0 the verdict is pass, 1 it is fail, 2 usage or bad configuration.";
 const HOUR: Duration = Duration::from_secs(3_600);
 /// How long a script may take if nobody says it: it ends by itself before.
 const SCRIPT_MAX: Duration = Duration::from_secs(31 * 24 * 3_600);
+/// Periods of the scan, as nodes may have them.
+const SCAN_PERIOD_MIN: Duration = Duration::from_micros(100);
+const SCAN_PERIOD_MAX: Duration = Duration::from_secs(60);
 /// Time of the host that is spent on finding the strikes that a failed run needs.
 const SHRINK_TIME: Duration = Duration::from_secs(60);
 
@@ -78,6 +81,9 @@ pub struct SimArgs {
     /// Devices only: no links, no twin
     #[arg(long)]
     no_world: bool,
+    /// Time between two cycles of the twin's scan [default: 10ms]; a day of cycles is long
+    #[arg(long, value_name = "D", value_parser = scan_period, conflicts_with = "no_world")]
+    scan_period: Option<Duration>,
     /// Write the run report to this file
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -103,6 +109,15 @@ fn virtual_time(text: &str) -> Result<Duration, String> {
         return Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string());
     }
     humantime::parse_duration(text).map_err(|error| error.to_string())
+}
+
+/// A period that a node's `scan.period` may have.
+fn scan_period(text: &str) -> Result<Duration, String> {
+    let period = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    match (SCAN_PERIOD_MIN..=SCAN_PERIOD_MAX).contains(&period) {
+        true => Ok(period),
+        false => Err(format!("use {SCAN_PERIOD_MIN:?} to {SCAN_PERIOD_MAX:?}")),
+    }
 }
 
 /// Runs the command.
@@ -145,7 +160,7 @@ pub fn run(args: &SimArgs) -> Exit {
         Err(error) => {
             warn(&format!("error: {error}"));
             match error {
-                SimError::Fleet(_) => Exit::Usage,
+                SimError::Fleet(_) | SimError::Peers(_) => Exit::Usage,
                 _ => Exit::Failed,
             }
         }
@@ -193,6 +208,7 @@ fn configure(args: &SimArgs) -> Result<SimConfig, String> {
         until,
         shards: args.shards,
         world: !args.no_world,
+        scan_period: args.scan_period,
         chaos,
         strikes: args.strikes.clone().map(BTreeSet::from_iter),
         wire_log: args.wire_log.clone(),
@@ -266,6 +282,9 @@ fn replay(args: &SimArgs, config: &SimConfig, outcome: &Outcome) -> String {
     }
     if !config.world {
         text += " --no-world";
+    }
+    if let Some(period) = config.scan_period {
+        text += &format!(" --scan-period {}", humantime::format_duration(period));
     }
     text
 }

@@ -313,15 +313,15 @@ fn on_its_way(layer: &FleetLayer, mut population: Population) -> Result<Populati
 
 /// An MQTT broker as the configuration has it.
 #[derive(Debug)]
-pub(super) struct MqttBroker {
-    pub(super) target: Target,
-    pub(super) tls: Option<Terms>,
-    pub(super) options: mqtt::Options,
-    pub(super) credentials: Credentials,
+pub(crate) struct MqttBroker {
+    pub(crate) target: Target,
+    pub(crate) tls: Option<Terms>,
+    pub(crate) options: mqtt::Options,
+    pub(crate) credentials: Credentials,
 }
 
 /// Reads what the configuration says of a broker.
-pub(super) fn mqtt_broker(
+pub(crate) fn mqtt_broker(
     config: &NodeConfig,
     target: &MqttTarget,
 ) -> Result<MqttBroker, StartError> {
@@ -358,7 +358,7 @@ pub(super) fn password(
 }
 
 /// The way to a broker, if the profile asks for one and the configuration names it.
-fn broker(
+pub(crate) fn broker(
     config: &NodeConfig,
     (profile, devices): (&Profile, u32),
     (stats, publishers): (Arc<PublishStats>, &Publishers),
@@ -417,7 +417,7 @@ fn broker(
 }
 
 /// The value of `Authorization`.
-fn authorization(server: &HttpTarget) -> Result<Option<Secret>, StartError> {
+pub(crate) fn authorization(server: &HttpTarget) -> Result<Option<Secret>, StartError> {
     const KEY: &str = "targets.http.authorization_file";
     let read = |path| {
         let text = String::from_utf8(secret(KEY, path)?).ok();

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use actorsim_actors::shard::ShardHandle;
+use actorsim_fleet::Published;
 use actorsim_transport::{DropReason, EventMark, Link, MarkSummary, Tier, TransportStats};
 use actorsim_world::{Twin, WorldReport};
 use uuid::Uuid;
@@ -136,7 +137,12 @@ fn lateness(layer: &FleetLayer) -> Option<Quantiles> {
 /// What went to brokers. Sessions are closed by now: connected are those that were at work.
 fn publish(layer: &FleetLayer, report: &mut RunReport) {
     let at_work = layer.published.get().map_or(&[][..], Vec::as_slice);
-    for now in layer.fleet.published() {
+    published(at_work, layer.fleet.published(), report);
+}
+
+/// The same of a fleet that counted this while it was at work, and this in the end.
+pub(crate) fn published(at_work: &[Published], now: Vec<Published>, report: &mut RunReport) {
+    for now in now {
         let before = at_work.iter().find(|one| one.protocol == now.protocol);
         let connected = before.unwrap_or(&now).counts.connected;
         let counts = &now.counts;

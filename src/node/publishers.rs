@@ -23,7 +23,7 @@ use crate::config::target::AMQP_TLS;
 
 /// Where messages of devices wait for those who publish them.
 #[derive(Debug, Default)]
-pub(super) struct Publishers {
+pub(crate) struct Publishers {
     amqp: Option<(AmqpBroker, Relay, Relays)>,
     pool: Option<(MqttBroker, Pool)>,
 }
@@ -42,6 +42,21 @@ impl Publishers {
             amqp: amqp(config)?,
             pool: pool.transpose()?,
         })
+    }
+
+    /// Those of a simulation: messages for AMQP are confirmed at once, nothing is shared.
+    pub(crate) fn simulated(config: &NodeConfig) -> Result<Self, StartError> {
+        let amqp = amqp(config)?.map(|(broker, ..)| {
+            let relay = Relay::simulated(&broker.exchange, Arc::default());
+            let relays = Relays::from(relay.clone());
+            (broker, relay, relays)
+        });
+        Ok(Self { amqp, pool: None })
+    }
+
+    /// Whether there are any.
+    pub(super) const fn any(&self) -> bool {
+        self.amqp.is_some() || self.pool.is_some()
     }
 
     /// What waits for the AMQP broker.
@@ -108,7 +123,7 @@ impl Publishers {
 }
 
 /// The AMQP broker of the node, and what waits for it.
-fn amqp(config: &NodeConfig) -> Result<Option<(AmqpBroker, Relay, Relays)>, StartError> {
+pub(crate) fn amqp(config: &NodeConfig) -> Result<Option<(AmqpBroker, Relay, Relays)>, StartError> {
     let Some(target) = &config.targets.amqp else {
         return Ok(None);
     };

@@ -16,7 +16,7 @@ use crate::config::NodeConfig;
 use crate::config::target::TlsTarget;
 
 /// Terms of connections to a broker or server, if its URL asks for TLS.
-pub(super) fn terms_of(
+pub(crate) fn terms_of(
     config: &NodeConfig,
     peer: &Target,
     tls: &TlsTarget,

@@ -9,11 +9,17 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use actorsim_fleet::peer::Peer;
 use actorsim_fleet::population::DEVICES_MAX;
-use actorsim_transport::{READING_LEN, Reading};
+use actorsim_fleet::profile::Protocol;
+use actorsim_fleet::wire::Way;
+use actorsim_transport::{READING_LEN, Reading, Tier};
 use serde_json::Value as Json;
 
-use crate::sim::wire_log::{END, HEAD, KIND, MAGIC};
+use crate::sim::wire_log::{DATAGRAM, END, HEAD, KIND, MAGIC, STREAM};
+
+/// The first line of a log of the version before, which had the tiers only.
+const MAGIC_OF_TIERS: &str = "actorsim wire log 2\n";
 
 /// Bytes of the line of JSON at the beginning.
 const LINE_MAX: u64 = 64 * 1024;
@@ -63,23 +69,14 @@ pub enum LogError {
 pub struct Kind {
     /// Their type.
     pub device_type: String,
+    /// What they speak.
+    pub protocol: Protocol,
     /// Topic, with placeholders.
     pub topic: String,
     /// Their labels.
     pub labels: Vec<(String, String)>,
     /// Sensor id, field, type.
     pub sensors: Vec<(u16, String, u8)>,
-}
-
-/// Where bytes of a device went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tier {
-    /// Readings.
-    T1,
-    /// Events.
-    T2,
-    /// Answers to commands, which nobody gives here.
-    T3,
 }
 
 /// What a device wrote at one time.
@@ -91,24 +88,13 @@ pub struct Record<'a> {
     pub kind: usize,
     /// Number of the device.
     pub ordinal: u32,
-    /// Where to.
-    pub tier: Tier,
+    /// How it went.
+    pub way: Way,
     /// What.
     pub bytes: &'a [u8],
 }
 
 impl Record<'_> {
-    /// Readings, events or answers in it.
-    #[must_use]
-    pub fn messages(&self) -> u64 {
-        let each = match self.tier {
-            Tier::T1 => READING_LEN,
-            Tier::T2 => EVENT_LEN,
-            Tier::T3 => 1,
-        };
-        (self.bytes.len() / each) as u64
-    }
-
     /// Its readings, of the tier T1.
     pub fn readings(&self) -> impl Iterator<Item = Reading> {
         let parts = self.bytes.chunks_exact(READING_LEN);
@@ -171,7 +157,8 @@ impl Log {
         let mut file = BufReader::with_capacity(1 << 20, File::open(path).map_err(failed)?);
         let mut magic = vec![0; MAGIC.len()];
         let read = file.read_exact(&mut magic);
-        if read.is_err() || magic != MAGIC.as_bytes() {
+        let known = [MAGIC, MAGIC_OF_TIERS].map(str::as_bytes);
+        if read.is_err() || !known.contains(&&*magic) {
             return Err(LogError::NotALog(shown));
         }
         let mut line = Vec::new();
@@ -248,20 +235,22 @@ impl Log {
             self.bytes = bytes;
             filled?;
             self.records += 1;
-            let tier = match tier {
+            let way = match tier {
                 KIND => {
                     self.meet(kind, begins)?;
                     continue;
                 }
                 END => return self.end(begins),
-                1 => Tier::T1,
-                2 => Tier::T2,
-                3 => Tier::T3,
+                1 => Way::Tier(Tier::T1),
+                2 => Way::Tier(Tier::T2),
+                3 => Way::Tier(Tier::T3),
+                STREAM => Way::Stream,
+                DATAGRAM => Way::Datagram,
                 other => return Err(self.damaged(begins, format!("there is no tier {other}"))),
             };
-            if kind >= self.kinds.len() {
+            let Some(protocol) = self.kinds.get(kind).map(|kind| kind.protocol) else {
                 return Err(self.damaged(begins, format!("kind {kind} was not told before")));
-            }
+            };
             if ordinal >= DEVICES_MAX {
                 let why = format!("device {ordinal}, and a kind has at most {DEVICES_MAX}");
                 return Err(self.damaged(begins, why));
@@ -271,10 +260,11 @@ impl Log {
                 return Err(self.damaged(begins, why));
             }
             self.at = at;
-            let whole = match tier {
-                Tier::T1 => length.is_multiple_of(READING_LEN),
-                Tier::T2 => length.is_multiple_of(EVENT_LEN),
-                Tier::T3 => true,
+            let whole = match way {
+                Way::Tier(Tier::T1) => length.is_multiple_of(READING_LEN),
+                Way::Tier(Tier::T2) => length.is_multiple_of(EVENT_LEN),
+                Way::Tier(Tier::T3) => true,
+                Way::Stream | Way::Datagram => Peer::of(protocol).is_some(),
             };
             if !whole {
                 return Err(self.damaged(begins, format!("{length} bytes are no whole record")));
@@ -283,7 +273,7 @@ impl Log {
                 at: Duration::from_nanos(at),
                 kind,
                 ordinal,
-                tier,
+                way,
                 bytes: &self.bytes,
             }));
         }
@@ -346,6 +336,10 @@ fn kind_of(about: &Json) -> Option<Kind> {
     let labels = labels.map(|(label, value)| Some((label.clone(), text(value)?)));
     Some(Kind {
         device_type: text(&about["type"])?,
+        protocol: match &about["protocol"] {
+            Json::Null => Protocol::Quic,
+            named => Protocol::named(named.as_str()?)?,
+        },
         topic: text(&about["topic"])?,
         labels: labels.collect::<Option<_>>()?,
         sensors: about["sensors"]

@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use tokio::time::sleep_until;
 
-use super::log::{Log, LogError, Record};
+use super::log::{Kind, Log, LogError, Record};
+use super::message::{Message, Reader};
 use crate::progress::Bar;
 use crate::sim::Stop;
 
@@ -21,11 +22,11 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// Where a recording is played to.
 pub trait Target {
-    /// Takes what a device wrote.
+    /// Takes what a device wrote; returns how many readings, events or messages that were.
     ///
     /// # Errors
     /// The target is gone, in words.
-    fn take(&mut self, record: &Record<'_>) -> impl Future<Output = Result<(), String>>;
+    fn take(&mut self, record: &Record<'_>) -> impl Future<Output = Result<u64, String>>;
 
     /// Does what it does until the time, which takes as long.
     ///
@@ -37,7 +38,67 @@ pub trait Target {
     ///
     /// # Errors
     /// What has not arrived, in words.
-    fn close(&mut self) -> impl Future<Output = Result<Json, String>>;
+    fn close(self) -> impl Future<Output = Result<Json, String>>;
+}
+
+/// Where messages are played to.
+pub trait Taker {
+    /// Takes a message, as soon as there is room for it.
+    ///
+    /// # Errors
+    /// The target is gone, in words.
+    fn give(&mut self, message: &Message) -> impl Future<Output = Result<(), String>>;
+
+    /// As [`Target::rest`].
+    ///
+    /// # Errors
+    /// The target is gone, in words.
+    fn rest(&mut self, until: tokio::time::Instant) -> impl Future<Output = Result<(), String>>;
+
+    /// As [`Target::close`].
+    ///
+    /// # Errors
+    /// What has not arrived, in words.
+    fn close(self) -> impl Future<Output = Result<Json, String>>;
+}
+
+/// A target that is given messages.
+#[derive(Debug)]
+pub struct Messages<T> {
+    reader: Reader,
+    taker: T,
+    read: Vec<Message>,
+}
+
+impl<T: Taker> Messages<T> {
+    /// Of devices of these kinds.
+    #[must_use]
+    pub const fn to(taker: T, kinds: Vec<Kind>) -> Self {
+        Self {
+            reader: Reader::new(kinds),
+            taker,
+            read: Vec::new(),
+        }
+    }
+}
+
+impl<T: Taker> Target for Messages<T> {
+    async fn take(&mut self, record: &Record<'_>) -> Result<u64, String> {
+        self.reader.read(record, &mut self.read)?;
+        let count = self.read.len() as u64;
+        for message in self.read.drain(..) {
+            self.taker.give(&message).await?;
+        }
+        Ok(count)
+    }
+
+    async fn rest(&mut self, until: tokio::time::Instant) -> Result<(), String> {
+        self.taker.rest(until).await
+    }
+
+    async fn close(self) -> Result<Json, String> {
+        self.taker.close().await
+    }
 }
 
 /// How far a recording was played.
@@ -45,7 +106,7 @@ pub trait Target {
 pub struct Played {
     /// Records that the target took.
     pub records: u64,
-    /// Of these, readings and events.
+    /// Readings, events and messages in them.
     pub messages: u64,
     /// Time of the recording that was played.
     pub reached: Duration,
@@ -69,15 +130,14 @@ impl Played {
     }
 }
 
-/// Plays a log of so many records to a target.
+/// Plays a log of so many records to a target, at a speed.
 ///
 /// # Errors
 /// [`LogError`], before anything was played.
 pub async fn play<T: Target>(
     path: &Path,
-    records: u64,
-    speed: f64,
-    target: &mut T,
+    (records, speed): (u64, f64),
+    mut target: T,
     stop: &Stop,
 ) -> Result<Played, LogError> {
     let mut log = Log::open(path)?;
@@ -98,17 +158,17 @@ pub async fn play<T: Target>(
         let start = *first.get_or_insert(record.at);
         played.reached = record.at.saturating_sub(start);
         let due = began + played.reached.div_f64(speed);
-        if let Err(error) = rest(target, due, stop).await {
+        if let Err(error) = rest(&mut target, due, stop).await {
             break Some(error);
         }
-        if let Err(error) = target.take(&record).await {
-            break Some(error);
+        match target.take(&record).await {
+            Ok(messages) => played.messages += messages,
+            Err(error) => break Some(error),
         }
         played.late = played
             .late
             .max(tokio::time::Instant::now().saturating_duration_since(due));
         played.records += 1;
-        played.messages += record.messages();
         bar.at(played.records);
     };
     match target.close().await {
@@ -133,7 +193,7 @@ async fn rest<T: Target>(
     Ok(())
 }
 
-/// A target that has nothing to do meanwhile.
+/// What targets do that have nothing to do meanwhile.
 pub(super) async fn sleep(until: tokio::time::Instant) -> Result<(), String> {
     sleep_until(until).await;
     Ok(())

@@ -9,17 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actorsim_actors::{ActorPath, Clock, System};
+use actorsim_fleet::wire::Way;
 use actorsim_supervision::{Policies, SupervisorRef, SupervisorSpec, start_root};
 use actorsim_transport::{
     DeviceRange, Downlink, DownlinkError, EventKey, Identity, Link, LinkSpec, Network, OutEvent,
-    Protocol, Registration, SensorSpec, SensorType, Ticket, TransportStats, WireCommand,
-    link_child, session_id,
+    Protocol, READING_LEN, Registration, SensorSpec, SensorType, Ticket, Tier, TransportStats,
+    WireCommand, link_child, session_id,
 };
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
 use tokio::time::sleep;
 
-use super::log::{GROUP, Record, Survey, Tier};
+use super::log::{GROUP, Record, Survey};
 use super::play::{Target, sleep as rest_until};
 
 /// Digits of a device's number at least.
@@ -130,14 +131,15 @@ impl TwinTarget {
 }
 
 impl Target for TwinTarget {
-    async fn take(&mut self, record: &Record<'_>) -> Result<(), String> {
-        match record.tier {
-            Tier::T1 => {
+    async fn take(&mut self, record: &Record<'_>) -> Result<u64, String> {
+        match record.way {
+            Way::Tier(Tier::T1) => {
                 let block = Bytes::copy_from_slice(record.bytes);
                 let taken = self.link.telemetry(block);
-                taken.map_err(|error| format!("a reading cannot be read: {error}"))
+                taken.map_err(|error| format!("a reading cannot be read: {error}"))?;
+                Ok((record.bytes.len() / READING_LEN) as u64)
             }
-            Tier::T2 => {
+            Way::Tier(Tier::T2) => {
                 let events: Vec<OutEvent> = record
                     .events()
                     .map(|(reading, event)| OutEvent {
@@ -156,9 +158,9 @@ impl Target for TwinTarget {
                         return Err("the twin takes no events".to_owned());
                     }
                 }
-                Ok(())
+                Ok(events.len() as u64)
             }
-            Tier::T3 => Ok(()),
+            Way::Tier(Tier::T3) | Way::Stream | Way::Datagram => Ok(0),
         }
     }
 
@@ -166,7 +168,7 @@ impl Target for TwinTarget {
         rest_until(until).await
     }
 
-    async fn close(&mut self) -> Result<Json, String> {
+    async fn close(self) -> Result<Json, String> {
         let all = self
             .until(|target| target.link.outbox().waiting() == 0)
             .await;

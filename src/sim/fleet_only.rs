@@ -13,6 +13,7 @@ use actorsim_supervision::Policies;
 use tokio::sync::Notify;
 
 use super::chaos::{Chaos, Targets};
+use super::peers::Peers;
 use super::pilot::{self, Leave, Pilot};
 use super::plane::SimPlane;
 use super::progress::Progress;
@@ -40,8 +41,9 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
     let tell = Arc::new(move || told.notify_one());
     let mut shards = SimShards::waking(&system, config.shards as usize, tell);
     let uplink = Uplink::Digests { tap: ground.tap() };
-    let fleet = ground.fleet(config, uplink)?;
-    let fleet = Arc::new(fleet);
+    let peers = Peers::on(&shards.shards()[0]).map_err(SimError::Peers)?;
+    let peers = Arc::new(peers);
+    let fleet = Arc::new(ground.fleet(config, uplink, &peers)?);
     fleet.start(shards.shards(), &Policies::shipped(), &supervision)?;
     let targets = Targets::devices(&fleet, &system);
     let mut chaos = Chaos::new(config, &system);
@@ -50,6 +52,7 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
         system: system.clone(),
         fleet: Arc::clone(&fleet),
         twin: None,
+        peers: Arc::clone(&peers),
         seed: config.seed,
     };
     let scenario = match Pilot::of(config, plane, stop)? {
@@ -64,14 +67,14 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
         }),
     };
     let reached = shards.now() - Time::ZERO;
-    let counts = fleet.counts();
+    let (counts, at_work) = (fleet.counts(), fleet.published());
     shards.stop();
     let mut report = super::new_report(config);
     super::report_devices(&mut report, counts, config.shards);
     report.elapsed_s = reached.as_secs_f64();
     report.digest.wire_sha256 = fleet.wire_sha256();
     report.mailboxes = Mailboxes::of(system.census().books(), None);
-    ground.printed(&mut report);
+    ground.published(&fleet, &at_work, &mut report);
     super::report_supervision(&mut report, &supervision, counts.restarts);
     report.process.measure(ProcessView::read());
     let facts = Facts {

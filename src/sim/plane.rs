@@ -12,6 +12,7 @@ use actorsim_supervision::Policies;
 use actorsim_world::Twin;
 use serde_json::{Value as Json, json};
 
+use super::peers::Peers;
 use crate::attach::control::{
     ChaosWord, ChildWord, ControlPlane, DevicesWord, FaultWord, Outcome, PolicyWord, PsFilter,
     RulesWord,
@@ -25,6 +26,7 @@ pub(super) struct SimPlane {
     pub(super) system: System,
     pub(super) fleet: Arc<Fleet>,
     pub(super) twin: Option<Twin>,
+    pub(super) peers: Arc<Peers>,
     pub(super) seed: u64,
 }
 
@@ -55,6 +57,7 @@ impl SimPlane {
             }
             DevicesWord::Spawn(joining) => {
                 let population = devices::population(&self.fleet, &joining, self.seed);
+                let population = population.and_then(|one| self.peers.reached_by(one));
                 let population = population.map_err(devices::usage)?;
                 devices::spawn(ground, &joining, population, &Policies::shipped())
             }

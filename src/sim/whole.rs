@@ -25,6 +25,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
 use super::chaos::{Chaos, Targets};
+use super::peers::Peers;
 use super::pilot::{self, Leave, Pilot};
 use super::plane::SimPlane;
 use super::progress::Progress;
@@ -86,13 +87,13 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
         if let Some(chaos) = &mut chaos {
             chaos.end(now, &node.targets());
         }
-        let counts = node.fleet.counts();
+        let (counts, at_work) = (node.fleet.counts(), node.fleet.published());
         let ending = node.stop(ending).await;
         let mut report = super::new_report(config);
         report.elapsed_s = reached.as_secs_f64();
         report.chaos = chaos.as_ref().map(Chaos::report);
         report.scenario = scenario;
-        ground.printed(&mut report);
+        ground.published(&node.fleet, &at_work, &mut report);
         let facts = node.measure(config, &mut report, (counts, ending));
         verdict::decide(&mut report, &facts);
         let trace = super::failure::trace(&ground.system, chaos.as_ref());
@@ -116,6 +117,7 @@ struct Node {
     transport: Transport,
     net: SimNet,
     fleet: Arc<Fleet>,
+    peers: Arc<Peers>,
     shards: SimShards,
     /// Something came for the shards from outside.
     wake: Arc<Notify>,
@@ -156,8 +158,16 @@ impl Node {
             links: LINKS,
             tap: ground.tap(),
         };
-        let fleet = ground.fleet(config, uplink)?;
-        let fleet = Arc::new(fleet);
+        let wake = Arc::new(Notify::new());
+        let told = Arc::clone(&wake);
+        let shards = SimShards::waking(
+            &system,
+            config.shards as usize,
+            Arc::new(move || told.notify_one()),
+        );
+        let peers = Peers::on(&shards.shards()[0]).map_err(SimError::Peers)?;
+        let peers = Arc::new(peers);
+        let fleet = Arc::new(ground.fleet(config, uplink, &peers)?);
         let link = link_spec(config, &fleet, identity, network);
         let top = ActorPath::root();
         let spec = SupervisorSpec::new(top.clone(), policies.for_path(&top))
@@ -169,13 +179,6 @@ impl Node {
         start_root(&system, spec.configured(&policies))
             .await
             .map_err(failed)?;
-        let wake = Arc::new(Notify::new());
-        let told = Arc::clone(&wake);
-        let shards = SimShards::waking(
-            &system,
-            config.shards as usize,
-            Arc::new(move || told.notify_one()),
-        );
         fleet.start(shards.shards(), &policies, &supervision)?;
         let origin = tokio::time::Instant::now() - (system.clock().now() - Time::ZERO);
         Ok(Self {
@@ -187,6 +190,7 @@ impl Node {
             transport,
             net,
             fleet,
+            peers,
             shards,
             wake,
             origin,
@@ -199,6 +203,7 @@ impl Node {
             system: self.system.clone(),
             fleet: Arc::clone(&self.fleet),
             twin: Some(self.twin.clone()),
+            peers: Arc::clone(&self.peers),
             seed: config.seed,
         };
         Ok(Pilot::of(config, plane, stop)?)
@@ -345,6 +350,7 @@ fn twin_config(config: &SimConfig) -> TwinConfig {
     let scan = ScanConfig::default();
     TwinConfig {
         scan: ScanConfig {
+            period: config.scan_period.unwrap_or(scan.period),
             capacity,
             capacity_max: scan.capacity_max.max(capacity),
             ..scan

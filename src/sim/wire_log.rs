@@ -2,15 +2,17 @@
 //!
 //! The file begins with [`MAGIC`] and one line of JSON (how to make the run again), then records,
 //! as `docs/reference/wire-log.md` has them: what a kind of device is, before its first bytes; what
-//! devices wrote; the end, without which the file was cut off. [`crate::replay::log`] reads it.
-//! Bounds: [`BUFFER`] in memory, [`FILE_MAX`] on disk, [`KINDS_MAX`].
+//! devices wrote; the end, without which the file was cut off. What is written at one instant goes
+//! by device, so the file is the same for any number of shards. [`crate::replay::log`] reads it.
+//! Bounds: [`BUFFER`] and one instant in memory, [`FILE_MAX`] on disk, [`KINDS_MAX`].
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use actorsim_fleet::wire::{WireKind, WireRecord, WireTap};
+use actorsim_fleet::wire::{Way, WireKind, WireRecord, WireTap};
 use actorsim_transport::Tier;
 use parking_lot::Mutex;
 use serde_json::{Map, Value as Json, json};
@@ -18,7 +20,7 @@ use serde_json::{Map, Value as Json, json};
 use super::{EPOCH_US, SimConfig};
 
 /// The first line.
-pub const MAGIC: &str = "actorsim wire log 2\n";
+pub const MAGIC: &str = "actorsim wire log 3\n";
 /// Bytes written at once.
 pub const BUFFER: usize = 1 << 20;
 /// Longest file: a day of 10,000 industrial devices at 5 s is 50 GB, which nobody meant.
@@ -27,6 +29,10 @@ pub const FILE_MAX: u64 = 64 << 30;
 pub const KINDS_MAX: usize = 255;
 /// Bytes before those of a record.
 pub const HEAD: usize = 16;
+/// In the place of a tier: the next part of the stream of a session.
+pub const STREAM: u8 = 4;
+/// In the place of a tier: a datagram of a session.
+pub const DATAGRAM: u8 = 5;
 /// In the place of a tier: what a kind is.
 pub const KIND: u8 = 0;
 /// In the place of a tier: the end, with the number of records before it.
@@ -38,8 +44,28 @@ struct Sink {
     file: BufWriter<File>,
     written: u64,
     records: u64,
-    kinds: Vec<WireKind>,
+    /// As they were met, and their numbers in the file once they are told there.
+    kinds: Vec<(WireKind, Option<u8>)>,
+    numbered: u8,
+    instant: Instant,
     failed: Option<io::Error>,
+}
+
+/// What was written at one instant of virtual time.
+#[derive(Default)]
+struct Instant {
+    at: u64,
+    bytes: Vec<u8>,
+    parts: Vec<Part>,
+}
+
+/// What one device wrote in one flush.
+struct Part {
+    /// Place of its kind.
+    kind: usize,
+    ordinal: u32,
+    way: u8,
+    range: Range<usize>,
 }
 
 /// A log under way.
@@ -74,6 +100,8 @@ impl WireLog {
             written: 0,
             records: 0,
             kinds: Vec::new(),
+            numbered: 0,
+            instant: Instant::default(),
             failed: None,
         }))))
     }
@@ -94,6 +122,7 @@ impl WireLog {
         if let Some(error) = sink.failed.take() {
             return Err(error);
         }
+        sink.settle()?;
         let records = sink.records;
         sink.write((0, 0), [END, 0], &records.to_le_bytes())?;
         sink.file.flush()
@@ -111,43 +140,79 @@ fn about(kind: &WireKind) -> String {
         .map(|(label, value)| (label.clone(), Json::from(value.as_str())))
         .collect();
     json!({
-        "type": kind.device_type, "topic": kind.topic, "labels": labels, "sensors": sensors,
+        "type": kind.device_type, "protocol": kind.protocol.name(), "topic": kind.topic,
+        "labels": labels, "sensors": sensors,
     })
     .to_string()
 }
 
 impl Sink {
     fn put(&mut self, record: &WireRecord<'_>) {
-        if self.failed.is_none() {
-            self.failed = self.put_whole(record).err();
+        let at = record.at.0;
+        if at != self.instant.at && self.failed.is_none() {
+            self.failed = self.settle().err();
+            self.instant.at = at;
         }
+        if self.failed.is_some() {
+            return;
+        }
+        let (kind, instant) = (self.met(record.kind), &mut self.instant);
+        let begin = instant.bytes.len();
+        instant.bytes.extend_from_slice(record.bytes);
+        instant.parts.push(Part {
+            kind,
+            ordinal: record.ordinal,
+            way: match record.way {
+                Way::Tier(Tier::T1) => 1,
+                Way::Tier(Tier::T2) => 2,
+                Way::Tier(Tier::T3) => 3,
+                Way::Stream => STREAM,
+                Way::Datagram => DATAGRAM,
+            },
+            range: begin..instant.bytes.len(),
+        });
     }
 
-    fn put_whole(&mut self, record: &WireRecord<'_>) -> io::Result<()> {
-        let kind = self.kind(record.kind)?;
-        let tier = match record.tier {
-            Tier::T1 => 1,
-            Tier::T2 => 2,
-            Tier::T3 => 3,
-        };
-        for bytes in record.bytes.chunks(RECORD_MAX) {
-            self.write((record.at.0, record.ordinal), [tier, kind], bytes)?;
+    /// The place of a kind.
+    fn met(&mut self, kind: &WireKind) -> usize {
+        let known = self.kinds.iter().position(|(known, _)| known == kind);
+        known.unwrap_or_else(|| {
+            self.kinds.push((kind.clone(), None));
+            self.kinds.len() - 1
+        })
+    }
+
+    /// Writes the present instant, device by device: what one of them wrote stays in its order.
+    fn settle(&mut self) -> io::Result<()> {
+        let mut instant = std::mem::take(&mut self.instant);
+        let of = |part: &Part| (&self.kinds[part.kind].0.device_type, part.ordinal);
+        instant.parts.sort_by(|a, b| of(a).cmp(&of(b)));
+        for part in &instant.parts {
+            let kind = self.kind(part.kind)?;
+            for bytes in instant.bytes[part.range.clone()].chunks(RECORD_MAX) {
+                self.write((instant.at, part.ordinal), [part.way, kind], bytes)?;
+            }
         }
+        instant.bytes.clear();
+        instant.parts.clear();
+        self.instant = instant;
         Ok(())
     }
 
     /// The number of a kind; what it is goes first.
-    fn kind(&mut self, kind: &WireKind) -> io::Result<u8> {
-        let known = self.kinds.iter().position(|known| known == kind);
-        let at = known.unwrap_or(self.kinds.len());
-        if at >= KINDS_MAX {
+    fn kind(&mut self, place: usize) -> io::Result<u8> {
+        let (kind, number) = &self.kinds[place];
+        if let Some(number) = number {
+            return Ok(*number);
+        }
+        let (about, number) = (about(kind), self.numbered);
+        if usize::from(number) >= KINDS_MAX {
             return Err(io::Error::other("more than 255 kinds of devices"));
         }
-        if known.is_none() {
-            self.write((0, 0), [KIND, at as u8], about(kind).as_bytes())?;
-            self.kinds.push(kind.clone());
-        }
-        Ok(at as u8)
+        self.write((0, 0), [KIND, number], about.as_bytes())?;
+        self.kinds[place].1 = Some(number);
+        self.numbered += 1;
+        Ok(number)
     }
 
     fn write(&mut self, (at, device): (u64, u32), what: [u8; 2], bytes: &[u8]) -> io::Result<()> {

@@ -1,10 +1,11 @@
 //! Simulated shards: virtual time, lock-step windows, the same order every time.
 //!
 //! All shards do everything that is due at one virtual instant, in the order of their numbers,
-//! before time moves to the next instant at which any of them has work. What a cell does depends on
-//! its ordinal and on virtual time, not on how many shards there are. It runs on the caller's
-//! thread, and real time does not enter. Bound: as a live shard, but each phase of an instant runs
-//! to its end.
+//! before time moves to the next instant at which any of them has work. As a live shard sleeps
+//! until its bell, a timer or a socket wakes it, so one that has nothing to do at an instant is
+//! left alone. What a cell does depends on its ordinal and on virtual time, not on how many shards
+//! there are. It runs on the caller's thread, and real time does not enter. Bound: as a live shard,
+//! but each phase of an instant runs to its end.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +50,42 @@ impl Reviver for Again {
     }
 }
 
+/// How long a core may be left alone.
+#[derive(Clone, Copy)]
+struct Rest {
+    /// What its last step asked for.
+    effects: Effects,
+    /// One of its cells was told something since.
+    heard: bool,
+    /// It was stepped in this round.
+    stepped: bool,
+}
+
+impl Rest {
+    /// Until its first step: not at all.
+    const NONE: Self = Self {
+        effects: Effects {
+            busy: true,
+            next: None,
+            next_monotonic: None,
+            leaves: false,
+        },
+        heard: false,
+        stepped: false,
+    };
+
+    fn is_over(&self, at: &Moment) -> bool {
+        let due = |when: Option<Time>, now| when.is_some_and(|when| when <= now);
+        let Effects {
+            busy,
+            next,
+            next_monotonic,
+            ..
+        } = self.effects;
+        self.heard || busy || due(next, at.now) || due(next_monotonic, at.monotonic)
+    }
+}
+
 /// Shards in virtual time.
 ///
 /// ```
@@ -61,6 +98,8 @@ pub struct SimShards {
     clock: Clock,
     system: Option<System>,
     cores: Vec<ShardCore>,
+    /// By core.
+    rests: Vec<Rest>,
     handles: Vec<ShardHandle>,
     /// By shard.
     again: Vec<Arc<Again>>,
@@ -131,6 +170,7 @@ impl SimShards {
             again: again.collect(),
             nets: cores.iter().map(|core| core.net().clone()).collect(),
             net: SimNet::default(),
+            rests: vec![Rest::NONE; cores.len()],
             cores,
             handles,
         }
@@ -170,37 +210,60 @@ impl SimShards {
     pub fn settle(&mut self) -> Option<Time> {
         loop {
             let at = Moment::of(&self.clock);
-            let mut effects = Effects::default();
             self.hear(&at);
-            for (core, again) in self.cores.iter_mut().zip(&self.again) {
-                let port = core.port().clone();
-                port.bell.answer();
-                if live_or_die(core, again, &at) {
-                    effects = effects.merge(core.step(&at));
-                }
-                core.tell(self.system.as_ref().map(System::events));
-                core.count(&mut port.stats.lock());
-            }
-            let live = |core: &&mut ShardCore| !core.port().lives.is_down();
-            self.cores
-                .iter_mut()
-                .filter(live)
-                .for_each(ShardCore::exchange);
+            self.step(&at);
             self.net.obey(&self.nets, at.monotonic);
             let due = self.net.due();
             let more = due.is_some_and(|due| due <= at.monotonic);
-            // A bell that was rung meanwhile does not let its shard doze.
-            let dozes = |core: &ShardCore| core.port().bell.doze();
-            if !effects.busy && !more && self.cores.iter().all(dozes) {
-                return earlier(earlier(effects.next, effects.next_monotonic), due);
+            if more || !self.doze() {
+                continue;
+            }
+            let effects = self.rests.iter().map(|rest| rest.effects);
+            let all = effects.fold(Effects::default(), Effects::merge);
+            return earlier(earlier(all.next, all.next_monotonic), due);
+        }
+    }
+
+    /// Steps the cores that have something to do, then exchanges what their cells have sent.
+    fn step(&mut self, at: &Moment) {
+        let cores = self.cores.iter_mut().zip(&mut self.rests);
+        for ((core, rest), again) in cores.zip(&self.again) {
+            rest.stepped = core.port().bell.is_rung() || rest.is_over(at);
+            if !rest.stepped {
+                continue;
+            }
+            core.port().bell.answer();
+            rest.heard = false;
+            rest.effects = if live_or_die(core, again, at) {
+                core.step(at)
+            } else {
+                Effects::default()
+            };
+            core.tell(self.system.as_ref().map(System::events));
+            let port = core.port().clone();
+            core.count(&mut port.stats.lock());
+        }
+        for (core, rest) in self.cores.iter_mut().zip(&self.rests) {
+            if rest.stepped && !core.port().lives.is_down() {
+                core.exchange();
             }
         }
     }
 
+    /// Whether all cores can be left alone from now on: none has more to do or was rung meanwhile.
+    fn doze(&self) -> bool {
+        let mut all = self.cores.iter().zip(&self.rests);
+        all.all(|(core, rest)| {
+            let bell = &core.port().bell;
+            !rest.effects.busy && (bell.doze() || !bell.is_rung())
+        })
+    }
+
     /// Lets the network do what is due, and tells the cells.
     fn hear(&mut self, at: &Moment) {
-        let cores = &mut self.cores;
+        let (cores, rests) = (&mut self.cores, &mut self.rests);
         self.net.run(&self.nets, at.monotonic, |shard, told| {
+            rests[shard].heard = true;
             cores[shard].hear(at, told);
         });
     }

@@ -25,6 +25,7 @@ use crate::payload::Sample;
 use crate::profile::Backpressure;
 use crate::seed::device_seed;
 use crate::watch::Happened;
+use crate::wire::Way;
 
 mod secure;
 
@@ -75,7 +76,7 @@ pub(crate) struct LineOut {
     pub(super) name: String,
     /// What TLS has read, and what it sends.
     plain: Vec<u8>,
-    wire: Vec<u8>,
+    pub(super) wire: Vec<u8>,
     pace: Pace,
 }
 
@@ -381,16 +382,21 @@ impl Line {
     fn write(&mut self, cx: Context<'_, '_>) {
         let mut session = std::mem::take(&mut cx.out.line.session);
         let refused = match (session.outgoing(&self.session), self.socket) {
-            (Outgoing::Stream(bytes), Some(_)) if self.secure.is_some() && !bytes.is_empty() => {
-                self.encrypt(bytes, cx)
-            }
             (Outgoing::Stream(bytes), Some(socket)) if !bytes.is_empty() => {
-                cx.net().write(socket, bytes).is_err()
+                let refused = match self.secure.is_some() {
+                    true => self.encrypt(bytes, cx),
+                    false => cx.net().write(socket, bytes).is_err(),
+                };
+                if !refused {
+                    cx.out.session(cx.ordinal, Way::Stream, bytes);
+                }
+                refused
             }
             (Outgoing::Datagrams(out), Some(socket)) if !out.ends.is_empty() => {
-                let mut net = cx.net();
                 for datagram in out.datagrams() {
-                    let _ = net.write(socket, datagram);
+                    if cx.net().write(socket, datagram).is_ok() {
+                        cx.out.session(cx.ordinal, Way::Datagram, datagram);
+                    }
                 }
                 false
             }

@@ -34,7 +34,7 @@ use tokio_rustls::TlsConnector;
 
 use self::flight::{Confirms, Flight};
 use super::plan::Credentials;
-use super::relay::{Letter, Relay};
+use super::relay::{Letter, Relay, channel};
 use super::stats::PublishTally;
 use crate::fleet::FleetDownlink;
 use crate::session::backoff::Backoff;
@@ -331,8 +331,7 @@ impl Run {
     }
 
     async fn send(&self, live: &mut Live, letter: Letter) -> Result<(), String> {
-        // 1 is the channel of commands
-        let number = 2 + (letter.ordinal / GROUP % CHANNELS_MAX) as u16;
+        let number = channel(letter.ordinal);
         let exchange = match letter.direct {
             true => "",
             false => &*self.spec.broker.exchange,

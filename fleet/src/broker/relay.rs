@@ -12,13 +12,24 @@ use actorsim_actors::{CellContext, Time};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::line::LineOut;
 use super::plan::{Plan, RelaySpeech};
+use super::publisher::{CHANNELS_MAX, GROUP};
 use super::session::ReplyTo;
 use super::stats::{PublishStats, PublishTally};
 use crate::device::Device;
+use crate::out::DeviceOut;
 use crate::profile::Backpressure;
+use crate::session::amqp::Publishing;
 use crate::session::mqtt::Qos;
+use crate::wire::Way;
+
+/// Bytes of a routing key at most (AMQP 0.9.1, 4.2.5.3).
+const KEY_BYTES_MAX: usize = 255;
+
+/// A routing key that AMQP has no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a routing key of more than {KEY_BYTES_MAX} bytes")]
+pub struct KeyTooLong;
 
 /// One message on its way to a publisher.
 #[derive(Clone, Debug)]
@@ -46,17 +57,37 @@ struct Shared {
     most: usize,
     stats: Arc<PublishStats>,
     more: Notify,
+    /// Exchange of a simulated broker, which confirms at once.
+    simulated: Option<Box<str>>,
 }
 
 impl Relay {
     /// A relay in which at most so many messages wait.
     #[must_use]
     pub fn new(most: usize, stats: Arc<PublishStats>) -> Self {
+        Self::with(most, stats, None)
+    }
+
+    /// The relay of a simulation, to an exchange of that name: nothing waits in it, all is
+    /// confirmed at once.
+    #[must_use]
+    pub fn simulated(exchange: &str, stats: Arc<PublishStats>) -> Self {
+        let mut up = PublishTally {
+            connected: 1,
+            connects: 1,
+            ..PublishTally::default()
+        };
+        stats.take(&mut up);
+        Self::with(0, stats, Some(exchange.into()))
+    }
+
+    fn with(most: usize, stats: Arc<PublishStats>, simulated: Option<Box<str>>) -> Self {
         Self(Arc::new(Shared {
             waiting: Mutex::default(),
             most,
             stats,
             more: Notify::new(),
+            simulated,
         }))
     }
 
@@ -74,6 +105,11 @@ impl Relay {
         rule: Backpressure,
         tally: &mut PublishTally,
     ) {
+        if self.0.simulated.is_some() {
+            let samples = letters.filter(|letter| letter.since.is_some());
+            tally.acked += samples.count() as u64;
+            return;
+        }
         let mut waiting = self.0.waiting.lock();
         let mut lose = |letter: Option<Letter>| {
             tally.dropped += u64::from(letter.is_some_and(|letter| letter.since.is_some()));
@@ -90,6 +126,42 @@ impl Relay {
         }
         drop(waiting);
         self.stir();
+    }
+
+    /// Takes one message of no device; false: there is no room for it now.
+    ///
+    /// # Errors
+    /// [`KeyTooLong`].
+    pub fn post(
+        &self,
+        (key, content_type): (&str, &'static str),
+        body: &[u8],
+        now: Time,
+    ) -> Result<bool, KeyTooLong> {
+        if key.len() > KEY_BYTES_MAX {
+            return Err(KeyTooLong);
+        }
+        let mut waiting = self.0.waiting.lock();
+        if waiting.len() >= self.0.most {
+            return Ok(false);
+        }
+        waiting.push_back(Letter {
+            ordinal: 0,
+            since: Some(now),
+            key: key.into(),
+            direct: false,
+            qos: Qos::AtLeastOnce,
+            content_type,
+            body: body.into(),
+        });
+        drop(waiting);
+        let mut tally = PublishTally {
+            sent: 1,
+            ..PublishTally::default()
+        };
+        self.0.stats.take(&mut tally);
+        self.stir();
+        Ok(true)
     }
 
     /// Wakes whoever waits for more.
@@ -217,7 +289,7 @@ pub(crate) fn post(values: &[f64], unix_us: u64, cx: &mut CellContext<'_, Device
         out.tally.refused += 1;
         return;
     }
-    out.letters.push(Letter {
+    let letter = Letter {
         ordinal: cx.ordinal,
         since: Some(cx.monotonic),
         key,
@@ -225,8 +297,9 @@ pub(crate) fn post(values: &[f64], unix_us: u64, cx: &mut CellContext<'_, Device
         qos: speech.qos,
         content_type: speech.content_type,
         body: out.payload.as_slice().into(),
-    });
+    };
     out.tally.sent += 1;
+    give(speech, letter, cx.out);
 }
 
 /// Writes the reply of a device to its slab's letters.
@@ -234,7 +307,7 @@ pub(crate) fn post_reply(to: &ReplyTo, payload: &[u8], cx: &mut CellContext<'_, 
     let Some((_, speech)) = cx.shared.plan().and_then(relayed) else {
         return;
     };
-    let LineOut { name, letters, .. } = &mut *cx.out.line;
+    let name = &mut cx.out.line.name;
     name.clear();
     cx.shared.write_name(cx.ordinal, name);
     let (key, direct) = match to {
@@ -244,7 +317,7 @@ pub(crate) fn post_reply(to: &ReplyTo, payload: &[u8], cx: &mut CellContext<'_, 
     if key.len() > speech.key_bytes_max {
         return;
     }
-    letters.push(Letter {
+    let letter = Letter {
         ordinal: cx.ordinal,
         since: None,
         key,
@@ -252,7 +325,35 @@ pub(crate) fn post_reply(to: &ReplyTo, payload: &[u8], cx: &mut CellContext<'_, 
         qos: Qos::AtLeastOnce,
         content_type: "application/json",
         body: payload.into(),
-    });
+    };
+    give(speech, letter, cx.out);
+}
+
+/// Adds a letter to those of its slab. What it is on the connection of its node, a simulation sees
+/// here.
+fn give(speech: &RelaySpeech, letter: Letter, out: &mut DeviceOut) {
+    let relays = &speech.relays;
+    let relay = relays.lane(relays.lane_of(letter.ordinal));
+    if let Some(exchange) = &relay.0.simulated {
+        let message = Publishing {
+            exchange: if letter.direct { "" } else { exchange },
+            key: &letter.key,
+            content_type: letter.content_type,
+            body: (&*letter.body).into(),
+        };
+        let mut bytes = std::mem::take(&mut out.line.wire);
+        message.write(channel(letter.ordinal), &mut bytes);
+        out.session(letter.ordinal, Way::Stream, &bytes);
+        bytes.clear();
+        out.line.wire = bytes;
+    }
+    out.line.letters.push(letter);
+}
+
+/// The channel of a device's messages on the AMQP connection of its node.
+pub(super) fn channel(ordinal: u32) -> u16 {
+    // 1 is the channel of commands
+    2 + (ordinal / GROUP % CHANNELS_MAX) as u16
 }
 
 fn relayed(plan: &Plan) -> Option<(&Plan, &RelaySpeech)> {

@@ -17,7 +17,7 @@ use crate::out::DeviceOut;
 use crate::payload::Encoder;
 use crate::population::Population;
 use crate::watch::{Happened, WatchOut};
-use crate::wire::{WireDigests, WireTable};
+use crate::wire::WireDigests;
 
 /// Where devices run and who decides about them: known once the fleet has started.
 #[derive(Debug)]
@@ -230,23 +230,20 @@ impl Fleet {
 
     fn out(&self, member: &Member, shard: usize) -> DeviceOut {
         let counters = Arc::clone(&self.counters);
-        let digests = || {
-            let own = member.tables.get(shard).map(Arc::clone);
-            let none = || WireTable::new(Arc::default(), Vec::new(), None, None);
-            WireDigests::new(own.unwrap_or_else(none))
-        };
-        let out = match (&self.air, self.links.get(shard), &self.stats) {
-            (Some(air), _, Some(stats)) => {
+        let digests = member.tables.get(shard).cloned().map(WireDigests::new);
+        let out = match (&self.air, self.links.get(shard), &self.stats, digests) {
+            (Some(air), _, Some(stats), Some(digests)) => {
                 let links = self.links.clone().into();
                 // of a device with the number 0, if there were one
                 let first = member.first.wrapping_sub(member.one.asked.first);
                 let (air, stats) = (Arc::clone(air), Arc::clone(stats));
-                DeviceOut::to_air(AirOut::new(digests(), air, links, stats, first), counters)
+                DeviceOut::to_air(AirOut::new(digests, air, links, stats, first), counters)
             }
-            (None, Some(link), Some(stats)) => {
+            (None, Some(link), Some(stats), _) => {
                 DeviceOut::to_link(link.clone(), Arc::clone(stats), counters)
             }
-            _ => DeviceOut::to_digests(digests(), counters),
+            (.., Some(digests)) => DeviceOut::to_digests(digests, counters),
+            _ => DeviceOut::to_nowhere(counters),
         };
         let watched = WatchOut::new(Arc::clone(&self.watch), Arc::clone(&member.subject));
         let out = out

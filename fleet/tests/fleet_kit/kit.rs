@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use actorsim_actors::shard::SimShards;
 use actorsim_actors::{Clock, System};
-use actorsim_fleet::wire::{WireRecord, WireTap};
+use actorsim_fleet::wire::{Way, WireRecord, WireTap};
 use actorsim_fleet::{Fleet, Population, Profile, Uplink};
 use actorsim_supervision::{Policies, Supervision};
 use actorsim_transport::{
@@ -37,22 +37,24 @@ impl Seen {
     pub(crate) fn take(&mut self, record: &WireRecord<'_>) {
         let reading = |bytes: &[u8]| Reading::decode(bytes[..39].try_into().unwrap()).unwrap();
         let at = record.ordinal;
-        match record.tier {
-            Tier::T1 => {
+        match record.way {
+            Way::Tier(Tier::T1) => {
                 let readings = record.bytes.chunks(39).map(reading);
                 self.t1.entry(at).or_default().extend(readings);
             }
-            Tier::T2 => self
-                .t2
-                .entry(at)
-                .or_default()
-                .extend(record.bytes.chunks(51).map(|bytes| {
-                    (
-                        reading(bytes),
-                        u64::from_le_bytes(bytes[43..51].try_into().unwrap()),
-                    )
-                })),
-            Tier::T3 => self.t3.entry(at).or_default().extend(record.bytes),
+            Way::Tier(Tier::T2) => {
+                self.t2
+                    .entry(at)
+                    .or_default()
+                    .extend(record.bytes.chunks(51).map(|bytes| {
+                        (
+                            reading(bytes),
+                            u64::from_le_bytes(bytes[43..51].try_into().unwrap()),
+                        )
+                    }))
+            }
+            Way::Tier(Tier::T3) => self.t3.entry(at).or_default().extend(record.bytes),
+            Way::Stream | Way::Datagram => {}
         }
     }
 
