@@ -5,7 +5,9 @@
 
 use std::fs;
 
+use actorsim_actors::shard::Backend;
 use actorsim_fleet::Profile;
+use actorsim_fleet::broker::plan::CONNECTIONS_PER_ADDRESS;
 use actorsim_fleet::profile::Protocol;
 use serde::Serialize;
 
@@ -23,8 +25,6 @@ const CONNECTION_BYTES: u64 = 8 * 1024;
 const NODE_BYTES: u64 = 256 << 20;
 /// Files that a node opens besides sockets.
 const FILES: u64 = 256;
-/// Connections from one local address: see `Plan::local`.
-const LOOPBACKS: u64 = 200;
 
 /// How a limit stands to a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -70,6 +70,8 @@ pub struct Wanted {
     pub devices: u64,
     /// Each has a connection of its own, to this address.
     pub target: Option<String>,
+    /// Sockets are asked to be files of the process, whatever else the host has.
+    pub portable: bool,
     /// Real-time priority of the scan; 0 is none.
     pub priority: i32,
     /// The process is to be locked in memory.
@@ -87,6 +89,7 @@ impl Wanted {
                 .as_ref()
                 .map_or(0, |fleet| u64::from(fleet.devices)),
             target: own_connections(config),
+            portable: config.shards.backend == Backend::Portable,
             priority: world.map_or(0, |world| i32::from(world.priority)),
             lock_memory: world.is_some_and(|world| world.lock_memory),
         }
@@ -96,13 +99,14 @@ impl Wanted {
         self.target.as_ref().map_or(0, |_| self.devices)
     }
 
-    fn is_loopback(&self) -> bool {
-        let here = |url: &String| {
-            ["//127.", "//localhost"]
-                .iter()
-                .any(|host| url.contains(host))
-        };
-        self.target.as_ref().is_some_and(here)
+    /// Connections from one local address: more of them go to a loopback broker from as many
+    /// addresses as it takes.
+    fn connections_per_address(&self) -> u64 {
+        let here = |url: &String| url.contains("//127.0.0.1") || url.contains("//localhost");
+        match self.target.as_ref().is_some_and(here) {
+            true => self.connections().min(u64::from(CONNECTIONS_PER_ADDRESS)),
+            false => self.connections(),
+        }
     }
 
     fn bytes(&self) -> u64 {
@@ -169,7 +173,7 @@ fn io_uring(host: &Host) -> Check {
 fn files(host: &Host, wanted: &Wanted) -> Check {
     // Direct descriptors of a ring are no files of the process.
     let sockets = match host.backend {
-        "uring" => 0,
+        "uring" if !wanted.portable => 0,
         _ => wanted.connections(),
     };
     let needed = FILES + sockets;
@@ -187,16 +191,16 @@ fn files(host: &Host, wanted: &Wanted) -> Check {
 }
 
 fn ports(host: &Host, wanted: &Wanted) -> Check {
-    let connections = wanted.connections();
-    let addresses = if wanted.is_loopback() { LOOPBACKS } else { 1 };
-    let room = host.ports.map(|ports| ports * addresses);
-    let state = match room {
+    let connections = wanted.connections_per_address();
+    let state = match host.ports {
         Some(room) if room < connections => State::Fail,
         None if connections > 0 => State::Warn,
         _ => State::Ok,
     };
-    let room = room.map_or("unknown".to_owned(), |room| room.to_string());
-    let found = format!("{room} local ports, {connections} connections are wanted");
+    let room = host
+        .ports
+        .map_or("unknown".to_owned(), |room| room.to_string());
+    let found = format!("{room} local ports, {connections} connections of one address are wanted");
     let mend = "sysctl net.ipv4.ip_local_port_range='1024 65535', or several target addresses";
     check("ports", state, found, mend)
 }
@@ -327,6 +331,7 @@ mod tests {
         let fleet = |devices, url: &str| Wanted {
             devices,
             target: Some(url.to_owned()),
+            portable: false,
             priority: 80,
             lock_memory: true,
         };
@@ -342,6 +347,21 @@ mod tests {
         };
         let found = states(&without_rings, &fleet(25_000, "mqtt://127.0.0.1:1883"));
         assert_eq!(found, [("io_uring", State::Warn), ("files", State::Fail)]);
+        let asked = Wanted {
+            portable: true,
+            ..fleet(25_000, "mqtt://127.0.0.1:1883")
+        };
+        assert_eq!(states(&host(), &asked), [("files", State::Fail)]);
+        let narrow = Host {
+            ports: Some(100),
+            ..host()
+        };
+        let found = states(&narrow, &fleet(200, "mqtt://127.0.0.1:1883"));
+        assert_eq!(
+            found,
+            [("ports", State::Fail)],
+            "few are called from one address"
+        );
         let poor = Host {
             memory: Some(100 << 20),
             priority: Some(0),

@@ -1,6 +1,7 @@
 //! How far something long is: a bar on a terminal, plain lines elsewhere.
 //!
-//! What is over within a second is not shown at all. Bound: one bar at a time; drawn at most ten
+//! What is over within a second is not shown at all, what stands still gives its place away.
+//! Bound: one bar at a time; drawn at most ten
 //! times a second on a terminal, told every [`PLAIN_EVERY`] elsewhere.
 
 use std::io::{IsTerminal as _, Write as _};
@@ -11,6 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use parking_lot::Mutex;
 
 use crate::status::{self, PLAIN_EVERY, grouped};
+use crate::view::UnderWay;
 
 /// What takes less is not worth a bar.
 const SHOWN_AFTER: Duration = Duration::from_secs(1);
@@ -37,8 +39,7 @@ impl Bar {
     /// So many of something that are to be done.
     #[must_use]
     pub fn new(what: &'static str, whole: u64) -> Self {
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self::on(what, whole, std::io::stderr().is_terminal() && !dumb)
+        Self::on(what, whole, is_live())
     }
 
     fn on(what: &'static str, whole: u64, live: bool) -> Self {
@@ -66,6 +67,7 @@ impl Bar {
             return;
         }
         if self.live {
+            status::show(""); // one line at a time
             let bar = ProgressBar::with_draw_target(
                 Some(self.whole),
                 ProgressDrawTarget::stderr_with_hz(DRAWS_PER_S),
@@ -81,11 +83,81 @@ impl Bar {
         }
     }
 
+    /// Takes it off the terminal, until more is done.
+    fn hide(&self) {
+        if let Some(bar) = self.state.lock().bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
     fn line(&self, done: u64) -> String {
         let share = done as f64 / self.whole.max(1) as f64 * 100.0;
         let (done, whole) = (grouped(done), grouped(self.whole));
         format!("{}: {done} of {whole}  {share:.0} %", self.what)
     }
+}
+
+/// What a node is about that takes its time, as its snapshots tell it.
+#[derive(Debug)]
+pub struct Phases {
+    live: bool,
+    shown: Option<(UnderWay, Bar)>,
+    /// Looks since it got on.
+    still: u32,
+}
+
+/// Looks without getting on after which it is no news any more.
+const STILL_MAX: u32 = 10;
+
+impl Default for Phases {
+    fn default() -> Self {
+        Self::on(is_live())
+    }
+}
+
+impl Phases {
+    const fn on(live: bool) -> Self {
+        Self {
+            live,
+            shown: None,
+            still: 0,
+        }
+    }
+
+    /// Shows what is under way; false if nothing is, or if it does not get on.
+    pub fn show(&mut self, under_way: Option<UnderWay>) -> bool {
+        let Some(now) = under_way else {
+            (self.shown, self.still) = (None, 0);
+            return false;
+        };
+        let same = |shown: &UnderWay| (shown.what, shown.whole) == (now.what, now.whole);
+        let got_on = match &mut self.shown {
+            Some((shown, _)) if same(shown) => std::mem::replace(shown, now) != now,
+            _ => {
+                let bar = Bar::on(now.what, now.whole, self.live);
+                self.shown = Some((now, bar));
+                true
+            }
+        };
+        self.still = if got_on {
+            0
+        } else {
+            self.still.saturating_add(1)
+        };
+        let shows = self.still < STILL_MAX;
+        match &self.shown {
+            Some((_, bar)) if shows => bar.at(now.done),
+            Some((_, bar)) => bar.hide(),
+            None => {}
+        }
+        shows
+    }
+}
+
+/// Whether there is a terminal to draw on.
+fn is_live() -> bool {
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    std::io::stderr().is_terminal() && !dumb
 }
 
 fn style() -> ProgressStyle {
@@ -116,5 +188,24 @@ mod tests {
         );
         bar.at(3); // too soon to be told
         assert!(style().get_tick_str(0).len() < 100);
+    }
+
+    #[test]
+    fn what_stands_still_gives_its_place_to_the_status_line_and_takes_it_again() {
+        for live in [false, true] {
+            let mut phases = Phases::on(live);
+            let at = |what, done| {
+                let whole = 100_000;
+                Some(UnderWay { what, done, whole })
+            };
+            assert!(!phases.show(None));
+            assert!(phases.show(at("starting devices", 10)));
+            assert!(phases.show(at("connecting devices", 10)), "the next phase");
+            let shown = (0..20).filter(|_| phases.show(at("connecting devices", 10)));
+            assert_eq!(shown.count() as u32, STILL_MAX - 1, "live {live}");
+            assert!(phases.show(at("connecting devices", 11)));
+            assert!(!phases.show(None), "all are there");
+            assert!(phases.shown.is_none());
+        }
     }
 }

@@ -92,6 +92,8 @@ pub struct NodeSnapshot {
     pub unhealthy: Vec<String>,
     /// Limits that have bitten.
     pub limits: Vec<Limit>,
+    /// What takes its time now, if anything; in brief snapshots only.
+    pub under_way: Option<UnderWay>,
     /// Time since start.
     pub uptime: Duration,
     /// The fleet.
@@ -120,6 +122,17 @@ pub struct NodeSnapshot {
     pub shards: Vec<ShardView>,
     /// The process.
     pub process: ProcessView,
+}
+
+/// Something long that a node is about: so much of it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnderWay {
+    /// What.
+    pub what: &'static str,
+    /// So much is done.
+    pub done: u64,
+    /// Of so much.
+    pub whole: u64,
 }
 
 /// One of [`NodeSnapshot::quic`] under a name of its own: `handshakes_accepted`.

@@ -12,6 +12,9 @@ mod acts;
 #[path = "hostile_peers/attacker.rs"]
 mod attacker;
 
+#[path = "process_kit/kit.rs"]
+mod kit;
+
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -21,6 +24,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use attacker::Attacker;
+use kit::actorsim;
 
 /// Above every time-out of the twin, on a slow machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -41,12 +45,6 @@ const KEPT: [&str; 9] = [
 const MORE_MEMORY: u64 = 96 << 20;
 /// Readings of the honest fleet that must have come after the attack.
 const READINGS: u64 = 200;
-
-fn actorsim(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_actorsim"));
-    command.args(args).env("NO_COLOR", "1").stdin(Stdio::null());
-    command
-}
 
 /// A node in a process of its own; killed when the test ends, however it ends.
 struct Node {

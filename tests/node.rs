@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
+#[path = "process_kit/kit.rs"]
+mod kit;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::Duration;
 
+use kit::actorsim;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -15,12 +19,6 @@ use serde_json::Value;
 mod shards;
 #[path = "node/supervision.rs"]
 mod supervision;
-
-fn actorsim(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_actorsim"));
-    command.args(args).env("NO_COLOR", "1").stdin(Stdio::null());
-    command
-}
 
 /// A port nobody listens on now.
 fn free_port() -> u16 {

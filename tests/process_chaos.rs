@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
+#[path = "process_kit/kit.rs"]
+mod kit;
+
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -15,6 +18,7 @@ use actorsim_actors::{ActorPath, Time};
 use actorsim_supervision::chaos::{
     Action, Census, Fault, Kind, Place, Plan, Roster, Schedule, Strike, Vitals,
 };
+use kit::actorsim;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -34,12 +38,6 @@ const TWIN_KEEPS: [&str; 4] = [
 const FLEET_KEEPS: [&str; 2] = ["/fleet", "/fleet/links"];
 /// Polls without a new reading after which the other side counts as silent.
 const SILENT: u32 = 5;
-
-fn actorsim(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_actorsim"));
-    command.args(args).env("NO_COLOR", "1").stdin(Stdio::null());
-    command
-}
 
 /// One process; killed when the test ends, however it ends.
 struct Process {

@@ -9,11 +9,14 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+#[path = "process_kit/kit.rs"]
+mod kit;
+
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -26,19 +29,11 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
-fn actorsim(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_actorsim"))
-        .args(args)
-        .env("RUST_BACKTRACE", "0")
-        .output()
-        .unwrap()
-}
-
 fn recording(dir: &Path) -> PathBuf {
     let path = dir.join("wire.log");
     let file = path.to_str().unwrap();
     let base = ["sim", "--no-world", "--devices", "20", "--interval", "1s"];
-    let output = actorsim(&[&base[..], &["--until", "5s", "--wire-log", file]].concat());
+    let output = kit::run(&[&base[..], &["--until", "5s", "--wire-log", file]].concat());
     assert!(output.status.success());
     path
 }
@@ -53,7 +48,7 @@ fn recording_of(protocol: &str, dir: &Path) -> PathBuf {
     std::fs::write(&profile, text).unwrap();
     let (file, profile) = (path.to_str().unwrap(), profile.to_str().unwrap());
     let base = ["sim", "--no-world", "--devices", "20", "--until", "5s"];
-    let output = actorsim(&[&base[..], &["--profile", profile, "--wire-log", file]].concat());
+    let output = kit::run(&[&base[..], &["--profile", profile, "--wire-log", file]].concat());
     assert!(output.status.success(), "{output:?}");
     path
 }
@@ -136,7 +131,7 @@ fn tls(site: &Path) -> Arc<ServerConfig> {
 
 /// Plays a recording; returns what was told.
 fn played(args: &[&str]) -> Value {
-    let output = actorsim(&[&["replay"], args, &["--speed", "50"]].concat());
+    let output = kit::run(&[&["replay"], args, &["--speed", "50"]].concat());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{args:?}: {said}");
     serde_json::from_slice(&output.stdout).unwrap()
@@ -195,7 +190,7 @@ fn every_sample_reaches_the_broker_in_order_as_its_device_would_publish_it() {
     let (port, got) = broker();
     let url = format!("mqtt://127.0.0.1:{port}");
     let file = path.to_str().unwrap();
-    let output = actorsim(&["replay", file, "--mqtt-url", &url, "--speed", "20"]);
+    let output = kit::run(&["replay", file, "--mqtt-url", &url, "--speed", "20"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -313,7 +308,7 @@ fn a_target_that_does_not_fit_is_refused_before_anything_is_played() {
         ),
     ];
     for (args, code, words) in cases {
-        let output = actorsim(&[&["replay"], args].concat());
+        let output = kit::run(&[&["replay"], args].concat());
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
         assert!(said.contains(words), "{args:?}: {said}");
@@ -366,7 +361,7 @@ fn a_file_that_was_cut_off_is_played_as_far_as_it_is_whole() {
     let (port, got) = broker();
     let url = format!("mqtt://127.0.0.1:{port}");
     let file = path.to_str().unwrap();
-    let output = actorsim(&["replay", file, "--mqtt-url", &url, "--speed", "1000"]);
+    let output = kit::run(&["replay", file, "--mqtt-url", &url, "--speed", "1000"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(
@@ -375,7 +370,7 @@ fn a_file_that_was_cut_off_is_played_as_far_as_it_is_whole() {
     );
     assert!(!got.join().unwrap().is_empty());
     std::fs::write(&path, b"something else\n").unwrap();
-    let output = actorsim(&["replay", file, "--mqtt-url", &url]);
+    let output = kit::run(&["replay", file, "--mqtt-url", &url]);
     assert_eq!(output.status.code(), Some(2));
     let mut torn = bytes.clone();
     let at = bytes.len() - 24 - 100;
@@ -445,14 +440,14 @@ fn a_recording_reaches_a_twin_over_quic() {
         .unwrap();
     let address = state.to_str().unwrap();
     let well = || {
-        actorsim(&["attach", address, "-c", "health"])
+        kit::run(&["attach", address, "-c", "health"])
             .status
             .success()
     };
     assert!((0..2_000).any(|_| well()), "the twin did not get well");
     let file = path.to_str().unwrap();
-    let output = actorsim(&["replay", file, "--twin", &at, "--speed", "10", "-X", &site]);
-    let health = actorsim(&["attach", address, "-o", "json", "-c", "health"]);
+    let output = kit::run(&["replay", file, "--twin", &at, "--speed", "10", "-X", &site]);
+    let health = kit::run(&["attach", address, "-o", "json", "-c", "health"]);
     let _ = twin.kill();
     let _ = twin.wait();
     let said = String::from_utf8_lossy(&output.stderr);

@@ -6,8 +6,11 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+#[path = "process_kit/kit.rs"]
+mod kit;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,14 +18,6 @@ use actorsim::report::{RunReport, Verdict};
 use actorsim::scenario::{Script, shipped};
 use actorsim::sim::{self, SimConfig, Stop};
 use actorsim_fleet::Profile;
-
-fn actorsim(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_actorsim"))
-        .args(args)
-        .env("RUST_BACKTRACE", "0")
-        .output()
-        .unwrap()
-}
 
 fn config(script: Script, shards: u32, world: bool) -> SimConfig {
     SimConfig {
@@ -115,7 +110,7 @@ fn a_scenario_that_fails_says_where_and_ends_with_one() {
     let path = written(dir.path(), text);
     let report = dir.path().join("r.json");
     let (path, report) = (path.to_str().unwrap(), report.to_str().unwrap());
-    let output = actorsim(&["sim", "--no-world", "--scenario", path, "--report", report]);
+    let output = kit::run(&["sim", "--no-world", "--scenario", path, "--report", report]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(
@@ -130,7 +125,7 @@ fn a_scenario_that_fails_says_where_and_ends_with_one() {
     let scenario = report.scenario.unwrap();
     assert_eq!((scenario.failed, scenario.simulated_s), (1, 10.0));
     std::fs::write(path, "let a = 1;\nb();\n").unwrap();
-    let output = actorsim(&["sim", "--no-world", "--scenario", path]);
+    let output = kit::run(&["sim", "--no-world", "--scenario", path]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("s.rhai:2:1: Function not found"), "{said}");
@@ -141,17 +136,17 @@ fn a_scenario_that_fails_says_where_and_ends_with_one() {
             "does not ask for it",
         ),
     ] {
-        let output = actorsim(&[&["scenario"], args].concat());
+        let output = kit::run(&[&["scenario"], args].concat());
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains(words), "{said}");
     }
     std::fs::write(path, "let a = ;\n").unwrap();
-    let output = actorsim(&["scenario", "check", path]);
+    let output = kit::run(&["scenario", "check", path]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("s.rhai:1:9: "), "{said}");
-    let list = String::from_utf8(actorsim(&["scenario", "list"]).stdout).unwrap();
+    let list = String::from_utf8(kit::run(&["scenario", "list"]).stdout).unwrap();
     assert_eq!(list.lines().count(), shipped::SHIPPED.len(), "{list}");
 }
 
@@ -175,7 +170,7 @@ fn a_node_of_its_own_runs_a_scenario_on_its_faster_clock() {
     let dir = tempfile::tempdir().unwrap();
     let (path, report) = (written(dir.path(), LIVE), dir.path().join("r.json"));
     let state = dir.path().join("state");
-    let output = actorsim(&[
+    let output = kit::run(&[
         "scenario",
         "run",
         path.to_str().unwrap(),
@@ -221,12 +216,12 @@ fn a_running_node_is_piloted_over_its_socket() {
         .unwrap();
     let address = state.to_str().unwrap();
     let well = || {
-        actorsim(&["attach", address, "-c", "health"])
+        kit::run(&["attach", address, "-c", "health"])
             .status
             .success()
     };
     assert!((0..2_000).any(|_| well()), "the node did not get well");
-    let output = actorsim(&["scenario", "run", path.to_str().unwrap(), "--on", address]);
+    let output = kit::run(&["scenario", "run", path.to_str().unwrap(), "--on", address]);
     let _ = node.kill();
     let _ = node.wait();
     let said = String::from_utf8_lossy(&output.stderr);

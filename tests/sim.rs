@@ -8,9 +8,11 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+#[path = "process_kit/kit.rs"]
+mod kit;
+
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,15 +25,6 @@ use sha2::{Digest, Sha256};
 
 const KILL_ANYTHING: &str = "config/chaos/kill-anything.toml";
 
-fn actorsim(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_actorsim"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(args)
-        .env("RUST_BACKTRACE", "0")
-        .output()
-        .unwrap()
-}
-
 fn report(path: &Path) -> RunReport {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
@@ -41,7 +34,7 @@ fn run(dir: &Path, args: &[&str]) -> RunReport {
     let path = dir.join("r.json");
     let mut all = vec!["sim", "--report", path.to_str().unwrap()];
     all.extend(args);
-    let output = actorsim(&all);
+    let output = kit::run(&all);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
     report(&path)
@@ -199,7 +192,7 @@ fn a_run_that_fails_says_how_to_make_it_again_and_what_it_needs() {
     std::fs::write(&plan, text).unwrap();
     let plan = plan.to_str().unwrap();
     let base = ["sim", "--devices", "64", "--until", "0.5s", "--seed", "5"];
-    let output = actorsim(&[&base[..], &["--chaos", plan]].concat());
+    let output = kit::run(&[&base[..], &["--chaos", plan]].concat());
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     let first = said.lines().next().unwrap();
@@ -212,7 +205,7 @@ fn a_run_that_fails_says_how_to_make_it_again_and_what_it_needs() {
     assert!(said.contains("links never reached their twin"), "{said}");
     assert!(said.contains(sim::failure::COLUMNS), "{said}");
     let replay: Vec<&str> = first.split_whitespace().skip(1).collect();
-    let again = actorsim(&replay);
+    let again = kit::run(&replay);
     assert_eq!(again.status.code(), Some(1), "the command makes it again");
     assert!(String::from_utf8_lossy(&again.stderr).contains("1 of 4 links never"));
 }
@@ -333,7 +326,7 @@ fn what_sim_cannot_do_is_refused_before_anything_runs() {
         (&["--chaos", "no-such.toml"], "no-such.toml: cannot be read"),
     ];
     for (args, words) in cases {
-        let output = actorsim(&[&["sim"], args].concat());
+        let output = kit::run(&[&["sim"], args].concat());
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
         assert!(said.contains(words), "{args:?}: {said}");

@@ -13,6 +13,7 @@ use super::{Exit, absent, warn};
 use crate::config::{Layers, NodeConfig, Settings};
 use crate::logging;
 use crate::node::{Node, StopSource};
+use crate::progress::Phases;
 use crate::report::{RunReport, Verdict};
 use crate::sim::Stop;
 use crate::status::{self, Status};
@@ -299,11 +300,14 @@ async fn run_node(config: NodeConfig) -> Exit {
             std::future::pending::<()>().await;
         };
         let show = async {
-            let mut status = Status::default();
+            let (mut status, mut phases) = (Status::default(), Phases::default());
             let mut every = tokio::time::interval(status::LIVE_EVERY);
             loop {
                 every.tick().await;
-                status.tick(&view.brief());
+                let brief = view.brief();
+                if !phases.show(brief.under_way) {
+                    status.tick(&brief);
+                }
             }
         };
         tokio::select! {
@@ -321,6 +325,9 @@ pub(super) fn conclude(report: &RunReport, path: Option<&Path>) -> Exit {
     let written = path.map_or(Ok(()), |path| report.write(path));
     for line in &report.why {
         warn(line);
+    }
+    for limit in &report.limits {
+        warn(&format!("limit: {}; mend: {}", limit.text, limit.mend));
     }
     let (words, exit) = match report.verdict {
         Verdict::Pass => ("verdict: pass", Exit::Ok),

@@ -9,13 +9,14 @@ use std::time::Duration;
 use actorsim_actors::CensusFilter;
 use actorsim_actors::census::PAGE_MAX;
 use actorsim_fleet::fleet::Published;
+use actorsim_fleet::profile::Protocol;
 use actorsim_transport::{DropReason, LatencyHistogram, Tier, TransportStats};
 use actorsim_world::scan::stats::{Quantiles, Times};
 
 use super::layers::{FleetLayer, Layers};
 use crate::view::{
     Buckets, DevicesView, LATENCY_EDGES, MailboxView, NodeSnapshot, ProcessView, PublishView,
-    ShardView, T3View, TierView, WorldView,
+    ShardView, T3View, TierView, UnderWay, WorldView,
 };
 
 /// Seconds in a microsecond, the unit of the layers' histograms.
@@ -32,6 +33,7 @@ pub(super) fn of(layers: &Layers) -> NodeSnapshot {
         ready: up && layers.stopped.get().is_none(),
         unhealthy: unhealthy(layers),
         limits: super::limits::bitten(layers),
+        under_way: None,
         uptime: uptime.unwrap_or_default(),
         devices: layers.fleet.as_ref().map(|layer| DevicesView {
             batches: Some(layers.batches.buckets()),
@@ -75,6 +77,8 @@ pub(super) fn brief(layers: &Layers) -> NodeSnapshot {
     NodeSnapshot {
         ready: up.is_some() && layers.stopped.get().is_none(),
         unhealthy: unhealthy(layers),
+        limits: super::limits::bitten(layers),
+        under_way: layers.fleet.as_ref().and_then(under_way),
         uptime: up.map(|up| now - up).unwrap_or_default(),
         devices,
         world: layers.twin.as_ref().map(|twin| WorldView {
@@ -86,6 +90,47 @@ pub(super) fn brief(layers: &Layers) -> NodeSnapshot {
         process: ProcessView::read(),
         ..NodeSnapshot::default()
     }
+}
+
+/// Devices that start, that connect for the first time, or that end.
+fn under_way(layer: &FleetLayer) -> Option<UnderWay> {
+    let some = |what, done, whole| (done < whole).then_some(UnderWay { what, done, whole });
+    let running = || -> u64 {
+        layer
+            .fleet
+            .slab_counts()
+            .iter()
+            .map(|slab| slab.running)
+            .sum()
+    };
+    let on_brokers = |published: &[Published]| {
+        let own = |one: &&Published| one.protocol != Protocol::Console;
+        let sessions = published.iter().filter(own);
+        sessions.fold((0, 0, 0), |(devices, connects, connected), one| {
+            let (new, now) = (one.counts.connects, one.counts.connected);
+            (devices + one.devices, connects + new, connected + now)
+        })
+    };
+    let (sessions, connects, connected) = on_brokers(&layer.fleet.published());
+    if let Some(last) = layer.last.get() {
+        let at_work = layer.published.get().map_or(&[][..], Vec::as_slice);
+        let (_, _, before) = on_brokers(at_work);
+        let left = connected.min(before);
+        let ending = some("ending sessions", before - left, before);
+        let alive = running().min(last.running);
+        let stopping = || some("stopping devices", last.running - alive, last.running);
+        return ending.or_else(stopping);
+    }
+    let counts = layer.fleet.counts();
+    let starting: u64 = layer
+        .fleet
+        .slab_counts()
+        .iter()
+        .map(|slab| slab.starting)
+        .sum();
+    let started = counts.requested.saturating_sub(starting);
+    let connecting = || some("connecting devices", connects, sessions);
+    some("starting devices", started, counts.requested).or_else(connecting)
 }
 
 fn micros(times: Quantiles) -> Duration {
