@@ -6,6 +6,7 @@
 //!
 //! Bound: one object; publish protocols and scan systems are as many as the node has.
 
+pub mod invariants;
 pub mod parts;
 pub mod verdict;
 

@@ -5,7 +5,6 @@
 //! - [`whole`]: a whole node: the same devices, and the real actors over a network in memory;
 //! - `pilot`: a script that pilots either, stepping in turn with it; `plane`: its commands;
 //! - [`chaos`]: a plan carried out on a simulated node;
-//! - [`invariants`]: what must hold whatever was broken;
 //! - `peers`: the brokers and servers that devices talk to;
 //! - [`wire_log`]: what devices put on the wire, as a file;
 //! - [`failure`]: what is said when a run fails: the command that repeats it, the faults, a trace;
@@ -18,7 +17,6 @@
 pub mod chaos;
 pub mod failure;
 pub mod fleet_only;
-pub mod invariants;
 mod peers;
 mod pilot;
 mod plane;

@@ -93,13 +93,14 @@ fn twenty_seeds_of_anything_killed_lose_no_event_and_leave_nothing() {
     sim::quiet_injected_panics();
     let mut kinds = BTreeMap::new();
     for seed in 1..=20 {
-        let config = config(seed, 16, Some(&plan));
+        let config = config(seed, 24, Some(&plan));
         let outcome = sim::run(&config, &Stop::default()).unwrap();
         let report = outcome.report;
         let why = &report.why;
         assert_eq!(report.verdict, Verdict::Pass, "seed {seed}: {why:?}");
         assert_eq!(report.tiers.t2.lost, Some(0), "seed {seed}");
         let chaos = report.chaos.unwrap();
+        assert_eq!(chaos.invariants.len(), 4, "{:?}", chaos.invariants);
         assert!(chaos.invariants.values().all(|told| told == "held"));
         for (kind, faults) in chaos.strikes {
             *kinds.entry(kind).or_insert(0) += faults.values().sum::<u64>();
@@ -138,6 +139,39 @@ fn threads_of_shards_that_die_cost_no_event_and_leave_the_bytes_to_the_seed() {
         bytes.push(report.digest.wire_sha256);
     }
     assert_ne!(bytes[0], bytes[1], "some samples were never taken");
+}
+
+#[test]
+fn a_device_that_is_down_counts_against_the_plan_s_bounds() {
+    let plan = "rate = \"100/1s\"\nscope = \"/fleet/default\"\nblast_radius = 0.0\n\
+                max_concurrent = 8\n";
+    let config = sim::SimConfig {
+        world: false,
+        ..config(5, 16, Some(plan))
+    };
+    let report = sim::run(&config, &Stop::default()).unwrap().report;
+    assert_eq!(report.verdict, Verdict::Pass, "{:?}", report.why);
+    let chaos = report.chaos.unwrap();
+    assert!(
+        chaos.total() > 0 && chaos.missed > chaos.total(),
+        "{chaos:?}"
+    );
+    let checked: Vec<_> = chaos.invariants.keys().map(String::as_str).collect();
+    assert_eq!(checked, ["I5 books balance", "I9 all are back"]);
+    assert!(chaos.invariants.values().all(|told| told == "held"));
+}
+
+#[test]
+fn a_plan_that_strikes_nobody_shows_nothing() {
+    let plan = "rate = \"1/1s\"\nscope = \"/no/such/path\"\n";
+    let config = sim::SimConfig {
+        world: false,
+        ..config(5, 16, Some(plan))
+    };
+    let report = sim::run(&config, &Stop::default()).unwrap().report;
+    assert_eq!(report.verdict, Verdict::Fail);
+    let why = &report.why[0];
+    assert!(why.starts_with("chaos: it struck nobody"), "{why}");
 }
 
 #[test]
@@ -198,7 +232,7 @@ fn a_run_that_fails_says_how_to_make_it_again_and_what_it_needs() {
     let first = said.lines().next().unwrap();
     assert!(first.starts_with("actorsim sim --devices 64"), "{said}");
     assert!(
-        first.contains("--seed 5 ") && first.contains("--until 0.5s"),
+        first.contains("--seed 5 ") && first.contains("--hours 0.000138"),
         "{said}"
     );
     assert!(said.contains("faults: 1,"), "one strike is enough: {said}");

@@ -178,8 +178,7 @@ fn configure(args: &SimArgs) -> Result<SimConfig, String> {
         .map(|path| Plan::open(path, Place::Sim));
     let chaos = chaos.transpose().map_err(|errors| render_all(&errors))?;
     let hours = args.hours.map(|hours| {
-        Duration::try_from_secs_f64(hours * 3_600.0)
-            .ok()
+        length_of(hours)
             .filter(|time| !time.is_zero() && *time <= UNTIL_MAX)
             .ok_or_else(|| format!("error: --hours {hours}: use more than 0, at most 87840"))
     });
@@ -218,13 +217,18 @@ fn configure(args: &SimArgs) -> Result<SimConfig, String> {
     })
 }
 
+/// Hours as they are written.
+fn length_of(hours: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(hours * 3_600.0).ok()
+}
+
 /// The run with the fewest strikes that was found to fail as well.
 fn shortest(config: SimConfig, outcome: Outcome) -> (SimConfig, Outcome) {
     let Some(chaos) = &outcome.chaos else {
         return (config, outcome);
     };
     let all: Vec<u64> = chaos.strikes().map(|strike| strike.number).collect();
-    if all.len() < 2 || chaos.schedule().counts().total() > all.len() as u64 {
+    if all.len() < 2 || chaos.total() > all.len() as u64 {
         return (config, outcome);
     }
     let clock = Clock::wall();
@@ -251,6 +255,14 @@ fn shortest(config: SimConfig, outcome: Outcome) -> (SimConfig, Outcome) {
     found.unwrap_or((config, outcome))
 }
 
+/// How long a run is, and where it is cut off: strikes are made by the length, however early it
+/// ends.
+fn when(length: Duration, until: Duration) -> String {
+    let hours = length.as_secs_f64() / 3_600.0;
+    let cut = format!(" --until {}s", until.as_secs_f64());
+    format!(" --hours {hours}{}", if until < length { &cut } else { "" })
+}
+
 /// The command that makes a run again, up to where it came.
 fn replay(args: &SimArgs, config: &SimConfig, outcome: &Outcome) -> String {
     let what = match &args.scenario {
@@ -263,13 +275,7 @@ fn replay(args: &SimArgs, config: &SimConfig, outcome: &Outcome) -> String {
     };
     let (seed, shards) = (config.seed, config.shards);
     let mut text = format!("actorsim sim {what} --seed {seed} --shards {shards}");
-    if let Some(hours) = args.hours {
-        text += &format!(" --hours {hours}");
-    }
-    if args.hours.is_none() || outcome.reached < config.length {
-        let until = outcome.reached.min(config.until);
-        text += &format!(" --until {}s", until.as_secs_f64());
-    }
+    text += &when(config.length, outcome.reached.min(config.until));
     if let Some(interval) = config.interval {
         text += &format!(" --interval {}", humantime::format_duration(interval));
     }
@@ -287,4 +293,22 @@ fn replay(args: &SimArgs, config: &SimConfig, outcome: &Outcome) -> String {
         text += &format!(" --scan-period {}", humantime::format_duration(period));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replay_is_of_the_same_length_however_early_the_run_ended() {
+        for seconds in [0.5, 41.22, 59.999_999_999, 3_600.0, 86_400.0, 2_678_400.0] {
+            let length = Duration::from_secs_f64(seconds);
+            let text = when(length, length / 2);
+            let mut words = text.split_whitespace().skip(1).step_by(2);
+            let hours = words.next().unwrap().parse().unwrap();
+            assert_eq!(length_of(hours), Some(length), "{text}");
+            assert_eq!(virtual_time(words.next().unwrap()), Ok(length / 2));
+            assert!(!when(length, length).contains("--until"), "a whole run");
+        }
+    }
 }

@@ -52,7 +52,7 @@ const QUIESCE_POLL: Duration = Duration::from_millis(5);
 const SPAWN_MAX: Duration = Duration::from_secs(600);
 
 /// Time for what chaos has struck to come back before the node is stopped and judged.
-const HEAL_MAX: Duration = Duration::from_secs(20);
+pub(super) const HEAL_MAX: Duration = Duration::from_secs(20);
 
 /// How often that is looked for.
 const HEAL_POLL: Duration = Duration::from_millis(20);
@@ -168,6 +168,7 @@ impl Assembly {
             up: Default::default(),
             stopped: Default::default(),
             at_work: Default::default(),
+            not_back: Default::default(),
             leaks: Default::default(),
             chaos: Default::default(),
         });
@@ -300,13 +301,14 @@ impl Assembly {
         }
         let _ = self.chaos.stop().await; // an error is that none runs
         let well = async {
-            while !snapshot::brief(&self.layers).unhealthy.is_empty() {
+            while !snapshot::coming_back(&self.layers).is_empty() {
                 tokio::time::sleep(HEAL_POLL).await;
             }
         };
         if tokio::time::timeout(HEAL_MAX, well).await.is_err() {
-            let left = snapshot::brief(&self.layers).unhealthy.join("; ");
-            tracing::warn!("not all that chaos struck came back: {left}");
+            let left = snapshot::coming_back(&self.layers);
+            tracing::warn!("not all that chaos struck came back: {}", left.join("; "));
+            let _ = self.layers.not_back.set(left);
         }
     }
 

@@ -22,7 +22,7 @@ use actorsim_fleet::Injection;
 use actorsim_fleet::fault::{Fault as DeviceFault, FaultSpec};
 use actorsim_supervision::ChildSpec;
 use actorsim_supervision::chaos::{
-    Action, Fault, FaultPlan, Hands, Plan, Schedule, Strike, Vitals,
+    Action, Fault, FaultPlan, Hands, Over, Plan, Schedule, Strike, Vitals,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -80,8 +80,61 @@ struct Run {
     holder: Holder,
     /// Supervisors that had given up before.
     escalations: u64,
+    /// Events that were lost before, and since.
+    missing: Missing,
+    /// Strikes that found their victim.
+    done: u64,
     /// Devices that were struck and may be down.
     struck: BTreeSet<ActorPath>,
+}
+
+/// Why a plan is over.
+struct Ending {
+    why: String,
+    /// It was not cut short.
+    in_order: bool,
+}
+
+impl Ending {
+    fn in_order(why: &str) -> Self {
+        let (why, in_order) = (why.to_owned(), true);
+        Self { why, in_order }
+    }
+
+    fn of(over: &Over) -> Self {
+        let (why, in_order) = (over.to_string(), over.is_in_order());
+        Self { why, in_order }
+    }
+}
+
+/// Events that were acknowledged and do not come to the world: those that still miss at a later
+/// look, without those that did before.
+#[derive(Debug, Clone, Copy)]
+struct Missing {
+    before: u64,
+    acked: u64,
+    looked: Time,
+}
+
+impl Missing {
+    fn new(acked: u64, applied: u64, now: Time) -> Self {
+        let (before, looked) = (acked.saturating_sub(applied), now);
+        Self {
+            before,
+            acked,
+            looked,
+        }
+    }
+
+    /// Events that were acknowledged by an earlier look and are not applied at this one.
+    fn look(&mut self, acked: u64, applied: u64, now: Time) -> u64 {
+        let missing = self.acked.saturating_sub(applied);
+        self.before = self.before.min(missing); // what was under way then has come by now
+        if now - self.looked >= LOOK_EVERY {
+            (self.acked, self.looked) = (acked, now);
+        }
+        missing - self.before
+    }
 }
 
 /// The runner, as those see it who give it a plan: it outlives its incarnations.
@@ -189,13 +242,12 @@ impl Chaos {
             plan.scope
         );
         let mut told = self.layers.chaos.lock();
-        let strikes = told.take().map(|before| before.strikes).unwrap_or_default();
+        let before = told.take().unwrap_or_default();
         let status = report::Chaos {
             seed,
             plan: text.clone(),
-            strikes,
-            missed: 0,
-            over: None,
+            strikes: before.strikes,
+            fell_short: before.fell_short,
             ..report::Chaos::default()
         };
         *told = Some(status.clone());
@@ -205,6 +257,11 @@ impl Chaos {
             hands: Hands::new(&self.layers.system),
             holder,
             escalations: self.layers.supervision.stats().escalations,
+            missing: {
+                let (acked, applied) = self.events();
+                Missing::new(acked, applied, now)
+            },
+            done: 0,
             struck: BTreeSet::new(),
         });
         drop((told, run));
@@ -213,18 +270,26 @@ impl Chaos {
         Ok(status)
     }
 
-    /// Ends the plan that runs, if one does.
-    fn end(&self, why: &str) -> Option<report::Chaos> {
-        let mut run = self.run.lock().take()?;
+    /// Ends the plan that runs, if one does; or only that of this number.
+    fn end(&self, number: Option<u64>, ending: &Ending) -> Option<report::Chaos> {
+        let mut slot = self.run.lock();
+        let mut run = slot.take_if(|run| number.is_none_or(|number| number == run.number))?;
+        drop(slot);
         for action in run.schedule.stop() {
             if let Action::End(strike) = action {
                 self.heal(&strike, &mut run.hands);
             }
         }
+        let why = &ending.why;
         let mut told = self.layers.chaos.lock();
         let status = told.as_mut()?;
         status.missed = run.schedule.counts().missed;
-        status.over = Some(why.to_owned());
+        status.over = Some(why.clone());
+        if !ending.in_order {
+            status.falls_short(format!("it ended before its time: {why}: {}", status.plan));
+        } else if run.done == 0 && run.schedule.has_tried() {
+            status.falls_short(format!("it struck nobody: {}", status.plan));
+        }
         let status = status.clone();
         drop(told);
         let text = format!("{why}; {} strikes so far", status.total());
@@ -288,7 +353,7 @@ impl Chaos {
             step.over
         };
         if let Some(over) = over {
-            self.end(&over.to_string());
+            self.end(Some(number), &Ending::of(&over));
         }
     }
 
@@ -309,6 +374,7 @@ impl Chaos {
         if !done {
             return; // it ended in the meantime, by itself or with another one
         }
+        run.done += 1;
         let fault = strike.plan.fault.name();
         if let Some(status) = self.layers.chaos.lock().as_mut() {
             let of_kind = status.strikes.entry(strike.kind.clone()).or_default();
@@ -351,18 +417,27 @@ impl Chaos {
 
     fn vitals(&self, census: &LiveCensus) -> Vitals {
         let (up, all) = census.up();
-        let stats = &self.layers.stats;
-        let run = self.run.lock();
+        let mut run = self.run.lock();
         let before = run.as_ref().map_or(0, |run| run.escalations);
         let escalations = self.layers.supervision.stats().escalations;
         let both = self.layers.twin.is_some() && self.layers.fleet.is_some();
-        let lost = stats.t2.acked.get().saturating_sub(stats.t2.applied.get());
+        let ((acked, applied), now) = (self.events(), self.now());
+        let mut lost = 0;
+        if let Some(run) = run.as_mut().filter(|_| both) {
+            lost = run.missing.look(acked, applied, now);
+        }
         Vitals {
             health: up as f64 / all.max(1) as f64,
             escalations: escalations.saturating_sub(before),
             quarantined: census.quarantined(),
-            lost: if both { lost } else { 0 },
+            lost,
         }
+    }
+
+    /// Events so far: acknowledged to the devices, and applied to the world.
+    fn events(&self) -> (u64, u64) {
+        let t2 = &self.layers.stats.t2;
+        (t2.acked.get(), t2.applied.get())
     }
 }
 
@@ -400,7 +475,9 @@ impl TaskActor for ChaosActor {
 
     async fn started(&mut self, cx: &mut TaskContext<ChaosMessage>) -> Result<(), ActorFault> {
         // A plan does not outlive its runner: nobody would stop it.
-        self.chaos.end("its runner was restarted");
+        let why = "its runner was restarted".to_owned();
+        let in_order = false;
+        self.chaos.end(None, &Ending { why, in_order });
         let chaos = Arc::clone(&self.chaos);
         cx.pump(async move {
             chaos.drive().await;
@@ -417,7 +494,7 @@ impl TaskActor for ChaosActor {
         match message {
             ChaosMessage::Start(plan, holder, reply) => reply.send(self.chaos.begin(&plan, holder)),
             ChaosMessage::Stop(reply) => {
-                let ended = self.chaos.end("it was stopped");
+                let ended = self.chaos.end(None, &Ending::of(&Over::Asked));
                 reply.send(ended.ok_or_else(|| "no plan runs".to_owned()));
             }
         }
@@ -425,6 +502,25 @@ impl TaskActor for ChaosActor {
     }
 
     async fn stopping(&mut self, _: &mut TaskContext<ChaosMessage>) {
-        self.chaos.end("the node stops");
+        self.chaos.end(None, &Ending::in_order("the node stops"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_under_way_is_not_lost_and_one_lost_before_is_not_the_plan_s() {
+        let at = |look: u64| Time::ZERO + LOOK_EVERY * look as u32;
+        let mut missing = Missing::new(100, 90, at(0)); // 7 under way, 3 lost
+        assert_eq!(missing.look(120, 97, at(1)), 0, "those under way have come");
+        assert_eq!(missing.look(150, 117, at(2)), 0, "30 are under way now");
+        assert_eq!(
+            missing.look(150, 145, at(3)),
+            2,
+            "and two of them never come"
+        );
+        assert_eq!(missing.look(150, 147, at(4)), 0);
     }
 }

@@ -70,6 +70,8 @@ pub(super) struct Layers {
     pub(super) stopped: OnceLock<Time>,
     /// The process at that moment.
     pub(super) at_work: OnceLock<ProcessView>,
+    /// What chaos struck and was not back when its time for that was over.
+    pub(super) not_back: OnceLock<Vec<String>>,
     /// What was left when all had stopped.
     pub(super) leaks: OnceLock<report::Leaks>,
 }

@@ -11,7 +11,9 @@ use actorsim_transport::{DropReason, EventMark, Link, MarkSummary, Tier, Transpo
 use actorsim_world::{Twin, WorldReport};
 use uuid::Uuid;
 
+use super::assembly::HEAL_MAX;
 use super::layers::{FleetLayer, Layers};
+use crate::report::invariants::Seen;
 use crate::report::verdict::{Ending, Facts};
 use crate::report::{self, Quantiles, RunReport};
 use crate::view::{self, ProcessView};
@@ -57,12 +59,39 @@ pub(super) fn measure(layers: &Layers, report: &mut RunReport, ending: Ending) -
         .as_ref()
         .map_or(&[][..], |layer| layer.fleet.links());
     let apart = links.iter().filter(|link| link.connections() == 0).count();
+    let scan_elapsed_s = scanned.map(|time| time.as_secs_f64());
     Facts {
         ending,
-        scan_elapsed_s: scanned.map(|time| time.as_secs_f64()),
+        scan_elapsed_s,
         links_unconnected: (apart, links.len()),
-        broken: Vec::new(),
+        broken: invariants(layers, report, scan_elapsed_s),
     }
+}
+
+/// What must hold after chaos.
+fn invariants(layers: &Layers, report: &mut RunReport, scanned: Option<f64>) -> Vec<String> {
+    let Some(chaos) = &mut report.chaos else {
+        return Vec::new();
+    };
+    let (scan, t2) = (&report.world.scan, &report.tiers.t2);
+    let both = layers.twin.is_some() && layers.fleet.is_some();
+    let seen = Seen {
+        mailboxes: &report.mailboxes,
+        devices: &report.devices,
+        t2: both.then_some(t2),
+        ledgers: None, // a live journal may hold events of other nodes and of earlier runs
+        scan: scanned.map(|elapsed_s| (scan, slots(scan, elapsed_s))),
+        left: layers.leaks.get().map(report::Leaks::all),
+        not_back: layers.not_back.get().cloned().unwrap_or_default(),
+        within: HEAL_MAX,
+    };
+    crate::report::invariants::check(&seen, chaos)
+}
+
+/// Slots that a scan had in so much time.
+pub(crate) fn slots(scan: &report::Scan, elapsed_s: f64) -> u64 {
+    let period_us = scan.period_us.filter(|period| *period > 0.0);
+    period_us.map_or(0, |period| (elapsed_s * 1e6 / period).round() as u64)
 }
 
 fn mailboxes(layers: &Layers, report: &mut RunReport) {
@@ -198,7 +227,7 @@ pub(crate) fn tiers(stats: &TransportStats, sends: bool, receives: bool) -> repo
 }
 
 /// What was acknowledged to the devices of all links; a device has one.
-fn acked_ledger(links: &[Link]) -> Option<report::Ledger> {
+pub(crate) fn acked_ledger(links: &[Link]) -> Option<report::Ledger> {
     let mut all = BTreeMap::new();
     for link in links {
         all.extend(link.outbox().ledger()?);
@@ -206,7 +235,8 @@ fn acked_ledger(links: &[Link]) -> Option<report::Ledger> {
     Some(ledger(&all))
 }
 
-fn ledger(marks: &BTreeMap<Uuid, EventMark>) -> report::Ledger {
+/// All marks in three figures.
+pub(crate) fn ledger(marks: &BTreeMap<Uuid, EventMark>) -> report::Ledger {
     let summary = MarkSummary::of(marks);
     report::Ledger {
         devices: summary.devices,

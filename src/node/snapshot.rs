@@ -146,33 +146,51 @@ fn unhealthy(layers: &Layers) -> Vec<String> {
         wrong.push("the node is stopping".to_owned());
         return wrong;
     }
-    for state in ["restarting", "quarantined"] {
-        let state = Some(state.to_owned());
-        let down = CensusFilter {
-            state,
-            ..CensusFilter::default()
-        };
-        for row in layers.system.census().task_rows(&down, None, PAGE_MAX).rows {
-            let last_exit = row.last_exit.unwrap_or_default();
-            wrong.push(format!("{} is {} ({last_exit})", row.path, row.state));
-        }
-    }
+    wrong.extend(tasks_in("restarting", layers));
+    wrong.extend(tasks_in("quarantined", layers));
     if let Some(layer) = &layers.fleet {
         let counts = layer.counts();
         if counts.quarantined > 0 {
             wrong.push(format!("{} devices are quarantined", counts.quarantined));
         }
-        let apart = layer
-            .fleet
-            .links()
-            .iter()
-            .filter(|link| !link.is_connected())
-            .count();
-        if apart > 0 {
-            wrong.push(format!("{apart} links are not connected to their twin"));
-        }
     }
+    wrong.extend(links_apart(layers));
     wrong
+}
+
+/// What is down or apart and should come back by itself; what a policy parks is not.
+pub(super) fn coming_back(layers: &Layers) -> Vec<String> {
+    let mut away = tasks_in("restarting", layers);
+    let counts = layers.fleet.as_ref().map(FleetLayer::counts);
+    let down = counts.map_or(0, |counts| {
+        let there = counts.running + counts.quarantined;
+        counts.requested.saturating_sub(there)
+    });
+    if down > 0 {
+        away.push(format!("{down} devices are down"));
+    }
+    away.extend(links_apart(layers));
+    away
+}
+
+fn tasks_in(state: &str, layers: &Layers) -> Vec<String> {
+    let of_state = CensusFilter {
+        state: Some(state.to_owned()),
+        ..CensusFilter::default()
+    };
+    let census = layers.system.census();
+    let rows = census.task_rows(&of_state, None, PAGE_MAX).rows.into_iter();
+    let told = rows.map(|row| {
+        let last_exit = row.last_exit.unwrap_or_default();
+        format!("{} is {} ({last_exit})", row.path, row.state)
+    });
+    told.collect()
+}
+
+fn links_apart(layers: &Layers) -> Option<String> {
+    let links = layers.fleet.as_ref()?.fleet.links().iter();
+    let apart = links.filter(|link| !link.is_connected()).count();
+    (apart > 0).then(|| format!("{apart} links are not connected to their twin"))
 }
 
 fn devices(layer: &FleetLayer) -> DevicesView {

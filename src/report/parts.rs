@@ -404,17 +404,30 @@ pub struct Chaos {
     pub missed: u64,
     /// Why the last plan ended; `null` while it runs.
     pub over: Option<String>,
+    /// Plans that fell short of what they were to show, and why: ended before their time, or
+    /// struck nobody.
+    pub fell_short: Vec<String>,
     /// Packets lost in a simulated network.
     pub packets_lost: Option<u64>,
-    /// Each invariant that a simulation checked: `held`, or what broke it.
+    /// Each invariant that was checked at the end: `held`, or what broke it.
     pub invariants: BTreeMap<String, String>,
 }
+
+/// Plans that fell short that a report names at most.
+const SHORT_PLANS_MAX: usize = 16;
 
 impl Chaos {
     /// Strikes of all plans.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.strikes.values().flat_map(BTreeMap::values).sum()
+    }
+
+    /// Notes that a plan fell short.
+    pub fn falls_short(&mut self, why: String) {
+        if self.fell_short.len() < SHORT_PLANS_MAX {
+            self.fell_short.push(why);
+        }
     }
 
     /// Fills in what follows from the strikes.
@@ -437,6 +450,19 @@ pub struct Leaks {
     pub threads: Option<Vec<String>>,
     /// Open files and sockets that were not open before.
     pub files: Option<Vec<String>>,
+}
+
+impl Leaks {
+    /// All of it, in words.
+    #[must_use]
+    pub fn all(&self) -> Vec<String> {
+        let lists = [&self.actors, &self.threads, &self.files];
+        let named = lists.into_iter().flatten().flatten().cloned();
+        let tasks = self.tasks.filter(|tasks| *tasks > 0);
+        named
+            .chain(tasks.map(|tasks| format!("{tasks} tasks")))
+            .collect()
+    }
 }
 
 impl Leaks {

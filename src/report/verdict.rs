@@ -3,6 +3,7 @@
 //! It measures nothing. A number that was not measured is not checked: a fleet without a world
 //! cannot say what was received. Bound: one line per check.
 
+use super::invariants::{self, KEPT_ONE_IN};
 use super::{RunReport, T3, Verdict};
 
 /// Cycles by which the scan may miss its grid at the edges of a run: the first and the last slot.
@@ -70,6 +71,7 @@ pub fn failures(report: &RunReport, facts: &Facts) -> Vec<String> {
         ));
     }
     failed.extend(facts.broken.iter().cloned());
+    chaos(report, &mut failed);
     scenario(report, &mut failed);
     devices(report, &mut failed);
     tiers(report, &mut failed);
@@ -94,6 +96,12 @@ fn ending(ending: &Ending, failed: &mut Vec<String>) {
             failed.push(format!("the shutdown time was over while {left} still ran"));
         }
     }
+}
+
+/// A plan that did not do what it was to do has shown nothing.
+fn chaos(report: &RunReport, failed: &mut Vec<String>) {
+    let plans = report.chaos.iter().flat_map(|chaos| &chaos.fell_short);
+    failed.extend(plans.map(|why| format!("chaos: {why}")));
 }
 
 /// The script came to its end, and all that it expected was so.
@@ -262,6 +270,11 @@ fn scan(report: &RunReport, facts: &Facts, failed: &mut Vec<String>) {
              passed"
         ));
     }
+    if !invariants::follows(cycles, slots) {
+        failed.push(format!(
+            "scan: it came to {cycles} of {slots} slots, less than one in {KEPT_ONE_IN}"
+        ));
+    }
 }
 
 fn notes(report: &RunReport) -> Vec<String> {
@@ -358,6 +371,15 @@ mod tests {
             }),
             ("left behind: 3 tasks", |r| r.leaks.tasks = Some(3)),
             ("scan: 1900 cycles", |r| r.world.scan.cycles = Some(1_900)),
+            ("scan: it came to 9 of 2000 slots", |r| {
+                r.world.scan.cycles = Some(9);
+                r.world.scan.skipped = Some(1_990);
+            }),
+            ("chaos: it struck nobody", |r| {
+                let mut chaos = crate::report::Chaos::default();
+                chaos.falls_short("it struck nobody".to_owned());
+                r.chaos = Some(chaos);
+            }),
         ];
         for (words, broken) in cases {
             let mut report = good();

@@ -1,9 +1,10 @@
 //! A chaos plan carried out on a simulated node.
 //!
-//! It keeps the census for the schedule, carries strikes out, and remembers them. It decides
-//! nothing: that is `actorsim_supervision::chaos`. Bound: [`STRIKES_KEPT`] strikes are remembered.
+//! It keeps the census for the schedule, carries strikes out, and remembers those that found their
+//! victim. It decides nothing: that is `actorsim_supervision::chaos`. Bounds: [`STRIKES_KEPT`]
+//! strikes are remembered, and devices that were struck until all are up.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use actorsim_actors::census::PAGE_MAX;
 use actorsim_actors::shard::ShardHandle;
@@ -57,7 +58,7 @@ impl<'a> Targets<'a> {
         }
     }
 
-    fn census(&self) -> Roll<'a> {
+    fn census(&self, struck: &'a BTreeSet<ActorPath>) -> Roll<'a> {
         let mut kinds: Vec<(String, Vec<ActorRow>)> = Vec::new();
         let census = self.system.census();
         let all = census.task_rows(&CensusFilter::default(), None, PAGE_MAX);
@@ -71,6 +72,7 @@ impl<'a> Targets<'a> {
         Roll {
             fleet: self.fleet,
             kinds,
+            struck,
         }
     }
 
@@ -79,35 +81,48 @@ impl<'a> Targets<'a> {
         self.fleet.shards().get(strike.index as usize)
     }
 
-    fn begin(&self, strike: &Strike, hands: &mut Hands) {
+    /// Whether devices are down for now.
+    fn devices_down(&self) -> bool {
+        let counts = self.fleet.counts();
+        counts.running + counts.quarantined < counts.requested
+    }
+
+    /// False: its victim was not there any more.
+    fn begin(&self, strike: &Strike, hands: &mut Hands) -> bool {
         let device = strike.path.as_str();
         match (strike.plan.fault, strike.kind.as_str()) {
-            (Fault::HostDown, _) => self.shard(strike).into_iter().for_each(ShardHandle::kill),
-            (Fault::Kill, DEVICE) => drop(self.fleet.kill(device)),
+            (Fault::HostDown, _) => {
+                let shard = self.shard(strike).filter(|shard| !shard.is_down());
+                shard.inspect(|shard| shard.kill()).is_some()
+            }
+            (Fault::Kill, DEVICE) => self.fleet.kill(device).is_ok(),
             (_, DEVICE) => {
-                if let Some((injection, _)) = injection(&strike.plan) {
-                    drop(self.fleet.inject(device, injection));
-                }
+                let injection = injection(&strike.plan);
+                injection.is_some_and(|(what, _)| self.fleet.inject(device, what).is_ok())
             }
             (Fault::Panic, SCAN) => {
-                if let Some((twin, _)) = self.whole {
-                    let twin = twin.clone();
-                    // the answer comes with the next cycle, or not at all if the scan is killed
-                    self.system.detached(async move {
-                        let _ = twin.panic(SystemId::Diagnostics).await;
-                    });
-                }
+                let Some((twin, _)) = self.whole else {
+                    return false;
+                };
+                let twin = twin.clone();
+                // the answer comes with the next cycle, or not at all if the scan is killed
+                self.system.detached(async move {
+                    let _ = twin.panic(SystemId::Diagnostics).await;
+                });
+                true
             }
-            (fault, _) if fault.hits_link() => {
-                if let (Some((_, net)), Some(line)) = (self.whole, line_of(&strike.path)) {
+            (fault, _) if fault.hits_link() => match (self.whole, line_of(&strike.path)) {
+                (Some((_, net)), Some(line)) => {
                     net.begin(strike.number, Some(line), strike.plan);
+                    true
                 }
-            }
+                _ => false,
+            },
             (fault, _) => {
                 if let (Some(cut), Some((_, net))) = (line_cut_by(fault), self.whole) {
                     net.begin(strike.number, None, FaultPlan::new(cut));
                 }
-                hands.begin(strike);
+                hands.begin(strike)
             }
         }
     }
@@ -189,6 +204,9 @@ fn kind_of(path: &ActorPath) -> &str {
 struct Roll<'a> {
     fleet: &'a Fleet,
     kinds: Vec<(String, Vec<ActorRow>)>,
+    /// Devices that were struck and may be down: whose they are that are down is not told, so none
+    /// of them counts as back before all are.
+    struck: &'a BTreeSet<ActorPath>,
 }
 
 impl Roll<'_> {
@@ -242,10 +260,12 @@ impl Census for Roll<'_> {
     }
 
     fn is_down(&self, path: &ActorPath) -> bool {
-        let shards = self.fleet.shards().iter();
-        let mut down = shards.filter(|shard| shard.is_down());
-        self.row(path).is_some_and(|row| row.state != "running")
-            || down.any(|shard| shard_path(shard.index()) == *path)
+        let mut shards = self.fleet.shards().iter();
+        if let Some(shard) = shards.find(|shard| shard_path(shard.index()) == *path) {
+            return shard.is_down();
+        }
+        let task = self.row(path);
+        task.map_or_else(|| self.struck.contains(path), |row| row.state != "running")
     }
 
     fn takes(&self, kind: usize, fault: Fault) -> bool {
@@ -274,7 +294,14 @@ fn keep<T>(all: &mut VecDeque<T>, one: T, most: usize) {
 pub struct Chaos {
     schedule: Schedule,
     hands: Hands,
+    /// The last strikes that found their victim.
     strikes: VecDeque<Strike>,
+    /// All of them, by kind and fault.
+    counts: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Devices that may be down.
+    struck: BTreeSet<ActorPath>,
+    /// Strikes are left out on purpose.
+    partial: bool,
     trace: VecDeque<TraceLine>,
 }
 
@@ -297,6 +324,9 @@ impl Chaos {
             schedule,
             hands: Hands::new(system).with_node(twin_half()),
             strikes: VecDeque::new(),
+            counts: BTreeMap::new(),
+            struck: BTreeSet::new(),
+            partial: config.strikes.is_some(),
             trace: VecDeque::new(),
         })
     }
@@ -312,13 +342,20 @@ impl Chaos {
         if self.schedule.next_at().is_none_or(|next| next > now) {
             return;
         }
-        let census = targets.census();
+        if !targets.devices_down() {
+            self.struck.clear();
+        }
+        let struck = self.struck.clone();
+        let census = targets.census(&struck);
         let step = self.schedule.step(now, &census, &Vitals::default());
         for action in step.actions {
             let line = match action {
                 Action::Begin(strike) => {
-                    targets.begin(&strike, &mut self.hands);
+                    if !targets.begin(&strike, &mut self.hands) {
+                        continue; // it ended in the meantime, by itself or with another one
+                    }
                     let line = TraceLine::strike(&strike, census.known(&strike.path));
+                    self.count(&strike);
                     keep(&mut self.strikes, strike, STRIKES_KEPT);
                     line
                 }
@@ -329,6 +366,21 @@ impl Chaos {
             };
             keep(&mut self.trace, line, TRACE_LINES);
         }
+    }
+
+    fn count(&mut self, strike: &Strike) {
+        if strike.kind == DEVICE {
+            self.struck.insert(strike.path.clone());
+        }
+        let faults = self.counts.entry(strike.kind.clone()).or_default();
+        let fault = strike.plan.fault.name().to_owned();
+        *faults.entry(fault).or_insert(0) += 1;
+    }
+
+    /// Strikes that found their victim.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.counts.values().flat_map(BTreeMap::values).sum()
     }
 
     /// Ends the plan, if it has not ended by itself: what lasts is undone.
@@ -373,22 +425,21 @@ impl Chaos {
     #[must_use]
     pub fn report(&self) -> report::Chaos {
         let counts = self.schedule.counts();
-        let faults = |faults: &BTreeMap<&'static str, u64>| {
-            let named = faults.iter().map(|(name, n)| ((*name).to_owned(), *n));
-            named.collect()
-        };
-        report::Chaos {
+        let mut strikes = self.counts.clone();
+        for kind in counts.strikes.keys() {
+            strikes.entry(kind.clone()).or_default();
+        }
+        let mut chaos = report::Chaos {
             seed: self.schedule.seed(),
-            strikes: counts
-                .strikes
-                .iter()
-                .map(|(kind, by_fault)| (kind.clone(), faults(by_fault)))
-                .collect(),
+            strikes,
             missed: counts.missed,
             over: self.schedule.over().map(ToString::to_string),
             plan: self.in_words(),
             ..report::Chaos::default()
+        };
+        if self.total() == 0 && !self.partial && self.schedule.has_tried() {
+            chaos.falls_short(format!("it struck nobody: {}", self.in_words()));
         }
-        .summed()
+        chaos.summed()
     }
 }

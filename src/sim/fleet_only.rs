@@ -18,8 +18,9 @@ use super::pilot::{self, Leave, Pilot};
 use super::plane::SimPlane;
 use super::progress::Progress;
 use super::{Ground, Outcome, SimConfig, SimError, Stop};
-use crate::report::Mailboxes;
+use crate::report::invariants::Seen;
 use crate::report::verdict::{self, Facts};
+use crate::report::{self, Mailboxes, RunReport};
 use crate::view::ProcessView;
 
 /// Virtual time between two looks.
@@ -77,11 +78,13 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
     ground.published(&fleet, &at_work, &mut report);
     super::report_supervision(&mut report, &supervision, counts.restarts);
     report.process.measure(ProcessView::read());
+    report.chaos = chaos.as_ref().map(Chaos::report);
+    let broken = invariants(config, &mut report);
     let facts = Facts {
         ending: super::ending(stop.is_asked()),
+        broken,
         ..Facts::default()
     };
-    report.chaos = chaos.as_ref().map(Chaos::report);
     report.scenario = scenario;
     verdict::decide(&mut report, &facts);
     let trace = super::failure::trace(&system, chaos.as_ref());
@@ -92,6 +95,24 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
         trace,
         reached,
     })
+}
+
+/// What must hold after a plan: of what there is without a twin.
+fn invariants(config: &SimConfig, report: &mut RunReport) -> Vec<String> {
+    let Some(chaos) = &mut report.chaos else {
+        return Vec::new();
+    };
+    let seen = Seen {
+        mailboxes: &report.mailboxes,
+        devices: &report.devices,
+        t2: None,
+        ledgers: None,
+        scan: None,
+        left: None,
+        not_back: Vec::new(),
+        within: config.until.saturating_sub(config.chaos_until()),
+    };
+    report::invariants::check(&seen, chaos)
 }
 
 /// A plan, and whom it hits.

@@ -32,7 +32,7 @@ use super::progress::Progress;
 use super::{Ground, Outcome, SimConfig, SimError, Stop};
 use crate::node::{build, measure, quiesce};
 use crate::report::verdict::{self, Ending, Facts};
-use crate::report::{Mailboxes, RunReport};
+use crate::report::{Mailboxes, RunReport, invariants};
 use crate::view::ProcessView;
 
 /// Links of the fleet: as many for any number of shards, so that the twin sees the same.
@@ -88,13 +88,17 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
             chaos.end(now, &node.targets());
         }
         let (counts, at_work) = (node.fleet.counts(), node.fleet.published());
+        let not_back = match reached < config.length {
+            true => Vec::new(), // it was cut off before its quiet end
+            false => node.not_back(),
+        };
         let ending = node.stop(ending).await;
         let mut report = super::new_report(config);
         report.elapsed_s = reached.as_secs_f64();
         report.chaos = chaos.as_ref().map(Chaos::report);
         report.scenario = scenario;
         ground.published(&node.fleet, &at_work, &mut report);
-        let facts = node.measure(config, &mut report, (counts, ending));
+        let facts = node.measure(config, &mut report, (counts, ending), not_back);
         verdict::decide(&mut report, &facts);
         let trace = super::failure::trace(&ground.system, chaos.as_ref());
         ground.close(config)?;
@@ -167,7 +171,12 @@ impl Node {
         );
         let peers = Peers::on(&shards.shards()[0]).map_err(SimError::Peers)?;
         let peers = Arc::new(peers);
-        let fleet = Arc::new(ground.fleet(config, uplink, &peers)?);
+        let fleet = ground.fleet(config, uplink, &peers)?;
+        if config.chaos.is_some() {
+            let links = fleet.links().iter();
+            links.for_each(|link| link.outbox().keep_ledger());
+        }
+        let fleet = Arc::new(fleet);
         let link = link_spec(config, &fleet, identity, network);
         let top = ActorPath::root();
         let spec = SupervisorSpec::new(top.clone(), policies.for_path(&top))
@@ -284,6 +293,20 @@ impl Node {
         }
     }
 
+    /// Actors that are down before the stop and not parked.
+    fn not_back(&self) -> Vec<String> {
+        let restarting = CensusFilter {
+            state: Some("restarting".to_owned()),
+            ..CensusFilter::default()
+        };
+        let rows = self.system.census().task_rows(&restarting, None, PAGE_MAX);
+        let told = rows.rows.into_iter().map(|row| {
+            let why = row.last_exit.unwrap_or_default();
+            format!("{} is {} ({why})", row.path, row.state)
+        });
+        told.collect()
+    }
+
     /// Actors and sockets that are still there after the stop.
     fn left(&self) -> Vec<String> {
         let census = self.system.census();
@@ -303,6 +326,7 @@ impl Node {
         config: &SimConfig,
         report: &mut RunReport,
         (counts, ending): (DeviceCounts, Ending),
+        not_back: Vec<String>,
     ) -> Facts {
         super::report_devices(report, counts, config.shards);
         report.digest.wire_sha256 = self.fleet.wire_sha256();
@@ -316,24 +340,33 @@ impl Node {
         report.world.scan.overruns = None;
         report.world.scan.systems.clear();
         report.process.measure(ProcessView::read());
+        let links = self.fleet.links();
+        let scanned = self.twin.scanned();
+        let acked = measure::acked_ledger(links);
+        let applied = self.twin.ledger().as_ref().map(measure::ledger);
         let broken = match &mut report.chaos {
             Some(chaos) => {
                 chaos.packets_lost = Some(self.net.lost());
-                let seen = super::invariants::Seen {
+                let scan = &report.world.scan;
+                let slots = scanned.map(|time| measure::slots(scan, time.as_secs_f64()));
+                let seen = invariants::Seen {
                     mailboxes: &report.mailboxes,
                     devices: &report.devices,
-                    t2: &report.tiers.t2,
-                    left: self.left(),
+                    t2: Some(&report.tiers.t2),
+                    ledgers: acked.zip(applied),
+                    scan: slots.map(|slots| (scan, slots)),
+                    left: Some(self.left()),
+                    not_back,
+                    within: config.until.saturating_sub(config.chaos_until()),
                 };
-                super::invariants::check(&seen, chaos)
+                invariants::check(&seen, chaos)
             }
             None => Vec::new(),
         };
-        let links = self.fleet.links();
         let apart = links.iter().filter(|link| link.connections() == 0).count();
         Facts {
             ending,
-            scan_elapsed_s: self.twin.scanned().map(|time| time.as_secs_f64()),
+            scan_elapsed_s: scanned.map(|time| time.as_secs_f64()),
             links_unconnected: (apart, links.len()),
             broken,
         }
@@ -348,7 +381,7 @@ fn twin_config(config: &SimConfig) -> TwinConfig {
         .saturating_mul(sensors)
         .saturating_add(ROWS_SPARE);
     let scan = ScanConfig::default();
-    TwinConfig {
+    let mut twin = TwinConfig {
         scan: ScanConfig {
             period: config.scan_period.unwrap_or(scan.period),
             capacity,
@@ -356,7 +389,9 @@ fn twin_config(config: &SimConfig) -> TwinConfig {
             ..scan
         },
         ..TwinConfig::default()
-    }
+    };
+    twin.journal.ledger = config.chaos.is_some(); // I10 compares it with what devices were told
+    twin
 }
 
 /// Where the links go.

@@ -1,7 +1,7 @@
 //! Who can be struck: task actors by kind, devices as one kind, at one moment of a node.
 //!
-//! It strikes nobody. Bounds: one pass over the task actors; of devices only those that were
-//! struck, for which it waits twice the patience of [`soon`].
+//! It strikes nobody. Bounds: one pass over the task actors, page by page; of devices only those
+//! that were struck, for which it waits twice the patience of [`soon`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -70,13 +70,27 @@ async fn devices_down(census: &Tasks, struck: &BTreeSet<ActorPath>) -> Vec<Actor
     down.cloned().collect()
 }
 
+/// Every task actor: a busy node has more connections than a page has rows.
+fn all_tasks(census: &Tasks) -> Vec<ActorRow> {
+    let all = CensusFilter::default();
+    let mut rows: Vec<ActorRow> = Vec::new();
+    loop {
+        let after = rows.last().map(|row| row.path.clone());
+        let page = census.task_rows(&all, after.as_ref(), PAGE_MAX);
+        let more = page.more && !page.rows.is_empty();
+        rows.extend(page.rows);
+        if !more {
+            return rows;
+        }
+    }
+}
+
 impl LiveCensus {
     pub(super) async fn take(layers: &Arc<Layers>, struck: &BTreeSet<ActorPath>) -> Self {
         let census = layers.system.census();
-        let all = CensusFilter::default();
         let mut kinds: BTreeMap<String, Vec<ActorPath>> = BTreeMap::new();
         let (mut down, mut quarantined, mut up) = (BTreeSet::new(), 0, (0, 0));
-        for row in census.task_rows(&all, None, PAGE_MAX).rows {
+        for row in all_tasks(census) {
             up.1 += 1;
             match row.state {
                 "running" => up.0 += 1,
@@ -163,5 +177,53 @@ impl Census for LiveCensus {
             None if kind == self.tasks.len() => device_takes(fault),
             None => fault.hits_node(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actorsim_actors::{
+        Addr, Clock, Fault as ActorFault, Flow, MailboxSpec, Message, Overflow, System, TaskActor,
+        TaskContext,
+    };
+
+    use super::*;
+
+    struct Idle;
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl Message for Nothing {}
+
+    impl TaskActor for Idle {
+        type Msg = Nothing;
+
+        async fn handle(
+            &mut self,
+            _: Nothing,
+            _: &mut TaskContext<Nothing>,
+        ) -> Result<Flow, ActorFault> {
+            Ok(Flow::Continue)
+        }
+    }
+
+    #[tokio::test]
+    async fn who_comes_after_ten_thousand_connections_is_seen() {
+        let system = System::new(Clock::wall(), tokio::runtime::Handle::current());
+        let connections = ActorPath::root().join("transport/conn");
+        let mut paths: Vec<_> = (0..PAGE_MAX)
+            .map(|n| connections.join(&n.to_string()))
+            .collect();
+        paths.push(ActorPath::root().join("twin/scan"));
+        for path in &paths {
+            let addr = Addr::new(path.clone(), MailboxSpec::new(1, Overflow::Reject));
+            let incarnation = addr.next_incarnation();
+            let started = system.start_task(&addr, incarnation, Idle, Box::new(drop));
+            started.await.unwrap();
+        }
+        let seen = all_tasks(system.census());
+        assert_eq!(seen.len(), paths.len());
+        assert_eq!(seen.last().map(|row| &row.path), paths.last());
     }
 }
