@@ -294,6 +294,7 @@ impl Drop for ShardHost {
     fn drop(&mut self) {
         for post in &self.posts {
             post.port.ask_to_stop();
+            post.close();
         }
     }
 }
@@ -336,7 +337,8 @@ impl Post {
         // On this thread: what it still has to ring is its own.
         guard::discard(driver);
         let _ = guard::step(|| {
-            core.pass_on(&Moment::of(clock), counts, self.hold);
+            let hold = self.hold && !port.is_stopping();
+            core.pass_on(&Moment::of(clock), counts, hold);
             core.tell(port.system.as_ref().map(System::events));
             Ok(())
         });
