@@ -190,7 +190,10 @@ mod tests {
             "highest_fill offered accepted rejected handled dropped conflated died waiting",
         ),
         ("/leaks", "actors tasks threads files"),
-        ("/supervision", "restarts escalations kills restart_us"),
+        (
+            "/supervision",
+            "restarts escalations kills restart_us restart_work_us",
+        ),
         ("/digest", "wire_sha256"),
         (
             "/process",

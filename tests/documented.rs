@@ -190,7 +190,8 @@ fn load(path: &Path) -> Option<Result<(), String>> {
         }
         ("chaos", "toml") => {
             // Each in the place it is shipped for.
-            let live = path.file_stem().is_some_and(|stem| stem == "live");
+            let live = path.file_stem().and_then(|stem| stem.to_str());
+            let live = live.is_some_and(|stem| stem.starts_with("live"));
             let place = if live { Place::Live } else { Place::Sim };
             let loaded = Plan::from_toml(&name, &text, place);
             Some(loaded.map(drop).map_err(|errors| format!("{errors:?}")))

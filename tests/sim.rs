@@ -145,7 +145,7 @@ fn threads_of_shards_that_die_cost_no_event_and_leave_the_bytes_to_the_seed() {
 fn a_device_that_is_down_counts_against_the_plan_s_bounds() {
     let plan = "rate = \"100/1s\"\nscope = \"/fleet/default\"\nblast_radius = 0.0\n\
                 max_concurrent = 8\n";
-    let config = sim::SimConfig {
+    let config = SimConfig {
         world: false,
         ..config(5, 16, Some(plan))
     };
@@ -164,7 +164,7 @@ fn a_device_that_is_down_counts_against_the_plan_s_bounds() {
 #[test]
 fn a_plan_that_strikes_nobody_shows_nothing() {
     let plan = "rate = \"1/1s\"\nscope = \"/no/such/path\"\n";
-    let config = sim::SimConfig {
+    let config = SimConfig {
         world: false,
         ..config(5, 16, Some(plan))
     };

@@ -206,7 +206,7 @@ impl Cell for Asker {
                 (0..times).for_each(|n| self.ask(how, n, cx));
                 match end {
                     End::Well => {}
-                    End::Fault => return Err(Fault::new("told_to")),
+                    End::Fault | End::Sick => return Err(Fault::new("told_to")),
                     End::Panic => panic!("told to"),
                 }
             }

@@ -97,7 +97,7 @@ impl Cell for Forker {
         }
         match order.end {
             End::Well => Ok(Flow::Continue),
-            End::Fault => Err(Fault::new("told_to")),
+            End::Fault | End::Sick => Err(Fault::new("told_to")),
             End::Panic => panic!("told to"),
         }
     }

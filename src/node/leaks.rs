@@ -13,7 +13,6 @@ use std::time::Duration;
 use actorsim_actors::System;
 use actorsim_actors::census::{CensusFilter, PAGE_MAX};
 use tokio::runtime::Handle;
-use tokio::time::Instant;
 
 use crate::report::Leaks;
 
@@ -77,13 +76,17 @@ impl Before {
                 files: alone.then(|| self.new_files(kept)),
             }
         };
-        let until = Instant::now() + PATIENCE;
+        let enough = tokio::time::sleep(PATIENCE);
+        tokio::pin!(enough);
         loop {
             let leaks = look();
-            if leaks.is_none() || Instant::now() >= until {
+            if leaks.is_none() || enough.is_elapsed() {
                 return leaks;
             }
-            tokio::time::sleep(POLL).await;
+            tokio::select! {
+                () = &mut enough => {}
+                () = tokio::time::sleep(POLL) => {}
+            }
         }
     }
 

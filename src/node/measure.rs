@@ -85,7 +85,7 @@ fn invariants(layers: &Layers, report: &mut RunReport, scanned: Option<f64>) -> 
         not_back: layers.not_back.get().cloned().unwrap_or_default(),
         within: HEAL_MAX,
     };
-    crate::report::invariants::check(&seen, chaos)
+    report::invariants::check(&seen, chaos)
 }
 
 /// Slots that a scan had in so much time.

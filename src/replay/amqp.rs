@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use actorsim_actors::{ActorPath, Clock, System};
-use actorsim_fleet::broker::{AmqpBroker, PublisherSpec, Relay, publisher_child};
+use actorsim_fleet::broker::{AmqpBroker, PublisherSpec, Relay, publisher, publisher_child};
+use actorsim_fleet::session::backoff::Backoff;
 use actorsim_fleet::{Fleet, Uplink};
 use actorsim_supervision::{Policies, SupervisorRef, SupervisorSpec, start_root};
 use serde_json::{Value as Json, json};
@@ -44,6 +45,8 @@ impl AmqpTarget {
             relay: relay.clone(),
             downlink: nobody.downlink(),
             seed: system.clock().unix_us(),
+            patience: publisher::PATIENCE,
+            backoff: Backoff::default(),
         };
         let spec = SupervisorSpec::new(top.clone(), Default::default());
         let spec = spec.child(publisher_child(&top, publisher));

@@ -172,10 +172,8 @@ impl Node {
         let peers = Peers::on(&shards.shards()[0]).map_err(SimError::Peers)?;
         let peers = Arc::new(peers);
         let fleet = ground.fleet(config, uplink, &peers)?;
-        if config.chaos.is_some() {
-            let links = fleet.links().iter();
-            links.for_each(|link| link.outbox().keep_ledger());
-        }
+        let ledgers = fleet.links().iter().filter(|_| config.chaos.is_some());
+        ledgers.for_each(|link| link.outbox().keep_ledger());
         let fleet = Arc::new(fleet);
         let link = link_spec(config, &fleet, identity, network);
         let top = ActorPath::root();

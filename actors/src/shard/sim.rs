@@ -218,6 +218,10 @@ impl SimShards {
             if more || !self.doze() {
                 continue;
             }
+            for core in &mut self.cores {
+                let port = core.port().clone();
+                core.count(&mut port.stats.lock());
+            }
             let effects = self.rests.iter().map(|rest| rest.effects);
             let all = effects.fold(Effects::default(), Effects::merge);
             return earlier(earlier(all.next, all.next_monotonic), due);
@@ -240,8 +244,6 @@ impl SimShards {
                 Effects::default()
             };
             core.tell(self.system.as_ref().map(System::events));
-            let port = core.port().clone();
-            core.count(&mut port.stats.lock());
         }
         for (core, rest) in self.cores.iter_mut().zip(&self.rests) {
             if rest.stepped && !core.port().lives.is_down() {

@@ -217,7 +217,7 @@ mod tests {
             &[0xce, 3, 0, 2, 0, 0, 0, 2, b'h', b'i', 0xce],
         ];
         assert_eq!(bytes, expected.concat());
-        for (at, wrong) in [(0, 8), (8, 61), (11, 41), (18, 0), (3, 0xff)] {
+        for (at, wrong) in [(0, 8), (8, 61), (10, 41), (18, 0), (3, 0xff)] {
             let mut bytes = bytes.clone();
             bytes[at] = wrong;
             assert!(Publishing::read(&bytes).is_err(), "{at}");

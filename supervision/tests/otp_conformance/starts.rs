@@ -209,7 +209,7 @@ async fn sup_start_map_simple() {
 #[test]
 fn sup_flags() {
     type Spoil = fn(&mut SupervisorPolicy);
-    let cases: [(Spoil, PolicyError); 9] = [
+    let cases: [(Spoil, PolicyError); 8] = [
         (|p| p.intensity = 10_001, PolicyError::Intensity(10_001)),
         (
             |p| p.period = Duration::ZERO,
