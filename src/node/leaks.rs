@@ -84,6 +84,7 @@ impl Before {
                 return leaks;
             }
             tokio::select! {
+                biased;
                 () = &mut enough => {}
                 () = tokio::time::sleep(POLL) => {}
             }

@@ -2,7 +2,7 @@
 //!
 //! It goes to the path of the URL, or where that has none to the path that is its topic. What the
 //! server does not take for now goes again after a backoff. Bound: one request;
-//! [`PATIENCE`](super::stream::PATIENCE) for its answer.
+//! [`PATIENCE`] for its answer.
 
 use std::net::SocketAddr;
 

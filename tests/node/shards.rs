@@ -218,6 +218,13 @@ impl CellSupervisor for Calm {
     }
 }
 
+/// Waits until a device is in this life.
+fn comes_back(device: &str, life: u64, attach: &impl Fn(&str) -> (Option<i32>, String)) {
+    let wanted = format!("\"incarnation\": {life}");
+    let back = (0..2_000).any(|_| attach(&format!("info {device}")).1.contains(&wanted));
+    assert!(back, "{device} comes back with its shard");
+}
+
 #[tokio::test]
 async fn an_operator_is_answered_and_policies_hold_while_a_shard_stands_still() {
     let dir = tempfile::tempdir().unwrap();
@@ -283,14 +290,6 @@ async fn an_operator_is_answered_and_policies_hold_while_a_shard_stands_still() 
     shard.died().await;
     let back = (0..2_000).any(|_| attach("health").0 == Some(0));
     assert!(back && shard.incarnation().0 == 2);
-    let again = (0..2_000).any(|_| {
-        let (code, said) = attach(&format!("info {device}"));
-        assert_eq!(code, Some(0), "{said}");
-        said.contains("\"incarnation\": 2")
-    });
-    assert!(
-        again,
-        "the device comes back with its shard, after its backoff"
-    );
+    comes_back(device, 2, &attach);
     node.wait_or_stop(&mut RunOut).await;
 }

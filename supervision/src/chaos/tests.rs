@@ -379,7 +379,11 @@ fn a_shortened_list_keeps_the_draws_of_the_strikes_that_stay() {
 
 #[test]
 fn leaving_strikes_out_does_not_turn_the_others_on_somebody_else() {
-    let plan = plan("rate = \"10/1s\"\nmax_concurrent = 4\n[faults]\nkill = 1\nhang = 2");
+    // Short ones: what is still struck is passed over, and that differs.
+    let faults = "kill = 1\nhang = { weight = 2, for = \"20ms\" }";
+    let plan = plan(&format!(
+        "rate = \"10/1s\"\nmax_concurrent = 4\n[faults]\n{faults}"
+    ));
     let until = Time(9e9 as u64);
     let all = strikes(&mut Schedule::new(&plan, 9, Time::ZERO), until, &roster());
     let third: Vec<_> = all.into_iter().filter(|s| s.number % 3 == 0).collect();
