@@ -10,6 +10,7 @@
 mod errors;
 mod host;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -165,12 +166,17 @@ impl<M: Message> Addr<M> {
         self.push(message, Lane::Control, true)
     }
 
-    /// Sends many, in order, until one is refused; returns how many were accepted.
-    pub fn try_send_batch(&self, messages: impl IntoIterator<Item = M>) -> usize {
-        messages
-            .into_iter()
-            .map_while(|m| self.try_send(m).ok())
-            .count()
+    /// Sends many from the front until one is refused, which stays with those behind it; returns
+    /// how many were accepted.
+    pub fn try_send_batch(&self, messages: &mut VecDeque<M>) -> usize {
+        let before = messages.len();
+        while let Some(message) = messages.pop_front() {
+            if let Err(refused) = self.try_send(message) {
+                messages.push_front(refused.into_message());
+                break;
+            }
+        }
+        before - messages.len()
     }
 
     /// Sends, waiting for room or for the end of a restart for at most `deadline`.

@@ -215,7 +215,7 @@ fn what_waits_for_a_task_is_merged() {
     for conflation in [Conflation::Newest, Conflation::Sum] {
         let seen = Seen::default();
         let books = task(spec(conflation), &seen, async |addr| {
-            let sent = addr.try_send_batch(readings());
+            let sent = addr.try_send_batch(&mut readings().collect());
             assert_eq!(sent, readings().count());
         });
         check(conflation, &books, &seen);

@@ -1,5 +1,6 @@
 //! What holds a task actor up on purpose: it acts, it costs nobody else, and it is gone at its end.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -88,6 +89,16 @@ async fn pass(ticks: u32) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_stops_at_a_full_mailbox_and_keeps_the_rest() {
+    let stage = Stage::new(Overflow::Block);
+    let (_actor, _exit) = stage.start().await.unwrap();
+    let mut notes = VecDeque::from([Note, Note, Note, Note, Note]);
+    assert_eq!((stage.addr.try_send_batch(&mut notes), notes.len()), (4, 1));
+    pass(1).await;
+    assert_eq!((stage.addr.try_send_batch(&mut notes), notes.len()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_held_actor_does_nothing_and_then_goes_on_where_it_was() {
     let stage = Stage::new(Overflow::Block);
     let (actor, exit) = stage.start().await.unwrap();
@@ -130,7 +141,7 @@ async fn each_message_of_a_slow_actor_takes_longer_while_that_lasts() {
     let stage = Stage::new(Overflow::Block);
     let (_actor, _exit) = stage.start().await.unwrap();
     let slow = stage.begin(Hindrance::Slow(TICK * 10));
-    assert_eq!(stage.addr.try_send_batch([Note, Note, Note]), 3);
+    assert_eq!(stage.addr.try_send_batch(&mut [Note, Note, Note].into()), 3);
     pass(15).await;
     assert_eq!(stage.seen().0, 1);
     stage.system.hindrances().end(slow);
