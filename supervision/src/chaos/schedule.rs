@@ -452,12 +452,13 @@ impl Schedule {
         };
         let kinds = census.kinds();
         let turns = self.turns(number, plan.fault, &kinds, census);
-        if let Some(at) = turns.first() {
-            let turn = (kinds[*at].name.to_owned(), plan.fault.name());
-            *self.turns.entry(turn).or_insert(0) += 1;
-        }
         let only = self.only.as_ref();
         if only.is_some_and(|only| !only.contains(&number)) {
+            // It would have hit the first: the others go on as if it had.
+            let first = turns.first().map(|at| kinds[*at].name);
+            first
+                .into_iter()
+                .for_each(|kind| self.had_turn(kind, plan.fault));
             return;
         }
         let full = self.open.len() >= self.plan.max_concurrent as usize;
@@ -479,14 +480,19 @@ impl Schedule {
             self.counts.missed += 1;
             return;
         };
+        self.had_turn(&strike.kind, plan.fault);
         let faults = self.counts.strikes.entry(strike.kind.clone()).or_default();
         *faults.entry(strike.plan.fault.name()).or_insert(0) += 1;
         self.open.push(strike.clone());
         actions.push(Action::Begin(strike));
     }
 
-    /// The kinds that a fault can hit, whose turn it is first. Depends on the numbers before, not
-    /// on what became of them.
+    fn had_turn(&mut self, kind: &str, fault: Fault) {
+        let turn = (kind.to_owned(), fault.name());
+        *self.turns.entry(turn).or_insert(0) += 1;
+    }
+
+    /// The kinds that a fault can hit, whose turn it is first.
     fn turns(
         &self,
         number: u64,
