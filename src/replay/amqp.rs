@@ -3,8 +3,6 @@
 //! It goes by the publisher that nodes have, which connects again by itself. Bound: the relay; a
 //! broker that is slower delays the recording.
 
-use std::time::Duration;
-
 use actorsim_actors::{ActorPath, Clock, System};
 use actorsim_fleet::broker::{AmqpBroker, PublisherSpec, Relay, publisher, publisher_child};
 use actorsim_fleet::session::backoff::Backoff;
@@ -14,11 +12,8 @@ use serde_json::{Value as Json, json};
 use tokio::time::sleep;
 
 use super::message::Message;
-use super::play::{Taker, sleep as rest_until};
+use super::play::{POLL, Taker, comes_true, sleep as rest_until};
 use super::stream::PATIENCE;
-
-/// How often the publisher is looked at.
-const POLL: Duration = Duration::from_millis(5);
 
 /// A publisher that plays.
 #[derive(Debug)]
@@ -60,25 +55,13 @@ impl AmqpTarget {
             system,
             sent: 0,
         };
-        let up = |target: &Self| target.relay.stats().read().connected > 0;
-        match target.until(up).await {
+        match comes_true(|| target.relay.stats().read().connected > 0).await {
             true => Ok(target),
             false => {
                 target.root.stop().await;
                 Err(format!("no AMQP broker takes us in at {address}"))
             }
         }
-    }
-
-    async fn until(&self, holds: impl Fn(&Self) -> bool) -> bool {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        while tokio::time::Instant::now() < deadline {
-            if holds(self) {
-                return true;
-            }
-            sleep(POLL).await;
-        }
-        holds(self)
     }
 }
 
@@ -106,8 +89,7 @@ impl Taker for AmqpTarget {
     }
 
     async fn close(self) -> Result<Json, String> {
-        let done = |target: &Self| target.relay.stats().read().acked >= target.sent;
-        let all = self.until(done).await;
+        let all = comes_true(|| self.relay.stats().read().acked >= self.sent).await;
         self.root.stop().await;
         let acked = self.relay.stats().read().acked;
         match all {

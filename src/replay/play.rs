@@ -12,11 +12,14 @@ use tokio::time::sleep_until;
 
 use super::log::{Kind, Log, LogError, Record};
 use super::message::{Message, Reader};
+use super::stream::PATIENCE;
 use crate::progress::Bar;
 use crate::sim::Stop;
 
 /// Records that are due within this time go together: timers are no finer.
 const GRAIN: Duration = Duration::from_millis(1);
+/// How often a target is looked at that tells nobody what it has done.
+pub(super) const POLL: Duration = Duration::from_millis(5);
 /// How often the request to stop is looked for in a long pause.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -197,4 +200,13 @@ async fn rest<T: Target>(
 pub(super) async fn sleep(until: tokio::time::Instant) -> Result<(), String> {
     sleep_until(until).await;
     Ok(())
+}
+
+/// Waits until something holds, at most [`PATIENCE`]. Whether it does.
+pub(super) async fn comes_true(holds: impl Fn() -> bool) -> bool {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !holds() && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(POLL).await;
+    }
+    holds()
 }

@@ -6,7 +6,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actorsim_actors::{ActorPath, Clock, System};
 use actorsim_fleet::wire::Way;
@@ -18,17 +17,12 @@ use actorsim_transport::{
 };
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
-use tokio::time::sleep;
 
 use super::log::{GROUP, Record, Survey};
-use super::play::{Target, sleep as rest_until};
+use super::play::{Target, comes_true, sleep as rest_until};
 
 /// Digits of a device's number at least.
 const NAME_DIGITS: u8 = 4;
-/// Time for the link to come up, or for the twin to take events.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// How often that is looked for.
-const POLL: Duration = Duration::from_millis(5);
 
 /// Commands find nobody: a recording does not listen.
 #[derive(Debug)]
@@ -111,22 +105,17 @@ impl TwinTarget {
             stats,
             epoch: (started / 10_000) as u32,
         };
-        let up = target.until(|target| target.link.is_connected()).await;
-        match up {
+        match comes_true(|| target.link.is_connected()).await {
             true => Ok(target),
-            false => Err(format!("no twin answers at {twin}")),
+            false => {
+                target.root.stop().await;
+                Err(format!("no twin answers at {twin}"))
+            }
         }
     }
 
-    async fn until(&self, holds: impl Fn(&Self) -> bool) -> bool {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        while tokio::time::Instant::now() < deadline {
-            if holds(self) {
-                return true;
-            }
-            sleep(POLL).await;
-        }
-        holds(self)
+    async fn has_acknowledged(&self) -> bool {
+        comes_true(|| self.link.outbox().waiting() == 0).await
     }
 }
 
@@ -153,8 +142,7 @@ impl Target for TwinTarget {
                 let mut rest = &events[..];
                 while !rest.is_empty() {
                     rest = &rest[self.link.events(rest)..];
-                    let room = |target: &Self| target.link.outbox().waiting() == 0;
-                    if !rest.is_empty() && !self.until(room).await {
+                    if !rest.is_empty() && !self.has_acknowledged().await {
                         return Err("the twin takes no events".to_owned());
                     }
                 }
@@ -169,9 +157,7 @@ impl Target for TwinTarget {
     }
 
     async fn close(self) -> Result<Json, String> {
-        let all = self
-            .until(|target| target.link.outbox().waiting() == 0)
-            .await;
+        let all = self.has_acknowledged().await;
         self.root.stop().await;
         let (t1, t2) = (&self.stats.t1, &self.stats.t2);
         let counted = json!({

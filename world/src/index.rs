@@ -158,6 +158,9 @@ impl DeviceIndex {
     /// they were given the rows that the announcement would have given.
     fn adopt(&mut self, asset: u32, number: u16) -> bool {
         let slot = &mut self.slots[asset as usize];
+        if slot.layout != NO_LAYOUT {
+            return false;
+        }
         let Some(layout) = self.layouts.get(usize::from(number)) else {
             return false;
         };
@@ -165,8 +168,7 @@ impl DeviceIndex {
         let Some((_, first)) = seen().next() else {
             return false;
         };
-        let fits = slot.layout == NO_LAYOUT
-            && layout.relay == RELAY_SENSOR
+        let fits = layout.relay == RELAY_SENSOR
             && seen().count() == layout.sensors.len()
             && layout.sensors.iter().zip(first.row..).all(|(spec, row)| {
                 let loose = self.loose.get(&(asset, spec.sensor));

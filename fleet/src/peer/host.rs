@@ -2,7 +2,8 @@
 //!
 //! On the network between simulated shards a broker is a cell as its devices are, so what happens
 //! depends on virtual time alone. They belong to no population, are hit by no fault, and what they
-//! hear they forget. Bound: a connection for each device.
+//! hear they forget. Bounds: a connection for each device; of CoAP the addresses that ever called,
+//! which are those of the simulated network.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -250,7 +250,7 @@ pub struct Schedule {
     /// Made, and not back or not healed yet.
     open: Vec<Strike>,
     counts: Counts,
-    /// How often a fault had its turn at a kind, whether it struck or not.
+    /// How often a fault had its turn at a kind: it struck it, or would have, was it not left out.
     turns: BTreeMap<(String, &'static str), u64>,
     /// Kinds that were seen, in reach or not.
     seen: BTreeSet<String>,
