@@ -5,13 +5,14 @@
 
 use std::fs;
 
-use actorsim_actors::shard::Backend;
+use actorsim_actors::shard::{Backend, ShardCores};
 use actorsim_fleet::Profile;
 use actorsim_fleet::broker::plan::CONNECTIONS_PER_ADDRESS;
 use actorsim_fleet::profile::Protocol;
 use serde::Serialize;
 
 use crate::config::NodeConfig;
+use crate::config::node::ScanCore;
 
 mod host;
 
@@ -76,6 +77,12 @@ pub struct Wanted {
     pub priority: i32,
     /// The process is to be locked in memory.
     pub lock_memory: bool,
+    /// The core of the scan, if there is one.
+    pub scan: Option<ScanCore>,
+    /// Those of the shards.
+    pub shards: ShardCores,
+    /// Real-time priority of the network thread; 0 is none.
+    pub net_priority: u8,
 }
 
 impl Wanted {
@@ -92,6 +99,9 @@ impl Wanted {
             portable: config.shards.backend == Backend::Portable,
             priority: world.map_or(0, |world| i32::from(world.priority)),
             lock_memory: world.is_some_and(|world| world.lock_memory),
+            scan: world.map(|_| config.scan_core),
+            shards: config.shards.cores.clone(),
+            net_priority: config.net_priority,
         }
     }
 
@@ -227,11 +237,40 @@ fn memory(host: &Host, wanted: &Wanted) -> Check {
 }
 
 fn cores(host: &Host, wanted: &Wanted) -> Check {
-    let state = match host.cores {
+    let scan = match wanted.scan {
+        Some(ScanCore::Core(core)) => Some(core),
+        Some(ScanCore::Auto) => host.cores.last().copied(),
+        Some(ScanCore::None) | None => None,
+    };
+    let listed: &[usize] = match &wanted.shards {
+        ShardCores::Listed(cores) => cores,
+        ShardCores::Any | ShardCores::Spread => &[],
+    };
+    let on =
+        |core: Option<usize>| core.map_or("any core".to_owned(), |core| format!("core {core}"));
+    let mut plan = Vec::new();
+    if wanted.scan.is_some() {
+        plan.push(format!("scan on {} (FIFO {})", on(scan), wanted.priority));
+    }
+    plan.push(match &wanted.shards {
+        ShardCores::Any => "shards on any core".to_owned(),
+        ShardCores::Spread => "a shard on each core".to_owned(),
+        cores @ ShardCores::Listed(_) => format!("shards on {cores} in turn"),
+    });
+    plan.push(match wanted.net_priority {
+        0 => "network thread on any core".to_owned(),
+        priority => format!("network thread on any core (RR {priority} while not busy)"),
+    });
+    let found = format!("{} cores: {}", host.cores.len(), plan.join(", "));
+    let strange = |core: &&usize| !host.cores.contains(core);
+    if let Some(core) = scan.iter().chain(listed).find(strange) {
+        let mend = format!("core {core} may not be used here: cores.scan, cores.shards");
+        return check("cores", State::Warn, found, &mend);
+    }
+    let state = match host.cores.len() {
         1 if wanted.priority > 0 => State::Warn,
         _ => State::Ok,
     };
-    let found = format!("{} cores", host.cores);
     let mend = "the scan shares its core with the shards: give the node two cores";
     check("cores", state, found, mend)
 }
@@ -309,7 +348,7 @@ mod tests {
             files: Some(20_000),
             ports: Some(28_232),
             memory: Some(8 << 30),
-            cores: 2,
+            cores: vec![0, 1],
             priority: Some(99),
             memlock: Some(u64::MAX),
             clock: Some("tsc".to_owned()),
@@ -334,6 +373,8 @@ mod tests {
             portable: false,
             priority: 80,
             lock_memory: true,
+            scan: Some(ScanCore::Auto),
+            ..Wanted::default()
         };
         assert_eq!(
             states(&host(), &fleet(100_000, "mqtt://127.0.0.1:1883")),
@@ -396,9 +437,31 @@ mod tests {
     }
 
     #[test]
+    fn the_plan_of_the_cores_is_told_and_one_that_is_not_there_is_named() {
+        let wanted = Wanted {
+            priority: 80,
+            scan: Some(ScanCore::Auto),
+            shards: ShardCores::Spread,
+            ..Wanted::default()
+        };
+        let told = cores(&host(), &wanted);
+        assert_eq!(told.state, State::Ok);
+        let plan = "2 cores: scan on core 1 (FIFO 80), a shard on each core, \
+                    network thread on any core";
+        assert_eq!(told.found, plan);
+        let strange = Wanted {
+            shards: ShardCores::Listed(vec![0, 7]),
+            ..wanted
+        };
+        let told = cores(&host(), &strange);
+        assert_eq!(told.state, State::Warn);
+        assert!(told.mend.contains("core 7"), "{told:?}");
+    }
+
+    #[test]
     fn this_host_can_be_looked_at() {
         let host = Host::look();
-        assert!(host.cores >= 1 && host.files > Some(0) && host.memory > Some(0));
+        assert!(!host.cores.is_empty() && host.files > Some(0) && host.memory > Some(0));
         assert_eq!(examine(&host, &Wanted::default()).len(), 8);
     }
 }

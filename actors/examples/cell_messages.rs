@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use actorsim_actors::shard::{ShardConfig, ShardHandle, ShardHost, SlabHandle, SlabSpec};
+use actorsim_actors::shard::{
+    ShardConfig, ShardCores, ShardHandle, ShardHost, SlabHandle, SlabSpec,
+};
 use actorsim_actors::{
     ActorPath, Cell, CellContext, CellDecision, CellExit, CellSupervisor, Clock, Fault, Flow,
     MailboxSpec, Message, Overflow, Reply, System,
@@ -320,7 +322,7 @@ fn main() {
         .map(|n| Duration::from_micros(n.parse().unwrap()));
     let config = ShardConfig {
         shards: 2,
-        cores: vec![0, 1],
+        cores: ShardCores::Spread,
         spin: spin.unwrap_or(ShardConfig::default().spin),
         ..ShardConfig::default()
     };

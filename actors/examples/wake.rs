@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use std::{env, thread};
 
-use actorsim_actors::shard::{Backend, ShardConfig, ShardHost, SlabHandle, SlabSpec};
+use actorsim_actors::shard::{Backend, ShardConfig, ShardCores, ShardHost, SlabHandle, SlabSpec};
 use actorsim_actors::{
     ActorPath, Cell, CellContext, CellDecision, CellExit, CellSupervisor, Clock, Fault, Flow,
     MailboxSpec, Message, Overflow, System, Time,
@@ -99,7 +99,7 @@ impl Rig {
     fn new(system: &System, backend: Backend) -> Result<Self, Failure> {
         let config = ShardConfig {
             shards: 2,
-            cores: vec![0, 1],
+            cores: ShardCores::Spread,
             backend,
             ..ShardConfig::default()
         };

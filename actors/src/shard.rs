@@ -29,6 +29,7 @@
 mod backend;
 mod balance;
 mod core;
+mod cores;
 mod driver;
 mod fork;
 mod guard;
@@ -55,6 +56,7 @@ mod wheel;
 
 pub use backend::Backend;
 pub use balance::{BalanceRule, Balancer, Balancing, Move, ShardLoad, SlabLoad};
+pub use cores::ShardCores;
 pub(crate) use fork::Errand;
 pub use fork::{BRANCHES_MAX, FORKS_MAX};
 pub use handle::{ShardHandle, SlabHandle};

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actorsim_actors::shard::{
-    Accept, Backend, ReviveError, ShardConfig, ShardHandle, SlabHandle, SocketEnd,
+    Accept, Backend, ReviveError, ShardConfig, ShardCores, ShardHandle, SlabHandle, SocketEnd,
 };
 use actorsim_actors::{CellDecision, Clock, ExitReason, Incarnation, MailboxSpec, Overflow};
 use kit::{Do, Host, LAST, Plan, Probe, Sent, Threads, Virtual};
@@ -249,5 +249,25 @@ fn without_a_next_thread_slabs_go_where_they_may_or_are_closed() {
     host.until(|| slab.books().handled == 1);
     assert!(pinned.send(1, Do::Put(7)).is_err());
     assert_eq!(pinned.counts().stopped, 4);
+    host.stop();
+}
+
+#[test]
+fn the_next_thread_stays_on_the_core_of_the_former() {
+    let config = ShardConfig {
+        cores: ShardCores::Spread,
+        ..held(1)
+    };
+    let mut host = Threads::start(Clock::wall(), &config).unwrap();
+    let shard = host.shards()[0].clone();
+    let (slab, _) = plan().0.add(&shard);
+    all_running(&mut host, &slab, 0);
+    let core = ShardCores::allowed().first().copied();
+    assert!(core.is_some());
+    assert_eq!(shard.stats().core, core);
+    down(&mut host, &shard);
+    shard.revive().unwrap();
+    all_running(&mut host, &slab, 4);
+    assert_eq!(shard.stats().core, core);
     host.stop();
 }

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use actorsim_actors::shard::{ShardConfig, ShardHost, SlabCounts, SlabHandle, SlabSpec};
+use actorsim_actors::shard::{
+    ShardConfig, ShardCores, ShardHost, SlabCounts, SlabHandle, SlabSpec,
+};
 use actorsim_actors::{
     ActorPath, Cell, Clock, Fault, MailboxSpec, Message, Outbox, Overflow, System, Time,
 };
@@ -31,20 +33,17 @@ pub(crate) struct Shards {
 }
 
 impl Shards {
-    /// Starts `count` shards, each on a core of its own if there are as many; 0 is one per core,
-    /// wherever the host puts them.
+    /// Starts `count` shards, each on a core of its own if there are as many.
     pub(crate) fn start(count: usize) -> Result<Self, String> {
-        let there = thread::available_parallelism().map_or(1, usize::from);
-        let pinned = if count <= there { count } else { 0 };
-        Self::start_on(count, (0..pinned).collect())
+        Self::start_on(count, ShardCores::Spread)
     }
 
-    /// Starts `count` shards wherever the host puts them, which is faster.
+    /// Starts `count` shards wherever the host puts them, which is faster; 0 is one per core.
     pub(crate) fn start_anywhere(count: usize) -> Result<Self, String> {
-        Self::start_on(count, Vec::new())
+        Self::start_on(count, ShardCores::Any)
     }
 
-    fn start_on(count: usize, cores: Vec<usize>) -> Result<Self, String> {
+    fn start_on(count: usize, cores: ShardCores) -> Result<Self, String> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()

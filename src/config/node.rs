@@ -6,7 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use actorsim_actors::shard::{Backend, BalanceRule, NetConfig, RingConfig, ShardConfig, SqPoll};
+use actorsim_actors::shard::{
+    Backend, BalanceRule, NetConfig, RingConfig, ShardConfig, ShardCores, SqPoll,
+};
 use actorsim_fleet::Profile;
 use actorsim_fleet::session::mqtt;
 use actorsim_supervision::chaos::{Place, Plan};
@@ -410,7 +412,7 @@ fn shards(settings: &Settings) -> ShardConfig {
             ..NetConfig::default()
         },
         balance: settings.bool("shards.balance").then(|| balance(settings)),
-        cores: Vec::new(),
+        cores: shard_cores(settings).unwrap_or_default(),
         spin: Duration::from_micros(settings.u64("shards.spin_us")),
         hold: true, // `/fleet/shards` starts the next thread
     }
@@ -451,6 +453,12 @@ fn scan_core(settings: &Settings) -> Result<ScanCore, String> {
     }
 }
 
+fn shard_cores(settings: &Settings) -> Result<ShardCores, String> {
+    let text = settings.text("cores.shards").unwrap_or("none");
+    text.parse()
+        .map_err(|message| format!("`cores.shards`: {message}"))
+}
+
 /// Whether devices have somewhere to send to, besides a twin.
 fn has_target(settings: &Settings) -> bool {
     let urls = ["mqtt", "http", "coap", "amqp"].map(|protocol| format!("targets.{protocol}.url"));
@@ -459,6 +467,31 @@ fn has_target(settings: &Settings) -> bool {
         .map(String::as_str)
         .chain(["targets.console.file"]);
     places.any(|place| settings.text(place).is_some())
+}
+
+/// Texts that have a grammar of their own and do not follow it: the key, what is wrong, and help.
+fn unreadable(settings: &Settings) -> impl Iterator<Item = (&'static str, String, &'static str)> {
+    let filter = settings.text("log.level").unwrap_or("");
+    let filter = crate::logging::check_filter(filter);
+    [
+        (
+            "cores.scan",
+            scan_core(settings).err(),
+            "auto takes the highest core",
+        ),
+        (
+            "cores.shards",
+            shard_cores(settings).err(),
+            "none leaves it to the host",
+        ),
+        (
+            "log.level",
+            filter.err().map(|error| format!("`log.level`: {error}")),
+            "such as info, or warn,actorsim_transport=debug",
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(key, message, help)| Some((key, message?, help)))
 }
 
 /// Mistakes between keys, each of which is valid by itself.
@@ -501,16 +534,8 @@ pub fn conflicts(settings: &Settings) -> Vec<ConfigError> {
     if let Err((message, help)) = buffers(settings) {
         refuse("shards.socket_buffers", message, &help);
     }
-    if let Err(message) = scan_core(settings) {
-        refuse("cores.scan", message, "auto takes the highest core");
-    }
-    if let Err(error) = crate::logging::check_filter(settings.text("log.level").unwrap_or("")) {
-        let message = format!("`log.level`: {error}");
-        refuse(
-            "log.level",
-            message,
-            "such as info, or warn,actorsim_transport=debug",
-        );
+    for (key, message, help) in unreadable(settings) {
+        refuse(key, message, help);
     }
     for key in ["tiers.t1_rate", "tiers.t2_rate"] {
         if let Some(rate) = settings.f64(key).filter(|r| *r > 0.0 && *r < RATE_MIN) {

@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use actorsim_actors::shard::{Backend, ShardConfig, ShardHost};
+use actorsim_actors::shard::{Backend, ShardConfig, ShardCores, ShardHost};
 use actorsim_actors::{Clock, System};
 use rustix::process::{Resource, getrlimit};
 
@@ -28,8 +28,8 @@ pub struct Host {
     pub ports: Option<u64>,
     /// Bytes of memory that are free, within the limit of the group.
     pub memory: Option<u64>,
-    /// Cores that may be used.
-    pub cores: usize,
+    /// Cores that may be used, lowest first.
+    pub cores: Vec<usize>,
     /// Highest real-time priority that may be asked for.
     pub priority: Option<i64>,
     /// Bytes that may be locked.
@@ -45,13 +45,12 @@ impl Host {
         let capabilities = capabilities();
         let may = |bit: u64| capabilities.is_some_and(|set| set & bit != 0);
         let most = |limit: Resource| getrlimit(limit).current.unwrap_or(u64::MAX);
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             backend: backend(),
             files: Some(most(Resource::Nofile)),
             ports: ports(),
             memory: memory(),
-            cores,
+            cores: ShardCores::allowed(),
             priority: Some(match may(CAP_SYS_NICE) {
                 true => PRIORITY_MAX,
                 false => i64::try_from(most(Resource::Rtprio)).map_or(PRIORITY_MAX, |most| most),

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::backend::{self, Backend, Chosen, Heir};
 use super::balance::{BalanceRule, Balancing};
 use super::core::{Common, Port, ShardCore};
+use super::cores::{self, ShardCores};
 use super::driver::{self, Driver};
 use super::guard;
 use super::handle::ShardHandle;
@@ -60,8 +61,8 @@ pub struct ShardConfig {
     pub net: NetConfig,
     /// Moves slabs from busy shards to idle ones, if wanted: see [`ShardHost::balance`].
     pub balance: Option<BalanceRule>,
-    /// Cores to stay on, in the order of the shards; empty: wherever the host puts them.
-    pub cores: Vec<usize>,
+    /// Cores to stay on.
+    pub cores: ShardCores,
     /// Longest look at its doorbell before a shard sleeps, where lately such looks were answered;
     /// 0 is none, at most [`SPIN_MAX`].
     pub spin: Duration,
@@ -79,7 +80,7 @@ impl Default for ShardConfig {
             ring: RingConfig::default(),
             net: NetConfig::default(),
             balance: None,
-            cores: Vec::new(),
+            cores: ShardCores::Any,
             spin: SPIN,
             hold: false,
         }
@@ -175,7 +176,7 @@ impl ShardHost {
             return Err(StartShardsError::VirtualClock);
         }
         let shards = match config.shards {
-            0 => cores(),
+            0 => core_count(),
             n if n > SHARDS_MAX => return Err(StartShardsError::TooMany(n)),
             n => n,
         };
@@ -192,7 +193,7 @@ impl ShardHost {
         events.publish(level, "shards_backend", None, why);
         guard::install();
         // On one core whoever is waited for would wait for the core.
-        let spin = match cores() {
+        let spin = match core_count() {
             1 => Duration::ZERO,
             _ => config.spin,
         };
@@ -202,6 +203,7 @@ impl ShardHost {
             balancing: Mutex::default(),
             backend,
         };
+        let cores = config.cores.plan(shards);
         let bells = drivers.iter().map(|(driver, _)| driver.bell());
         let bells: Bells = bells.map(Doorbell::new).collect();
         let common = Common::of(bells);
@@ -209,7 +211,7 @@ impl ShardHost {
             let post = Arc::new(Post {
                 port: Port::new(index, &common, Some(system.clone())),
                 heir,
-                core: config.cores.get(index).copied(),
+                core: cores.get(index).copied(),
                 net: config.net,
                 spin,
                 hold: config.hold,
@@ -414,18 +416,14 @@ impl Reviver for Post {
 }
 
 /// Cores that this process may use: asked for once, as the host is asked by reading files.
-fn cores() -> usize {
+fn core_count() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// Keeps this thread on a core, if the host grants it.
 fn pin(port: &Port, core: usize) {
-    let mut set = rustix::thread::CpuSet::new();
-    if core < rustix::thread::CpuSet::MAX_CPU {
-        set.set(core);
-    }
-    match rustix::thread::sched_setaffinity(None, &set) {
+    match cores::pin(core) {
         Ok(()) => port.stats.lock().core = Some(core),
         Err(error) => {
             let text = format!("is not kept on core {core}: {error}");
