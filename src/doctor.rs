@@ -79,8 +79,8 @@ pub struct Wanted {
     pub lock_memory: bool,
     /// The core of the scan, if there is one.
     pub scan: Option<ScanCore>,
-    /// Those of the shards.
-    pub shards: ShardCores,
+    /// Those of the shards, if there are any.
+    pub shards: Option<ShardCores>,
     /// Real-time priority of the network thread; 0 is none.
     pub net_priority: u8,
 }
@@ -100,7 +100,7 @@ impl Wanted {
             priority: world.map_or(0, |world| i32::from(world.priority)),
             lock_memory: world.is_some_and(|world| world.lock_memory),
             scan: world.map(|_| config.scan_core),
-            shards: config.shards.cores.clone(),
+            shards: config.fleet.as_ref().map(|_| config.shards.cores.clone()),
             net_priority: config.net_priority,
         }
     }
@@ -239,35 +239,45 @@ fn memory(host: &Host, wanted: &Wanted) -> Check {
 fn cores(host: &Host, wanted: &Wanted) -> Check {
     let scan = match wanted.scan {
         Some(ScanCore::Core(core)) => Some(core),
-        Some(ScanCore::Auto) => host.cores.last().copied(),
+        Some(ScanCore::Auto) => host.allowed.last().copied(),
         Some(ScanCore::None) | None => None,
     };
-    let listed: &[usize] = match &wanted.shards {
-        ShardCores::Listed(cores) => cores,
-        ShardCores::Any | ShardCores::Spread => &[],
-    };
-    let on =
-        |core: Option<usize>| core.map_or("any core".to_owned(), |core| format!("core {core}"));
     let mut plan = Vec::new();
     if wanted.scan.is_some() {
-        plan.push(format!("scan on {} (FIFO {})", on(scan), wanted.priority));
+        let core = scan.map_or("any core".to_owned(), |core| format!("core {core}"));
+        plan.push(match wanted.priority {
+            0 => format!("scan on {core}"),
+            priority => format!("scan on {core} (FIFO {priority})"),
+        });
     }
-    plan.push(match &wanted.shards {
-        ShardCores::Any => "shards on any core".to_owned(),
-        ShardCores::Spread => "a shard on each core".to_owned(),
-        cores @ ShardCores::Listed(_) => format!("shards on {cores} in turn"),
-    });
+    match &wanted.shards {
+        None => {}
+        Some(ShardCores::Any) => plan.push("shards on any core".to_owned()),
+        Some(ShardCores::Spread) => plan.push("shards on each core in turn".to_owned()),
+        Some(cores) => plan.push(format!("shards on {cores} in turn")),
+    }
     plan.push(match wanted.net_priority {
         0 => "network thread on any core".to_owned(),
         priority => format!("network thread on any core (RR {priority} while not busy)"),
     });
-    let found = format!("{} cores: {}", host.cores.len(), plan.join(", "));
-    let strange = |core: &&usize| !host.cores.contains(core);
-    if let Some(core) = scan.iter().chain(listed).find(strange) {
-        let mend = format!("core {core} may not be used here: cores.scan, cores.shards");
+    let found = format!("{} cores: {}", host.cores, plan.join(", "));
+    let listed: &[usize] = match &wanted.shards {
+        Some(ShardCores::Listed(cores)) => cores,
+        _ => &[],
+    };
+    let asked = scan.map(|core| ("cores.scan", core)).into_iter();
+    let asked = asked.chain(listed.iter().map(|core| ("cores.shards", *core)));
+    let strange: Vec<_> = asked
+        .filter(|(_, core)| !host.allowed.is_empty() && !host.allowed.contains(core))
+        .map(|(key, core)| format!("{core} in {key}"))
+        .collect();
+    if !strange.is_empty() {
+        let allowed: Vec<_> = host.allowed.iter().map(usize::to_string).collect();
+        let (strange, allowed) = (strange.join(", "), allowed.join(","));
+        let mend = format!("there is no core {strange} here: choose among {allowed}");
         return check("cores", State::Warn, found, &mend);
     }
-    let state = match host.cores.len() {
+    let state = match host.cores {
         1 if wanted.priority > 0 => State::Warn,
         _ => State::Ok,
     };
@@ -348,7 +358,8 @@ mod tests {
             files: Some(20_000),
             ports: Some(28_232),
             memory: Some(8 << 30),
-            cores: vec![0, 1],
+            cores: 2,
+            allowed: vec![0, 1],
             priority: Some(99),
             memlock: Some(u64::MAX),
             clock: Some("tsc".to_owned()),
@@ -441,27 +452,35 @@ mod tests {
         let wanted = Wanted {
             priority: 80,
             scan: Some(ScanCore::Auto),
-            shards: ShardCores::Spread,
+            shards: Some(ShardCores::Spread),
             ..Wanted::default()
         };
         let told = cores(&host(), &wanted);
         assert_eq!(told.state, State::Ok);
-        let plan = "2 cores: scan on core 1 (FIFO 80), a shard on each core, \
+        let plan = "2 cores: scan on core 1 (FIFO 80), shards on each core in turn, \
                     network thread on any core";
         assert_eq!(told.found, plan);
         let strange = Wanted {
-            shards: ShardCores::Listed(vec![0, 7]),
+            shards: Some(ShardCores::Listed(vec![0, 7])),
             ..wanted
         };
         let told = cores(&host(), &strange);
         assert_eq!(told.state, State::Warn);
-        assert!(told.mend.contains("core 7"), "{told:?}");
+        assert_eq!(
+            told.mend,
+            "there is no core 7 in cores.shards here: choose among 0,1"
+        );
     }
 
     #[test]
     fn this_host_can_be_looked_at() {
         let host = Host::look();
-        assert!(!host.cores.is_empty() && host.files > Some(0) && host.memory > Some(0));
+        assert!(
+            host.cores >= 1
+                && !host.allowed.is_empty()
+                && host.files > Some(0)
+                && host.memory > Some(0)
+        );
         assert_eq!(examine(&host, &Wanted::default()).len(), 8);
     }
 }

@@ -47,6 +47,7 @@ on_real_threads! {
     a_cell_that_waits_for_room_holds_up_nobody_and_is_told_when_none_comes => patience;
     who_waits_for_a_stuck_cell_is_told_in_time_and_others_wait_for_nothing => stuck_patience;
     a_stuck_cell_refuses_threads_and_tasks_what_is_for_it_alone => stuck_threads;
+    a_cell_that_has_waited_sends_to_itself_however_much_waits_for_it => own_rest;
     a_wait_ends_with_its_life_and_its_message_does_not_go_out => ended_wait;
     a_rally_without_end_starves_nobody => rally;
     a_task_for_which_no_room_comes_gets_its_message_back => no_room;
@@ -481,6 +482,34 @@ fn patience(mut host: Live) {
     assert_eq!((counts.sent - 1, counts.send_timeouts), (2, 1));
     drop(release);
     host.until(|| office.of(5, 0) == [0, 1]);
+    host.stop();
+}
+
+fn own_rest(mut host: Live) {
+    let office = Office::pair(&host, MailboxSpec::new(2, Overflow::Block), 2);
+    host.until(|| office.all_running());
+    let release = [0, 1].map(|slab| hold_up(&office.slabs[slab], &mut host));
+    // The first fills the pair, waits, and leaves word to itself where no room is either.
+    let patience = WAIT;
+    for to in [5, 6] {
+        let burst = burst(to, 10);
+        office.send(0, Letter::Burst(Burst { patience, ..burst }));
+    }
+    for n in 0..3 {
+        office.send(0, Letter::Note { from: 99, n });
+    }
+    let [first, second] = release;
+    drop(first);
+    host.until(|| office.slabs[0].counts().send_waits == 1);
+    host.until(|| office.slabs[0].counts().held > 1);
+    drop(second);
+    for to in [5, 6] {
+        host.until(|| office.of(to, 0).len() == 10);
+        assert!(office.of(to, 0).is_sorted(), "{to}");
+    }
+    host.until(|| office.of(0, 99) == [0, 1, 2]);
+    let counts = office.slabs[0].counts();
+    assert_eq!((counts.send_refused, counts.restarts), (0, 0));
     host.stop();
 }
 

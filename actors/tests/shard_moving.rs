@@ -12,7 +12,7 @@ mod office;
 use std::time::Duration;
 
 use actorsim_actors::shard::{MigrateError, ShardConfig, SimShards, SlabHandle};
-use actorsim_actors::{Books, CellDecision, Clock, MailboxSpec, Overflow, Time};
+use actorsim_actors::{Books, CellDecision, Clock, MailboxSpec, Overflow, SendError, Time};
 use kit::roaming::Roaming;
 use kit::{Do, Host, LAST, Plan, Sent, Threads, Virtual};
 use office::{Burst, End, Letter, Office, WALKERS, reject};
@@ -50,20 +50,20 @@ fn streams<H: Host>(mut host: Roaming<H>) {
     // From outside, through lanes of their own.
     let lanes: Vec<_> = office.slabs.iter().map(SlabHandle::lane).collect();
     let outside = |lane: usize| 100 + lane as u32;
-    let feed = |n: u64| {
-        for (at, lane) in lanes.iter().enumerate() {
-            let from = outside(at);
-            lane.send(at as u32 * 2, Letter::Note { from, n }).unwrap();
-        }
-    };
-    let mut fed = 0;
+    let mut fed = vec![0; lanes.len()];
     let all = pairs.len() as u64 * EACH + lanes.len() as u64 * EACH;
     let shards = host.shards();
     let moves = || shards.iter().map(|s| s.stats().migrations_in).sum::<u64>();
     host.until(|| {
-        if fed < EACH && fed <= moves() * 4 {
-            feed(fed);
-            fed += 1;
+        for (at, lane) in lanes.iter().enumerate() {
+            let (from, n) = (outside(at), fed[at]);
+            if n < EACH && n <= moves() * 4 {
+                match lane.send(at as u32 * 2, Letter::Note { from, n }) {
+                    Ok(()) => fed[at] += 1,
+                    Err(SendError::Full(_)) => {} // it waits, and holds enough
+                    Err(other) => panic!("{other}"),
+                }
+            }
         }
         office.notes.lock().len() as u64 == all
     });

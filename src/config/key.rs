@@ -99,7 +99,7 @@ keys! {
     "cores.scan", Kind::Text, Some("auto"),
         "Core of the scan thread: auto (the highest), none, or a number.";
     "cores.shards", Kind::Text, Some("none"),
-        "Cores of the shards: auto (one each, lowest first), none, or numbers such as 0,1.";
+        "Cores of the shards, in turn: auto (each, lowest first), none, or numbers such as 0,1.";
     "cores.net_priority", count(0, 99), Some("0"),
         "SCHED_RR priority of the network thread while it is not busy; 0 is the normal class.";
     "shards.count", count(0, 1_024), Some("0"),

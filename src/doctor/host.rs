@@ -28,8 +28,10 @@ pub struct Host {
     pub ports: Option<u64>,
     /// Bytes of memory that are free, within the limit of the group.
     pub memory: Option<u64>,
-    /// Cores that may be used, lowest first.
-    pub cores: Vec<usize>,
+    /// Cores' worth of time that may be used.
+    pub cores: usize,
+    /// The cores themselves, lowest first; none if unknown.
+    pub allowed: Vec<usize>,
     /// Highest real-time priority that may be asked for.
     pub priority: Option<i64>,
     /// Bytes that may be locked.
@@ -50,7 +52,8 @@ impl Host {
             files: Some(most(Resource::Nofile)),
             ports: ports(),
             memory: memory(),
-            cores: ShardCores::allowed(),
+            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            allowed: ShardCores::allowed(),
             priority: Some(match may(CAP_SYS_NICE) {
                 true => PRIORITY_MAX,
                 false => i64::try_from(most(Resource::Rtprio)).map_or(PRIORITY_MAX, |most| most),

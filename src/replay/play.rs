@@ -18,7 +18,7 @@ use crate::sim::Stop;
 
 /// Records that are due within this time go together: timers are no finer.
 const GRAIN: Duration = Duration::from_millis(1);
-/// How often a target is looked at that tells nobody what it has done.
+/// How often a target that tells nobody what it has done is looked at.
 pub(super) const POLL: Duration = Duration::from_millis(5);
 /// How often the request to stop is looked for in a long pause.
 const LOOK: Duration = Duration::from_millis(200);
@@ -205,8 +205,13 @@ pub(super) async fn sleep(until: tokio::time::Instant) -> Result<(), String> {
 /// Waits until something holds, at most [`PATIENCE`]. Whether it does.
 pub(super) async fn comes_true(holds: impl Fn() -> bool) -> bool {
     let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !holds() && tokio::time::Instant::now() < deadline {
+    loop {
+        if holds() {
+            return true;
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return false;
+        }
         tokio::time::sleep(POLL).await;
     }
-    holds()
 }

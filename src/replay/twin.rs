@@ -114,7 +114,7 @@ impl TwinTarget {
         }
     }
 
-    async fn has_acknowledged(&self) -> bool {
+    async fn acknowledges_all(&self) -> bool {
         comes_true(|| self.link.outbox().waiting() == 0).await
     }
 }
@@ -142,7 +142,7 @@ impl Target for TwinTarget {
                 let mut rest = &events[..];
                 while !rest.is_empty() {
                     rest = &rest[self.link.events(rest)..];
-                    if !rest.is_empty() && !self.has_acknowledged().await {
+                    if !rest.is_empty() && !self.acknowledges_all().await {
                         return Err("the twin takes no events".to_owned());
                     }
                 }
@@ -157,7 +157,7 @@ impl Target for TwinTarget {
     }
 
     async fn close(self) -> Result<Json, String> {
-        let all = self.has_acknowledged().await;
+        let all = self.acknowledges_all().await;
         self.root.stop().await;
         let (t1, t2) = (&self.stats.t1, &self.stats.t2);
         let counted = json!({

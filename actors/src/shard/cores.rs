@@ -1,7 +1,7 @@
 //! On which cores the threads of shards run.
 //!
 //! Pinning is asked of the host, not demanded: a thread that is not kept where it should be runs
-//! on, and says so (`shard_not_pinned`).
+//! on, and says so (`shard_not_pinned`). Bound: the cores of this process.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,14 +14,15 @@ pub enum ShardCores {
     /// Wherever the host puts them.
     #[default]
     Any,
-    /// Each on one core, in turn over those that the process may use, lowest first.
+    /// Each on one core, in turn over the [allowed](Self::allowed) ones, lowest first.
     Spread,
     /// Each on the core of this number, in turn.
     Listed(Vec<usize>),
 }
 
 impl ShardCores {
-    /// Cores that this process may use, lowest first; none where the host does not say.
+    /// Cores that the calling thread may run on, lowest first, whatever share of them it may have;
+    /// none where the host does not say.
     #[must_use]
     pub fn allowed() -> Vec<usize> {
         sched_getaffinity(None).map_or(Vec::new(), |set| {
@@ -66,16 +67,18 @@ impl FromStr for ShardCores {
     }
 }
 
-/// Keeps this thread on a core.
+/// Keeps this thread on a core, one of those that it may run on.
 ///
 /// # Errors
-/// What the host says: there is no such core, or the process may not use it.
-pub(super) fn pin(core: usize) -> rustix::io::Result<()> {
-    let mut set = CpuSet::new();
-    if core < CpuSet::MAX_CPU {
-        set.set(core);
+/// Why it stays where it may be.
+pub(super) fn pin(core: usize) -> Result<(), String> {
+    // The kernel would also grant others, against the wish of whoever started the process.
+    if !ShardCores::allowed().contains(&core) {
+        return Err("the process may not use it".to_owned());
     }
-    sched_setaffinity(None, &set)
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set).map_err(|error| error.to_string())
 }
 
 impl fmt::Display for ShardCores {

@@ -204,6 +204,10 @@ impl ShardHost {
             backend,
         };
         let cores = config.cores.plan(shards);
+        if cores.is_empty() && config.cores != ShardCores::Any {
+            let text = "no shard is kept on a core: the host does not say which there are";
+            events.publish(Level::Warn, "shard_not_pinned", None, text);
+        }
         let bells = drivers.iter().map(|(driver, _)| driver.bell());
         let bells: Bells = bells.map(Doorbell::new).collect();
         let common = Common::of(bells);
@@ -318,6 +322,7 @@ impl Post {
     /// The life of a thread.
     fn live(self: &Arc<Self>, mut driver: Box<dyn Driver>) {
         let (port, clock) = (&self.port, &self.clock);
+        port.stats.lock().core = None;
         if let Some(core) = self.core {
             pin(port, core);
         }
@@ -415,7 +420,8 @@ impl Reviver for Post {
     }
 }
 
-/// Cores that this process may use: asked for once, as the host is asked by reading files.
+/// Cores' worth of time that this process may use: asked for once, as the host is asked by reading
+/// files.
 fn core_count() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))

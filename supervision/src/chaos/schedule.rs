@@ -3,8 +3,9 @@
 //! A state machine without I/O. The rate has slots of equal length; each has one strike, at a
 //! moment drawn from (seed, number). The fault is drawn by weight; then the kind of actors that had
 //! the fewest turns by its weight, so that each kind is hit; then one of it. A strike without a
-//! possible victim is counted and passes, one that is left out passes: both have had their turn, so
-//! that the others strike the same kinds. Everything that lasts is healed at its end, and when the
+//! possible victim is counted and passes without a turn. One that is left out passes, and its kind
+//! has had its turn: so the others strike the same kinds, where the whole list missed nobody.
+//! Everything that lasts is healed at its end, and when the
 //! schedule ends. Bounds: [`MAX_CONCURRENT`] victims, [`TRIES`] looks for one of a kind.
 
 use std::collections::{BTreeMap, BTreeSet};

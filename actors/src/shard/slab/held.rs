@@ -145,6 +145,15 @@ impl<C: Cell> Slab<C> {
         self.clear_jams(key);
     }
 
+    /// A cell that took none goes on: its senders, itself among them, wait for it no more unless
+    /// too much is held for one that does.
+    #[inline]
+    pub(super) fn takes_again(&mut self, key: u32) {
+        if !self.held.is_empty() {
+            self.clear_jams(key);
+        }
+    }
+
     /// Tells senders that a cell takes messages again, when half of what is too much is left.
     fn clear_jams(&mut self, key: u32) {
         let Some(backlog) = self.held.get_mut(&key) else {

@@ -147,6 +147,7 @@ impl<C: Cell> Slab<C> {
             if waits && !std::mem::replace(&mut slot.queued, true) {
                 self.run.push_back(end.key);
             }
+            self.takes_again(end.key);
             if let Some(back) = end.bounce {
                 self.mail.bounce(back);
             }

@@ -144,6 +144,9 @@ impl<C: Cell> Slab<C> {
                 }
                 let again = slot.incarnation > Incarnation::FIRST;
                 self.set_state(key, CellState::Running);
+                if !self.slot(key).parked {
+                    self.takes_again(key);
+                }
                 if again {
                     self.counts.restarts += 1;
                     self.note_restart(key);
