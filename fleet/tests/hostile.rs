@@ -208,6 +208,11 @@ fn a_stopped_fleet_says_goodbye_and_no_will_is_published() {
         rig.stop();
         let log = rig.honest.lock().unwrap();
         assert_eq!((log.goodbyes, log.wills), (COUNT, 0));
+        drop(log);
+        let others = rig.others.read();
+        // what was on its way is told apart from what found no room
+        assert_eq!(others.dropped, others.abandoned);
+        let log = rig.honest.lock().unwrap();
         let offline = |(topic, payload): &&(String, Vec<u8>)| {
             topic.ends_with("/status") && payload == b"offline"
         };

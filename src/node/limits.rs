@@ -4,6 +4,7 @@
 //! a limit.
 
 use actorsim_actors::shard::ShardStats;
+use actorsim_fleet::broker::PublishCounts;
 
 use super::layers::Layers;
 use crate::report::Limit;
@@ -111,7 +112,8 @@ pub(super) fn bitten(layers: &Layers) -> Vec<Limit> {
         .collect();
     let published = layer.fleet.published();
     let blocked = layers.stats.t2.blocked.get();
-    let dropped = published.iter().map(|one| one.counts.dropped).sum();
+    let full = |counts: &PublishCounts| counts.dropped.saturating_sub(counts.abandoned);
+    let dropped = published.iter().map(|one| full(&one.counts)).sum();
     Seen::of(&shards, dropped, blocked).told()
 }
 

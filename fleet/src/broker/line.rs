@@ -286,7 +286,7 @@ impl Line {
         self.connect_at = None;
         call!(self, cx, |session, plan, who, out| session
             .close(plan, who, out));
-        cx.out.line.tally.dropped += self.session.waiting() as u64;
+        cx.out.line.tally.abandon(self.session.waiting() as u64);
         self.settle(cx);
         // Counted as dropped: no later incarnation does so again.
         let waiting = std::mem::take(&mut cx.identity.waiting);

@@ -211,10 +211,9 @@ impl Relay {
     /// Gives up what waits, and counts it as dropped.
     pub fn give_up(&self) {
         let gone = std::mem::take(&mut *self.0.waiting.lock());
-        let mut tally = PublishTally {
-            dropped: gone.iter().filter(|one| one.since.is_some()).count() as u64,
-            ..PublishTally::default()
-        };
+        let mut tally = PublishTally::default();
+        let samples = gone.iter().filter(|one| one.since.is_some());
+        tally.abandon(samples.count() as u64);
         self.0.stats.take(&mut tally);
     }
 }

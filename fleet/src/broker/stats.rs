@@ -19,6 +19,7 @@ pub(crate) struct PublishTally {
     pub(crate) acked: u64,
     pub(crate) refused: u64,
     pub(crate) dropped: u64,
+    pub(crate) abandoned: u64,
     pub(crate) errors: u64,
     pub(crate) slowdowns: u64,
     /// Messages that wait now, more than before.
@@ -32,6 +33,14 @@ pub(crate) struct PublishTally {
     pub(crate) handshakes_us: Vec<u32>,
 }
 
+impl PublishTally {
+    /// Messages that waited when their device, or its connection, ended for good.
+    pub(crate) fn abandon(&mut self, messages: u64) {
+        self.dropped += messages;
+        self.abandoned += messages;
+    }
+}
+
 /// Counts of all devices of one protocol.
 #[derive(Debug)]
 pub struct PublishStats {
@@ -41,6 +50,7 @@ pub struct PublishStats {
     acked: AtomicU64,
     refused: AtomicU64,
     dropped: AtomicU64,
+    abandoned: AtomicU64,
     errors: AtomicU64,
     slowdowns: AtomicU64,
     waiting: AtomicI64,
@@ -65,6 +75,8 @@ pub struct PublishCounts {
     pub refused: u64,
     /// Messages given up: no room, or lost with their device.
     pub dropped: u64,
+    /// Of these, those that waited when their device, or its connection, ended for good.
+    pub abandoned: u64,
     /// Connections that failed or broke.
     pub errors: u64,
     /// Times that a device took to every second sample only.
@@ -89,11 +101,18 @@ impl std::ops::AddAssign<&Self> for PublishCounts {
         self.acked += other.acked;
         self.refused += other.refused;
         self.dropped += other.dropped;
+        self.abandoned += other.abandoned;
         self.errors += other.errors;
         self.slowdowns += other.slowdowns;
         self.waiting += other.waiting;
-        let added = self.latency_us.add(&other.latency_us);
-        added.expect("both have the same bounds");
+        self.handshakes += other.handshakes;
+        self.insecure += other.insecure;
+        for (all, more) in [
+            (&mut self.latency_us, &other.latency_us),
+            (&mut self.handshake_us, &other.handshake_us),
+        ] {
+            all.add(more).expect("both have the same bounds");
+        }
     }
 }
 
@@ -110,6 +129,7 @@ impl Default for PublishStats {
             acked: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            abandoned: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             slowdowns: AtomicU64::new(0),
             waiting: AtomicI64::new(0),
@@ -130,6 +150,7 @@ impl PublishStats {
             (&self.acked, &mut tally.acked),
             (&self.refused, &mut tally.refused),
             (&self.dropped, &mut tally.dropped),
+            (&self.abandoned, &mut tally.abandoned),
             (&self.errors, &mut tally.errors),
             (&self.handshakes, &mut tally.handshakes),
             (&self.insecure, &mut tally.insecure),
@@ -175,6 +196,7 @@ impl PublishStats {
             acked: of(&self.acked),
             refused: of(&self.refused),
             dropped: of(&self.dropped),
+            abandoned: of(&self.abandoned),
             errors: of(&self.errors),
             slowdowns: of(&self.slowdowns),
             waiting: now(&self.waiting),

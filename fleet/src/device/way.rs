@@ -33,7 +33,7 @@ impl Device {
         };
         let tally = &mut cx.out.line.tally;
         let waiting = std::mem::take(&mut cx.identity.waiting);
-        tally.dropped += u64::from(waiting);
+        tally.abandon(u64::from(waiting));
         tally.waiting -= i64::from(waiting);
         tally.connected -= i64::from(std::mem::take(&mut cx.identity.line_up));
         let wait = match cx.incarnation {
