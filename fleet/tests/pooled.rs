@@ -273,6 +273,27 @@ fn a_fault_of_one_device_is_its_own() {
 }
 
 #[test]
+fn devices_that_come_while_others_are_subscribed_for_are_there_once_they_hear_commands() {
+    run(async {
+        let ground = Ground::new();
+        let rig = ground
+            .pooled("waves", (1, Version::V311), None, |_| Act::Honest)
+            .await;
+        rig.works(40).await;
+        for at in 0..COUNT {
+            rig.fleet.kill(&rig.id(at)).unwrap();
+        }
+        let back = |at: u32| rig.statuses(at) == ["online", "lost", "online"];
+        until(|| (0..COUNT).all(back).then_some(())).await;
+        let counts = rig.stop().await;
+        assert_eq!((counts.connects, counts.errors), (1, 0));
+        let subscribed = rig.log.lock().unwrap().subscribed.len();
+        assert_eq!(subscribed, 2 * COUNT as usize, "each anew");
+        ground.shards.stop().await.unwrap();
+    });
+}
+
+#[test]
 fn a_connection_that_is_killed_goes_on_where_it_was_and_its_will_is_published() {
     run(async {
         let ground = Ground::new();

@@ -78,6 +78,8 @@ impl MqttTarget {
             }
             target.pump(up).await?;
         }
+        let (options, now) = (&target.options, target.now());
+        target.client.go_on(options, now, &mut target.out);
         Ok(target)
     }
 

@@ -3,11 +3,11 @@
 //! The session is [`crate::session::mqtt`], driven here by tokio (`channel`: the connection, and
 //! TLS on it). To the broker it is one client, with a will of its own; for its devices it publishes
 //! what waits in their relay, subscribes to their commands and tells their statuses, on every
-//! connection anew. What was sent and not acknowledged belongs to the place of the connection, not
-//! to the actor: one that was killed is followed by one that goes on with it. Bounds:
-//! [`IN_FLIGHT_MAX`], [`BATCH`], [`WIRE_MAX`], [`FILTERS_MAX`].
+//! connection anew. A device is said to be there once its commands are subscribed to, and speaks
+//! after that: what waits since the connection before goes when all is told. What was sent and not
+//! acknowledged belongs to the place of the connection, not to the actor: one that was killed is
+//! followed by one that goes on with it. Bounds: [`IN_FLIGHT_MAX`], [`BATCH`], [`WIRE_MAX`].
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use tokio::sync::{Notify, watch};
 
 use self::channel::Channel;
 use super::plan::Credentials;
-use super::pool::{Pool, Seat};
+use super::pool::{News, Pool, Seat};
 use super::publisher::{FAREWELL, LOOK, PublisherMessage, stopped};
 use super::relay::{Letter, Relay};
 use super::session::OWN;
@@ -37,12 +37,11 @@ mod channel;
 
 /// Messages of QoS 1 and 2 on their way at a time: 5,000 a second at a round trip of 50 ms.
 pub const IN_FLIGHT_MAX: u16 = 256;
-/// Messages and statuses that are handed to the session at once.
+/// Messages and statuses that are handed to the session at once, and so filters of a subscription:
+/// 16 KB as a rule.
 pub const BATCH: usize = 256;
 /// Bytes for the broker from which on no more are made: it reads slower than we write.
 pub const WIRE_MAX: usize = 256 << 10;
-/// Filters of one subscription: 16 KB as a rule.
-pub const FILTERS_MAX: usize = 256;
 
 /// Commands come to topics between these.
 const COMMANDS: (&str, &str) = ("devices/", "/commands");
@@ -117,7 +116,6 @@ impl TaskActor for Gateway {
             own: std::mem::take(&mut *self.kept.lock()),
             kept: Arc::clone(&self.kept),
             out: Output::default(),
-            hears: VecDeque::new(),
             topic: String::new(),
             up: false,
             told: 0,
@@ -162,8 +160,6 @@ struct Run {
     /// Where that goes when this ends, however it does.
     kept: Arc<Mutex<Kept>>,
     out: Output,
-    /// Devices whose commands are to be subscribed to.
-    hears: VecDeque<Seat>,
     topic: String,
     up: bool,
     /// Devices that the broker believes there.
@@ -222,8 +218,7 @@ impl Run {
     fn options(&self) -> Options {
         Options {
             in_flight_max: IN_FLIGHT_MAX,
-            // a status and a loss more than what is counted as room
-            outbox_max: 2 * IN_FLIGHT_MAX,
+            outbox_max: IN_FLIGHT_MAX,
             ..self.spec.options
         }
     }
@@ -232,7 +227,6 @@ impl Run {
     fn down(&mut self) {
         self.up = false;
         self.own.client.lost();
-        self.hears.clear();
         let told = std::mem::take(&mut self.told);
         self.count(|tally| tally.connected -= i64::try_from(told).unwrap_or(i64::MAX));
     }
@@ -240,7 +234,7 @@ impl Run {
     /// What was not acknowledged never will be.
     fn give_up(&mut self) {
         let samples = std::mem::take(&mut self.own).samples;
-        self.count(|tally| tally.dropped += samples);
+        self.count(|tally| tally.abandon(samples));
         self.spec.pool.give_up(self.lane);
     }
 
@@ -337,13 +331,7 @@ impl Run {
             more = self.feed(options, channel.waiting(), now);
             self.settle(options, now);
             if *self.stop.borrow() && !more && self.is_done() {
-                self.say(
-                    options,
-                    &self.own_status(),
-                    b"offline",
-                    Qos::AtMostOnce,
-                    now,
-                );
+                self.say(options, &self.own_status(), b"offline", now);
                 self.own.client.close(options, &mut self.out);
             }
         }
@@ -365,7 +353,7 @@ impl Run {
                 Event::Up { .. } => {
                     tally.connects += 1;
                     self.up = true;
-                    self.say(options, &self.own_status(), b"online", Qos::AtMostOnce, now);
+                    self.say(options, &self.own_status(), b"online", now);
                     self.spec.pool.renew(self.lane);
                 }
                 Event::Delivered { tag: OWN } => {}
@@ -400,26 +388,33 @@ impl Run {
         }
     }
 
-    /// Hands statuses, subscriptions and messages to the session, as long as there is room. True:
+    /// Hands statuses, subscriptions and messages to the session, as long as there is room. While
+    /// there is something to tell no message goes: it may be of one that is not there yet. True:
     /// there is more, and room for it.
     fn feed(&mut self, options: &Options, on_the_wire: usize, now: Time) -> bool {
-        let mut batch = BATCH;
-        let room = |run: &Self| {
-            let wire = on_the_wire + run.out.bytes.len();
-            let free = usize::from(IN_FLIGHT_MAX).saturating_sub(run.own.client.waiting());
-            if wire < WIRE_MAX { free } else { 0 }
-        };
+        let (mut batch, mut births) = (BATCH, Vec::new());
         while batch > 0
-            && room(self) > 0
+            && !self.own.client.is_subscribing()
+            && self.is_read(on_the_wire)
             && let Some(seat) = self.spec.pool.next(self.lane)
         {
             batch -= 1;
-            self.tell(options, seat, now);
+            if self.tell(options, &seat, now).up {
+                births.push(seat);
+            }
         }
-        self.subscribe(options, now);
-        while batch > 0 {
-            let letters = self.relay().try_next(room(self).min(batch).min(16));
+        self.bear(options, &births, now);
+        if !self.spec.pool.has_news(self.lane) {
+            self.own.client.go_on(options, now, &mut self.out);
+        }
+        while batch > 0 && !self.spec.pool.has_news(self.lane) {
+            let room = self.room(on_the_wire);
+            let letters = self.relay().try_next(room.min(batch).min(16));
             if letters.is_empty() {
+                break;
+            }
+            if self.spec.pool.has_news(self.lane) {
+                self.relay().put_back(letters.into_iter()); // their writers have just come, perhaps
                 break;
             }
             batch -= letters.len();
@@ -427,61 +422,48 @@ impl Run {
                 .iter()
                 .for_each(|letter| self.send(options, letter, now));
         }
-        let waits = self.spec.pool.has_news(self.lane) || self.relay().waiting() > 0;
-        waits && room(self) > 0
+        let waits = match self.spec.pool.has_news(self.lane) {
+            true => !self.own.client.is_subscribing(),
+            false => self.relay().waiting() > 0 && self.room(on_the_wire) > 0,
+        };
+        waits && self.is_read(on_the_wire)
     }
 
-    /// Tells the broker what has become of a device.
-    fn tell(&mut self, options: &Options, seat: Seat, now: Time) {
+    /// Whether the broker reads what is written, so many bytes of which wait for the socket.
+    fn is_read(&self, on_the_wire: usize) -> bool {
+        on_the_wire + self.out.bytes.len() < WIRE_MAX
+    }
+
+    /// How many messages the session takes now.
+    fn room(&self, on_the_wire: usize) -> usize {
+        match self.is_read(on_the_wire) {
+            true => usize::from(IN_FLIGHT_MAX).saturating_sub(self.own.client.waiting()),
+            false => 0,
+        }
+    }
+
+    /// Tells the broker that a device is gone, and takes note of one that has come.
+    fn tell(&mut self, options: &Options, seat: &Seat, now: Time) -> News {
         let news = seat.news();
-        let mut topic = std::mem::take(&mut self.topic);
-        topic.clear();
-        seat.write_status(&mut topic);
         if news.lost {
-            self.say(options, &topic, b"lost", Qos::AtLeastOnce, now);
+            self.tell_status(options, seat, b"lost", now);
         }
-        let status: Option<&[u8]> = match (news.up, news.left) {
-            (true, _) => Some(b"online"),
-            (false, true) => Some(b"offline"),
-            (false, false) => None,
-        };
-        if let Some(status) = status {
-            self.say(options, &topic, status, Qos::AtMostOnce, now);
+        if news.left {
+            self.tell_status(options, seat, b"offline", now);
         }
-        self.topic = topic;
         let change = i64::from(news.up) - i64::from(news.was_told);
         self.told = self.told.saturating_add_signed(change);
         self.count(|tally| tally.connected += change);
-        if news.hears {
-            self.hears.push_back(seat);
-        }
+        news
     }
 
-    /// Says something of our own, retained.
-    fn say(&mut self, options: &Options, topic: &str, text: &[u8], qos: Qos, now: Time) {
-        let message = Message {
-            topic,
-            payload: text,
-            qos,
-            retain: true,
-            tag: OWN,
-        };
-        let client = &mut self.own.client;
-        if client
-            .publish(options, &message, now, &mut self.out)
-            .is_err()
-        {
-            self.count(|tally| tally.errors += 1);
-        }
-    }
-
-    /// Subscribes to commands, as many as go at once; the others follow when that is answered.
-    fn subscribe(&mut self, options: &Options, now: Time) {
-        if self.hears.is_empty() || self.own.client.is_subscribing() {
+    /// Subscribes to the commands of those that have come, and then says that they are there.
+    fn bear(&mut self, options: &Options, births: &[Seat], now: Time) {
+        if births.is_empty() {
             return;
         }
         let mut bytes = Vec::new();
-        for seat in self.hears.drain(..FILTERS_MAX.min(self.hears.len())) {
+        for seat in births {
             self.topic.clear();
             seat.write_commands(&mut self.topic);
             let appended = Filters::append(&mut bytes, &self.topic, Qos::AtLeastOnce);
@@ -492,6 +474,35 @@ impl Run {
             client.subscribe_all(options, filters, now, &mut self.out)
         });
         if !matches!(asked, Ok(Ok(()))) {
+            self.count(|tally| tally.errors += 1);
+        }
+        for seat in births {
+            self.tell_status(options, seat, b"online", now);
+        }
+    }
+
+    /// Says what has become of a device.
+    fn tell_status(&mut self, options: &Options, seat: &Seat, text: &[u8], now: Time) {
+        let mut topic = std::mem::take(&mut self.topic);
+        topic.clear();
+        seat.write_status(&mut topic);
+        self.say(options, &topic, text, now);
+        self.topic = topic;
+    }
+
+    /// Says something of our own, retained, before all that waits. What is lost of it with the
+    /// connection is said anew on the next.
+    fn say(&mut self, options: &Options, topic: &str, text: &[u8], now: Time) {
+        let message = Message {
+            topic,
+            payload: text,
+            qos: Qos::AtMostOnce,
+            retain: true,
+            tag: OWN,
+        };
+        let client = &mut self.own.client;
+        let said = client.announce(options, &message, now, &mut self.out);
+        if said.is_err() {
             self.count(|tally| tally.errors += 1);
         }
     }

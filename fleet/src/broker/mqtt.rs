@@ -34,7 +34,7 @@ impl Session {
         self.0.open(&speech.options, &login, who.now, &mut out.mqtt);
     }
 
-    /// Hears commands, and says that it is there.
+    /// Hears commands, and says that it is there; then goes what waits.
     pub(super) fn greet(&mut self, speech: &MqttSpeech, who: &Who<'_>, out: &mut SessionOut) {
         out.topic.clear();
         speech.commands.write(who.id, &mut out.topic);
@@ -49,8 +49,10 @@ impl Session {
             out.heard.push(Heard::Trouble);
         }
         self.status(speech, b"online", who, out);
+        self.0.go_on(&speech.options, who.now, &mut out.mqtt);
     }
 
+    /// Says what has become of it, before all that waits.
     fn status(&mut self, speech: &MqttSpeech, status: &[u8], who: &Who<'_>, out: &mut SessionOut) {
         out.topic.clear();
         speech.status.write(who.id, &mut out.topic);
@@ -61,10 +63,10 @@ impl Session {
             retain: true,
             tag: OWN,
         };
-        let taken = self
+        let said = self
             .0
-            .publish(&speech.options, &message, who.now, &mut out.mqtt);
-        if taken.is_err() {
+            .announce(&speech.options, &message, who.now, &mut out.mqtt);
+        if said.is_err() {
             out.heard.push(Heard::Trouble);
         }
     }

@@ -30,12 +30,10 @@ const UP: u8 = 1 << 1;
 const LEFT: u8 = 1 << 2;
 /// It was lost, which is to be told.
 const LOST: u8 = 1 << 3;
-/// Its commands are to be subscribed to.
-const HEARS: u8 = 1 << 4;
 /// It stands in the queue.
-const QUEUED: u8 = 1 << 5;
+const QUEUED: u8 = 1 << 4;
 /// The broker was told that it is there, on this connection.
-const TOLD: u8 = 1 << 6;
+const TOLD: u8 = 1 << 5;
 
 /// The connections that devices of a node share. A clone is the same.
 #[derive(Clone)]
@@ -153,8 +151,7 @@ const fn again(state: u8) -> u8 {
     let state = state & !TOLD;
     match state & (UP | LEFT) {
         0 => state | LOST,
-        LEFT => state,
-        _ => state | HEARS,
+        _ => state,
     }
 }
 
@@ -188,9 +185,8 @@ pub(crate) struct Seat {
 pub(super) struct News {
     /// That it was lost, first.
     pub(super) lost: bool,
-    /// That it is there, and whether its commands are to be subscribed to.
+    /// That it is there, and hears commands.
     pub(super) up: bool,
-    pub(super) hears: bool,
     /// That it has said goodbye.
     pub(super) left: bool,
     /// Whether the broker believes it there so far.
@@ -228,7 +224,7 @@ impl Seat {
     pub(super) fn news(&self) -> News {
         let now = |state: u8| {
             let told = if state & UP != 0 { TOLD } else { 0 };
-            Some((state & !(LOST | HEARS | QUEUED | TOLD)) | told)
+            Some((state & !(LOST | QUEUED | TOLD)) | told)
         };
         let before = self
             .state()
@@ -238,7 +234,6 @@ impl Seat {
         News {
             lost: has(LOST),
             up: has(UP),
-            hears: has(HEARS) && has(UP),
             left: has(LEFT),
             was_told: has(TOLD),
         }
@@ -275,12 +270,12 @@ impl Place {
     fn come(&self) {
         self.0.note(|state| {
             let lost = if state & UP != 0 { LOST } else { 0 };
-            Some((state & !LEFT) | KNOWN | UP | HEARS | lost)
+            Some((state & !LEFT) | KNOWN | UP | lost)
         });
     }
 
     fn lose(&self) {
-        let lost = |state: u8| (state & !(UP | HEARS)) | LOST;
+        let lost = |state: u8| (state & !UP) | LOST;
         self.0.note(|state| (state & UP != 0).then(|| lost(state)));
     }
 
@@ -296,7 +291,7 @@ impl Place {
 
     /// It says goodbye.
     pub(crate) fn leave(&self) {
-        let left = |state: u8| (state & !(UP | HEARS)) | LEFT;
+        let left = |state: u8| (state & !UP) | LEFT;
         self.0.note(|state| (state & UP != 0).then(|| left(state)));
     }
 }
@@ -337,7 +332,6 @@ mod tests {
     const UP_NOW: News = News {
         lost: false,
         up: true,
-        hears: true,
         left: false,
         was_told: false,
     };

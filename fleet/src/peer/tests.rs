@@ -52,6 +52,7 @@ fn every_quality_of_mqtt_is_heard_once_in_order_and_acknowledged() {
                     hear(&mut peer, part, &mut answer, &mut heard);
                 }
                 client.received(&options, &answer, Time(1), &mut out);
+                client.go_on(&options, Time(1), &mut out);
             }
         }
         let expected: Heard = (0..12).map(|n| ("a/b".to_owned(), vec![n; 300])).collect();

@@ -9,6 +9,7 @@ const REFUSED: &[u8] = &[0x20, 0x02, 0x00, 0x05];
 const EARLY: &[u8] = &[0x40, 0x02, 0x00, 0x01];
 const OTHER_ID: &[u8] = &[0x40, 0x02, 0x7f, 0x7f];
 const OTHER_STEP: &[u8] = &[0x50, 0x02, 0x00, 0x01];
+const ACCEPTED_THEN_NONE: &[u8] = &[0x20, 0x02, 0x00, 0x00, 0xf7, 0x03, 0x01, 0x02, 0x03];
 const NO_PACKET: &[u8] = &[0xf7, 0x03, 0x01, 0x02, 0x03];
 
 /// What can be done to any connection.
@@ -26,6 +27,7 @@ pub(crate) fn acts() -> Vec<Act> {
         Act::Answer(REFUSED),
         Act::Answer(EARLY),
         Act::Answer(NO_PACKET),
+        Act::Answer(ACCEPTED_THEN_NONE),
         Act::CloseAfterConnAck,
         Act::AnswerPublish(b""),
         Act::AnswerPublish(OTHER_ID),

@@ -5,7 +5,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -67,6 +67,9 @@ pub(crate) struct Log {
     pub(crate) wills: u32,
     /// First certificate of each client that showed one.
     pub(crate) shown: Vec<Vec<u8>>,
+    /// What was said too early on a connection: that a device is there, before its commands were
+    /// subscribed to; its samples, before it was said to be there.
+    pub(crate) early: Vec<String>,
 }
 
 /// What a broker is told.
@@ -159,6 +162,9 @@ struct Peer {
     partial: Vec<u8>,
     /// The session is accepted.
     up: bool,
+    /// Topic filters, and devices that were said to be there.
+    hears: BTreeSet<String>,
+    born: BTreeSet<String>,
     goodbye: bool,
     said: usize,
     /// What goes out, and whether the connection ends then.
@@ -228,6 +234,8 @@ impl Broker {
                     version: Version::V311,
                     partial: Vec::new(),
                     up: false,
+                    hears: BTreeSet::new(),
+                    born: BTreeSet::new(),
                     goodbye: false,
                     said: 0,
                     out: Vec::new(),
@@ -342,8 +350,9 @@ impl Peer {
                 ..
             } => step(Step::Comp, *id),
             Packet::Subscribe { id, filters } => {
-                log.subscribed
-                    .extend(filters.iter().map(|(topic, _)| topic.to_owned()));
+                let topics = || filters.iter().map(|(topic, _)| topic.to_owned());
+                log.subscribed.extend(topics());
+                self.hears.extend(topics());
                 let codes = vec![1; filters.iter().count()];
                 let answer = Packet::SubAck {
                     id: *id,
@@ -364,6 +373,7 @@ impl Peer {
 
     fn published(&mut self, publish: &Publish<'_>, log: &mut Log, out: &mut Vec<u8>) {
         let (topic, payload) = (publish.topic.to_owned(), publish.payload.to_vec());
+        self.judge(&topic, &payload, log);
         log.published.push((topic, payload));
         let answer = match publish.qos {
             Qos::AtMostOnce => return,
@@ -378,13 +388,31 @@ impl Peer {
             _ => answer.write(self.version, out).unwrap(),
         }
     }
+
+    /// Whether it is time for that.
+    fn judge(&mut self, topic: &str, payload: &[u8], log: &mut Log) {
+        let of_device = topic.strip_prefix("devices/");
+        let early = match of_device.and_then(|topic| topic.split_once('/')) {
+            Some((id, "status")) if payload == b"online" => {
+                self.born.insert(id.to_owned());
+                !self.hears.contains(&format!("devices/{id}/commands"))
+            }
+            Some((id, "telemetry")) => !self.born.contains(id),
+            _ => false,
+        };
+        if early {
+            log.early
+                .push(format!("{topic}: {}", String::from_utf8_lossy(payload)));
+        }
+    }
 }
 
 const fn step(step: Step, id: u16) -> Packet<'static> {
     Packet::Step { step, id, code: 0 }
 }
 
-/// Messages of each device that come for the first time come in the order of their making.
+/// Messages of each device that come for the first time come in the order of their making, and
+/// after it was said that it is there, which is after its commands were subscribed to.
 pub(crate) fn in_order(log: &Log) {
     let mut last: BTreeMap<&str, Vec<&[u8]>> = BTreeMap::new();
     for (topic, payload) in &log.published {
@@ -400,4 +428,5 @@ pub(crate) fn in_order(log: &Log) {
     for payloads in last.values() {
         assert!(payloads.iter().map(stamp).is_sorted());
     }
+    assert_eq!(log.early, [""; 0]);
 }

@@ -57,6 +57,8 @@ impl Device {
         let now = self.clock.monotonic();
         self.client.open(&self.options, login, now, &mut self.out);
         self.until(|events| events.iter().any(|event| matches!(event, Event::Up { .. })));
+        let now = self.clock.monotonic();
+        self.client.go_on(&self.options, now, &mut self.out);
     }
 
     pub(crate) fn publish(

@@ -2,8 +2,9 @@
 //!
 //! Its owner opens a connection, calls [`Client::open`], then [`Client::received`] with whatever
 //! comes, [`Client::expire`] at [`Client::deadline`], and [`Client::lost`] when the connection is
-//! gone; messages in the outbox outlive all of these. On [`Event::Up`] it subscribes and publishes
-//! its birth. Times are monotonic. Bound: see [`Options`].
+//! gone; messages in the outbox outlive all of these. On [`Event::Up`] it says what comes first (it
+//! subscribes, and announces its birth), then [`Client::go_on`]: nothing that waits goes before.
+//! Times are monotonic. Bound: see [`Options`].
 
 use std::time::Duration;
 
@@ -37,7 +38,9 @@ enum Phase {
     Down,
     /// CONNECT has gone.
     Opening,
-    /// CONNACK has come.
+    /// CONNACK has come; what waits stays until the owner has said what comes first.
+    Greeting { resumed: bool },
+    /// All goes.
     Up,
 }
 
@@ -75,6 +78,21 @@ pub struct Message<'a> {
     pub tag: u64,
 }
 
+impl<'a> Message<'a> {
+    /// The packet; its identifier is set when it goes.
+    fn publish(&self) -> Publish<'a> {
+        Publish {
+            dup: false,
+            qos: self.qos,
+            retain: self.retain,
+            topic: self.topic,
+            id: u16::from(self.qos != Qos::AtMostOnce),
+            properties: Properties::default(),
+            payload: self.payload,
+        }
+    }
+}
+
 impl Default for Client {
     fn default() -> Self {
         Self {
@@ -98,7 +116,7 @@ impl Client {
     /// Whether the broker has accepted the session on this connection.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.phase == Phase::Up
+        matches!(self.phase, Phase::Greeting { .. } | Phase::Up)
     }
 
     /// Messages that wait, those in flight included.
@@ -155,7 +173,7 @@ impl Client {
 
     /// Says goodbye: the broker publishes no will. What waits in the outbox stays there.
     pub fn close(&mut self, options: &Options, out: &mut Output) {
-        if self.phase == Phase::Up {
+        if self.is_up() {
             let _ = Packet::Disconnect { code: 0 }.write(options.version, &mut out.bytes);
         }
         self.end(Ended::Closed, out);
@@ -177,47 +195,63 @@ impl Client {
         now: Time,
         out: &mut Output,
     ) -> Result<(), PublishError> {
-        let publish = Publish {
-            dup: false,
-            qos: message.qos,
-            retain: message.retain,
-            topic: message.topic,
-            id: u16::from(message.qos != Qos::AtMostOnce),
-            properties: Properties::default(),
-            payload: message.payload,
-        };
-        let size = 16 + message.topic.len() + message.payload.len();
-        let packet = Packet::Publish(publish);
-        let most = self.takes.packet_max;
-        let too_large = |bytes| PublishError::TooLarge { bytes, most };
-        let at_once = self.is_up() && self.outbox.len() == self.outbox.in_flight();
+        let at_once = self.phase == Phase::Up && self.outbox.len() == self.outbox.in_flight();
         if message.qos == Qos::AtMostOnce && at_once {
-            let start = out.bytes.len();
-            packet
-                .write(options.version, &mut out.bytes)
-                .map_err(|TooLong { bytes }| too_large(bytes))?;
-            let bytes = out.bytes.len() - start;
-            if bytes > most {
-                out.bytes.truncate(start);
-                return Err(too_large(bytes));
-            }
-            self.written = now;
+            self.announce(options, message, now, out)?;
             out.events.push(Event::Delivered { tag: message.tag });
             return Ok(());
         }
         if self.outbox.len() >= usize::from(options.outbox_max) {
             return Err(PublishError::Full);
         }
+        let publish = message.publish();
+        let size = 16 + message.topic.len() + message.payload.len();
         let mut bytes = Vec::with_capacity(size);
-        packet
-            .write(options.version, &mut bytes)
-            .map_err(|TooLong { bytes }| too_large(bytes))?;
-        if bytes.len() > most {
-            return Err(too_large(bytes.len()));
-        }
+        self.write(options, &publish, &mut bytes)?;
         let outgoing = Outgoing::new(bytes.into_boxed_slice(), &publish, message.tag);
         self.outbox.push(outgoing);
         self.pump(now, out);
+        Ok(())
+    }
+
+    /// Says a message of QoS 0 now, before all that waits: that its owner is there, or leaves. It
+    /// is for this connection: if that has ended meanwhile, nothing is said. There is no event.
+    ///
+    /// # Errors
+    /// It is too large.
+    pub fn announce(
+        &mut self,
+        options: &Options,
+        message: &Message<'_>,
+        now: Time,
+        out: &mut Output,
+    ) -> Result<(), PublishError> {
+        debug_assert_eq!(message.qos, Qos::AtMostOnce, "nobody would answer");
+        if !self.is_up() {
+            return Ok(());
+        }
+        self.write(options, &message.publish(), &mut out.bytes)?;
+        self.written = now;
+        Ok(())
+    }
+
+    /// Appends a message that the broker would take.
+    fn write(
+        &self,
+        options: &Options,
+        publish: &Publish<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), PublishError> {
+        let (start, most) = (out.len(), self.takes.packet_max);
+        let too_large = |bytes| PublishError::TooLarge { bytes, most };
+        Packet::Publish(*publish)
+            .write(options.version, out)
+            .map_err(|TooLong { bytes }| too_large(bytes))?;
+        let bytes = out.len() - start;
+        if bytes > most {
+            out.truncate(start);
+            return Err(too_large(bytes));
+        }
         Ok(())
     }
 
@@ -270,9 +304,34 @@ impl Client {
         Ok(())
     }
 
+    /// The owner has said what comes first: sends what waits, and again what the broker has not
+    /// acknowledged of a session that it has kept.
+    pub fn go_on(&mut self, options: &Options, now: Time, out: &mut Output) {
+        let Phase::Greeting { resumed } = self.phase else {
+            return;
+        };
+        self.phase = Phase::Up;
+        if resumed {
+            self.outbox.resume(now, |message| {
+                if message.is_released() {
+                    let release = Packet::Step {
+                        step: Step::Rel,
+                        id: message.id,
+                        code: 0,
+                    };
+                    let _ = release.write(options.version, &mut out.bytes);
+                } else {
+                    out.bytes.extend_from_slice(Outbox::bytes(message));
+                }
+            });
+            self.written = now;
+        }
+        self.pump(now, out);
+    }
+
     /// Sends what may go.
     fn pump(&mut self, now: Time, out: &mut Output) {
-        if !self.is_up() {
+        if self.phase != Phase::Up {
             return;
         }
         while let Some(sending) = self.outbox.send_next(&self.takes, now, &mut out.bytes) {
@@ -288,6 +347,11 @@ impl Client {
         }
     }
 
+    /// Since when the broker owes an acknowledgement on this connection.
+    fn in_doubt(&self) -> Option<Time> {
+        self.outbox.oldest().filter(|_| self.phase == Phase::Up)
+    }
+
     /// When [`Client::expire`] wants to be called.
     #[must_use]
     pub fn deadline(&self, options: &Options) -> Option<Time> {
@@ -295,13 +359,13 @@ impl Client {
         match self.phase {
             Phase::Down => None,
             Phase::Opening => Some(self.written + patience),
-            Phase::Up => {
+            Phase::Greeting { .. } | Phase::Up => {
                 let ping = match (self.pinged, self.keep_alive) {
                     (Some(pinged), _) => Some(pinged + patience),
                     (None, Duration::ZERO) => None,
                     (None, silence) => Some(self.written + silence),
                 };
-                let asked = self.outbox.oldest().into_iter().chain(self.subscribing);
+                let asked = self.in_doubt().into_iter().chain(self.subscribing);
                 let answer = asked.map(|sent| sent + patience);
                 ping.into_iter().chain(answer).min()
             }
@@ -314,11 +378,11 @@ impl Client {
         let silent = match self.phase {
             Phase::Down => None,
             Phase::Opening => (self.written + patience <= now).then_some("answer to CONNECT"),
-            Phase::Up => {
+            Phase::Greeting { .. } | Phase::Up => {
                 let late = |asked: Option<Time>| asked.is_some_and(|at| at + patience <= now);
                 let waits = [
                     (self.pinged, "answer to a ping"),
-                    (self.outbox.oldest(), "acknowledgement"),
+                    (self.in_doubt(), "acknowledgement"),
                     (self.subscribing, "answer to a subscription"),
                 ];
                 let found = waits.into_iter().find(|(asked, _)| late(*asked));
@@ -402,7 +466,7 @@ impl Client {
                     code,
                     properties,
                 },
-            ) => self.opened(options, *session_present, *code, properties, now, out),
+            ) => self.opened(options, *session_present, *code, properties, out),
             (Phase::Opening, _) => Err(Ended::Protocol(NOT_AN_ANSWER)),
             (_, Packet::Publish(publish)) => self.inbound(options, publish, now, out),
             (_, Packet::Step { step, id, code }) => {
@@ -437,7 +501,6 @@ impl Client {
         session_present: bool,
         code: u8,
         properties: &Properties<'_>,
-        now: Time,
         out: &mut Output,
     ) -> Result<(), Ended> {
         if code != 0 {
@@ -447,7 +510,6 @@ impl Client {
         if session_present && options.clean_start {
             return Err(Ended::Protocol("a session present after a clean start"));
         }
-        self.phase = Phase::Up;
         let receive_max = properties.receive_max.unwrap_or(u16::MAX);
         let packet_max = properties.packet_max.map(|most| most as usize);
         self.takes = Takes {
@@ -457,30 +519,15 @@ impl Client {
         if let Some(seconds) = properties.keep_alive_s {
             self.keep_alive = Duration::from_secs(seconds.into());
         }
-        if session_present {
-            let version = options.version;
-            self.outbox.resume(now, |message| {
-                if message.is_released() {
-                    let release = Packet::Step {
-                        step: Step::Rel,
-                        id: message.id,
-                        code: 0,
-                    };
-                    let _ = release.write(version, &mut out.bytes);
-                } else {
-                    out.bytes.extend_from_slice(Outbox::bytes(message));
-                }
-            });
-            self.written = now;
-        } else {
+        if !session_present {
             self.half_way.clear();
             let events = &mut out.events;
             self.outbox
                 .restart(|tag| events.push(Event::Uncertain { tag }));
         }
         let resumed = session_present;
+        self.phase = Phase::Greeting { resumed };
         out.events.push(Event::Up { resumed });
-        self.pump(now, out);
         Ok(())
     }
 

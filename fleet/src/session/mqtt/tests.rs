@@ -53,15 +53,22 @@ fn up(options: &Options) -> (Client, Broker, Output) {
     let answer = broker.take(&std::mem::take(&mut out.bytes));
     client.received(options, &answer, Time::ZERO, &mut out);
     assert_eq!(out.events.remove(0), Event::Up { resumed: false });
+    client.go_on(options, Time::ZERO, &mut out);
     assert!(client.is_up() && out.ended.is_none());
     (client, broker, out)
+}
+
+/// One way and back.
+fn exchange(options: &Options, client: &mut Client, broker: &mut Broker, out: &mut Output) {
+    let answer = broker.take(&std::mem::take(&mut out.bytes));
+    client.received(options, &answer, Time::ZERO, out);
+    client.go_on(options, Time::ZERO, out);
 }
 
 /// Bytes go to and fro until both are silent.
 fn settle(options: &Options, client: &mut Client, broker: &mut Broker, out: &mut Output) {
     while !out.bytes.is_empty() {
-        let answer = broker.take(&std::mem::take(&mut out.bytes));
-        client.received(options, &answer, Time::ZERO, out);
+        exchange(options, client, broker, out);
     }
 }
 
@@ -113,6 +120,68 @@ fn a_full_outbox_gives_its_oldest_unsent_message_up() {
 }
 
 #[test]
+fn what_its_owner_says_first_goes_before_all_that_waits_however_much_that_is() {
+    let options = Options {
+        outbox_max: 3,
+        in_flight_max: 1,
+        ..Options::default()
+    };
+    let (mut client, mut broker, mut out) = up(&options);
+    let samples: Vec<_> = (0..3).map(|tag: u64| tag.to_be_bytes()).collect();
+    for (tag, payload) in (0..).zip(&samples) {
+        let sample = message(tag, Qos::AtLeastOnce, payload);
+        client
+            .publish(&options, &sample, Time::ZERO, &mut out)
+            .unwrap();
+    }
+    out.bytes.clear();
+    for keeps in [true, false] {
+        broker.lost(keeps);
+        client.open(&options, &LOGIN, Time::ZERO, &mut out);
+        let answer = broker.take(&std::mem::take(&mut out.bytes));
+        client.received(&options, &answer, Time::ZERO, &mut out);
+        assert_eq!(out.events, [Event::Up { resumed: keeps }]);
+        assert!(out.bytes.is_empty(), "nothing goes before");
+        out.events.clear();
+        let birth = message(0, Qos::AtMostOnce, b"online");
+        client
+            .announce(&options, &birth, Time::ZERO, &mut out)
+            .unwrap();
+        client.go_on(&options, Time::ZERO, &mut out);
+        broker.published.clear();
+        broker.take(&std::mem::take(&mut out.bytes));
+        assert_eq!(broker.published, [&b"online"[..], &samples[0]]);
+    }
+    // the last word, too
+    let end = message(0, Qos::AtMostOnce, b"offline");
+    client
+        .announce(&options, &end, Time::ZERO, &mut out)
+        .unwrap();
+    client.close(&options, &mut out);
+    broker.take(&out.bytes);
+    assert_eq!(broker.published.last().unwrap(), b"offline");
+    assert!(broker.goodbye);
+}
+
+#[test]
+fn nothing_is_said_to_a_broker_that_accepts_the_session_and_breaks_the_protocol_at_once() {
+    let options = options(Version::V311);
+    let (mut client, mut out) = (Client::default(), Output::default());
+    client.open(&options, &LOGIN, Time::ZERO, &mut out);
+    out.bytes.clear();
+    let both = [0x20, 0x02, 0x00, 0x00, 0xf7, 0x01, 0x00];
+    client.received(&options, &both, Time::ZERO, &mut out);
+    assert_eq!(out.events, [Event::Up { resumed: false }]);
+    assert!(out.ended.is_some() && !client.is_up());
+    let birth = message(0, Qos::AtMostOnce, b"online");
+    client
+        .announce(&options, &birth, Time::ZERO, &mut out)
+        .unwrap();
+    client.go_on(&options, Time::ZERO, &mut out);
+    assert!(out.bytes.is_empty() && client.waiting() == 0);
+}
+
+#[test]
 fn the_broker_sets_window_packet_size_and_keep_alive() {
     let options = options(Version::V5);
     let mut client = Client::default();
@@ -131,6 +200,7 @@ fn the_broker_sets_window_packet_size_and_keep_alive() {
     let mut bytes = Vec::new();
     answer.write(Version::V5, &mut bytes).unwrap();
     client.received(&options, &bytes, Time::ZERO, &mut out);
+    client.go_on(&options, Time::ZERO, &mut out);
     for tag in 0..5 {
         let message = message(tag, Qos::AtLeastOnce, b"x");
         client
@@ -454,10 +524,7 @@ fn storm(version: Version, keeps: bool, steps: &[(u8, u8)]) -> Result<(), TestCa
                 given.push(qos);
             }
             // one way and back
-            4 | 5 => {
-                let answer = broker.take(&std::mem::take(&mut out.bytes));
-                client.received(&options, &answer, Time::ZERO, &mut out);
-            }
+            4 | 5 => exchange(&options, &mut client, &mut broker, &mut out),
             // the connection goes: before the broker, or after it with its answers
             _ => {
                 let sent = std::mem::take(&mut out.bytes);
