@@ -192,6 +192,21 @@ mod tests {
     }
 
     #[test]
+    fn the_line_names_the_limits_that_bite() {
+        let limit = crate::report::Limit {
+            name: "ports".to_owned(),
+            count: 1_200,
+            text: String::new(),
+            mend: String::new(),
+        };
+        let snapshot = NodeSnapshot {
+            limits: vec![limit],
+            ..NodeSnapshot::default()
+        };
+        assert!(line(&snapshot, None).ends_with("  ! ports: 1,200"));
+    }
+
+    #[test]
     fn thousands_are_grouped() {
         for (number, text) in [
             (0, "0"),

@@ -435,6 +435,46 @@ fn a_simulated_fleet_prints_every_sample_as_a_line() {
 }
 
 #[test]
+fn a_simulated_day_has_a_day_of_samples_and_its_warmest_hour_is_the_profile_s() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("day").display().to_string();
+    let flags = ["--devices", "4", "--interval", "10m", "--hours", "24"];
+    let to = ["sim", "--no-world", "--console", &path];
+    let (code, out, err) = run(&[&to[..], &flags].concat());
+    assert_eq!(code, 0, "{out}{err}");
+    let all = samples(&std::fs::read_to_string(&path).unwrap());
+    assert_eq!(all.len(), 4 * 24 * 6);
+    let mut hours = [0.0; 24];
+    for (_, sample) in &all {
+        let stamp = sample["timestamp"].as_str().unwrap();
+        let hour = stamp.strip_prefix("2026-01-01T").unwrap();
+        let hour: usize = hour[..2].parse().unwrap();
+        hours[hour] += sample["fields"]["temperature"].as_f64().unwrap() / 24.0;
+    }
+    let warmest = (0..24).max_by(|a, b| hours[*a].total_cmp(&hours[*b]));
+    assert!((14..=15).contains(&warmest.unwrap()), "{hours:?}"); // the peak is at 15:00
+    assert!(hours[2] < 21.0 && hours[14] > 27.0, "{hours:?}");
+}
+
+#[test]
+fn a_seed_of_0_is_drawn_and_said_and_repeats_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let run_of = |seed: &str| {
+        let path = dir.path().join("lines").display().to_string();
+        let flags = ["--devices", "2", "--until", "10s", "--seed", seed];
+        let to = ["sim", "--no-world", "--console", &path];
+        let (code, out, err) = run(&[&to[..], &flags].concat());
+        assert_eq!(code, 0, "{out}{err}");
+        (std::fs::read_to_string(&path).unwrap(), err)
+    };
+    let [first, second] = [run_of("0"), run_of("0")];
+    assert_ne!(first.0, second.0, "it is another one each time");
+    let said = first.1.split_once(" was chosen at random").unwrap().0;
+    let seed = said.rsplit_once("seed ").unwrap().1;
+    assert_eq!(run_of(seed).0, first.0);
+}
+
+#[test]
 fn a_simulation_whose_lines_cannot_be_written_does_not_pass() {
     let flags = ["--devices", "9", "--until", "60s", "--console", "/dev/full"];
     let (code, out, err) = run(&[&["sim", "--no-world"][..], &flags].concat());

@@ -234,3 +234,28 @@ fn every_shipped_configuration_file_loads() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// Tests that a page names as `file.rs::test`.
+fn named_tests(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let code = text.split('`').skip(1).step_by(2);
+    code.filter_map(|span| {
+        let (file, test) = span.split_once(".rs::")?;
+        Some((&span[..file.len() + 3], test))
+    })
+}
+
+#[test]
+fn every_test_that_a_page_names_is_there() {
+    let mut missing = Vec::new();
+    for (page, text) in pages() {
+        for (file, test) in named_tests(&text) {
+            let source = fs::read_to_string(root().join(file)).unwrap_or_default();
+            if !source.contains(&format!("fn {test}()")) {
+                missing.push(format!("{page}: {file}::{test}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    let one: Vec<_> = named_tests("see `a/b.rs::c` and `d.rs`").collect();
+    assert_eq!(one, [("a/b.rs", "c")]);
+}

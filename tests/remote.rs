@@ -187,7 +187,8 @@ fn rest_drives_a_node_for_its_token_and_tells_others_nothing() {
     who_may(&node, token);
     devices(&node, token);
     commands(&node, token);
-    stream(&node);
+    let two = stream(&node, "device_ids=single-0001,single-0002");
+    assert_eq!(two, ["single-0001", "single-0002"]);
     rotation(&node, token);
     assert!(node.is_well());
 }
@@ -293,6 +294,7 @@ fn devices(node: &Node, token: &[(&str, &str)]) {
     let all = all.expect("the devices run");
     assert_eq!(all["runtime"]["active_devices"], 23);
     assert!(all["runtime"]["memory_mb"].as_f64() > Some(1.0));
+    only_one_type_streams(node);
     let page = "GET /api/v1/devices?type=single&limit=2&after=single-0017";
     let page = node.json(page, token, &Value::Null);
     assert_eq!(page["devices"][0]["device_id"], "single-0018");
@@ -363,14 +365,13 @@ fn commands(node: &Node, token: &[(&str, &str)]) {
     assert!(!events.contains(&node.token()), "the token is in an event");
 }
 
-/// Samples come as they are sent, only those that were asked for.
-fn stream(node: &Node) {
+/// Samples come as they are sent; says whose they are.
+fn stream(node: &Node, query: &str) -> Vec<String> {
     let mut stream = node.connect(node.http);
-    let query = "device_ids=single-0001,single-0002&batch_size=1";
     let token = node.token();
     write!(
         stream,
-        "GET /api/v1/devices/stream?{query} HTTP/1.1\r\nHost: localhost\r\n\
+        "GET /api/v1/devices/stream?{query}&batch_size=1 HTTP/1.1\r\nHost: localhost\r\n\
          Authorization: Bearer {token}\r\n\r\n"
     )
     .unwrap();
@@ -391,7 +392,13 @@ fn stream(node: &Node) {
     }
     seen.sort_unstable();
     seen.dedup();
-    assert_eq!(seen, ["single-0001", "single-0002"]);
+    seen
+}
+
+fn only_one_type_streams(node: &Node) {
+    let heard = stream(node, "device_type=industrial");
+    let all_are = heard.iter().all(|id| id.starts_with("industrial-"));
+    assert!(all_are, "{heard:?}");
 }
 
 fn rotation(node: &Node, token: &[(&str, &str)]) {

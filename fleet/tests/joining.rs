@@ -8,9 +8,13 @@
 #[path = "fleet_kit/kit.rs"]
 mod kit;
 
+use std::path::Path;
 use std::sync::Arc;
 
-use actorsim_fleet::{Injection, Population, Profile, Selector};
+use actorsim_actors::shard::{ShardConfig, ShardHost};
+use actorsim_actors::{Clock, System};
+use actorsim_fleet::lines::Printer;
+use actorsim_fleet::{Fleet, Injection, Population, Profile, Selector, Uplink};
 use actorsim_supervision::Policies;
 use actorsim_transport::SensorType;
 use kit::Rig;
@@ -110,6 +114,47 @@ fn devices_that_leave_are_not_asked_for_any_more_and_their_bytes_stay_in_the_dig
     let one = digest(1);
     assert_eq!(one, digest(1));
     assert_eq!(one, digest(3));
+}
+
+#[test]
+fn devices_that_are_stopped_as_they_start_are_gone() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let system = System::new(Clock::wall(), tokio::runtime::Handle::current());
+        let config = ShardConfig {
+            shards: 2,
+            ..ShardConfig::default()
+        };
+        let shards = ShardHost::start(&system, &config).unwrap();
+        let quiet = |name: &str, count| {
+            let text = LOCK.replacen("protocol: quic", "protocol: console", 1);
+            let profile = Profile::parse("lock.yaml", &text).unwrap().profile;
+            Population::new(name, Arc::new(profile), count, 7)
+        };
+        let stays = vec![quiet("stays", 10)];
+        let nowhere = Printer::to(Path::new("/dev/null"), false).unwrap();
+        let fleet = Fleet::printing(&system, stays, 2, Uplink::Brokers, Some(nowhere)).unwrap();
+        let policies = Policies::shipped();
+        fleet
+            .start(shards.shards(), &policies, &Arc::default())
+            .unwrap();
+        for round in 0..40 {
+            let name = format!("wave{round}");
+            fleet.spawn(quiet(&name, 300), &policies).unwrap();
+            let gone = fleet.stop_where(&select(&name), round % 2 == 0).await;
+            assert_eq!(gone.unwrap().stopped, 300, "round {round}");
+        }
+        assert_eq!(fleet.counts().requested, 10);
+        fleet.stop().await;
+        let books = fleet.books();
+        assert_eq!(fleet.counts().running, 0);
+        assert_eq!(books.accepted, books.handled + books.dropped + books.died);
+        shards.stop().await.unwrap();
+    });
 }
 
 #[test]

@@ -43,7 +43,8 @@ impl Rig {
         let (log, _) = kit::start(&shards.shards()[0], at, None, act);
         let text = format!(
             "type: pump\nprotocol: mqtt\ntelemetry_interval: 1s\n{more}telemetry_fields:\n  \
-             flow: {{type: gaussian, mean: 20, stddev: 1}}\n"
+             flow: {{type: gaussian, mean: 20, stddev: 1}}\n  \
+             battery: {{type: brownian, start: 100, drift: -0.1, volatility: 0, max: 100}}\n"
         );
         let profile = Profile::parse("pump.yaml", &text).unwrap().profile;
         let target = Target::parse(&format!("mqtt://{BROKER}")).unwrap();
@@ -84,8 +85,13 @@ impl Rig {
         }
     }
 
-    /// Samples of one device so far: the second of the stamp, and the value of its field.
+    /// Samples of one device so far: the second of the stamp, and the flow.
     fn samples(&self, number: u32) -> Vec<(f64, Value)> {
+        self.samples_of(number, "flow")
+    }
+
+    /// The same with the value of any field.
+    fn samples_of(&self, number: u32, field: &str) -> Vec<(f64, Value)> {
         let topic = format!("devices/pump-{number:04}/telemetry");
         let log = self.log.lock().unwrap();
         let of = log.published.iter().filter(|(at, _)| *at == topic);
@@ -95,7 +101,7 @@ impl Rig {
             // 1970-01-01T00:00:00.000Z
             let part = |range: std::ops::Range<usize>| stamp[range].parse::<f64>().unwrap();
             let seconds = part(14..16) * 60.0 + part(17..23);
-            (seconds, value["fields"]["flow"].clone())
+            (seconds, value["fields"][field].clone())
         };
         of.map(sample).collect()
     }
@@ -135,6 +141,40 @@ fn a_drifting_clock_shows_in_the_stamps_and_is_right_again_afterwards() {
     assert!((step(160) - 1.0).abs() < 0.01, "{}", step(160));
     let whole = stamps[170] - stamps[20];
     assert!((whole - 150.0).abs() < 0.01, "{whole}");
+}
+
+#[test]
+fn a_drained_battery_is_published_drained() {
+    let mut rig = Rig::new(2, "", |_| Act::Honest);
+    rig.inject(1, Fault::BatteryDrain(20.0), 600);
+    rig.run(30);
+    let charge = |number| {
+        let samples = rig.samples_of(number, "battery");
+        samples.last().unwrap().1.as_f64().unwrap()
+    };
+    let (drained, sound) = (charge(0), charge(1));
+    assert!(sound > 96.0, "{sound}");
+    assert!((35.0..50.0).contains(&drained), "{drained}");
+}
+
+#[test]
+fn a_device_whose_samples_are_late_hears_at_once_and_its_lateness_can_be_ended() {
+    let mut rig = Rig::new(1, "", |_| Act::Honest);
+    rig.run(5);
+    let before = rig.samples(0).len();
+    rig.inject(1, Fault::LatencySpike(Duration::from_secs(5)), 600);
+    rig.run(3);
+    assert_eq!(rig.samples(0).len(), before, "they are held back");
+    rig.inject(1, Fault::Disconnect, 1);
+    rig.run(1);
+    assert_eq!(rig.log.lock().unwrap().wills, 1, "nothing held this back");
+    let end = Injection::Revert(Some("latency_spike"));
+    rig.fleet.inject("pump-0000", end).unwrap();
+    rig.run(21);
+    let samples = rig.samples(0);
+    let stamps: Vec<f64> = samples.iter().map(|sample| sample.0).collect();
+    assert!(stamps.is_sorted(), "{stamps:?}");
+    assert!(stamps.last() > Some(&28.9), "30 s, on time: {stamps:?}");
 }
 
 #[test]
@@ -188,6 +228,7 @@ fn a_broker_that_is_away_costs_the_oldest_or_the_newest_samples() {
         rig.run(400);
         let counts = rig.stats.read();
         assert!(counts.dropped > 0, "{rule}: the outbox has 64 places");
+        assert_eq!(counts.abandoned, 0, "{rule}: it found no room");
         assert_eq!(counts.connected, 1, "{rule}");
         let stamps: Vec<f64> = rig.samples(0).iter().map(|sample| sample.0).collect();
         assert!(stamps.is_sorted(), "{rule}");

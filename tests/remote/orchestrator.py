@@ -103,13 +103,13 @@ async def until(holds, what):
 
 async def lifecycle(stub):
     """Spawn, look, change, break, stop: a few devices."""
-    events = []
+    events, also = [], []
 
-    async def read_events():
+    async def read_events(into):
         async for event in stub.StreamEvents(pb.StreamEventsRequest(selector=by_label("line=a"))):
-            events.append((event.device_id, pb.DeviceEventType.Name(event.event_type)))
+            into.append((event.device_id, pb.DeviceEventType.Name(event.event_type)))
 
-    reading = asyncio.create_task(read_events())
+    reading = [asyncio.create_task(read_events(into)) for into in (events, also)]
     await asyncio.sleep(0.3)
     ids = ids_of("lamp", 20)
     specs = [spec("lamp", device_id, "0.2s", line="a") for device_id in ids]
@@ -160,6 +160,14 @@ async def lifecycle(stub):
     assert {device for device, _ in seen} == {ids[1], ids[2]}, seen
     assert seen[ids[1], "site"] == "north" and seen[ids[1], "mode"] in ("idle", "busy"), seen
     assert 10.0 <= seen[ids[1], "temperature"] <= 35.0, seen
+
+    # By type: there are others, which sample, too.
+    request_of_type = pb.StreamTelemetryRequest(selector=by_label("device_type=lamp"))
+    async for batch in stub.StreamTelemetry(request_of_type):
+        assert {point.tags["device_type"] for point in batch.points} == {"lamp"}, batch
+        numbers.append(len(batch.points))
+        if sum(numbers) > 500:
+            break
 
     # Behaviour changes while they run.
     params = struct_pb2.Struct()
@@ -227,7 +235,13 @@ async def lifecycle(stub):
         } <= kinds
 
     await until(all_told, "events were told")
-    reading.cancel()
+
+    async def both_told():
+        return sorted(events) == sorted(also)
+
+    await until(both_told, "both who listen were told the same")
+    for one in reading:
+        one.cancel()
     spawned = [device for device, kind in events if kind == "DEVICE_EVENT_TYPE_SPAWNED"]
     assert sorted(set(spawned)) == ids, spawned
     assert "lamp-3fa85f64" not in {device for device, _ in events}, "it has another label"

@@ -391,3 +391,6 @@ fn event_type(happened: actorsim_fleet::watch::Happened) -> DeviceEventType {
         Happened::Stopped => DeviceEventType::Stopped,
     }
 }
+
+#[cfg(test)]
+mod tests;
