@@ -153,7 +153,7 @@ pub enum CellDecision {
     Stop,
     /// It stays down, shown as quarantined, until an operator restarts it.
     Quarantine,
-    /// Its group of 256 is restarted as one.
+    /// Its group of 256 is restarted as one: see [`CellSupervisor::group_restart`].
     Escalate,
 }
 
@@ -179,6 +179,14 @@ pub struct CellExit<'a> {
 pub trait CellSupervisor: Send {
     /// An incarnation has ended; it takes no further step.
     fn exited(&mut self, exit: &CellExit<'_>) -> CellDecision;
+
+    /// The cell's group is restarted as one, decided at `now`: when the cell may start, `wanted` or
+    /// later. Asked for each cell of the group that is to run, in ordinal order; what was decided
+    /// about their restarts before holds no more.
+    fn group_restart(&mut self, ordinal: u32, wanted: Time, now: Time) -> Time {
+        let _ = (ordinal, now);
+        wanted
+    }
 
     /// An operator gives the cell a new incarnation, whatever state it was in: its failures are
     /// forgotten.

@@ -304,6 +304,7 @@ impl CellSupervisor for CellPolicy {
                 let state = self.groups.entry(group).or_default();
                 state.escalations.record(now, self.policy.intensity.max(1));
                 state.window.clear();
+                state.budget.give_back(now);
                 let cells = group * GROUP_CELLS..(group + 1).saturating_mul(GROUP_CELLS);
                 let of_group: Vec<u32> = self.failed.range(cells).map(|(cell, _)| *cell).collect();
                 of_group
@@ -312,6 +313,14 @@ impl CellSupervisor for CellPolicy {
                 CellDecision::Escalate
             }
         }
+    }
+
+    fn group_restart(&mut self, ordinal: u32, wanted: Time, now: Time) -> Time {
+        let per_s = self.policy.restart_budget_per_s;
+        let group = self.groups.entry(ordinal / GROUP_CELLS).or_default();
+        let at = group.budget.earliest(wanted, per_s);
+        group.budget.take(at, now, per_s);
+        at
     }
 
     fn released(&mut self, ordinal: u32) {

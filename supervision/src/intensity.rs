@@ -152,6 +152,20 @@ impl Budget {
         }
     }
 
+    /// Gives back at `now` what was promised for later: whoever waits asks again. What a burst may
+    /// have used in advance stays taken.
+    pub fn give_back(&mut self, now: Time) {
+        let ahead = now.0.saturating_add(BURST_NS);
+        let Some(used) = ahead.checked_div(self.slot_ns) else {
+            return; // nothing was ever taken
+        };
+        self.taken.split_off(&(used + 1));
+        if let Some(mut last) = self.taken.last_entry() {
+            let end = (*last.get()).min(used + 1);
+            *last.get_mut() = end;
+        }
+    }
+
     /// The first slot that is free when a restart is wanted, or after.
     fn free_slot(&self, wanted: Time, slot_ns: u64) -> u64 {
         let slot = wanted.0 / slot_ns;
@@ -301,6 +315,22 @@ mod tests {
             assert_eq!(at, Time(wanted * MS));
             budget.take(at, Time(0), Some(per_s));
         }
+    }
+
+    #[test]
+    fn a_budget_takes_back_what_it_promised_and_not_what_was_used() {
+        let per_s = Some(100);
+        let mut budget = Budget::default();
+        budget.give_back(Time(0));
+        for _ in 0..200 {
+            let at = budget.earliest(Time(1_000 * MS), per_s);
+            budget.take(at, Time(1_000 * MS), per_s);
+        }
+        assert_eq!(budget.earliest(Time(2_000 * MS), per_s), Time(2_910 * MS));
+        budget.give_back(Time(1_000 * MS));
+        assert_eq!(budget.earliest(Time(2_000 * MS), per_s), Time(2_000 * MS));
+        let soon = budget.earliest(Time(1_000 * MS), per_s);
+        assert!(soon > Time(1_000 * MS), "its burst was used");
     }
 
     proptest! {

@@ -245,8 +245,8 @@ pub struct SupervisorPolicy {
     pub auto_shutdown: AutoShutdown,
     /// Most children at a time; a further one is refused.
     pub max_children: u32,
-    /// Most restarts a second; those beyond it wait. None: no limit but `intensity`. A group of
-    /// cells that is restarted as one, when its supervisor gives up, is outside of it.
+    /// Most restarts a second; those beyond it wait. None: no limit but `intensity`. Of cells it is
+    /// their group's, also when that is restarted as one.
     pub restart_budget_per_s: Option<u32>,
 }
 

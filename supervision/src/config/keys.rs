@@ -129,7 +129,7 @@ keys! {
     "max_children", Form::Count(1, CHILDREN_MAX as u64), "100000",
         "Most children at a time.";
     "restart_budget_per_s", Form::Count(1, BUDGET_MAX as u64), "none",
-        "Most restarts a second; those beyond it wait. Groups that restart as one are outside.";
+        "Most restarts a second; those beyond it wait. Also when a group of cells restarts as one.";
     "child.id", Form::Text, "none",
         "The child this is about, or a pattern.";
     "child.restart", Form::Word(restarts), "as the program has it",

@@ -175,6 +175,35 @@ fn backoff_and_budget_spread_the_restarts_of_a_group() {
 }
 
 #[test]
+fn a_group_that_is_restarted_as_one_keeps_to_its_budget() {
+    let policy = SupervisorPolicy::default()
+        .intensity(2, Duration::from_secs(60))
+        .restart_budget_per_s(10);
+    let mut policy = cells(policy);
+    let mut again = |fails: &[u32], now| {
+        for (failed, cell) in fails.iter().enumerate() {
+            let decision = ends(&mut policy, *cell, &fault(), at(now));
+            assert_eq!(
+                decision == CellDecision::Escalate,
+                failed == fails.len() - 1
+            );
+        }
+        let time = |cell| policy.group_restart(cell, at(now + 1), at(now)).0 / 1_000_000;
+        (0..257).map(time).collect::<Vec<u64>>()
+    };
+    let times = again(&[0, 1, 2], 0);
+    assert_eq!(times[..3], [1_000, 1_100, 1_200]);
+    assert_eq!(times[255], 26_500);
+    assert_eq!(times[256], 1_000, "another group");
+    let times = again(&[0, 1, 2], 5);
+    assert_eq!(
+        (times[0], times[255]),
+        (6_000, 31_500),
+        "nobody waits behind places that nobody takes any more"
+    );
+}
+
+#[test]
 fn decisions_do_not_depend_on_how_groups_are_spread_over_shards() {
     let policy = || {
         let policy = SupervisorPolicy::default().intensity(3, Duration::from_secs(60));

@@ -189,3 +189,23 @@ fn a_group_whose_supervisor_gives_up_is_restarted_as_one() {
     assert_eq!((counts.group_restarts, counts.running), (1, 16));
     assert_eq!(hall.lives(WITNESS), 2);
 }
+
+#[test]
+fn a_group_that_is_restarted_as_one_comes_back_within_its_budget() {
+    let policy = SupervisorPolicy::default()
+        .intensity(1, HOUR)
+        .restart_budget_per_s(10);
+    let mut hall = Hall::new(policy, Restart::Permanent);
+    hall.end(Way::Kill, Duration::from_millis(190));
+    let counts = hall.end(Way::Kill, Duration::from_millis(990));
+    assert_eq!((counts.group_restarts, counts.running), (1, 0));
+    let mut running = || {
+        let until = hall.sim.now() + Duration::from_millis(500);
+        hall.sim.run_until(until);
+        hall.slab.counts().running
+    };
+    assert_eq!(
+        [running(), running(), running(), running()],
+        [5, 10, 15, 16]
+    );
+}

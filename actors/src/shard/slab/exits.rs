@@ -21,8 +21,8 @@ use crate::shard::spec::{CellState, GROUP_SIZE};
 /// Notes of one slab a second; a storm is told by its number.
 const NOTES_PER_S_MAX: u32 = 16;
 
-/// Monotonic pause before a group is restarted as one: escalation is the last resort of a policy
-/// that has tried single restarts; a group that keeps failing must not keep its shard busy.
+/// Least monotonic pause before a group is restarted as one: escalation is the last resort of a
+/// policy that has tried single restarts; a group that keeps failing must not keep its shard busy.
 const GROUP_RESTART_DELAY_NS: u64 = 1_000_000_000;
 
 /// Key of the one entry that a waiting cell has in the wheel of restarts.
@@ -136,10 +136,11 @@ impl<C: Cell> Slab<C> {
         self.set_state(key, CellState::Restarting);
     }
 
-    /// Escalation: every live or restarting cell of the group gets a new incarnation, together.
+    /// Escalation: every live or restarting cell of the group ends, and gets a new incarnation when
+    /// the supervisor allows it.
     fn restart_group(&mut self, key: u32, at: &Moment) {
         let (group, failed) = split(key);
-        let when = Time(at.monotonic.0.saturating_add(GROUP_RESTART_DELAY_NS));
+        let wanted = Time(at.monotonic.0.saturating_add(GROUP_RESTART_DELAY_NS));
         for place in 0..self.groups[group].slots.len() {
             let member = super::join(group, place);
             match self.groups[group].slots[place].state {
@@ -148,7 +149,9 @@ impl<C: Cell> Slab<C> {
                 _ => continue,
             }
             self.lose(member, false);
-            self.restart_at(member, when, at);
+            let ordinal = self.ordinal(member);
+            let when = self.supervisor.group_restart(ordinal, wanted, at.monotonic);
+            self.restart_at(member, when.max(wanted), at);
         }
         self.counts.group_restarts += 1;
         let number = self.groups[group].first / GROUP_SIZE;
