@@ -1,7 +1,8 @@
 //! Kill any node of a random tree under constant load, predict from the tree alone who must die,
 //! and compare.
 //!
-//! - `tree`, `model`: a tree as a value, and the prediction; they call nothing of ours.
+//! - `tree`, `model`, `words`: a tree as a value, blows, and the prediction; they call nothing of
+//!   ours.
 //! - `forest`, `checks`: the tree on a paused runtime, and the invariants, each a named check.
 //! - `trace`: the last events in fixed columns.
 //! - `storm`: many kills at once on several threads, where only the end can be predicted.
@@ -23,6 +24,8 @@ mod storm;
 mod trace;
 #[path = "chaos_kill/tree.rs"]
 mod tree;
+#[path = "chaos_kill/words.rs"]
+mod words;
 
 use std::cell::Cell;
 use std::process::Command;
@@ -30,7 +33,8 @@ use std::sync::Once;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use actorsim_supervision::{ChildState, ReleaseChildError};
+use actorsim_actors::ActorRef;
+use actorsim_supervision::{ChildState, Governance, ReleaseChildError};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
 
@@ -93,84 +97,92 @@ impl StateMachineTest for ChaosKill {
         forest.rest();
         let root = forest.root.clone();
         // every second tree is killed, not stopped
-        match root.actor().filter(|_| model.lives.len().is_multiple_of(2)) {
-            Some(actor) => {
-                let ended = root.exited();
-                actor.kill();
-                forest.runtime.block_on(ended);
+        let ended = async {
+            match root.actor().filter(|_| model.lives.len().is_multiple_of(2)) {
+                Some(actor) => {
+                    let ended = root.exited();
+                    actor.kill();
+                    ended.await;
+                }
+                None => root.stop().await,
             }
-            None => forest.runtime.block_on(root.stop()),
-        }
+        };
+        let ended = async { tokio::time::timeout(ANSWER, ended).await };
+        let ended = forest.runtime.block_on(ended);
+        assert!(ended.is_ok(), "I8 no orphans: the tree does not end");
         forest.pass(Duration::from_secs(1));
         HASH.set(forest.shared.trace.lock().hash());
         i8_nothing_is_left(forest);
     }
 }
 
-/// Carries out a blow in the middle of the load, and waits until it has healed.
+/// How long an operator waits for an answer: what does not hang is over by then.
+const ANSWER: Duration = Duration::from_secs(4);
+
+/// Carries out a blow in the middle of the load, and waits until it has healed, or hangs.
 fn strike(forest: &Forest, model: &Model, blow: &Blow) {
-    let (pick, steps) = match blow {
-        Blow::Wait(steps) => (0, *steps),
-        Blow::Kill(n) | Blow::Stop(n) | Blow::Finish(n) | Blow::Fail(n) | Blow::Panic(n) => (*n, 1),
-        Blow::Hang(n) | Blow::StartFails(n, _) | Blow::Terminate(n) | Blow::Again(n) => (*n, 1),
-    };
-    let moment = Duration::from_millis(pick as u64 * 37 % 250);
-    forest.pass(moment);
+    let over = forest.now() + STEP * blow.steps();
+    let (word, pick) = blow.word();
+    forest.pass(Duration::from_millis(pick as u64 * 37 % 250));
     if let Some(victim) = model.victim {
         let seen = forest.seen()[victim];
-        let word = match blow {
-            Blow::Kill(_) => "kill",
-            Blow::Stop(_) => "stop",
-            Blow::Finish(_) => "finish",
-            Blow::Fail(_) => "fail",
-            Blow::Panic(_) => "panic",
-            Blow::Hang(_) => "hang",
-            Blow::StartFails(..) => "start fails",
-            Blow::Terminate(_) => "terminate",
-            Blow::Again(_) => "start again",
-            Blow::Wait(_) => "wait",
-        };
         forest.row('!', victim, seen.incarnation, word);
         let tell = |order| {
-            let addr = forest.addrs[victim].as_ref().unwrap();
+            let addr = forest.plants.addrs[victim].as_ref().unwrap();
             addr.try_send_control(order).unwrap();
         };
+        let shared = &forest.shared;
         match blow {
-            Blow::Kill(_) => forest.actor(victim).unwrap().kill(),
-            Blow::Stop(_) => forest.actor(victim).unwrap().stop(),
+            // a killed supervisor that waits for a child is nobody any more
+            Blow::Kill(_) => forest.actor(victim).iter().for_each(ActorRef::kill),
+            Blow::Stop(_) => forest.actor(victim).iter().for_each(ActorRef::stop),
             Blow::Finish(_) => tell(Order::Finish),
             Blow::Fail(_) => tell(Order::Fail),
             Blow::Panic(_) => tell(Order::Panic),
             Blow::Hang(_) => tell(Order::Hang),
-            Blow::StartFails(_, times) => {
-                forest.shared.fails[victim].store(*times, Ordering::Relaxed);
-            }
+            Blow::StartHangs(_) => shared.start_hangs[victim].store(true, Ordering::Relaxed),
+            Blow::GoesOn(_) => shared.gates[victim].notify_waiters(),
+            Blow::StartFails(_, times) => shared.fails[victim].store(*times, Ordering::Relaxed),
             Blow::Terminate(_) | Blow::Again(_) => by_hand(forest, model, victim, blow),
+            Blow::Govern(..) => {
+                let by = Governance {
+                    policy: model.rules[victim].policy(),
+                    ..Governance::default()
+                };
+                forest.supervisor(victim).govern(by, false).unwrap();
+            }
             Blow::Wait(_) => {}
         }
     }
-    forest.pass(STEP * steps - moment);
+    forest.pass(over - forest.now());
     forest.row('+', 0, forest.seen()[0].incarnation, "step is over");
 }
 
-/// What an operator does, and the answer it must get.
+/// What an operator does, and the answer it must get: none while it hangs.
 fn by_hand(forest: &Forest, model: &Model, victim: usize, blow: &Blow) {
     let name = model.tree.nodes[victim].path.name();
     let above = forest.above(victim);
+    let life = &model.lives[victim];
     forest.runtime.block_on(async {
         if let Blow::Terminate(_) = blow {
-            return above.terminate_child(name).await.unwrap();
+            let terminated = tokio::time::timeout(ANSWER, above.terminate_child(name)).await;
+            let is_down = terminated.map(Result::unwrap).is_ok();
+            return assert_eq!(is_down, life.is_down(), "I9 healed: terminated by hand");
         }
-        let released = match above.release_child(name).await {
-            Err(ReleaseChildError::NotQuarantined(ChildState::Down)) => {
-                above.restart_child(name).await.is_ok()
+        let again = async {
+            match above.release_child(name).await {
+                Err(ReleaseChildError::NotQuarantined(ChildState::Down)) => {
+                    above.restart_child(name).await.is_ok()
+                }
+                Err(ReleaseChildError::NotFound) => {
+                    let spec = forest.plants.later[victim].clone().unwrap();
+                    above.start_child(spec).await.is_ok()
+                }
+                answer => answer.is_ok(),
             }
-            answer => answer.is_ok(),
         };
-        assert_eq!(
-            released, model.lives[victim].up,
-            "I9 healed: started by hand"
-        );
+        let is_up = tokio::time::timeout(ANSWER, again).await == Ok(true);
+        assert_eq!(is_up, life.is_up(), "I9 healed: started by hand");
     });
 }
 

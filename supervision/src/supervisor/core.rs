@@ -385,7 +385,10 @@ impl Core {
         };
         let (fate, origin) = (kid.fate.take(), kid.origin);
         if let Some(fate) = fate {
-            self.effects.push_back(Effect::Started(id, Err(fault)));
+            if !matches!(fate, Fate::Restart(_)) {
+                // a group restart that cuts a start short makes another: who waits, waits for that
+                self.effects.push_back(Effect::Started(id, Err(fault)));
+            }
             return self.settle_fate(id, fate, now);
         }
         if fault.code == IGNORE {
@@ -469,8 +472,18 @@ impl Core {
         match plan.decision {
             Decision::Leave => {}
             Decision::Remove => self.remove_later(id),
-            Decision::Quarantine => self.set(id, Phase::Quarantined),
-            Decision::AutoShutdown => self.end(End::AutoShutdown),
+            Decision::Quarantine => {
+                self.set(id, Phase::Quarantined);
+                let parked = Err(Fault::new("quarantined"));
+                self.effects.push_back(Effect::Started(id, parked));
+            }
+            Decision::AutoShutdown => {
+                if self.mode == Mode::Initial {
+                    // its work is done before all of it was up: it came up, and ends in order
+                    self.effects.push_back(Effect::Ready);
+                }
+                self.end(End::AutoShutdown);
+            }
             Decision::Escalate => self.end(End::Escalated),
             Decision::Restart => {
                 self.ordered |= self.tree.policy.strategy.is_ordered();
@@ -520,7 +533,6 @@ impl Core {
         }
     }
 
-    /// Queues a child that is not alive for a start at `at` or later.
     /// Lets a child that is to be restarted wait for its time.
     fn back_off(&mut self, id: ChildId, at: Time, now: Time) {
         if let Some(kid) = self.kids.get_mut(&id) {
@@ -529,6 +541,7 @@ impl Core {
         self.wait(id, at, Origin::Restart);
     }
 
+    /// Queues a child that is not alive for a start at `at` or later.
     fn wait(&mut self, id: ChildId, at: Time, origin: Origin) {
         let at = self.pending_at(id).map_or(at, |before| before.max(at));
         self.unqueue(id);

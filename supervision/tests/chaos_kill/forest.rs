@@ -9,18 +9,19 @@ use std::time::Duration;
 use actorsim_actors::{
     ActorRef, Addr, Clock, Fault, Flow, Message, OnRestart, System, TaskActor, TaskContext,
 };
-use actorsim_supervision::{
-    ChildSpec, Restart, Shutdown, SupervisorRef, SupervisorSpec, start_root,
-};
+use actorsim_supervision::{ChildSpec, Shutdown, SupervisorRef, SupervisorSpec, start_root};
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
+use tokio::sync::Notify;
 
 use crate::model::Line;
 use crate::trace::{Row, Trace};
-use crate::tree::{PATIENCE, Tree};
+use crate::tree::{PATIENCE, Patience, Tree};
 
 /// Between two bursts of load.
 const BEAT: Duration = Duration::from_millis(250);
+/// A start that hangs does so until it goes on or is given up.
+const FOR_EVER: Duration = Duration::from_secs(24 * 60 * 60);
 /// Messages of a burst, for each worker: one more than its mailbox holds.
 const BURST: u32 = 3;
 
@@ -59,11 +60,21 @@ pub(crate) struct Shared {
     pub(crate) broken: Mutex<Vec<String>>,
     pub(crate) alive: Vec<AtomicI32>,
     pub(crate) fails: Vec<AtomicU32>,
+    pub(crate) start_hangs: Vec<AtomicBool>,
+    /// Where those wait that hang.
+    pub(crate) gates: Vec<Notify>,
     handled: Vec<AtomicU64>,
+    /// The load is over, and nobody hangs any more.
     idle: AtomicBool,
 }
 
 impl Shared {
+    async fn hang(&self, node: usize) {
+        if !self.idle.load(Ordering::Relaxed) {
+            self.gates[node].notified().await;
+        }
+    }
+
     fn breaks(&self, what: String) {
         self.broken.lock().push(what);
     }
@@ -100,6 +111,10 @@ impl TaskActor for Worker {
 
     async fn started(&mut self, cx: &mut TaskContext<Order>) -> Result<(), Fault> {
         self.life = cx.incarnation().0;
+        if self.shared.start_hangs[self.node].swap(false, Ordering::Relaxed) {
+            self.shared.row('x', self.node, self.life, "start hangs", 0);
+            self.shared.hang(self.node).await;
+        }
         let fails = &self.shared.fails[self.node];
         if fails.load(Ordering::Relaxed) > 0 {
             fails.fetch_sub(1, Ordering::Relaxed);
@@ -130,7 +145,7 @@ impl TaskActor for Worker {
             Order::Finish => return Ok(Flow::Stop),
             Order::Fail => return Err(Fault::new("told_to_fail")),
             Order::Panic => panic!("told to panic"),
-            Order::Hang => std::future::pending().await,
+            Order::Hang => self.shared.hang(self.node).await,
         }
         Ok(Flow::Continue)
     }
@@ -178,47 +193,65 @@ pub(crate) struct Forest {
     pub(crate) system: System,
     pub(crate) shared: Arc<Shared>,
     pub(crate) root: SupervisorRef,
-    pub(crate) addrs: Vec<Option<Addr<Order>>>,
-    supervisors: Vec<Option<SupervisorRef>>,
+    pub(crate) plants: Plants,
     /// Tasks of the runtime before the tree was there.
     pub(crate) tasks_before: usize,
 }
 
-/// Specs of the children of a supervisor, with theirs.
-fn grow(
-    tree: &Tree,
-    id: usize,
-    shared: &Arc<Shared>,
-    addrs: &mut [Option<Addr<Order>>],
-    supervisors: &mut [Option<SupervisorRef>],
-) -> SupervisorSpec {
-    let node = &tree.nodes[id];
-    let mut spec = SupervisorSpec::new(node.path.clone(), node.policy());
-    for child in &node.children {
-        let below = &tree.nodes[*child];
-        let name = below.path.name().to_owned();
-        let child_spec = if below.is_worker() {
-            let addr = Addr::new(below.path.clone(), below.mailbox());
-            addrs[*child] = Some(addr.clone());
-            let (node, shared) = (*child, Arc::clone(shared));
+/// Every node, by how it is reached.
+pub(crate) struct Plants {
+    pub(crate) addrs: Vec<Option<Addr<Order>>>,
+    pub(crate) supervisors: Vec<Option<SupervisorRef>>,
+    /// Children that are added while their supervisor runs.
+    pub(crate) later: Vec<Option<ChildSpec>>,
+}
+
+impl Plants {
+    /// The spec of a supervisor, with its first children and theirs.
+    fn grow(&mut self, id: usize, shared: &Arc<Shared>) -> SupervisorSpec {
+        let node = &shared.tree.nodes[id];
+        let mut spec = SupervisorSpec::new(node.path.clone(), node.rule().policy());
+        for child in &node.children {
+            let child_spec = self.child(*child, shared);
+            if shared.tree.is_added(*child) {
+                self.later[*child] = Some(child_spec);
+            } else {
+                spec = spec.child(child_spec);
+            }
+        }
+        self.supervisors[id] = Some(spec.reference());
+        spec
+    }
+
+    fn child(&mut self, id: usize, shared: &Arc<Shared>) -> ChildSpec {
+        let node = &shared.tree.nodes[id];
+        let name = node.path.name().to_owned();
+        let mut spec = if node.is_worker() {
+            let addr = Addr::new(node.path.clone(), node.mailbox());
+            self.addrs[id] = Some(addr.clone());
+            let shared = Arc::clone(shared);
             let make = move || Worker {
-                node,
+                node: id,
                 shared: Arc::clone(&shared),
                 life: 0,
                 up: false,
             };
-            ChildSpec::task(name, &addr, make).shutdown(Shutdown::After(PATIENCE))
+            ChildSpec::task(name, &addr, make)
+                .shutdown(match node.patience() {
+                    Patience::None => Shutdown::BrutalKill,
+                    Patience::Short => Shutdown::After(PATIENCE),
+                    Patience::Endless => Shutdown::Infinity,
+                })
+                .start_timeout(FOR_EVER)
         } else {
-            ChildSpec::supervisor(name, grow(tree, *child, shared, addrs, supervisors))
+            ChildSpec::supervisor(name, self.grow(id, shared))
         };
-        let mut child_spec = child_spec.restart(below.restart);
-        if below.significant && below.restart != Restart::Permanent {
-            child_spec = child_spec.significant();
+        spec = spec.restart(node.restart);
+        match node.significant {
+            true => spec.significant(),
+            false => spec,
         }
-        spec = spec.child(child_spec);
     }
-    supervisors[id] = Some(spec.reference());
-    spec
 }
 
 impl Forest {
@@ -230,7 +263,8 @@ impl Forest {
             (Clock::of_runtime(0), runtime.handle().clone())
         };
         let system = System::new(clock.clone(), handle);
-        let zeros = || tree.nodes.iter();
+        let nodes = 0..tree.nodes.len();
+        let zeros = || nodes.clone();
         let shared = Arc::new(Shared {
             tree: Arc::clone(tree),
             clock,
@@ -239,24 +273,42 @@ impl Forest {
             broken: Mutex::default(),
             alive: zeros().map(|_| AtomicI32::new(0)).collect(),
             fails: zeros().map(|_| AtomicU32::new(0)).collect(),
+            start_hangs: zeros().map(|_| AtomicBool::new(false)).collect(),
+            gates: zeros().map(|_| Notify::new()).collect(),
             handled: zeros().map(|_| AtomicU64::new(0)).collect(),
             idle: AtomicBool::new(false),
         });
-        let mut addrs = vec![None; tree.nodes.len()];
-        let mut supervisors = vec![None; tree.nodes.len()];
-        let spec = grow(tree, 0, &shared, &mut addrs, &mut supervisors);
+        let mut plants = Plants {
+            addrs: vec![None; tree.nodes.len()],
+            supervisors: vec![None; tree.nodes.len()],
+            later: vec![None; tree.nodes.len()],
+        };
+        let spec = plants.grow(0, &shared);
         let tasks_before = runtime.metrics().num_alive_tasks();
         let root = runtime.block_on(start_root(&system, spec)).unwrap();
-        system.detached(load(Arc::clone(&shared), addrs.clone()));
-        Self {
+        let forest = Self {
             runtime,
             system,
             shared,
             root,
-            addrs,
-            supervisors,
+            plants,
             tasks_before,
+        };
+        for node in nodes {
+            if let Some(spec) = forest.plants.later[node].clone() {
+                let added = forest.above(node).start_child(spec);
+                forest.runtime.block_on(added).unwrap();
+            }
         }
+        let load = load(Arc::clone(&forest.shared), forest.plants.addrs.clone());
+        forest.system.detached(load);
+        forest
+    }
+
+    /// Virtual time since the tree was grown.
+    pub(crate) fn now(&self) -> Duration {
+        let _time_of = self.runtime.enter();
+        Duration::from_nanos(self.shared.clock.monotonic().as_nanos())
     }
 
     pub(crate) fn pass(&self, time: Duration) {
@@ -267,15 +319,18 @@ impl Forest {
     /// A row of the trace that no worker writes.
     pub(crate) fn row(&self, glyph: char, node: usize, life: u32, state: &'static str) {
         let _time_of = self.runtime.enter();
-        let addr = self.addrs[node].as_ref();
+        let addr = self.plants.addrs[node].as_ref();
         let depth = addr.map_or(0, Addr::depth);
         self.shared.row(glyph, node, life, state, depth);
     }
 
+    pub(crate) fn supervisor(&self, node: usize) -> &SupervisorRef {
+        self.plants.supervisors[node].as_ref().unwrap()
+    }
+
     /// The supervisor of a node.
     pub(crate) fn above(&self, node: usize) -> &SupervisorRef {
-        let parent = self.shared.tree.nodes[node].parent;
-        self.supervisors[parent].as_ref().unwrap()
+        self.supervisor(self.shared.tree.nodes[node].parent)
     }
 
     /// The incarnation of a node that lives.
@@ -289,7 +344,7 @@ impl Forest {
         let nodes = 0..self.shared.tree.nodes.len();
         nodes
             .map(|node| {
-                let actor = match &self.supervisors[node] {
+                let actor = match &self.plants.supervisors[node] {
                     Some(supervisor) => supervisor.actor(),
                     None => self.actor(node),
                 };
@@ -303,6 +358,7 @@ impl Forest {
 
     pub(crate) fn rest(&self) {
         self.shared.idle.store(true, Ordering::Relaxed);
+        self.shared.gates.iter().for_each(Notify::notify_waiters);
         self.pass(2 * BEAT);
     }
 }

@@ -1,17 +1,19 @@
-//! Who must die: predicted from the tree alone, by recursion and lists, without our code.
+//! Who must die: predicted from the tree alone, by lists, without our code.
 //!
-//! It knows OTP's words and nothing of how supervisors are built. It keeps every restart that was
-//! ever made. Bound: a tree of [`super::tree`].
+//! It knows OTP's words (`words`) and nothing of how supervisors are built. It keeps every restart
+//! that was ever made. Starts and stops may hang, so a blow finds a tree in the middle of anything.
+//! Bound: a tree of [`super::tree`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actorsim_supervision::{AutoShutdown, Restart, Strategy as Plan};
+use actorsim_supervision::Strategy as Plan;
 use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;
 
-use crate::tree::{PERIOD, Role, STEP, Tree, trees};
+use crate::tree::{Rule, STEP, Tree, strategies, trees};
+use crate::words::Why;
 
 /// What is done to the tree. Picks are resolved among those it can be done to, so that a fault
 /// keeps its meaning while a failing run is shrunk.
@@ -27,33 +29,130 @@ pub(crate) enum Blow {
     Fail(usize),
     /// A worker's handler panics.
     Panic(usize),
-    /// A worker's handler never returns; nobody dies of it yet.
+    /// A worker's handler does not return; nobody dies of it yet.
     Hang(usize),
+    /// The next start of a worker does not return; nobody dies of it yet.
+    StartHangs(usize),
+    /// What hangs goes on.
+    GoesOn(usize),
     /// The next starts of a worker fail; nobody dies of it yet.
     StartFails(usize, u32),
     /// An operator terminates a child.
     Terminate(usize),
-    /// An operator brings a child back that is down or parked.
+    /// An operator brings a child back that is down or parked, or adds one.
     Again(usize),
+    /// An operator gives a supervisor another policy; nobody dies of it.
+    Govern(usize, Plan, u32),
     /// Nothing for some steps.
     Wait(u32),
+}
+
+impl Blow {
+    /// As in the trace, and whom it picks.
+    pub(crate) const fn word(&self) -> (&'static str, usize) {
+        match self {
+            Self::Kill(pick) => ("kill", *pick),
+            Self::Stop(pick) => ("stop", *pick),
+            Self::Finish(pick) => ("finish", *pick),
+            Self::Fail(pick) => ("fail", *pick),
+            Self::Panic(pick) => ("panic", *pick),
+            Self::Hang(pick) => ("hang", *pick),
+            Self::StartHangs(pick) => ("start hangs", *pick),
+            Self::GoesOn(pick) => ("goes on", *pick),
+            Self::StartFails(pick, _) => ("start fails", *pick),
+            Self::Terminate(pick) => ("terminate", *pick),
+            Self::Again(pick) => ("start again", *pick),
+            Self::Govern(pick, ..) => ("govern", *pick),
+            Self::Wait(_) => ("wait", 0),
+        }
+    }
+
+    pub(crate) const fn steps(&self) -> u32 {
+        match self {
+            Self::Wait(steps) => *steps,
+            _ => 1,
+        }
+    }
+}
+
+/// Where a node is in its life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Phase {
+    #[default]
+    Down,
+    /// A worker: its start hangs. A supervisor: its first children are not all up.
+    Starting,
+    Up,
+}
+
+/// What becomes of a child that is stopped, once it is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Rests,
+    Forgotten,
+    Again,
+}
+
+/// Who wants a child to be up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Its supervisor begins with it.
+    #[default]
+    First,
+    Operator,
+    Restart,
+}
+
+/// Why a supervisor ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It was stopped or killed.
+    Told(Why),
+    /// Too many restarts, or nothing more to do: `shutdown`, as in OTP.
+    Itself,
 }
 
 /// A node's life.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Life {
-    pub(crate) up: bool,
+    pub(crate) phase: Phase,
     /// Its supervisor knows it.
     pub(crate) known: bool,
     pub(crate) parked: bool,
     /// Down as an operator wanted it, or as it did not start for one.
     pub(crate) rests: bool,
     pub(crate) hangs: bool,
+    /// It is to be stopped; `told`: it is being stopped.
+    pub(crate) fate: Option<Fate>,
+    pub(crate) told: bool,
+    pub(crate) wish: Wish,
     /// Incarnations begun, also those that did not come up.
     pub(crate) begun: u32,
-    fails: u32,
-    /// Of a supervisor: when it restarted which child, in this life.
-    restarts: Vec<(Duration, usize)>,
+    pub(crate) fails: u32,
+    pub(crate) start_hangs: bool,
+    // Of a supervisor, in this life:
+    /// Children to be started, in their turn.
+    pub(crate) queue: BTreeSet<usize>,
+    pub(crate) end: Option<End>,
+    /// A group restart is under way: it keeps its order whatever the policy becomes.
+    pub(crate) group: bool,
+    /// When it restarted which child.
+    pub(crate) restarts: Vec<(Duration, usize)>,
+}
+
+impl Life {
+    pub(crate) fn is_up(&self) -> bool {
+        self.phase == Phase::Up
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        self.phase == Phase::Down
+    }
+
+    /// A supervisor that takes requests.
+    fn serves(&self) -> bool {
+        !self.is_down() && self.end.is_none()
+    }
 }
 
 /// One line of what workers write down.
@@ -63,293 +162,162 @@ pub(crate) enum Line {
     Down(usize),
 }
 
+impl Line {
+    pub(crate) const fn node(&self) -> usize {
+        match self {
+            Self::Up(node) | Self::Down(node) => *node,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Model {
     pub(crate) tree: Arc<Tree>,
     pub(crate) lives: Vec<Life>,
+    /// What supervisors do by now.
+    pub(crate) rules: Vec<Rule>,
     pub(crate) now: Duration,
     /// Of the last blow: whom it hit.
     pub(crate) victim: Option<usize>,
     /// Of the last blow: ends and starts of workers, in order.
     pub(crate) lines: Vec<Line>,
+    /// Of the last blow: two things go on at once, and their order is nobody's promise.
+    pub(crate) at_once: bool,
     /// Of the last blow: restarts that each supervisor decided on, and who gave up.
     pub(crate) restarts: BTreeMap<usize, u64>,
     pub(crate) gave_up: BTreeSet<usize>,
     pub(crate) blow: Option<Blow>,
 }
 
-/// Why a child is down.
-#[derive(Clone, Copy, PartialEq)]
-enum Why {
-    Normal,
-    Abnormal,
-    DidNotStart,
-}
-
 impl Model {
     fn new(tree: Tree) -> Self {
-        let lives = vec![Life::default(); tree.nodes.len()];
+        let nodes = tree.nodes.len();
         let mut model = Self {
+            lives: vec![Life::default(); nodes],
+            rules: tree.nodes.iter().map(|node| node.rule()).collect(),
             tree: Arc::new(tree),
-            lives,
             now: Duration::ZERO,
             victim: None,
             lines: Vec::new(),
+            at_once: false,
             restarts: BTreeMap::new(),
             gave_up: BTreeSet::new(),
             blow: None,
         };
         model.lives[0].known = true;
-        model.start(0);
+        model.begin(0);
+        model.settle();
+        for node in 0..nodes {
+            if model.tree.is_added(node) {
+                model.again(node);
+                model.settle();
+            }
+        }
         model
+    }
+
+    /// Whether a start or a stop hangs somewhere.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.lives
+            .iter()
+            .any(|life| life.phase == Phase::Starting || life.told)
+    }
+
+    /// Whether an operator can do that to a child.
+    fn is_at_hand(&self, id: usize, blow: &Blow) -> bool {
+        let life = &self.lives[id];
+        let above = &self.lives[self.tree.nodes[id].parent];
+        let queued = above.queue.contains(&id);
+        above.serves()
+            && match blow {
+                Blow::Terminate(_) => life.known && (queued || !life.is_down()),
+                _ if life.known => life.is_down() && !queued,
+                _ => self.tree.is_added(id),
+            }
     }
 
     /// Whom a blow can hit now.
     pub(crate) fn targets(&self, blow: &Blow) -> Vec<usize> {
-        let nodes = self.tree.nodes.iter().enumerate().skip(1);
+        let nodes = self.tree.nodes.iter().enumerate();
         let fits = nodes.filter(|(id, node)| {
-            let Life { up, hangs, .. } = self.lives[*id];
+            let (life, worker) = (&self.lives[*id], node.is_worker());
+            let at_work = worker && life.is_up() && !life.hangs;
             match blow {
-                Blow::Kill(_) | Blow::Terminate(_) => up,
-                Blow::Again(_) => self.lives[*id].known && !up && self.lives[node.parent].up,
-                Blow::Stop(_) => up && !hangs,
-                Blow::StartFails(..) => node.is_worker(),
+                Blow::Govern(..) => !worker && life.serves(),
+                _ if *id == 0 => false,
+                Blow::Kill(_) if worker => life.is_up(),
+                Blow::Stop(_) if worker => at_work,
+                Blow::Kill(_) | Blow::Stop(_) => !life.is_down(),
+                Blow::Terminate(_) | Blow::Again(_) => self.is_at_hand(*id, blow),
+                Blow::StartFails(..) | Blow::StartHangs(_) => worker,
+                Blow::GoesOn(_) => worker && (life.hangs || life.phase == Phase::Starting),
                 Blow::Wait(_) => false,
-                _ => up && !hangs && node.is_worker(),
+                _ => at_work,
             }
         });
         fits.map(|(id, _)| id).collect()
     }
 
-    fn pick(&self, blow: &Blow) -> Option<usize> {
-        let (Blow::Kill(pick)
-        | Blow::Stop(pick)
-        | Blow::Finish(pick)
-        | Blow::Fail(pick)
-        | Blow::Panic(pick)
-        | Blow::Hang(pick)
-        | Blow::Terminate(pick)
-        | Blow::Again(pick)
-        | Blow::StartFails(pick, _)) = blow
-        else {
-            return None;
+    /// Whether it shares a supervisor with one that hangs or is about to, or is that supervisor: a
+    /// blow there finds something in the middle.
+    fn is_near(&self, id: usize) -> bool {
+        let holds = |id: usize| {
+            let life = &self.lives[id];
+            life.hangs || life.start_hangs || life.told || life.phase == Phase::Starting
         };
+        let node = &self.tree.nodes[id];
+        let siblings = &self.tree.nodes[node.parent].children;
+        id > 0 && siblings.iter().chain(&node.children).any(|id| holds(*id))
+    }
+
+    /// A blow at anybody it can hit, rather near what hangs than elsewhere.
+    fn aimed(&self, blow: fn(usize) -> Blow) -> BoxedStrategy<Blow> {
+        let targets = self.targets(&blow(0)).into_iter().enumerate();
+        let near = targets.filter(|(_, id)| self.is_near(*id));
+        let near: Vec<usize> = near.map(|(pick, _)| pick).collect();
+        let anybody = 0_usize..1 << 16;
+        match near.is_empty() {
+            true => anybody.prop_map(blow).boxed(),
+            false => prop_oneof![1 => anybody, 2 => prop::sample::select(near)]
+                .prop_map(blow)
+                .boxed(),
+        }
+    }
+
+    fn pick(&self, blow: &Blow) -> Option<usize> {
         let targets = self.targets(blow);
-        (!targets.is_empty()).then(|| targets[pick % targets.len()])
+        (!targets.is_empty()).then(|| targets[blow.word().1 % targets.len()])
     }
 
     fn strike(&mut self, blow: &Blow) {
         self.victim = self.pick(blow);
         self.blow = Some(blow.clone());
         self.lines.clear();
+        self.at_once = false;
         self.restarts.clear();
         self.gave_up.clear();
         if let Some(victim) = self.victim {
             match blow {
-                Blow::Kill(_) | Blow::Fail(_) | Blow::Panic(_) => self.dies(victim, Why::Abnormal),
-                Blow::Stop(_) | Blow::Finish(_) => self.dies(victim, Why::Normal),
+                Blow::Kill(_) | Blow::Fail(_) | Blow::Panic(_) => self.hit(victim, Why::Abnormal),
+                Blow::Stop(_) | Blow::Finish(_) => self.hit(victim, Why::Normal),
                 Blow::Hang(_) => self.lives[victim].hangs = true,
+                Blow::StartHangs(_) => self.lives[victim].start_hangs = true,
+                Blow::GoesOn(_) => self.goes_on(victim),
                 Blow::StartFails(_, times) => self.lives[victim].fails = *times,
-                Blow::Terminate(_) => {
-                    self.stop(victim);
-                    let life = &mut self.lives[victim];
-                    life.known = self.tree.nodes[victim].restart != Restart::Temporary;
-                    life.rests = true;
-                }
+                Blow::Terminate(_) => self.terminate(victim),
                 Blow::Again(_) => self.again(victim),
+                Blow::Govern(_, strategy, intensity) => {
+                    let rule = &mut self.rules[victim];
+                    rule.intensity = *intensity;
+                    if !rule.is_simple() {
+                        rule.strategy = *strategy; // that one is for good
+                    }
+                }
                 Blow::Wait(_) => {}
             }
+            self.settle();
         }
-        let steps = if let Blow::Wait(steps) = blow {
-            *steps
-        } else {
-            1
-        };
-        self.now += STEP * steps;
-    }
-
-    /// A child is started by hand: its own past is forgotten, and a failure is the operator's.
-    fn again(&mut self, id: usize) {
-        let parent = self.tree.nodes[id].parent;
-        if let Role::Supervisor { parks: true, .. } = self.tree.nodes[parent].role {
-            let past = &mut self.lives[parent].restarts;
-            past.retain(|(_, who)| *who != id);
-        }
-        self.lives[id].parked = false;
-        self.lives[id].rests = !self.start(id);
-    }
-
-    fn dies(&mut self, id: usize, why: Why) {
-        self.stop(id);
-        self.decide(id, why);
-    }
-
-    /// A node and everything below it is gone: the latest first, itself last.
-    fn stop(&mut self, id: usize) {
-        for child in self.tree.clone().nodes[id].children.iter().rev() {
-            if self.lives[*child].up {
-                self.stop(*child);
-            }
-        }
-        let life = &mut self.lives[id];
-        (life.up, life.hangs) = (false, false);
-        if self.tree.nodes[id].is_worker() {
-            self.lines.push(Line::Down(id));
-        }
-    }
-
-    /// Starts a node and everything below it; if that fails, nothing of it is left.
-    fn start(&mut self, id: usize) -> bool {
-        let life = &mut self.lives[id];
-        life.begun += 1;
-        if life.fails > 0 {
-            life.fails -= 1;
-            return false;
-        }
-        (life.up, life.parked, life.rests) = (true, false, false);
-        life.restarts.clear();
-        if self.tree.nodes[id].is_worker() {
-            self.lines.push(Line::Up(id));
-            return true;
-        }
-        let children = self.tree.clone().nodes[id].children.clone();
-        for child in &children {
-            let life = &mut self.lives[*child];
-            (life.known, life.parked, life.rests) = (true, false, false);
-        }
-        for child in children {
-            if !self.start(child) {
-                self.stop(id);
-                return false;
-            }
-        }
-        true
-    }
-
-    /// What the supervisor of a child that is down does about it.
-    fn decide(&mut self, child: usize, why: Why) {
-        let tree = Arc::clone(&self.tree);
-        let supervisor = tree.nodes[child].parent;
-        let mut turns = BTreeSet::new();
-        let mut failed = Some((child, why));
-        loop {
-            if let Some((child, why)) = failed.take() {
-                if !self.verdict(supervisor, child, why, &mut turns) {
-                    return;
-                }
-            } else if let Some(next) = turns.pop_first() {
-                if !self.start(next) {
-                    failed = Some((next, Why::DidNotStart));
-                }
-            } else {
-                return;
-            }
-        }
-    }
-
-    /// One decision; false: the supervisor itself is gone, and its own supervisor has decided.
-    fn verdict(
-        &mut self,
-        supervisor: usize,
-        child: usize,
-        why: Why,
-        turns: &mut BTreeSet<usize>,
-    ) -> bool {
-        let tree = Arc::clone(&self.tree);
-        let node = &tree.nodes[child];
-        let Role::Supervisor {
-            strategy,
-            intensity,
-            parks,
-            auto,
-            ..
-        } = tree.nodes[supervisor].role
-        else {
-            unreachable!("a worker supervises nobody");
-        };
-        let again = match node.restart {
-            Restart::Permanent => true,
-            Restart::Transient => why != Why::Normal,
-            Restart::Temporary => false,
-        };
-        if !again {
-            return self.leaves(supervisor, child, auto);
-        }
-        let now = self.now;
-        let past = &self.lives[supervisor].restarts;
-        let recent = past
-            .iter()
-            .filter(|(at, who)| now - *at <= PERIOD && (!parks || *who == child))
-            .count();
-        if recent >= intensity as usize {
-            if parks {
-                self.lives[child].parked = true;
-                return true;
-            }
-            self.gave_up.insert(supervisor);
-            if supervisor == 0 {
-                self.stop(0);
-            } else {
-                self.dies(supervisor, Why::Normal); // OTP: it ends with `shutdown`
-            }
-            return false;
-        }
-        self.lives[supervisor].restarts.push((now, child));
-        *self.restarts.entry(supervisor).or_default() += 1;
-        self.restarts_with(supervisor, child, strategy, turns);
-        true
-    }
-
-    /// A child ends for good; false: its supervisor ends with it.
-    fn leaves(&mut self, supervisor: usize, child: usize, auto: AutoShutdown) -> bool {
-        let tree = Arc::clone(&self.tree);
-        let node = &tree.nodes[child];
-        self.lives[child].known = node.restart != Restart::Temporary;
-        let others_run = tree.nodes[supervisor]
-            .children
-            .iter()
-            .any(|s| *s != child && tree.nodes[*s].significant && self.lives[*s].up);
-        let ends = node.significant
-            && (auto == AutoShutdown::AnySignificant
-                || (auto == AutoShutdown::AllSignificant && !others_run));
-        if ends {
-            self.dies(supervisor, Why::Normal);
-        }
-        !ends
-    }
-
-    /// Stops those that go down with a child, and queues those that come back.
-    fn restarts_with(
-        &mut self,
-        supervisor: usize,
-        child: usize,
-        strategy: Plan,
-        turns: &mut BTreeSet<usize>,
-    ) {
-        let tree = Arc::clone(&self.tree);
-        let siblings = &tree.nodes[supervisor].children;
-        let affected = |sibling: usize| match strategy {
-            Plan::OneForAll => true,
-            Plan::RestForOne => sibling >= child,
-            _ => sibling == child,
-        };
-        for sibling in siblings
-            .iter()
-            .rev()
-            .filter(|s| **s != child && affected(**s))
-        {
-            if self.lives[*sibling].up {
-                self.stop(*sibling);
-                if tree.nodes[*sibling].restart == Restart::Temporary {
-                    self.lives[*sibling].known = false;
-                }
-            }
-        }
-        turns.extend(siblings.iter().copied().filter(|sibling| {
-            let Life { known, parked, .. } = self.lives[*sibling];
-            let fits = tree.nodes[*sibling].restart != Restart::Temporary && known && !parked;
-            affected(*sibling) && (*sibling == child || fits)
-        }));
+        self.now += STEP * blow.steps();
     }
 }
 
@@ -365,18 +333,23 @@ impl ReferenceStateMachine for Reference {
         trees().prop_map(Model::new).boxed()
     }
 
-    fn transitions(_: &Model) -> BoxedStrategy<Blow> {
-        let pick = || 0_usize..1 << 16;
+    fn transitions(model: &Model) -> BoxedStrategy<Blow> {
+        let fails = (model.aimed(Blow::StartHangs), 1_u32..4);
+        let govern = model.aimed(|pick| Blow::Govern(pick, Plan::OneForOne, 0));
+        let govern = (govern, strategies(), 0_u32..5);
         prop_oneof![
-            6 => pick().prop_map(Blow::Kill),
-            1 => pick().prop_map(Blow::Stop),
-            1 => pick().prop_map(Blow::Finish),
-            2 => pick().prop_map(Blow::Fail),
-            1 => pick().prop_map(Blow::Panic),
-            1 => pick().prop_map(Blow::Hang),
-            2 => (pick(), 1_u32..4).prop_map(|(pick, times)| Blow::StartFails(pick, times)),
-            1 => pick().prop_map(Blow::Terminate),
-            2 => pick().prop_map(Blow::Again),
+            6 => model.aimed(Blow::Kill),
+            1 => model.aimed(Blow::Stop),
+            2 => model.aimed(Blow::Finish),
+            2 => model.aimed(Blow::Fail),
+            1 => model.aimed(Blow::Panic),
+            2 => model.aimed(Blow::Hang),
+            3 => model.aimed(Blow::StartHangs),
+            2 => model.aimed(Blow::GoesOn),
+            2 => fails.prop_map(|(blow, times)| Blow::StartFails(blow.word().1, times)),
+            2 => model.aimed(Blow::Terminate),
+            2 => model.aimed(Blow::Again),
+            2 => govern.prop_map(|(blow, plan, n)| Blow::Govern(blow.word().1, plan, n)),
             1 => (1_u32..4).prop_map(Blow::Wait),
         ]
         .boxed()

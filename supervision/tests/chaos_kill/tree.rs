@@ -20,21 +20,66 @@ pub(crate) const STEP: Duration = Duration::from_secs(5);
 /// Time to stop in order, after which a worker that hangs is killed.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
 
+/// What a supervisor does, as far as trees differ in it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rule {
+    pub(crate) strategy: Plan,
+    pub(crate) intensity: u32,
+    /// Counts by child and parks, instead of counting all together and giving up.
+    pub(crate) parks: bool,
+    backoff: Option<Backoff>,
+    budget: Option<u32>,
+    pub(crate) auto: AutoShutdown,
+}
+
+impl Rule {
+    /// The root's, which is nobody's to draw.
+    const ROOT: Self = Self {
+        strategy: Plan::OneForOne,
+        intensity: 3,
+        parks: false,
+        backoff: None,
+        budget: None,
+        auto: AutoShutdown::Never,
+    };
+
+    pub(crate) fn policy(&self) -> SupervisorPolicy {
+        let mut policy = SupervisorPolicy::new(self.strategy)
+            .intensity(self.intensity, PERIOD)
+            .auto_shutdown(self.auto);
+        policy.quarantine = self.parks;
+        if self.parks {
+            policy.scope = IntensityScope::Child;
+        }
+        policy.backoff = self.backoff;
+        policy.restart_budget_per_s = self.budget;
+        policy
+    }
+
+    pub(crate) fn is_simple(&self) -> bool {
+        self.strategy == Plan::SimpleOneForOne
+    }
+}
+
+/// How long a worker may take to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It is killed at once.
+    None,
+    /// It is killed after [`PATIENCE`].
+    Short,
+    /// It is waited for, however long it hangs.
+    Endless,
+}
+
 /// What a node is.
 #[derive(Debug, Clone)]
 pub(crate) enum Role {
-    Supervisor {
-        strategy: Plan,
-        intensity: u32,
-        /// Counts by child and parks, instead of counting all together and giving up.
-        parks: bool,
-        backoff: Option<Backoff>,
-        budget: Option<u32>,
-        auto: AutoShutdown,
-    },
+    Supervisor(Rule),
     Worker {
         overflow: Overflow,
         kept: bool,
+        patience: Patience,
     },
 }
 
@@ -59,46 +104,44 @@ impl Node {
         matches!(self.role, Role::Worker { .. })
     }
 
-    /// The policy of a supervisor.
-    pub(crate) fn policy(&self) -> SupervisorPolicy {
-        let Role::Supervisor {
-            strategy,
-            intensity,
-            parks,
-            backoff,
-            budget,
-            auto,
-        } = self.role
-        else {
-            return SupervisorPolicy::default();
-        };
-        let mut policy = SupervisorPolicy::new(strategy)
-            .intensity(intensity, PERIOD)
-            .auto_shutdown(auto);
-        policy.quarantine = parks;
-        if parks {
-            policy.scope = IntensityScope::Child;
+    /// What a supervisor does, unless it was told otherwise since.
+    pub(crate) fn rule(&self) -> Rule {
+        match self.role {
+            Role::Supervisor(rule) => rule,
+            Role::Worker { .. } => Rule::ROOT,
         }
-        policy.backoff = backoff;
-        policy.restart_budget_per_s = budget;
-        policy
+    }
+
+    pub(crate) fn patience(&self) -> Patience {
+        match self.role {
+            Role::Supervisor(_) => Patience::Endless,
+            Role::Worker { patience, .. } => patience,
+        }
     }
 
     pub(crate) fn mailbox(&self) -> MailboxSpec {
         let (overflow, kept) = match self.role {
-            Role::Worker { overflow, kept } => (overflow, kept),
-            Role::Supervisor { .. } => (Overflow::Block, false),
+            Role::Worker { overflow, kept, .. } => (overflow, kept),
+            Role::Supervisor(_) => (Overflow::Block, false),
         };
         let spec = MailboxSpec::new(2, overflow);
         if kept { spec.kept() } else { spec }
     }
 }
 
-fn roles() -> impl Strategy<Value = Role> {
-    let strategy = prop_oneof![
+/// Those that an operator may choose among while a supervisor runs.
+pub(crate) fn strategies() -> impl Strategy<Value = Plan> {
+    prop_oneof![
         Just(Plan::OneForOne),
         Just(Plan::OneForAll),
         Just(Plan::RestForOne),
+    ]
+}
+
+fn roles() -> impl Strategy<Value = Role> {
+    let strategy = prop_oneof![
+        3 => strategies(),
+        1 => Just(Plan::SimpleOneForOne),
     ];
     let auto = prop_oneof![
         4 => Just(AutoShutdown::Never),
@@ -134,18 +177,27 @@ fn roles() -> impl Strategy<Value = Role> {
         budget,
         auto,
     )
-        .prop_map(
-            |(strategy, intensity, parks, backoff, budget, auto)| Role::Supervisor {
+        .prop_map(|(strategy, intensity, parks, backoff, budget, auto)| {
+            Role::Supervisor(Rule {
                 strategy,
                 intensity,
                 parks,
                 backoff,
                 budget,
                 auto,
-            },
-        );
+            })
+        });
+    let patience = prop_oneof![
+        1 => Just(Patience::None),
+        2 => Just(Patience::Short),
+        2 => Just(Patience::Endless),
+    ];
     let worker =
-        (overflow, any::<bool>()).prop_map(|(overflow, kept)| Role::Worker { overflow, kept });
+        (overflow, any::<bool>(), patience).prop_map(|(overflow, kept, patience)| Role::Worker {
+            overflow,
+            kept,
+            patience,
+        });
     prop_oneof![2 => supervisor, 3 => worker]
 }
 
@@ -171,14 +223,7 @@ fn draws() -> impl Strategy<Value = Draw> {
 /// Any tree whose root is a supervisor; every supervisor hangs below an earlier one.
 pub(crate) fn trees() -> impl Strategy<Value = Tree> {
     prop::collection::vec(draws(), 2..NODES_MAX).prop_map(|draws| {
-        let root = Role::Supervisor {
-            strategy: Plan::OneForOne,
-            intensity: 3,
-            parks: false,
-            backoff: None,
-            budget: None,
-            auto: AutoShutdown::Never,
-        };
+        let root = Role::Supervisor(Rule::ROOT);
         let mut tree = Tree {
             nodes: vec![Node {
                 parent: 0,
@@ -200,9 +245,7 @@ impl Tree {
             .filter(|n| !self.nodes[*n].is_worker())
             .collect();
         let parent = supervisors[pick % supervisors.len()];
-        let Role::Supervisor { auto, .. } = self.nodes[parent].role else {
-            unreachable!("picked from supervisors");
-        };
+        let auto = self.nodes[parent].rule().auto;
         let may = restart != Restart::Permanent && auto != AutoShutdown::Never;
         let id = self.nodes.len();
         let letter = if matches!(role, Role::Worker { .. }) {
@@ -224,5 +267,25 @@ impl Tree {
 
     pub(crate) fn node(&self, path: &ActorPath) -> Option<usize> {
         self.nodes.iter().position(|node| node.path == *path)
+    }
+
+    /// Whether a node is added while its supervisor runs, and forgotten with it.
+    pub(crate) fn is_added(&self, id: usize) -> bool {
+        id > 0 && self.nodes[self.nodes[id].parent].rule().is_simple()
+    }
+
+    /// Whether two nodes stop and start in an order: the supervisor that they share keeps one.
+    pub(crate) fn in_order(&self, one: usize, other: usize) -> bool {
+        let above = |mut id: usize| {
+            let mut line = vec![id];
+            while id > 0 {
+                id = self.nodes[id].parent;
+                line.push(id);
+            }
+            line
+        };
+        let line = above(one);
+        let shared = above(other).into_iter().find(|id| line.contains(id));
+        shared.is_none_or(|id| one == other || !self.nodes[id].rule().is_simple())
     }
 }

@@ -2,8 +2,8 @@
 
 use actorsim_actors::{ActorPath, ExitReason};
 use actorsim_supervision::{
-    AutoShutdown, ChildSpec, ChildState, Restart, Strategy, SupervisorPolicy, SupervisorRef,
-    SupervisorSpec, start_root,
+    AutoShutdown, ChildSpec, ChildState, Restart, Shutdown, Strategy, SupervisorPolicy,
+    SupervisorRef, SupervisorSpec, start_root,
 };
 
 use crate::stage::{HOUR, Order, Stage, becomes, watched};
@@ -235,6 +235,31 @@ async fn significant_escalation() {
         stage.tell("a", Order::Normal);
         assert_eq!(ended.await, ExitReason::Shutdown);
         assert_eq!(stage.log(), "~a -a ~b -b ~c -c");
+    })
+    .await;
+}
+
+/// In OTP the end of a child is heard once its siblings are up; here at once, and means the same.
+#[tokio::test]
+async fn a_subtree_whose_work_is_done_before_all_of_it_is_up_came_up() {
+    watched(async {
+        let stage = Stage::new();
+        let auto = SupervisorPolicy::default().auto_shutdown(AutoShutdown::AnySignificant);
+        let sub = SupervisorSpec::new(ActorPath::root().join("sub"), auto)
+            .child(stage.child("a").restart(Restart::Transient).significant())
+            .child(stage.child("b").shutdown(Shutdown::BrutalKill));
+        let spec = SupervisorSpec::new(ActorPath::root(), SupervisorPolicy::default())
+            .child(ChildSpec::supervisor("sub", sub).restart(Restart::Transient));
+        stage.next_starts_hang("b", 1);
+        let work = async {
+            stage.logs("+a b hangs").await;
+            stage.tell("a", Order::Normal);
+        };
+        let (root, ()) = tokio::join!(start_root(&stage.system, spec), work);
+        let root = root.unwrap();
+        becomes(&root, "sub", Some(ChildState::Down)).await;
+        assert_eq!(stage.log(), "+a b hangs ~a -a");
+        root.stop().await;
     })
     .await;
 }

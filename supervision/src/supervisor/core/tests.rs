@@ -461,3 +461,35 @@ fn a_child_that_survives_its_kill_is_reported_and_does_not_hold_up_the_end() {
     world.quiesce();
     assert!(world.finished);
 }
+
+#[test]
+fn who_waits_for_a_start_that_a_group_restart_cuts_short_is_told_of_the_next() {
+    let terms = (Restart::Permanent, Shutdown::BrutalKill, Kind::Worker);
+    let policy = SupervisorPolicy::new(Strategy::OneForAll)
+        .intensity(3, Duration::from_secs(5))
+        .quarantine();
+    for comes_up in [true, false] {
+        let mut world = World::new(policy.clone(), &[terms]);
+        world.quiesce();
+        let how = (Kind::Worker, Shutdown::BrutalKill);
+        let fickle = (Restart::Permanent, false);
+        let added = world.core.add(fickle, how, Origin::Added, world.now);
+        world.settle();
+        world.dies(0);
+        world.obeys(added.0);
+        world.obeys(0);
+        let told = |world: &World, what| world.log.iter().any(|line| line.contains(what));
+        assert!(!told(&world, "Started(ChildId(1)"));
+        if comes_up {
+            world.obeys(added.0);
+            assert!(told(&world, "Started(ChildId(1), Ok"));
+        } else {
+            world.core.tree.policy.intensity = 0;
+            let actor = world.alive[&added].clone();
+            world.finish_start(added, &actor, 0, false);
+            world.settle();
+            assert_eq!(world.core.shown(added), Some(Shown::Quarantined));
+            assert!(told(&world, "Started(ChildId(1), Err"));
+        }
+    }
+}
