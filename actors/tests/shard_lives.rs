@@ -10,7 +10,7 @@ mod kit;
 mod net_kit;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actorsim_actors::shard::{
     Accept, Backend, ReviveError, ShardConfig, ShardCores, ShardHandle, SlabHandle, SocketEnd,
@@ -270,4 +270,23 @@ fn the_next_thread_stays_on_the_core_of_the_former() {
     all_running(&mut host, &slab, 4);
     assert_eq!(shard.stats().core, core);
     host.stop();
+}
+
+/// Whichever of both is first: nobody may be left who waits for room in a queue that nobody reads.
+#[test]
+fn a_host_that_is_dropped_while_a_shard_dies_closes_what_waits() {
+    for _ in 0..20 {
+        let mut host = Threads::start(Clock::wall(), &held(1)).unwrap();
+        let shard = host.shard();
+        let slab = plan().0.add_pinned(&shard);
+        all_running(&mut host, &slab, 0);
+        shard.kill();
+        drop(host);
+        let until = Instant::now() + Duration::from_secs(30);
+        while slab.counts().stopped < 4 {
+            assert!(Instant::now() < until, "{:?}", slab.counts());
+            std::thread::yield_now();
+        }
+        assert!(slab.send(1, Do::Put(7)).is_err() && slab.books().balanced());
+    }
 }

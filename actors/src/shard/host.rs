@@ -351,7 +351,11 @@ impl Post {
         });
         guard::discard(core);
         port.end_life(&why);
-        self.hold_on();
+        if port.is_stopping() {
+            self.close(); // whoever asked for that may have looked before this life had ended
+        } else {
+            self.hold_on();
+        }
     }
 
     /// Lets those slabs go that may move, if no thread comes for them in time.
