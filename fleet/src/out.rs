@@ -12,7 +12,6 @@ use actorsim_transport::{
     AckStatus, BLOCK_READINGS_MAX, EventKey, Link, OUTBOX_EVENTS_MAX, OutEvent, READING_LEN,
     Reading, Ticket, Tier, TransportStats,
 };
-use bytes::BytesMut;
 use parking_lot::Mutex;
 
 use crate::air::{AirMark, AirOut};
@@ -30,10 +29,65 @@ pub const BLOCK_TARGET: usize = 420 * READING_LEN;
 /// Telemetry waits this long for company at most, of monotonic time.
 pub const BLOCK_WAIT: Duration = Duration::from_millis(3);
 
+/// Bytes of a block at most.
+const BLOCK_LEN_MAX: usize = BLOCK_READINGS_MAX * READING_LEN;
+
+/// Telemetry that was not handed over yet, in the buffers that it will be sent from.
+#[derive(Debug, Default)]
+struct Telemetry {
+    full: Vec<Vec<u8>>,
+    open: Vec<u8>,
+}
+
+/// Full blocks, and the length of the open one.
+#[derive(Clone, Copy, Debug)]
+struct TelemetryMark(usize, usize);
+
+impl Telemetry {
+    /// One sample; it lies in one block.
+    fn write(&mut self, readings: impl ExactSizeIterator<Item = Reading>) {
+        let end = self.open.len() + readings.len() * READING_LEN;
+        if end > BLOCK_LEN_MAX.min(self.open.capacity()) {
+            let block = Vec::with_capacity(BLOCK_LEN_MAX);
+            let full = std::mem::replace(&mut self.open, block);
+            if !full.is_empty() {
+                self.full.push(full);
+            }
+        }
+        readings.for_each(|one| one.encode_into(&mut self.open));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.full.is_empty()
+    }
+
+    fn is_worth_sending(&self) -> bool {
+        !self.full.is_empty() || self.open.len() >= BLOCK_TARGET
+    }
+
+    fn mark(&self) -> TelemetryMark {
+        TelemetryMark(self.full.len(), self.open.len())
+    }
+
+    fn cut(&mut self, TelemetryMark(full, open): TelemetryMark) {
+        if let Some(before) = self.full.drain(full..).next() {
+            self.open = before;
+        }
+        self.open.truncate(open);
+    }
+
+    /// All of it, oldest first.
+    fn take(&mut self) -> impl Iterator<Item = Vec<u8>> {
+        let open = std::mem::take(&mut self.open);
+        let open = (!open.is_empty()).then_some(open);
+        self.full.drain(..).chain(open)
+    }
+}
+
 /// Output of one slab of devices.
 #[derive(Debug)]
 pub struct DeviceOut {
-    t1: BytesMut,
+    t1: Telemetry,
     events: Vec<OutEvent>,
     acks: Vec<(Ticket, AckStatus)>,
     sink: Sink,
@@ -106,7 +160,7 @@ enum Sink {
 /// A position in the unflushed output.
 #[derive(Clone, Copy, Debug)]
 pub struct OutMark {
-    t1: usize,
+    t1: TelemetryMark,
     events: usize,
     acks: usize,
     letters: usize,
@@ -142,7 +196,7 @@ impl DeviceOut {
 
     fn new(sink: Sink, counters: Arc<FleetCounters>) -> Self {
         Self {
-            t1: BytesMut::new(),
+            t1: Telemetry::default(),
             events: Vec::new(),
             acks: Vec::new(),
             sink,
@@ -193,7 +247,7 @@ impl DeviceOut {
     pub fn telemetry(&mut self, ordinal: u32, readings: impl ExactSizeIterator<Item = Reading>) {
         match &mut self.sink {
             Sink::Nowhere => {}
-            Sink::Link(_) => readings.for_each(|one| one.encode_into(&mut self.t1)),
+            Sink::Link(_) => self.t1.write(readings),
             Sink::Digests(digests) => digests.readings(ordinal, readings),
             Sink::Air(air) => readings.for_each(|one| air.telemetry(ordinal, &one)),
         }
@@ -270,14 +324,12 @@ impl DeviceOut {
             return None;
         }
         let since = *self.since.get_or_insert(now);
-        if self.t1.len() < BLOCK_TARGET && now < since + BLOCK_WAIT {
+        if !self.t1.is_worth_sending() && now < since + BLOCK_WAIT {
             return Some(since + BLOCK_WAIT);
         }
         self.since = None;
-        while !self.t1.is_empty() {
-            let cut = self.t1.len().min(BLOCK_READINGS_MAX * READING_LEN);
-            let block = self.t1.split_to(cut).freeze();
-            let refused = link.telemetry(block).is_err();
+        for block in self.t1.take() {
+            let refused = link.telemetry(block.into()).is_err();
             debug_assert!(!refused, "a block of whole readings is always taken");
         }
         None
@@ -294,7 +346,7 @@ impl Outbox for DeviceOut {
             Sink::Air(air) => ((0, 0), air.mark()),
         };
         OutMark {
-            t1: self.t1.len(),
+            t1: self.t1.mark(),
             events: self.events.len(),
             acks: self.acks.len(),
             letters: self.line.letters.len(),
@@ -310,7 +362,7 @@ impl Outbox for DeviceOut {
     }
 
     fn cut(&mut self, mark: OutMark) {
-        self.t1.truncate(mark.t1);
+        self.t1.cut(mark.t1);
         self.events.truncate(mark.events);
         self.acks.truncate(mark.acks);
         self.line.cut(mark.letters);
@@ -363,5 +415,46 @@ impl Drop for DeviceOut {
     /// What waits is handed over: a stopped fleet loses nothing that its devices wrote.
     fn drop(&mut self) {
         self.flush(Time::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actorsim_transport::{SensorType, device_uuid};
+
+    use super::*;
+
+    fn sample(sequence: u32) -> impl ExactSizeIterator<Item = Reading> {
+        let device = device_uuid("pump-0001");
+        (0..7).map(move |sensor| Reading {
+            device,
+            sensor,
+            kind: SensorType::Voltage,
+            value: 230.0,
+            at_us: 0,
+            sequence,
+        })
+    }
+
+    #[test]
+    fn what_a_failed_step_wrote_is_cut_off_also_across_blocks() {
+        let in_a_block = (BLOCK_READINGS_MAX / 7) as u32;
+        for before in [0, 1, in_a_block - 1, in_a_block, in_a_block + 1] {
+            let (mut cut, mut whole) = (Telemetry::default(), Telemetry::default());
+            for sequence in 0..before {
+                cut.write(sample(sequence));
+                whole.write(sample(sequence));
+            }
+            let mark = cut.mark();
+            for sequence in 0..2 * in_a_block {
+                cut.write(sample(sequence));
+            }
+            assert!(cut.is_worth_sending());
+            cut.cut(mark);
+            let [cut, whole] = [cut, whole].map(|mut all| all.take().collect::<Vec<_>>());
+            assert_eq!(cut, whole, "after {before} samples");
+            assert!(whole.iter().all(|block| block.len() <= BLOCK_LEN_MAX));
+            assert_eq!(whole.concat().len(), before as usize * 7 * READING_LEN);
+        }
     }
 }

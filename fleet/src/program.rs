@@ -29,6 +29,8 @@ pub struct Program {
     presence: Option<u16>,
     beat: EventSource,
     interval: Duration,
+    /// The same in seconds.
+    step_s: f64,
 }
 
 /// One field, in the order of evaluation.
@@ -160,6 +162,7 @@ impl Program {
             presence,
             beat,
             interval,
+            step_s: interval.as_secs_f64(),
         })
     }
 
@@ -261,7 +264,7 @@ impl Program {
         for (actuator, setpoint) in self.actuators.iter().zip(state.iter()) {
             values[usize::from(actuator.field)] = *setpoint;
         }
-        let step_s = self.interval.as_secs_f64();
+        let step_s = self.step_s;
         for step in &self.steps {
             let draw = Draw {
                 seed: device_seed ^ step.name_hash,

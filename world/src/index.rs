@@ -2,7 +2,8 @@
 //!
 //! It outlives `route` and the scan, so that a restarted stage finds the same rows and a rebuilt
 //! world binds the same ones. Announced devices cost a slot of 24 bytes and share their layout;
-//! devices seen without an announcement get rows one sensor at a time. It never forgets a device.
+//! devices seen without an announcement get rows one sensor at a time, and share a layout, too, as
+//! long as their sensors come one after another. It never forgets a device.
 //!
 //! Bound: `rows_max` rows; a reading beyond them resolves to [`NO_ROW`] and is counted.
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use actorsim_transport::{Reading, Registration, SensorSpec, SensorType};
 use uuid::Uuid;
 
-use crate::batch::NO_ROW;
+use crate::batch::{NO_ROW, RowReading};
 use crate::components::RowFill;
 use table::Table;
 
@@ -23,6 +24,10 @@ pub const RELAY_SENSOR: u16 = 6;
 
 /// Distinct layouts that are shared; devices beyond them are kept one sensor at a time.
 pub const LAYOUTS_MAX: usize = 4_096;
+
+/// Steps from one layout to that with a sensor more, as devices take them that announced nothing:
+/// some dozens of types; devices beyond them are kept one sensor at a time.
+const STEPS_MAX: usize = 256;
 
 const NO_LAYOUT: u16 = u16::MAX;
 
@@ -67,6 +72,14 @@ impl Layout {
     }
 }
 
+/// A layout, or none, and that with a sensor more.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    from: u16,
+    with: SensorSpec,
+    to: u16,
+}
+
 /// A row of a sensor that its device's layout does not have.
 #[derive(Clone, Copy, Debug)]
 struct Loose {
@@ -80,6 +93,7 @@ pub struct DeviceIndex {
     table: Table,
     slots: Vec<Slot>,
     layouts: Vec<Layout>,
+    steps: Vec<Step>,
     loose: BTreeMap<(u32, u16), Loose>,
     undelivered: VecDeque<RowFill>,
     next_row: u32,
@@ -97,6 +111,7 @@ impl DeviceIndex {
             table: Table::default(),
             slots: Vec::new(),
             layouts: Vec::new(),
+            steps: Vec::new(),
             loose: BTreeMap::new(),
             undelivered: VecDeque::new(),
             next_row: 0,
@@ -148,39 +163,16 @@ impl DeviceIndex {
         registration
             .devices
             .for_each(|device, _name| match self.find(device) {
-                Some(asset) if self.adopt(asset, layout) => {}
+                Some(asset) if self.has(asset, layout) => {}
                 Some(asset) => self.complete(asset, &sensors),
                 None => self.announce(device, layout, &sensors),
             });
     }
 
-    /// A device whose first readings overtook its announcement shares its layout from now on, if
-    /// they were given the rows that the announcement would have given.
-    fn adopt(&mut self, asset: u32, number: u16) -> bool {
-        let slot = &mut self.slots[asset as usize];
-        if slot.layout != NO_LAYOUT {
-            return false;
-        }
-        let Some(layout) = self.layouts.get(usize::from(number)) else {
-            return false;
-        };
-        let seen = || self.loose.range((asset, 0)..=(asset, u16::MAX));
-        let Some((_, first)) = seen().next() else {
-            return false;
-        };
-        let fits = layout.relay == RELAY_SENSOR
-            && seen().count() == layout.sensors.len()
-            && layout.sensors.iter().zip(first.row..).all(|(spec, row)| {
-                let loose = self.loose.get(&(asset, spec.sensor));
-                loose.is_some_and(|loose| loose.row == row && loose.kind == spec.kind)
-            });
-        if fits {
-            (slot.first_row, slot.layout) = (first.row, number);
-            for spec in &*layout.sensors {
-                self.loose.remove(&(asset, spec.sensor));
-            }
-        }
-        fits
+    /// Whether a device has a layout already: that of an announcement before, or of readings that
+    /// overtook it.
+    fn has(&self, asset: u32, layout: u16) -> bool {
+        layout != NO_LAYOUT && self.slots[asset as usize].layout == layout
     }
 
     fn announce(&mut self, device: Uuid, layout: u16, sensors: &Arc<[SensorSpec]>) {
@@ -215,6 +207,35 @@ impl DeviceIndex {
     /// Table row of a reading's sensor; a sensor seen for the first time is given one.
     pub fn resolve(&mut self, reading: &Reading) -> u32 {
         self.row(reading.device, reading.sensor, reading.kind)
+    }
+
+    /// The rows of readings, device by device: those of one device come together.
+    pub(crate) fn resolve_all(&mut self, readings: &[Reading], rows: &mut Vec<RowReading>) {
+        for same in readings.chunk_by(|a, b| a.device == b.device) {
+            let Some(asset) = self.asset(same[0].device) else {
+                self.refused += same.len() as u64;
+                rows.extend(same.iter().map(|reading| resolved(reading, NO_ROW)));
+                continue;
+            };
+            match self.dense(asset) {
+                // all of them are announced, as nearly always
+                Some((first, count)) if same.iter().all(|reading| reading.sensor < count) => {
+                    let row = |reading: &Reading| first + u32::from(reading.sensor);
+                    rows.extend(same.iter().map(|reading| resolved(reading, row(reading))));
+                }
+                _ => rows.extend(same.iter().map(|reading| {
+                    resolved(reading, self.row_of(asset, reading.sensor, reading.kind))
+                })),
+            }
+        }
+    }
+
+    /// The first row and the number of sensors, where ids are 0, 1, 2, ...
+    fn dense(&self, asset: u32) -> Option<(u32, u16)> {
+        let slot = self.slots[asset as usize];
+        let layout = self.layouts.get(usize::from(slot.layout))?;
+        let count = u16::try_from(layout.sensors.len()).ok()?;
+        layout.dense.then_some((slot.first_row, count))
     }
 
     /// Number of a device; one seen for the first time is given one, while there are rows left.
@@ -282,6 +303,10 @@ impl DeviceIndex {
             return NO_ROW;
         }
         let relay = layout.map_or(RELAY_SENSOR, |layout| layout.relay);
+        let spec = SensorSpec { sensor, kind };
+        if let Some(longer) = self.longer(asset, slot, spec) {
+            return self.lengthen(asset, longer, spec);
+        }
         let loose = Loose {
             row: self.next_row,
             kind,
@@ -291,6 +316,64 @@ impl DeviceIndex {
         self.undelivered
             .push_back(loose_fill(asset, slot.device, sensor, loose, relay));
         loose.row
+    }
+
+    /// The layout of a device with a sensor more, if the next row lies behind its own.
+    fn longer(&mut self, asset: u32, slot: Slot, spec: SensorSpec) -> Option<u16> {
+        // what was told of its rows names this relay
+        if spec.kind == SensorType::Relay && spec.sensor != RELAY_SENSOR {
+            return None;
+        }
+        let follows = match self.layouts.get(usize::from(slot.layout)) {
+            Some(layout) => {
+                let end = slot.first_row + layout.sensors.len() as u32;
+                end == self.next_row && layout.relay == RELAY_SENSOR
+            }
+            None => {
+                let mut loose = self.loose.range((asset, 0)..=(asset, u16::MAX));
+                loose.next().is_none()
+            }
+        };
+        follows.then(|| self.step(slot.layout, spec)).flatten()
+    }
+
+    /// The layout with a sensor more, while there is room for such.
+    fn step(&mut self, from: u16, with: SensorSpec) -> Option<u16> {
+        let mut steps = self.steps.iter();
+        let known = steps.find(|step| step.from == from && step.with == with);
+        if let Some(step) = known {
+            return Some(step.to);
+        }
+        if self.steps.len() >= STEPS_MAX {
+            return None;
+        }
+        let before = self.layouts.get(usize::from(from));
+        let before = before.map_or(&[][..], |layout| &layout.sensors);
+        let sensors = before.iter().copied().chain([with]).collect();
+        let to = self.layout(sensors);
+        if to == NO_LAYOUT {
+            return None;
+        }
+        self.steps.push(Step { from, with, to });
+        Some(to)
+    }
+
+    /// Gives a device the next row for a sensor with which its layout is this one.
+    fn lengthen(&mut self, asset: u32, layout: u16, spec: SensorSpec) -> u32 {
+        let row = self.next_row;
+        self.next_row += 1;
+        let slot = &mut self.slots[asset as usize];
+        if slot.layout == NO_LAYOUT {
+            slot.first_row = row;
+        }
+        slot.layout = layout;
+        let loose = Loose {
+            row,
+            kind: spec.kind,
+        };
+        let fill = loose_fill(asset, slot.device, spec.sensor, loose, RELAY_SENSOR);
+        self.undelivered.push_back(fill);
+        row
     }
 
     /// Rows of a device, in the order of their sensor ids' layout, loose ones last.
@@ -357,6 +440,15 @@ impl DeviceIndex {
         self.table
             .insert(device, asset, |asset| self.slots[asset as usize].device);
         asset
+    }
+}
+
+fn resolved(reading: &Reading, row: u32) -> RowReading {
+    RowReading {
+        value: reading.value,
+        at_us: reading.at_us,
+        row,
+        sequence: reading.sequence,
     }
 }
 

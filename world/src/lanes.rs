@@ -14,6 +14,7 @@ use std::ops::{Deref, DerefMut};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use actorsim_transport::T3Message;
 use parking_lot::Mutex;
@@ -39,8 +40,20 @@ pub const T1_LANE: usize = 8_192;
 /// Batches in the T2 lane; a full lane is backpressure up to the devices.
 pub const T2_LANE: usize = 1_024;
 
-/// Row fills in flight to the scan: one cycle's worth (see [`crate::scan::FILLS_PER_CYCLE`]).
+/// Row fills in flight to the scan, at least: about a millisecond of a cycle, which takes all that
+/// it finds, so that no reading is scanned before the fill of its row.
 pub const FILL_LANE: usize = 32_768;
+
+/// And at most: a million devices are then made known to a scan at 10 Hz in three seconds; 10 MiB.
+pub const FILL_LANE_MAX: usize = 8 * FILL_LANE;
+
+/// Room for fills at a period: what is bound takes about a tenth of it, while devices are
+/// announced. Their readings wait behind them.
+#[must_use]
+pub fn fill_lane(period: Duration) -> usize {
+    let tens_of_ms = period.as_millis() as usize / 10;
+    (FILL_LANE * tens_of_ms.max(1)).min(FILL_LANE_MAX)
+}
 
 /// Scanned batches on their way out: both lanes, so that a returning batch always finds room.
 pub const RETURN_LANE: usize = T1_LANE + T2_LANE;
@@ -231,13 +244,13 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Makes every lane, with room for so many rows on their way to files; fails only when the
-    /// process may not open another descriptor.
-    pub fn new(rows_out: usize) -> std::io::Result<Self> {
+    /// Makes every lane for a scan of this period, with room for so many rows on their way to
+    /// files; fails only when the process may not open another descriptor.
+    pub fn new(period: Duration, rows_out: usize) -> std::io::Result<Self> {
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (t1_in, t1_out) = RingBuffer::new(T1_LANE);
         let (t2_in, t2_out) = RingBuffer::new(T2_LANE);
-        let (fills_in, fills_out) = RingBuffer::new(FILL_LANE);
+        let (fills_in, fills_out) = RingBuffer::new(fill_lane(period));
         let (requests_in, requests_out) = RingBuffer::new(REQUEST_LANE);
         let (returns_in, returns_out) = RingBuffer::new(RETURN_LANE);
         let (commands_in, commands_out) = RingBuffer::new(COMMAND_LANE);
@@ -293,6 +306,13 @@ impl Lanes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slow_scan_has_room_for_more_fills_up_to_a_bound() {
+        let rooms = [1, 10, 19, 20, 100, 60_000].map(|ms| fill_lane(Duration::from_millis(ms)));
+        let expected = [1, 1, 1, 2, 8, 8].map(|times| times * FILL_LANE);
+        assert_eq!(rooms, expected);
+    }
 
     #[test]
     fn an_end_has_one_holder_and_comes_back_on_drop() {

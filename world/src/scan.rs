@@ -7,8 +7,8 @@
 //! ends), `actor` (the proxy at `/twin/scan`), `bare` (the thread alone, for measuring). Other
 //! actors never see the world; they see lanes, snapshots and records.
 //!
-//! Bound: per cycle [`FILLS_PER_CYCLE`] fills, [`REQUESTS_PER_CYCLE`] requests, and the readings
-//! and batches of `systems`.
+//! Bound: per cycle a lane of fills ([`crate::lanes::fill_lane`]), [`REQUESTS_PER_CYCLE`] requests,
+//! and the readings and batches of `systems`.
 
 pub(crate) mod actor;
 pub mod bare;
@@ -32,9 +32,6 @@ use crate::systems::{OwnSystems, SystemFault, SystemId};
 pub use actor::{Scan, ScanMessage};
 use overrun::OverrunPolicy;
 pub(crate) use thread::{ScanNews, ScanThread};
-
-/// Row fills that one cycle binds: about 2 ms, only while devices are announced.
-pub const FILLS_PER_CYCLE: usize = 32_768;
 
 /// Requests that one cycle answers: they come from people.
 pub const REQUESTS_PER_CYCLE: usize = 8;

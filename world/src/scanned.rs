@@ -7,6 +7,7 @@
 //! Bound: `WorldSize::capacity_max` rows; growing beyond `capacity` is a maintenance cycle.
 
 use std::fmt;
+use std::iter::Peekable;
 
 use bevy_ecs::change_detection::ContiguousMut;
 use bevy_ecs::prelude::*;
@@ -237,42 +238,44 @@ impl ScannedWorld {
     /// Binds rows; true when the table had to grow. A fill beyond the greatest capacity is left
     /// out: its readings are counted as unplaced.
     pub fn fill(&mut self, fills: impl IntoIterator<Item = RowFill>) -> bool {
-        let mut grew = false;
-        for fill in fills {
-            if fill.row >= self.size.capacity_max {
-                continue;
-            }
-            if fill.row >= self.rows {
-                let wanted = (fill.row + 1).max(self.rows.saturating_add(self.rows / 4));
-                self.spawn_to(wanted.min(self.size.capacity_max));
+        let (before, max) = (self.grown, self.size.capacity_max);
+        let fills = fills.into_iter().filter(|fill| fill.row < max);
+        let mut fills = fills.peekable();
+        while let Some(next) = fills.peek() {
+            if next.row >= self.rows {
+                let wanted = (next.row + 1).max(self.rows.saturating_add(self.rows / 4));
+                self.spawn_to(wanted.min(max));
                 self.grown += 1;
-                grew = true;
             }
-            self.bind(fill);
+            self.bind(&mut fills);
         }
-        grew
+        self.grown > before
     }
 
-    fn bind(&mut self, fill: RowFill) {
-        let in_force = self.commanded.of(fill.row);
-        let Some((hot, cold)) = self.columns() else {
+    /// Binds rows as long as there are such.
+    fn bind(&mut self, fills: &mut Peekable<impl Iterator<Item = RowFill>>) {
+        let rows = self.rows;
+        let Some((hot, cold)) = columns(&mut self.query, &mut self.world) else {
+            while fills.next().is_some() {} // a world without a table
             return;
         };
-        let row = fill.row as usize;
-        let hot = &mut hot[row];
-        if hot.flags.has(Flags::BOUND) {
-            return;
+        while let Some(fill) = fills.next_if(|fill| fill.row < rows) {
+            let row = fill.row as usize;
+            let hot = &mut hot[row];
+            if hot.flags.has(Flags::BOUND) {
+                continue;
+            }
+            hot.flags = Flags::bound(fill.kind);
+            hot.in_force = self.commanded.of(fill.row);
+            cold[row] = Cold {
+                device: fill.device,
+                asset: fill.asset,
+                sensor: fill.sensor,
+                relay: fill.relay,
+            };
+            self.entities += 1;
+            self.extent = self.extent.max(fill.row + 1);
         }
-        hot.flags = Flags::bound(fill.kind);
-        hot.in_force = in_force;
-        cold[row] = Cold {
-            device: fill.device,
-            asset: fill.asset,
-            sensor: fill.sensor,
-            relay: fill.relay,
-        };
-        self.entities += 1;
-        self.extent = self.extent.max(fill.row + 1);
     }
 
     fn columns(&mut self) -> Option<(&mut [Hot], &mut [Cold])> {

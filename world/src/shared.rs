@@ -105,7 +105,7 @@ impl Shared {
         let journal = JournalShared::new(config.journal.clone());
         let ledger = config.journal.ledger.then(BTreeMap::new);
         let rows_out = config.row_files.as_ref().map_or(0, |_| ROW_LANE);
-        let lanes = Lanes::new(rows_out)?;
+        let lanes = Lanes::new(config.scan.period, rows_out)?;
         let period_ns = config.scan.period_ns();
         lanes.period_ns.store(period_ns, Ordering::Release);
         let walk_every = u64::from(config.scan.walk_every.max(1));
@@ -242,20 +242,14 @@ impl Shared {
     /// The readings with their rows; new devices get theirs.
     pub(crate) fn resolve(&self, readings: &[Reading]) -> Vec<RowReading> {
         let mut rows = self.spare_rows();
-        let mut index = self.index.lock();
-        rows.extend(readings.iter().map(|reading| RowReading {
-            value: reading.value,
-            at_us: reading.at_us,
-            row: index.resolve(reading),
-            sequence: reading.sequence,
-        }));
+        self.index.lock().resolve_all(readings, &mut rows);
         rows
     }
 
-    /// Pushes every fill that was not delivered yet; waits a cycle where the lane is full. While no
-    /// scan runs the rest may wait: a rebuilt world binds every row of the index.
+    /// Pushes every fill that was not delivered yet; waits for the next cycle where the lane is
+    /// full. While no scan runs the rest may wait: a rebuilt world binds every row of the index.
     pub(crate) async fn deliver_fills(&self) {
-        let wait = self.period();
+        let wait = self.period() / 4;
         loop {
             {
                 let mut index = self.index.lock();

@@ -58,7 +58,8 @@ fn readings_that_overtake_their_announcement_cost_no_more_afterwards() {
         "{index:?}"
     );
     assert_eq!(index.row(partly, 5, SensorType::Presence), sixth);
-    assert_eq!(index.layout_of(partly), None, "its rows are not neighbours");
+    let of_partly = index.layout_of(partly).map(|sensors| sensors.len());
+    assert_eq!(of_partly, Some(1), "its rows are not neighbours");
     let mut fills = Vec::new();
     index.for_each_fill(|fill| fills.push(fill));
     assert!(
@@ -128,7 +129,39 @@ fn a_device_seen_first_gets_rows_one_sensor_at_a_time() {
         devices: DeviceRange::single("x"),
         sensors: industrial(),
     });
-    assert_eq!(index.rows_of(device), [1, 0]);
+    assert_eq!(index.rows_of(device), [0, 1]);
+}
+
+#[test]
+fn devices_that_announce_nothing_share_layouts_too_unless_their_sensors_come_mixed() {
+    let mut index = DeviceIndex::new(10_000);
+    let devices: Vec<_> = (0..100).map(Uuid::from_u128).collect();
+    let all = |index: &mut DeviceIndex, device: Uuid| -> Vec<u32> {
+        let sensors = industrial();
+        let of = sensors
+            .iter()
+            .map(|spec| reading(device, spec.sensor, spec.kind));
+        let (readings, mut rows) = (of.collect::<Vec<_>>(), Vec::new());
+        index.resolve_all(&readings, &mut rows);
+        rows.iter().map(|reading| reading.row).collect()
+    };
+    for (at, device) in (0..).zip(&devices) {
+        let rows = all(&mut index, *device);
+        assert_eq!(rows, (7 * at..7 * at + 7).collect::<Vec<_>>());
+    }
+    assert!(index.loose.is_empty());
+    assert_eq!(index.layouts.len(), 7, "one more sensor each");
+    assert_eq!(all(&mut index, devices[50]), (350..357).collect::<Vec<_>>());
+    for sensor in 0..3 {
+        for device in [1_000, 1_001].map(Uuid::from_u128) {
+            index.resolve(&reading(device, sensor, SensorType::Voltage));
+        }
+    }
+    assert_eq!(index.rows_of(Uuid::from_u128(1_000)), [700, 702, 704]);
+    assert_eq!(index.rows_of(Uuid::from_u128(1_001)), [701, 703, 705]);
+    let mut fills = Vec::new();
+    index.for_each_fill(|fill| fills.push(fill));
+    assert!(index.undelivered().iter().all(|fill| fills.contains(fill)));
 }
 
 #[test]

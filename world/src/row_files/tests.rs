@@ -124,7 +124,7 @@ fn a_value_that_is_not_finite_is_null_and_named() {
 }
 
 fn desk(dir: &Path, format: Format) -> (Desk, Arc<Lanes>) {
-    let lanes = Arc::new(Lanes::new(16).unwrap());
+    let lanes = Arc::new(Lanes::new(Duration::from_millis(10), 16).unwrap());
     let desk = Desk {
         config: RowFilesConfig {
             dir: dir.to_owned(),

@@ -58,7 +58,7 @@ impl BareScan {
     /// Starts a scan over `entities` rows that have a value each, and waits until its grid is
     /// laid. It blocks: not for async code.
     pub fn start(config: ScanConfig, entities: u32) -> Result<Self, BareScanError> {
-        let lanes = Arc::new(Lanes::new(0)?);
+        let lanes = Arc::new(Lanes::new(config.period, 0)?);
         let stop = Arc::new(AtomicBool::new(false));
         let (tell, mut news) = mpsc::channel(NEWS_MAX);
         let (given, halt) = (Arc::clone(&lanes), Arc::clone(&stop));

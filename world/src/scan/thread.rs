@@ -20,8 +20,8 @@ use super::portion::Portion;
 use super::rt::{HostReport, prepare};
 use super::snapshot::ScanSnapshot;
 use super::stats::CycleRecord;
-use super::{FILLS_PER_CYCLE, READINGS_IN_FALLBACK, REQUESTS_PER_CYCLE, ScanConfig, ScanFault};
-use crate::lanes::{FILL_LANE, Lanes, Lease, ScanEnds};
+use super::{READINGS_IN_FALLBACK, REQUESTS_PER_CYCLE, ScanConfig, ScanFault};
+use crate::lanes::{Lanes, Lease, ScanEnds};
 use crate::request::Request;
 use crate::scanned::ScannedWorld;
 use crate::systems::{BATCHES_PER_CYCLE, READINGS_PER_CYCLE, SYSTEMS, SystemFault, SystemId};
@@ -34,11 +34,6 @@ const FAULTS_MAX: u32 = 2;
 
 /// At most this many cycles pass without a wake, so that records are folded in time.
 const WAKE_EVERY: u64 = 256;
-
-const _: () = assert!(
-    FILL_LANE <= FILLS_PER_CYCLE,
-    "a reading must never be scanned before the fill of its row"
-);
 
 /// What the thread tells its proxy; rare, never in steady state.
 #[derive(Debug)]
@@ -293,10 +288,10 @@ impl ScanThread {
 
     /// Fills first, then events, then samples; true when the table grew.
     fn take_in(&mut self) -> bool {
-        // Readings visible now had their rows' fills pushed before, and a cycle takes as many fills
-        // as the lane can hold: what is pushed meanwhile need not be waited for.
+        // Readings visible now had their rows' fills pushed before, and a cycle takes all fills
+        // that the lane holds: what is pushed meanwhile need not be waited for.
         let (mut events, mut samples) = (self.ends.t2.slots(), self.ends.t1.slots());
-        let fills = self.ends.fills.slots().min(FILLS_PER_CYCLE);
+        let fills = self.ends.fills.slots();
         let ends = &mut *self.ends;
         let pop = || ends.fills.pop().ok();
         let grew = self.world.fill(std::iter::from_fn(pop).take(fills));

@@ -4,7 +4,7 @@
 //! scan before the readings that need them. It judges no value and drops T1 where `apply` has no
 //! room; T2 comes past it, from the journal.
 //!
-//! Bound: one message in hand; [`crate::lanes::FILL_LANE`] fills under way.
+//! Bound: one message in hand; [`crate::lanes::fill_lane`] fills under way.
 
 use std::sync::Arc;
 
