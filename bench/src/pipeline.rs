@@ -12,9 +12,10 @@ use crate::scenario::{Load, Scenario, Shapes, TIME_LIMIT, metric};
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "pipeline",
     label: "whole node in one child process, T1 at 5 s x 7 sensors through QUIC on loopback into \
-            the scanned world: readings applied / s of run; CPU s (user + system, start included) \
-            per million applied; p99 from stamp to receipt, first reading of each \
-            datagram; peak RSS",
+            the world scanned at 10 Hz, start included: readings applied / s of run; CPU s (user + \
+            system) per million applied, and as the share of a core; p99 from stamp to receipt, \
+            first reading of each datagram; the share of readings dropped anywhere; overruns of \
+            the scan; peak RSS",
     shapes: Shapes::Sizes {
         sizes: &[1_000, 100_000, 1_000_000],
         seconds: 30, // six ticks of each device
@@ -26,7 +27,10 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     metrics: &[
         metric("readings_per_s", "1/s"),
         metric("cpu_s_per_million", "s"),
+        metric("core_share", "1"),
         metric("latency_p99", "us"),
+        metric("dropped_ratio", "1"),
+        metric("overruns", "1"),
         metric("rss_bytes", "B"),
     ],
     child,
@@ -42,7 +46,10 @@ fn numbers(report: &Value) -> Value {
     json!({
         "readings_per_s": readings_per_s(report),
         "cpu_s_per_million": cpu_s_per_million(report),
+        "core_share": core_share(report),
         "latency_p99": number(report, "/tiers/t1/latency_us/p99"),
+        "dropped_ratio": dropped_ratio(report),
+        "overruns": number(report, "/world/scan/overruns"),
         "rss_bytes": number(report, "/process/rss_peak_bytes"), // at the end all devices are gone
     })
 }
@@ -61,7 +68,21 @@ fn cpu_s_per_million(report: &Value) -> Option<f64> {
     Some(number(report, "/process/cpu_s")? / applied * 1e6)
 }
 
+fn core_share(report: &Value) -> Option<f64> {
+    let elapsed = number(report, "/elapsed_s").filter(|elapsed| *elapsed > 0.0)?;
+    Some(number(report, "/process/cpu_s")? / elapsed)
+}
+
+fn dropped_ratio(report: &Value) -> Option<f64> {
+    let applied = number(report, "/world/readings_applied")?;
+    let ways = ["/tiers/t1/dropped", "/tiers/t1/dropped_after_receipt"];
+    let dropped = ways.iter().map(|way| number(report, way));
+    let dropped: f64 = dropped.sum::<Option<f64>>()?;
+    Some(dropped / (applied + dropped)).filter(|ratio| ratio.is_finite())
+}
+
 /// Runs `actorsim start` in this process, on free ports and in a state directory of its own.
 fn child(job: &Job) -> Result<Value, String> {
-    report_of(job, &["--listen", "127.0.0.1:0"]).map(|report| numbers(&report))
+    let flags = ["--listen", "127.0.0.1:0", "-X", "scan.period=100ms"];
+    report_of(job, &flags).map(|report| numbers(&report))
 }
