@@ -170,6 +170,7 @@ mod tests {
             "/tiers/t3",
             "issued acked superseded expired no_route dropped errors rtt_us decide_us",
         ),
+        ("/tiers/clock", "offset_us within_us"),
         (
             "/world",
             "entities readings_applied quality scan rules export",

@@ -38,7 +38,8 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     label: "ENTITIES-LOSS: a whole node in a network namespace of its own, where nftables drop \
             that share of all packets both ways; devices at 5 s x 7 sensors, 1,000 events/s, \
             100 commands/s; p99 from stamp to receipt (T1, T2) and of a round trip (T3). tcp: the \
-            same readings, events and commands over a plain TCP connection each",
+            same readings, events and commands over a plain TCP connection each. -10ms: our own \
+            sockets bring each packet so much later, each way",
     shapes: Shapes::Named(&[
         ("10k-0%", row(10_000)),
         ("10k-1%", row(10_000)),
@@ -52,6 +53,8 @@ pub(crate) const SCENARIO: Scenario = Scenario {
         ("200k-1%", row(200_000)),
         ("200k-2%", row(200_000)),
         ("200k-5%", row(200_000)),
+        ("10k-0%-10ms", row(10_000)),
+        ("10k-5%-10ms", row(10_000)),
     ]),
     smoke: Load {
         size: 700,
@@ -72,7 +75,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     ],
     child,
     peers: BASELINES,
-    own_shapes: &[],
+    own_shapes: &["10k-0%-10ms", "10k-5%-10ms"],
     peer_sizes: &[],
     time_limit: Duration::from_secs(300),
     bytes_each_max: 16 << 10,
@@ -80,8 +83,13 @@ pub(crate) const SCENARIO: Scenario = Scenario {
 
 /// The loss of a shape, of a hundred.
 fn percent(shape: &str) -> Option<u32> {
-    let (_, share) = shape.rsplit_once('-')?;
-    share.strip_suffix('%')?.parse().ok()
+    let mut shares = shape.split('-').filter_map(|part| part.strip_suffix('%'));
+    shares.next_back()?.parse().ok()
+}
+
+/// How much later packets come, for the key of our node.
+fn delay(shape: &str) -> Option<&str> {
+    shape.rsplit('-').next().filter(|part| part.ends_with("ms"))
 }
 
 fn child(job: &Job) -> Result<Value, String> {
@@ -127,7 +135,10 @@ fn ours(job: &Job) -> Result<Value, String> {
     let events = EVENTS as f64 / offered.devices as f64;
     let events = format!("tiers.t2_rate={events}");
     let commands = format!("t3.synthetic_rate={COMMANDS}");
-    Running::with(&[&devices, &interval, &events, &commands], async |node| {
+    let delay = delay(&job.shape).unwrap_or("0ms");
+    let delay = format!("transport.line.delay={delay}");
+    let settings = [&*devices, &interval, &events, &commands, &delay];
+    Running::with(&settings, async |node| {
         node.settled(warm_up(job)).await?;
         let stats = node.stats();
         let (t1, t2, t3) = (&stats.t1, &stats.t2, &stats.t3);
@@ -178,5 +189,7 @@ mod tests {
         };
         assert!(shapes.iter().all(|(name, _)| percent(name).is_some()));
         assert_eq!((percent("tcp-10k-5%"), percent("10k")), (Some(5), None));
+        let line = (percent("10k-2%-10ms"), delay("10k-2%-10ms"));
+        assert_eq!((line, delay("10k-5%")), ((Some(2), Some("10ms")), None));
     }
 }

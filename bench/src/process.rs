@@ -49,7 +49,11 @@ impl Child<'_> {
     /// How much it is given to do; none if it is left out of this shape.
     pub(crate) fn load(&self, scenario: &Scenario, shape: &Shape) -> Option<Load> {
         match self {
-            Self::Ours | Self::Baseline(_) => Some(shape.load),
+            Self::Ours => Some(shape.load),
+            Self::Baseline(_) => {
+                let own = scenario.own_shapes.contains(&shape.word());
+                (!own).then_some(shape.load)
+            }
             Self::Peer(peer) => scenario.load_of(peer.name, shape),
         }
     }

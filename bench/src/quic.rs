@@ -152,6 +152,8 @@ fn events(job: &Job) -> Result<Value, String> {
                 for event in &mut batch {
                     event.key.event += EVENTS_AT_ONCE;
                 }
+                // The link is on the same thread, and must not wait for a long refill.
+                tokio::task::yield_now().await;
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

@@ -24,8 +24,9 @@ use crate::profile::Backpressure;
 use crate::watch::WatchOut;
 use crate::wire::{Way, WireDigests};
 
-/// Telemetry is handed over at once when this much waits: 420 readings, about 14 full datagrams.
-pub const BLOCK_TARGET: usize = 420 * READING_LEN;
+/// Telemetry is handed over at once when this much waits: 416 readings, the largest datagram within
+/// a machine, about 12 of Ethernet's.
+pub const BLOCK_TARGET: usize = BLOCK_READINGS_MAX / 4 * READING_LEN;
 /// Telemetry waits this long for company at most, of monotonic time.
 pub const BLOCK_WAIT: Duration = Duration::from_millis(3);
 

@@ -145,6 +145,10 @@ keys! {
     "transport.site", Kind::Path, None,
         "Directory of the site authority that signs the own identity; when unset \
          $XDG_STATE_HOME/actorsim/site, or site in node.state_dir.";
+    "transport.line.delay", span(Duration::ZERO, Duration::from_secs(10)), Some("0s"),
+        "QUIC packets reach this node so much later, as over a long line; for measurements.";
+    "transport.line.loss", rate(1.0), Some("0"),
+        "Share of QUIC packets that do not reach this node, as over a bad line; for measurements.";
     "tiers.t1_rate", rate(1_000.0), None,
         "T1 readings per second and sensor; 0 turns the tier off; unset is 1 / fleet.interval.";
     "tiers.t2_rate", rate(1_000.0), None,

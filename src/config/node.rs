@@ -12,6 +12,7 @@ use actorsim_actors::shard::{
 use actorsim_fleet::Profile;
 use actorsim_fleet::session::mqtt;
 use actorsim_supervision::chaos::{Place, Plan};
+use actorsim_transport::{Line, Network};
 use actorsim_world::row_files::{Format, RowFilesConfig};
 use actorsim_world::scan::overrun::OverrunPolicy;
 
@@ -117,6 +118,8 @@ pub struct TransportConfig {
     pub identity: Option<PathBuf>,
     /// Directory of the site authority.
     pub site: PathBuf,
+    /// Where packets travel.
+    pub network: Network,
 }
 
 /// The tiers.
@@ -291,6 +294,7 @@ impl NodeConfig {
                     || crate::state_dir::site_path(settings.text("node.state_dir")),
                     PathBuf::from,
                 ),
+                network: network(settings),
             },
             tiers: TiersConfig {
                 t1_rate: settings.f64("tiers.t1_rate"),
@@ -440,6 +444,21 @@ fn buffers(settings: &Settings) -> Result<u16, (String, String)> {
         format!("`shards.socket_buffers`: {buffers} is not a power of two"),
         format!("{next} is the next one"),
     ))
+}
+
+/// The kernel's sockets, with a line of its own faults under them where one is asked for.
+fn network(settings: &Settings) -> Network {
+    let delay = settings.duration("transport.line.delay");
+    let loss = settings.f64("transport.line.loss").unwrap_or_default();
+    if delay.is_zero() && loss == 0.0 {
+        return Network::Udp;
+    }
+    Network::Line(Line {
+        delay,
+        loss,
+        seed: settings.u64("node.seed"),
+        ..Line::ETHERNET
+    })
 }
 
 fn scan_core(settings: &Settings) -> Result<ScanCore, String> {

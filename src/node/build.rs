@@ -20,7 +20,7 @@ use actorsim_fleet::{Fleet, Population, Profile, Uplink, seed};
 use actorsim_supervision::config::render_all;
 use actorsim_supervision::{ChildSpec, Policies, SupervisorSpec};
 use actorsim_transport::{
-    BindError, Identity, LinkSpec, Listening, Network, Protocol, SITE_SERVER_NAME, Site, Transport,
+    BindError, Identity, LinkSpec, Listening, Protocol, SITE_SERVER_NAME, Site, Transport,
     TransportConfig, TransportStats, link_child,
 };
 use actorsim_world::scan::OnWedged;
@@ -171,7 +171,7 @@ pub(super) fn transport(
             .map(|text| address("transport.plain.listen", text))
             .transpose()?,
         identity: identity.clone(),
-        network: Network::Udp,
+        network: config.transport.network.clone(),
     };
     let opened = Transport::open(system, config, twin.inlets(), Arc::clone(stats), policies);
     opened.map_err(|error| match error {
@@ -500,7 +500,7 @@ fn links(
             node: config.name.clone(),
             seed: config.seed ^ seed::fnv1a64(&id),
             downlink: layer.fleet.downlink(),
-            network: Network::Udp,
+            network: config.transport.network.line(index as u32),
         };
         links = links.child(link_child(id, link, spec));
     }

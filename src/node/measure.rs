@@ -199,6 +199,7 @@ pub(crate) fn published(at_work: &[Published], now: Vec<Published>, report: &mut
 /// The tiers' figures of a node that sends, receives, or both.
 pub(crate) fn tiers(stats: &TransportStats, sends: bool, receives: bool) -> report::Tiers {
     let both = sends && receives;
+    let clock = stats.clocks.furthest();
     report::Tiers {
         t1: t1(stats, sends, receives),
         t2: report::T2 {
@@ -222,6 +223,10 @@ pub(crate) fn tiers(stats: &TransportStats, sends: bool, receives: bool) -> repo
             errors: receives.then(|| stats.t3.errors.get()),
             rtt_us: latency(&stats.t3.rtt),
             decide_us: latency(&stats.t3.decide),
+        },
+        clock: report::LinkClock {
+            offset_us: clock.map(|clock| clock.offset_us),
+            within_us: clock.map(|clock| clock.within_us),
         },
     }
 }

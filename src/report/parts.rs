@@ -38,6 +38,19 @@ pub struct Tiers {
     pub t2: T2,
     /// Commands.
     pub t3: T3,
+    /// The clock of the links that is furthest from the twin's; latencies are corrected by it.
+    #[serde(default)]
+    pub clock: LinkClock,
+}
+
+/// How far a link's clock is ahead, as estimated over its connection. `null` where no link told its
+/// time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkClock {
+    /// Ahead of the twin's; negative: behind.
+    pub offset_us: Option<i64>,
+    /// Wrong by this at most: half of the best round trip.
+    pub within_us: Option<u64>,
 }
 
 /// T1: telemetry. `null` for the end that is not in this node.

@@ -12,7 +12,7 @@ mod datagrams;
 mod events;
 mod read;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -29,10 +29,11 @@ use crate::meter::Meter;
 use crate::reading::Reading;
 use crate::registry::Owned;
 use crate::session::T2Session;
-use crate::stats::DropReason;
+use crate::stats::{DropReason, Exchange, OffsetFilter};
 use crate::transport::Core;
 
-pub(crate) use read::{ReadFrameError, read_frame};
+pub(crate) use control::CONTROL_AHEAD;
+pub(crate) use read::{FrameReader, ReadFrameError};
 
 /// T1 batches waiting in one connection's mailbox (the guide's figure); the oldest goes.
 pub const CONN_BATCHES: u32 = 1024;
@@ -81,6 +82,9 @@ pub(crate) struct Peer {
     pub(crate) owned: Mutex<Owned>,
     /// Whether all that came on event streams has been handed on.
     events_over: AtomicBool,
+    /// The link's clock against ours, and by how much its stamps are corrected.
+    offsets: Mutex<OffsetFilter>,
+    correction_us: AtomicI64,
 }
 
 impl Peer {
@@ -117,6 +121,23 @@ impl Peer {
         (came - readings.len()) as u64
     }
 
+    /// The link said what time it is there.
+    fn hear_clock(&self, exchange: Exchange) {
+        let believed = self.offsets.lock().take(exchange);
+        if let (Some(offset), Some(session)) = (believed, self.session.get()) {
+            let correction = offset.correction_us();
+            self.correction_us.store(correction, Ordering::Relaxed);
+            self.core.stats.clocks.note(session.id(), offset);
+        }
+    }
+
+    /// Now, by the clock of the link's devices as far as it is known: what latencies count from
+    /// stamps to.
+    fn link_us(&self) -> u64 {
+        let correction = self.correction_us.load(Ordering::Relaxed);
+        self.clock.unix_us().saturating_add_signed(correction)
+    }
+
     /// Closes the connection because of what the peer did.
     pub(crate) fn refuse(&self, code: VarInt, why: &str) {
         self.quic.close(code, why.as_bytes());
@@ -124,10 +145,13 @@ impl Peer {
 }
 
 impl Drop for Peer {
-    /// Runs when the last pump has gone, so that none claims a device for a dead connection.
+    /// Runs when the last pump has gone, so that none claims a device for a dead connection, and
+    /// no reading comes that was counted as lost.
     fn drop(&mut self) {
         self.core.registry.close(self.id, self.owned.get_mut());
         if let Some(session) = self.session.get() {
+            let lost = session.settle_t1();
+            self.core.stats.t1.dropped.add(DropReason::Network, lost);
             self.core.sessions.left(session.id());
         }
     }
@@ -168,6 +192,8 @@ pub(crate) fn conn_child(system: &System, core: &Arc<Core>, accepted: Accepted) 
             session: OnceLock::new(),
             owned: Mutex::new(Owned::new(accepted.devices.is_some())),
             events_over: AtomicBool::new(false),
+            offsets: Mutex::default(),
+            correction_us: AtomicI64::new(0),
         };
         Conn {
             peer: Arc::new(peer),

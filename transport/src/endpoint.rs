@@ -3,7 +3,9 @@
 //! It accepts and dials nothing. Figures are those of `docs/reference/wire.md`. Bound: the
 //! constants below are the bounds.
 
+mod congestion;
 mod reset;
+mod socket;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -11,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{
-    AckFrequencyConfig, ClientConfig, Endpoint, EndpointConfig, IdleTimeout, ServerConfig,
-    TokioRuntime, TransportConfig, VarInt,
+    AckFrequencyConfig, AsyncUdpSocket, ClientConfig, Endpoint, EndpointConfig, IdleTimeout,
+    MtuDiscoveryConfig, Runtime as _, ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use tokio::runtime::Handle;
@@ -20,6 +22,8 @@ use tokio::runtime::Handle;
 use crate::certs::tls::{ALPN_ACTORSIM1, ALPN_DT1, ClientAuth, client_crypto, server_crypto};
 use crate::certs::{CertError, Identity, Revocations};
 use crate::network::Network;
+use congestion::Discerning;
+use socket::{KernelSocket, SlowSocket};
 
 /// A silent peer is gone after this: three keep-alives lost.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,6 +40,10 @@ pub const DATAGRAM_RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 /// How long the peer may sit on an acknowledgement: the tail of T3 under loss is a multiple of it
 /// (the default of 25 ms gave a p99 of 28.7 ms at 5 % loss, 1 ms gave 8.5).
 pub const MAX_ACK_DELAY: Duration = Duration::from_millis(1);
+/// Bytes of a frame's QUIC packet looked for on a line: Ethernet's 1,500 without headers.
+pub const FRAME_ETHERNET: u16 = 1_452;
+/// And within a machine, where a packet costs what it costs whatever is in it: four to a send.
+pub const FRAME_LOOPBACK: u16 = 16_320;
 /// Kernel buffers asked for, each way; the kernel gives at most `rmem_max` and `wmem_max`.
 pub const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 /// Event streams, and command streams, of one connection at once: quinn's default, because it
@@ -159,8 +167,19 @@ pub(crate) async fn until_free(addr: SocketAddr) {
     }
 }
 
+/// The largest frames to look for on the way to, or from, `addr`.
+fn frame_max(addr: SocketAddr, network: &Network) -> u16 {
+    match network {
+        Network::Line(line) => line.frame_max,
+        Network::Udp if addr.ip().is_loopback() => FRAME_LOOPBACK,
+        Network::Udp | Network::Simulated(_) => FRAME_ETHERNET,
+    }
+}
+
 /// The settings of both sides, which differ in the streams that the peer may open.
-fn transport_config(bidi: u32, uni: u32) -> Arc<TransportConfig> {
+fn transport_config(bidi: u32, uni: u32, frame_max: u16) -> Arc<TransportConfig> {
+    let mut frames = MtuDiscoveryConfig::default();
+    frames.upper_bound(frame_max);
     let mut acks = AckFrequencyConfig::default();
     acks.max_ack_delay(Some(MAX_ACK_DELAY));
     let idle = IdleTimeout::try_from(IDLE_TIMEOUT).expect("ten seconds fit a QUIC time-out");
@@ -171,6 +190,8 @@ fn transport_config(bidi: u32, uni: u32) -> Arc<TransportConfig> {
         .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER))
         .ack_frequency_config(Some(acks))
+        .mtu_discovery_config(Some(frames))
+        .congestion_controller_factory(Arc::new(Discerning::default()))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .max_concurrent_bidi_streams(VarInt::from_u32(bidi))
@@ -186,19 +207,29 @@ fn endpoint(
     mut config: EndpointConfig,
 ) -> Result<Endpoint, BindError> {
     let _runtime = handle.enter();
-    if let Network::Simulated(net) = network {
-        let seed = net.endpoint_seed();
-        let socket = match server {
-            Some(_) => net.listen(addr),
-            None => net.dial(),
-        };
-        config.rng_seed(Some(seed));
-        let socket = socket.map_err(|error| BindError::io(addr, error))?;
-        return Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
-            .map_err(|error| BindError::io(addr, error));
-    }
-    let socket = bind_socket(addr)?;
-    Endpoint::new(config, server, socket, Arc::new(TokioRuntime))
+    let socket: Arc<dyn AsyncUdpSocket> = match network {
+        Network::Simulated(net) => {
+            config.rng_seed(Some(net.endpoint_seed()));
+            let socket = match server {
+                Some(_) => net.listen(addr),
+                None => net.dial(),
+            };
+            socket.map_err(|error| BindError::io(addr, error))?
+        }
+        Network::Udp | Network::Line(_) => {
+            config
+                .max_udp_payload_size(FRAME_LOOPBACK)
+                .expect("it is between QUIC's least and UDP's most");
+            let socket = TokioRuntime.wrap_udp_socket(bind_socket(addr)?);
+            let socket = socket.map_err(|error| BindError::io(addr, error))?;
+            let socket = Arc::new(KernelSocket(socket));
+            match network {
+                Network::Line(line) if line.is_faulty() => Arc::new(SlowSocket::new(socket, *line)),
+                _ => socket,
+            }
+        }
+    };
+    Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
         .map_err(|error| BindError::io(addr, error))
 }
 
@@ -211,6 +242,7 @@ pub(crate) fn server_config(
     which: Listening,
     identity: &Identity,
     revoked: &Revocations,
+    network: &Network,
 ) -> Result<ServerConfig, CertError> {
     let alpn: &[&[u8]] = match which {
         Listening::Main => &[ALPN_ACTORSIM1, ALPN_DT1],
@@ -224,7 +256,11 @@ pub(crate) fn server_config(
     let crypto = server_crypto(identity, alpn, clients, revoked)?;
     let mut server = ServerConfig::with_crypto(Arc::new(crypto));
     server
-        .transport_config(transport_config(CONTROL_STREAMS_MAX, STREAMS_MAX))
+        .transport_config(transport_config(
+            CONTROL_STREAMS_MAX,
+            STREAMS_MAX,
+            frame_max(addr, network),
+        ))
         .max_incoming(INCOMING_MAX);
     Ok(server)
 }
@@ -241,9 +277,9 @@ pub fn listen(
     network: &Network,
 ) -> Result<Endpoint, BindError> {
     let revoked = identity.revocations()?;
-    let server = server_config(addr, which, identity, &revoked)?;
+    let server = server_config(addr, which, identity, &revoked, network)?;
     let config = match network {
-        Network::Udp => reset::listening_config(identity),
+        Network::Udp | Network::Line(_) => reset::listening_config(identity),
         // Nobody is killed there without its endpoint, and the same seed gives the same numbers.
         Network::Simulated(_) => EndpointConfig::default(),
     };
@@ -267,7 +303,7 @@ pub fn dialler(
     };
     let crypto = client_crypto(identity, protocol.alpn(), &identity.revocations()?)?;
     let mut config = ClientConfig::new(Arc::new(crypto));
-    config.transport_config(transport_config(STREAMS_MAX, 0));
+    config.transport_config(transport_config(STREAMS_MAX, 0, frame_max(twin, network)));
     let mut endpoint = endpoint(handle, from, None, network, EndpointConfig::default())?;
     endpoint.set_default_client_config(config);
     Ok(endpoint)

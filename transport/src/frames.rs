@@ -129,6 +129,15 @@ pub enum ToTwin {
         /// Readings.
         t1_readings: u64,
     },
+    /// Answers [`ToLink::Clock`]; microseconds since the Unix epoch.
+    Clock {
+        /// As it was asked.
+        asked_us: u64,
+        /// When the question came, by the link's clock.
+        came_us: u64,
+        /// When this left, by the same.
+        left_us: u64,
+    },
 }
 
 /// Control messages to the link.
@@ -148,6 +157,11 @@ pub enum ToLink {
     },
     /// Answers the goodbye: the totals are settled.
     Farewell,
+    /// Asks what time it is: a link's stamps are by its own clock.
+    Clock {
+        /// By the twin's clock, microseconds since the Unix epoch.
+        asked_us: u64,
+    },
 }
 
 impl ToTwin {
@@ -183,7 +197,7 @@ impl ToTwin {
                     .into());
                 }
             }
-            Self::Bye { .. } => {}
+            Self::Bye { .. } | Self::Clock { .. } => {}
         }
         Ok(message)
     }

@@ -78,7 +78,7 @@ pub use device::*;
 pub use endpoint::{BindError, Listening, Protocol};
 pub use ingest::*;
 pub use link::*;
-pub use network::{Network, SimNet};
+pub use network::{Line, Network, SimNet};
 pub use reading::*;
 pub use registry::Registry;
 pub use session::*;

@@ -1,4 +1,5 @@
-//! Where datagrams travel: the kernel's UDP, or a network in memory on virtual time.
+//! Where datagrams travel: the kernel's UDP, the same over a worse line, or a network in memory on
+//! virtual time.
 //!
 //! The simulated network carries the packets of real QUIC endpoints between sockets of one
 //! process. Each packet takes [`LATENCY`]; faults of a chaos plan act on the packets of a line (one
@@ -20,6 +21,8 @@ use parking_lot::Mutex;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
+use crate::endpoint::FRAME_ETHERNET;
+
 /// From one socket to another.
 pub const LATENCY: Duration = Duration::from_millis(1);
 /// Packets on their way to one socket at most: 90 MiB; a receiver that far behind has lost them.
@@ -37,8 +40,38 @@ pub enum Network {
     /// Over the kernel's sockets.
     #[default]
     Udp,
+    /// Over the kernel's sockets, and as if over this line.
+    Line(Line),
     /// In memory, on virtual time.
     Simulated(SimNet),
+}
+
+/// A line that is not as good as the machine's own: for measurements without privileges.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Line {
+    /// Bytes of a frame's QUIC packet at most.
+    pub frame_max: u16,
+    /// What packets take longer on their way to an endpoint; a timer's resolution more.
+    pub delay: Duration,
+    /// Share of packets that do not get to an endpoint, 0 to 1.
+    pub loss: f64,
+    /// Draws which.
+    pub seed: u64,
+}
+
+impl Line {
+    /// Ethernet between two machines: nothing is lost or late.
+    pub const ETHERNET: Self = Self {
+        frame_max: FRAME_ETHERNET,
+        delay: Duration::ZERO,
+        loss: 0.0,
+        seed: 0,
+    };
+
+    /// Whether packets are lost or late.
+    pub(crate) fn is_faulty(&self) -> bool {
+        self.loss > 0.0 || !self.delay.is_zero()
+    }
 }
 
 impl Network {
@@ -47,11 +80,20 @@ impl Network {
     pub fn line(&self, line: u32) -> Self {
         match self {
             Self::Udp => Self::Udp,
+            Self::Line(of) => Self::Line(Line {
+                seed: of.seed.wrapping_add(1 + u64::from(line)),
+                ..*of
+            }),
             Self::Simulated(net) => Self::Simulated(SimNet {
                 line,
                 ..net.clone()
             }),
         }
+    }
+
+    /// Whether no packet leaves the process.
+    pub(crate) fn is_simulated(&self) -> bool {
+        matches!(self, Self::Simulated(_))
     }
 }
 

@@ -5,9 +5,9 @@
 //! [`CONN_DEVICES_MAX`] devices and [`COMMANDS_WAITING_MAX`] commands waiting, for each device
 //! [`DEVICE_COMMANDS_MAX`] commands on their way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap}; // order: see `Owned::plain`
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use actorsim_actors::Addr;
 use dashmap::DashMap;
@@ -106,7 +106,8 @@ struct Route {
 #[derive(Debug, Default)]
 pub(crate) struct Owned {
     ranges: Vec<DeviceRange>,
-    plain: BTreeSet<Uuid>,
+    /// With the closings that the registry had seen when each was last known to be in it.
+    plain: HashMap<Uuid, u64>, // order: each is taken out of the registry by itself
     registrations: usize,
     registered: u64,
     /// The ids of the ranges, where the certificate does not cover every device.
@@ -153,6 +154,8 @@ pub struct Registry {
     routes: DashMap<u32, Route>,
     carriers: DashMap<u32, quinn::Connection>,
     last_id: AtomicU32,
+    /// Connections whose devices were taken out.
+    closings: AtomicU64,
 }
 
 impl Registry {
@@ -230,12 +233,20 @@ impl Registry {
     /// A `dt/1` connection showed a device. The first time it takes the device over, for at most
     /// [`PLAIN_DEVICES_MAX`]; later only if nobody else reaches it.
     pub(crate) fn claim_plain(&self, id: u32, owned: &mut Owned, device: Uuid) {
+        let closings = self.closings.load(Ordering::Acquire);
         let room = owned.plain.len() < PLAIN_DEVICES_MAX;
-        let first = room && owned.plain.insert(device);
-        let lost = || owned.plain.contains(&device) && !self.devices.contains_key(&device);
-        if first || lost() {
-            self.devices.insert(device, id);
+        match owned.plain.get_mut(&device) {
+            Some(seen) if *seen == closings => return,
+            Some(seen) => {
+                *seen = closings;
+                if self.devices.contains_key(&device) {
+                    return;
+                }
+            }
+            None if room => drop(owned.plain.insert(device, closings)),
+            None => return,
         }
+        self.devices.insert(device, id);
     }
 
     /// Connection `id` is gone: so are its route and the devices nobody else has claimed since.
@@ -250,7 +261,7 @@ impl Registry {
             let forget = |device: Uuid| {
                 self.devices.remove_if(&device, |_, at| *at == id);
             };
-            owned.plain.iter().copied().for_each(forget);
+            owned.plain.keys().copied().for_each(forget);
             for range in &owned.ranges {
                 range.for_each(|device, _| forget(device));
             }
@@ -258,6 +269,7 @@ impl Registry {
         if self.devices.is_empty() {
             self.devices.shrink_to_fit();
         }
+        self.closings.fetch_add(1, Ordering::Release);
     }
 
     /// Hands a command to the connection of its device.

@@ -120,6 +120,8 @@ pub struct T2Session {
     acked: AtomicU64,
     woken: AtomicU64,
     changed: Notify,
+    /// All that the link says it sent, at its goodbye.
+    t1_sent: AtomicU64,
     t1_received: AtomicU64,
     t1_lost: AtomicU64,
 }
@@ -132,6 +134,7 @@ impl T2Session {
             acked: AtomicU64::new(acked),
             woken: AtomicU64::new(acked),
             changed: Notify::new(),
+            t1_sent: AtomicU64::new(0),
             t1_received: AtomicU64::new(t1_readings),
             t1_lost: AtomicU64::new(0),
         }
@@ -207,8 +210,15 @@ impl T2Session {
         self.t1_received.load(Ordering::Relaxed)
     }
 
-    /// Settles the link's total against what came: the readings newly known to be lost.
-    pub(crate) fn settle_t1(&self, sent: u64) -> u64 {
+    /// The link said goodbye: so many T1 readings it has sent in all.
+    pub(crate) fn announce_t1(&self, sent: u64) {
+        self.t1_sent.fetch_max(sent, Ordering::AcqRel);
+    }
+
+    /// Settles what was announced against what came, when no more can come: the readings newly
+    /// known to be lost.
+    pub(crate) fn settle_t1(&self) -> u64 {
+        let sent = self.t1_sent.load(Ordering::Acquire);
         let lost = sent.saturating_sub(self.t1_received());
         let known = self.t1_lost.fetch_max(lost, Ordering::AcqRel);
         lost.saturating_sub(known)
@@ -412,10 +422,14 @@ mod tests {
     #[test]
     fn lost_readings_are_settled_once() {
         let session = T2Session::detached(1);
-        session.count_t1(90);
-        assert_eq!(session.settle_t1(100), 10);
-        assert_eq!(session.settle_t1(100), 0);
-        assert_eq!(session.settle_t1(105), 5);
+        session.count_t1(80);
+        assert_eq!(session.settle_t1(), 0, "nothing was announced");
+        session.announce_t1(100);
+        session.count_t1(10);
+        assert_eq!(session.settle_t1(), 10);
+        assert_eq!(session.settle_t1(), 0);
+        session.announce_t1(105);
+        assert_eq!(session.settle_t1(), 5);
     }
 
     #[tokio::test]

@@ -11,11 +11,14 @@
 //! - T3: `issued = acked + superseded + expired + no_route + dropped + errors + in flight`
 
 mod latency;
+mod offset;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use latency::{LatencyHistogram, Quantiles};
+pub use offset::{ClockOffset, Clocks};
+pub(crate) use offset::{Exchange, OffsetFilter};
 
 /// One of the three tiers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -282,6 +285,8 @@ pub struct TransportStats {
     pub t3: T3Stats,
     /// Connections.
     pub quic: QuicStats,
+    /// Clocks of the links.
+    pub clocks: Clocks,
 }
 
 impl TransportStats {

@@ -97,7 +97,7 @@ impl Core {
     pub(crate) fn revoke(&self, revoked: &Revocations) -> Result<usize, CertError> {
         for (which, endpoint) in &*self.endpoints.lock() {
             if let Some(addr) = self.addrs.get(which) {
-                let config = server_config(*addr, *which, &self.identity, revoked)?;
+                let config = server_config(*addr, *which, &self.identity, revoked, &self.network)?;
                 endpoint.set_server_config(Some(config));
             }
         }
@@ -236,7 +236,7 @@ impl Transport {
             endpoint.wait_idle().await;
             let addr = endpoint.local_addr();
             drop(endpoint);
-            if let (Ok(addr), Network::Udp) = (addr, &self.0.network) {
+            if let (Ok(addr), false) = (addr, self.0.network.is_simulated()) {
                 until_free(addr).await;
             }
         }

@@ -182,7 +182,12 @@ fn the_names_of_a_handshake_keep_their_bounds_or_are_refused() {
         acked: 3,
         t1_readings: 12,
     };
-    let messages = [hello, register(4), ToTwin::Bye { t1_readings: 9 }];
+    let clock = ToTwin::Clock {
+        asked_us: 1,
+        came_us: 1 << 50,
+        left_us: u64::MAX,
+    };
+    let messages = [hello, register(4), ToTwin::Bye { t1_readings: 9 }, clock];
     let seeds = messages.map(|message| message.frame().unwrap()[FRAME_HEADER_LEN..].to_vec());
     shake(&seeds, |bytes| {
         if let Ok(message) = ToTwin::parse(bytes) {
@@ -197,7 +202,9 @@ fn the_names_of_a_handshake_keep_their_bounds_or_are_refused() {
         node: "twin".into(),
         acked: 3,
     };
-    let seeds = [welcome, ToLink::Acked { sequence: 5 }, ToLink::Farewell];
+    let clock = ToLink::Clock { asked_us: 1 << 50 };
+    let acked = ToLink::Acked { sequence: 5 };
+    let seeds = [welcome, acked, ToLink::Farewell, clock];
     let seeds = seeds.map(|message| message.frame().unwrap()[FRAME_HEADER_LEN..].to_vec());
     shake(&seeds, |bytes| {
         if let Ok(message) = ToLink::parse(bytes) {

@@ -12,7 +12,7 @@ use actorsim_actors::{
 };
 use actorsim_supervision::{ChildSpec, Policies, SupervisorRef, SupervisorSpec, start_root};
 use actorsim_transport::{
-    AckStatus, Arrival, Downlink, DownlinkError, Ingest, Inlets, Link, LinkSpec, Listening,
+    AckStatus, Arrival, Downlink, DownlinkError, Ingest, Inlets, Line, Link, LinkSpec, Listening,
     Network, Protocol, SITE_SERVER_NAME, Sessions, Site, T2Message, Ticket, Transport,
     TransportConfig, TransportStats, WireCommand, link_child,
 };
@@ -127,7 +127,7 @@ impl Rig {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             plain: None,
             identity: identity("twin")?,
-            network: Network::Udp,
+            network: Network::Line(Line::ETHERNET),
         };
         let (readings, events) = (inlets.readings.clone(), inlets.events.clone());
         let policies = Policies::shipped();
@@ -156,7 +156,7 @@ impl Rig {
             node: "fleet".into(),
             seed: 1,
             downlink: Arc::new(Devices(link.clone())),
-            network: Network::Udp,
+            network: Network::Line(Line::ETHERNET),
         };
         let spec =
             SupervisorSpec::new(path, Default::default()).child(link_child("0", &link, spec));

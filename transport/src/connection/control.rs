@@ -11,17 +11,25 @@ use actorsim_actors::{Fault, SendError};
 use quinn::{RecvStream, SendStream};
 use tokio::sync::mpsc;
 
-use super::read::ReadFrameError;
-use super::{Peer, read_frame};
+use super::Peer;
+use super::read::{FrameReader, ReadFrameError};
 use crate::device::{DeviceRange, REGISTRATION_DEVICES_MAX, Registration, SensorSpec};
 use crate::endpoint::codes;
 use crate::frames::{CONTROL_FRAME_LEN_MAX, FrameError, StreamType, ToLink, ToTwin};
 use crate::ingest::Ingest;
 use crate::session::T2Session;
-use crate::stats::DropReason;
+use crate::stats::Exchange;
 
 /// How long a peer has from the handshake to its hello.
 pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of control frames read at once: a few without a long registration.
+pub(crate) const CONTROL_AHEAD: usize = 4 * 1024;
+/// The link is first asked for its time so often,
+const CLOCK_FIRST: Duration = Duration::from_millis(100);
+/// this many times,
+const CLOCK_FIRST_ASKS: u32 = 8;
+/// then so often: clocks drift by less than a millisecond meanwhile.
+const CLOCK_PERIOD: Duration = Duration::from_secs(10);
 /// Replies waiting for the stream: a welcome and a farewell.
 const REPLIES_MAX: usize = 4;
 /// How long one attempt to give a registration to the world may take.
@@ -34,8 +42,8 @@ const REGISTER_PIECE: u32 = 64;
 const _: () = assert!(REGISTER_PIECE <= REGISTRATION_DEVICES_MAX);
 /// Datagrams still under way at a goodbye: looked at this often,
 const SETTLE_STEP: Duration = Duration::from_millis(20);
-/// until none came in a step, or this many steps have passed.
-const SETTLE_STEPS_MAX: u32 = 50;
+/// until none came in a step, or this many steps have passed: half a second.
+const SETTLE_STEPS_MAX: u32 = 25;
 
 pub(super) async fn run(peer: Arc<Peer>) -> Result<(), Fault> {
     if let Err(error) = serve(&peer).await {
@@ -71,7 +79,7 @@ impl From<FrameError> for ControlError {
 
 async fn serve(peer: &Peer) -> Result<(), ControlError> {
     let hello = tokio::time::timeout(HELLO_TIMEOUT, hello(peer)).await;
-    let (mut send, mut receive, session) = match hello {
+    let (mut send, receive, session) = match hello {
         Ok(Err(ControlError::Frame(ReadFrameError::Stream(_)))) | Err(_) => {
             return Err(ControlError::NoHello);
         }
@@ -86,13 +94,16 @@ async fn serve(peer: &Peer) -> Result<(), ControlError> {
     write(&mut send, &welcome).await?;
     tokio::select! {
         biased;
-        read = listen(peer, &session, &mut receive, replies) => read,
-        written = acknowledge(&session, acked, &mut send, waiting) => written,
+        read = listen(peer, &session, receive, replies) => read,
+        written = talk(peer, &session, acked, &mut send, waiting) => written,
     }
 }
 
+/// The stream, and what was read ahead of it.
+type Receiving = (RecvStream, FrameReader);
+
 /// The first stream and the first message, which open the session.
-async fn hello(peer: &Peer) -> Result<(SendStream, RecvStream, Arc<T2Session>), ControlError> {
+async fn hello(peer: &Peer) -> Result<(SendStream, Receiving, Arc<T2Session>), ControlError> {
     let opened = peer.quic.accept_bi().await;
     let (send, mut receive) = opened.map_err(|_| ControlError::Gone)?;
     let mut kind = [0];
@@ -103,24 +114,24 @@ async fn hello(peer: &Peer) -> Result<(SendStream, RecvStream, Arc<T2Session>), 
     if StreamType::from_byte(kind[0]) != Some(StreamType::Control) {
         return Err(FrameError::StreamType(kind[0]).into());
     }
-    let mut frame = Vec::new();
-    if !read_frame(&mut receive, CONTROL_FRAME_LEN_MAX, &mut frame).await? {
+    let mut frames = FrameReader::new(CONTROL_FRAME_LEN_MAX, CONTROL_AHEAD);
+    let Some(frame) = frames.next(&mut receive).await? else {
         return Err(ControlError::NoHello);
-    }
+    };
     let ToTwin::Hello {
         node,
         session,
         acked,
         t1_readings,
         ..
-    } = ToTwin::parse(&frame)?
+    } = ToTwin::parse(frame)?
     else {
         return Err(refused("the first message is not a hello"));
     };
     let opened = peer.core.sessions.open(session, &node, acked, t1_readings);
     let session = opened.map_err(|error| ControlError::Refused(codes::FULL, error.to_string()))?;
     drop(peer.session.set(Arc::clone(&session)));
-    Ok((send, receive, session))
+    Ok((send, (receive, frames), session))
 }
 
 fn refused(why: &str) -> ControlError {
@@ -131,18 +142,27 @@ fn refused(why: &str) -> ControlError {
 async fn listen(
     peer: &Peer,
     session: &T2Session,
-    receive: &mut RecvStream,
+    (mut receive, mut frames): Receiving,
     replies: mpsc::Sender<ToLink>,
 ) -> Result<(), ControlError> {
-    let mut frame = Vec::new();
-    while read_frame(receive, CONTROL_FRAME_LEN_MAX, &mut frame).await? {
-        match ToTwin::parse(&frame)? {
+    while let Some(frame) = frames.next(&mut receive).await? {
+        match ToTwin::parse(frame)? {
             ToTwin::Hello { .. } => return Err(refused("a second hello")),
             ToTwin::Register { devices, sensors } => register(peer, devices, sensors).await?,
             ToTwin::Bye { t1_readings } => {
-                settle(peer, session, t1_readings).await;
+                settle(session, t1_readings).await;
                 drop(replies.send(ToLink::Farewell).await);
             }
+            ToTwin::Clock {
+                asked_us,
+                came_us,
+                left_us,
+            } => peer.hear_clock(Exchange {
+                asked_us,
+                came_us,
+                left_us,
+                answered_us: peer.clock.unix_us(),
+            }),
         }
     }
     // The peer has nothing more to say, and may still listen.
@@ -150,17 +170,27 @@ async fn listen(
     Ok(())
 }
 
-/// Writes replies, and the ledger as it moves.
-async fn acknowledge(
+/// Writes replies, the ledger as it moves, and now and then the question what time it is.
+async fn talk(
+    peer: &Peer,
     session: &T2Session,
     mut announced: u64,
     send: &mut SendStream,
     mut replies: mpsc::Receiver<ToLink>,
 ) -> Result<(), ControlError> {
-    let mut talking = true;
+    let (mut talking, mut asks) = (true, 0);
+    let mut clock = tokio::time::interval(CLOCK_FIRST);
     loop {
         let message = tokio::select! {
             biased;
+            _ = clock.tick() => {
+                asks += 1;
+                if asks == CLOCK_FIRST_ASKS {
+                    clock = tokio::time::interval(CLOCK_PERIOD);
+                    clock.reset();
+                }
+                ToLink::Clock { asked_us: peer.clock.unix_us() }
+            }
             reply = replies.recv(), if talking => match reply {
                 Some(reply) => reply,
                 None => {
@@ -239,8 +269,9 @@ async fn announce(peer: &Peer, registration: Registration) {
     tracing::warn!(conn = peer.id, "the world took no registration");
 }
 
-/// Waits for the datagrams still under way, then counts those that will not come.
-async fn settle(peer: &Peer, session: &T2Session, sent: u64) {
+/// Waits for the datagrams still under way: what has not come when the connection ends is lost.
+async fn settle(session: &T2Session, sent: u64) {
+    session.announce_t1(sent);
     for _ in 0..SETTLE_STEPS_MAX {
         let before = session.t1_received();
         if before >= sent {
@@ -251,9 +282,4 @@ async fn settle(peer: &Peer, session: &T2Session, sent: u64) {
             break;
         }
     }
-    peer.core
-        .stats
-        .t1
-        .dropped
-        .add(DropReason::Network, session.settle_t1(sent));
 }

@@ -11,11 +11,13 @@ use futures_util::FutureExt as _;
 
 use super::{ConnMessage, Peer};
 use crate::batch::{BATCH_READINGS_MAX, Batch};
-use crate::reading::{Reading, decode_all};
+use crate::endpoint::FRAME_LOOPBACK;
+use crate::reading::{READING_LEN, Reading, decode_all};
 use crate::stats::{DropReason, Tier};
 
-/// Readings a datagram may hold at the largest MTU we discover (1452 bytes).
-const DATAGRAM_READINGS: usize = 37;
+/// Readings a datagram may hold in the largest frame that we take.
+const DATAGRAM_READINGS: usize = FRAME_LOOPBACK as usize / READING_LEN;
+const _: () = assert!(2 * DATAGRAM_READINGS <= BATCH_READINGS_MAX);
 
 /// Full batches read in one turn of the network thread. A burst is read out of QUIC's buffer, where
 /// it would push out what came before, into a mailbox that holds a thousand batches.
@@ -50,7 +52,7 @@ pub(super) async fn run(peer: Arc<Peer>, addr: Addr<ConnMessage>) -> Result<(), 
     let mut latencies = Vec::new();
     let mut batches = 0;
     while let Ok(first) = peer.quic.read_datagram().await {
-        let now_us = peer.clock.unix_us();
+        let now_us = peer.link_us();
         latencies.clear();
         let readings = peer.core.pool.take();
         let mut gathered = Gathered {

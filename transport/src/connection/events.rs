@@ -13,8 +13,8 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use quinn::RecvStream;
 
-use super::read::ReadFrameError;
-use super::{Peer, read_frame};
+use super::Peer;
+use super::read::{FrameReader, ReadFrameError};
 use crate::batch::{BATCH_READINGS_MAX, Batch, EventBatch};
 use crate::endpoint::{Protocol, STREAMS_MAX, codes};
 use crate::frames::{EVENTS_FRAME_LEN_MAX, Events, FrameError, StreamType};
@@ -28,6 +28,8 @@ const T2_FORWARD_DEADLINE: Duration = Duration::from_secs(1);
 const COVER_LOOK: Duration = Duration::from_millis(10);
 /// this many times: a second, after which the link sends them again anyway.
 const COVER_LOOKS_MAX: u32 = 100;
+/// Bytes taken from an event stream at once: a few frames.
+const EVENTS_AHEAD: usize = 64 * 1024;
 /// Bytes taken from a `dt/1` stream at once: a batch's worth.
 const PLAIN_CHUNK: usize = BATCH_READINGS_MAX * READING_LEN;
 
@@ -73,11 +75,12 @@ async fn typed(peer: &Peer, stream: &mut RecvStream) -> Result<(), ReadFrameErro
     else {
         return Err(FrameError::StreamType(kind[0]).into());
     };
-    let mut frame = Vec::new();
-    while read_frame(stream, EVENTS_FRAME_LEN_MAX, &mut frame).await? {
-        let parsed = Events::parse(&frame)?;
+    let mut frames = FrameReader::new(EVENTS_FRAME_LEN_MAX, EVENTS_AHEAD);
+    while let Some(frame) = frames.next(stream).await? {
+        let parsed = Events::parse(frame)?;
         let (mut events, mut keys) = (peer.core.pool.take(), Vec::new());
         parsed.decode_into(&mut events, &mut keys)?;
+        let sequence = parsed.sequence;
         count(peer, &events);
         if !covered(peer, &events).await {
             continue;
@@ -85,7 +88,7 @@ async fn typed(peer: &Peer, stream: &mut RecvStream) -> Result<(), ReadFrameErro
         let received = peer.clock.monotonic();
         let pool = &peer.core.pool;
         let session = Arc::clone(session);
-        let batch = EventBatch::new(session, parsed.sequence, events, keys, received, pool);
+        let batch = EventBatch::new(session, sequence, events, keys, received, pool);
         // One that is not taken is not acknowledged, and comes again.
         drop(
             peer.core
@@ -115,7 +118,7 @@ fn count(peer: &Peer, readings: &[Reading]) {
     t2.received.add(readings.len() as u64);
     if let Some(first) = readings.first() {
         t2.latency
-            .record(peer.clock.unix_us().saturating_sub(first.at_us));
+            .record(peer.link_us().saturating_sub(first.at_us));
     }
 }
 

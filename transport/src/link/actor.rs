@@ -28,8 +28,8 @@ const T1_WAIT: Duration = Duration::from_millis(200);
 const FLUSH_STEP: Duration = Duration::from_millis(10);
 /// this many times at most: two seconds.
 const FLUSH_STEPS_MAX: u32 = 200;
-/// How long the twin has to settle the totals: a little more than it takes for it.
-const FAREWELL_DEADLINE: Duration = Duration::from_millis(1500);
+/// How long the twin has to take the totals: much more than it needs, as it may be behind.
+const FAREWELL_DEADLINE: Duration = Duration::from_millis(2500);
 
 /// Where a link goes, and as whom.
 #[derive(Clone)]

@@ -7,13 +7,16 @@ use std::sync::atomic::Ordering;
 
 use quinn::{Connection, ConnectionError, ReadExactError, RecvStream, SendStream, WriteError};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::dial::Line;
-use crate::connection::{ReadFrameError, read_frame};
+use crate::connection::{CONTROL_AHEAD, FrameReader, ReadFrameError};
 use crate::frames::{
     CONTROL_FRAME_LEN_MAX, FrameError, PROTOCOL_VERSION, StreamType, ToLink, ToTwin,
 };
+
+/// Questions for the time that wait to be answered: one at a time is asked.
+const CLOCK_ASKS_MAX: usize = 4;
 
 /// Why the control stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +49,14 @@ impl From<ReadFrameError> for ControlError {
 pub(super) struct Control {
     send: SendStream,
     receive: RecvStream,
+    frames: FrameReader,
+}
+
+/// A question for the time: when it was asked by the twin's clock, and came by ours.
+#[derive(Clone, Copy, Debug)]
+struct ClockAsked {
+    asked_us: u64,
+    came_us: u64,
 }
 
 /// Opens the control stream and waits for the welcome, which tells what of T2 is acknowledged.
@@ -60,19 +71,22 @@ pub(super) async fn hello(line: &Line, connection: &Connection) -> Result<Contro
     };
     send.write_all(&[StreamType::Control as u8]).await?;
     send.write_all(&hello.frame()?).await?;
-    match read(&mut receive, &mut Vec::new()).await? {
+    let mut frames = FrameReader::new(CONTROL_FRAME_LEN_MAX, CONTROL_AHEAD);
+    match read(&mut receive, &mut frames).await? {
         ToLink::Welcome { acked, .. } => {
             line.link.outbox().acknowledge(acked);
-            Ok(Control { send, receive })
+            Ok(Control {
+                send,
+                receive,
+                frames,
+            })
         }
         _ => Err(ControlError::NoWelcome),
     }
 }
 
-async fn read(receive: &mut RecvStream, frame: &mut Vec<u8>) -> Result<ToLink, ControlError> {
-    if !read_frame(receive, CONTROL_FRAME_LEN_MAX, frame).await? {
-        return Err(ControlError::Ended);
-    }
+async fn read(receive: &mut RecvStream, frames: &mut FrameReader) -> Result<ToLink, ControlError> {
+    let frame = frames.next(receive).await?.ok_or(ControlError::Ended)?;
     Ok(ToLink::parse(frame)?)
 }
 
@@ -81,14 +95,16 @@ pub(super) async fn run(line: &Line, control: Option<Control>) -> ControlError {
     let Some(Control {
         mut send,
         mut receive,
+        mut frames,
     }) = control
     else {
         return std::future::pending().await;
     };
+    let (asked, asks) = mpsc::channel(CLOCK_ASKS_MAX);
     let ended = tokio::select! {
         biased;
-        ended = listen(line, &mut receive) => ended,
-        ended = talk(line, &mut send) => ended,
+        ended = listen(line, &mut receive, &mut frames, &asked) => ended,
+        ended = talk(line, &mut send, asks) => ended,
     };
     match ended {
         Ok(never) => match never {},
@@ -96,18 +112,31 @@ pub(super) async fn run(line: &Line, control: Option<Control>) -> ControlError {
     }
 }
 
-async fn listen(line: &Line, receive: &mut RecvStream) -> Result<Infallible, ControlError> {
-    let mut frame = Vec::new();
+async fn listen(
+    line: &Line,
+    receive: &mut RecvStream,
+    frames: &mut FrameReader,
+    asked: &mpsc::Sender<ClockAsked>,
+) -> Result<Infallible, ControlError> {
     loop {
-        match read(receive, &mut frame).await? {
+        match read(receive, frames).await? {
             ToLink::Acked { sequence } => drop(line.link.outbox().acknowledge(sequence)),
             ToLink::Farewell => line.goodbye.settled.notify_waiters(),
+            // One that finds no room is answered by the next.
+            ToLink::Clock { asked_us } => drop(asked.try_send(ClockAsked {
+                asked_us,
+                came_us: line.system.clock().unix_us(),
+            })),
             ToLink::Welcome { .. } => return Err(ControlError::NoWelcome),
         }
     }
 }
 
-async fn talk(line: &Line, send: &mut SendStream) -> Result<Infallible, ControlError> {
+async fn talk(
+    line: &Line,
+    send: &mut SendStream,
+    mut asks: mpsc::Receiver<ClockAsked>,
+) -> Result<Infallible, ControlError> {
     let shared = &line.link.0;
     let mut announced = 0;
     let mut asked = line.goodbye.asked.subscribe();
@@ -124,6 +153,11 @@ async fn talk(line: &Line, send: &mut SendStream) -> Result<Infallible, ControlE
         }
         tokio::select! {
             biased;
+            Some(ClockAsked { asked_us, came_us }) = asks.recv() => {
+                let left_us = line.system.clock().unix_us();
+                let answer = ToTwin::Clock { asked_us, came_us, left_us };
+                send.write_all(&answer.frame()?).await?;
+            }
             () = shared.registered.notified() => {}
             () = goodbye_asked(&mut asked), if !said => {
                 said = true;

@@ -233,8 +233,27 @@ impl Rig {
         id: &str,
         devices_glob: &str,
     ) -> (Link, Arc<Devices>) {
+        let (link, devices, spec) = self.line(protocol, id, devices_glob);
+        self.links
+            .start_child(link_child(id, &link, spec))
+            .await
+            .unwrap();
+        (link, devices)
+    }
+
+    /// A running link of a machine with a clock of its own.
+    pub(crate) async fn link_by(&self, clock: Clock, id: &str) -> (Link, SupervisorRef) {
+        let (link, _, spec) = self.line(Protocol::Actorsim1, id, "*");
+        let system = System::new(clock, tokio::runtime::Handle::current());
+        let there = SupervisorSpec::new(self.links.path().clone(), Default::default());
+        let there = there.child(link_child(id, &link, spec));
+        let root = start_root(&system, there).await.unwrap();
+        (link, root)
+    }
+
+    fn line(&self, protocol: Protocol, id: &str, glob: &str) -> (Link, Arc<Devices>, LinkSpec) {
         let dir = self.dir.path().join(id);
-        let identity = self.site.identity(id, devices_glob, &dir).unwrap();
+        let identity = self.site.identity(id, glob, &dir).unwrap();
         let path = self.links.path().join(id);
         let session = session_id("fleet", id, 1);
         let link = Link::new(path, session, Arc::clone(&self.stats));
@@ -251,11 +270,7 @@ impl Rig {
             seed: 1,
             downlink: Arc::clone(&devices) as Arc<dyn Downlink>,
         };
-        self.links
-            .start_child(link_child(id, &link, spec))
-            .await
-            .unwrap();
-        (link, devices)
+        (link, devices, spec)
     }
 
     /// The live incarnation at a path.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use actorsim_actors::Clock;
 use actorsim_transport::*;
 
-use crate::rig::{Rig, block, event, pumps, until};
+use crate::rig::{Rig, block, event, pumps, reading, until};
 
 #[tokio::test]
 async fn every_reading_is_sent_received_and_applied_or_counted_as_lost() {
@@ -20,9 +21,10 @@ async fn every_reading_is_sent_received_and_applied_or_counted_as_lost() {
     }
     rig.links.terminate_child("gate-1").await.unwrap();
     let t1 = &rig.stats.t1;
-    let lost = t1.dropped.get(DropReason::Network);
+    let lost = || t1.dropped.get(DropReason::Network);
     assert_eq!(t1.sent.get() + t1.dropped.get(DropReason::Sender), 50_000);
-    assert_eq!(t1.sent.get(), t1.received.get() + lost);
+    until("settled", || t1.sent.get() == t1.received.get() + lost()).await;
+    let lost = lost();
     let applied = || t1.applied.get() + t1.dropped.total() - lost;
     let before = t1.dropped.get(DropReason::Sender);
     until("applied", || applied() - before == t1.received.get()).await;
@@ -122,6 +124,34 @@ async fn a_busy_device_is_asked_again_until_it_takes_the_command() {
         (rig.stats.t3.errors.get(), rig.stats.t3.retried.get()),
         (0, 3)
     );
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn latency_between_clocks_that_differ_is_that_of_the_line() {
+    let rig = Rig::start().await;
+    let apart = 90_000_000;
+    for (id, ahead) in [("gate-1", -apart), ("gate-2", apart)] {
+        let clock = Clock::wall();
+        clock.jump(ahead);
+        let (link, root) = rig.link_by(clock.clone(), id).await;
+        let known = || rig.stats.clocks.furthest();
+        let right = |found: ClockOffset| found.offset_us.abs_diff(ahead) < 1_000_000;
+        until("known", || known().is_some_and(right)).await;
+        let received = rig.stats.t1.received.get();
+        let mut bytes = Vec::new();
+        let now = Reading {
+            at_us: clock.unix_us(),
+            ..reading("pump-0001", 1)
+        };
+        now.encode_into(&mut bytes);
+        link.telemetry(bytes.into()).unwrap();
+        until("received", || rig.stats.t1.received.get() > received).await;
+        root.stop().await;
+    }
+    let latency = rig.stats.t1.latency.quantiles().unwrap();
+    assert_eq!(latency.count, 2);
+    assert!(latency.max < 30_000_000, "{latency:?}");
     rig.stop().await;
 }
 

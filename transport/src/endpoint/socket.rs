@@ -1,0 +1,315 @@
+//! The kernel's UDP socket below an endpoint: large frames in pieces that the kernel takes, and
+//! where a measurement asks for it a line that is slow or loses packets.
+//!
+//! A send that is larger than a UDP datagram is refused by the kernel with what quinn takes for a
+//! probe that was too large, and forgets; so it is cut here. Bound: [`QUEUE_MAX`] packets held back
+//! by a slow line; more are lost.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future as _;
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use actorsim_supervision::chaos::draw;
+use parking_lot::Mutex;
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, UdpPoller};
+use tokio::time::{Sleep, sleep_until};
+
+use super::FRAME_LOOPBACK;
+use crate::network::Line;
+
+/// What one send, or one piece that the kernel put together, may hold: IPv4's 65,535 bytes without
+/// its own and UDP's headers.
+const SEND_MAX: usize = 65_507;
+/// Frames in what the kernel put together at most: room for all of its bytes.
+const RECEIVED_FRAMES: usize = SEND_MAX.div_ceil(FRAME_LOOPBACK as usize);
+/// Packets held back at most.
+const QUEUE_MAX: usize = 65_536;
+/// Received at once and held back: what quinn takes at once.
+const HELD_AT_ONCE: usize = 32;
+/// Resolution of shares.
+const SHARES: u64 = 1 << 32;
+
+/// The kernel's socket.
+#[derive(Debug)]
+pub(super) struct KernelSocket(pub(super) Arc<dyn AsyncUdpSocket>);
+
+impl AsyncUdpSocket for KernelSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Arc::clone(&self.0).create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let bytes = transmit.contents;
+        let Some(segment) = transmit.segment_size.filter(|_| bytes.len() > SEND_MAX) else {
+            return self.0.try_send(transmit);
+        };
+        // Refused half way, all is sent again: a packet that comes twice is taken once.
+        for contents in bytes.chunks((SEND_MAX / segment).max(1) * segment) {
+            self.0.try_send(&Transmit {
+                contents,
+                segment_size: (contents.len() > segment).then_some(segment),
+                ..*transmit
+            })?;
+        }
+        Ok(())
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_recv(cx, bufs, meta)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.0.max_transmit_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        // quinn makes room for so many of the largest frames
+        self.0.max_receive_segments().min(RECEIVED_FRAMES)
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.0.may_fragment()
+    }
+}
+
+/// A socket whose line loses packets, and brings the others later.
+pub(super) struct SlowSocket {
+    inner: Arc<dyn AsyncUdpSocket>,
+    line: Line,
+    held: Mutex<Held>,
+}
+
+struct Packet {
+    due: tokio::time::Instant,
+    meta: RecvMeta,
+    bytes: Box<[u8]>,
+}
+
+/// What has come and is not due yet, oldest first.
+struct Held {
+    /// Packets that came so far: the number of the next one.
+    packets: u64,
+    queue: VecDeque<Packet>,
+    /// Into which the kernel writes.
+    room: Box<[u8]>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl fmt::Debug for SlowSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SlowSocket")
+            .field("line", &self.line)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SlowSocket {
+    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, line: Line) -> Self {
+        let held = Held {
+            packets: 0,
+            queue: VecDeque::new(),
+            room: vec![0; (SEND_MAX + 1) * HELD_AT_ONCE].into(),
+            timer: None,
+        };
+        Self {
+            inner,
+            line,
+            held: Mutex::new(held),
+        }
+    }
+
+    /// Takes in what the kernel has, once; pending if that is nothing.
+    fn take_in(&self, held: &mut Held, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut metas = [RecvMeta::default(); HELD_AT_ONCE];
+        let mut rooms = held.room.chunks_mut(SEND_MAX + 1).map(IoSliceMut::new);
+        let mut rooms: [IoSliceMut<'_>; HELD_AT_ONCE] =
+            std::array::from_fn(|_| rooms.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
+        let count = ready!(self.inner.poll_recv(cx, &mut rooms, &mut metas))?;
+        let due = tokio::time::Instant::now() + self.line.delay;
+        for (meta, room) in metas.iter().zip(&rooms).take(count) {
+            for bytes in room[..meta.len].chunks(meta.stride.max(1)) {
+                let number = held.packets;
+                held.packets += 1;
+                let drawn = draw::below(self.line.seed, number, 0, SHARES) as f64;
+                let lost = drawn < self.line.loss * SHARES as f64;
+                if lost || held.queue.len() >= QUEUE_MAX {
+                    continue;
+                }
+                let meta = RecvMeta {
+                    len: bytes.len(),
+                    stride: bytes.len(),
+                    ..*meta
+                };
+                let bytes = bytes.into();
+                held.queue.push_back(Packet { due, meta, bytes });
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Held {
+    /// Hands out what is due; returns how many.
+    fn hand_out(&mut self, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> usize {
+        let now = tokio::time::Instant::now();
+        let mut count = 0;
+        for (buf, meta) in bufs.iter_mut().zip(metas) {
+            let Some(packet) = self.queue.pop_front_if(|packet| packet.due <= now) else {
+                break;
+            };
+            let length = packet.bytes.len().min(buf.len());
+            buf[..length].copy_from_slice(&packet.bytes[..length]);
+            *meta = packet.meta;
+            meta.len = length;
+            count += 1;
+        }
+        count
+    }
+
+    /// Waits until the oldest is due; for ever, if there is none.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(due) = self.queue.front().map(|packet| packet.due) else {
+            return Poll::Pending;
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if timer.deadline() != due {
+            timer.as_mut().reset(due);
+        }
+        timer.as_mut().poll(cx)
+    }
+}
+
+impl AsyncUdpSocket for SlowSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Arc::clone(&self.inner).create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.inner.try_send(transmit)
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let held = &mut *self.held.lock();
+        loop {
+            let came = self.take_in(held, cx)?;
+            let count = held.hand_out(bufs, metas);
+            if count > 0 {
+                return Poll::Ready(Ok(count));
+            }
+            if came.is_pending() {
+                ready!(held.wait(cx));
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.inner.max_transmit_segments()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.inner.may_fragment()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+    use std::time::Duration;
+
+    use quinn::{Runtime as _, TokioRuntime};
+
+    use super::*;
+
+    fn kernel() -> (Arc<KernelSocket>, SocketAddr) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let addr = socket.local_addr().unwrap();
+        let socket = TokioRuntime.wrap_udp_socket(socket).unwrap();
+        (Arc::new(KernelSocket(socket)), addr)
+    }
+
+    async fn send(from: &Arc<KernelSocket>, to: SocketAddr, bytes: &[u8], segment: usize) {
+        let mut writable = Arc::clone(from).create_io_poller();
+        let ready = std::future::poll_fn(|cx| writable.as_mut().poll_writable(cx));
+        ready.await.unwrap();
+        let transmit = Transmit {
+            destination: to,
+            ecn: None,
+            contents: bytes,
+            segment_size: Some(segment),
+            src_ip: None,
+        };
+        from.try_send(&transmit).unwrap();
+    }
+
+    /// Lengths of the next `count` packets.
+    async fn lengths(at: &dyn AsyncUdpSocket, count: usize) -> Vec<usize> {
+        let mut room = vec![0; SEND_MAX + 1];
+        let mut lengths = Vec::new();
+        while lengths.len() < count {
+            let mut meta = [RecvMeta::default()];
+            let came = std::future::poll_fn(|cx| {
+                at.poll_recv(cx, &mut [IoSliceMut::new(&mut room)], &mut meta)
+            });
+            assert_eq!(came.await.unwrap(), 1);
+            let pieces = room[..meta[0].len].chunks(meta[0].stride);
+            lengths.extend(pieces.map(<[u8]>::len));
+        }
+        lengths
+    }
+
+    #[tokio::test]
+    async fn frames_of_more_than_the_kernel_sends_at_once_all_arrive() {
+        let ((here, _), (there, at)) = (kernel(), kernel());
+        if here.max_transmit_segments() == 1 {
+            return eprintln!("skipped: the kernel sends one packet at a time");
+        }
+        let frame = usize::from(FRAME_LOOPBACK);
+        send(&here, at, &vec![0; 9 * frame + 100], frame).await;
+        let mut expected = vec![frame; 9];
+        expected.push(100);
+        assert_eq!(lengths(&*there, 10).await, expected);
+    }
+
+    #[tokio::test]
+    async fn a_slow_line_brings_what_it_does_not_lose_in_order_and_late() {
+        let ((here, _), (there, at)) = (kernel(), kernel());
+        let line = Line {
+            delay: Duration::from_millis(20),
+            loss: 0.5,
+            seed: 7,
+            ..Line::ETHERNET
+        };
+        let there = SlowSocket::new(there, line);
+        let began = tokio::time::Instant::now();
+        for length in 1..=64 {
+            send(&here, at, &vec![0; length], length).await;
+        }
+        let came = lengths(&there, 20).await;
+        assert!(began.elapsed() >= line.delay);
+        assert!(came.is_sorted() && came[19] > 20, "{came:?}");
+    }
+}
