@@ -581,7 +581,7 @@ fn an_address_beyond_loopback_speaks_only_tls_with_a_certificate_of_the_site() {
         "with a certificate of the site"
     );
     assert_eq!(over_tls(&node, port, false), "", "without");
-    assert!(node.is_well());
+    assert!(node.gets_well());
 }
 
 /// The events of the contract, each after what makes it happen.
