@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use quinn::{ConnectionError, VarInt};
 
 use crate::batch::Batch;
-use crate::endpoint::{Protocol, codes};
+use crate::endpoint::{Protocol, close, codes};
 use crate::meter::Meter;
 use crate::reading::Reading;
 use crate::registry::Owned;
@@ -140,7 +140,7 @@ impl Peer {
 
     /// Closes the connection because of what the peer did.
     pub(crate) fn refuse(&self, code: VarInt, why: &str) {
-        self.quic.close(code, why.as_bytes());
+        close(&self.quic, code, why.as_bytes());
     }
 }
 
@@ -275,7 +275,7 @@ impl Drop for Conn {
         let quic = &peer.core.stats.quic;
         let why = match peer.quic.close_reason() {
             None => {
-                peer.quic.close(self.closing, b"");
+                close(&peer.quic, self.closing, b"");
                 quic.closed_here.inc();
                 "closed here".to_owned()
             }

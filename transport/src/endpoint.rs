@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{
-    AckFrequencyConfig, AsyncUdpSocket, ClientConfig, Endpoint, EndpointConfig, IdleTimeout,
-    MtuDiscoveryConfig, Runtime as _, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    AckFrequencyConfig, AsyncUdpSocket, ClientConfig, Connection, Endpoint, EndpointConfig,
+    IdleTimeout, MtuDiscoveryConfig, Runtime as _, ServerConfig, TokioRuntime, TransportConfig,
+    VarInt,
 };
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use tokio::runtime::Handle;
@@ -167,6 +168,12 @@ pub(crate) async fn until_free(addr: SocketAddr) {
     }
 }
 
+/// Closes a connection and says so, even one on which nothing more may be under way.
+pub(crate) fn close(connection: &Connection, code: VarInt, reason: &[u8]) {
+    congestion::open_wide(connection);
+    connection.close(code, reason);
+}
+
 /// The largest frames to look for on the way to, or from, `addr`.
 fn frame_max(addr: SocketAddr, network: &Network) -> u16 {
     match network {
@@ -191,7 +198,7 @@ fn transport_config(bidi: u32, uni: u32, frame_max: u16) -> Arc<TransportConfig>
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER))
         .ack_frequency_config(Some(acks))
         .mtu_discovery_config(Some(frames))
-        .congestion_controller_factory(Arc::new(Discerning::default()))
+        .congestion_controller_factory(Arc::new(Discerning::new(frame_max)))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .max_concurrent_bidi_streams(VarInt::from_u32(bidi))
@@ -337,7 +344,10 @@ pub mod codes {
 
 #[cfg(test)]
 mod tests {
+    use quinn::ConnectionError;
+
     use super::*;
+    use crate::certs::{SITE_SERVER_NAME, Site};
 
     #[test]
     fn a_port_in_use_is_told_with_what_where_and_what_to_do() {
@@ -350,6 +360,40 @@ mod tests {
         );
         drop(held);
         bind_socket(addr).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_closed_while_its_window_is_full_says_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = Site::open_or_create(&dir.path().join("site")).unwrap();
+        let identity = site.identity("end", "*", &dir.path().join("end")).unwrap();
+        let handle = Handle::current();
+        let local = (Ipv4Addr::LOCALHOST, 0).into();
+        let twin = listen(&handle, local, Listening::Main, &identity, &Network::Udp).unwrap();
+        let at = twin.local_addr().unwrap();
+        let link = dialler(&handle, at, &identity, Protocol::Actorsim1, &Network::Udp).unwrap();
+        for turns in 0..24 {
+            let connecting = link.connect(at, SITE_SERVER_NAME).unwrap();
+            let incoming = async { twin.accept().await.unwrap().await };
+            let (dialled, accepted) = tokio::join!(connecting, incoming);
+            let (dialled, accepted) = (dialled.unwrap(), accepted.unwrap());
+            let mut streams = Vec::new();
+            for _ in 0..8 {
+                let (mut send, receive) = accepted.open_bi().await.unwrap();
+                send.write(&[0; STREAM_WINDOW as usize]).await.unwrap();
+                streams.push((send, receive));
+            }
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+            close(&accepted, codes::PROTOCOL, b"enough");
+            let why = dialled.closed().await;
+            assert!(
+                matches!(&why, ConnectionError::ApplicationClosed(said)
+                    if said.error_code == codes::PROTOCOL),
+                "after {turns} turns: {why}"
+            );
+        }
     }
 
     #[test]

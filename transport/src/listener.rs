@@ -18,7 +18,7 @@ use crate::certs::glob::{ANY_DEVICE, device_glob};
 use crate::certs::revocation::Watched;
 use crate::certs::tls::{ALPN_ACTORSIM1, agreed_alpn, peer_certificate};
 use crate::connection::{Accepted, conn_child};
-use crate::endpoint::{HANDSHAKE_TIMEOUT, Listening, Protocol, codes};
+use crate::endpoint::{HANDSHAKE_TIMEOUT, Listening, Protocol, close, codes};
 use crate::registry::CONNECTIONS_MAX;
 use crate::transport::Core;
 
@@ -177,7 +177,11 @@ async fn hand_over(core: &Arc<Core>, system: &System, quic: quinn::Connection, w
             system,
             format!("{from} refused: actorsim/1 needs a certificate"),
         );
-        quic.close(codes::CERTIFICATE, b"a certificate of the site is needed");
+        close(
+            &quic,
+            codes::CERTIFICATE,
+            b"a certificate of the site is needed",
+        );
         return;
     }
     let devices = certificate.as_ref().and_then(device_glob);
@@ -186,7 +190,7 @@ async fn hand_over(core: &Arc<Core>, system: &System, quic: quinn::Connection, w
         stats.handshakes_refused.inc();
         let why = "dt/1 names no devices, so its certificate must be for any";
         core.said.full.say(system, format!("{from} refused: {why}"));
-        quic.close(codes::DEVICES, why.as_bytes());
+        close(&quic, codes::DEVICES, why.as_bytes());
         return;
     }
     let accepted = Accepted {
@@ -205,7 +209,7 @@ async fn hand_over(core: &Arc<Core>, system: &System, quic: quinn::Connection, w
             core.said
                 .full
                 .say(system, format!("{from} refused: {error}"));
-            quic.close(codes::FULL, b"no room for another connection");
+            close(&quic, codes::FULL, b"no room for another connection");
         }
     }
 }

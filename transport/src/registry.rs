@@ -19,7 +19,7 @@ use crate::certs::Revocations;
 use crate::certs::tls::peer_certificate;
 use crate::command::{Issued, T3Message};
 use crate::device::{DeviceRange, RANGE_DEVICES_MAX};
-use crate::endpoint::codes;
+use crate::endpoint::{close, codes};
 use crate::link::REGISTRATIONS_MAX;
 
 /// Accepted connections at most: 100 KiB each in QUIC, some hundred MiB in all.
@@ -212,7 +212,7 @@ impl Registry {
         let mut closed = 0;
         for quic in &self.carriers {
             if peer_certificate(&quic).is_some_and(|shown| revoked.names(&shown)) {
-                quic.close(codes::CERTIFICATE, b"the certificate is revoked");
+                close(&quic, codes::CERTIFICATE, b"the certificate is revoked");
                 closed += 1;
             }
         }

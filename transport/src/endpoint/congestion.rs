@@ -4,14 +4,19 @@
 //! makes fresh telemetry wait for acknowledgements of the old: at 5 % loss p99 was 51 ms on a line
 //! with a round trip below 1 ms. As in TCP Veno (Fu and Liew, IEEE JSAC 21(2), 2003) a loss counts
 //! where packets queue, which shows in the round trips; and where more is lost than random loss
-//! explains, or the line marks packets (ECN). It grows, and shrinks, as Cubic does. Bound: Cubic's.
+//! explains, or the line marks packets (ECN). It grows, and shrinks, as Cubic does, but within a
+//! machine never below [`FRAMES_MIN`]. Bound: Cubic's.
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use quinn::Connection;
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
 use quinn_proto::RttEstimator;
+
+use super::FRAME_ETHERNET;
 
 /// Round trips that are all longer than the shortest ever by this: packets queue. Below it is what
 /// a delayed acknowledgement and a busy machine add.
@@ -24,11 +29,30 @@ const SPAN_MIN: Duration = Duration::from_millis(5);
 const LOSS_RANDOM_PART: u64 = 8;
 /// The share of lost packets is that of the last so many, at least.
 const SAMPLE_PACKETS: u64 = 128;
+/// Frames that may be under way within a machine, where no line is ever full: what any connection
+/// begins with (RFC 9002 section 7.2), of the largest ones. The smallest socket buffer that Linux
+/// gives holds them.
+const FRAMES_MIN: u64 = 10;
+/// The window of a connection that is being closed.
+const WIDE_OPEN: u64 = u64::MAX;
 
 /// Makes a controller for each connection.
 #[derive(Debug, Default)]
 pub(super) struct Discerning {
     cubic: Arc<CubicConfig>,
+    /// The smallest window.
+    least: u64,
+}
+
+impl Discerning {
+    /// For connections whose frames have `frame_max` bytes at most.
+    pub(super) fn new(frame_max: u16) -> Self {
+        let within_a_machine = frame_max > FRAME_ETHERNET;
+        Self {
+            cubic: Arc::default(),
+            least: u64::from(within_a_machine) * FRAMES_MIN * u64::from(frame_max),
+        }
+    }
 }
 
 impl ControllerFactory for Discerning {
@@ -37,12 +61,25 @@ impl ControllerFactory for Discerning {
         let sample = SAMPLE_PACKETS * u64::from(mtu);
         Box::new(Discerner {
             cubic,
+            least: self.least,
+            closing: Arc::default(),
             trips: Trips::new(now),
             sample,
             // the first loss of a connection is one of few packets
             acked: sample / 2,
             lost: 0,
         })
+    }
+}
+
+/// Lets a connection that is about to be closed say so, whatever is under way on it: quinn would
+/// keep the frame back as it keeps data back, and then forget the connection with the frame unsent
+/// (quinn issue 2785). Its peer would hear a stateless reset, or nothing.
+pub(super) fn open_wide(connection: &Connection) {
+    // A copy of the controller, which shares what says that it is closing.
+    let controller = connection.congestion_state().into_any();
+    if let Ok(discerner) = controller.downcast::<Discerner>() {
+        discerner.closing.store(true, Ordering::Relaxed);
     }
 }
 
@@ -93,6 +130,8 @@ impl Trips {
 
 struct Discerner {
     cubic: Box<dyn Controller>,
+    least: u64,
+    closing: Arc<AtomicBool>,
     trips: Trips,
     /// Bytes after which `acked` and `lost` are halved.
     sample: u64,
@@ -167,22 +206,28 @@ impl Controller for Discerner {
     }
 
     fn window(&self) -> u64 {
-        self.cubic.window()
+        if self.closing.load(Ordering::Relaxed) {
+            return WIDE_OPEN;
+        }
+        self.cubic.window().max(self.least)
     }
 
     fn metrics(&self) -> ControllerMetrics {
-        self.cubic.metrics()
+        let mut metrics = self.cubic.metrics();
+        metrics.congestion_window = self.window();
+        metrics
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
         Box::new(Self {
             cubic: self.cubic.clone_box(),
+            closing: Arc::clone(&self.closing),
             ..*self
         })
     }
 
     fn initial_window(&self) -> u64 {
-        self.cubic.initial_window()
+        self.cubic.initial_window().max(self.least)
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
@@ -194,6 +239,7 @@ impl Controller for Discerner {
 mod tests {
     use quinn::congestion::Cubic;
 
+    use super::super::FRAME_LOOPBACK;
     use super::*;
 
     const MTU: u64 = 1_452;
@@ -211,6 +257,8 @@ mod tests {
             let cubic = Box::new(Cubic::new(Arc::default(), now, mtu));
             let controller = Discerner {
                 cubic,
+                least: 0,
+                closing: Arc::default(),
                 trips: Trips::new(now),
                 sample: SAMPLE_PACKETS * MTU,
                 acked: SAMPLE_PACKETS * MTU / 2,
@@ -277,6 +325,20 @@ mod tests {
         let (window, now) = (line.controller.window(), line.now);
         line.controller.on_congestion_event(now, now, false, 0);
         assert!(line.controller.window() < window);
+    }
+
+    #[test]
+    fn within_a_machine_a_search_for_larger_frames_leaves_room_for_what_is_said_meanwhile() {
+        let built = |frame_max| Arc::new(Discerning::new(frame_max)).build(Instant::now(), 1_200);
+        let mut near = built(FRAME_LOOPBACK);
+        let frame = u64::from(FRAME_LOOPBACK);
+        assert!(near.window() > 2 * frame && near.initial_window() == near.window());
+        for _ in 0..100 {
+            let (now, before) = (Instant::now(), near.window());
+            near.on_congestion_event(now, now, true, 1 << 30);
+            assert_eq!(near.window(), before);
+        }
+        assert!(built(FRAME_ETHERNET).window() < 2 * frame);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{Block, Downlink, Link, LinkMessage, dial};
 use crate::certs::Identity;
-use crate::endpoint::{DATAGRAM_SEND_IDLE, Protocol};
+use crate::endpoint::{DATAGRAM_SEND_IDLE, Protocol, close, codes};
 use crate::network::Network;
 use crate::reading::READING_LEN;
 
@@ -210,7 +210,7 @@ impl TaskActor for LinkActor {
             drop(tokio::time::timeout(FAREWELL_DEADLINE, settled).await);
         }
         if let Some(connection) = self.live.borrow().as_ref() {
-            connection.close(crate::endpoint::codes::STOPPED, b"the link stops");
+            close(connection, codes::STOPPED, b"the link stops");
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::actor::{Goodbye, LinkSpec};
 use super::{Link, commands, control, events};
 use crate::connection::METER_PERIOD;
-use crate::endpoint::{HANDSHAKE_TIMEOUT, Protocol, codes, dialler};
+use crate::endpoint::{HANDSHAKE_TIMEOUT, Protocol, close, codes, dialler};
 use crate::meter::Meter;
 
 /// First wait after a lost connection.
@@ -81,7 +81,7 @@ impl Drop for Up<'_> {
     fn drop(&mut self) {
         self.line.live.send_replace(None);
         self.line.link.0.connected.store(false, Ordering::Release);
-        self.connection.close(codes::KILLED, b"the link is gone");
+        close(&self.connection, codes::KILLED, b"the link is gone");
     }
 }
 
