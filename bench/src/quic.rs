@@ -29,9 +29,9 @@ const NODE_WARM_UP: Duration = Duration::from_secs(5);
 const BLOCKS_AHEAD: u32 = 48;
 /// Events handed over at once,
 const EVENTS_AT_ONCE: u64 = 256;
-/// and kept waiting: more than the 128 batches that may be unacknowledged, by what is sent between
+/// and kept waiting: more than the 192 batches that may be unacknowledged, by what is sent between
 /// two looks.
-const EVENTS_AHEAD: usize = 240 * 256;
+const EVENTS_AHEAD: usize = 255 * 256;
 /// Devices of the events.
 const DEVICES: u64 = 1_000;
 /// Readings a second of one device: seven sensors, once a second.
@@ -146,7 +146,7 @@ fn events(job: &Job) -> Result<Value, String> {
         let mut batch: Vec<OutEvent> = (1..=EVENTS_AT_ONCE).map(event).collect();
         loop {
             while link.outbox().waiting() < EVENTS_AHEAD {
-                // there is room for them: the outbox holds three times as many
+                // there is room for them: the outbox holds one batch more
                 let taken = link.events(&batch);
                 debug_assert_eq!(taken, batch.len());
                 for event in &mut batch {

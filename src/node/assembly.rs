@@ -60,6 +60,11 @@ const HEAL_POLL: Duration = Duration::from_millis(20);
 /// How often the lease of `--chaos` is renewed: well within the shortest sensible one.
 const LEASE_EVERY: Duration = Duration::from_millis(500);
 
+/// Turns of tasks between two looks at the sockets, tokio's default being 61: a command crosses a
+/// socket on its way there, and another on its way back, and waits at each for as many turns of
+/// those that carry telemetry.
+const TURNS_PER_LOOK: u32 = 8;
+
 /// Names of the runtimes' threads.
 const CONTROL: &str = "control";
 const NET: &str = "net";
@@ -97,6 +102,7 @@ impl Runtimes {
                 // a commit, a checkpoint and a read of the journal at once, and one for files
                 .max_blocking_threads(4)
                 .thread_name(name)
+                .event_interval(TURNS_PER_LOOK)
                 .enable_all()
                 .build()
                 .map_err(|error| StartError::Layer {

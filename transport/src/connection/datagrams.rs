@@ -11,24 +11,23 @@ use futures_util::FutureExt as _;
 
 use super::{ConnMessage, Peer};
 use crate::batch::{BATCH_READINGS_MAX, Batch};
-use crate::endpoint::FRAME_LOOPBACK;
+use crate::endpoint::{DATAGRAM_RECEIVE_BUFFER, FRAME_LOOPBACK};
 use crate::reading::{READING_LEN, Reading, decode_all};
 use crate::stats::{DropReason, Tier};
 
-/// Readings a datagram may hold in the largest frame that we take.
-const DATAGRAM_READINGS: usize = FRAME_LOOPBACK as usize / READING_LEN;
-const _: () = assert!(2 * DATAGRAM_READINGS <= BATCH_READINGS_MAX);
+const _: () = assert!(FRAME_LOOPBACK as usize / READING_LEN <= BATCH_READINGS_MAX);
 
-/// Full batches read in one turn of the network thread. A burst is read out of QUIC's buffer, where
-/// it would push out what came before, into a mailbox that holds a thousand batches.
-const BATCHES_PER_TURN: u32 = 16;
+/// Full batches read in one turn of the network thread: all that QUIC's buffer holds, where a burst
+/// would push out what came before. The mailbox holds a thousand.
+const BATCHES_PER_TURN: u32 = (DATAGRAM_RECEIVE_BUFFER / READING_LEN / BATCH_READINGS_MAX) as u32;
 
 /// What one wake-up brought.
 struct Gathered {
     readings: Vec<Reading>,
     datagrams: u64,
     bad: u64,
-    latencies: Vec<u64>,
+    /// Microseconds, and how many datagrams in a row took them.
+    latencies: Vec<(u64, u64)>,
 }
 
 impl Gathered {
@@ -37,8 +36,11 @@ impl Gathered {
         match decode_all(datagram, &mut self.readings) {
             Ok(_) => {
                 self.datagrams += 1;
-                self.latencies
-                    .push(now_us.saturating_sub(self.readings[first].at_us));
+                let latency = now_us.saturating_sub(self.readings[first].at_us);
+                match self.latencies.last_mut() {
+                    Some((same, count)) if *same == latency => *count += 1,
+                    _ => self.latencies.push((latency, 1)),
+                }
             }
             Err(error) => {
                 self.bad += 1;
@@ -51,7 +53,16 @@ impl Gathered {
 pub(super) async fn run(peer: Arc<Peer>, addr: Addr<ConnMessage>) -> Result<(), Fault> {
     let mut latencies = Vec::new();
     let mut batches = 0;
-    while let Ok(first) = peer.quic.read_datagram().await {
+    // A datagram that found no room in the batch before.
+    let mut left = None;
+    loop {
+        let first = match left.take() {
+            Some(left) => left,
+            None => match peer.quic.read_datagram().await {
+                Ok(first) => first,
+                Err(_) => return Ok(()),
+            },
+        };
         let now_us = peer.link_us();
         latencies.clear();
         let readings = peer.core.pool.take();
@@ -62,27 +73,25 @@ pub(super) async fn run(peer: Arc<Peer>, addr: Addr<ConnMessage>) -> Result<(), 
             latencies,
         };
         gathered.take(&first, now_us);
-        let mut full = true;
-        while gathered.readings.len() + DATAGRAM_READINGS <= BATCH_READINGS_MAX {
-            let Some(Ok(next)) = peer.quic.read_datagram().now_or_never() else {
-                full = false;
+        while let Some(Ok(next)) = peer.quic.read_datagram().now_or_never() {
+            if gathered.readings.len() + next.len() / READING_LEN > BATCH_READINGS_MAX {
+                left = Some(next);
                 break;
-            };
+            }
             gathered.take(&next, now_us);
         }
         latencies = deliver(&peer, &addr, gathered);
-        batches = if full { batches + 1 } else { 0 };
+        batches = if left.is_some() { batches + 1 } else { 0 };
         if batches == BATCHES_PER_TURN {
             // There is more: let the actor forward these first.
             batches = 0;
             tokio::task::yield_now().await;
         }
     }
-    Ok(())
 }
 
 /// Counts what came and puts it into the mailbox; gives the latency buffer back.
-fn deliver(peer: &Peer, addr: &Addr<ConnMessage>, gathered: Gathered) -> Vec<u64> {
+fn deliver(peer: &Peer, addr: &Addr<ConnMessage>, gathered: Gathered) -> Vec<(u64, u64)> {
     let Gathered {
         mut readings,
         datagrams,
@@ -96,7 +105,7 @@ fn deliver(peer: &Peer, addr: &Addr<ConnMessage>, gathered: Gathered) -> Vec<u64
     if bad > 0 {
         t1.decode_errors.add(bad);
     }
-    t1.latency.record_all(&latencies);
+    t1.latency.record_runs(&latencies);
     if let Some(session) = peer.session.get() {
         session.count_t1(count);
     }

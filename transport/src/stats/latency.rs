@@ -73,14 +73,14 @@ impl LatencyHistogram {
         self.0.lock().saturating_record(us);
     }
 
-    /// Records several under one lock.
-    pub fn record_all(&self, values: &[u64]) {
-        if values.is_empty() {
+    /// Records several under one lock: a value, and how often in a row.
+    pub fn record_runs(&self, runs: &[(u64, u64)]) {
+        if runs.is_empty() {
             return;
         }
         let mut histogram = self.0.lock();
-        for us in values {
-            histogram.saturating_record(*us);
+        for (us, count) in runs {
+            histogram.saturating_record_n(*us, *count);
         }
     }
 
@@ -114,17 +114,17 @@ mod tests {
     fn what_was_not_measured_is_none_and_not_zero() {
         let histogram = LatencyHistogram::default();
         assert_eq!(histogram.quantiles(), None);
-        histogram.record_all(&[]);
+        histogram.record_runs(&[]);
         assert_eq!(histogram.quantiles(), None);
     }
 
     #[test]
     fn a_window_holds_what_came_after_its_begin() {
         let histogram = LatencyHistogram::default();
-        histogram.record_all(&[9_000; 50]);
+        histogram.record_runs(&[(9_000, 50)]);
         let begin = histogram.snapshot();
         assert_eq!(histogram.quantiles_since(&begin), None);
-        histogram.record_all(&[3, 5]);
+        histogram.record_runs(&[(3, 1), (5, 1)]);
         let window = histogram.quantiles_since(&begin).unwrap();
         assert_eq!((window.count, window.p999, window.max), (2, 5, 5));
     }
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn quantiles_are_ordered_and_counted() {
         let histogram = LatencyHistogram::default();
-        histogram.record_all(&(1..=1000).collect::<Vec<_>>());
+        histogram.record_runs(&(1..=1000).map(|us| (us, 1)).collect::<Vec<_>>());
         histogram.record(u64::MAX);
         let q = histogram.quantiles().unwrap();
         assert_eq!(q.count, 1001);

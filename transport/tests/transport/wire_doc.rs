@@ -108,6 +108,14 @@ fn limits_are_those_of_the_page() {
             listener::HANDSHAKES_UNPROVEN_MAX.to_string(),
         ),
         (
+            "frame on a line",
+            format!("{} bytes", endpoint::FRAME_ETHERNET),
+        ),
+        (
+            "frame within a machine",
+            format!("{} bytes", endpoint::FRAME_LOOPBACK),
+        ),
+        (
             "datagram send buffer",
             format!("{} bytes", endpoint::DATAGRAM_SEND_BUFFER),
         ),
