@@ -186,7 +186,8 @@ impl ConfigErrors {
         let text = self.files.iter().find(|(name, _)| *name == error.source);
         let title = Level::ERROR.primary_title(error.message.as_str());
         let mut group = match (text, error.span.clone()) {
-            (Some((name, text)), Some(span)) => title.element(
+            // not so where the text is another by now: one name may be read twice
+            (Some((name, text)), Some(span)) if text.get(span.clone()).is_some() => title.element(
                 Snippet::source(text.as_str())
                     .path(name.as_str())
                     .line_start(1)
@@ -245,6 +246,22 @@ pub fn offset(text: &str, line: usize, column: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mistake_in_a_text_that_is_another_by_now_is_shown_by_its_place() {
+        let error = ConfigError::at("a.toml", "devices = ten\n", 10..13, "no number");
+        for text in [
+            "",
+            "devices = 1",
+            "\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}",
+        ] {
+            let errors = ConfigErrors {
+                errors: vec![error.clone()],
+                files: vec![("a.toml".to_owned(), text.to_owned())],
+            };
+            assert!(errors.render(false).contains("in a.toml:1:11"), "{text}");
+        }
+    }
 
     #[test]
     fn position_and_offset_are_inverse() {

@@ -1,7 +1,8 @@
 //! The one place that touches `bincode`: control messages to bytes and back, bounded.
 //!
 //! Version 2.0.1 is pinned (3.0.0 is a tombstone). It knows no message. Bound: [`CONTROL_LEN_MAX`]
-//! bytes in either direction; a length inside the bytes cannot make the decoder allocate more.
+//! bytes in either direction; a length inside the bytes makes the decoder take a mebibyte at most,
+//! and for a moment: `serde` believes no more before it has read it.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_length_inside_the_bytes_cannot_make_the_decoder_allocate() {
+    fn a_length_inside_the_bytes_is_not_believed() {
         let huge = [
             0xfd, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 1, 2, 3,
         ];

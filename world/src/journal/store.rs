@@ -136,6 +136,9 @@ pub struct Left {
     pub command: u64,
 }
 
+/// Highest offset that is believed: no journal gets there, and behind the last number none goes on.
+const OFFSET_MAX: u64 = u64::MAX >> 1;
+
 /// The journal on its medium, open for writing.
 #[derive(Debug)]
 pub struct Store {
@@ -175,6 +178,9 @@ impl Store {
             Ok(meta.get(name)?.map_or(0, |figure| figure.value()))
         };
         let head = figure(META_HEAD)?.max(checkpoint);
+        if head > OFFSET_MAX {
+            return Err(redb::Error::Corrupted(format!("it ends at {head}")));
+        }
         let applied = figure(META_APPLIED)?.clamp(checkpoint, head);
         let command = figure(META_COMMAND)?;
         let records = read.open_table(RECORDS)?;
@@ -192,7 +198,7 @@ impl Store {
                 applied,
                 checkpoint,
             },
-            trimmed: first - 1,
+            trimmed: first.saturating_sub(1), // there is no record 0, but of rot
             record_bytes,
             command,
             corrupt,

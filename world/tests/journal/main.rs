@@ -462,3 +462,31 @@ fn a_journal_of_a_later_format_is_refused_and_left_alone() {
         assert!(refused.to_string().contains("format 9"), "{refused}");
     }
 }
+
+/// Found by fuzzing.
+#[test]
+fn numbers_that_no_journal_has_are_rot_and_no_panic() {
+    const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+    const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
+    let opened = |head: u64| {
+        let disk = Disk::default();
+        drop(Store::open(&disk).unwrap());
+        let database =
+            actorsim_world::journal::files::Medium::open(&disk, &Builder::new(), JOURNAL_FILE);
+        let database = database.unwrap();
+        let change = database.begin_write().unwrap();
+        let mut meta = change.open_table(META).unwrap();
+        meta.insert("head", head).unwrap();
+        let mut records = change.open_table(RECORDS).unwrap();
+        records.insert(0_u64, &b"rot"[..]).unwrap();
+        drop((meta, records));
+        change.commit().unwrap();
+        drop(database);
+        Store::open(&disk)
+    };
+    assert_eq!(opened(0).unwrap().head(), 0);
+    for head in [u64::MAX, u64::MAX - 1] {
+        let refused = opened(head).unwrap_err();
+        assert!(matches!(refused, OpenError::Database { .. }), "{refused}");
+    }
+}
