@@ -1,6 +1,6 @@
 //! The queue's edge and the doorbell in every interleaving that loom can make.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test -p actorsim-actors --lib --release model`.
+//! `RUSTFLAGS="--cfg loom" cargo test -p actorsim-actors --lib model`.
 //! The shard runs the loop of `driver::run`, with and without a look before it sleeps; a lost
 //! wake-up shows as a deadlock. So does one of a shard that goes from its park to its ring (`late`)
 //! in between. Bound: two senders, [`PREEMPTIONS`] preemptions.
@@ -167,7 +167,7 @@ const LOOKS: [usize; 2] = [0, 1];
 
 #[test]
 fn model_no_message_is_left_behind_by_a_sleeping_shard() {
-    LOOKS.map(|looks| {
+    for looks in LOOKS {
         check(move || {
             let shard = Shard::new(8, looks);
             let senders: Vec<_> = [[1, 2], [3, 4]]
@@ -186,12 +186,12 @@ fn model_no_message_is_left_behind_by_a_sleeping_shard() {
                 sender.join().unwrap();
             }
         });
-    });
+    }
 }
 
 #[test]
 fn model_a_shard_that_goes_to_sleep_hears_the_stop() {
-    LOOKS.map(|looks| {
+    for looks in LOOKS {
         check(move || {
             let shard = Shard::new(8, looks);
             let stopper = {
@@ -206,7 +206,7 @@ fn model_a_shard_that_goes_to_sleep_hears_the_stop() {
             stopper.join().unwrap();
             sender.join().unwrap();
         });
-    });
+    }
 }
 
 #[test]
@@ -366,7 +366,7 @@ fn model_no_message_is_left_behind_by_a_shard_that_goes_to_its_ring() {
 #[test]
 fn model_a_sender_that_waits_for_room_is_told_of_it() {
     for capacity in [1, 2] {
-        LOOKS.map(|looks| {
+        for looks in LOOKS {
             check(move || {
                 let from = Shard::new(1, looks);
                 let to = Shard::new(capacity, 0);
@@ -377,6 +377,6 @@ fn model_a_sender_that_waits_for_room_is_told_of_it() {
                 assert_eq!(to.take_all(&from, 3), [1, 2, 3]);
                 sender.join().unwrap();
             });
-        });
+        }
     }
 }
