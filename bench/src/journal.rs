@@ -1,9 +1,9 @@
 //! `journal`: T2 events made durable, acknowledged and applied, in one process and without QUIC.
 //!
-//! A whole supervised twin on a directory of this disk. First [`LINKS`] sessions send batches of
-//! 256 as fast as they are acknowledged; then the same sessions send [`PACE`] events/s and each
-//! acknowledgement is timed from the send. At the end every event must be applied. Bound: the
-//! window of each session.
+//! A whole supervised twin on a directory of this disk. First [`LINKS`] sessions send [`PACE`]
+//! events/s, long enough that a checkpoint covers them and they are removed, and each
+//! acknowledgement is timed from the send; then the same sessions send batches of 256 as fast as
+//! they are acknowledged. At the end every event must be applied. Bound: each session's window.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,10 +28,14 @@ const LINKS: u64 = 8;
 const BATCH: u64 = 256;
 /// Batches without an acknowledgement, as a link has them.
 const WINDOW: u64 = 64;
-/// Events a second of the second part,
+/// Events a second of the first part,
 const PACE: u64 = 50_000;
 /// sent every so often by each session.
 const EVERY: Duration = Duration::from_millis(5);
+/// How much longer than the second part it lasts.
+const PACED: u32 = 3;
+/// Events in a batch of the first part.
+const PACED_BATCH: u64 = PACE * EVERY.as_millis() as u64 / 1_000 / LINKS;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const SCENARIO: Scenario = Scenario {
@@ -92,23 +96,23 @@ impl Sender {
         drop(self.events.send(T2Message::Events(batch), PATIENCE).await);
     }
 
-    /// As fast as acknowledgements come; returns (batches, events).
-    async fn flood(self, until: Instant) -> (u64, u64) {
-        let mut sequence = 0;
+    /// As fast as acknowledgements come, after so many batches and events; returns events.
+    async fn flood(self, (batches, events): (u64, u64), until: Instant) -> u64 {
+        let mut sent = 0;
         while Instant::now() < until {
-            sequence += 1;
-            self.batch(sequence, (sequence - 1) * BATCH, BATCH).await;
+            let sequence = batches + sent + 1;
+            self.batch(sequence, events + sent * BATCH, BATCH).await;
+            sent += 1;
             if sequence >= WINDOW {
                 self.session.acked_beyond(sequence - WINDOW).await;
             }
         }
-        self.session.acked_beyond(sequence - 1).await;
-        (sequence, sequence * BATCH)
+        self.session.acked_beyond(batches + sent - 1).await;
+        sent * BATCH
     }
 
     /// At an even pace; returns each acknowledgement's time, microseconds.
-    async fn paced(self, (batches, events): (u64, u64), rounds: u64) -> Vec<u64> {
-        let count = PACE * EVERY.as_millis() as u64 / 1_000 / LINKS;
+    async fn paced(self, rounds: u64) -> Vec<u64> {
         let mut ticks = tokio::time::interval(EVERY);
         let mut times = Vec::new();
         let (sent, mut waiting) = tokio::sync::mpsc::channel::<(u64, Instant)>(4_096);
@@ -122,9 +126,9 @@ impl Sender {
         let sending = async move {
             for round in 0..rounds {
                 ticks.tick().await;
-                let sequence = batches + 1 + round;
+                let sequence = 1 + round;
                 let at = Instant::now();
-                self.batch(sequence, events + round * count, count).await;
+                self.batch(sequence, round * PACED_BATCH, PACED_BATCH).await;
                 // the other half goes on until this one is done
                 let _ = sent.send((sequence, at)).await;
             }
@@ -171,25 +175,25 @@ async fn measure(devices: u64, each: Duration) -> Result<Value, String> {
             })
     };
     let senders: Vec<Sender> = (1..=LINKS).map(sender).collect::<Result<_, _>>()?;
-    let started = Instant::now();
-    let flood = |sender: &Sender| tokio::spawn(sender.clone().flood(started + each));
-    let floods: Vec<_> = senders.iter().map(flood).collect();
-    let mut so_far = Vec::new();
-    for flood in floods {
-        so_far.push(flood.await.map_err(|error| error.to_string())?);
-    }
-    let took = started.elapsed().as_secs_f64();
-    let flooded: u64 = so_far.iter().map(|(_, events)| events).sum();
-    if !twin.quiesce(PATIENCE).await {
-        return Err("the world did not apply what was acknowledged".to_owned());
-    }
-    let rounds = (each.as_millis() / EVERY.as_millis()) as u64;
-    let pace = |(sender, so_far): (&Sender, _)| tokio::spawn(sender.clone().paced(so_far, rounds));
-    let paced: Vec<_> = senders.iter().zip(so_far).map(pace).collect();
+    let rounds = (PACED * each).as_millis() as u64 / EVERY.as_millis() as u64;
+    let pace = |sender: &Sender| tokio::spawn(sender.clone().paced(rounds));
+    let paced: Vec<_> = senders.iter().map(pace).collect();
     let mut times = Vec::new();
     for session in paced {
         times.extend(session.await.map_err(|error| error.to_string())?);
     }
+    if !twin.quiesce(PATIENCE).await {
+        return Err("the world did not apply what was acknowledged".to_owned());
+    }
+    let so_far = (rounds, rounds * PACED_BATCH);
+    let started = Instant::now();
+    let flood = |sender: &Sender| tokio::spawn(sender.clone().flood(so_far, started + each));
+    let floods: Vec<_> = senders.iter().map(flood).collect();
+    let mut flooded = 0;
+    for flood in floods {
+        flooded += flood.await.map_err(|error| error.to_string())?;
+    }
+    let took = started.elapsed().as_secs_f64();
     times.sort_unstable();
     let settled = twin.quiesce(PATIENCE).await;
     let (applied, durable) = (stats.t2.applied.get(), twin.journal().events);
