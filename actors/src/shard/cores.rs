@@ -74,7 +74,7 @@ impl FromStr for ShardCores {
 pub(super) fn pin(core: usize) -> Result<(), String> {
     // The kernel would also grant others, against the wish of whoever started the process.
     if !ShardCores::allowed().contains(&core) {
-        return Err("the process may not use it".to_owned());
+        return Err("it is not among those that the thread may run on".to_owned());
     }
     let mut set = CpuSet::new();
     set.set(core);

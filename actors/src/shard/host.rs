@@ -204,7 +204,7 @@ impl ShardHost {
             backend,
         };
         let cores = config.cores.plan(shards);
-        if cores.is_empty() && config.cores != ShardCores::Any {
+        if cores.is_empty() && config.cores == ShardCores::Spread {
             let text = "no shard is kept on a core: the host does not say which there are";
             events.publish(Level::Warn, "shard_not_pinned", None, text);
         }
@@ -417,6 +417,9 @@ impl Reviver for Post {
             Err(error) => {
                 self.port
                     .end_life(&format!("the host gave no thread: {error}"));
+                if self.port.is_stopping() {
+                    self.close(); // as at the end of a life
+                }
                 return Err(ReviveError::Thread(error));
             }
         }

@@ -5,8 +5,8 @@
 //! the fewest turns by its weight, so that each kind is hit; then one of it. A strike without a
 //! possible victim is counted and passes without a turn. One that is left out passes, and its kind
 //! has had its turn: so the others strike the same kinds, where the whole list missed nobody.
-//! Everything that lasts is healed at its end, and when the
-//! schedule ends. Bounds: [`MAX_CONCURRENT`] victims, [`TRIES`] looks for one of a kind.
+//! Everything that lasts is healed at its end, and when the schedule ends. Bounds:
+//! [`MAX_CONCURRENT`] victims, [`TRIES`] looks for one of a kind.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -456,10 +456,9 @@ impl Schedule {
         let only = self.only.as_ref();
         if only.is_some_and(|only| !only.contains(&number)) {
             // It would have hit the first: the others go on as if it had.
-            let first = turns.first().map(|at| kinds[*at].name);
-            first
-                .into_iter()
-                .for_each(|kind| self.had_turn(kind, plan.fault));
+            if let Some(first) = turns.first() {
+                self.had_turn(kinds[*first].name, plan.fault);
+            }
             return;
         }
         let full = self.open.len() >= self.plan.max_concurrent as usize;

@@ -484,7 +484,12 @@ impl Core {
                 }
                 self.end(End::AutoShutdown);
             }
-            Decision::Escalate => self.end(End::Escalated),
+            Decision::Escalate => {
+                // one that is down by then is not among those that the end tells
+                let given_up = Err(Fault::new("supervisor_ends"));
+                self.effects.push_back(Effect::Started(id, given_up));
+                self.end(End::Escalated);
+            }
             Decision::Restart => {
                 self.ordered |= self.tree.policy.strategy.is_ordered();
                 for sibling in &plan.stop {

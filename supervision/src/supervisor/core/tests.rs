@@ -465,10 +465,10 @@ fn a_child_that_survives_its_kill_is_reported_and_does_not_hold_up_the_end() {
 #[test]
 fn who_waits_for_a_start_that_a_group_restart_cuts_short_is_told_of_the_next() {
     let terms = (Restart::Permanent, Shutdown::BrutalKill, Kind::Worker);
-    let policy = SupervisorPolicy::new(Strategy::OneForAll)
-        .intensity(3, Duration::from_secs(5))
-        .quarantine();
-    for comes_up in [true, false] {
+    let escalating =
+        SupervisorPolicy::new(Strategy::OneForAll).intensity(3, Duration::from_secs(5));
+    let parking = escalating.clone().quarantine();
+    for (policy, comes_up) in [(&parking, true), (&parking, false), (&escalating, false)] {
         let mut world = World::new(policy.clone(), &[terms]);
         world.quiesce();
         let how = (Kind::Worker, Shutdown::BrutalKill);
@@ -488,7 +488,8 @@ fn who_waits_for_a_start_that_a_group_restart_cuts_short_is_told_of_the_next() {
             let actor = world.alive[&added].clone();
             world.finish_start(added, &actor, 0, false);
             world.settle();
-            assert_eq!(world.core.shown(added), Some(Shown::Quarantined));
+            let parked = world.core.shown(added) == Some(Shown::Quarantined);
+            assert_eq!(parked, policy == &parking);
             assert!(told(&world, "Started(ChildId(1), Err"));
         }
     }
