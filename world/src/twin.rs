@@ -216,7 +216,7 @@ impl Twin {
         self.shared.folded.lock().times.clone()
     }
 
-    /// How long the scan has run by the clock: from its first cycle to the end of its last slot,
+    /// How long the scan has run by the clock: from its first slot to the end of its last,
     /// over all incarnations; `None` before the first.
     #[must_use]
     pub fn scanned(&self) -> Option<Duration> {

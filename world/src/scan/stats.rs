@@ -160,7 +160,7 @@ pub struct CycleTimes {
     /// Length of each system.
     pub systems: [Times; SYSTEMS],
     window: VecDeque<CycleRecord>,
-    /// Start of the first cycle, and of the last.
+    /// Start of the first slot, and of the last cycle.
     span_ns: Option<(u64, u64)>,
     counted: u64,
     allocations: u64,
@@ -172,7 +172,9 @@ impl CycleTimes {
         if let Some(jitter_ns) = record.jitter_ns {
             self.jitter.record(jitter_ns);
         }
-        let first = self.span_ns.map_or(record.ts_ns, |(first, _)| first);
+        let skipped_ns = record.skipped.saturating_mul(record.period_ns);
+        let laid = record.ts_ns.saturating_sub(skipped_ns);
+        let first = self.span_ns.map_or(laid, |(first, _)| first);
         self.span_ns = Some((first, record.ts_ns));
         self.lateness.record(record.late_ns);
         self.took.record(record.took_ns);
@@ -191,7 +193,8 @@ impl CycleTimes {
         self.window.push_back(*record);
     }
 
-    /// Time from the start of the first cycle to that of the last, over all incarnations.
+    /// Time from the start of the first slot to that of the last cycle, over all incarnations: the
+    /// one that laid the grid may have ended before its first cycle, and those slots are skipped.
     #[must_use]
     pub fn span(&self) -> Option<Duration> {
         self.span_ns
@@ -280,6 +283,23 @@ mod tests {
             None,
             "a first cycle has no jitter"
         );
+    }
+
+    #[test]
+    fn slots_skipped_before_the_first_cycle_are_in_the_span() {
+        let mut times = CycleTimes::default();
+        for (cycle, ts_ns, skipped) in [(0, 5_100, 4), (1, 6_000, 0), (2, 8_000, 1)] {
+            times.fold(&CycleRecord {
+                cycle,
+                ts_ns,
+                period_ns: 1_000,
+                skipped,
+                ..CycleRecord::default()
+            });
+        }
+        let span = times.span().unwrap();
+        let slots = span.as_nanos() as f64 / 1e3 + 1.0; // the last one is served, too
+        assert_eq!(slots.round(), 3.0 + 5.0, "served and skipped");
     }
 
     #[test]

@@ -137,6 +137,9 @@ impl Life {
         let announced = Ingest::Register(Registration { devices, sensors });
         let route = self.twin.inlets().readings;
         route.send(announced, PATIENCE).await.unwrap();
+        // events come by another way, and a journal keeps the sensors that it knows by then
+        self.until("announced", |life| life.twin.report().devices >= count)
+            .await;
     }
 
     fn session(&self) -> Arc<T2Session> {
