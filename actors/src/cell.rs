@@ -175,17 +175,27 @@ pub struct CellExit<'a> {
     pub now: Time,
 }
 
+/// A cell of a group that is restarted as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupMember {
+    /// Number of the cell in its population.
+    pub ordinal: u32,
+    /// When its restart was promised for, if it was waiting for one; that promise holds no more.
+    pub promised: Option<Time>,
+    /// When it may start. It comes as the earliest time there is; a supervisor puts it off.
+    pub at: Time,
+}
+
 /// Decides about the cells of one slab, on their shard. Must not panic and must not wait.
 pub trait CellSupervisor: Send {
     /// An incarnation has ended; it takes no further step.
     fn exited(&mut self, exit: &CellExit<'_>) -> CellDecision;
 
-    /// The cell's group is restarted as one, decided at `now`: when the cell may start, `wanted` or
-    /// later. Asked for each cell of the group that is to run, in ordinal order; what was decided
-    /// about their restarts before holds no more.
-    fn group_restart(&mut self, ordinal: u32, wanted: Time, now: Time) -> Time {
-        let _ = (ordinal, now);
-        wanted
+    /// It has decided to [escalate](CellDecision::Escalate) at this exit: when each cell of the
+    /// group that is to run may start, the one that has ended included. They come in ordinal
+    /// order, all of them up or waiting still; asked before anything else.
+    fn group_restart(&mut self, exit: &CellExit<'_>, members: &mut [GroupMember]) {
+        let _ = (exit, members);
     }
 
     /// An operator gives the cell a new incarnation, whatever state it was in: its failures are

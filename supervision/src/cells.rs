@@ -18,7 +18,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use actorsim_actors::{
-    ActorPath, CellDecision, CellExit, CellSupervisor, ExitReason, System, Time,
+    ActorPath, CellDecision, CellExit, CellSupervisor, ExitReason, GroupMember, System, Time,
 };
 
 pub use governor::CellGovernor;
@@ -56,7 +56,23 @@ pub enum CellPolicyError {
 struct Group {
     window: Window,
     budget: Budget,
-    escalations: Window,
+    /// Times it was started anew since it was last well.
+    escalations: u32,
+    /// When the last of its cells is back from that.
+    back: Time,
+}
+
+impl Group {
+    /// Whether it has been whole for a period and has not been started anew since.
+    fn is_well(&self, now: Time, policy: &SupervisorPolicy) -> bool {
+        now - self.back > policy.period
+    }
+
+    /// Whether it is worth while to start it anew: as often in a row as the intensity allows a
+    /// child, and at least once.
+    fn may_start_anew(&self, now: Time, policy: &SupervisorPolicy) -> bool {
+        self.is_well(now, policy) || self.escalations < policy.intensity.max(1)
+    }
 }
 
 struct Reporter {
@@ -182,6 +198,7 @@ impl CellPolicy {
         self.failed.len()
     }
 
+    /// The verdict, and failures of the cell in a row.
     fn decide(&mut self, ordinal: u32, reason: &ExitReason, now: Time) -> (Verdict, u32) {
         let (policy, restart) = (&self.policy, self.restart);
         let why = Why::Exit(reason);
@@ -208,11 +225,7 @@ impl CellPolicy {
             now,
         };
         let verdict = verdict(&case);
-        if verdict == Verdict::Escalate
-            && !group
-                .escalations
-                .allows(now, policy.intensity.max(1), policy.period)
-        {
+        if verdict == Verdict::Escalate && !group.may_start_anew(now, policy) {
             // above the group there is nobody who could do more than start it again
             return (Verdict::Quarantine, history.failures.saturating_add(1));
         }
@@ -230,26 +243,11 @@ impl CellPolicy {
 
     /// Keeps an abnormal end, or one too many, and tells it, if not too many were told in this
     /// second.
-    fn report(&mut self, exit: &CellExit<'_>, verdict: Verdict, failures: u32) {
+    fn report(&mut self, exit: &CellExit<'_>, plan: CrashPlan) {
         let Some(reporter) = self.reporter.as_mut() else {
             return;
         };
-        let (decision, at) = match verdict {
-            Verdict::Leave if self.restart == Restart::Temporary => (Decision::Remove, exit.now),
-            Verdict::Leave => (Decision::Leave, exit.now),
-            Verdict::Restart { at, .. } => (Decision::Restart, at),
-            Verdict::Quarantine => (Decision::Quarantine, exit.now),
-            Verdict::Escalate => (Decision::Escalate, exit.now),
-        };
-        let plan = CrashPlan {
-            decision,
-            failures,
-            siblings: match verdict {
-                Verdict::Escalate => GROUP_CELLS as usize - 1,
-                _ => 0,
-            },
-            delay: at - exit.now,
-        };
+        let decision = plan.decision;
         reporter.record.tally(exit.reason, decision);
         if exit.reason.is_normal() && !decision.is_last_resort() {
             return;
@@ -283,44 +281,73 @@ impl CellSupervisor for CellPolicy {
         let CellExit { ordinal, now, .. } = *exit;
         self.follow_governor();
         let (verdict, failures) = self.decide(ordinal, exit.reason, now);
-        self.report(exit, verdict, failures);
-        match verdict {
-            Verdict::Leave => CellDecision::Stop,
-            Verdict::Restart { at, .. } => {
+        let (decision, at) = match verdict {
+            Verdict::Leave if self.restart == Restart::Temporary => (Decision::Remove, now),
+            Verdict::Leave => (Decision::Leave, now),
+            Verdict::Restart { at, .. } => (Decision::Restart, at),
+            Verdict::Quarantine => (Decision::Quarantine, now),
+            Verdict::Escalate => return CellDecision::Escalate, // told when the group is known
+        };
+        let (siblings, delay) = (0, at - now);
+        let plan = CrashPlan {
+            decision,
+            failures,
+            siblings,
+            delay,
+        };
+        self.report(exit, plan);
+        match decision {
+            Decision::Restart => {
                 self.restarts += 1;
                 match self.policy.behaviour {
                     Behaviour::Fresh => CellDecision::Restart { at },
                     Behaviour::Resume => CellDecision::Resume { at },
                 }
             }
-            Verdict::Quarantine => {
+            Decision::Quarantine => {
                 self.quarantined += 1;
                 self.failed.remove(&ordinal); // an operator who restarts it gives it a new chance
                 CellDecision::Quarantine
             }
-            Verdict::Escalate => {
-                // the group starts anew and its failures are forgotten, but not that it did
-                let group = ordinal / GROUP_CELLS;
-                let state = self.groups.entry(group).or_default();
-                state.escalations.record(now, self.policy.intensity.max(1));
-                state.window.clear();
-                state.budget.give_back(now);
-                let cells = group * GROUP_CELLS..(group + 1).saturating_mul(GROUP_CELLS);
-                let of_group: Vec<u32> = self.failed.range(cells).map(|(cell, _)| *cell).collect();
-                of_group
-                    .iter()
-                    .for_each(|cell| drop(self.failed.remove(cell)));
-                CellDecision::Escalate
-            }
+            _ => CellDecision::Stop,
         }
     }
 
-    fn group_restart(&mut self, ordinal: u32, wanted: Time, now: Time) -> Time {
+    /// The group starts anew and its failures are forgotten, but not that it did: see
+    /// [`Group::may_start_anew`]. Who waits for a restart comes first, in the order of promises, so
+    /// that whoever fails again and again keeps no neighbour down.
+    fn group_restart(&mut self, exit: &CellExit<'_>, members: &mut [GroupMember]) {
+        let CellExit { ordinal, now, .. } = *exit;
+        let number = ordinal / GROUP_CELLS;
+        let cells = number * GROUP_CELLS..=number * GROUP_CELLS + (GROUP_CELLS - 1);
+        let failures = self.failed.get(&ordinal).map_or(0, |h| h.failures);
+        let failed: Vec<u32> = self.failed.range(cells).map(|(cell, _)| *cell).collect();
+        failed
+            .iter()
+            .for_each(|cell| drop(self.failed.remove(cell)));
         let per_s = self.policy.restart_budget_per_s;
-        let group = self.groups.entry(ordinal / GROUP_CELLS).or_default();
-        let at = group.budget.earliest(wanted, per_s);
-        group.budget.take(at, now, per_s);
-        at
+        let group = self.groups.entry(number).or_default();
+        if group.is_well(now, &self.policy) {
+            group.escalations = 0;
+        }
+        group.escalations += 1;
+        group.window.clear();
+        group.budget.give_back(now);
+        members.sort_by_key(|cell| (cell.promised.unwrap_or(Time::MAX), cell.ordinal));
+        group.back = now;
+        for cell in &mut *members {
+            cell.at = group.budget.earliest(cell.at, per_s);
+            group.budget.take(cell.at, now, per_s);
+            group.back = group.back.max(cell.at);
+        }
+        let own = members.iter().find(|cell| cell.ordinal == ordinal);
+        let plan = CrashPlan {
+            decision: Decision::Escalate,
+            failures: failures.saturating_add(1),
+            siblings: members.len().saturating_sub(1),
+            delay: own.map_or(now, |own| own.at) - now,
+        };
+        self.report(exit, plan);
     }
 
     fn released(&mut self, ordinal: u32) {

@@ -40,9 +40,9 @@ pub struct CrashPlan {
     pub decision: Decision,
     /// Failures in a row, this one included.
     pub failures: u32,
-    /// Siblings that are stopped and started with it.
+    /// Siblings that are stopped with it, and started with it if it is started.
     pub siblings: usize,
-    /// Wait before the restart.
+    /// Wait before its restart.
     pub delay: Duration,
 }
 
@@ -122,21 +122,35 @@ impl fmt::Display for CrashPlan {
         match self.decision {
             Decision::Restart => {
                 write!(f, "restart")?;
-                if self.siblings > 0 {
-                    write!(f, " with {} siblings", self.siblings)?;
-                }
-                if !self.delay.is_zero() {
-                    let whole = Duration::from_millis(self.delay.as_millis() as u64);
-                    write!(f, " in {}", humantime::format_duration(whole))?;
-                }
+                self.company(f)?;
                 write!(f, " (failure {} in a row)", self.failures)
             }
             Decision::Leave => f.write_str("left down"),
             Decision::Remove => f.write_str("not restarted (temporary)"),
             Decision::Quarantine => f.write_str("quarantined: too many restarts"),
             Decision::AutoShutdown => f.write_str("the supervisor shuts down with it"),
+            // cells: nobody above their group could do more
+            Decision::Escalate if !self.delay.is_zero() => {
+                write!(f, "its group starts anew,")?;
+                self.company(f)?;
+                write!(f, ": too many restarts")
+            }
             Decision::Escalate => f.write_str("the supervisor gives up: too many restarts"),
         }
+    }
+}
+
+impl CrashPlan {
+    /// With whom it is started, and when.
+    fn company(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.siblings > 0 {
+            write!(f, " with {} siblings", self.siblings)?;
+        }
+        if !self.delay.is_zero() {
+            let whole = Duration::from_millis(self.delay.as_millis() as u64);
+            write!(f, " in {}", humantime::format_duration(whole))?;
+        }
+        Ok(())
     }
 }
 

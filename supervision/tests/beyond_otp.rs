@@ -9,6 +9,8 @@
 #[path = "otp_conformance/stage.rs"]
 mod stage;
 
+#[path = "beyond_otp/groups.rs"]
+mod groups;
 #[path = "beyond_otp/release.rs"]
 mod release;
 #[path = "beyond_otp/reports.rs"]

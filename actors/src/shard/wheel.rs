@@ -109,6 +109,17 @@ impl Wheel {
         count
     }
 
+    /// The earliest time for which an owner has a timer set.
+    pub(crate) fn first(&self, head: u32) -> Option<Time> {
+        let (mut index, mut first) = (head, None);
+        while index != NIL {
+            let entry = &self.entries[index as usize];
+            first = first.into_iter().chain([entry.at]).min();
+            index = entry.sibling;
+        }
+        first
+    }
+
     /// Sets the timer `key` of the owner whose list begins at `head` to fire once, replacing it if
     /// it is set. `false` if the owner has no room for another.
     pub(crate) fn set(&mut self, head: &mut u32, owner: u32, key: u8, at: Time) -> bool {

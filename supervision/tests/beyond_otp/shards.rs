@@ -199,6 +199,26 @@ async fn a_storm_of_restarts_does_not_hide_that_one_cell_is_parked() {
 }
 
 #[tokio::test]
+async fn a_group_that_starts_anew_is_told_with_its_size_and_its_wait() {
+    let policy = SupervisorPolicy::default()
+        .intensity(1, HOUR)
+        .restart_budget_per_s(10);
+    let mut hall = Hall::new(&policy, 16, 1);
+    hall.slabs[0].stop(3).unwrap();
+    hall.tell(7, &[Order::Fail]);
+    hall.tell(7, &[Order::Fail]);
+    let report = hall.supervision.crash(&hall.path.join("d-7")).unwrap();
+    let plan = report.plan;
+    assert_eq!((plan.decision, plan.failures), (Decision::Escalate, 2));
+    assert_eq!(plan.siblings, 14, "all but itself and the one that is down");
+    assert_eq!(plan.delay.as_millis(), 1_540, "of 1.6 s: the seventh place");
+    assert_eq!(
+        plan.to_string(),
+        "its group starts anew, with 14 siblings in 1s 540ms: too many restarts"
+    );
+}
+
+#[tokio::test]
 async fn the_counters_of_a_population_that_is_gone_stay_in_the_sum() {
     let mut hall = Hall::new(&parking(), 16, 1);
     hall.tell(7, &[Order::Fail]);

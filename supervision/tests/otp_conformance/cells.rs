@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use actorsim_actors::{
-    ActorPath, CellDecision, CellExit, CellSupervisor, ExitReason, Fault, Incarnation, Time,
+    ActorPath, CellDecision, CellExit, CellSupervisor, ExitReason, Fault, GroupMember, Incarnation,
+    Time,
 };
 use actorsim_supervision::{
     Backoff, CellPolicy, CellPolicyError, Restart, Strategy, SupervisorPolicy,
@@ -24,14 +25,30 @@ fn fault() -> ExitReason {
 }
 
 fn ends(policy: &mut CellPolicy, cell: u32, reason: &ExitReason, now: Time) -> CellDecision {
-    policy.exited(&CellExit {
+    ends_among(policy, cell, reason, now, &mut [])
+}
+
+/// A cell ends, and its group with it if that is what is decided.
+fn ends_among(
+    policy: &mut CellPolicy,
+    cell: u32,
+    reason: &ExitReason,
+    now: Time,
+    members: &mut [GroupMember],
+) -> CellDecision {
+    let exit = CellExit {
         ordinal: cell,
         incarnation: Incarnation::FIRST,
         reason,
         in_hand: None,
         depth: 0,
         now,
-    })
+    };
+    let decision = policy.exited(&exit);
+    if decision == CellDecision::Escalate {
+        policy.group_restart(&exit, members);
+    }
+    decision
 }
 
 #[test]
@@ -181,26 +198,82 @@ fn a_group_that_is_restarted_as_one_keeps_to_its_budget() {
         .restart_budget_per_s(10);
     let mut policy = cells(policy);
     let mut again = |fails: &[u32], now| {
+        let group = fails[0] / 256 * 256..(fails[0] / 256 + 1) * 256;
+        let mut members: Vec<GroupMember> = group
+            .map(|ordinal| GroupMember {
+                ordinal,
+                promised: None,
+                at: at(now + 1),
+            })
+            .collect();
         for (failed, cell) in fails.iter().enumerate() {
-            let decision = ends(&mut policy, *cell, &fault(), at(now));
+            let decision = ends_among(&mut policy, *cell, &fault(), at(now), &mut members);
             assert_eq!(
                 decision == CellDecision::Escalate,
                 failed == fails.len() - 1
             );
         }
-        let time = |cell| policy.group_restart(cell, at(now + 1), at(now)).0 / 1_000_000;
-        (0..257).map(time).collect::<Vec<u64>>()
+        let times = members.iter().map(|cell| cell.at.0 / 1_000_000);
+        times.collect::<Vec<u64>>()
     };
     let times = again(&[0, 1, 2], 0);
     assert_eq!(times[..3], [1_000, 1_100, 1_200]);
     assert_eq!(times[255], 26_500);
-    assert_eq!(times[256], 1_000, "another group");
+    assert_eq!(again(&[256, 257, 258], 0)[0], 1_000, "another group");
     let times = again(&[0, 1, 2], 5);
     assert_eq!(
         (times[0], times[255]),
         (6_000, 31_500),
         "nobody waits behind places that nobody takes any more"
     );
+}
+
+#[test]
+fn who_waits_for_a_restart_comes_first_when_the_group_starts_anew() {
+    let mut policy = cells(
+        SupervisorPolicy::default()
+            .intensity(1, Duration::from_secs(60))
+            .restart_budget_per_s(1),
+    );
+    let waits = |ordinal, promised: Option<u64>| GroupMember {
+        ordinal,
+        promised: promised.map(at),
+        at: at(10),
+    };
+    ends(&mut policy, 0, &fault(), at(9));
+    let mut members = [
+        waits(0, None),
+        waits(1, None),
+        waits(2, Some(30)),
+        waits(3, Some(20)),
+        waits(4, Some(20)),
+    ];
+    ends_among(&mut policy, 0, &fault(), at(9), &mut members);
+    let order = members.map(|cell| (cell.ordinal, cell.at.0 / SECOND));
+    assert_eq!(order, [(3, 10), (4, 11), (2, 12), (0, 13), (1, 14)]);
+}
+
+#[test]
+fn escalations_count_until_a_period_after_the_group_is_back() {
+    let policy = SupervisorPolicy::default()
+        .intensity(1, Duration::from_secs(5))
+        .restart_budget_per_s(1);
+    let mut policy = cells(policy);
+    let mut escalates = |now| {
+        let mut members: Vec<GroupMember> = (0..20)
+            .map(|ordinal| GroupMember {
+                ordinal,
+                promised: None,
+                at: at(now + 1),
+            })
+            .collect();
+        ends(&mut policy, 7, &fault(), at(now));
+        ends_among(&mut policy, 7, &fault(), at(now), &mut members)
+    };
+    assert_eq!(escalates(0), CellDecision::Escalate, "back at 20 s");
+    assert_eq!(escalates(19), CellDecision::Quarantine);
+    assert_eq!(escalates(25), CellDecision::Quarantine);
+    assert_eq!(escalates(31), CellDecision::Escalate);
 }
 
 #[test]

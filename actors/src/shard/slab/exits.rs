@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 
 use super::super::core::Note;
 use super::super::guard;
-use super::{Moment, RECENT_MAX, Slab, split};
-use crate::cell::{Cell, CellDecision, CellExit, Outbox};
+use super::{Group, Moment, RECENT_MAX, Slab, split};
+use crate::cell::{Cell, CellDecision, CellExit, GroupMember, Outbox};
 use crate::clock::Time;
 use crate::events::Level;
 use crate::exit::{ExitReason, PANIC};
@@ -46,14 +46,15 @@ impl<C: Cell> Slab<C> {
             ExitReason::Killed => self.counts.kills += 1,
             _ => {}
         }
-        let decision = self.supervisor.exited(&CellExit {
+        let exit = CellExit {
             ordinal,
             incarnation,
             reason: &reason,
             in_hand,
             depth,
             now: at.monotonic,
-        });
+        };
+        let decision = self.supervisor.exited(&exit);
         let resumes = matches!(decision, CellDecision::Resume { .. }) && is_whole(&reason);
         if !resumes {
             guard::discard(self.slot(key).cell.take());
@@ -66,7 +67,7 @@ impl<C: Cell> Slab<C> {
             }
             CellDecision::Stop => self.rest(key, CellState::Stopped),
             CellDecision::Quarantine => self.rest(key, CellState::Quarantined),
-            CellDecision::Escalate => self.restart_group(key, at),
+            CellDecision::Escalate => self.restart_group(key, at, &exit),
         }
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
@@ -137,20 +138,20 @@ impl<C: Cell> Slab<C> {
     }
 
     /// Escalation: every live or restarting cell of the group ends, and gets a new incarnation when
-    /// the supervisor allows it.
-    fn restart_group(&mut self, key: u32, at: &Moment) {
-        let (group, failed) = split(key);
+    /// the supervisor allows it. That is asked first: one that unwinds has changed nothing.
+    fn restart_group(&mut self, key: u32, at: &Moment, exit: &CellExit<'_>) {
+        let (group, _) = split(key);
         let wanted = Time(at.monotonic.0.saturating_add(GROUP_RESTART_DELAY_NS));
-        for place in 0..self.groups[group].slots.len() {
-            let member = super::join(group, place);
-            match self.groups[group].slots[place].state {
-                CellState::Running | CellState::Restarting => {}
-                _ if place == failed => {}
-                _ => continue,
-            }
+        let mut members = self.members(key, wanted);
+        self.supervisor.group_restart(exit, &mut members);
+        for GroupMember {
+            ordinal, at: when, ..
+        } in members
+        {
+            let Some(member) = self.find(ordinal) else {
+                continue;
+            };
             self.lose(member, false);
-            let ordinal = self.ordinal(member);
-            let when = self.supervisor.group_restart(ordinal, wanted, at.monotonic);
             self.restart_at(member, when.max(wanted), at);
         }
         self.counts.group_restarts += 1;
@@ -159,6 +160,27 @@ impl<C: Cell> Slab<C> {
         if self.may_note() {
             self.note(Level::Error, "group_restarted", key, text);
         }
+    }
+
+    /// The cells that are restarted with `failed`, in ordinal order, all of them at `wanted`.
+    fn members(&self, failed: u32, wanted: Time) -> Vec<GroupMember> {
+        let (group, failed) = split(failed);
+        let Group { first, slots } = &self.groups[group];
+        let members = slots.iter().enumerate().filter_map(|(place, slot)| {
+            let promised = match slot.state {
+                _ if place == failed => None,
+                CellState::Running => None,
+                // one whose time has come waits for its turn
+                CellState::Restarting => Some(self.restarts.first(slot.timers).unwrap_or_default()),
+                CellState::New | CellState::Stopped | CellState::Quarantined => return None,
+            };
+            Some(GroupMember {
+                ordinal: first + place as u32,
+                promised,
+                at: wanted,
+            })
+        });
+        members.collect()
     }
 
     /// Ends a live cell at once; its supervisor decides. False if it is not alive.

@@ -1,6 +1,7 @@
 //! Slabs that unwind outside their cells' steps, and shards that end without being asked to.
 
 use super::*;
+use crate::cell::GroupMember;
 use crate::exit::ExitReason;
 
 /// Unwinds when it is asked about a kill; anything else is restarted.
@@ -77,6 +78,40 @@ fn requests_that_unwind_give_their_places_back() {
         (slab.counts().running, slab.board().control().len()),
         (4, 0)
     );
+}
+
+/// Gives its group up when cell 2 exits, and unwinds when it is asked about its members.
+struct NoGroups;
+impl CellSupervisor for NoGroups {
+    fn exited(&mut self, exit: &CellExit<'_>) -> CellDecision {
+        match exit.ordinal {
+            2 => CellDecision::Escalate,
+            _ => CellDecision::Restart { at: exit.now },
+        }
+    }
+    fn group_restart(&mut self, _: &CellExit<'_>, members: &mut [GroupMember]) {
+        panic!("{} are too many", members.len());
+    }
+    fn restarts(&self) -> u64 {
+        0
+    }
+    fn quarantined(&self) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn a_supervisor_that_unwinds_when_it_is_asked_about_a_group_leaves_no_neighbour_down() {
+    let (mut core, slab) = supervised(0..4, Limits::LIVE, Box::new(NoGroups));
+    core.step(&at(0));
+    slab.kill(2).unwrap();
+    for ms in 1..=5 {
+        core.step(&at(ms * 10));
+    }
+    assert_eq!(names(&mut core)[..1], ["slab_down"]);
+    let counts = slab.counts();
+    assert_eq!((counts.running, counts.stopped), (3, 1), "{counts:?}");
+    assert_eq!(counts.group_restarts, 0);
 }
 
 #[test]
