@@ -79,7 +79,7 @@ enum Mode {
     Ending(End),
 }
 
-/// Why a child is being started.
+/// Why a child is being started, until that has come to something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// One of the first children.
@@ -250,7 +250,7 @@ impl Core {
             backoff: Duration::ZERO,
         };
         self.kids.insert(id, kid);
-        self.wait(id, now, origin);
+        self.wait(id, now);
         id
     }
 
@@ -259,7 +259,10 @@ impl Core {
         if let Some(node) = self.tree.children.get_mut(&id) {
             node.history = crate::intensity::History::default();
         }
-        self.wait(id, now, Origin::Asked);
+        if let Some(kid) = self.kids.get_mut(&id) {
+            kid.origin = Origin::Asked;
+        }
+        self.wait(id, now);
     }
 
     /// Stops a child; it stays down, unless it is one to be forgotten.
@@ -271,9 +274,7 @@ impl Core {
         match self.kids.get(&id).map(|k| k.phase.clone()) {
             Some(Phase::Up | Phase::Starting { .. }) => self.condemn(id, fate),
             Some(Phase::Pending(_)) => {
-                let given_up = Err(Fault::new("terminated"));
-                self.effects.push_back(Effect::Started(id, given_up));
-                self.settle_fate(id, fate, Time::ZERO);
+                self.give_up(id, fate, Fault::new("terminated"), Time::ZERO);
             }
             Some(_) => self.settle_fate(id, fate, Time::ZERO),
             None => {}
@@ -302,8 +303,7 @@ impl Core {
         }
         self.mode = Mode::Ending(end);
         for id in std::mem::take(&mut self.pending) {
-            let given_up = Err(Fault::new("supervisor_ends"));
-            self.effects.push_back(Effect::Started(id, given_up));
+            self.answer(id, Err(Fault::new("supervisor_ends")));
             self.set(id, Phase::Down);
         }
         self.due.clear();
@@ -344,7 +344,7 @@ impl Core {
                     let downtime = Downtime { all, backoff };
                     self.effects.push_back(Effect::Restarted(id, downtime));
                 }
-                self.effects.push_back(Effect::Started(id, Ok(())));
+                self.answer(id, Ok(()));
                 if let Some(reason) = gone {
                     self.gone(id, &reason, now);
                 } else if self.stopping.contains(&id) {
@@ -384,12 +384,11 @@ impl Core {
             return;
         };
         let (fate, origin) = (kid.fate.take(), kid.origin);
-        if let Some(fate) = fate {
-            if !matches!(fate, Fate::Restart(_)) {
-                // a group restart that cuts a start short makes another: who waits, waits for that
-                self.effects.push_back(Effect::Started(id, Err(fault)));
-            }
-            return self.settle_fate(id, fate, now);
+        match fate {
+            // a group restart that cuts a start short makes another: who waits, waits for that
+            Some(fate @ Fate::Restart(_)) => return self.settle_fate(id, fate, now),
+            Some(fate) => return self.give_up(id, fate, fault, now),
+            None => {}
         }
         if fault.code == IGNORE {
             return self.declined(id, fault);
@@ -397,7 +396,7 @@ impl Core {
         match origin {
             Origin::Initial => self.end(End::NotStarted(id, fault)),
             Origin::Added | Origin::Asked => {
-                self.effects.push_back(Effect::Started(id, Err(fault)));
+                self.answer(id, Err(fault));
                 if origin == Origin::Added || self.tree.forgets(id) {
                     self.remove(id);
                 }
@@ -409,14 +408,33 @@ impl Core {
         }
     }
 
+    /// A start comes to nothing as the child is to be stopped; one just added is forgotten.
+    fn give_up(&mut self, id: ChildId, fate: Fate, fault: Fault, now: Time) {
+        let added = self
+            .kids
+            .get(&id)
+            .is_some_and(|kid| kid.origin == Origin::Added);
+        self.answer(id, Err(fault));
+        self.settle_fate(id, if added { Fate::Remove } else { fate }, now);
+    }
+
     /// A child is not up because it does not want to: no failure, and nothing is done about it.
     fn declined(&mut self, id: ChildId, fault: Fault) {
-        self.effects.push_back(Effect::Started(id, Err(fault)));
+        self.answer(id, Err(fault));
         if self.tree.forgets(id) {
             self.remove(id);
         } else {
             self.effects.push_back(Effect::Down(id));
         }
+    }
+
+    /// The start that was asked for is over, and so is the wait of whoever asked. Each further one
+    /// is a restart; until then its failure is the asker's, however often it was cut short.
+    fn answer(&mut self, id: ChildId, result: Result<(), Fault>) {
+        if let Some(kid) = self.kids.get_mut(&id) {
+            kid.origin = Origin::Restart;
+        }
+        self.effects.push_back(Effect::Started(id, result));
     }
 
     fn gone(&mut self, id: ChildId, reason: &ExitReason, now: Time) {
@@ -472,11 +490,7 @@ impl Core {
         match plan.decision {
             Decision::Leave => {}
             Decision::Remove => self.remove_later(id),
-            Decision::Quarantine => {
-                self.set(id, Phase::Quarantined);
-                let parked = Err(Fault::new("quarantined"));
-                self.effects.push_back(Effect::Started(id, parked));
-            }
+            Decision::Quarantine => self.set(id, Phase::Quarantined),
             Decision::AutoShutdown => {
                 if self.mode == Mode::Initial {
                     // its work is done before all of it was up: it came up, and ends in order
@@ -484,12 +498,7 @@ impl Core {
                 }
                 self.end(End::AutoShutdown);
             }
-            Decision::Escalate => {
-                // one that is down by then is not among those that the end tells
-                let given_up = Err(Fault::new("supervisor_ends"));
-                self.effects.push_back(Effect::Started(id, given_up));
-                self.end(End::Escalated);
-            }
+            Decision::Escalate => self.end(End::Escalated),
             Decision::Restart => {
                 self.ordered |= self.tree.policy.strategy.is_ordered();
                 for sibling in &plan.stop {
@@ -543,16 +552,13 @@ impl Core {
         if let Some(kid) = self.kids.get_mut(&id) {
             kid.backoff += at - now;
         }
-        self.wait(id, at, Origin::Restart);
+        self.wait(id, at);
     }
 
     /// Queues a child that is not alive for a start at `at` or later.
-    fn wait(&mut self, id: ChildId, at: Time, origin: Origin) {
+    fn wait(&mut self, id: ChildId, at: Time) {
         let at = self.pending_at(id).map_or(at, |before| before.max(at));
         self.unqueue(id);
-        if let Some(kid) = self.kids.get_mut(&id) {
-            kid.origin = origin;
-        }
         self.set(id, Phase::Pending(at));
         self.pending.insert(id);
         self.due.insert((at, id));

@@ -136,10 +136,12 @@ impl SupervisorRef {
         }
     }
 
-    /// Adds a child after all others and starts it; answers when it is up.
+    /// Adds a child after all others and starts it; answers when it is up. A group restart that
+    /// cuts its start short makes another, and that one counts.
     ///
     /// # Errors
-    /// [`StartChildError`]; the spec is kept only if the child started.
+    /// [`StartChildError`]; the spec of a child that did not start is dropped, but for one that
+    /// declined and is not temporary, as in OTP.
     pub async fn start_child(&self, spec: ChildSpec) -> Result<ActorRef, StartChildError> {
         self.call(
             |reply| Request::Start(Box::new(spec), reply),
@@ -149,7 +151,8 @@ impl SupervisorRef {
     }
 
     /// Stops a child within its shutdown time; answers when it is gone. It stays down; a temporary
-    /// one is forgotten. A child that is down already is no error.
+    /// one is forgotten, and one that was added and is not up yet. A child that is down already is
+    /// no error.
     ///
     /// # Errors
     /// [`TerminateChildError`].

@@ -462,35 +462,106 @@ fn a_child_that_survives_its_kill_is_reported_and_does_not_hold_up_the_end() {
     assert!(world.finished);
 }
 
+/// Child 1 is added or started again, and its sibling dies before it has been started, or while it
+/// is; then it is started for good.
+fn cut_short(policy: &SupervisorPolicy, origin: Origin, pending: bool) -> World {
+    let terms = (Restart::Permanent, Shutdown::BrutalKill, Kind::Worker);
+    let first = match origin {
+        Origin::Added => vec![terms],
+        _ => vec![terms, terms],
+    };
+    let mut world = World::new(policy.clone(), &first);
+    world.quiesce();
+    let child = ChildId(1);
+    if origin == Origin::Added {
+        let how = (terms.2, terms.1);
+        world
+            .core
+            .add((terms.0, false), how, Origin::Added, world.now);
+    } else {
+        world.core.terminate(child);
+        world.settle();
+        let actor = world.alive.remove(&child).unwrap();
+        world
+            .core
+            .exited(child, actor.attempt, &ExitReason::Shutdown, world.now);
+        world.settle();
+        world.log.clear();
+        world.core.restart(child, world.now);
+    }
+    if !pending {
+        world.settle();
+    }
+    world.dies(0);
+    if !pending {
+        world.obeys(1);
+    }
+    world.obeys(0);
+    assert!(!world.log.iter().any(|l| l.contains("Started(ChildId(1)")));
+    assert!(world.alive.contains_key(&child));
+    world
+}
+
 #[test]
 fn who_waits_for_a_start_that_a_group_restart_cuts_short_is_told_of_the_next() {
-    let terms = (Restart::Permanent, Shutdown::BrutalKill, Kind::Worker);
     let escalating =
         SupervisorPolicy::new(Strategy::OneForAll).intensity(3, Duration::from_secs(5));
     let parking = escalating.clone().quarantine();
-    for (policy, comes_up) in [(&parking, true), (&parking, false), (&escalating, false)] {
-        let mut world = World::new(policy.clone(), &[terms]);
-        world.quiesce();
-        let how = (Kind::Worker, Shutdown::BrutalKill);
-        let fickle = (Restart::Permanent, false);
-        let added = world.core.add(fickle, how, Origin::Added, world.now);
-        world.settle();
-        world.dies(0);
-        world.obeys(added.0);
-        world.obeys(0);
+    for (policy, origin, pending) in [
+        (&parking, Origin::Added, false),
+        (&parking, Origin::Added, true),
+        (&escalating, Origin::Added, false),
+        (&escalating, Origin::Asked, false),
+        (&parking, Origin::Asked, true),
+    ] {
+        let case = format!("{origin:?}, pending {pending}");
+        let mut up = cut_short(policy, origin, pending);
+        up.obeys(1);
         let told = |world: &World, what| world.log.iter().any(|line| line.contains(what));
-        assert!(!told(&world, "Started(ChildId(1)"));
-        if comes_up {
-            world.obeys(added.0);
-            assert!(told(&world, "Started(ChildId(1), Ok"));
-        } else {
-            world.core.tree.policy.intensity = 0;
-            let actor = world.alive[&added].clone();
-            world.finish_start(added, &actor, 0, false);
+        assert!(told(&up, "Started(ChildId(1), Ok"), "{case}");
+        assert!(up.is_up(1), "{case}");
+
+        // it does not start, and nobody tries again behind the asker's back
+        let mut fails = cut_short(policy, origin, pending);
+        fails.core.tree.policy.intensity = 0;
+        let actor = fails.alive[&ChildId(1)].clone();
+        fails.finish_start(ChildId(1), &actor, 0, false);
+        fails.settle();
+        let why = "Started(ChildId(1), Err(Fault { code: \"start\"";
+        assert!(told(&fails, why), "{case}");
+        let shown = match origin {
+            Origin::Added => None,
+            _ => Some(Shown::Down),
+        };
+        assert_eq!(fails.core.shown(ChildId(1)), shown, "{case}");
+        assert!(fails.is_up(0) && !fails.finished, "{case}");
+    }
+}
+
+#[test]
+fn who_is_terminated_before_it_has_been_up_once_was_never_added() {
+    for starting in [false, true] {
+        let mut world = World::new(SupervisorPolicy::default(), &[]);
+        let how = (Kind::Worker, Shutdown::BrutalKill);
+        let added = (Restart::Permanent, false);
+        let child = world.core.add(added, how, Origin::Added, world.now);
+        if starting {
             world.settle();
-            let parked = world.core.shown(added) == Some(Shown::Quarantined);
-            assert_eq!(parked, policy == &parking);
-            assert!(told(&world, "Started(ChildId(1), Err"));
         }
+        world.core.terminate(child);
+        world.settle();
+        if starting {
+            world.obeys(child.0);
+        }
+        assert_eq!(world.core.shown(child), None, "starting: {starting}");
+        let told = world
+            .log
+            .iter()
+            .position(|l| l.contains("Started(ChildId(0), Err"));
+        let down = world
+            .log
+            .iter()
+            .position(|l| l.contains("Down(ChildId(0))"));
+        assert!(told.is_some() && told < down, "{:#?}", world.log);
     }
 }
