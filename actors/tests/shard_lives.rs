@@ -19,6 +19,7 @@ use actorsim_actors::{CellDecision, Clock, ExitReason, Incarnation, MailboxSpec,
 use kit::{Do, Host, LAST, Plan, Probe, Sent, Threads, Virtual};
 use net_kit::{Manner, Rules, Seen, Stage};
 use parking_lot::Mutex;
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// So many shards whose slabs wait for their next thread.
 fn held(shards: usize) -> ShardConfig {
@@ -269,6 +270,33 @@ fn the_next_thread_stays_on_the_core_of_the_former() {
     shard.revive().unwrap();
     all_running(&mut host, &slab, 4);
     assert_eq!(shard.stats().core, core);
+    host.stop();
+}
+
+/// A thread has its mask from the one that starts it, which may be kept on some core itself.
+#[test]
+fn the_next_thread_stays_on_its_core_also_if_one_of_another_core_starts_it() {
+    let allowed = ShardCores::allowed();
+    let (own, other) = (allowed[0], allowed[allowed.len() - 1]);
+    let config = ShardConfig {
+        cores: ShardCores::Listed(vec![own]),
+        ..held(1)
+    };
+    let mut host = Threads::start(Clock::wall(), &config).unwrap();
+    let shard = host.shards()[0].clone();
+    let (slab, _) = plan().0.add(&shard);
+    all_running(&mut host, &slab, 0);
+    down(&mut host, &shard);
+    let reviver = shard.clone();
+    let revived = std::thread::spawn(move || {
+        let mut kept = CpuSet::new();
+        kept.set(other);
+        sched_setaffinity(None, &kept).unwrap();
+        reviver.revive()
+    });
+    revived.join().unwrap().unwrap();
+    all_running(&mut host, &slab, 4);
+    assert_eq!(shard.stats().core, Some(own));
     host.stop();
 }
 

@@ -1,7 +1,9 @@
 //! On which cores the threads of shards run.
 //!
 //! Pinning is asked of the host, not demanded: a thread that is not kept where it should be runs
-//! on, and says so (`shard_not_pinned`). Bound: the cores of this process.
+//! on, and says so (`shard_not_pinned`). What is allowed is asked once, when the shards start: a
+//! later thread of a shard is started by whoever revives it, and has its mask from that one.
+//! Bound: the cores of this process.
 
 use std::fmt;
 use std::str::FromStr;
@@ -32,14 +34,43 @@ impl ShardCores {
         })
     }
 
-    /// The core of each of so many shards; empty where the host chooses.
-    pub(super) fn plan(&self, shards: usize) -> Vec<usize> {
+    /// The place of each of so many shards, by what is [allowed](Self::allowed); empty where the
+    /// host chooses.
+    pub(super) fn plan(&self, shards: usize, allowed: &[usize]) -> Vec<Place> {
         let cores = match self {
-            Self::Any => Vec::new(),
-            Self::Spread => Self::allowed(),
-            Self::Listed(cores) => cores.clone(),
+            Self::Any => &[],
+            Self::Spread => allowed,
+            Self::Listed(cores) => &**cores,
         };
-        cores.iter().copied().cycle().take(shards).collect()
+        let place = |core: &usize| Place {
+            core: *core,
+            allowed: allowed.contains(core),
+        };
+        cores.iter().map(place).cycle().take(shards).collect()
+    }
+}
+
+/// Where the threads of one shard are to stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Number of the core.
+    pub(super) core: usize,
+    /// The kernel would also grant others, against the wish of whoever started the process.
+    allowed: bool,
+}
+
+impl Place {
+    /// Keeps this thread there.
+    ///
+    /// # Errors
+    /// Why it stays where it may be.
+    pub(super) fn pin(self) -> Result<(), String> {
+        if !self.allowed {
+            return Err("it is not among those that the process may use".to_owned());
+        }
+        let mut set = CpuSet::new();
+        set.set(self.core);
+        sched_setaffinity(None, &set).map_err(|error| error.to_string())
     }
 }
 
@@ -67,20 +98,6 @@ impl FromStr for ShardCores {
     }
 }
 
-/// Keeps this thread on a core, one of those that it may run on.
-///
-/// # Errors
-/// Why it stays where it may be.
-pub(super) fn pin(core: usize) -> Result<(), String> {
-    // The kernel would also grant others, against the wish of whoever started the process.
-    if !ShardCores::allowed().contains(&core) {
-        return Err("it is not among those that the thread may run on".to_owned());
-    }
-    let mut set = CpuSet::new();
-    set.set(core);
-    sched_setaffinity(None, &set).map_err(|error| error.to_string())
-}
-
 impl fmt::Display for ShardCores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -101,16 +118,24 @@ mod tests {
     #[test]
     fn shards_take_the_listed_cores_in_turn() {
         let cores: ShardCores = "4, 2".parse().expect("two numbers");
-        assert_eq!(cores.plan(3), [4, 2, 4]);
+        let plan = cores.plan(3, &[0, 4]);
+        let places: Vec<_> = plan
+            .iter()
+            .map(|place| (place.core, place.allowed))
+            .collect();
+        assert_eq!(places, [(4, true), (2, false), (4, true)]);
+        let refused = plan[1].pin().expect_err("not allowed");
+        assert!(refused.contains("may use"), "{refused}");
         assert_eq!(cores.to_string(), "4,2");
-        assert_eq!(ShardCores::Any.plan(3), []);
+        assert_eq!(ShardCores::Any.plan(3, &[0]), []);
     }
 
     #[test]
     fn shards_spread_over_the_cores_of_the_process() {
-        let plan = ShardCores::Spread.plan(2);
+        let allowed = ShardCores::allowed();
+        let plan = ShardCores::Spread.plan(2, &allowed);
         assert_eq!(plan.len(), 2);
-        assert!(plan.iter().all(|core| ShardCores::allowed().contains(core)));
+        assert!(plan.iter().all(|place| allowed.contains(&place.core)));
     }
 
     #[test]

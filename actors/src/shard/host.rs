@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use super::backend::{self, Backend, Chosen, Heir};
 use super::balance::{BalanceRule, Balancing};
 use super::core::{Common, Port, ShardCore};
-use super::cores::{self, ShardCores};
+use super::cores::{Place, ShardCores};
 use super::driver::{self, Driver};
 use super::guard;
 use super::handle::ShardHandle;
@@ -143,7 +143,7 @@ struct Post {
     port: Arc<Port>,
     /// Makes drivers for further ones.
     heir: Heir,
-    core: Option<usize>,
+    place: Option<Place>,
     net: NetConfig,
     spin: Duration,
     hold: bool,
@@ -203,8 +203,8 @@ impl ShardHost {
             balancing: Mutex::default(),
             backend,
         };
-        let cores = config.cores.plan(shards);
-        if cores.is_empty() && config.cores == ShardCores::Spread {
+        let places = config.cores.plan(shards, &ShardCores::allowed());
+        if places.is_empty() && config.cores == ShardCores::Spread {
             let text = "no shard is kept on a core: the host does not say which there are";
             events.publish(Level::Warn, "shard_not_pinned", None, text);
         }
@@ -215,7 +215,7 @@ impl ShardHost {
             let post = Arc::new(Post {
                 port: Port::new(index, &common, Some(system.clone())),
                 heir,
-                core: cores.get(index).copied(),
+                place: places.get(index).copied(),
                 net: config.net,
                 spin,
                 hold: config.hold,
@@ -323,8 +323,8 @@ impl Post {
     fn live(self: &Arc<Self>, mut driver: Box<dyn Driver>) {
         let (port, clock) = (&self.port, &self.clock);
         port.stats.lock().core = None;
-        if let Some(core) = self.core {
-            pin(port, core);
+        if let Some(place) = self.place {
+            pin(port, place);
         }
         let mut core = ShardCore::new(Arc::clone(port), Limits::LIVE).with_net(self.net);
         let run = AssertUnwindSafe(|| driver::run(&mut core, &mut *driver, clock, self.spin));
@@ -435,8 +435,9 @@ fn core_count() -> usize {
 }
 
 /// Keeps this thread on a core, if the host grants it.
-fn pin(port: &Port, core: usize) {
-    match cores::pin(core) {
+fn pin(port: &Port, place: Place) {
+    let core = place.core;
+    match place.pin() {
         Ok(()) => port.stats.lock().core = Some(core),
         Err(error) => {
             let text = format!("is not kept on core {core}: {error}");
