@@ -161,12 +161,13 @@ async fn run(case: &Case) {
         accepted += a;
         refused += r;
     }
-    for _ in 0..2_000 {
-        if addr.depth() == 0 && addr.is_up() {
-            break;
+    let rests = async {
+        while addr.depth() > 0 || !addr.is_up() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    };
+    let rested = tokio::time::timeout(Duration::from_secs(30), rests).await;
+    rested.expect("it comes to rest");
     let books = addr.books();
     assert!(books.balanced(), "{books:?}");
     assert_eq!(books.waiting, 0, "{books:?}");

@@ -48,13 +48,20 @@ fn all_run(host: &mut Threads, slabs: &[SlabHandle<Probe>]) {
     host.until(|| slabs.iter().all(|slab| slab.counts().running == 4));
 }
 
+/// All cells run and all shards sleep: whoever is the first to send must ring.
+fn all_sleep(host: &mut Threads, slabs: &[SlabHandle<Probe>]) {
+    all_run(host, slabs);
+    let shards = host.host().shards().to_vec();
+    host.until(|| shards.iter().all(|shard| shard.stats().waits > 0));
+}
+
 #[test]
 fn no_message_of_many_senders_with_idle_gaps_is_left_behind() {
     const SENDERS: u64 = 8;
     const EACH: u64 = 1_500;
     for mut host in hosts(1) {
         let slab = add(&host.shard());
-        all_run(&mut host, std::slice::from_ref(&slab));
+        all_sleep(&mut host, std::slice::from_ref(&slab));
         let senders: Vec<_> = (0..SENDERS)
             .map(|sender| {
                 let slab = slab.lane();
@@ -87,7 +94,7 @@ fn each_single_message_wakes_a_sleeping_shard() {
     const TIMES: u64 = 2_000;
     for mut host in hosts(1) {
         let slab = add(&host.shard());
-        all_run(&mut host, std::slice::from_ref(&slab));
+        all_sleep(&mut host, std::slice::from_ref(&slab));
         for n in 1..=TIMES {
             slab.send(1, Do::Put(n)).unwrap();
             host.until(|| slab.books().handled == n);
@@ -104,7 +111,7 @@ fn shards_wake_each_other_back_and_forth() {
     for (kind, mut host) in hosts(2).into_iter().enumerate() {
         let shards = host.host().shards().to_vec();
         let slabs = Arc::new([add(&shards[0]), add(&shards[1])]);
-        all_run(&mut host, &*slabs);
+        all_sleep(&mut host, &*slabs);
         let hops = Arc::new(AtomicU64::new(0));
         hop(&slabs, &hops, HOPS);
         host.until(|| hops.load(Ordering::Relaxed) == HOPS);
@@ -144,17 +151,23 @@ fn a_shard_without_work_does_not_wake() {
         // One message over, so that a ring that was woken is what comes to rest.
         slabs[0].send(0, Do::Put(1)).unwrap();
         host.until(|| slabs[0].books().handled == 1);
-        thread::park_timeout(Duration::from_millis(50));
-        let before: Vec<_> = shards.iter().map(ShardHandle::stats).collect();
-        let begin = Instant::now();
-        while begin.elapsed() < Duration::from_millis(500) {
-            thread::park_timeout(Duration::from_millis(100));
-        }
-        for (shard, before) in shards.iter().zip(before) {
-            let after = shard.stats();
-            assert!(after.waits - before.waits <= 2, "{before:?} {after:?}");
-            assert!(after.enters - before.enters <= 2, "{before:?} {after:?}");
-        }
+        let stats = || shards.iter().map(ShardHandle::stats).collect::<Vec<_>>();
+        let mut before = stats();
+        // Whoever wakes at all wakes in each half second; who has not come to rest yet may once.
+        host.until(|| {
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_millis(500) {
+                thread::park_timeout(Duration::from_millis(100));
+            }
+            let after = stats();
+            let mut pairs = before.iter().zip(&after);
+            let rests = pairs.all(|(before, after)| {
+                after.waits - before.waits <= 2 && after.enters - before.enters <= 2
+            });
+            println!("{before:?} {after:?}");
+            before = after;
+            rests
+        });
         host.stop();
     }
 }
@@ -170,8 +183,11 @@ fn ticks_come_in_time_and_nothing_else_wakes_the_shard() {
             .unwrap();
         host.until(|| slab.counts().timers_fired == TICKS);
         let waits = host.shard().stats().waits - before;
-        // A tick that is due within the shortest wait may take a second one.
-        assert!((TICKS..=3 * TICKS).contains(&waits), "{waits} waits");
+        // One that comes a period late is followed by the next without a wait; a tick that is due
+        // within the shortest wait may take a second one.
+        let late = slab.counts().timers_late;
+        assert!(waits + late >= TICKS - 1, "{waits} waits, {late} late");
+        assert!(waits <= 3 * TICKS, "{waits} waits");
         host.stop();
     }
 }

@@ -50,8 +50,11 @@ fn a_shard_without_files_refuses_sockets_and_takes_them_when_there_are_some() {
             assert_eq!(heard, Seen::Ended(SocketEnd::NoFiles), "{backend:?}");
         }
         setrlimit(Resource::Nofile, files).unwrap();
+        let shard = stage.host.shard();
+        stage
+            .host
+            .until(|| shard.stats().net.ends.no_files == REFUSED);
         stage.until_alive(0);
-        assert_eq!(stage.stats().ends.no_files, REFUSED);
         // Until the pause is over; each kind has its own.
         while !matches!(listen(&mut stage), Seen::Bound(_)) {
             std::thread::park_timeout(Duration::from_millis(5));

@@ -107,7 +107,7 @@ impl Bench {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_way_to_end_has_its_reason() {
     for (job, reason) in [
         (Job::Finish, ExitReason::Normal),
@@ -139,7 +139,7 @@ async fn every_way_to_end_has_its_reason() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn stop_is_ordered_and_kill_is_not() {
     let mut bench = Bench::new(MailboxSpec::new(8, Overflow::Block));
     bench.start().await.stop();
@@ -155,7 +155,7 @@ async fn stop_is_ordered_and_kill_is_not() {
     assert_eq!(bench.stopped.load(Ordering::SeqCst), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_pump_that_ends_well_leaves_the_actor_alive() {
     let bench = Bench::new(MailboxSpec::new(8, Overflow::Block));
     bench.start().await;
@@ -164,7 +164,7 @@ async fn a_pump_that_ends_well_leaves_the_actor_alive() {
     assert_eq!(bench.addr.ask(Job::Total, SOON).await, Ok(1));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stop_gets_in_between_messages() {
     let mut bench = Bench::new(MailboxSpec::new(100, Overflow::Block));
     let actor = bench.start().await;
@@ -184,7 +184,7 @@ async fn a_stop_gets_in_between_messages() {
     assert!(bench.addr.books().balanced());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_address_outlives_a_restart_and_its_senders_wait_through_it() {
     let mut bench = Bench::new(MailboxSpec::new(1, Overflow::Block));
     bench.start().await;
@@ -207,7 +207,7 @@ async fn an_address_outlives_a_restart_and_its_senders_wait_through_it() {
     assert!(bench.addr.books().balanced());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_kept_mailbox_loses_only_the_message_that_killed() {
     let mut bench = Bench::new(MailboxSpec::new(8, Overflow::Block).kept());
     bench.addr.try_send(Job::Fail).unwrap();
@@ -222,7 +222,7 @@ async fn a_kept_mailbox_loses_only_the_message_that_killed() {
     assert!(books.balanced());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn closing_frees_blocked_senders_at_once() {
     let bench = Bench::new(MailboxSpec::new(1, Overflow::Block));
     bench.start().await;
@@ -267,7 +267,7 @@ impl TaskActor for Slow {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_abandoned_start_leaves_nothing_behind_and_its_exit_is_let_go_after_all_else() {
     for permits in [0, 1] {
         let bench = Bench::new(MailboxSpec::new(1, Overflow::Block));
@@ -293,7 +293,7 @@ async fn an_abandoned_start_leaves_nothing_behind_and_its_exit_is_let_go_after_a
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_census_follows_a_life() {
     let mut bench = Bench::new(MailboxSpec::new(4, Overflow::Reject));
     let actor = bench.start().await;
@@ -315,7 +315,7 @@ async fn the_census_follows_a_life() {
     assert_eq!(bench.system.census().books(), books);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_sum_of_all_books_counts_each_message_once_however_often_its_actor_comes_back() {
     let mut bench = Bench::new(MailboxSpec::new(4, Overflow::Reject));
     let census = bench.system.clone();
@@ -340,7 +340,7 @@ async fn the_sum_of_all_books_counts_each_message_once_however_often_its_actor_c
     assert!(census.books().balanced());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_actor_that_stays_down_is_not_shown_as_restarting() {
     let mut bench = Bench::new(MailboxSpec::new(4, Overflow::Reject));
     let actor = bench.start().await;

@@ -54,12 +54,6 @@ impl<H: Host> Roaming<H> {
             }
         });
     }
-
-    /// Slabs that have arrived somewhere so far.
-    pub(crate) fn moves(&self) -> u64 {
-        let shards = self.0.shards();
-        shards.iter().map(|s| s.stats().migrations_in).sum()
-    }
 }
 
 impl<H: Host> Host for Roaming<H> {

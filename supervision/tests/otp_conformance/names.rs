@@ -92,6 +92,7 @@ const FILES: &[&str] = &[
 fn is_here(case: &str) -> bool {
     let forms = [
         format!("#[tokio::test]\nasync fn {case}()"),
+        format!("#[tokio::test(start_paused = true)]\nasync fn {case}()"),
         format!("#[test]\nfn {case}()"),
     ];
     let has = |file: &&str| forms.iter().any(|form| file.contains(form.as_str()));

@@ -26,7 +26,7 @@ async fn dynamic(stage: &Stage, shutdown: Shutdown, names: &[&str]) -> Superviso
     sup
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn sup_stop_timeout_dynamic() {
     watched(async {
         let stage = Stage::new();
