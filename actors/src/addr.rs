@@ -22,7 +22,9 @@ pub use errors::{AskError, SendError};
 pub(crate) use host::Next;
 
 use crate::exit::{Incarnation, Kinds};
-use crate::mailbox::{Books, Conflation, MailboxSpec, Message, Offered, OnRestart, Overflow, Ring};
+use crate::mailbox::{
+    Books, Conflation, MailboxSpec, Message, Offered, OnRestart, Overflow, Ring, discard,
+};
 use crate::path::ActorPath;
 
 /// The answering end of a question. Dropping it answers [`AskError::Canceled`].
@@ -284,7 +286,7 @@ impl<M: Message> Addr<M> {
         if let Some(wake) = wake {
             wake();
         }
-        drop(outcome); // a dropped message's destructor runs outside the lock
+        discard(outcome); // outside the lock: a dropped message's destructor may do anything
         Ok(())
     }
 
@@ -378,7 +380,7 @@ impl<M: Message> Addr<M> {
             state.wake = None;
             state.ring.die(&mut state.books)
         };
-        drop(dead);
+        dead.discard();
         self.0.room.notify_waiters();
     }
 }

@@ -146,6 +146,13 @@ pub enum Offered<M> {
     Broken,
 }
 
+/// Drops what a program has made; a panic in its destructor ends here.
+pub(crate) fn discard<T>(value: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(move || drop(value))) {
+        std::mem::forget(payload); // any value, whose destructor may panic, too
+    }
+}
+
 /// Two lanes of waiting messages. The caller owns the rules and the books.
 #[derive(Debug)]
 pub struct Ring<M> {
@@ -312,6 +319,13 @@ impl<M> Ring<M> {
     pub fn die(&mut self, books: &mut Books) -> Self {
         books.died += self.len() as u64;
         std::mem::take(self)
+    }
+
+    /// Drops what waits, one by one: a destructor that panics is no matter of the others.
+    pub(crate) fn discard(mut self) {
+        while let Some(message) = self.take() {
+            discard(message);
+        }
     }
 
     /// Messages in both lanes.

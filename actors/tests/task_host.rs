@@ -222,6 +222,53 @@ async fn a_kept_mailbox_loses_only_the_message_that_killed() {
     assert!(books.balanced());
 }
 
+/// A message whose destructor panics, as that of a program may.
+struct Grenade;
+impl Message for Grenade {}
+impl Drop for Grenade {
+    fn drop(&mut self) {
+        panic!("in the destructor of a message");
+    }
+}
+
+struct Bunker;
+impl TaskActor for Bunker {
+    type Msg = Grenade;
+
+    async fn handle(&mut self, pin: Grenade, _: &mut TaskContext<Grenade>) -> Result<Flow, Fault> {
+        std::mem::forget(pin);
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_whose_destructors_panic_keep_no_end_from_being_told() {
+    let bench = Bench::new(MailboxSpec::new(8, Overflow::Block));
+    let spec = MailboxSpec::new(2, Overflow::DropOldest);
+    let addr = Addr::new(ActorPath::root().join("bunker"), spec);
+    for life in 1..=2 {
+        let (told, mut exits) = mpsc::channel(1);
+        let on_exit: OnExit = Box::new(move |exit| told.try_send(exit).expect("room"));
+        let next = addr.next_incarnation();
+        let started = bench.system.start_task(&addr, next, Bunker, on_exit).await;
+        let actor = started.unwrap();
+        for _ in 0..4 {
+            addr.try_send(Grenade).unwrap();
+            tokio::task::yield_now().await;
+        }
+        actor.kill();
+        let exit = tokio::time::timeout(SOON, exits.recv()).await;
+        let exit = exit.unwrap().expect("it is told");
+        assert_eq!(
+            (exit.reason, exit.incarnation.0),
+            (ExitReason::Killed, life)
+        );
+        actor.exited().await;
+        assert!(addr.books().balanced() && addr.books().waiting == 0);
+    }
+    addr.close();
+}
+
 #[tokio::test(start_paused = true)]
 async fn closing_frees_blocked_senders_at_once() {
     let bench = Bench::new(MailboxSpec::new(1, Overflow::Block));

@@ -117,7 +117,9 @@ impl<M: Message> Addr<M> {
             };
             (dead, depth, state.last_kinds)
         };
-        drop(dead);
+        if let Some(dead) = dead {
+            dead.discard();
+        }
         if self.0.spec.on_restart == OnRestart::Dropped {
             self.0.room.notify_waiters();
         }

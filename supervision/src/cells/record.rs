@@ -97,7 +97,7 @@ impl CellRecord {
     /// Tells the last crash of a cell, and how many of its neighbours' were not told before.
     pub(super) fn tell(&self, ordinal: u32, held_back: u64) {
         if held_back > 0 {
-            let text = format!("{held_back} more within a second");
+            let text = format!("{held_back} more before this one, in a second with too many");
             let path = Some(&self.path);
             self.system
                 .events()

@@ -106,7 +106,11 @@ impl<C: Cell> Slab<C> {
         let slot = &mut self.groups[group].slots[place];
         if let Some(ring) = slot.mailbox.as_mut() {
             self.waiting -= ring.len() as u64;
-            guard::discard(ring.die(&mut self.books));
+            let dead = ring.die(&mut self.books);
+            let _ = guard::step(|| {
+                dead.discard();
+                Ok(())
+            });
             self.release_mailbox(key);
         }
         if !self.held.is_empty() {
