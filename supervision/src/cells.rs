@@ -4,6 +4,8 @@
 //! policy is about: its window, its budget; siblings are those of the group. Cells of one slab are
 //! told apart by ordinal, so decisions do not depend on how groups are spread over shards.
 //!
+//! A cell that lost its host has not failed: that is for whoever supervises the thread.
+//!
 //! It restarts nothing itself: the shard does what it decides. Bound: state for each cell that has
 //! failed and for each group with one; none for the healthy.
 //!
@@ -25,7 +27,7 @@ pub use governor::CellGovernor;
 pub use record::CELL_CRASHES_MAX;
 pub(crate) use record::CellRecord;
 
-use crate::intensity::{Budget, History, Window, seed_of};
+use crate::intensity::{Budget, History, Window, restart_time, seed_of};
 use crate::policy::{Behaviour, IntensityScope, PolicyError, Restart, Strategy, SupervisorPolicy};
 use crate::report::{CrashPlan, Supervision};
 use crate::strategy::{Case, Decision, Verdict, Why, verdict};
@@ -206,6 +208,9 @@ impl CellPolicy {
             self.failed.remove(&ordinal);
             return (Verdict::Leave, 0);
         }
+        if *reason == ExitReason::HostDown {
+            return (self.outlives_its_host(ordinal, now), 0);
+        }
         let group = self.groups.entry(ordinal / GROUP_CELLS).or_default();
         let history = self.failed.entry(ordinal).or_default();
         let window = match policy.scope {
@@ -239,6 +244,17 @@ impl CellPolicy {
         }
         (history.failures, history.up_since) = (failures, at);
         (verdict, failures)
+    }
+
+    /// Its thread has died, and every cell there with it: a failure of nobody here, and nobody's
+    /// intensity is used up, however often. It comes back within the budget, after a first wait.
+    fn outlives_its_host(&mut self, ordinal: u32, now: Time) -> Verdict {
+        let group = self.groups.entry(ordinal / GROUP_CELLS).or_default();
+        let seed = self.seed.wrapping_add(u64::from(ordinal));
+        let at = restart_time(&self.policy, 1, &group.budget, now, seed);
+        group.budget.take(at, now, self.policy.restart_budget_per_s);
+        let failures = 0;
+        Verdict::Restart { at, failures }
     }
 
     /// Keeps an abnormal end, or one too many, and tells it, if not too many were told in this

@@ -38,7 +38,7 @@ pub const RESTART_TIME_MAX: Duration = Duration::from_secs(600);
 pub struct CrashPlan {
     /// What the supervisor does.
     pub decision: Decision,
-    /// Failures in a row, this one included.
+    /// Failures in a row, this one included; 0 if it is none: its host died.
     pub failures: u32,
     /// Siblings that are stopped with it, and started with it if it is started.
     pub siblings: usize,
@@ -123,7 +123,10 @@ impl fmt::Display for CrashPlan {
             Decision::Restart => {
                 write!(f, "restart")?;
                 self.company(f)?;
-                write!(f, " (failure {} in a row)", self.failures)
+                match self.failures {
+                    0 => Ok(()),
+                    n => write!(f, " (failure {n} in a row)"),
+                }
             }
             Decision::Leave => f.write_str("left down"),
             Decision::Remove => f.write_str("not restarted (temporary)"),

@@ -162,6 +162,31 @@ fn with_supervisor_scope_a_group_counts_together_and_its_neighbour_group_does_no
     );
 }
 
+/// A thread that dies again and again is its supervisor's matter, with an intensity of its own.
+#[test]
+fn the_end_of_its_host_is_no_failure_of_a_cell_nor_of_its_group() {
+    for policy in [
+        SupervisorPolicy::default(),
+        SupervisorPolicy::default().quarantine(),
+    ] {
+        let mut policy = cells(policy.intensity(1, Duration::from_secs(60)));
+        for second in 0..20 {
+            for cell in 0..4 {
+                let decision = ends(&mut policy, cell, &ExitReason::HostDown, at(second));
+                assert_eq!(decision, CellDecision::Restart { at: at(second) });
+            }
+        }
+        assert_eq!(policy.remembered(), 0);
+        ends(&mut policy, 0, &fault(), at(20));
+        ends(&mut policy, 0, &ExitReason::HostDown, at(20));
+        let decision = ends(&mut policy, 0, &fault(), at(20));
+        assert!(
+            matches!(decision, CellDecision::Quarantine | CellDecision::Escalate),
+            "its own failures count on: {decision:?}"
+        );
+    }
+}
+
 #[test]
 fn a_group_that_escalates_for_ever_parks_its_cells_in_the_end() {
     let mut policy = cells(SupervisorPolicy::default().intensity(1, Duration::from_secs(3_600)));
