@@ -124,10 +124,10 @@ impl Peer {
     /// The link said what time it is there.
     fn hear_clock(&self, exchange: Exchange) {
         let believed = self.offsets.lock().take(exchange);
-        if let (Some(offset), Some(session)) = (believed, self.session.get()) {
+        if let Some(offset) = believed {
             let correction = offset.correction_us();
             self.correction_us.store(correction, Ordering::Relaxed);
-            self.core.stats.clocks.note(session.id(), offset);
+            self.core.stats.clocks.note(self.id, offset);
         }
     }
 
@@ -149,6 +149,7 @@ impl Drop for Peer {
     /// no reading comes that was counted as lost.
     fn drop(&mut self) {
         self.core.registry.close(self.id, self.owned.get_mut());
+        self.core.stats.clocks.forget(self.id);
         if let Some(session) = self.session.get() {
             let lost = session.settle_t1();
             self.core.stats.t1.dropped.add(DropReason::Network, lost);

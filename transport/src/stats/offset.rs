@@ -2,13 +2,13 @@
 //!
 //! As NTP does it (RFC 5905, sections 8 and 10): four stamps give an offset that is wrong by half
 //! of the round trip at most, and of the last few the one with the shortest trip is believed. It
-//! asks nothing itself. Bounds: [`EXCHANGES`] exchanges a link, [`SESSIONS_MAX`] links.
+//! asks nothing itself. Bounds: [`EXCHANGES`] exchanges a link, [`CONNECTIONS_MAX`] links.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use parking_lot::Mutex;
 
-use crate::session::SESSIONS_MAX;
+use crate::registry::CONNECTIONS_MAX;
 
 /// Exchanges of which the best is believed.
 const EXCHANGES: usize = 8;
@@ -91,26 +91,47 @@ impl OffsetFilter {
     }
 }
 
-/// What is known of the clocks of all links, by session.
+/// What is known of the clocks of all links that are up, by connection.
 #[derive(Debug, Default)]
-pub struct Clocks(Mutex<BTreeMap<u64, ClockOffset>>);
+pub struct Clocks(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    up: BTreeMap<u32, ClockOffset>,
+    /// Of those that are gone, the furthest since none was up: for whoever asks after the last.
+    gone: Option<ClockOffset>,
+}
 
 impl Clocks {
-    /// Keeps what is believed of a session's clock; of sessions beyond the bound, nothing.
-    pub(crate) fn note(&self, session: u64, offset: ClockOffset) {
-        let mut all = self.0.lock();
-        if all.len() < SESSIONS_MAX || all.contains_key(&session) {
-            all.insert(session, offset);
+    /// Keeps what is believed of the clock at the other end of a connection.
+    pub(crate) fn note(&self, connection: u32, offset: ClockOffset) {
+        let mut known = self.0.lock();
+        if known.up.is_empty() {
+            known.gone = None;
+        }
+        if known.up.len() < CONNECTIONS_MAX || known.up.contains_key(&connection) {
+            known.up.insert(connection, offset);
         }
     }
 
-    /// The clock that is furthest from ours; `None` while no link has told its time.
+    /// The connection is over.
+    pub(crate) fn forget(&self, connection: u32) {
+        let mut known = self.0.lock();
+        let over = known.up.remove(&connection);
+        known.gone = furthest(known.gone.into_iter().chain(over));
+    }
+
+    /// Of the links that are up the clock that is furthest from ours, or of those that were, if
+    /// none is; `None` while no link has told its time.
     #[must_use]
     pub fn furthest(&self) -> Option<ClockOffset> {
-        let all = self.0.lock();
-        let far = |offset: &&ClockOffset| offset.offset_us.unsigned_abs();
-        all.values().max_by_key(far).copied()
+        let known = self.0.lock();
+        furthest(known.up.values().copied()).or(known.gone)
     }
+}
+
+fn furthest(offsets: impl Iterator<Item = ClockOffset>) -> Option<ClockOffset> {
+    offsets.max_by_key(|offset| offset.offset_us.unsigned_abs())
 }
 
 #[cfg(test)]
@@ -182,5 +203,36 @@ mod tests {
             None,
             "no calendar is so far off"
         );
+    }
+
+    #[test]
+    fn a_clock_is_forgotten_with_its_connection_and_the_last_ones_are_still_told() {
+        let clocks = Clocks::default();
+        let ahead = |offset_us| ClockOffset {
+            offset_us,
+            within_us: 1,
+        };
+        assert_eq!(clocks.furthest(), None);
+        clocks.note(1, ahead(-9_000));
+        clocks.note(2, ahead(40));
+        assert_eq!(clocks.furthest(), Some(ahead(-9_000)));
+        clocks.forget(1);
+        assert_eq!(clocks.furthest(), Some(ahead(40)), "the other is gone");
+        clocks.forget(2);
+        clocks.forget(2);
+        assert_eq!(clocks.furthest(), Some(ahead(-9_000)), "nobody is up");
+        clocks.note(3, ahead(7));
+        clocks.forget(3);
+        assert_eq!(clocks.furthest(), Some(ahead(7)), "of others than before");
+    }
+
+    #[test]
+    fn links_that_come_and_go_leave_nothing() {
+        let clocks = Clocks::default();
+        for connection in 0..3 * CONNECTIONS_MAX as u32 {
+            clocks.note(connection, ClockOffset::default());
+            clocks.forget(connection);
+        }
+        assert!(clocks.0.lock().up.is_empty());
     }
 }
