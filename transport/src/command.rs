@@ -142,6 +142,10 @@ impl Issued {
         let Some(stats) = self.stats.take() else {
             return;
         };
+        // told before it is counted: whoever sees the count finds the rest done
+        if let Some(OutcomeSink(told)) = self.sink.take() {
+            told(self.command.id, outcome);
+        }
         let t3 = &stats.t3;
         match outcome {
             Outcome::Acked => t3.acked.inc(),
@@ -150,9 +154,6 @@ impl Issued {
             Outcome::NoRoute => t3.no_route.inc(),
             Outcome::Dropped => t3.dropped.inc(),
             Outcome::Error => t3.errors.inc(),
-        }
-        if let Some(OutcomeSink(told)) = self.sink.take() {
-            told(self.command.id, outcome);
         }
     }
 }

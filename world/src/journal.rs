@@ -3,7 +3,7 @@
 //! In reading order: [`record`] (bytes of one batch), [`files`] (the two databases), [`store`]
 //! (open, verify, group commit, trim), [`fold`] (checkpoint and rebuild), `write` (groups), `feed`
 //! (durable batches to the world, in order), `actor` (`/twin/journal`), `intents` (commands over a
-//! restart).
+//! restart), `clerk` (the threads that may wait for the disk).
 //!
 //! A batch goes: connection -> tier t2 -> journal (append, sync, acknowledge) -> apply -> FIFO lane
 //! -> world. Each batch has an *offset*, counted from 1 over the life of the journal.
@@ -36,9 +36,11 @@
 //!    (`t2.blocked`). Commands do not wait: an intent that finds no room is sent anyway, counted.
 //!
 //! Bounds: [`GROUP_EVENTS_MAX`] events in a commit, [`WINDOW_EVENTS`] durable events in memory,
-//! [`JournalConfig::size_max`] bytes of records on disk, [`CACHE_BYTES`] of cache for each file.
+//! [`JournalConfig::size_max`] bytes of records on disk, [`JOURNAL_CACHE_BYTES`] and
+//! [`WORLD_CACHE_BYTES`] of cache.
 
 pub(crate) mod actor;
+pub(crate) mod clerk;
 pub(crate) mod feed;
 pub mod files;
 pub mod fold;
@@ -52,29 +54,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use actorsim_actors::Clock;
 use actorsim_transport::{Counter, LatencyHistogram, Quantiles};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinError;
 
 use crate::lanes::Berth;
 use files::{Directory, Files, Medium, Memory};
 use intents::Note;
 use store::Store;
-
-/// Does work that may block: on a thread that may; on virtual time right here, so that nothing else
-/// happens meanwhile and a run stays the same each time.
-pub(crate) async fn blocking<T: Send + 'static>(
-    clock: &Clock,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, JoinError> {
-    if clock.is_virtual() {
-        return Ok(work());
-    }
-    tokio::task::spawn_blocking(work).await
-}
 
 /// Events in one commit at most: 3.3 MiB, some 20 ms of disk.
 pub const GROUP_EVENTS_MAX: usize = 65_536;
@@ -83,8 +71,12 @@ pub const GROUP_EVENTS_MAX: usize = 65_536;
 /// rate. Beyond it the journal takes nothing more.
 pub const WINDOW_EVENTS: usize = 262_144;
 
-/// Cache of each of the two files: the working set of a checkpoint of 100,000 devices.
-pub const CACHE_BYTES: usize = 16 << 20;
+/// Cache of the file of records: what a group changes, and what the next checkpoint reads.
+pub const JOURNAL_CACHE_BYTES: usize = 16 << 20;
+
+/// Cache of the file of the checkpoint, which is read and written in the order of its keys: what
+/// the kernel caches is near enough, and a small one is as large as it gets after the first few.
+pub const WORLD_CACHE_BYTES: usize = 4 << 20;
 
 /// Notes of commands that wait for the next commit: one full command lane, four times.
 pub const NOTES_MAX: usize = 4_096;
@@ -223,6 +215,8 @@ pub(crate) struct JournalShared {
     pub(crate) record_bytes: AtomicU64,
     /// Messages taken out of the mailbox that are not durable yet.
     pub(crate) under_way: AtomicU64,
+    /// Notes that are not.
+    notes_open: AtomicU64,
     /// What the process before this one left undone was taken up.
     pub(crate) taken_up: AtomicBool,
     /// Head of a store that is closed after an error.
@@ -249,6 +243,7 @@ impl JournalShared {
             checkpoint: AtomicU64::new(0),
             record_bytes: AtomicU64::new(0),
             under_way: AtomicU64::new(0),
+            notes_open: AtomicU64::new(0),
             taken_up: AtomicBool::new(false),
             reopen_from: AtomicU64::new(0),
             in_doubt: AtomicBool::new(false),
@@ -262,9 +257,32 @@ impl JournalShared {
 
     /// Makes a note of a command durable with the next group; one that finds no room is counted.
     pub(crate) fn note(&self, note: Note) {
+        self.notes_open.fetch_add(1, Ordering::AcqRel);
         if self.notes.try_send(note).is_err() {
             self.stats.notes_skipped.inc();
+            self.noted(1);
         }
+    }
+
+    /// So many notes are durable, or given up.
+    pub(crate) fn noted(&self, notes: usize) {
+        let less = |open: u64| Some(open.saturating_sub(notes as u64));
+        let open = &self.notes_open;
+        let _ = open.fetch_update(Ordering::AcqRel, Ordering::Acquire, less); // always some
+    }
+
+    /// Whether everything that was taken is durable.
+    pub(crate) fn is_settled(&self) -> bool {
+        let open = [&self.under_way, &self.notes_open];
+        open.into_iter()
+            .all(|open| open.load(Ordering::Acquire) == 0)
+    }
+
+    /// A writer begins: what the one before it had in hand is lost, and notes still wait.
+    pub(crate) fn begins(&self) {
+        let waiting = NOTES_MAX - self.notes.capacity();
+        self.notes_open.store(waiting as u64, Ordering::Release);
+        self.under_way.store(0, Ordering::Release);
     }
 
     pub(crate) fn report(&self, applied: u64) -> JournalReport {

@@ -13,6 +13,7 @@ use actorsim_actors::{Addr, Fault, Flow, Level, TaskActor, TaskContext};
 use actorsim_transport::T2Message;
 use tokio::sync::mpsc;
 
+use super::clerk::Clerk;
 use super::feed::{Feed, GROUPS};
 use super::intents::ID_GAP;
 use super::store::{Left, Store};
@@ -26,6 +27,9 @@ use crate::stages::{Outlets, lease};
 /// again, so that an ordered stop gets in between.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// How often an ordered stop looks whether everything is durable.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// At least this often what the world has applied becomes a checkpoint, if it is anything.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 
@@ -36,6 +40,10 @@ pub(crate) struct JournalActor {
     outlets: Outlets,
     apply: Addr<RowBatch>,
     messages: Option<mpsc::Sender<T2Message>>,
+    /// Commits, and reads records that an earlier life left.
+    writer: Arc<Clerk>,
+    /// Opens, and folds records into checkpoints.
+    folder: Arc<Clerk>,
 }
 
 impl JournalActor {
@@ -45,12 +53,14 @@ impl JournalActor {
             outlets,
             apply,
             messages: None,
+            writer: Arc::new(Clerk::new("journal")),
+            folder: Arc::new(Clerk::new("checkpoint")),
         }
     }
 }
 
 /// Opens the store, or takes it over from the former incarnation.
-async fn open(shared: &Arc<Shared>) -> Result<Lease<Option<Store>>, Fault> {
+async fn open(shared: &Arc<Shared>, folder: &Clerk) -> Result<Lease<Option<Store>>, Fault> {
     let mut store = lease(&shared.journal.store).await?;
     if store.is_none() {
         let on = Arc::clone(shared);
@@ -58,7 +68,7 @@ async fn open(shared: &Arc<Shared>) -> Result<Lease<Option<Store>>, Fault> {
             let opened = restore(&on, &mut store);
             (store, opened)
         };
-        let opened = super::blocking(&shared.clock, opening).await;
+        let opened = folder.run(&shared.clock, opening).await;
         let outcome;
         (store, outcome) = opened.map_err(|error| Fault::with("journal_open", error))?;
         outcome.map_err(|error| Fault::with("journal_open", error))?;
@@ -139,7 +149,7 @@ impl TaskActor for JournalActor {
     type Msg = T2Message;
 
     async fn started(&mut self, cx: &mut TaskContext<T2Message>) -> Result<(), Fault> {
-        let store = open(&self.shared).await?;
+        let store = open(&self.shared, &self.folder).await?;
         let open = store.as_ref().ok_or_else(|| Fault::new("journal_closed"))?;
         let left = open
             .left()
@@ -151,7 +161,7 @@ impl TaskActor for JournalActor {
         if !journal.taken_up.swap(true, Ordering::AcqRel) {
             self.take_up(&left, cx);
         }
-        journal.under_way.store(0, Ordering::Release);
+        journal.begins();
         let recovered = open.head();
         let (messages, queue) = mpsc::channel(QUEUE);
         let (feed, groups) = mpsc::channel(GROUPS);
@@ -162,6 +172,7 @@ impl TaskActor for JournalActor {
             apply: self.apply.clone(),
             groups,
             recovered,
+            clerk: Arc::clone(&self.writer),
         };
         let writing = Writer {
             shared: Arc::clone(&self.shared),
@@ -171,10 +182,12 @@ impl TaskActor for JournalActor {
             messages: queue,
             notes: lease(&journal.notes_out).await?,
             feed,
+            clerk: Arc::clone(&self.writer),
         };
         cx.pump(feeding.run());
         cx.pump(writing.run());
-        cx.pump(checkpoints(Arc::clone(&self.shared)));
+        let folder = Arc::clone(&self.folder);
+        cx.pump(checkpoints(Arc::clone(&self.shared), folder));
         Ok(())
     }
 
@@ -201,8 +214,16 @@ impl TaskActor for JournalActor {
     }
 
     async fn stopping(&mut self, cx: &mut TaskContext<T2Message>) {
+        // outcomes above all: a command without one is sent again by the next start
+        let journal = &self.shared.journal;
+        let settled = async {
+            while !journal.is_settled() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        drop(tokio::time::timeout(PATIENCE, settled).await);
         // with this the next start has nothing to apply again; without it, a little
-        if let Err(error) = checkpoint(&self.shared).await {
+        if let Err(error) = checkpoint(&self.shared, &self.folder).await {
             let events = cx.system().events();
             events.publish(Level::Warn, "checkpoint_failed", Some(cx.path()), error);
         }
@@ -210,12 +231,12 @@ impl TaskActor for JournalActor {
 }
 
 /// Writes a checkpoint when the journal has grown, and now and then.
-async fn checkpoints(shared: Arc<Shared>) -> Result<(), Fault> {
+async fn checkpoints(shared: Arc<Shared>, folder: Arc<Clerk>) -> Result<(), Fault> {
     loop {
         let wanted = shared.journal.want_checkpoint.notified();
         // a timeout is a wish, too
         drop(tokio::time::timeout(CHECKPOINT_EVERY, wanted).await);
-        if let Err(error) = checkpoint(&shared).await {
+        if let Err(error) = checkpoint(&shared, &folder).await {
             tracing::warn!("no checkpoint, the journal grows: {error}");
             tokio::time::sleep(PATIENCE).await;
         }
@@ -223,7 +244,7 @@ async fn checkpoints(shared: Arc<Shared>) -> Result<(), Fault> {
 }
 
 /// One checkpoint of what the world has applied.
-async fn checkpoint(shared: &Arc<Shared>) -> Result<(), String> {
+async fn checkpoint(shared: &Arc<Shared>, folder: &Clerk) -> Result<(), String> {
     let files = shared.journal.files.lock().clone();
     let applied = shared.applied();
     let Some(files) = files.filter(|_| shared.journal.checkpoint.load(Ordering::Acquire) < applied)
@@ -232,7 +253,7 @@ async fn checkpoint(shared: &Arc<Shared>) -> Result<(), String> {
     };
     let on = Arc::clone(shared);
     let work = move || files.checkpoint(applied, &|device| on.index.lock().layout_of(device));
-    let done = match super::blocking(&shared.clock, work).await {
+    let done = match folder.run(&shared.clock, work).await {
         Ok(Ok(done)) => done,
         Ok(Err(error)) => {
             shared.journal.stats.checkpoint_errors.inc();

@@ -13,6 +13,7 @@ use actorsim_actors::{Addr, Clock, Fault, SendError, Time};
 use tokio::sync::mpsc;
 
 use super::WINDOW_EVENTS;
+use super::clerk::Clerk;
 use super::store::Journalled;
 use crate::batch::{Origin, RowBatch};
 use crate::shared::Shared;
@@ -44,6 +45,8 @@ pub(super) struct Feed {
     pub(super) groups: mpsc::Receiver<Vec<Journalled>>,
     /// Last offset that an earlier life, or incarnation, made durable.
     pub(super) recovered: u64,
+    /// Reads them.
+    pub(super) clerk: Arc<Clerk>,
 }
 
 /// Batches that the world may not have, oldest first.
@@ -156,7 +159,7 @@ impl Feed {
             });
             read.map(|_| batches)
         };
-        let read = super::blocking(&self.clock, work).await;
+        let read = self.clerk.run(&self.clock, work).await;
         let batches = read
             .map_err(|error| Fault::with("journal_read", error))?
             .map_err(|error| Fault::with("journal_read", error))?;

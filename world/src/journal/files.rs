@@ -2,20 +2,18 @@
 //!
 //! Both are `redb`: copy-on-write trees with checksummed pages, one sync for each commit, opened at
 //! the last whole commit whatever was torn after it. This module names their tables and formats; it
-//! decides nothing about their content. Why `redb`: decision 4. Bound: [`super::CACHE_BYTES`] of
-//! cache for each file.
+//! decides nothing about their content. Why `redb`: decision 4. Bounds: [`JOURNAL_CACHE_BYTES`] and
+//! [`WORLD_CACHE_BYTES`] of cache.
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::backends::InMemoryBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableDefinition, TableError};
 use thiserror::Error;
 
-use super::CACHE_BYTES;
+use super::{JOURNAL_CACHE_BYTES, WORLD_CACHE_BYTES};
 
 /// Format of both files; files of a later one are refused, of an earlier one converted on open.
 pub const FORMAT: u64 = 1;
@@ -92,10 +90,24 @@ pub trait Medium: fmt::Debug + Send + Sync + 'static {
     /// What the medium says.
     fn rename(&self, from: &'static str, to: &'static str) -> io::Result<()>;
 
+    /// Whether a file is there that was not closed in order, as its [`HEADER_LEN`] bytes say.
+    fn is_left_open(&self, file: &'static str) -> bool;
+
     /// Where, for people.
     fn place(&self, file: &'static str) -> String {
         file.to_owned()
     }
+}
+
+/// First bytes of a file that say whether it was closed in order.
+pub const HEADER_LEN: usize = 10;
+
+/// What they say: after the magic number, one flag is set as long as a database is open.
+#[must_use]
+pub fn says_left_open(header: &[u8]) -> bool {
+    const RECOVERY_REQUIRED: u8 = 2;
+    let flags = header.get(HEADER_LEN - 1);
+    flags.is_some_and(|flags| flags & RECOVERY_REQUIRED != 0)
 }
 
 /// A directory of the file system.
@@ -124,6 +136,13 @@ impl Medium for Directory {
         std::fs::File::open(&self.0)?.sync_all()
     }
 
+    fn is_left_open(&self, file: &'static str) -> bool {
+        let mut header = [0; HEADER_LEN];
+        let read = std::fs::File::open(self.0.join(file))
+            .and_then(|mut file| io::Read::read_exact(&mut file, &mut header));
+        read.is_ok() && says_left_open(&header)
+    }
+
     fn place(&self, file: &'static str) -> String {
         self.0.join(file).display().to_string()
     }
@@ -148,6 +167,10 @@ impl Medium for Memory {
 
     fn rename(&self, _: &'static str, _: &'static str) -> io::Result<()> {
         Ok(())
+    }
+
+    fn is_left_open(&self, _: &'static str) -> bool {
+        false
     }
 }
 
@@ -180,7 +203,7 @@ pub enum OpenError {
 pub struct Files {
     pub(super) journal: Database,
     pub(super) world: Database,
-    /// How many of them were torn and brought back to their last commit.
+    /// How many of them a crash left open, and are back at their last commit.
     pub(super) repaired: u32,
 }
 
@@ -201,18 +224,19 @@ impl Files {
 }
 
 fn database(medium: &dyn Medium, file: &'static str) -> Result<(Database, bool), OpenError> {
-    let torn = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&torn);
     let mut builder = Builder::new();
     builder
-        .set_cache_size(CACHE_BYTES)
-        .set_check_integrity_on_open(true)
-        .set_repair_callback(move |_| seen.store(true, Ordering::Relaxed));
+        .set_cache_size(match file {
+            WORLD_FILE => WORLD_CACHE_BYTES,
+            _ => JOURNAL_CACHE_BYTES,
+        })
+        .set_check_integrity_on_open(true);
     let fail = |source: redb::Error| OpenError::Database {
         place: medium.place(file),
         source: Box::new(source),
     };
     make(medium, &builder, file).map_err(fail)?;
+    let torn = medium.is_left_open(file);
     let opened = medium.open(&builder, file);
     let database = opened.map_err(|error| fail(error.into()))?;
     match format(&database).map_err(fail)? {
@@ -224,7 +248,7 @@ fn database(medium: &dyn Medium, file: &'static str) -> Result<(Database, bool),
         }
         _ => create(&database, file).map_err(fail)?,
     }
-    Ok((database, torn.load(Ordering::Relaxed)))
+    Ok((database, torn))
 }
 
 /// Makes a file under another name: a crash leaves it whole or not at all.

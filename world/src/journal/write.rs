@@ -12,6 +12,7 @@ use actorsim_actors::{Fault, Level, System, Time};
 use actorsim_transport::T2Message;
 use tokio::sync::mpsc;
 
+use super::clerk::Clerk;
 use super::intents::Note;
 use super::store::{AsOf, Committed, Entry, Group, Journalled, Store};
 use super::{GROUP_EVENTS_MAX, NOTES_MAX};
@@ -41,6 +42,8 @@ pub(super) struct Writer {
     pub(super) messages: mpsc::Receiver<T2Message>,
     pub(super) notes: Lease<mpsc::Receiver<Note>>,
     pub(super) feed: mpsc::Sender<Vec<Journalled>>,
+    /// Commits.
+    pub(super) clerk: Arc<Clerk>,
 }
 
 impl Writer {
@@ -136,7 +139,8 @@ impl Writer {
                 continue;
             }
             let empty = Group::default();
-            let (store, _) = commit(&self.shared, &self.system, empty, self.store).await?;
+            let (store, _) =
+                commit(&self.shared, &self.system, &self.clerk, empty, self.store).await?;
             self.store = store;
         }
         Ok(self)
@@ -144,8 +148,9 @@ impl Writer {
 
     /// Makes a group durable, however often the disk refuses, and tells everybody.
     async fn write(mut self, group: Group) -> Result<Self, Fault> {
-        let taken = group.entries.len() as u64;
-        let (store, committed) = commit(&self.shared, &self.system, group, self.store).await?;
+        let (taken, notes) = (group.entries.len() as u64, group.notes.len());
+        let (store, committed) =
+            commit(&self.shared, &self.system, &self.clerk, group, self.store).await?;
         self.store = store;
         let store = self.store()?;
         let journal = &self.shared.journal;
@@ -178,6 +183,7 @@ impl Writer {
             return Err(Fault::with("journal_feed", "the feed is gone"));
         }
         journal.under_way.fetch_sub(taken, Ordering::AcqRel);
+        journal.noted(notes);
         Ok(self)
     }
 }
@@ -194,6 +200,7 @@ fn entry(message: T2Message) -> Entry {
 async fn commit(
     shared: &Arc<Shared>,
     system: &System,
+    clerk: &Clerk,
     group: Group,
     store: Lease<Option<Store>>,
 ) -> Result<(Lease<Option<Store>>, Committed), Fault> {
@@ -216,7 +223,7 @@ async fn commit(
             }
             (store, group, outcome)
         };
-        let done = super::blocking(system.clock(), work).await;
+        let done = clerk.run(system.clock(), work).await;
         let outcome;
         (store, group, outcome) = done.map_err(|error| Fault::with("journal_commit", error))?;
         match outcome {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use actorsim_world::journal::files::Medium;
+use actorsim_world::journal::files::{Medium, says_left_open};
 use parking_lot::Mutex;
 use redb::{Builder, Database, DatabaseError, StorageBackend};
 
@@ -178,6 +178,14 @@ impl Medium for Disk {
 
     fn rename(&self, from: &'static str, to: &'static str) -> io::Result<()> {
         self.done(Op::Rename(from, to))
+    }
+
+    fn is_left_open(&self, file: &'static str) -> bool {
+        self.0
+            .lock()
+            .files
+            .get(file)
+            .is_some_and(|bytes| says_left_open(bytes))
     }
 
     fn open(&self, builder: &Builder, file: &'static str) -> Result<Database, DatabaseError> {

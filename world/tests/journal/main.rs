@@ -14,7 +14,9 @@ use actorsim_transport::{
     TransportStats, device_uuid,
 };
 use actorsim_world::index::DeviceIndex;
-use actorsim_world::journal::files::{Files, JOURNAL_FILE, OpenError, WORLD_FILE};
+use actorsim_world::journal::files::{
+    Directory, Files, JOURNAL_FILE, Medium, OpenError, WORLD_FILE,
+};
 use actorsim_world::journal::fold::RowValue;
 use actorsim_world::journal::store::{AsOf, Committed, Entry, Group, Store};
 use actorsim_world::rules;
@@ -216,6 +218,27 @@ fn a_cut_while_the_files_are_made_leaves_no_journal_that_cannot_be_opened() {
 }
 
 #[test]
+fn only_files_that_a_crash_left_open_count_as_repaired() {
+    let disk = Disk::default();
+    let repaired = |disk: &Disk| Store::open(disk).unwrap().repaired();
+    assert_eq!(repaired(&disk), 0, "new");
+    let mut bench = Bench::on(&disk);
+    let entry = bench.work(1);
+    bench.commit(vec![entry]);
+    let left = disk.cut(disk.ops(), draws(1));
+    assert_eq!(repaired(&left), 2, "cut off");
+    assert_eq!(repaired(&left), 0, "closed since");
+    drop(bench);
+    assert_eq!(repaired(&disk), 0, "closed in order");
+    let dir = tempfile::tempdir().unwrap();
+    let medium = Directory(dir.path().join("journal"));
+    let open = Store::open(&medium).unwrap();
+    assert!(medium.is_left_open(JOURNAL_FILE));
+    drop(open);
+    assert!(!medium.is_left_open(JOURNAL_FILE));
+}
+
+#[test]
 fn a_full_disk_refuses_whole_groups_and_the_same_group_is_taken_once_it_has_room() {
     let disk = Disk::default();
     let mut bench = Bench::on(&disk);
@@ -387,7 +410,7 @@ fn a_journal_of_format_1_is_read_by_every_later_version() {
     let mut row = [0; 18];
     row[..16].copy_from_slice(&device);
     row[17] = 5;
-    let open = |file| actorsim_world::journal::files::Medium::open(&disk, &Builder::new(), file);
+    let open = |file| Medium::open(&disk, &Builder::new(), file);
     let change = open(JOURNAL_FILE).unwrap();
     let change = change.begin_write().unwrap();
     {
@@ -445,8 +468,7 @@ fn a_journal_of_a_later_format_is_refused_and_left_alone() {
     const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
     let disk = Disk::default();
     drop(Store::open(&disk).unwrap());
-    let database =
-        actorsim_world::journal::files::Medium::open(&disk, &Builder::new(), JOURNAL_FILE);
+    let database = Medium::open(&disk, &Builder::new(), JOURNAL_FILE);
     let database = database.unwrap();
     let change = database.begin_write().unwrap();
     change
@@ -471,8 +493,7 @@ fn numbers_that_no_journal_has_are_rot_and_no_panic() {
     let opened = |head: u64| {
         let disk = Disk::default();
         drop(Store::open(&disk).unwrap());
-        let database =
-            actorsim_world::journal::files::Medium::open(&disk, &Builder::new(), JOURNAL_FILE);
+        let database = Medium::open(&disk, &Builder::new(), JOURNAL_FILE);
         let database = database.unwrap();
         let change = database.begin_write().unwrap();
         let mut meta = change.open_table(META).unwrap();
