@@ -32,7 +32,7 @@ fn under_constant_kills_nothing_is_lost_and_nothing_is_left() {
     );
     let p99 = |key: &str| report.pointer(&format!("/supervision/{key}/p99"));
     let p99 = |key| p99(key).and_then(Value::as_f64).unwrap();
-    assert!(p99("restart_work_us") < p99("restart_us"), "{report:#}");
+    assert!(p99("restart_work_us") <= p99("restart_us"), "{report:#}");
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_plan_over_attach_ends_when_its_session_goes_and_policies_outlive_what_it_ki
     let refused = node.attach(&[&format!("chaos start --plan {}", bad.display())]);
     assert_eq!(refused.status.code(), Some(2));
     node.ask("policy set /twin intensity=1000 backoff=none");
-    let over = node.ask("chaos start --seed 7 --kill 50/1s --scope /twin --for 1s");
+    let over = node.ask("chaos start --seed 7 --kill 50/1s --scope /twin --for 3s");
     assert_eq!(over["running"], false, "{over}");
     assert_eq!(over["over"], "its time is over", "{over}");
     assert!(over["total"].as_u64().unwrap() > 10, "{over}");

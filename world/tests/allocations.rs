@@ -88,7 +88,7 @@ then = 7
 otherwise = 8
 actuator = 9
 "#;
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn rules() -> RuleSet {
     let more = RuleSet::from_toml("test", RULES).unwrap();
@@ -246,6 +246,8 @@ async fn steady_cycles_do_not_touch_the_heap_and_a_panic_does() {
     // the negative control: a caught panic allocates, and is seen to
     twin.panic(SystemId::Export).await.unwrap();
     until(|| twin.snapshot().faulted > 0).await;
+    // the thread that writes files looks now and then
+    until(|| twin.report().row_files.is_some_and(|rows| rows.written > 0)).await;
     let (tally, report) = (twin.snapshot().tally, twin.report());
     root.stop().await;
     assert_eq!(tally.t1_applied, u64::from(ROUNDS) * 707);
@@ -258,11 +260,6 @@ async fn steady_cycles_do_not_touch_the_heap_and_a_panic_does() {
         report.rules["absence-stops"].fired > 0,
         "{:?}",
         report.rules
-    );
-    assert!(
-        report.row_files.unwrap().written > 0,
-        "{:?}",
-        report.row_files
     );
 
     let records = records.lock().unwrap();

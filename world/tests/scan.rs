@@ -17,7 +17,7 @@ use actorsim_world::scan::stats::CycleRecord;
 use actorsim_world::systems::{OwnRun, OwnSystem};
 use actorsim_world::{Outlets, ScanConfig, SystemId, Twin, TwinConfig, twin_children};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 const PERIOD: Duration = Duration::from_millis(2);
 
 struct Rig {
@@ -270,8 +270,8 @@ async fn overruns_in_a_row_end_an_incarnation_where_that_is_the_policy() {
         scan.own.add(own("slow", 1, &[], dawdles(&slow))).unwrap();
     })
     .await;
-    // the next world's system is quick
-    rig.until(|rig| rig.twin.snapshot().incarnations == 2).await;
+    // the next world's system is quick, as far as the host is
+    rig.until(|rig| rig.twin.snapshot().incarnations >= 2).await;
     rig.cycles(5).await;
     let scan = rig.twin.report().scan;
     let first = scan.first_error.unwrap().error;
@@ -299,15 +299,17 @@ async fn a_cycle_that_never_ends_is_told_and_the_process_is_left_to_its_owner() 
     let stuck = Arc::new(AtomicBool::new(false));
     let told = Arc::new(AtomicU64::new(0));
     let (holds, counts) = (Arc::clone(&stuck), Arc::clone(&told));
+    // longer than a busy host keeps a thread from a core
+    let patience = Duration::from_secs(2);
     let rig = Rig::with(|scan| {
-        scan.watchdog = Some(Duration::from_millis(20));
+        scan.watchdog = Some(patience);
         scan.on_wedged = Some(OnWedged(Arc::new(move |wedged| {
-            assert!(wedged.took >= Duration::from_millis(20));
+            assert!(wedged.took >= patience);
             counts.fetch_add(1, Ordering::Relaxed);
         })));
         let run: OwnRun = Box::new(move |_| {
             while holds.load(Ordering::Relaxed) {
-                std::thread::yield_now();
+                std::thread::park_timeout(PERIOD);
             }
             Ok(())
         });

@@ -20,7 +20,7 @@ use actorsim_world::{Outlets, RowView, ScanConfig, SystemId, Twin, TwinConfig, t
 use tokio::sync::mpsc;
 
 const PRESENCE: u16 = 5;
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Takes commands as tier T3 would, and shows them to the test.
 struct Tier3(mpsc::Sender<(bool, u64)>);

@@ -12,6 +12,8 @@ use crate::bare_client::{client, encode};
 use crate::rig::{Rig, block, event, pumps, until};
 
 const DEVICE: [u8; 16] = [7; 16];
+/// Pairs of commands after which a host is too busy to tell anything.
+const ROUNDS_MAX: u64 = 500;
 
 fn fans(count: u32) -> Registration {
     let mut fans = pumps(count);
@@ -105,7 +107,7 @@ async fn a_stuck_device_costs_itself_only() {
     until("registered", || rig.transport.registry().devices() == 2).await;
     *devices.answer.lock() = None;
     for id in 1..=200 {
-        rig.issue(rig.command("pump-0000", id, Duration::from_secs(3)));
+        rig.issue(rig.command("pump-0000", id, Duration::from_secs(8)));
     }
     until("stuck", || !devices.commands.lock().is_empty()).await;
     *devices.answer.lock() = Some(AckStatus::Executed);
@@ -129,19 +131,23 @@ async fn commands_that_were_never_answered_leave_no_stream_open() {
     until("registered", || rig.transport.registry().devices() == 60).await;
     *devices.answer.lock() = None;
     let t3 = &rig.stats.t3;
-    // More than the streams that a connection may have open.
-    for n in 0..60 {
-        for id in 1..=2 {
-            let device = format!("pump-{n:04}");
-            rig.issue(rig.command(&device, id, Duration::from_millis(50)));
+    // More than the streams that a connection may have open; what a busy host does not get there in
+    // its time opens none.
+    for round in 1..=ROUNDS_MAX {
+        for n in [0, 1] {
+            let device = format!("pump-{:04}", 2 * (round % 30) + n);
+            rig.issue(rig.command(&device, round, Duration::from_millis(50)));
         }
-        until("expired", || t3.settled() == 2 * (n + 1)).await;
+        until("settled", || t3.settled() == 2 * round).await;
+        if t3.expired.get() >= 120 {
+            break;
+        }
     }
-    assert_eq!(t3.expired.get(), 120);
+    assert!(t3.expired.get() >= 120);
     *devices.answer.lock() = Some(AckStatus::Executed);
-    rig.issue(rig.command("pump-0000", 3, Duration::from_secs(3)));
-    until("settled", || t3.settled() == 121).await;
-    assert_eq!((t3.acked.get(), link.connections()), (1, 1));
+    rig.issue(rig.command("pump-0000", ROUNDS_MAX + 1, Duration::from_secs(20)));
+    until("acknowledged", || t3.acked.get() == 1).await;
+    assert_eq!(link.connections(), 1);
     rig.stop().await;
 }
 

@@ -1,5 +1,6 @@
 //! Killing any actor of the path loses nothing acknowledged and doubles nothing.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use actorsim_transport::*;
@@ -82,7 +83,8 @@ async fn a_killed_listener_drops_no_connection_and_accepts_again() {
 
 #[tokio::test]
 async fn the_ports_are_free_again_when_the_transport_is_closed() {
-    let rig = Rig::start().await;
+    // an address of its own: nobody else takes a free port there meanwhile
+    let rig = Rig::start_at(Ipv4Addr::new(127, 0, 0, 43)).await;
     let (link, _) = rig.link("gate-1", "*").await;
     until("connected", || link.is_connected()).await;
     let addrs = [rig.addr(Listening::Main), rig.addr(Listening::Plain)];

@@ -46,7 +46,8 @@ async fn a_twin_that_was_killed_and_started_again_says_at_once_that_it_remembers
     let dir = tempfile::tempdir().unwrap();
     let site = Site::open_or_create(&dir.path().join("site")).unwrap();
     let identity = |name: &str| site.identity(name, "*", &dir.path().join(name)).unwrap();
-    let twin = Process::start(([127, 0, 0, 1], 0).into(), &identity("twin"));
+    // an address of its own: nobody else takes its port while it is away
+    let twin = Process::start(([127, 0, 0, 44], 0).into(), &identity("twin"));
     let at = twin.endpoint.local_addr().unwrap();
     let handle = tokio::runtime::Handle::current();
     let link = identity("link");

@@ -143,8 +143,14 @@ pub(crate) struct Rig {
     pub(crate) open: watch::Sender<bool>,
 }
 
-pub(crate) fn any_port() -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, 0).into()
+/// Any port of the same address, or of loopback: beyond it nobody is served without ALPN.
+fn plain_at(at: Ipv4Addr) -> SocketAddr {
+    let at = if at.is_loopback() {
+        at
+    } else {
+        Ipv4Addr::LOCALHOST
+    };
+    (at, 0).into()
 }
 
 impl Rig {
@@ -172,7 +178,7 @@ impl Rig {
         let config = TransportConfig {
             node: "twin".into(),
             listen: (at, 0).into(),
-            plain: Some(any_port()),
+            plain: Some(plain_at(at)),
             identity,
             network: Network::Udp,
         };

@@ -105,7 +105,8 @@ async fn each_outcome_of_a_command_has_its_own_counter() {
     rig.issue(rig.command("pump-0000", 2, Duration::from_secs(20)));
     until("refused", || t3.errors.get() == 1).await;
     *devices.answer.lock() = None;
-    rig.issue(rig.command("pump-0000", 3, Duration::from_millis(100)));
+    // long enough to get there: what does not has no route
+    rig.issue(rig.command("pump-0000", 3, Duration::from_secs(2)));
     until("expired", || t3.expired.get() == 1).await;
     assert_eq!((t3.issued.get(), t3.settled()), (4, 4));
     rig.stop().await;

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use super::disk::Disk;
 use super::draws;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const PRESENCE: u16 = 5;
 
 /// What becomes of commands at a tier that only tests.
