@@ -13,7 +13,6 @@ use super::{CycleState, Judged, Rows, Tally, Touched};
 use crate::batch::{Outcome, RowReading};
 use crate::components::{Flags, Hot};
 use crate::prefetch::{AHEAD, LARGE, prefetch};
-use crate::rules::Field;
 
 pub(super) fn ingest(rows: &mut Rows<'_>, state: &mut CycleState) {
     let CycleState {
@@ -91,29 +90,15 @@ impl Columns<'_> {
     fn samples<const FAR: usize>(&mut self, readings: &[RowReading]) {
         let mut rest = readings;
         while !rest.is_empty() {
-            let (done, lost) = in_series::<FAR>(self.hot, self.touched, rest);
+            let room = rest.len().min(self.judged.room());
+            let (done, lost) = in_series::<FAR>(self.hot, self.touched, self.judged, &rest[..room]);
             self.tally.lost += lost;
-            let (usual, others) = rest.split_at(done);
-            self.judge(usual);
-            let Some((reading, after)) = others.split_first() else {
+            let Some((reading, after)) = rest[done..].split_first() else {
                 return;
             };
             self.sample(reading);
             rest = after;
         }
-    }
-
-    /// Lists readings in series to be judged.
-    #[inline(never)] // on its own all that a round needs is in registers
-    fn judge(&mut self, readings: &[RowReading]) {
-        let hot = &*self.hot;
-        let with_kind = |reading: &RowReading| {
-            let kind = hot[reading.row as usize].flags.kind();
-            (reading.row, kind, reading.value)
-        };
-        let values = readings.iter().map(with_kind);
-        let judged = &mut *self.judged;
-        judged.list_all(judged.values, Field::Value, values);
     }
 
     /// A T1 reading that is not simply the next of its series.
@@ -192,15 +177,17 @@ const IN_ORDER: u16 = Flags::SEQUENCED | Flags::FROM_EVENT;
 
 /// Takes readings as long as each is the next of its series, of a row that there is, and finite, as
 /// most are; returns how many, and how many were missing between them. The way is without calls; a
-/// row is written into the list whether it belongs there or not.
+/// row and its value are written into the lists whether they belong there or not. There must be
+/// room for all of them to be judged.
 #[inline(never)] // on its own all that a round needs is in registers
 fn in_series<const FAR: usize>(
     table: &mut [Hot],
     touched: &mut Touched,
+    judged: &mut Judged,
     readings: &[RowReading],
 ) -> (usize, u64) {
     let mut lost = 0;
-    let mut pen = touched.pen();
+    let (mut rows, mut values) = (touched.pen(), judged.pen());
     let mut rest = readings;
     while let Some((reading, after)) = rest.split_first() {
         if FAR > 0 {
@@ -210,10 +197,10 @@ fn in_series<const FAR: usize>(
         let Some(hot) = table.get_mut(reading.row as usize) else {
             break;
         };
-        let flags = hot.flags.0;
+        let flags = hot.flags;
         let missing = reading.sequence.wrapping_sub(hot.sequence).wrapping_sub(1);
         let next = missing < (1 << 31) - 1;
-        if flags & IN_ORDER != Flags::SEQUENCED || !next || !reading.value.is_finite() {
+        if flags.0 & IN_ORDER != Flags::SEQUENCED || !next || !reading.value.is_finite() {
             break;
         }
         lost += u64::from(missing);
@@ -221,12 +208,14 @@ fn in_series<const FAR: usize>(
         hot.value = reading.value;
         hot.at_us = reading.at_us;
         let set = Flags::TOUCHED | Flags::NEWS;
-        hot.flags.0 = (flags & !(Flags::YOUNG | Flags::NON_FINITE)) | set;
-        pen.list(reading.row, flags & Flags::TOUCHED == 0);
+        hot.flags.0 = (flags.0 & !(Flags::YOUNG | Flags::NON_FINITE)) | set;
+        rows.list(reading.row, !flags.has(Flags::TOUCHED));
+        values.list(reading.row, flags.kind(), reading.value);
         rest = after;
     }
-    let end = pen.end();
-    touched.put_down(end);
+    let (rows, values) = (rows.end(), values.end());
+    touched.put_down(rows);
+    judged.put_down(values);
     (readings.len() - rest.len(), lost)
 }
 

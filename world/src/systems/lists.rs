@@ -123,6 +123,25 @@ impl Judged {
         }
     }
 
+    /// How many more values find room, whatever their types.
+    pub(crate) fn room(&self) -> usize {
+        JUDGED_MAX - self.len
+    }
+
+    /// For a loop over values that all find room; where it ends is to be put down.
+    pub(crate) fn pen(&mut self) -> JudgedPen<'_> {
+        JudgedPen {
+            samples: &mut self.samples,
+            len: self.len,
+            of: self.values,
+        }
+    }
+
+    /// Values are listed up to there.
+    pub(crate) fn put_down(&mut self, end: usize) {
+        self.len = end;
+    }
+
     /// Lists the value of a reading if its type is judged.
     pub(crate) fn list(&mut self, reading: &RowReading, kind: u8) {
         let (of, at, value) = (self.values, reading.row, reading.value);
@@ -168,6 +187,31 @@ impl Judged {
     pub(crate) fn clear(&mut self) -> u64 {
         self.len = 0;
         std::mem::take(&mut self.missed)
+    }
+}
+
+/// [`Judged`] with its length in a register, as [`Pen`] is.
+pub(crate) struct JudgedPen<'a> {
+    samples: &'a mut [Sample],
+    len: usize,
+    of: Kinds,
+}
+
+impl JudgedPen<'_> {
+    /// Lists the value of `row` if its type is judged.
+    #[inline(always)]
+    pub(crate) fn list(&mut self, row: u32, kind: u8, value: f64) {
+        // there is a place behind the last one for what does not belong there
+        self.samples[self.len] = Sample {
+            value,
+            row,
+            field: Field::Value,
+        };
+        self.len += usize::from(self.of.has(kind));
+    }
+
+    pub(crate) fn end(self) -> usize {
+        self.len
     }
 }
 
