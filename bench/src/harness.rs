@@ -1,8 +1,10 @@
-//! One run of a scenario: participants alternate, one process at a time; medians at the end.
+//! One run of a scenario: participants alternate, one process at a time, but for a baseline, which
+//! runs while ours does; medians at the end.
 //!
 //! It does not know what is measured. Bound: runs x participants children for each shape.
 
 use std::fmt;
+use std::thread;
 
 use serde_json::{Value, json};
 
@@ -97,6 +99,37 @@ impl<'a> Seat<'a> {
         let out = false;
         Self { child, seen, out }
     }
+
+    /// Runs it once, if it still takes part; returns how that failed.
+    fn turn(&mut self, scenario: &Scenario, shape: &Shape, run: &str) -> Option<String> {
+        if self.out {
+            return None;
+        }
+        let place = format!("{} {} {}", scenario.name, shape.word(), self.child.name());
+        let Some(load) = self.child.load(scenario, shape) else {
+            eprintln!("{place}: left out, it has no such form or not at this size");
+            self.out = true;
+            return None;
+        };
+        let needed = scenario.bytes_each_max * load.size;
+        if process::available_bytes().is_some_and(|available| available < needed) {
+            eprintln!("{place}: skipped, it may need {} MiB", needed >> 20);
+            return None;
+        }
+        eprintln!("{place}: run {run}");
+        match self.child.run(scenario, shape, load) {
+            Ok(value) => {
+                self.seen.push(value);
+                None
+            }
+            Err(error) => {
+                // Again it would cost its whole time again.
+                eprintln!("{place}: {error}; not run again");
+                self.out = true;
+                Some(format!("{place}: {error}"))
+            }
+        }
+    }
 }
 
 /// Measures one shape and hands out its lines; failures are collected, not fatal.
@@ -110,28 +143,15 @@ pub(crate) fn measure(
     let mut failures = Vec::new();
     let mut seats: Vec<Seat<'_>> = children.iter().map(Seat::new).collect();
     for run in 1..=runs {
-        for seat in seats.iter_mut().filter(|seat| !seat.out) {
-            let place = format!("{} {} {}", scenario.name, shape.word(), seat.child.name());
-            let Some(load) = seat.child.load(scenario, shape) else {
-                eprintln!("{place}: left out, it has no such form or not at this size");
-                seat.out = true;
-                continue;
-            };
-            let needed = scenario.bytes_each_max * load.size;
-            if process::available_bytes().is_some_and(|available| available < needed) {
-                eprintln!("{place}: skipped, it may need {} MiB", needed >> 20);
-                continue;
-            }
-            eprintln!("{place}: run {run} of {runs}");
-            match seat.child.run(scenario, shape, load) {
-                Ok(value) => seat.seen.push(value),
-                Err(error) => {
-                    // Again it would cost its whole time again.
-                    eprintln!("{place}: {error}; not run again");
-                    failures.push(format!("{place}: {error}"));
-                    seat.out = true;
-                }
-            }
+        let run = format!("{run} of {runs}");
+        let beside = |_: &Seat<'_>, next: &Seat<'_>| matches!(next.child, Child::Baseline(_));
+        for at_once in seats.chunk_by_mut(beside) {
+            thread::scope(|scope| {
+                let turn = |seat| scope.spawn(|| Seat::turn(seat, scenario, shape, &run));
+                let turns: Vec<_> = at_once.iter_mut().map(turn).collect();
+                let ended = turns.into_iter().map(|turn| turn.join());
+                failures.extend(ended.flat_map(|ended| ended.expect("a turn panics on nothing")));
+            });
         }
     }
     for Seat { child, seen, .. } in &seats {

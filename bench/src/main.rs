@@ -3,7 +3,7 @@
 //! In reading order: `scenario` (what is measured), `harness` (how a run goes), `process` (children
 //! and their one line), `peers` (the other workspace), then one file per scenario, on `cells`,
 //! `ticker` and `devices` (what ours are made of). It asserts nothing about speed.
-//! Bound: one child process at a time, each with a time limit.
+//! Bound: one child process at a time, and a baseline beside it, each with a time limit.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

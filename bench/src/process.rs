@@ -1,7 +1,7 @@
 //! Children: ours are this binary again, peers are their own binaries; each prints one JSON line.
 //!
-//! A process per measurement keeps resident memory clean of what ran before. Bound: one child at a
-//! time, killed at its scenario's time limit after the time that it measures.
+//! A process per measurement keeps resident memory clean of what ran before. Bound: each is killed
+//! at its scenario's time limit after the time that it measures.
 
 use std::ffi::OsString;
 use std::fs;

@@ -32,7 +32,11 @@ struct Window {
 
 impl Window {
     fn now_us(&self) -> u64 {
-        self.origin.elapsed().as_micros() as u64
+        self.at_us(Instant::now())
+    }
+
+    fn at_us(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.origin).as_micros() as u64
     }
 
     fn is_open(&self) -> bool {
@@ -118,21 +122,26 @@ impl Line {
     }
 }
 
-/// Writes what is due. A line that is behind blocks here, and its records wait with their stamps.
+/// Writes what is due. A line that is behind blocks here; records that are due meanwhile are as old
+/// as if it had not.
 fn write(window: &Window, mut out: TcpStream, rate: u64, length: usize, sent: &AtomicU64) {
-    let (began, mut made) = (Instant::now(), 0);
+    let began = Instant::now();
+    let (mut step, mut free, mut made) = (began, began, 0);
     let mut bytes = Vec::new();
     while !window.is_over() {
-        thread::sleep(STEP);
-        let due = (began.elapsed().as_secs_f64() * rate as f64) as u64;
+        step += STEP;
+        thread::sleep(step.saturating_duration_since(Instant::now()));
+        let due = ((step - began).as_secs_f64() * rate as f64) as u64;
+        let stamp = if step < free { step } else { Instant::now() };
         bytes.clear();
         let mut record = [0; EVENT];
-        record[STAMP..STAMP + 8].copy_from_slice(&window.now_us().to_le_bytes());
+        record[STAMP..STAMP + 8].copy_from_slice(&window.at_us(stamp).to_le_bytes());
         (made..due).for_each(|_| bytes.extend_from_slice(&record[..length]));
         made = due;
         if out.write_all(&bytes).is_err() {
             return;
         }
+        free = Instant::now();
         sent.store(made, Relaxed);
     }
 }
