@@ -82,7 +82,7 @@ fn serve(protocol: Protocol, mut stream: impl Read + Write) -> Heard {
 fn server(protocol: Protocol, site: Option<&Path>) -> (u16, JoinHandle<Heard>) {
     if protocol == Protocol::Coap {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let patience = Duration::from_secs(10);
+        let patience = Duration::from_secs(120);
         socket.set_read_timeout(Some(patience)).unwrap();
         let port = socket.local_addr().unwrap().port();
         let serve = move || {

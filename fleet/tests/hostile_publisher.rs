@@ -11,7 +11,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kit::{Rig, run};
+use kit::{Manner, Rig, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -182,7 +182,11 @@ async fn broker(does: Option<Does>) -> (String, Arc<AtomicUsize>) {
 fn a_publisher_survives_a_hostile_broker_and_no_other_notices() {
     run(async {
         let (address, _) = broker(None).await;
-        let honest = Rig::hasty(&address, "honest", DEVICES).await;
+        let patient = Manner {
+            devices: DEVICES,
+            ..Manner::default()
+        };
+        let honest = Rig::like(&address, "honest", patient).await;
         let mut rigs = Vec::new();
         for does in ALL {
             let (address, accepted) = broker(Some(does)).await;

@@ -51,7 +51,7 @@ impl Rig {
 
     /// On so many connections; `None`: each device on its own.
     fn sharing(
-        pool: Option<u32>,
+        shares: Option<u32>,
         address: &str,
         site: &str,
         (backend, version, qos): (Backend, Version, u8),
@@ -84,7 +84,7 @@ impl Rig {
         let shards = ShardHost::start(&system, &config).unwrap();
         let options = Options { version, ..clean };
         let target = Target::parse(&format!("mqtt://{address}")).unwrap();
-        let pool = pool.map(|size| Pool::new(size, 10_000, &Arc::default()));
+        let pool = shares.map(|size| Pool::new(size, 10_000, &Arc::default()));
         let plan = match &pool {
             None => Plan::mqtt(&profile, &target, options, (COUNT, 1.0), Arc::default()),
             Some(pool) => Plan::pooled(&profile, &target, pool, (COUNT, 1.0)),
@@ -110,14 +110,30 @@ impl Rig {
             };
             runtime.block_on(gateways(&system, spec))
         });
-        Self {
+        let rig = Self {
             runtime,
             fleet,
             shards,
             watcher,
             site,
             root,
-        }
+        };
+        rig.connected(shares.unwrap_or(COUNT).into())
+    }
+
+    /// The same, once it has so many connections.
+    fn connected(self, connections: u64) -> Self {
+        let connects = || self.fleet.published()[0].counts.connects;
+        let waits = async {
+            while connects() < connections {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let waited = self
+            .runtime
+            .block_on(async { tokio::time::timeout(kit::PATIENCE, waits).await });
+        assert!(waited.is_ok(), "{} are connected", connects());
+        self
     }
 
     fn id(&self, ordinal: u32) -> String {

@@ -141,7 +141,8 @@ fn fleet(
         .unwrap();
     watcher.until(|events| {
         let tried = enough == 0 && stats.read().insecure >= u64::from(COUNT);
-        tried || (enough > 0 && count(events, is_message) >= enough)
+        let all = || stats.read().handshakes == u64::from(COUNT);
+        tried || (enough > 0 && count(events, is_message) >= enough && all())
     });
     runtime.block_on(async {
         fleet.stop().await;

@@ -43,7 +43,7 @@ fn publish(address: &str, path: &str, options: &Options, count: u64) -> Vec<Even
     let clock = Clock::wall();
     let mut socket = TcpStream::connect(address).expect("nginx listens there");
     socket
-        .set_read_timeout(Some(Duration::from_secs(10)))
+        .set_read_timeout(Some(Duration::from_secs(120)))
         .unwrap();
     let (mut client, mut out) = (Client::default(), Output::default());
     client.open(options, &to, clock.monotonic(), &mut out);

@@ -94,7 +94,7 @@ async def status(stub, selector=None):
 
 
 async def until(holds, what):
-    for _ in range(200):
+    for _ in range(2400):
         if await holds():
             return
         await asyncio.sleep(0.05)
@@ -105,12 +105,15 @@ async def lifecycle(stub):
     """Spawn, look, change, break, stop: a few devices."""
     events, also = [], []
 
-    async def read_events(into):
-        async for event in stub.StreamEvents(pb.StreamEventsRequest(selector=by_label("line=a"))):
+    async def read_events(call, into):
+        async for event in call:
             into.append((event.device_id, pb.DeviceEventType.Name(event.event_type)))
 
-    reading = [asyncio.create_task(read_events(into)) for into in (events, also)]
-    await asyncio.sleep(0.3)
+    reading = []
+    for into in (events, also):
+        call = stub.StreamEvents(pb.StreamEventsRequest(selector=by_label("line=a")))
+        await call.initial_metadata()  # from here on it is told all
+        reading.append(asyncio.create_task(read_events(call, into)))
     ids = ids_of("lamp", 20)
     specs = [spec("lamp", device_id, "0.2s", line="a") for device_id in ids]
     response = await stub.SpawnDevices(pb.SpawnDevicesRequest(specs=specs, scenario_id="s1"))

@@ -18,7 +18,7 @@ use actorsim_supervision::{Policies, Supervision, SupervisorRef, SupervisorSpec,
 
 /// Two groups.
 pub(crate) const COUNT: u32 = 300;
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How a rig is.
 pub(crate) struct Manner {
@@ -54,7 +54,8 @@ impl Rig {
         Self::like(address, site, Manner::default()).await
     }
 
-    /// The same with few devices and little patience.
+    /// The same with few devices and little patience: on a busy machine it may give up a broker
+    /// that would answer, and calls again.
     pub(crate) async fn hasty(address: &str, site: &str, devices: u32) -> Self {
         let backoff = Backoff {
             min: Duration::from_millis(20),

@@ -14,7 +14,7 @@ use actorsim_fleet::session::mqtt::client::Message;
 use actorsim_fleet::session::mqtt::output::Inbound;
 use actorsim_fleet::session::mqtt::{Client, Event, Login, Options, Output, Qos, Version};
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
 
 pub(crate) fn broker() -> Option<String> {
