@@ -37,9 +37,9 @@ pub(crate) const SCENARIO: Scenario = Scenario {
             acknowledged/s since then; p99 from publishing to PUBACK; resident memory of the whole \
             node by devices (kernel memory of sockets is not in it); CPU s of the node per million \
             acknowledged; seconds from the first goodbye to the last of an ordered stop; sessions \
-            that ended without one. Peers: one client per device on tokio, or of mqttx on node, as \
-            many as a process may open files (of mqttx the acknowledged are those that the broker \
-            took)",
+            that ended without one. Peers: one client per device on tokio, or on Node.js, as many \
+            as a process may open files (of those on Node.js the acknowledged are those that the \
+            broker took)",
     shapes: Shapes::Named(&[
         ("15k", load(15_000)),
         ("100k", load(100_000)),
@@ -61,11 +61,12 @@ pub(crate) const SCENARIO: Scenario = Scenario {
         metric("wills", "1"),
     ],
     child,
-    peers: &["rumqttc", "mqtt5", "mqttx-cli"],
+    peers: &["rumqttc", "mqtt5", "MQTT.js", "mqttx-cli"],
     own_shapes: &["100k", POOLED, MOSQUITTO],
     peer_sizes: &[
         ("rumqttc", MQTT_CLIENTS_MAX),
         ("mqtt5", MQTT_CLIENTS_MAX),
+        ("MQTT.js", 15_000),
         ("mqttx-cli", 15_000),
     ],
     time_limit: Duration::from_secs(600),

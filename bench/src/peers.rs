@@ -1,7 +1,10 @@
-//! The peers: a workspace of their own, built on demand, and Erlang/OTP where it is installed.
+//! The peers: a workspace of their own, built on demand; Erlang/OTP and Node.js where these are
+//! installed.
 //!
-//! Their versions are read from their lock file. Bound: one build, of at most all of them.
+//! Their versions are read from their lock file, or named here. Bound: one build, of at most all of
+//! them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -15,7 +18,7 @@ pub(crate) struct Peer {
 }
 
 /// What a peer is called, and its binary.
-const PEERS: [(&str, &str); 13] = [
+const PEERS: [(&str, &str); 14] = [
     (CATCH_UNWIND, "peer-bare"),
     (FDATASYNC, "peer-bare"),
     (SOA, "peer-bare"),
@@ -28,11 +31,16 @@ const PEERS: [(&str, &str); 13] = [
     ("rusm-otp", "peer-rusm"),
     ("rumqttc", "peer-rumqttc"),
     ("mqtt5", "peer-mqtt5"),
-    (MQTTX, "peer-mqttx"),
+    (MQTTX, "peer-node"),
+    (MQTTJS, "peer-node"),
 ];
 
-/// The driver of a tool of the host, if it has that.
+/// A tool on Node.js, driven if the host has it.
 const MQTTX: &str = "mqttx-cli";
+
+/// A library for Node.js, which npm fetches if the host has those.
+const MQTTJS: &str = "MQTT.js";
+const MQTTJS_VERSION: &str = "5.16.0";
 
 /// Not a library: a loop around what the language has.
 const CATCH_UNWIND: &str = "catch_unwind";
@@ -70,23 +78,33 @@ pub(crate) fn build(asked: &[&str]) -> (Vec<Peer>, Vec<String>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
     let target = folder.join("target");
     let (mut peers, mut failures) = (Vec::new(), Vec::new());
-    let tool = asked.contains(&MQTTX).then(mqttx).transpose();
-    let tool = tool.unwrap_or_else(|reason| {
-        eprintln!("{MQTTX}: left out, {reason}");
-        None
-    });
-    let here = |name: &str| asked.contains(&name) && (name != MQTTX || tool.is_some());
-    let of_workspace: Vec<_> = PEERS.iter().filter(|p| here(p.0)).collect();
+    let mut tools = BTreeMap::new();
+    let mut absent = Vec::new();
+    for (name, find) in TOOLS.iter().filter(|tool| asked.contains(&tool.0)) {
+        match find(&folder, &target) {
+            Ok(tool) => drop(tools.insert(*name, tool)),
+            Err(reason) => {
+                eprintln!("{name}: left out, {reason}");
+                absent.push(*name);
+            }
+        }
+    }
+    let here = |name: &&str| asked.contains(name) && !absent.contains(name);
+    let of_workspace: Vec<_> = PEERS.iter().filter(|peer| here(&peer.0)).collect();
     if !of_workspace.is_empty() {
         match compile(&folder, &target) {
-            Ok(()) => peers.extend(of_workspace.iter().map(|(name, binary)| Peer {
-                name,
-                version: match *name {
-                    MQTTX => tool.clone(),
-                    library => locked_version(LOCK, library),
-                },
-                program: target.join("release").join(binary),
-                arguments: Vec::new(),
+            Ok(()) => peers.extend(of_workspace.iter().map(|(name, binary)| {
+                let tool = tools.remove(name);
+                let (version, arguments) = tool.map_or_else(
+                    || (locked_version(LOCK, name), Vec::new()),
+                    |(version, arguments)| (Some(version), arguments),
+                );
+                Peer {
+                    name,
+                    version,
+                    program: target.join("release").join(binary),
+                    arguments,
+                }
             })),
             Err(error) => failures.push(error),
         }
@@ -122,12 +140,47 @@ fn compile(folder: &Path, target: &Path) -> Result<(), String> {
     }
 }
 
-/// The version of the tool, if it is here.
-fn mqttx() -> Result<String, String> {
+/// What is not in the workspace, but for its driver: its version, and what the driver is told.
+type Tool = (String, Vec<String>);
+
+/// Finds it, given the folder of the peers and a place for what is fetched.
+type Find = fn(&Path, &Path) -> Result<Tool, String>;
+
+const TOOLS: [(&str, Find); 2] = [(MQTTX, mqttx), (MQTTJS, mqttjs)];
+
+fn mqttx(_: &Path, _: &Path) -> Result<Tool, String> {
     let absent = |error| format!("`mqttx` is not here ({error}); npm has it in mqttx-cli");
     let output = Command::new("mqttx").arg("--version").output();
     let output = output.map_err(absent)?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok((version, Vec::new()))
+}
+
+fn mqttjs(folder: &Path, target: &Path) -> Result<Tool, String> {
+    let library = target.join("node");
+    std::fs::create_dir_all(&library).map_err(|error| format!("{}: {error}", library.display()))?;
+    let absent = |error| format!("`npm` is not here ({error}); Debian has it, and node, in npm");
+    let fetched = Command::new("npm")
+        .args([
+            "install",
+            "--silent",
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+        ])
+        .arg("--prefix")
+        .arg(&library)
+        .arg(format!("mqtt@{MQTTJS_VERSION}"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .map_err(absent)?;
+    if !fetched.success() {
+        return Err(format!("npm ended with {fetched}"));
+    }
+    let paths = [folder.join("node/clients.mjs"), library];
+    let paths = paths.map(|path| path.display().to_string());
+    Ok((MQTTJS_VERSION.to_owned(), paths.into()))
 }
 
 /// Compiles the module, if there is a compiler.
@@ -181,7 +234,7 @@ mod tests {
     fn every_library_has_a_version_in_the_lock_file() {
         for (name, _) in PEERS {
             let version = locked_version(LOCK, name);
-            let bare = [CATCH_UNWIND, FDATASYNC, SOA, MQTTX].contains(&name);
+            let bare = [CATCH_UNWIND, FDATASYNC, SOA, MQTTX, MQTTJS].contains(&name);
             assert_eq!(version.is_none(), bare, "{name}");
         }
     }
