@@ -14,7 +14,7 @@ use actorsim_transport::{
     BatchPool, EventBatch, EventKey, EventMark, T2Session, TransportStats, device_uuid,
 };
 use actorsim_world::index::DeviceIndex;
-use actorsim_world::journal::files::{JOURNAL_FILE, Medium, WORLD_FILE};
+use actorsim_world::journal::files::{JOURNAL_FILE, Medium, WORLD_FILE, says_left_open};
 use actorsim_world::journal::record::{self, Record};
 use actorsim_world::journal::store::{AsOf, Entry, Group, Store};
 use parking_lot::Mutex;
@@ -109,6 +109,11 @@ impl Medium for Disk {
             files.insert(to, bytes);
         }
         Ok(())
+    }
+
+    fn is_left_open(&self, file: &'static str) -> bool {
+        let files = self.0.lock();
+        files.get(file).is_some_and(|bytes| says_left_open(bytes))
     }
 
     fn open(&self, builder: &Builder, file: &'static str) -> Result<Database, DatabaseError> {
