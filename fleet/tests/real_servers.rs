@@ -260,7 +260,9 @@ fn a_coap_server_has_the_last_sample_of_each_device_and_commands_are_observed() 
         rig.until(|counts| counts.acked >= u64::from(COUNT) * 5);
         let command = br#"{"command_id": 5, "set": {"relay": 0}}"#;
         assert_eq!(client.ask(Code::PUT, &commands, command).0.class(), 2);
-        let reply = client.until(&format!("devices/{id}/replies"), |_| true);
+        // what lay there before was no command, and is refused
+        let answers = |reply: &Value| reply["command_id"] == 5;
+        let reply = client.until(&format!("devices/{id}/replies"), answers);
         assert_eq!(reply["status"], "executed");
         let obeys = |sample: &Value| sample["fields"]["relay"] == 0.0;
         let sample = client.until(&format!("devices/{id}/telemetry"), obeys);

@@ -130,7 +130,10 @@ impl Disk {
 
 /// A journal as a twin leaves it, and the marks of its devices after each of its batches.
 struct Image {
-    disk: Disk,
+    /// Cut off, with batches that no checkpoint covers.
+    crashed: Disk,
+    /// Stopped in order: the last checkpoint covers all.
+    stopped: Disk,
     marks: Vec<Marks>,
 }
 
@@ -170,14 +173,22 @@ static IMAGE: LazyLock<Image> = LazyLock::new(|| {
             as_of.checkpoint = done.expect("room in memory").to;
         }
     }
+    let crashed = disk.copy();
+    let last = store.files().checkpoint(BATCHES, &|_| None);
+    last.expect("room in memory");
     drop(store);
-    Image { disk, marks }
+    Image {
+        crashed,
+        stopped: disk,
+        marks,
+    }
 });
 
 fn run(input: &[u8]) {
     let mut script = Script::new(input);
-    match script.byte() % 4 {
-        0 => changed(&mut script),
+    match script.byte() % 5 {
+        0 => changed(&mut script, &IMAGE.crashed),
+        4 => changed(&mut script, &IMAGE.stopped),
         1 => {
             let disk = Disk::default();
             let world = script.bytes().to_vec();
@@ -199,15 +210,20 @@ fn run(input: &[u8]) {
 }
 
 /// Bytes of a good journal are changed.
-fn changed(script: &mut Script<'_>) {
-    let Image { disk, marks } = &*IMAGE;
-    let disk = disk.copy();
-    let mut touched = 0;
+fn changed(script: &mut Script<'_>, good: &Disk) {
+    let marks = &IMAGE.marks;
+    let disk = good.copy();
+    let mut touched = [false; 2];
     while let Some(which) = script.step() {
-        let file = [JOURNAL_FILE, WORLD_FILE][usize::from(which & 1)];
+        let which_file = usize::from(which & 1);
+        let file = [JOURNAL_FILE, WORLD_FILE][which_file];
+        touched[which_file] = true;
         let (page, within) = (script.byte(), script.number());
         let mut files = disk.0.lock();
         let bytes = files.get_mut(file).expect("both are made");
+        if bytes.is_empty() {
+            continue; // it was cut off before
+        }
         // the first pages are the busiest
         let at = (usize::from(page) * 4_096 + usize::from(within)) % bytes.len();
         match which >> 1 & 3 {
@@ -223,10 +239,9 @@ fn changed(script: &mut Script<'_>) {
                 bytes[at..end].fill(0);
             }
         }
-        touched += 1;
     }
     let Some(store) = lives(&disk) else {
-        assert!(touched > 0, "a good journal does not open");
+        assert_ne!(touched, [false; 2], "a good journal does not open");
         return;
     };
     let head = store.head();
@@ -242,7 +257,8 @@ fn changed(script: &mut Script<'_>) {
         &found, expected,
         "something is missing, and it does not say so"
     );
-    let whole = head + 1 == marks.len() as u64;
+    // one that was stopped in order has all in each of both files
+    let whole = head + 1 == marks.len() as u64 || touched == [true; 2];
     assert!(
         whole || store.repaired() > 0,
         "batches are missing, and it does not say so"
