@@ -565,3 +565,19 @@ fn who_is_terminated_before_it_has_been_up_once_was_never_added() {
         assert!(told.is_some() && told < down, "{:#?}", world.log);
     }
 }
+
+#[test]
+fn who_waits_for_a_start_that_hangs_is_told_when_the_supervisor_ends_without_it() {
+    let mut world = World::new(SupervisorPolicy::default(), &[]);
+    let how = (Kind::Worker, Shutdown::BrutalKill);
+    let added = (Restart::Permanent, false);
+    world.core.add(added, how, Origin::Added, world.now);
+    world.settle();
+    world.core.end(End::Asked);
+    world.settle();
+    assert!(!world.finished && !world.log.iter().any(|l| l.contains("Started")));
+    world.now = world.core.next_deadline().unwrap();
+    world.settle();
+    let told = "Started(ChildId(0), Err(Fault { code: \"start_hangs\"";
+    assert!(world.finished && world.log.iter().any(|l| l.contains(told)));
+}

@@ -3,7 +3,7 @@
 //! One step of the state machine without an event. It decides about nobody's restart and never
 //! waits. Bound: each turn starts or stops those that are due, one at a time where order matters.
 
-use actorsim_actors::Time;
+use actorsim_actors::{Fault, Time};
 
 use super::{Core, Effect, Fate, KILL_WAIT, Mode, Phase};
 use crate::policy::{Shutdown, Strategy};
@@ -67,11 +67,14 @@ impl Core {
                 self.effects.push_back(Effect::Stuck(id));
                 if matches!(self.mode, Mode::Ending(_)) {
                     kid.attempt += 1; // whatever it still says is ignored
-                    if matches!(kid.phase, Phase::Starting { .. }) {
-                        self.starting -= 1;
-                    }
+                    let starts = matches!(kid.phase, Phase::Starting { .. });
+                    self.starting -= usize::from(starts);
                     self.leave_life(id);
-                    self.settle_fate(id, Fate::Down, now);
+                    if starts {
+                        self.give_up(id, Fate::Down, Fault::new("start_hangs"), now);
+                    } else {
+                        self.settle_fate(id, Fate::Down, now);
+                    }
                 }
             } else {
                 self.force(id, now);
