@@ -286,7 +286,9 @@ impl<M: Message> Addr<M> {
         if let Some(wake) = wake {
             wake();
         }
-        discard(outcome); // outside the lock: a dropped message's destructor may do anything
+        if !matches!(outcome, Offered::Queued) {
+            discard(outcome); // outside the lock: a message's destructor may do anything
+        }
         Ok(())
     }
 
