@@ -166,7 +166,7 @@ async fn run(case: &Case) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    let rested = tokio::time::timeout(Duration::from_secs(30), rests).await;
+    let rested = tokio::time::timeout(Duration::from_secs(300), rests).await;
     rested.expect("it comes to rest");
     let books = addr.books();
     assert!(books.balanced(), "{books:?}");

@@ -228,7 +228,7 @@ fn a_sender_that_waits_for_room_goes_on_when_it_can_be_merged() {
     let mailbox = MailboxSpec::new(1, Overflow::Block).conflating(Conflation::Sum);
     let books = task(mailbox, &seen, async |addr| {
         let of = |meter| Reading::Of { meter, value: 1 };
-        let patience = Duration::from_secs(30);
+        let patience = kit::PATIENCE;
         addr.send(of(0), patience).await.unwrap();
         addr.send(of(0), patience).await.unwrap();
         let refused = addr.send(of(1), Duration::from_millis(1)).await;

@@ -53,7 +53,7 @@ on_real_threads! {
     a_task_for_which_no_room_comes_gets_its_message_back => no_room;
 }
 
-const WAIT: Option<Duration> = Some(Duration::from_secs(20));
+const WAIT: Option<Duration> = Some(Duration::from_secs(3_600));
 
 fn burst(to: u32, count: u64) -> Burst {
     let end = End::Well;
@@ -263,7 +263,7 @@ fn questions(mut host: impl Host) {
     let slab = office.slabs[0].clone();
     let system = host.system().clone();
     let _in_runtime = system.handle().enter();
-    let long = Duration::from_secs(20);
+    let long = Duration::from_secs(3_600);
     assert_eq!(host.answer(slab.ask(1, Letter::Ask, long)), Ok(0));
     let unknown = host.answer(slab.ask(77, Letter::Ask, long));
     assert_eq!(unknown, Err(AskError::Closed));
@@ -299,7 +299,7 @@ fn tasks(mut host: impl Host) {
     let office = Office::pair(&host, MailboxSpec::new(2, Overflow::Block), 64);
     let system = host.system().clone();
     let _in_runtime = system.handle().enter();
-    let long = Duration::from_secs(20);
+    let long = Duration::from_secs(3_600);
     let narrow = office.slabs[0].lane_of(2);
     let (one, two) = (narrow.addr(1), narrow.addr(2));
     let sender = |addr: CellAddr<Clerk>, from| async move {
@@ -340,13 +340,13 @@ fn no_room(mut host: Live) {
     let unasked = host.answer(addr.ask(Letter::Ask, short));
     assert_eq!(unasked, Err(AskError::Timeout));
     // One that waits goes on when there is room, and when the slab is closed.
-    let mut waits = Box::pin(addr.send(Letter::Forget, Duration::from_secs(20)));
+    let mut waits = Box::pin(addr.send(Letter::Forget, Duration::from_secs(3_600)));
     assert!(host.answer(async { (&mut waits).now_or_never() }).is_none());
     drop(release);
     host.answer(waits).unwrap();
     let release = hold_up(&office.slabs[0], &mut host);
     while addr.try_send(Letter::Forget).is_ok() {}
-    let mut waits = Box::pin(addr.send(Letter::Forget, Duration::from_secs(20)));
+    let mut waits = Box::pin(addr.send(Letter::Forget, Duration::from_secs(3_600)));
     assert!(host.answer(async { (&mut waits).now_or_never() }).is_none());
     let closed = office.slabs[0].close();
     drop(release);
@@ -440,7 +440,7 @@ fn stuck_threads(mut host: Live) {
         Err(SendError::Timeout(Letter::Note { .. }))
     ));
     // Who waits is told when it is back.
-    let long = Duration::from_secs(20);
+    let long = Duration::from_secs(3_600);
     let mut waits = Box::pin(slab.send_or_wait(5, note(sent), long));
     assert!(host.answer(async { (&mut waits).now_or_never() }).is_none());
     slab.restart(5).unwrap();

@@ -42,7 +42,7 @@ fn streams<H: Host>(mut host: Roaming<H>) {
         let burst = Burst {
             to: *to,
             count: EACH,
-            patience: Some(Duration::from_secs(20)),
+            patience: Some(Duration::from_secs(3_600)),
             end: End::Well,
         };
         office.send(*from, Letter::Burst(burst));

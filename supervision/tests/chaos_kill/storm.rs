@@ -15,7 +15,7 @@ use actorsim_supervision::{
     ChildSpec, ChildState, Strategy, SupervisorPolicy, SupervisorRef, SupervisorSpec, start_root,
 };
 
-const WATCHDOG: Duration = Duration::from_secs(60);
+const WATCHDOG: Duration = Duration::from_secs(300);
 const HOUR: Duration = Duration::from_secs(3_600);
 const WORKERS: usize = 3;
 const KILLS: u32 = 400;

@@ -11,7 +11,7 @@ use super::*;
 use crate::shard::uring::roster::Seat;
 
 /// Longest wait for something that must happen.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A wait that nothing ends before its time.
 const QUIET: Duration = Duration::from_millis(30);
