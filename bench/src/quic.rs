@@ -29,9 +29,9 @@ const NODE_WARM_UP: Duration = Duration::from_secs(5);
 const BLOCKS_AHEAD: u32 = 48;
 /// Events handed over at once,
 const EVENTS_AT_ONCE: u64 = 256;
-/// and kept waiting: more than the 192 batches that may be unacknowledged, by what is sent between
-/// two looks.
-const EVENTS_AHEAD: usize = 255 * 256;
+/// and kept ahead of what is sent: as many as a stream's window holds, so that they are sent out of
+/// the processor's cache.
+const EVENTS_AHEAD: usize = 16 * 256;
 /// Devices of the events.
 const DEVICES: u64 = 1_000;
 /// Readings a second of one device: seven sensors, once a second.
@@ -145,17 +145,15 @@ fn events(job: &Job) -> Result<Value, String> {
     rig.fleet.spawn(async move {
         let mut batch: Vec<OutEvent> = (1..=EVENTS_AT_ONCE).map(event).collect();
         loop {
-            while link.outbox().waiting() < EVENTS_AHEAD {
-                // there is room for them: the outbox holds one batch more
+            link.outbox().sent().await;
+            while link.outbox().unsent() < EVENTS_AHEAD {
+                // there is room for them: more are never unacknowledged than the window holds
                 let taken = link.events(&batch);
                 debug_assert_eq!(taken, batch.len());
                 for event in &mut batch {
                     event.key.event += EVENTS_AT_ONCE;
                 }
-                // The link is on the same thread, and must not wait for a long refill.
-                tokio::task::yield_now().await;
             }
-            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });
     let counted = || rig.twin_stats.t2.applied.get();

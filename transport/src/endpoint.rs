@@ -229,7 +229,7 @@ fn endpoint(
                 .expect("it is between QUIC's least and UDP's most");
             let socket = TokioRuntime.wrap_udp_socket(bind_socket(addr)?);
             let socket = socket.map_err(|error| BindError::io(addr, error))?;
-            let socket = Arc::new(KernelSocket(socket));
+            let socket = KernelSocket::new(socket);
             match network {
                 Network::Line(line) if line.is_faulty() => Arc::new(SlowSocket::new(socket, *line)),
                 _ => socket,

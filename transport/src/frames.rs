@@ -5,6 +5,8 @@
 //! Bounds: a control frame holds [`CONTROL_LEN_MAX`] bytes, an event frame
 //! [`EVENTS_FRAME_LEN_MAX`].
 
+mod stream;
+
 use bytes::BufMut;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,8 @@ use crate::device::{DeviceRange, RangeError, SENSORS_MAX, SensorSpec};
 use crate::link::BATCH_EVENTS_MAX;
 use crate::reading::{DecodeError, READING_LEN, Reading, check_type};
 use crate::session::EventKey;
+
+pub use stream::EventStream;
 
 /// Version in the first message; another one is refused.
 pub const PROTOCOL_VERSION: u16 = 1;
@@ -269,10 +273,33 @@ pub fn get_event(bytes: &[u8; EVENT_LEN]) -> Result<(Reading, EventKey), FrameEr
 #[inline]
 pub fn event_bytes(reading: &Reading, key: EventKey) -> [u8; EVENT_LEN] {
     let mut bytes = [0; EVENT_LEN];
-    bytes[..READING_LEN].copy_from_slice(&reading.encode());
-    bytes[READING_LEN..READING_LEN + 4].copy_from_slice(&key.epoch.to_le_bytes());
-    bytes[READING_LEN + 4..].copy_from_slice(&key.event.to_le_bytes());
+    write_event(&mut bytes, reading, key);
     bytes
+}
+
+/// Writes one event where it is sent from.
+#[inline]
+pub(crate) fn write_event(bytes: &mut [u8; EVENT_LEN], reading: &Reading, key: EventKey) {
+    let (of_reading, of_key) = bytes
+        .split_first_chunk_mut()
+        .expect("an event is longer than its reading");
+    reading.write(of_reading);
+    of_key[..4].copy_from_slice(&key.epoch.to_le_bytes());
+    of_key[4..].copy_from_slice(&key.event.to_le_bytes());
+}
+
+/// Appends events; on an error both vectors are as they were.
+fn decode_events(
+    records: &[[u8; EVENT_LEN]],
+    readings: &mut Vec<Reading>,
+    keys: &mut Vec<EventKey>,
+) -> Result<(), DecodeError> {
+    // First all are checked, so that reading them is two loops without a way out.
+    let parts = || records.iter().map(event_parts);
+    parts().try_for_each(|(reading, _)| check_type(reading))?;
+    readings.extend(parts().map(|(reading, _)| Reading::of_checked(reading)));
+    keys.extend(parts().map(|(_, key)| key));
+    Ok(())
 }
 
 /// The two parts of an event: the bytes of its reading, and its key.
@@ -330,12 +357,7 @@ impl<'a> Events<'a> {
         readings: &mut Vec<Reading>,
         keys: &mut Vec<EventKey>,
     ) -> Result<(), FrameError> {
-        let mut parts = self.records.iter().map(event_parts);
-        parts.try_for_each(|(reading, _)| check_type(reading))?;
-        let parts = || self.records.iter().map(event_parts);
-        readings.extend(parts().map(|(reading, _)| Reading::of_checked(reading)));
-        keys.extend(parts().map(|(_, key)| key));
-        Ok(())
+        Ok(decode_events(self.records, readings, keys)?)
     }
 }
 

@@ -149,13 +149,19 @@ impl Reading {
     #[inline]
     pub fn encode(&self) -> [u8; READING_LEN] {
         let mut bytes = [0; READING_LEN];
+        self.write(&mut bytes);
+        bytes
+    }
+
+    /// Writes the reading where it is sent from.
+    #[inline]
+    pub(crate) fn write(&self, bytes: &mut [u8; READING_LEN]) {
         bytes[0..16].copy_from_slice(self.device.as_bytes());
         bytes[16..18].copy_from_slice(&self.sensor.to_le_bytes());
         bytes[18..26].copy_from_slice(&self.value.to_bits().to_le_bytes());
         bytes[26..34].copy_from_slice(&self.at_us.to_le_bytes());
         bytes[34..38].copy_from_slice(&self.sequence.to_le_bytes());
-        bytes[38] = self.kind.byte();
-        bytes
+        bytes[TYPE_AT] = self.kind.byte();
     }
 
     /// Appends the reading to a buffer.

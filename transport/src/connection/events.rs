@@ -4,21 +4,24 @@
 //! stream that carries something else is stopped, the connection lives. It acknowledges nothing.
 //! Bounds: QUIC's stream limit; a frame, or a batch, in memory for each stream.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actorsim_actors::{Fault, SendError};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use quinn::RecvStream;
+use quinn::{ReadExactError, RecvStream};
 
 use super::Peer;
-use super::read::{FrameReader, ReadFrameError};
+use super::read::ReadFrameError;
 use crate::batch::{BATCH_READINGS_MAX, Batch, EventBatch};
 use crate::endpoint::{Protocol, STREAMS_MAX, codes};
-use crate::frames::{EVENTS_FRAME_LEN_MAX, Events, FrameError, StreamType};
+use crate::frames::{EventStream, FrameError, StreamType};
 use crate::reading::{READING_LEN, Reading, ReadingStream};
+use crate::session::{EventKey, T2Session};
 use crate::stats::{DropReason, Tier};
 use crate::tiers::T2Message;
 
@@ -28,8 +31,9 @@ const T2_FORWARD_DEADLINE: Duration = Duration::from_secs(1);
 const COVER_LOOK: Duration = Duration::from_millis(10);
 /// this many times: a second, after which the link sends them again anyway.
 const COVER_LOOKS_MAX: u32 = 100;
-/// Bytes taken from an event stream at once: a few frames.
-const EVENTS_AHEAD: usize = 64 * 1024;
+/// Pieces taken from an event stream at once, each what one packet brought: 22 KiB of Ethernet's,
+/// at most as many bytes as a stream's window.
+const CHUNKS: usize = 16;
 /// Bytes taken from a `dt/1` stream at once: a batch's worth.
 const PLAIN_CHUNK: usize = BATCH_READINGS_MAX * READING_LEN;
 
@@ -75,29 +79,56 @@ async fn typed(peer: &Peer, stream: &mut RecvStream) -> Result<(), ReadFrameErro
     else {
         return Err(FrameError::StreamType(kind[0]).into());
     };
-    let mut frames = FrameReader::new(EVENTS_FRAME_LEN_MAX, EVENTS_AHEAD);
-    while let Some(frame) = frames.next(stream).await? {
-        let parsed = Events::parse(frame)?;
-        let (mut events, mut keys) = (peer.core.pool.take(), Vec::new());
-        parsed.decode_into(&mut events, &mut keys)?;
-        let sequence = parsed.sequence;
-        count(peer, &events);
-        if !covered(peer, &events).await {
-            continue;
+    let mut chunks = [const { Bytes::new() }; CHUNKS];
+    let mut frames = EventStream::default();
+    let (mut events, mut keys) = (Vec::new(), Vec::new());
+    while let Some(count) = next(stream, &mut chunks).await? {
+        for chunk in &mut chunks[..count] {
+            let chunk = mem::take(chunk);
+            let mut piece = &chunk[..];
+            while !piece.is_empty() {
+                if events.capacity() == 0 {
+                    events = peer.core.pool.take();
+                }
+                if let Some(sequence) = frames.take(&mut piece, &mut events, &mut keys)? {
+                    let (events, keys) = (mem::take(&mut events), mem::take(&mut keys));
+                    hand_on(peer, session, sequence, events, keys).await;
+                }
+            }
         }
-        let received = peer.clock.monotonic();
-        let pool = &peer.core.pool;
-        let session = Arc::clone(session);
-        let batch = EventBatch::new(session, sequence, events, keys, received, pool);
-        // One that is not taken is not acknowledged, and comes again.
-        drop(
-            peer.core
-                .t2
-                .send(T2Message::Events(batch), T2_FORWARD_DEADLINE)
-                .await,
-        );
     }
     Ok(())
+}
+
+/// What has come of a stream, in the pieces in which it came; `None` at its end.
+async fn next(
+    stream: &mut RecvStream,
+    chunks: &mut [Bytes],
+) -> Result<Option<usize>, ReadFrameError> {
+    let read = stream.read_chunks(chunks).await;
+    Ok(read.map_err(ReadExactError::ReadError)?)
+}
+
+/// Hands a batch on. One that is not taken is not acknowledged, and comes again.
+async fn hand_on(
+    peer: &Peer,
+    session: &Arc<T2Session>,
+    sequence: u64,
+    events: Vec<Reading>,
+    keys: Vec<EventKey>,
+) {
+    count(peer, &events);
+    let covered = covered(peer, &events).await;
+    let received = peer.clock.monotonic();
+    let (session, pool) = (Arc::clone(session), &peer.core.pool);
+    let batch = EventBatch::new(session, sequence, events, keys, received, pool);
+    if covered {
+        let taken = peer
+            .core
+            .t2
+            .send(T2Message::Events(batch), T2_FORWARD_DEADLINE);
+        drop(taken.await);
+    }
 }
 
 /// Whether the certificate covers the devices of a batch; waits for a registration under way. A

@@ -200,3 +200,95 @@ proptest! {
         }
     }
 }
+
+/// A frame of so many events.
+fn frame(sequence: u64, count: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_events_header(&mut bytes, sequence, count);
+    for event in 0..count {
+        let key = EventKey {
+            epoch: 3,
+            event: u64::from(event),
+        };
+        put_event(&mut bytes, &reading(event), key);
+    }
+    bytes
+}
+
+type Told = Vec<(u64, Vec<Reading>, Vec<EventKey>)>;
+
+/// What a stream of these pieces tells, and whether it was refused.
+fn told<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Told, Option<String>) {
+    let (mut stream, mut told) = (EventStream::default(), Vec::new());
+    let (mut readings, mut keys) = (Vec::new(), Vec::new());
+    for mut piece in pieces {
+        while !piece.is_empty() {
+            match stream.take(&mut piece, &mut readings, &mut keys) {
+                Ok(Some(sequence)) => {
+                    let frame = (std::mem::take(&mut readings), std::mem::take(&mut keys));
+                    told.push((sequence, frame.0, frame.1));
+                }
+                Ok(None) => assert!(piece.is_empty(), "all of a piece is taken"),
+                Err(error) => return (told, Some(error.to_string())),
+            }
+        }
+    }
+    (told, None)
+}
+
+proptest! {
+    #[test]
+    fn a_stream_of_frames_is_the_same_however_it_is_cut(
+        counts in prop::collection::vec(1_u32..5, 0..5),
+        wrong in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+        left in 0_usize..60,
+        piece in 1_usize..120,
+    ) {
+        let frames = counts.iter().zip(1..).map(|(count, sequence)| frame(sequence, *count));
+        let mut bytes: Vec<u8> = frames.flatten().collect();
+        if let Some((at, byte)) = wrong.filter(|_| !bytes.is_empty()) {
+            *at.get_mut(&mut bytes) = byte;
+        }
+        bytes.extend(frame(99, 2).iter().take(left));
+        let whole = told([&bytes[..]]);
+        prop_assert_eq!(&told(bytes.chunks(piece)), &whole);
+        let mut parsed = Vec::new();
+        let mut rest = &bytes[..];
+        while let Some((head, after)) = rest.split_first_chunk() {
+            let Ok(length) = frame_len(*head, EVENTS_FRAME_LEN_MAX) else { break };
+            let Some((body, next)) = after.split_at_checked(length) else { break };
+            let Ok(events) = Events::parse(body) else { break };
+            let (mut readings, mut keys) = (Vec::new(), Vec::new());
+            if events.decode_into(&mut readings, &mut keys).is_err() {
+                break;
+            }
+            parsed.push((events.sequence, readings, keys));
+            rest = next;
+        }
+        prop_assert_eq!(parsed, whole.0);
+    }
+}
+
+#[test]
+fn a_stream_is_refused_at_the_first_byte_that_no_frame_has() {
+    let most = EVENTS_FRAME_LEN_MAX as u32;
+    let head = |length: u32, count: u32| {
+        let mut bytes = length.to_le_bytes().to_vec();
+        bytes.extend([0; 8]);
+        bytes.extend(count.to_le_bytes());
+        bytes
+    };
+    for refused in [
+        &head(most + 1, 0)[..4],
+        &head(11, 0)[..4],
+        &head(12, 0),
+        &head(12 + EVENT_LEN as u32, 2),
+        &head(13 + EVENT_LEN as u32, 1),
+        &head(12, u32::MAX),
+    ] {
+        assert!(told([refused]).1.is_some(), "{refused:?}");
+        let short = &refused[..refused.len() - 1];
+        assert_eq!(told([short]), (Vec::new(), None), "{short:?}");
+    }
+    assert_eq!(told([&head(most, BATCH_EVENTS_MAX as u32)[..]]).1, None);
+}

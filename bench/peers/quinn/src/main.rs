@@ -19,7 +19,8 @@ use ends::Ends;
 const READING: usize = 39;
 /// Bytes of an event, and events in a frame with its header, as a link writes them.
 const EVENT: usize = 51;
-const FRAME: usize = 16 + 256 * EVENT;
+const EVENTS: usize = 1_024;
+const FRAME: usize = 16 + EVENTS * EVENT;
 /// Before the measured time.
 const WARM_UP: Duration = Duration::from_secs(1);
 /// Commands a second beside telemetry.
@@ -74,7 +75,7 @@ fn receive_datagrams(ends: &Ends, counted: &Arc<AtomicU64>) {
     });
 }
 
-/// Frames of 256 events over one stream.
+/// Frames of events over one stream.
 fn stream(ends: &Ends, job: &Job) -> Line {
     let counted = Arc::new(AtomicU64::new(0));
     let (server, bytes_in) = (ends.server.clone(), Arc::clone(&counted));
@@ -83,7 +84,7 @@ fn stream(ends: &Ends, job: &Job) -> Line {
         let mut bytes = 0;
         while let Ok(Some(chunk)) = stream.read_chunk(FRAME, true).await {
             bytes += chunk.bytes.len() as u64;
-            bytes_in.store(bytes / FRAME as u64 * 256, Relaxed);
+            bytes_in.store(bytes / FRAME as u64 * EVENTS as u64, Relaxed);
         }
     });
     let client = ends.client.clone();
