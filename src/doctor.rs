@@ -12,7 +12,7 @@ use actorsim_fleet::profile::Protocol;
 use serde::Serialize;
 
 use crate::config::NodeConfig;
-use crate::config::node::ScanCore;
+use crate::config::node::{ScanCore, cores_of_net};
 
 mod host;
 
@@ -81,6 +81,8 @@ pub struct Wanted {
     pub scan: Option<ScanCore>,
     /// Those of the shards, if there are any.
     pub shards: Option<ShardCores>,
+    /// Those of the network thread.
+    pub net: ShardCores,
     /// Real-time priority of the network thread; 0 is none.
     pub net_priority: u8,
 }
@@ -101,6 +103,7 @@ impl Wanted {
             lock_memory: world.is_some_and(|world| world.lock_memory),
             scan: world.map(|_| config.scan_core),
             shards: config.fleet.as_ref().map(|_| config.shards.cores.clone()),
+            net: config.net_cores.clone(),
             net_priority: config.net_priority,
         }
     }
@@ -256,9 +259,15 @@ fn cores(host: &Host, wanted: &Wanted) -> Check {
         Some(ShardCores::Spread) => plan.push("shards on each core in turn".to_owned()),
         Some(cores) => plan.push(format!("shards on {cores} in turn")),
     }
+    let net = cores_of_net(&wanted.net, wanted.scan, &host.allowed);
+    let core = match &net[..] {
+        [] => "any core".to_owned(),
+        [core] => format!("core {core}"),
+        cores => format!("cores {}", ShardCores::Listed(cores.to_vec())),
+    };
     plan.push(match wanted.net_priority {
-        0 => "network thread on any core".to_owned(),
-        priority => format!("network thread on any core (RR {priority} while not busy)"),
+        0 => format!("network thread on {core}"),
+        priority => format!("network thread on {core} (RR {priority} while not busy)"),
     });
     let found = format!("{} cores: {}", host.cores, plan.join(", "));
     let listed: &[usize] = match &wanted.shards {
@@ -267,6 +276,7 @@ fn cores(host: &Host, wanted: &Wanted) -> Check {
     };
     let asked = scan.map(|core| ("cores.scan", core)).into_iter();
     let asked = asked.chain(listed.iter().map(|core| ("cores.shards", *core)));
+    let asked = asked.chain(net.iter().map(|core| ("cores.net", *core)));
     let strange: Vec<_> = asked
         .filter(|(_, core)| !host.allowed.is_empty() && !host.allowed.contains(core))
         .map(|(key, core)| format!("{core} in {key}"))
@@ -453,22 +463,24 @@ mod tests {
             priority: 80,
             scan: Some(ScanCore::Auto),
             shards: Some(ShardCores::Spread),
+            net: ShardCores::Spread,
             ..Wanted::default()
         };
         let told = cores(&host(), &wanted);
         assert_eq!(told.state, State::Ok);
         let plan = "2 cores: scan on core 1 (FIFO 80), shards on each core in turn, \
-                    network thread on any core";
+                    network thread on core 0";
         assert_eq!(told.found, plan);
         let strange = Wanted {
             shards: Some(ShardCores::Listed(vec![0, 7])),
+            net: ShardCores::Listed(vec![0, 9]),
             ..wanted
         };
         let told = cores(&host(), &strange);
         assert_eq!(told.state, State::Warn);
         assert_eq!(
             told.mend,
-            "there is no core 7 in cores.shards here: choose among 0,1"
+            "there is no core 7 in cores.shards, 9 in cores.net here: choose among 0,1"
         );
     }
 

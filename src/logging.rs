@@ -113,6 +113,10 @@ pub const EVENTS: &[(&str, &str)] = &[
         "a shard thread is not pinned to its core, and why",
     ),
     (
+        "shard_slice",
+        "a shard thread keeps its core for as long as any other would, and why",
+    ),
+    (
         "shard_down",
         "the thread of a shard has died, and why; its cells exit with host_down",
     ),

@@ -56,7 +56,7 @@ mod wheel;
 
 pub use backend::Backend;
 pub use balance::{BalanceRule, Balancer, Balancing, Move, ShardLoad, SlabLoad};
-pub use cores::ShardCores;
+pub use cores::{ShardCores, keep_on};
 pub(crate) use fork::Errand;
 pub use fork::{BRANCHES_MAX, FORKS_MAX};
 pub use handle::{ShardHandle, SlabHandle};

@@ -10,6 +10,7 @@ use std::time::Duration;
 use actorsim_actors::shard::{
     BUFFER_BYTES_MIN, COMPLETIONS_MAX, DATAGRAM_MAX, ENTRIES_MAX, SOCKETS_MAX, SPIN_MAX,
 };
+use actorsim_actors::slice::SLICE_MAX;
 
 use super::value::{Kind, Value};
 
@@ -100,8 +101,13 @@ keys! {
         "Core of the scan thread: auto (the highest), none, or a number.";
     "cores.shards", Kind::Text, Some("none"),
         "Cores of the shards, in turn: auto (each, lowest first), none, or numbers such as 0,1.";
+    "cores.net", Kind::Text, Some("auto"),
+        "Cores of the network thread: auto (all but the scan's), none (any), or numbers such as 0.";
     "cores.net_priority", count(0, 99), Some("0"),
         "SCHED_RR priority of the network thread while it is not busy; 0 is the normal class.";
+    "cores.slice_us", count(0, SLICE_MAX.as_micros() as u64 / 2), Some("100"),
+        "For how long a shard keeps a core that others wait for, and the network thread twice as \
+         long (Linux 6.12 and later); 0 leaves it to the host.";
     "shards.count", count(0, 1_024), Some("0"),
         "Shard threads; 0 is one per core.";
     "shards.backend", Kind::Choice(&["auto", "uring", "portable"]), Some("auto"),

@@ -45,6 +45,10 @@ pub struct NodeConfig {
     pub scan_core: ScanCore,
     /// `SCHED_RR` priority of the network thread; 0 stays in the normal class.
     pub net_priority: u8,
+    /// Slice that its network thread asks for; none if 0.
+    pub net_slice: Duration,
+    /// Cores of the network thread: see [`cores_of_net`].
+    pub net_cores: ShardCores,
     /// Shard threads; 0 is one per core.
     pub shards: ShardConfig,
     /// The transport layer.
@@ -101,6 +105,23 @@ pub enum ScanCore {
     None,
     /// This core.
     Core(usize),
+}
+
+/// Where the network thread is kept, of the cores that the process may use and beside the scan;
+/// none if it may run on any. [`ShardCores::Spread`]: all but the scan's.
+#[must_use]
+pub fn cores_of_net(net: &ShardCores, scan: Option<ScanCore>, allowed: &[usize]) -> Vec<usize> {
+    let scan = match scan {
+        None | Some(ScanCore::None) => None,
+        Some(ScanCore::Auto) => allowed.last().copied(),
+        Some(ScanCore::Core(core)) => Some(core),
+    };
+    let others = |scan| allowed.iter().copied().filter(move |core| *core != scan);
+    match net {
+        ShardCores::Any => Vec::new(),
+        ShardCores::Listed(cores) => cores.clone(),
+        ShardCores::Spread => scan.map_or(Vec::new(), |scan| others(scan).collect()),
+    }
 }
 
 /// The transport layer.
@@ -283,6 +304,8 @@ impl NodeConfig {
             report: settings.text("node.report").map(Into::into),
             scan_core: scan_core(settings).unwrap_or(ScanCore::Auto),
             net_priority: narrow(settings.u64("cores.net_priority")),
+            net_slice: 2 * slice(settings),
+            net_cores: cores(settings, "cores.net").unwrap_or_default(),
             shards: shards(settings),
             transport: TransportConfig {
                 listen: address("transport.listen"),
@@ -416,8 +439,9 @@ fn shards(settings: &Settings) -> ShardConfig {
             ..NetConfig::default()
         },
         balance: settings.bool("shards.balance").then(|| balance(settings)),
-        cores: shard_cores(settings).unwrap_or_default(),
+        cores: cores(settings, "cores.shards").unwrap_or_default(),
         spin: Duration::from_micros(settings.u64("shards.spin_us")),
+        slice: slice(settings),
         hold: true, // `/fleet/shards` starts the next thread
     }
 }
@@ -472,10 +496,14 @@ fn scan_core(settings: &Settings) -> Result<ScanCore, String> {
     }
 }
 
-fn shard_cores(settings: &Settings) -> Result<ShardCores, String> {
-    let text = settings.text("cores.shards").unwrap_or("none");
+fn cores(settings: &Settings, key: &str) -> Result<ShardCores, String> {
+    let text = settings.text(key).unwrap_or("none");
     text.parse()
-        .map_err(|message| format!("`cores.shards`: {message}"))
+        .map_err(|message| format!("`{key}`: {message}"))
+}
+
+fn slice(settings: &Settings) -> Duration {
+    Duration::from_micros(settings.u64("cores.slice_us"))
 }
 
 /// Whether devices have somewhere to send to, besides a twin.
@@ -500,8 +528,13 @@ fn unreadable(settings: &Settings) -> impl Iterator<Item = (&'static str, String
         ),
         (
             "cores.shards",
-            shard_cores(settings).err(),
+            cores(settings, "cores.shards").err(),
             "none leaves it to the host",
+        ),
+        (
+            "cores.net",
+            cores(settings, "cores.net").err(),
+            "auto is all but the scan's",
         ),
         (
             "log.level",

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actorsim_actors::shard::{ShardCores, keep_on};
 use actorsim_actors::{ActorPath, Addr, CensusFilter, Clock, MailboxSpec, Overflow, System};
 use actorsim_fleet::Fleet;
 use actorsim_supervision::chaos::Plan;
@@ -28,6 +29,7 @@ use super::faces::{Behind, faces};
 use super::layers::Layers;
 use super::leaks::{Before, Kept};
 use super::policies::PolicyBook;
+use super::urgent::Seat;
 use super::{StartError, measure, snapshot, urgent};
 use crate::attach::control::ControlPlane;
 use crate::attach::plane::SystemPlane;
@@ -63,7 +65,11 @@ const LEASE_EVERY: Duration = Duration::from_millis(500);
 /// Turns of tasks between two looks at the sockets, tokio's default being 61: a command crosses a
 /// socket on its way there, and another on its way back, and waits at each for as many turns of
 /// those that carry telemetry.
-const TURNS_PER_LOOK: u32 = 8;
+const TURNS_PER_LOOK: u32 = 2;
+
+/// Turns of tasks between two looks at what other threads have woken, where tokio lets pass as many
+/// as take 200 us: an answer of a device comes from its shard.
+const TURNS_PER_HEARING: u32 = 2;
 
 /// Names of the runtimes' threads.
 const CONTROL: &str = "control";
@@ -97,12 +103,16 @@ struct Runtimes {
 impl Runtimes {
     fn new() -> Result<Self, StartError> {
         let runtime = |name: &'static str| {
+            let allowed = ShardCores::allowed();
             tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(1)
                 // a commit, a checkpoint and a read of the journal at once, and one for files
                 .max_blocking_threads(4)
                 .thread_name(name)
+                // also what a worker starts that is kept on some of them
+                .on_thread_start(move || drop(keep_on(&allowed, &allowed)))
                 .event_interval(TURNS_PER_LOOK)
+                .global_queue_interval(TURNS_PER_HEARING)
                 .enable_all()
                 .build()
                 .map_err(|error| StartError::Layer {
@@ -200,7 +210,7 @@ impl Assembly {
             transport,
             kept: state_dir.path().to_owned(),
             before,
-            keeper: Mutex::new(Some(urgent::keep(&net, config.net_priority))),
+            keeper: Mutex::new(Some(urgent::keep(&net, Seat::of(config)))),
             runtimes,
         };
         assembly.start_devices(&policies)?;

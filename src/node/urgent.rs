@@ -1,15 +1,20 @@
-//! The network's thread ahead of the shards: `SCHED_RR` below the scan, as long as it leaves room.
+//! The network's thread: off the scan's core, in short slices, and where it is asked for ahead of
+//! the shards, in `SCHED_RR` below the scan, as long as it leaves room.
 //!
-//! A round trip waits for nobody's slice then. A flood would starve the shards, so the thread goes
+//! A round trip waits for nobody's slice there. A flood would starve the shards, so the thread goes
 //! back to the normal class while it is busy most of the time. Threads that it starts stay normal.
 //! What is not permitted is said once. Bound: a look every [`LOOK`].
 
 use std::time::Duration;
 
-use actorsim_actors::System;
+use actorsim_actors::shard::{ShardCores, keep_on};
+use actorsim_actors::{System, slice};
 use actorsim_world::scan::rt::{set_normal, set_round_robin};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
+
+use crate::config::NodeConfig;
+use crate::config::node::cores_of_net;
 
 /// How often its share of a core is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -49,14 +54,64 @@ pub(super) struct Keeper {
     _kept: watch::Sender<()>,
 }
 
-/// Keeps the one worker of the network's runtime at `priority`; 0 leaves it as it is.
-pub(super) fn keep(net: &System, priority: u8) -> Keeper {
+/// How the network's thread runs.
+#[derive(Debug)]
+pub(super) struct Seat {
+    /// In `SCHED_RR`; 0 leaves it in the normal class.
+    pub(super) priority: u8,
+    /// In the normal class; none if 0.
+    pub(super) slice: Duration,
+    /// Where; anywhere if there are none.
+    pub(super) cores: Vec<usize>,
+    /// Cores that it may run on.
+    pub(super) allowed: Vec<usize>,
+}
+
+impl Seat {
+    /// By a configuration, of the cores that the calling thread may use.
+    pub(super) fn of(config: &NodeConfig) -> Self {
+        let allowed = ShardCores::allowed();
+        let scan = config.world.as_ref().map(|_| config.scan_core);
+        Self {
+            priority: config.net_priority,
+            slice: config.net_slice,
+            cores: cores_of_net(&config.net_cores, scan, &allowed),
+            allowed,
+        }
+    }
+}
+
+/// Keeps this thread on its cores, if it has any; what is not granted is said.
+fn sit_down(seat: &Seat) {
+    if !seat.cores.is_empty()
+        && let Err(error) = keep_on(&seat.cores, &seat.allowed)
+    {
+        tracing::info!("the network's thread is not kept on its cores: {error}");
+    }
+}
+
+/// Asks for a slice, if there is one to ask for; what is not granted is said.
+fn take_slice(slice: Duration) {
+    if !slice.is_zero()
+        && let Err(error) = slice::ask(slice)
+    {
+        tracing::info!("the network's thread has the slice that the host gives: {error}");
+    }
+}
+
+/// Keeps the one worker of the network's runtime in its seat.
+pub(super) fn keep(net: &System, seat: Seat) -> Keeper {
     let (kept, mut over) = watch::channel(());
     let keeper = Keeper { _kept: kept };
-    if priority == 0 {
-        return keeper;
-    }
     net.detached(async move {
+        let Seat {
+            priority, slice, ..
+        } = seat;
+        sit_down(&seat);
+        take_slice(slice);
+        if priority == 0 {
+            return;
+        }
         let (mut urgent, mut before) = (false, spent());
         // It changes only when its keeper is gone.
         while tokio::time::timeout(LOOK, over.changed()).await.is_err() {
@@ -66,7 +121,7 @@ pub(super) fn keep(net: &System, priority: u8) -> Keeper {
             let done = match turn(urgent, duty) {
                 Turn::Stay => continue,
                 Turn::Urgent => set_round_robin(priority),
-                Turn::Normal => set_normal(),
+                Turn::Normal => set_normal().map(|()| take_slice(slice)),
             };
             if let Err(error) = done {
                 tracing::info!("the network's thread stays in the normal class: {error}");

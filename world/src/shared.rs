@@ -13,6 +13,7 @@ use std::time::Duration;
 use actorsim_actors::{Clock, Time};
 use actorsim_transport::{DropReason, EventMark, Reading, SensorType};
 use parking_lot::Mutex;
+use rustix::thread::{CpuSet, sched_getaffinity};
 use uuid::Uuid;
 
 use crate::batch::{Origin, Outcome, RowBatch, RowReading};
@@ -73,6 +74,8 @@ pub struct Shared {
     /// Held by whoever changes the rules, until the scan has them.
     pub(crate) changing: tokio::sync::Mutex<()>,
     pub(crate) host: Mutex<Option<HostReport>>,
+    /// Cores that the maker of the twin may run on: whoever starts the scan anew may have fewer.
+    pub(crate) cores: Option<CpuSet>,
     first_error: Mutex<Option<FirstError>>,
     pub(crate) wedged: AtomicU64,
     pub(crate) outlets: OnceLock<Outlets>,
@@ -120,6 +123,7 @@ impl Shared {
             index: Mutex::new(DeviceIndex::new(rows_max)),
             commanded: Commanded::new(rows_max),
             host: Mutex::new(None),
+            cores: sched_getaffinity(None).ok(),
             folded: Mutex::new(Folded::default()),
             journal,
             ledger: Mutex::new(ledger),

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use super::backend::{self, Backend, Chosen, Heir};
 use super::balance::{BalanceRule, Balancing};
 use super::core::{Common, Port, ShardCore};
-use super::cores::{Place, ShardCores};
+use super::cores::{self, ShardCores};
 use super::driver::{self, Driver};
 use super::guard;
 use super::handle::ShardHandle;
@@ -35,6 +35,7 @@ use super::uring::{COMPLETIONS_MAX, ENTRIES_MAX, RingConfig, RingRefused};
 use crate::clock::Clock;
 use crate::events::Level;
 use crate::exit::{Fault, Incarnation};
+use crate::slice;
 use crate::system::System;
 
 /// Most shards of one host: more threads than any machine this is meant for has cores.
@@ -66,6 +67,8 @@ pub struct ShardConfig {
     /// Longest look at its doorbell before a shard sleeps, where lately such looks were answered;
     /// 0 is none, at most [`SPIN_MAX`].
     pub spin: Duration,
+    /// Slice that the threads ask for ([`slice::ask`]); 0 leaves it to the host.
+    pub slice: Duration,
     /// Whether the slabs of a shard whose thread has died wait for its next one, which somebody
     /// starts by [`ShardHandle::revive`]; after [`HOLD_MAX`] those that may move go to the others,
     /// where there are any.
@@ -82,6 +85,7 @@ impl Default for ShardConfig {
             balance: None,
             cores: ShardCores::Any,
             spin: SPIN,
+            slice: slice::SLICE_MIN,
             hold: false,
         }
     }
@@ -143,9 +147,12 @@ struct Post {
     port: Arc<Port>,
     /// Makes drivers for further ones.
     heir: Heir,
-    place: Option<Place>,
+    core: Option<usize>,
+    /// Cores that whoever made the host may run on.
+    allowed: Vec<usize>,
     net: NetConfig,
     spin: Duration,
+    slice: Duration,
     hold: bool,
     clock: Clock,
     thread: Mutex<Option<Thread>>,
@@ -203,8 +210,9 @@ impl ShardHost {
             balancing: Mutex::default(),
             backend,
         };
-        let places = config.cores.plan(shards, &ShardCores::allowed());
-        if places.is_empty() && config.cores == ShardCores::Spread {
+        let allowed = ShardCores::allowed();
+        let cores = config.cores.plan(shards, &allowed);
+        if cores.is_empty() && config.cores == ShardCores::Spread {
             let text = "no shard is kept on a core: the host does not say which there are";
             events.publish(Level::Warn, "shard_not_pinned", None, text);
         }
@@ -215,9 +223,11 @@ impl ShardHost {
             let post = Arc::new(Post {
                 port: Port::new(index, &common, Some(system.clone())),
                 heir,
-                place: places.get(index).copied(),
+                core: cores.get(index).copied(),
+                allowed: allowed.clone(),
                 net: config.net,
                 spin,
+                slice: config.slice,
                 hold: config.hold,
                 clock: system.clock().clone(),
                 thread: Mutex::default(),
@@ -323,8 +333,15 @@ impl Post {
     fn live(self: &Arc<Self>, mut driver: Box<dyn Driver>) {
         let (port, clock) = (&self.port, &self.clock);
         port.stats.lock().core = None;
-        if let Some(place) = self.place {
-            pin(port, place);
+        let _ = cores::keep_on(&self.allowed, &self.allowed); // as its starter's then
+        if let Some(core) = self.core {
+            pin(port, core, &self.allowed);
+        }
+        if !self.slice.is_zero()
+            && let Err(error) = slice::ask(self.slice)
+        {
+            let text = format!("has the slice that the host gives: {error}");
+            port.tell(Level::Info, "shard_slice", &text);
         }
         let mut core = ShardCore::new(Arc::clone(port), Limits::LIVE).with_net(self.net);
         let run = AssertUnwindSafe(|| driver::run(&mut core, &mut *driver, clock, self.spin));
@@ -435,9 +452,8 @@ fn core_count() -> usize {
 }
 
 /// Keeps this thread on a core, if the host grants it.
-fn pin(port: &Port, place: Place) {
-    let core = place.core;
-    match place.pin() {
+fn pin(port: &Port, core: usize, allowed: &[usize]) {
+    match cores::keep_on(&[core], allowed) {
         Ok(()) => port.stats.lock().core = Some(core),
         Err(error) => {
             let text = format!("is not kept on core {core}: {error}");

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use actorsim_actors::{Fault, Flow, Level, Message, TaskActor, TaskContext};
+use rustix::thread::sched_setaffinity;
 use tokio::sync::mpsc;
 
 use super::clock::ScanClock;
@@ -120,7 +121,15 @@ impl Scan {
         let builder = std::thread::Builder::new()
             .name("scan".to_owned())
             .stack_size(STACK);
-        self.thread = Some(builder.spawn(move || build().map_or((), ScanThread::run))?);
+        let cores = self.shared.cores;
+        self.thread = Some(builder.spawn(move || {
+            if let Some(cores) = cores {
+                let _ = sched_setaffinity(None, &cores); // as its starter's then
+            }
+            if let Some(scan) = build() {
+                scan.run();
+            }
+        })?);
         Ok(())
     }
 
