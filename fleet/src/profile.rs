@@ -14,6 +14,7 @@ use actorsim_transport::SensorType;
 
 use crate::generator::Generator;
 use crate::payload::template::{Names, Text};
+use crate::session::template::Template;
 use crate::text;
 
 mod change;
@@ -305,16 +306,13 @@ fn read(root: &Node, folder: Option<&Path>, findings: &mut Findings<'_>) -> Opti
     let device_type = device_type(&mut section, findings);
     let _ = section.text("name", findings);
     let protocol = protocol(&mut section, findings);
-    let topic_template = section
-        .text("topic_template", findings)
-        .map_or("devices/{device_id}/telemetry", |(text, _)| text)
-        .to_owned();
     let interval = interval(&mut section, findings);
     let fields = section
         .take("telemetry_fields")
         .map(|node| fields::read(node, interval, folder, findings))
         .unwrap_or_default();
     let labels = labels(section.take("labels"), &device_type, findings);
+    let topic_template = topic(&mut section, (&device_type, &labels), findings);
     let backpressure = section
         .choice(
             "backpressure",
@@ -364,6 +362,25 @@ fn protocol(section: &mut Section<'_>, findings: &mut Findings<'_>) -> Protocol 
     let choices = all.map(|one| (one.name(), one));
     let chosen = section.choice("protocol", &choices, findings);
     chosen.unwrap_or(Protocol::Console)
+}
+
+/// The topic, its placeholders known; a label that is not here may come when devices are started.
+fn topic(
+    section: &mut Section<'_>,
+    (device_type, labels): (&str, &[(String, String)]),
+    findings: &mut Findings<'_>,
+) -> String {
+    let Some((text, at)) = section.text("topic_template", findings) else {
+        return "devices/{device_id}/telemetry".to_owned();
+    };
+    let named = text.split("{labels.").skip(1);
+    let to_come = named.filter_map(|rest| Some((rest.split_once('}')?.0.to_owned(), "?".into())));
+    let labels: Vec<_> = labels.iter().cloned().chain(to_come).collect();
+    if let Err(error) = Template::parse(text, device_type, &labels) {
+        let help = "write it like `devices/{device_id}/telemetry`";
+        findings.error(at, format!("`topic_template`: {error}"), help);
+    }
+    text.to_owned()
 }
 
 /// Shape of a message, and the text of its template if it is one.

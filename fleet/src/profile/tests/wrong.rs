@@ -243,6 +243,21 @@ pub(crate) const WRONG: &[Wrong] = &[
     ),
     (
         "a.yaml",
+        "type: t\ntopic_template: 'a/{devcie_id}'\n",
+        &[(2, 17, "unknown placeholder {devcie_id}")],
+    ),
+    (
+        "a.toml",
+        "type = 't'\ntopic_template = '{labels.site}/{device_id'\n",
+        &[(2, 18, "a brace without its partner")],
+    ),
+    (
+        "a.yaml",
+        "type: t\ntopic_template: a/#\n",
+        &[(2, 17, "the wildcard # cannot stand in a topic")],
+    ),
+    (
+        "a.yaml",
         "type: t\npayload: avro\n",
         &[(2, 10, "`payload` cannot be `avro`")],
     ),
