@@ -61,6 +61,10 @@ pub(super) const ROWS: TableDefinition<'_, &[u8; 18], (u8, u64, u64)> =
 /// World: announced sensors of a device: id u16, type u8, one after the other.
 pub(super) const LAYOUTS: TableDefinition<'_, u16, &[u8]> = TableDefinition::new("layouts");
 
+/// Said of a file that has no format.
+const EMPTIED: &str = "there is nothing in it, and there was something when it got its name; if it \
+                       cannot be brought back, remove it: what the checkpoint has not is lost";
+
 /// Suffix of a file that is being made: it gets its name when it is whole and synced.
 const PART: [(&str, &str); 2] = [
     (JOURNAL_FILE, "journal.redb.part"),
@@ -77,6 +81,11 @@ pub trait Medium: fmt::Debug + Send + Sync + 'static {
 
     /// Whether a file has its name already, or never needs to be made apart.
     fn is_made(&self, file: &'static str) -> bool;
+
+    /// Whether what a file has is there when it is opened again.
+    fn keeps(&self) -> bool {
+        true
+    }
 
     /// Removes a file, if it is there.
     ///
@@ -161,6 +170,10 @@ impl Medium for Memory {
         true
     }
 
+    fn keeps(&self) -> bool {
+        false
+    }
+
     fn remove(&self, _: &'static str) -> io::Result<()> {
         Ok(())
     }
@@ -241,12 +254,13 @@ fn database(medium: &dyn Medium, file: &'static str) -> Result<(Database, bool),
     let database = opened.map_err(|error| fail(error.into()))?;
     match format(&database).map_err(fail)? {
         Some(FORMAT) => {}
-        // no earlier format has been released
         Some(found) if found > FORMAT => {
             let place = medium.place(file);
             return Err(OpenError::Format { place, found });
         }
-        _ => create(&database, file).map_err(fail)?,
+        None if !medium.keeps() => create(&database, file).map_err(fail)?,
+        // No earlier format has been released, and a file that got its name was whole.
+        _ => return Err(fail(redb::Error::Corrupted(EMPTIED.to_owned()))),
     }
     Ok((database, torn))
 }

@@ -511,3 +511,20 @@ fn numbers_that_no_journal_has_are_rot_and_no_panic() {
         assert!(matches!(refused, OpenError::Database { .. }), "{refused}");
     }
 }
+
+/// Found by fuzzing.
+#[test]
+fn a_file_that_was_emptied_is_no_new_journal() {
+    for file in [JOURNAL_FILE, WORLD_FILE] {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Directory(dir.path().to_owned());
+        drop(Store::open(&place).unwrap());
+        std::fs::write(dir.path().join(file), b"").unwrap();
+        for _ in 0..2 {
+            let refused = Store::open(&place).unwrap_err().to_string();
+            assert!(refused.contains(file) && refused.contains("nothing in it"));
+        }
+        std::fs::remove_file(dir.path().join(file)).unwrap();
+        assert_eq!(Store::open(&place).unwrap().head(), 0);
+    }
+}
