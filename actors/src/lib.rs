@@ -7,7 +7,8 @@
 //! - [`task`]: the task host, for actors that await (on `ractor`).
 //! - [`cell`], [`shard`]: the shard host, for a million actors that never wait.
 //! - [`census`], [`events`], [`system`]: who is alive, what happened, and the node as a value.
-//! - [`hindrance`]: what holds actors up on purpose; [`slice`]: how long threads hold up others.
+//! - [`hindrance`]: what holds actors up on purpose.
+//! - [`mod@slice`]: how long threads hold up others.
 //! - [`wiring`]: block edges, checked for cycles at assembly.
 //!
 //! # Invariants

@@ -63,7 +63,7 @@ pub(super) const LAYOUTS: TableDefinition<'_, u16, &[u8]> = TableDefinition::new
 
 /// Said of a file that has no format.
 const EMPTIED: &str = "there is nothing in it, and there was something when it got its name; if it \
-                       cannot be brought back, remove it: what the checkpoint has not is lost";
+                       cannot be brought back, remove it: what it alone had is lost";
 
 /// Suffix of a file that is being made: it gets its name when it is whole and synced.
 const PART: [(&str, &str); 2] = [
