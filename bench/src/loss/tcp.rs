@@ -146,19 +146,22 @@ fn write(window: &Window, mut out: TcpStream, rate: u64, length: usize, sent: &A
     }
 }
 
-/// Reads records; times one of each piece that comes, as ours times one of each datagram.
+/// Reads records; times one of each write, as ours times one of each datagram: whatever a lost
+/// packet holds up comes in one piece, and each write in it is late.
 fn read(window: &Window, mut into: TcpStream, length: usize, came: &AtomicU64) -> Latencies {
     let mut times = Latencies::default();
     let mut bytes = vec![0; 64 * 1024];
-    let mut held = 0;
+    let (mut held, mut last) = (0, 0);
     while let Ok(count @ 1..) = into.read(&mut bytes[held..]) {
         let (now, end) = (window.now_us(), held + count);
         let whole = end / length * length;
-        if window.is_open()
-            && let Some(stamp) = bytes[..whole].get(STAMP..STAMP + 8)
-        {
-            let stamp = stamp.try_into().map_or(now, u64::from_le_bytes);
-            times.push(now.saturating_sub(stamp) * 1_000);
+        for record in bytes[..whole].chunks_exact(length) {
+            let stamp = record[STAMP..STAMP + 8].try_into();
+            let stamp = stamp.map_or(now, u64::from_le_bytes);
+            if window.is_open() && stamp != last {
+                times.push(now.saturating_sub(stamp) * 1_000);
+            }
+            last = stamp;
         }
         came.fetch_add((whole / length) as u64, Relaxed);
         bytes.copy_within(whole..end, 0);
