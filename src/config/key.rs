@@ -107,7 +107,7 @@ keys! {
         "SCHED_RR priority of the network thread while it is not busy; 0 is the normal class.";
     "cores.slice_us", count(0, SLICE_MAX.as_micros() as u64 / 2), Some("100"),
         "For how long a shard keeps a core that others wait for, and the network thread twice as \
-         long (Linux 6.12 and later); 0 leaves it to the host.";
+         long (Linux 6.12 and later), at least 100; 0 leaves it to the host.";
     "shards.count", count(0, 1_024), Some("0"),
         "Shard threads; 0 is one per core.";
     "shards.backend", Kind::Choice(&["auto", "uring", "portable"]), Some("auto"),

@@ -106,7 +106,7 @@ impl Runtimes {
             let allowed = ShardCores::allowed();
             tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(1)
-                // a commit, a checkpoint and a read of the journal at once, and one for files
+                // what is read and written of files beside the journal, which has its own threads
                 .max_blocking_threads(4)
                 .thread_name(name)
                 // also what a worker starts that is kept on some of them

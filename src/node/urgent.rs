@@ -83,8 +83,13 @@ impl Seat {
 
 /// Keeps this thread on its cores, if it has any; what is not granted is said.
 fn sit_down(seat: &Seat) {
-    if !seat.cores.is_empty()
-        && let Err(error) = keep_on(&seat.cores, &seat.allowed)
+    let allowed = |core: &usize| seat.allowed.contains(core);
+    let (cores, others): (Vec<_>, Vec<_>) = seat.cores.iter().copied().partition(allowed);
+    if !others.is_empty() {
+        tracing::info!("the network's thread may not run on cores {others:?}");
+    }
+    if !cores.is_empty()
+        && let Err(error) = keep_on(&cores, &seat.allowed)
     {
         tracing::info!("the network's thread is not kept on its cores: {error}");
     }

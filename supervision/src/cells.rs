@@ -60,7 +60,7 @@ struct Group {
     budget: Budget,
     /// Times it was started anew since it was last well.
     escalations: u32,
-    /// When the last of its cells is back from that.
+    /// When the last of its cells is back from that, or from the death of its thread since.
     back: Time,
 }
 
@@ -253,6 +253,12 @@ impl CellPolicy {
         let seed = self.seed.wrapping_add(u64::from(ordinal));
         let at = restart_time(&self.policy, 1, &group.budget, now, seed);
         group.budget.take(at, now, self.policy.restart_budget_per_s);
+        if group.escalations > 0 {
+            group.back = group.back.max(at); // not whole before it is back
+        }
+        if let Some(history) = self.failed.get_mut(&ordinal) {
+            history.up_since = at; // the time until then is no life
+        }
         let failures = 0;
         Verdict::Restart { at, failures }
     }

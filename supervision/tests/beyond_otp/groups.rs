@@ -168,6 +168,8 @@ impl Model {
                 if !host {
                     self.single.push((cell as u32, self.now));
                     self.keeps_to_its_intensity(cell as u32);
+                } else if self.anew.0 > 0 {
+                    self.anew.1 = self.anew.1.max(at);
                 }
                 Life::Waits(at)
             }

@@ -48,13 +48,14 @@ pub(crate) struct JournalActor {
 
 impl JournalActor {
     pub(crate) fn new(shared: Arc<Shared>, outlets: Outlets, apply: Addr<RowBatch>) -> Self {
+        let clerk = |name| Arc::new(Clerk::new(name, shared.cores));
         Self {
+            writer: clerk("journal"),
+            folder: clerk("checkpoint"),
             shared,
             outlets,
             apply,
             messages: None,
-            writer: Arc::new(Clerk::new("journal")),
-            folder: Arc::new(Clerk::new("checkpoint")),
         }
     }
 }

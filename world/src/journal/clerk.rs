@@ -14,6 +14,7 @@ use std::thread;
 
 use actorsim_actors::Clock;
 use parking_lot::Mutex;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
@@ -37,6 +38,8 @@ pub(crate) enum ClerkError {
 /// has the clerk any more.
 pub(crate) struct Clerk {
     name: &'static str,
+    /// Cores that its thread may run on: whoever gives it work may have fewer.
+    cores: Option<CpuSet>,
     desk: Mutex<Option<mpsc::Sender<Work>>>,
 }
 
@@ -47,10 +50,10 @@ impl fmt::Debug for Clerk {
 }
 
 impl Clerk {
-    /// A clerk whose thread is named so.
-    pub(crate) fn new(name: &'static str) -> Self {
+    /// A clerk whose thread is named so, and may run on these cores.
+    pub(crate) fn new(name: &'static str, cores: Option<CpuSet>) -> Self {
         let desk = Mutex::new(None);
-        Self { name, desk }
+        Self { name, cores, desk }
     }
 
     /// Does something and tells what came of it. Whoever stops waiting does not stop it.
@@ -78,7 +81,11 @@ impl Clerk {
             return Ok(queue.clone());
         }
         let (queue, mut waiting) = mpsc::channel::<Work>(WAITING_MAX);
+        let cores = self.cores;
         let day = move || {
+            if let Some(cores) = cores {
+                let _ = sched_setaffinity(None, &cores); // as its starter's then
+            }
             while let Some(work) = waiting.blocking_recv() {
                 // whoever asked is told by what is dropped
                 drop(catch_unwind(AssertUnwindSafe(work)));
@@ -98,7 +105,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_is_done_on_one_thread_in_order_and_a_panic_is_told() {
-        let (clerk, clock) = (Clerk::new("clerk"), Clock::wall());
+        let (clerk, clock) = (Clerk::new("clerk", None), Clock::wall());
         let who = || thread::current().id();
         let first = clerk.run(&clock, who).await.unwrap();
         let broken = clerk.run(&clock, || panic!("at work")).await;
@@ -109,7 +116,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_nobody_waits_for_any_more_is_done_all_the_same() {
-        let (clerk, clock) = (Clerk::new("clerk"), Clock::wall());
+        let (clerk, clock) = (Clerk::new("clerk", None), Clock::wall());
         let (open, gate) = sync_channel::<()>(1);
         let (tell, told) = sync_channel(1);
         let asked = clerk.run(&clock, move || {

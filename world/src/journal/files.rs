@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use super::{JOURNAL_CACHE_BYTES, WORLD_CACHE_BYTES};
 
-/// Format of both files; files of a later one are refused, of an earlier one converted on open.
+/// Format of both files; files of another one are refused (no earlier one has been released).
 pub const FORMAT: u64 = 1;
 
 /// Name of the file that holds the records.
@@ -198,9 +198,9 @@ pub enum OpenError {
         /// Why.
         source: Box<redb::Error>,
     },
-    /// It was made by a later version.
+    /// It was made by another version.
     #[error(
-        "{place} has format {found}, and this version knows formats up to {FORMAT}; use the \
+        "{place} has format {found}, and this version knows format {FORMAT}; use the \
          version that made it, or give the twin another journal.dir"
     )]
     Format {
@@ -254,13 +254,13 @@ fn database(medium: &dyn Medium, file: &'static str) -> Result<(Database, bool),
     let database = opened.map_err(|error| fail(error.into()))?;
     match format(&database).map_err(fail)? {
         Some(FORMAT) => {}
-        Some(found) if found > FORMAT => {
+        Some(found) => {
             let place = medium.place(file);
             return Err(OpenError::Format { place, found });
         }
         None if !medium.keeps() => create(&database, file).map_err(fail)?,
-        // No earlier format has been released, and a file that got its name was whole.
-        _ => return Err(fail(redb::Error::Corrupted(EMPTIED.to_owned()))),
+        // A file that got its name was whole.
+        None => return Err(fail(redb::Error::Corrupted(EMPTIED.to_owned()))),
     }
     Ok((database, torn))
 }

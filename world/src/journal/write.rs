@@ -179,11 +179,12 @@ impl Writer {
         if !(committed.sessions.is_empty() && committed.batches.is_empty()) {
             self.outlets.sessions.wake();
         }
+        // durable, whether or not there is room to go on
+        journal.under_way.fetch_sub(taken, Ordering::AcqRel);
+        journal.noted(notes);
         if !committed.batches.is_empty() && self.feed.send(committed.batches).await.is_err() {
             return Err(Fault::with("journal_feed", "the feed is gone"));
         }
-        journal.under_way.fetch_sub(taken, Ordering::AcqRel);
-        journal.noted(notes);
         Ok(self)
     }
 }
