@@ -28,6 +28,8 @@ mod scenario;
 mod text;
 mod wire_log;
 
+use actorsim_fleet::session::template::Template;
+
 use crate::heap;
 
 /// One of them.
@@ -56,6 +58,12 @@ impl Target {
         let most = self.heap_max;
         assert!(peak <= most, "the input took {peak} bytes, at most {most}");
     }
+}
+
+/// A path of a request, of a device that is a pump.
+fn path(text: &str) -> Template {
+    let template = Template::parse(text, "pump", &[]);
+    template.expect("a template").into_path()
 }
 
 /// All of them.

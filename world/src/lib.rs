@@ -54,6 +54,7 @@ pub mod scanned;
 pub mod shared;
 pub mod stages;
 pub mod systems;
+mod threads;
 pub mod twin;
 
 pub use journal::{JournalConfig, JournalReport};

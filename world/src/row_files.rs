@@ -23,6 +23,7 @@ use serde::Serialize;
 
 use crate::lanes::Lanes;
 use crate::scan::clock::now_ns;
+use crate::threads;
 
 /// Records that wait for the writer: two of its pauses at half a million a second.
 pub const ROW_LANE: usize = 131_072;
@@ -208,6 +209,7 @@ impl RowWriter {
         config: RowFilesConfig,
         lanes: Arc<Lanes>,
         clock: actorsim_actors::Clock,
+        cores: &[usize],
         tell: impl Fn(String) + Send + 'static,
     ) -> io::Result<Self> {
         let (stop, stopped) = sync_channel(1);
@@ -236,7 +238,7 @@ impl RowWriter {
         let builder = std::thread::Builder::new().name("row-files".to_owned());
         Ok(Self {
             stop: Some(stop),
-            thread: Some(builder.spawn(run)?),
+            thread: Some(threads::start(builder, cores, run)?),
         })
     }
 }

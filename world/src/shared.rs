@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use actorsim_actors::shard::ShardCores;
 use actorsim_actors::{Clock, Time};
 use actorsim_transport::{DropReason, EventMark, Reading, SensorType};
 use parking_lot::Mutex;
-use rustix::thread::{CpuSet, sched_getaffinity};
 use uuid::Uuid;
 
 use crate::batch::{Origin, Outcome, RowBatch, RowReading};
@@ -74,8 +74,8 @@ pub struct Shared {
     /// Held by whoever changes the rules, until the scan has them.
     pub(crate) changing: tokio::sync::Mutex<()>,
     pub(crate) host: Mutex<Option<HostReport>>,
-    /// Cores that the maker of the twin may run on: whoever starts the scan anew may have fewer.
-    pub(crate) cores: Option<CpuSet>,
+    /// Cores that the maker of the twin may run on: whoever starts a thread anew may have fewer.
+    pub(crate) cores: Vec<usize>,
     first_error: Mutex<Option<FirstError>>,
     pub(crate) wedged: AtomicU64,
     pub(crate) outlets: OnceLock<Outlets>,
@@ -123,7 +123,7 @@ impl Shared {
             index: Mutex::new(DeviceIndex::new(rows_max)),
             commanded: Commanded::new(rows_max),
             host: Mutex::new(None),
-            cores: sched_getaffinity(None).ok(),
+            cores: ShardCores::allowed(),
             folded: Mutex::new(Folded::default()),
             journal,
             ledger: Mutex::new(ledger),

@@ -11,9 +11,8 @@ use actorsim_actors::Time;
 use actorsim_fleet::session::coap::client::Client;
 use actorsim_fleet::session::coap::packet::{Block, Code, Kind, Packet, Writer, option};
 use actorsim_fleet::session::coap::{Endpoint, Event, Method, Options, Output, Paths};
-use actorsim_fleet::session::template::Template;
 
-use super::Target;
+use super::{Target, path};
 use crate::script::{Script, Steps};
 
 pub(crate) const TARGET: Target = Target {
@@ -55,11 +54,6 @@ struct Run {
 }
 
 fn paths() -> Paths {
-    let path = |text| {
-        Template::parse(text, "pump", &[])
-            .expect("a template")
-            .into_path()
-    };
     Paths {
         samples: path("/devices/{device_id}/telemetry"),
         commands: path("/devices/{device_id}/commands"),

@@ -1,11 +1,8 @@
-//! T2: frames of `actorsim/1`, one after another, and the plain readings of `dt/1`, which come in
-//! pieces. A frame is read as it was written or refused; however a stream is cut, the same
-//! readings come out of it, and the same error.
+//! T2: frames of `actorsim/1`, one after another, and the plain readings of `dt/1`, both in pieces.
+//! A frame is read as it was written or refused; however a stream is cut, the same readings come
+//! out of it, and the same error.
 
-use actorsim_transport::frames::{
-    EVENTS_FRAME_LEN_MAX, Events, FRAME_HEADER_LEN, FrameError, frame_len, put_event,
-    put_events_header,
-};
+use actorsim_transport::frames::{EventStream, put_event, put_events_header};
 use actorsim_transport::{Arrival, DecodeError, EventKey, Reading, ReadingStream, T2Session};
 
 use super::Target;
@@ -14,7 +11,7 @@ use crate::script::{Script, Steps, pieces};
 
 pub(crate) const TARGET: Target = Target {
     name: "events",
-    about: "T2 streams: frames of events, and plain readings in pieces",
+    about: "T2 streams in pieces: frames of events, and plain readings",
     run,
     seeds,
     words: &[],
@@ -41,10 +38,12 @@ fn seeds() -> Vec<Vec<u8>> {
         Steps::new().step(&[1, cut]).rest(&bytes)
     };
     let frames = [frame(1, 1), frame(2, 5), frame(2, 5), frame(4, 2)].concat();
-    let frames = Steps::new().byte(0).rest(&frames);
-    let many = Steps::new().byte(0).rest(&frame(1, 100));
+    let cut = |cut| Steps::new().step(&[0, cut]).rest(&frames);
+    let many = Steps::new().step(&[0, 52]).rest(&frame(1, 100));
     vec![
-        frames,
+        cut(0),
+        cut(1),
+        cut(50),
         many,
         plain(0, 3),
         plain(1, 2),
@@ -57,26 +56,25 @@ fn seeds() -> Vec<Vec<u8>> {
 fn run(input: &[u8]) {
     let mut script = Script::new(input);
     match script.byte() % 2 {
-        0 => framed(script.rest()),
+        0 => framed(script.byte(), script.rest()),
         _ => plain(script.byte(), script.rest()),
     }
 }
 
+/// Frames in order, and why the stream was refused, if it was.
+type Frames = (Vec<(u64, Vec<Reading>, Vec<EventKey>)>, Option<String>);
+
 /// What a connection does with a stream of frames, up to its end or its first error.
-fn framed(mut bytes: &[u8]) {
+fn framed(cut: u8, bytes: &[u8]) {
+    let whole = told(bytes, 0);
+    assert_eq!(told(bytes, cut), whole);
     let session = T2Session::detached(1);
-    let mut taken = 0;
-    while let Some((header, rest)) = bytes.split_first_chunk::<FRAME_HEADER_LEN>() {
-        let Ok(length) = frame_len(*header, EVENTS_FRAME_LEN_MAX) else {
-            return;
-        };
-        let Some((body, rest)) = rest.split_at_checked(length) else {
-            return;
-        };
-        bytes = rest;
-        let Ok(sequence) = event_frame(body) else {
-            return;
-        };
+    let (mut taken, mut again) = (0, Vec::new());
+    for (sequence, readings, keys) in whole.0 {
+        put_events_header(&mut again, sequence, readings.len() as u32);
+        for (reading, key) in readings.iter().zip(keys) {
+            put_event(&mut again, reading, key);
+        }
         match session.judge(sequence) {
             Arrival::Next => {
                 assert_eq!(sequence, taken + 1, "a batch out of turn");
@@ -87,25 +85,25 @@ fn framed(mut bytes: &[u8]) {
             Arrival::Early => assert!(sequence > taken + 1),
         }
     }
+    assert!(bytes.starts_with(&again), "what was read is not what came");
 }
 
-fn event_frame(body: &[u8]) -> Result<u64, FrameError> {
+fn told(bytes: &[u8], cut: u8) -> Frames {
+    let (mut stream, mut frames) = (EventStream::default(), Vec::new());
     let (mut readings, mut keys) = (Vec::new(), Vec::new());
-    let events = Events::parse(body)?;
-    if let Err(error) = events.decode_into(&mut readings, &mut keys) {
-        assert!(
-            readings.is_empty() && keys.is_empty(),
-            "half a frame was taken"
-        );
-        return Err(error);
+    for mut piece in pieces(bytes, cut) {
+        while !piece.is_empty() {
+            match stream.take(&mut piece, &mut readings, &mut keys) {
+                Ok(Some(sequence)) => {
+                    let frame = (std::mem::take(&mut readings), std::mem::take(&mut keys));
+                    frames.push((sequence, frame.0, frame.1));
+                }
+                Ok(None) => assert!(piece.is_empty(), "all of a piece is taken"),
+                Err(error) => return (frames, Some(error.to_string())),
+            }
+        }
     }
-    let mut again = Vec::new();
-    put_events_header(&mut again, events.sequence, readings.len() as u32);
-    for (reading, key) in readings.iter().zip(keys) {
-        put_event(&mut again, reading, key);
-    }
-    assert_eq!(&again[FRAME_HEADER_LEN..], body);
-    Ok(events.sequence)
+    (frames, None)
 }
 
 type Told = (Vec<Reading>, Result<(), DecodeError>);

@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use actorsim_actors::Time;
 use actorsim_fleet::session::http::{Batch, Client, Endpoint, Event, Options, Output, Paths};
-use actorsim_fleet::session::template::Template;
 
-use super::Target;
+use super::{Target, path};
 use crate::script::{Script, Steps, pieces};
 
 pub(crate) const TARGET: Target = Target {
@@ -68,11 +67,6 @@ struct Run {
 }
 
 fn paths() -> Paths {
-    let path = |text| {
-        Template::parse(text, "pump", &[])
-            .expect("a template")
-            .into_path()
-    };
     Paths {
         samples: path("/devices/{device_id}/telemetry"),
         commands: path("/devices/{device_id}/commands"),

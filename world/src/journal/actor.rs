@@ -48,7 +48,7 @@ pub(crate) struct JournalActor {
 
 impl JournalActor {
     pub(crate) fn new(shared: Arc<Shared>, outlets: Outlets, apply: Addr<RowBatch>) -> Self {
-        let clerk = |name| Arc::new(Clerk::new(name, shared.cores));
+        let clerk = |name| Arc::new(Clerk::new(name, &shared.cores));
         Self {
             writer: clerk("journal"),
             folder: clerk("checkpoint"),

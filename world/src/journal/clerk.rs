@@ -14,9 +14,10 @@ use std::thread;
 
 use actorsim_actors::Clock;
 use parking_lot::Mutex;
-use rustix::thread::{CpuSet, sched_setaffinity};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
+
+use crate::threads;
 
 /// A commit, and a few readers of records.
 const WAITING_MAX: usize = 4;
@@ -39,7 +40,7 @@ pub(crate) enum ClerkError {
 pub(crate) struct Clerk {
     name: &'static str,
     /// Cores that its thread may run on: whoever gives it work may have fewer.
-    cores: Option<CpuSet>,
+    cores: Vec<usize>,
     desk: Mutex<Option<mpsc::Sender<Work>>>,
 }
 
@@ -51,9 +52,12 @@ impl fmt::Debug for Clerk {
 
 impl Clerk {
     /// A clerk whose thread is named so, and may run on these cores.
-    pub(crate) fn new(name: &'static str, cores: Option<CpuSet>) -> Self {
-        let desk = Mutex::new(None);
-        Self { name, cores, desk }
+    pub(crate) fn new(name: &'static str, cores: &[usize]) -> Self {
+        Self {
+            name,
+            cores: cores.to_vec(),
+            desk: Mutex::new(None),
+        }
     }
 
     /// Does something and tells what came of it. Whoever stops waiting does not stop it.
@@ -81,18 +85,14 @@ impl Clerk {
             return Ok(queue.clone());
         }
         let (queue, mut waiting) = mpsc::channel::<Work>(WAITING_MAX);
-        let cores = self.cores;
         let day = move || {
-            if let Some(cores) = cores {
-                let _ = sched_setaffinity(None, &cores); // as its starter's then
-            }
             while let Some(work) = waiting.blocking_recv() {
                 // whoever asked is told by what is dropped
                 drop(catch_unwind(AssertUnwindSafe(work)));
             }
         };
         let builder = thread::Builder::new().name(self.name.to_owned());
-        builder.spawn(day)?;
+        threads::start(builder, &self.cores, day)?;
         Ok(desk.insert(queue).clone())
     }
 }
@@ -105,7 +105,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_is_done_on_one_thread_in_order_and_a_panic_is_told() {
-        let (clerk, clock) = (Clerk::new("clerk", None), Clock::wall());
+        let (clerk, clock) = (Clerk::new("clerk", &[]), Clock::wall());
         let who = || thread::current().id();
         let first = clerk.run(&clock, who).await.unwrap();
         let broken = clerk.run(&clock, || panic!("at work")).await;
@@ -116,7 +116,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_nobody_waits_for_any_more_is_done_all_the_same() {
-        let (clerk, clock) = (Clerk::new("clerk", None), Clock::wall());
+        let (clerk, clock) = (Clerk::new("clerk", &[]), Clock::wall());
         let (open, gate) = sync_channel::<()>(1);
         let (tell, told) = sync_channel(1);
         let asked = clerk.run(&clock, move || {

@@ -34,8 +34,9 @@ const IDLE: Duration = Duration::from_secs(1);
 /// How long one attempt to hand a batch on waits.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Offsets read at once while an earlier life's batches are fed.
-const READ_AHEAD: u64 = 256;
+/// Offsets read at once while an earlier life's batches are fed: a quarter of the window, if each
+/// is a full batch.
+const READ_AHEAD: u64 = 64;
 
 /// The feeding half of one incarnation.
 pub(super) struct Feed {

@@ -94,8 +94,33 @@ pub struct Journalled {
     pub keys: Vec<EventKey>,
     /// When the connection had it (monotonic).
     pub received: Time,
-    /// Where its buffer goes.
+    /// Where its buffer goes, if it is one of a pool.
     pub pool: Option<Arc<BatchPool>>,
+}
+
+impl Journalled {
+    /// Of events gathered in a buffer of `pool`. Very many batches wait where the world is behind:
+    /// few events get memory of their own size, and the buffer goes back.
+    fn gathered(
+        offset: u64,
+        mut events: Vec<Reading>,
+        keys: Vec<EventKey>,
+        received: Time,
+        pool: &Arc<BatchPool>,
+    ) -> Self {
+        let few = events.len() < events.capacity() / 4;
+        if few {
+            let own = events.clone();
+            pool.give(std::mem::replace(&mut events, own));
+        }
+        Self {
+            offset,
+            events,
+            keys,
+            received,
+            pool: (!few).then(|| Arc::clone(pool)),
+        }
+    }
 }
 
 impl Drop for Journalled {
@@ -372,13 +397,9 @@ impl Store {
                 Entry::Plain(batch) if !batch.readings.is_empty() => {
                     let mut events = batch.pool().take();
                     events.extend_from_slice(&batch.readings);
-                    plan.done.batches.push(Journalled {
-                        offset,
-                        events,
-                        keys: Vec::new(),
-                        received: batch.received,
-                        pool: Some(Arc::clone(batch.pool())),
-                    });
+                    let (keys, pool) = (Vec::new(), batch.pool());
+                    let durable = Journalled::gathered(offset, events, keys, batch.received, pool);
+                    plan.done.batches.push(durable);
                 }
                 Entry::Plain(_) => {}
             }
@@ -433,13 +454,8 @@ impl Store {
             batch.pool().give(events);
             return;
         }
-        plan.done.batches.push(Journalled {
-            offset,
-            events,
-            keys,
-            received: batch.received,
-            pool: Some(Arc::clone(batch.pool())),
-        });
+        let durable = Journalled::gathered(offset, events, keys, batch.received, batch.pool());
+        plan.done.batches.push(durable);
     }
 }
 

@@ -12,7 +12,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use actorsim_actors::{Fault, Flow, Level, Message, TaskActor, TaskContext};
-use rustix::thread::sched_setaffinity;
 use tokio::sync::mpsc;
 
 use super::clock::ScanClock;
@@ -22,6 +21,7 @@ use crate::lanes::{Lease, ScanEnds};
 use crate::row_files::{ROWS_PER_CYCLE, RowWriter};
 use crate::scanned::{ScannedWorld, WorldSize};
 use crate::shared::Shared;
+use crate::threads;
 
 /// How long an incarnation waits for the thread of the previous one.
 const HANDOVER: Duration = Duration::from_secs(5);
@@ -121,15 +121,12 @@ impl Scan {
         let builder = std::thread::Builder::new()
             .name("scan".to_owned())
             .stack_size(STACK);
-        let cores = self.shared.cores;
-        self.thread = Some(builder.spawn(move || {
-            if let Some(cores) = cores {
-                let _ = sched_setaffinity(None, &cores); // as its starter's then
-            }
+        let work = move || {
             if let Some(scan) = build() {
                 scan.run();
             }
-        })?);
+        };
+        self.thread = Some(threads::start(builder, &self.shared.cores, work)?);
         Ok(())
     }
 
@@ -145,7 +142,13 @@ impl Scan {
         };
         let lanes = Arc::clone(&self.shared.lanes);
         let clock = self.shared.clock.clone();
-        self.rows = Some(RowWriter::start(config, lanes, clock, tell)?);
+        self.rows = Some(RowWriter::start(
+            config,
+            lanes,
+            clock,
+            &self.shared.cores,
+            tell,
+        )?);
         Ok(())
     }
 
@@ -171,7 +174,7 @@ impl Scan {
             }
         };
         let pulse = Arc::clone(&self.shared.lanes.pulse);
-        self.watchdog = Some(Watchdog::start(pulse, limit, tell)?);
+        self.watchdog = Some(Watchdog::start(pulse, limit, &self.shared.cores, tell)?);
         Ok(())
     }
 

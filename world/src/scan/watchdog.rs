@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::clock::now_ns;
 use super::rt::demote;
+use crate::threads;
 
 /// Looks in the time that a cycle may take.
 const LOOKS: u32 = 4;
@@ -62,6 +63,7 @@ impl Watchdog {
     pub(super) fn start(
         pulse: Arc<Pulse>,
         limit: Duration,
+        cores: &[usize],
         tell: impl Fn(Wedged) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel(1);
@@ -85,7 +87,7 @@ impl Watchdog {
         let builder = std::thread::Builder::new().name("scan-watchdog".to_owned());
         Ok(Self {
             stop: Some(stop),
-            thread: Some(builder.spawn(watch)?),
+            thread: Some(threads::start(builder, cores, watch)?),
         })
     }
 }
@@ -113,7 +115,7 @@ mod tests {
         pulse.of_this_thread();
         pulse.begin(now_ns());
         let (tell, told) = channel();
-        let watchdog = Watchdog::start(Arc::clone(&pulse), LIMIT, move |wedged| {
+        let watchdog = Watchdog::start(Arc::clone(&pulse), LIMIT, &[], move |wedged| {
             let _ = tell.send(wedged);
         });
         let wedged: Wedged = told.recv().unwrap();
@@ -126,7 +128,7 @@ mod tests {
     #[test]
     fn between_cycles_nothing_is_wedged() {
         let (tell, told) = channel();
-        let watchdog = Watchdog::start(Arc::default(), LIMIT, move |wedged| {
+        let watchdog = Watchdog::start(Arc::default(), LIMIT, &[], move |wedged| {
             let _ = tell.send(wedged);
         });
         assert_eq!(told.recv_timeout(LIMIT * 3), Err(RecvTimeoutError::Timeout));
