@@ -24,6 +24,8 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// Events a second of all devices, and commands a second.
 const EVENTS: u64 = 1_000;
 const COMMANDS: u64 = 100;
+/// An event that is not acknowledged so long after the window counts as lost.
+const LATE: Duration = Duration::from_secs(10);
 /// The baseline, which is of this binary.
 const TCP: &str = "tcp";
 /// Participants of this binary beside ours.
@@ -155,7 +157,6 @@ fn ours(job: &Job) -> Result<Value, String> {
             t3.rtt.snapshot(),
         );
         let (sent, received) = (t1.sent.get(), t1.received.get());
-        let (created, acked) = (t2.created.get(), t2.acked.get());
         let cycles = || node.twin().map(|twin| twin.snapshot().cycles);
         let (began, ticked) = (Instant::now(), cycles());
         tokio::time::sleep(job.time()).await;
@@ -163,7 +164,12 @@ fn ours(job: &Job) -> Result<Value, String> {
         let ticks_per_s = ticks.map(|ticks| ticks as f64 / began.elapsed().as_secs_f64());
         let ratio = |came: u64, of: u64| (of > 0).then(|| (came as f64 / of as f64).min(1.0));
         let t1_ratio = ratio(t1.received.get() - received, t1.sent.get() - sent);
-        let t2_ratio = ratio(t2.acked.get() - acked, t2.created.get() - created);
+        let created = t2.created.get();
+        let patience = Instant::now() + LATE;
+        while t2.acked.get() < created && Instant::now() < patience {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let t2_ratio = ratio(t2.acked.get(), created);
         let [t1, t2, t3] = [
             t1.latency.quantiles_since(&before.0),
             t2.latency.quantiles_since(&before.1),
