@@ -24,6 +24,12 @@ use crate::scenario::{Load, Scenario, Shapes, metric};
 /// Events a second: devices, and of each.
 const DEVICES: u32 = 2_000;
 const EVENTS_OF_EACH: u32 = 10;
+/// Kills of the whole plan, in which each of these kinds is hit.
+const SIZE: u64 = 1_000;
+const KINDS: [&str; 10] = [
+    "conn", "listener", "tier-t1", "tier-t2", "tier-t3", "journal", "scan", "route", "apply",
+    "actuate",
+];
 /// Kills a second of the plan.
 const KILLS_PER_S: u64 = 20;
 /// SIGKILLs of the twin's process, if it is killed so often in parts.
@@ -44,7 +50,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
             a plan and whose process then 20 times by SIGKILL: events made, acknowledged and \
             applied; lost and doubled by the devices' own log against the world's",
     shapes: Shapes::One(Load {
-        size: 1_000,
+        size: SIZE,
         seconds: 0,
     }),
     smoke: Load {
@@ -53,6 +59,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     },
     metrics: &[
         metric("kills", "1"),
+        metric("kills_least", "1"),
         metric("restarts", "1"),
         metric("events_per_s", "1/s"),
         metric("acknowledged", "1"),
@@ -172,7 +179,20 @@ fn run(dir: &Path, kills: u64) -> Result<Value, String> {
     let twin = Node::start(dir, "twin", &struck)?;
     thread::sleep(Duration::from_secs(kills / KILLS_PER_S + 5));
     let seen = twin.stop()?;
-    let struck = seen.pointer("/chaos/strikes").map_or(0, sum);
+    let strikes = seen.pointer("/chaos/strikes").unwrap_or(&Value::Null);
+    let struck = sum(strikes);
+    if struck < kills {
+        return Err(format!("{struck} of {kills} kills: {strikes}"));
+    }
+    let by_kind = strikes.as_object().into_iter().flatten();
+    let by_kind: Vec<_> = by_kind.map(|(kind, of)| (kind, sum(of))).collect();
+    let missing = |kind: &&&str| !by_kind.iter().any(|(of, kills)| of == *kind && *kills > 0);
+    if kills == SIZE
+        && let Some(kind) = KINDS.iter().find(missing)
+    {
+        return Err(format!("no {kind} was killed: {strikes}"));
+    }
+    let least = by_kind.iter().map(|(_, kills)| kills).min();
     let mut twin = Node::start(dir, "twin", &twin_args)?;
     let rounds = ROUNDS.min(kills);
     for _ in 0..rounds {
@@ -193,6 +213,7 @@ fn run(dir: &Path, kills: u64) -> Result<Value, String> {
     }
     Ok(json!({
         "kills": struck,
+        "kills_least": least,
         "restarts": rounds,
         "events_per_s": acknowledged.events as f64 / took.as_secs_f64(),
         "acknowledged": acknowledged.events,
