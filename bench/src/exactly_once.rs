@@ -8,17 +8,15 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use actorsim_transport::Site;
 use peer_probe::Job;
 use serde_json::{Value, json};
 
-use crate::process::NODE;
+use crate::node::scratch;
+use crate::pair::Pair;
 use crate::scenario::{Load, Scenario, Shapes, metric};
 
 /// Events a second: devices, and of each.
@@ -36,9 +34,6 @@ const KILLS_PER_S: u64 = 20;
 const ROUNDS: u64 = 20;
 /// Between two of them: the twin comes up, the links come back, events flow.
 const ROUND: Duration = Duration::from_secs(2);
-/// For a process to end in order.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// A supervisor that is asked for more than this a second has lost.
 const POLICY: &str = "[[supervisor]]\npath = \"/\"\nintensity = 1000\n\
                       [[supervisor]]\npath = \"/twin\"\nintensity = 1000\n\
@@ -79,104 +74,30 @@ fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-/// A node in a process of its own, killed with this one.
-struct Node {
-    child: Child,
-    report: PathBuf,
-}
-
-impl Node {
-    fn start(dir: &Path, name: &str, args: &[String]) -> Result<Self, String> {
-        let report = dir.join(format!("{name}.json"));
-        let mut command = Command::new(std::env::current_exe().map_err(text)?);
-        command.args([NODE, "start", "--node", name, "--state-dir"]);
-        command.arg(dir.join(name)).arg("--report").arg(&report);
-        for setting in [
-            "metrics.enabled=false",
-            "journal.ledger=true",
-            "log.level=error",
-        ] {
-            command.args(["-X", setting]);
-        }
-        command
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        let child = command.spawn().map_err(text)?;
-        Ok(Self { child, report })
-    }
-
-    /// SIGKILL.
-    fn kill(mut self) -> Result<(), String> {
-        self.child
-            .kill()
-            .and_then(|()| self.child.wait())
-            .map_err(text)?;
-        Ok(())
-    }
-
-    /// Ends in order, and says what it has seen.
-    fn stop(mut self) -> Result<Value, String> {
-        let asked = Command::new("kill")
-            .arg(self.child.id().to_string())
-            .status();
-        asked.map_err(text)?;
-        let began = Instant::now();
-        while self.child.try_wait().map_err(text)?.is_none() {
-            if began.elapsed() > PATIENCE {
-                return Err(format!("{} does not end", self.report.display()));
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        let report = fs::read_to_string(&self.report).map_err(text)?;
-        serde_json::from_str(&report).map_err(text)
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
 fn child(job: &Job) -> Result<Value, String> {
-    let scratch = std::env::temp_dir().join(format!("actorsim-once-{}", std::process::id()));
-    let outcome = run(&scratch, job.size);
-    drop(fs::remove_dir_all(&scratch));
-    outcome
+    scratch(|dir| run(dir, job.size))
 }
 
 fn run(dir: &Path, kills: u64) -> Result<Value, String> {
-    let site = Site::open_or_create(&dir.join("site")).map_err(text)?;
-    for name in ["twin", "fleet"] {
-        let out = dir.join(format!("id-{name}"));
-        site.issue(name, "*", &out).map_err(text)?;
-    }
-    let identity = |name: &str| format!("--identity={}", dir.join(format!("id-{name}")).display());
-    let free = UdpSocket::bind("127.0.0.1:0").map_err(text)?;
-    let at = free.local_addr().map_err(text)?;
-    drop(free);
+    let pair = Pair::new(dir, &["-X", "journal.ledger=true"])?;
     let (plan, policy) = (dir.join("plan.toml"), dir.join("policy.toml"));
     fs::write(&plan, self::plan(kills)).map_err(text)?;
     fs::write(&policy, POLICY).map_err(text)?;
-    let policies = format!("supervision.policies={}", policy.display());
-    let mut twin_args: Vec<String> = ["--no-fleet", "-X", &policies].map(str::to_owned).into();
-    twin_args.extend([identity("twin"), format!("--listen={at}")]);
-    let mut struck = twin_args.clone();
+    let twin_args = [
+        "-X".into(),
+        format!("supervision.policies={}", policy.display()),
+    ];
+    let mut struck = twin_args.to_vec();
     struck.push(format!("--chaos={}", plan.display()));
     let fleet_args = [
-        "--no-world".to_owned(),
-        identity("fleet"),
-        format!("--twin={at}"),
         format!("--devices={DEVICES}"),
         format!("--t2-rate={EVENTS_OF_EACH}"),
         "--interval=5s".to_owned(),
     ];
     let began = Instant::now();
-    let fleet = Node::start(dir, "fleet", &fleet_args)?;
+    let fleet = pair.fleet(&fleet_args)?;
 
-    let twin = Node::start(dir, "twin", &struck)?;
+    let twin = pair.twin(&struck)?;
     thread::sleep(Duration::from_secs(kills / KILLS_PER_S + 5));
     let seen = twin.stop()?;
     let strikes = seen.pointer("/chaos/strikes").unwrap_or(&Value::Null);
@@ -193,12 +114,12 @@ fn run(dir: &Path, kills: u64) -> Result<Value, String> {
         return Err(format!("no {kind} was killed: {strikes}"));
     }
     let least = by_kind.iter().map(|(_, kills)| kills).min();
-    let mut twin = Node::start(dir, "twin", &twin_args)?;
+    let mut twin = pair.twin(&twin_args)?;
     let rounds = ROUNDS.min(kills);
     for _ in 0..rounds {
         thread::sleep(ROUND);
         twin.kill()?;
-        twin = Node::start(dir, "twin", &twin_args)?;
+        twin = pair.twin(&twin_args)?;
     }
     thread::sleep(ROUND);
     let took = began.elapsed();

@@ -18,12 +18,12 @@ use crate::node::Running;
 use crate::scenario::{Load, Scenario, Shapes, metric};
 
 /// Sensors of a device: an entity is one of them.
-const SENSORS: u64 = 7;
+pub(crate) const SENSORS: u64 = 7;
 /// Between two samples of a device.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Events a second of all devices, and commands a second.
-const EVENTS: u64 = 1_000;
-const COMMANDS: u64 = 100;
+pub(crate) const EVENTS: u64 = 1_000;
+pub(crate) const COMMANDS: u64 = 100;
 /// An event that is not acknowledged so long after the window counts as lost.
 const LATE: Duration = Duration::from_secs(10);
 /// The baseline, which is of this binary.

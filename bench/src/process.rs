@@ -150,7 +150,7 @@ pub(crate) fn available_bytes() -> Option<u64> {
 }
 
 /// Bytes of a line such as `VmRSS:      123 kB`.
-fn kib_of(text: &str, key: &str) -> Option<u64> {
+pub(crate) fn kib_of(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib << 10)

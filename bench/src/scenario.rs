@@ -9,9 +9,9 @@ use peer_probe::Job;
 use serde_json::Value;
 
 use crate::{
-    cold, connect_storm, echo, encode, exactly_once, fan_out, idle, journal, loss, memory, mqtt,
-    one_way, ping_pong, pipeline, pipeline_rate, quic, restart, ring, scan, skew, soak, spawn,
-    storm, timers, tls,
+    cold, connect_storm, echo, encode, entity, exactly_once, fan_out, idle, journal, loss, memory,
+    mqtt, one_way, ping_pong, pipeline, pipeline_rate, quic, restart, ring, scan, skew, soak,
+    spawn, storm, timers, tls,
 };
 
 /// Every scenario, in the order of `list`.
@@ -35,6 +35,7 @@ pub(crate) const SCENARIOS: &[&Scenario] = &[
     &pipeline::SCENARIO,
     &pipeline_rate::SCENARIO,
     &loss::SCENARIO,
+    &entity::SCENARIO,
     &exactly_once::SCENARIO,
     &mqtt::SCENARIO,
     &soak::SCENARIO,

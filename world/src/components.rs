@@ -1,12 +1,10 @@
 //! The columns of a row: one row per (device, sensor), hot values apart from cold identity.
 //!
-//! A row is an entity that is spawned blank, bound once to a (device, sensor) and never despawned,
-//! so that slot == table row for the life of a world. This module holds plain data and bit
-//! arithmetic; who writes a column is decided in `systems`.
+//! A row is spawned blank, bound once to a (device, sensor) and never despawned, so that slot ==
+//! table row for the life of a world; [`BLOCK`](crate::blocks::BLOCK) of them are one entity. This
+//! module holds plain data and bit arithmetic; who writes a column is decided in `systems`.
 //!
-//! Bound: at most 136 bytes per row, bookkeeping of the ECS included (measured in a test).
-
-use bevy_ecs::prelude::*;
+//! Bound: at most 64 bytes per row, bookkeeping of the ECS included (measured in a test).
 
 /// Number of sensor types on the wire (0 Temperature to 6 Relay).
 pub const KINDS: usize = 7;
@@ -39,7 +37,7 @@ pub const KIND_NAMES: [&str; KINDS] = [
 ///
 /// 32 bytes at a 32-byte boundary: a reading costs one cache line, wherever its row is.
 #[repr(C, align(32))]
-#[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Hot {
     /// Last accepted value, exactly as it came (NaN and infinities included).
     pub value: f64,
@@ -137,11 +135,9 @@ impl Flags {
 }
 
 /// Whose a row is: what no reading touches.
-#[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cold {
-    /// Device id, in the byte order of RFC 9562 text form.
-    pub device: [u8; 16],
-    /// Ordinal of the device in the twin's index.
+    /// Ordinal of the device in the twin's index; its id is kept once for all its rows.
     pub asset: u32,
     /// Sensor id within the device.
     pub sensor: u16,
@@ -149,45 +145,14 @@ pub struct Cold {
     pub relay: u16,
 }
 
-impl Cold {
-    /// A row that belongs to nobody yet.
-    pub const BLANK: Self = Self {
-        device: [0; 16],
-        asset: 0,
-        sensor: 0,
-        relay: 0,
-    };
-}
-
-/// The bundle of a blank row.
-#[derive(Bundle, Clone, Copy, Debug)]
-pub struct BlankRow {
-    hot: Hot,
-    cold: Cold,
-}
-
-impl BlankRow {
-    /// The bundle from which every row starts.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            hot: Hot::default(),
-            cold: Cold::BLANK,
-        }
-    }
-}
-
-impl Default for BlankRow {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+/// Device id, in the byte order of RFC 9562 text form.
+pub type DeviceId = [u8; 16];
 
 /// Binds a blank row to a (device, sensor); applying the same one twice changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowFill {
     /// Device id.
-    pub device: [u8; 16],
+    pub device: DeviceId,
     /// Table row to bind.
     pub row: u32,
     /// Ordinal of the device in the twin's index.

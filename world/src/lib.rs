@@ -39,6 +39,7 @@
 //! ```
 
 pub mod batch;
+mod blocks;
 pub mod components;
 mod huge;
 pub mod index;

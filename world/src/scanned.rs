@@ -1,8 +1,8 @@
 //! The scanned world: table, schedule and resources, stepped one cycle at a time.
 //!
 //! Pure in the sense of the design: batches and a time go in, commands and counts come out; it
-//! owns no thread, ring or socket, so tests step it directly. Rows are pre-spawned blank; slot ==
-//! table row, because nothing is ever despawned.
+//! owns no thread, ring or socket, so tests step it directly. Rows are pre-spawned blank, a block
+//! of them as one entity; slot == table row, because nothing is ever despawned.
 //!
 //! Bound: `WorldSize::capacity_max` rows; growing beyond `capacity` is a maintenance cycle.
 
@@ -14,7 +14,8 @@ use bevy_ecs::prelude::*;
 use uuid::Uuid;
 
 use crate::batch::RowBatch;
-use crate::components::{BlankRow, Cold, Flags, Hot, KINDS, RowFill};
+use crate::blocks::{self, BLOCK, Block};
+use crate::components::{Cold, DeviceId, Flags, Hot, KINDS, RowFill};
 use crate::huge;
 use crate::journal::fold::RowValue;
 use crate::request::RowView;
@@ -34,12 +35,14 @@ pub struct WorldSize {
     pub capacity_max: u32,
 }
 
-type Columns = (&'static mut Hot, &'static mut Cold);
+type Columns = (&'static mut Block<Hot>, &'static mut Block<Cold>);
 
 /// A world of rows and the schedule that scans it.
 pub struct ScannedWorld {
     world: World,
     query: QueryState<Columns>,
+    /// Ids of devices by [`Cold::asset`], with room for one in each row.
+    devices: Vec<DeviceId>,
     schedule: Schedule,
     state: CycleState,
     size: WorldSize,
@@ -101,6 +104,7 @@ impl ScannedWorld {
             state: CycleState::new(rules, commanded.clone(), tally, book),
             world,
             query,
+            devices: Vec::new(),
             size,
             sweep_ns,
             commanded,
@@ -242,9 +246,15 @@ impl ScannedWorld {
         let fills = fills.into_iter().filter(|fill| fill.row < max);
         let mut fills = fills.peekable();
         while let Some(next) = fills.peek() {
-            if next.row >= self.rows {
-                let wanted = (next.row + 1).max(self.rows.saturating_add(self.rows / 4));
+            let (row, asset) = (next.row, next.asset as usize);
+            if row >= self.rows {
+                let wanted = (row + 1).max(self.rows.saturating_add(self.rows / 4));
                 self.spawn_to(wanted.min(max));
+                self.grown += 1;
+            }
+            // devices without a row have a number, too
+            if asset >= self.devices.capacity() {
+                self.devices.reserve(asset + 1 - self.devices.len());
                 self.grown += 1;
             }
             self.bind(&mut fills);
@@ -254,21 +264,26 @@ impl ScannedWorld {
 
     /// Binds rows as long as there are such.
     fn bind(&mut self, fills: &mut Peekable<impl Iterator<Item = RowFill>>) {
-        let rows = self.rows;
-        let Some((hot, cold)) = columns(&mut self.query, &mut self.world) else {
+        let (rows, devices) = (self.rows, &mut self.devices);
+        let Some((hot, cold)) = columns(&mut self.query, &mut self.world, rows) else {
             while fills.next().is_some() {} // a world without a table
             return;
         };
-        while let Some(fill) = fills.next_if(|fill| fill.row < rows) {
-            let row = fill.row as usize;
+        let room = devices.capacity();
+        let fits = |fill: &RowFill| fill.row < rows && (fill.asset as usize) < room;
+        while let Some(fill) = fills.next_if(fits) {
+            let (row, asset) = (fill.row as usize, fill.asset as usize);
             let hot = &mut hot[row];
             if hot.flags.has(Flags::BOUND) {
                 continue;
             }
             hot.flags = Flags::bound(fill.kind);
             hot.in_force = self.commanded.of(fill.row);
+            if asset >= devices.len() {
+                devices.resize(asset + 1, DeviceId::default());
+            }
+            devices[asset] = fill.device;
             cold[row] = Cold {
-                device: fill.device,
                 asset: fill.asset,
                 sensor: fill.sensor,
                 relay: fill.relay,
@@ -279,7 +294,7 @@ impl ScannedWorld {
     }
 
     fn columns(&mut self) -> Option<(&mut [Hot], &mut [Cold])> {
-        columns(&mut self.query, &mut self.world)
+        columns(&mut self.query, &mut self.world, self.rows)
     }
 
     /// Gives a bound row back an event that a journal remembers, if it has no newer value. It is no
@@ -305,12 +320,16 @@ impl ScannedWorld {
     }
 
     fn spawn_to(&mut self, rows: u32) {
-        let missing = rows.saturating_sub(self.rows) as usize;
-        self.world
-            .spawn_batch(std::iter::repeat_n(BlankRow::new(), missing));
+        let blocks = |rows: u32| (rows as usize).div_ceil(BLOCK);
+        let missing = blocks(rows).saturating_sub(blocks(self.rows));
+        let blank = (Block::of(Hot::default()), Block::of(Cold::default()));
+        let spawned = self.world.spawn_batch(std::iter::repeat_n(blank, missing));
+        drop(spawned);
         self.rows = self.rows.max(rows);
         let rows = self.rows;
         self.state.touched.fit(rows);
+        let room = rows as usize - self.devices.len().min(rows as usize);
+        self.devices.reserve_exact(room);
         // the query meets its table here, so that no cycle allocates for that
         if let Some((hot, _)) = self.columns() {
             self.large_pages = huge::gather(hot).map_err(|error| error.to_string());
@@ -353,11 +372,13 @@ impl ScannedWorld {
         let Self {
             world,
             query,
+            devices,
             schedule,
             state,
+            rows,
             ..
         } = self;
-        let Some((hot, cold)) = columns(query, world) else {
+        let Some((hot, cold)) = columns(query, world, *rows) else {
             return Ok(());
         };
         state.intake.now_ns = now_ns;
@@ -372,7 +393,8 @@ impl ScannedWorld {
         state
             .timings
             .begin(runs, readings + state.sweep.range.len());
-        let ran = schedule.run(&mut Rows { hot, cold }, state);
+        let mut rows = Rows { hot, cold, devices };
+        let ran = schedule.run(&mut rows, state);
         ran.map_err(|mut fault| {
             self.isolated |= fault.system.bit();
             fault.name = self.own.name(fault.system);
@@ -392,11 +414,11 @@ impl ScannedWorld {
     pub fn view(&mut self, row: u32) -> Option<RowView> {
         let (hot, cold) = self.columns()?;
         let at = row as usize;
-        let (hot, cold) = (hot.get(at)?, &cold[at]);
+        let (hot, cold) = (*hot.get(at)?, cold[at]);
         let flags = hot.flags;
         flags.has(Flags::BOUND).then(|| RowView {
             row,
-            device: Uuid::from_bytes(cold.device),
+            device: Uuid::from_bytes(self.devices[cold.asset as usize]),
             sensor: cold.sensor,
             kind: flags.kind(),
             value: flags.has(Flags::VALUED).then_some(hot.value),
@@ -411,13 +433,19 @@ impl ScannedWorld {
     }
 }
 
-/// The table: there is one, since all rows have the same components. Nothing listens to changes.
+/// The first `rows` of the table: there is one, since all blocks have the same components. Nothing
+/// listens to changes.
 fn columns<'w>(
     query: &'w mut QueryState<Columns>,
     world: &'w mut World,
+    rows: u32,
 ) -> Option<(&'w mut [Hot], &'w mut [Cold])> {
     let (hot, cold) = query.contiguous_iter_mut(world).ok()?.next()?;
     let (hot, _) = ContiguousMut::bypass_change_detection_split(hot);
     let (cold, _) = ContiguousMut::bypass_change_detection_split(cold);
-    Some((hot, cold))
+    let (hot, cold) = (blocks::rows(hot), blocks::rows(cold));
+    Some((
+        hot.get_mut(..rows as usize)?,
+        cold.get_mut(..rows as usize)?,
+    ))
 }

@@ -48,7 +48,7 @@ fn world(capacity: u32) -> (ScannedWorld, i64) {
 
 #[test]
 fn a_row_costs_no_more_than_its_budget() {
-    const BUDGET: f64 = 136.0;
+    const BUDGET: f64 = 64.0;
     let (small, fixed) = world(1_000);
     for rows in [200_000, 1_000_000] {
         let (large, bytes) = world(rows);

@@ -10,7 +10,7 @@
 //! rule.
 
 use super::{Commanded, CycleState, Outbox, PutOff, RelayCommand, Rows, Tally};
-use crate::components::{Cold, Flags, Hot};
+use crate::components::{Cold, DeviceId, Flags, Hot};
 use crate::rules::{Armed, Field, Judgement, RuleBook};
 
 /// Rows of one rule whose time is over that one cycle takes up; more wait for the next.
@@ -30,6 +30,7 @@ pub(super) fn automation(rows: &mut Rows<'_>, state: &mut CycleState) {
     let mut desk = Desk {
         hot: rows.hot,
         cold: rows.cold,
+        devices: rows.devices,
         commanded,
         put_off,
         outbox,
@@ -68,6 +69,7 @@ pub(super) fn automation(rows: &mut Rows<'_>, state: &mut CycleState) {
 struct Desk<'a> {
     hot: &'a mut [Hot],
     cold: &'a [Cold],
+    devices: &'a [DeviceId],
     commanded: &'a Commanded,
     put_off: &'a mut PutOff,
     outbox: &'a mut Outbox,
@@ -127,9 +129,11 @@ impl Desk<'_> {
         tally.fired += u64::from(into_force);
         tally.ended += u64::from(!into_force);
         if let Some(value) = setpoint {
-            let cold = &self.cold[row as usize];
+            let cold = self.cold[row as usize];
+            // a row that is nobody's yet is a blank device's
+            let device = self.devices.get(cold.asset as usize);
             self.outbox.commands.push(RelayCommand {
-                device: cold.device,
+                device: device.copied().unwrap_or_default(),
                 row,
                 sensor: rule.actuator.unwrap_or(cold.relay),
                 by: cold.sensor,

@@ -8,17 +8,22 @@
 //! Bound: [`super::SWEEP_ROWS_PER_CYCLE`] rows per cycle.
 
 use super::{Aggregate, CycleState, Rows, RowsOut};
-use crate::components::{Cold, Flags, Hot, KIND_BITS};
+use crate::components::{Cold, DeviceId, Flags, Hot, KIND_BITS};
 use crate::row_files::RowRecord;
 
 pub(super) fn export(rows: &mut Rows<'_>, state: &mut CycleState) {
     let CycleState {
         rows_out, sweep, ..
     } = state;
-    let Rows { hot, cold } = rows;
+    let Rows { hot, cold, devices } = rows;
     let range = sweep.range.clone();
     if rows_out.is_on() {
-        hand_out(&mut hot[range.clone()], &cold[range.clone()], rows_out);
+        hand_out(
+            &mut hot[range.clone()],
+            &cold[range.clone()],
+            devices,
+            rows_out,
+        );
     }
     aggregate(&hot[range], &mut sweep.partial);
     if sweep.ends {
@@ -38,14 +43,14 @@ fn aggregate(hot: &[Hot], into: &mut [Aggregate; KIND_BITS]) {
 }
 
 /// Copies rows with news out; those that find no room keep theirs for the next walk.
-fn hand_out(hot: &mut [Hot], cold: &[Cold], out: &mut RowsOut) {
+fn hand_out(hot: &mut [Hot], cold: &[Cold], devices: &[DeviceId], out: &mut RowsOut) {
     for (hot, cold) in hot.iter_mut().zip(cold) {
         if !hot.flags.has(Flags::NEWS | Flags::BOUND) {
             continue;
         }
         let folded = hot.flags.has(Flags::FOLDED);
         let taken = out.take(RowRecord {
-            device: cold.device,
+            device: devices[cold.asset as usize],
             at_us: hot.at_us,
             value: hot.value,
             smoothed: if folded { hot.smoothed } else { f32::NAN },

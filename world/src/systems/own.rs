@@ -9,7 +9,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::{BUILT_IN, OWN_MAX, SystemId};
-use crate::components::{Cold, Hot};
+use crate::components::{Cold, DeviceId, Hot};
 
 /// The rows, as a system sees them.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +18,8 @@ pub struct OwnRows<'a> {
     pub hot: &'a [Hot],
     /// Whose they are.
     pub cold: &'a [Cold],
+    /// Ids of devices, by [`Cold::asset`].
+    pub devices: &'a [DeviceId],
     /// Start of the cycle, nanoseconds of the monotonic clock.
     pub now_ns: u64,
 }

@@ -16,13 +16,15 @@ use super::{
     BUILT_IN, CycleState, OwnRows, OwnRun, OwnSystems, SYSTEMS, SystemId, automation, diagnostics,
     export, ingest, simulation,
 };
-use crate::components::{Cold, Hot};
+use crate::components::{Cold, DeviceId, Hot};
 use crate::scan::stopwatch::Stopwatch;
 
-/// The rows of a world, as its systems see them: row `n` is at `n` in both.
+/// The rows of a world, as its systems see them: row `n` is at `n` in both columns.
 pub(crate) struct Rows<'a> {
     pub(crate) hot: &'a mut [Hot],
     pub(crate) cold: &'a [Cold],
+    /// By [`Cold::asset`].
+    pub(crate) devices: &'a [DeviceId],
 }
 
 /// The systems of every twin, in the order of [`SystemId::ALL`].
@@ -69,6 +71,7 @@ impl Schedule {
                 run(OwnRows {
                     hot: rows.hot,
                     cold: rows.cold,
+                    devices: rows.devices,
                     now_ns: state.intake.now_ns,
                 })
             });

@@ -31,7 +31,7 @@ struct Hot {
 
 #[derive(Clone, Copy)]
 struct Cold {
-    device: [u8; 16],
+    device: u32,
     relay: u16,
 }
 
@@ -61,6 +61,7 @@ struct Totals {
 struct Table {
     hot: Vec<Hot>,
     cold: Vec<Cold>,
+    devices: Vec<[u8; 16]>,
     totals: Totals,
     aggregates: [Aggregate; KINDS],
     commands: Vec<([u8; 16], u16, bool)>,
@@ -75,13 +76,14 @@ impl Table {
             flags: STALE_NOW,
             ..Hot::default()
         };
-        let cold = Cold {
-            device: [1; 16],
+        let cold = |row: u32| Cold {
+            device: row / KINDS as u32,
             relay: 6,
         };
         Self {
             hot: (0..rows).map(hot).collect(),
-            cold: vec![cold; rows as usize],
+            cold: (0..rows).map(cold).collect(),
+            devices: vec![[1; 16]; rows.div_ceil(KINDS as u32) as usize],
             totals: Totals::default(),
             aggregates: Default::default(),
             commands: Vec::with_capacity(1_024),
@@ -143,6 +145,7 @@ impl Table {
             if stop != (hot.kind_and_stop & STOPPED != 0) {
                 hot.kind_and_stop ^= STOPPED;
                 let Cold { device, relay } = self.cold[reading.row as usize];
+                let device = self.devices[device as usize];
                 self.commands.push((device, relay, !stop));
             }
         }
