@@ -162,6 +162,23 @@ fn a_device_that_is_down_counts_against_the_plan_s_bounds() {
 }
 
 #[test]
+fn links_that_clog_one_by_one_and_are_freed_in_another_order_lose_no_event() {
+    let plan = "seed = 3\nrate = \"1/3s\"\nmax_concurrent = 4\n[faults]\n\
+                swizzle = { for = \"2s\" }\n";
+    let run = || sim::run(&config(7, 24, Some(plan)), &Stop::default()).unwrap();
+    let (outcome, again) = (run(), run());
+    let report = outcome.report;
+    assert_eq!(report.verdict, Verdict::Pass, "{:?}", report.why);
+    assert_eq!(report.digest.wire_sha256, again.report.digest.wire_sha256);
+    let told = report.chaos.unwrap();
+    let strikes = told.strikes["link"]["swizzle"];
+    let chaos = outcome.chaos.unwrap();
+    let parts = chaos.strikes().count() as u64;
+    assert!(strikes >= 4 && parts >= 2 * strikes, "{parts} of {strikes}");
+    assert_eq!(told.total(), strikes, "one strike, whatever its parts");
+}
+
+#[test]
 fn a_plan_that_strikes_nobody_shows_nothing() {
     let plan = "rate = \"1/1s\"\nscope = \"/no/such/path\"\n";
     let config = SimConfig {

@@ -227,7 +227,8 @@ fn shortest(config: SimConfig, outcome: Outcome) -> (SimConfig, Outcome) {
     let Some(chaos) = &outcome.chaos else {
         return (config, outcome);
     };
-    let all: Vec<u64> = chaos.strikes().map(|strike| strike.number).collect();
+    let all: BTreeSet<u64> = chaos.strikes().map(|strike| strike.number).collect();
+    let all = Vec::from_iter(all);
     if all.len() < 2 || chaos.total() > all.len() as u64 {
         return (config, outcome);
     }

@@ -376,7 +376,14 @@ impl Chaos {
         }
         run.done += 1;
         let fault = strike.plan.fault.name();
-        if let Some(status) = self.layers.chaos.lock().as_mut() {
+        // Other parts are counted with the first.
+        if let Some(status) = self
+            .layers
+            .chaos
+            .lock()
+            .as_mut()
+            .filter(|_| strike.part == 0)
+        {
             let of_kind = status.strikes.entry(strike.kind.clone()).or_default();
             *of_kind.entry(fault.to_owned()).or_insert(0) += 1;
         }

@@ -113,14 +113,14 @@ impl<'a> Targets<'a> {
             }
             (fault, _) if fault.hits_link() => match (self.whole, line_of(&strike.path)) {
                 (Some((_, net)), Some(line)) => {
-                    net.begin(strike.number, Some(line), strike.plan);
+                    net.begin(strike.key(), Some(line), strike.plan);
                     true
                 }
                 _ => false,
             },
             (fault, _) => {
                 if let (Some(cut), Some((_, net))) = (line_cut_by(fault), self.whole) {
-                    net.begin(strike.number, None, FaultPlan::new(cut));
+                    net.begin(strike.key(), None, FaultPlan::new(cut));
                 }
                 hands.begin(strike)
             }
@@ -142,7 +142,7 @@ impl<'a> Targets<'a> {
         }
         hands.end(strike);
         if let Some((_, net)) = self.whole {
-            net.end(strike.number);
+            net.end(strike.key());
         }
     }
 }
@@ -371,6 +371,9 @@ impl Chaos {
     fn count(&mut self, strike: &Strike) {
         if strike.kind == DEVICE {
             self.struck.insert(strike.path.clone());
+        }
+        if strike.part > 0 {
+            return; // counted with the first
         }
         let faults = self.counts.entry(strike.kind.clone()).or_default();
         let fault = strike.plan.fault.name().to_owned();

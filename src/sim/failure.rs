@@ -64,7 +64,7 @@ impl TraceLine {
             },
             path: strike.path.to_string(),
             known,
-            text: format!("#{} {}", strike.number, strike.plan.fault),
+            text: format!("{} {}", strike.label(), strike.plan.fault),
         }
     }
 
@@ -76,7 +76,7 @@ impl TraceLine {
             glyph: '+',
             path: strike.path.to_string(),
             known: Known::default(),
-            text: format!("#{} {} ends", strike.number, strike.plan.fault),
+            text: format!("{} {} ends", strike.label(), strike.plan.fault),
         }
     }
 
@@ -134,9 +134,10 @@ pub fn tell(replay: &str, outcome: &super::Outcome) -> String {
     if let Some(chaos) = &outcome.chaos {
         let told: Vec<_> = chaos.strikes().collect();
         let first = told.len().saturating_sub(FAULT_LINES);
-        let total = chaos.schedule().counts().total();
-        lines.push(format!("faults: {total}, the last {}:", told.len() - first));
-        lines.extend(told[first..].iter().map(|strike| format!("  {strike}")));
+        let (total, told) = (chaos.schedule().counts().total(), &told[first..]);
+        let numbers: BTreeSet<u64> = told.iter().map(|strike| strike.number).collect();
+        lines.push(format!("faults: {total}, the last {}:", numbers.len()));
+        lines.extend(told.iter().map(|strike| format!("  {strike}")));
     }
     lines.push(COLUMNS.to_owned());
     lines.extend(outcome.trace.iter().map(ToString::to_string));

@@ -9,6 +9,7 @@
 //! - [`plan`]: the file, every mistake told at once with its place.
 //! - [`draw`]: numbers from a seed.
 //! - [`schedule`]: when, what and whom.
+//! - `swizzle`: which links clog one by one, and in which other order they are freed.
 //! - [`hands`]: what is done to the task actors of a system, and undone.
 //!
 //! Bound: [`schedule::MAX_CONCURRENT`] victims at once; one strike per slot of the rate.
@@ -33,6 +34,7 @@ pub mod fault;
 pub mod hands;
 pub mod plan;
 pub mod schedule;
+mod swizzle;
 
 #[cfg(test)]
 mod tests;

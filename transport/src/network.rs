@@ -119,7 +119,7 @@ struct State {
     hosts: BTreeMap<SocketAddr, Host>,
     /// Which line a dialling socket is of.
     lines: BTreeMap<SocketAddr, u32>,
-    rules: BTreeMap<u64, Rule>,
+    rules: BTreeMap<StrikeKey, Rule>,
     lost: u64,
 }
 
@@ -136,7 +136,10 @@ struct Packet {
     bytes: Box<[u8]>,
 }
 
-/// A fault on one line, or on all, by the number of its strike.
+/// Number of a strike, and of its part.
+pub type StrikeKey = (u64, u32);
+
+/// A fault on one line, or on all, by its strike.
 struct Rule {
     line: Option<u32>,
     fault: FaultPlan,
@@ -164,7 +167,7 @@ impl Rule {
         let hit = || (drawn() as f64) < plan.share * SHARES as f64;
         match plan.fault {
             Fault::Partition if way => Verdict::Lose,
-            Fault::Clog if way => Verdict::Hold,
+            Fault::Clog | Fault::Swizzle if way => Verdict::Hold,
             Fault::DropMsg if hit() => Verdict::Lose,
             Fault::DupMsg if hit() => Verdict::Twice,
             Fault::DelayMsg => Verdict::Late(plan.delay),
@@ -185,7 +188,7 @@ impl State {
         };
         let (mut at, mut copies) = (now + LATENCY, 1);
         let seed = self.seed;
-        for (strike, rule) in self
+        for ((strike, _), rule) in self
             .rules
             .iter_mut()
             .filter(|(_, rule)| rule.line.is_none_or(|of| of == line))
@@ -243,17 +246,17 @@ impl SimNet {
         }
     }
 
-    /// A fault begins on a line, or on all; `number` names it.
-    pub fn begin(&self, number: u64, line: Option<u32>, fault: FaultPlan) {
+    /// A fault begins on a line, or on all.
+    pub fn begin(&self, strike: StrikeKey, line: Option<u32>, fault: FaultPlan) {
         let held = Vec::new();
         let rule = Rule { line, fault, held };
-        self.state.lock().rules.insert(number, rule);
+        self.state.lock().rules.insert(strike, rule);
     }
 
     /// A fault ends; what it held back arrives now.
-    pub fn end(&self, number: u64) {
+    pub fn end(&self, strike: StrikeKey) {
         let mut state = self.state.lock();
-        let Some(rule) = state.rules.remove(&number) else {
+        let Some(rule) = state.rules.remove(&strike) else {
             return;
         };
         let now = tokio::time::Instant::now();

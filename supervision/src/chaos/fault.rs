@@ -172,14 +172,8 @@ pub const FAULTS: [Entry; 21] = [
     entry(
         Fault::Swizzle,
         "swizzle",
-        "links clog one by one and are freed in another order",
-        [
-            NETWORK[0],
-            Some(
-                "write clog with max_concurrent above 1: links clog and are freed in drawn orders",
-            ),
-            NETWORK[2],
-        ],
+        "some links clog one by one, and are freed in another order",
+        NETWORK,
     ),
     entry(
         Fault::Hang,
@@ -331,7 +325,20 @@ impl Fault {
                 | Self::DupMsg
                 | Self::DelayMsg
                 | Self::ReorderAcrossSenders
+                | Self::Swizzle
         )
+    }
+
+    /// Whether it strikes several, one after the other.
+    #[must_use]
+    pub const fn hits_several(self) -> bool {
+        matches!(self, Self::Swizzle)
+    }
+
+    /// Whether it may stop the packets of one way alone.
+    #[must_use]
+    pub const fn has_way(self) -> bool {
+        matches!(self, Self::Partition | Self::Clog | Self::Swizzle)
     }
 
     /// Whether it is about a share: of packets, or of values.

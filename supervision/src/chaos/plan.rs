@@ -277,7 +277,7 @@ pub struct FaultPlan {
     pub by: Duration,
     /// How many starts fail at most.
     pub times: u32,
-    /// Which way, if it stops packets.
+    /// Which way, if it stops packets or holds them back.
     pub way: Way,
 }
 

@@ -5,7 +5,8 @@
 //! the fewest turns by its weight, so that each kind is hit; then one of it. A strike without a
 //! possible victim is counted and passes without a turn. One that is left out passes, and its kind
 //! has had its turn: so the others strike the same kinds, where the whole list missed nobody.
-//! Everything that lasts is healed at its end, and when the schedule ends. Bounds:
+//! What strikes several one after the other is one strike with parts, each of which begins and ends
+//! by itself. Everything that lasts is healed at its end, and when the schedule ends. Bounds:
 //! [`MAX_CONCURRENT`] victims, [`TRIES`] looks for one of a kind.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use actorsim_actors::{ActorPath, Time};
 use super::draw;
 use super::fault::Fault;
 use super::plan::{FaultPlan, Plan, StopIf, Vitals};
+use super::swizzle::{PARTS_MIN, Swizzle};
 
 /// Victims that are not back yet, of any plan.
 pub const MAX_CONCURRENT: u32 = 1_024;
@@ -123,7 +125,9 @@ impl Census for Roster {
 pub struct Strike {
     /// Number of the strike in its schedule, from 0: its draws depend on nothing else.
     pub number: u64,
-    /// When it was made.
+    /// Which of those that it strikes one after the other, from 0; 0 where there is but one.
+    pub part: u32,
+    /// When it was made, or this part of it.
     pub at: Time,
     /// What, with its numbers.
     pub plan: FaultPlan,
@@ -137,14 +141,27 @@ pub struct Strike {
     pub until: Option<Time>,
 }
 
+impl Strike {
+    /// What tells it, and its part, from all others of its schedule.
+    #[must_use]
+    pub const fn key(&self) -> (u64, u32) {
+        (self.number, self.part)
+    }
+
+    /// Its number as it is told, with that of its part where it has parts: `#7`, `#9.1`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match self.plan.fault.hits_several() {
+            true => format!("#{}.{}", self.number, self.part),
+            false => format!("#{}", self.number),
+        }
+    }
+}
+
 impl fmt::Display for Strike {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = self.at.0 as f64 * 1e-9;
-        write!(
-            f,
-            "#{} {at:.3}s {} {}",
-            self.number, self.plan.fault, self.path
-        )?;
+        let (label, at) = (self.label(), self.at.0 as f64 * 1e-9);
+        write!(f, "{label} {at:.3}s {} {}", self.plan.fault, self.path)?;
         match self.until {
             Some(until) => write!(f, " for {:?}", until - self.at),
             None => Ok(()),
@@ -250,6 +267,8 @@ pub struct Schedule {
     only: Option<BTreeSet<u64>>,
     /// Made, and not back or not healed yet.
     open: Vec<Strike>,
+    /// Parts of strikes that were made which have not begun yet, the first one first.
+    coming: Vec<Strike>,
     counts: Counts,
     /// How often a fault had its turn at a kind: it struck it, or would have, was it not left out.
     turns: BTreeMap<(String, &'static str), u64>,
@@ -274,6 +293,7 @@ impl Schedule {
             number: 0,
             only: None,
             open: Vec::new(),
+            coming: Vec::new(),
             counts: Counts::default(),
             turns: BTreeMap::new(),
             seen: BTreeSet::new(),
@@ -307,7 +327,8 @@ impl Schedule {
             return None;
         }
         let ends = self.open.iter().filter_map(|strike| strike.until);
-        let limits = [self.ends_at(), self.lease_ends()];
+        let coming = self.coming.first().map(|part| part.at);
+        let limits = [self.ends_at(), self.lease_ends(), coming];
         let soonest = ends.chain(limits.into_iter().flatten()).min();
         let due = self.due(self.number);
         Some(soonest.map_or(due, |soonest| soonest.min(due)))
@@ -325,6 +346,11 @@ impl Schedule {
             step.actions.extend(self.end(over.clone()));
             step.over = Some(over);
             return step;
+        }
+        let due = self.coming.partition_point(|part| part.at <= now);
+        for part in self.coming.drain(..due) {
+            self.open.push(part.clone());
+            step.actions.push(Action::Begin(part));
         }
         self.look_around(census);
         for _ in 0..STRIKES_PER_STEP {
@@ -407,6 +433,7 @@ impl Schedule {
 
     fn end(&mut self, over: Over) -> Vec<Action> {
         self.over = Some(over);
+        self.coming.clear();
         let open = std::mem::take(&mut self.open);
         let lasting = open.into_iter().filter(|strike| strike.until.is_some());
         lasting.map(Action::End).collect()
@@ -461,30 +488,63 @@ impl Schedule {
             }
             return;
         }
-        let full = self.open.len() >= self.plan.max_concurrent as usize;
-        let mut turns = turns.into_iter().filter(|_| !full);
-        let strike = turns.find_map(|at| {
-            let kind = kinds[at];
-            let (index, path) = self.victim(number, plan.fault, (at, kind), census)?;
-            Some(Strike {
-                number,
-                at: now,
-                plan,
-                kind: kind.name.to_owned(),
-                index,
-                path,
-                until: plan.fault.lasts().then(|| now + plan.lasts),
-            })
+        let found = turns.into_iter().find_map(|at| {
+            let victims = self.victims(number, plan.fault, (at, kinds[at]), census);
+            (!victims.is_empty()).then(|| (kinds[at].name, victims))
         });
-        let Some(strike) = strike else {
+        let Some((kind, victims)) = found else {
             self.counts.missed += 1;
             return;
         };
-        self.had_turn(&strike.kind, plan.fault);
-        let faults = self.counts.strikes.entry(strike.kind.clone()).or_default();
-        *faults.entry(strike.plan.fault.name()).or_insert(0) += 1;
-        self.open.push(strike.clone());
-        actions.push(Action::Begin(strike));
+        self.had_turn(kind, plan.fault);
+        let faults = self.counts.strikes.entry(kind.to_owned()).or_default();
+        *faults.entry(plan.fault.name()).or_insert(0) += 1;
+        let mut parts = self.parts(number, plan, now, kind, victims).into_iter();
+        if let Some(first) = parts.next() {
+            self.open.push(first.clone());
+            actions.push(Action::Begin(first));
+        }
+        self.coming.extend(parts);
+        self.coming.sort_by_key(|part| (part.at, part.key()));
+    }
+
+    /// The strike on each of its victims, the first of which is struck now.
+    fn parts(
+        &self,
+        number: u64,
+        plan: FaultPlan,
+        now: Time,
+        kind: &str,
+        victims: Vec<(u64, ActorPath)>,
+    ) -> Vec<Strike> {
+        let times = match plan.fault.hits_several() {
+            true => self.swizzle(number).times(victims.len(), plan.lasts),
+            false => vec![(Duration::ZERO, plan.lasts)],
+        };
+        let part = |(part, ((index, path), (from, until)))| Strike {
+            number,
+            part,
+            at: now + from,
+            plan,
+            kind: kind.to_owned(),
+            index,
+            path,
+            until: plan.fault.lasts().then(|| now + until),
+        };
+        (0..)
+            .zip(victims.into_iter().zip(times))
+            .map(part)
+            .collect()
+    }
+
+    const fn swizzle(&self, number: u64) -> Swizzle {
+        let seed = self.seed;
+        Swizzle { seed, number }
+    }
+
+    /// Victims that are not back yet, and those that will be struck as parts of what has begun.
+    fn victims_now(&self) -> impl Iterator<Item = &Strike> {
+        self.open.iter().chain(&self.coming)
     }
 
     fn had_turn(&mut self, kind: &str, fault: Fault) {
@@ -531,27 +591,36 @@ impl Schedule {
         drawn.copied()
     }
 
-    /// The first possible one from a drawn one on, if so many of the kind may be down.
-    fn victim(
+    /// The first possible one from a drawn one on, or several of them where the fault strikes
+    /// several; none if so many of the kind, or of all, must not be down.
+    fn victims(
         &self,
         number: u64,
         fault: Fault,
         (at, kind): (usize, Kind<'_>),
         census: &impl Census,
-    ) -> Option<(u64, ActorPath)> {
-        let down = self.open.iter().filter(|strike| strike.kind == kind.name);
+    ) -> Vec<(u64, ActorPath)> {
+        let down = self.victims_now().filter(|strike| strike.kind == kind.name);
         let most = (kind.count as f64 * self.plan.blast_radius) as usize;
-        if down.count() >= most.max(1) {
-            return None;
+        let of_kind = most.max(1).saturating_sub(down.count());
+        let of_all = self.plan.max_concurrent as usize;
+        let most = of_kind.min(of_all.saturating_sub(self.victims_now().count()));
+        let fewest = if fault.hits_several() { PARTS_MIN } else { 1 };
+        if most < fewest {
+            return Vec::new();
         }
         let from = draw::below(self.seed, number, LANE_VICTIM, kind.count);
-        (0..kind.count.min(TRIES)).find_map(|step| {
+        let possible = (0..kind.count.min(TRIES)).filter_map(|step| {
             let index = (from + step) % kind.count;
             let path = census.path(at, index);
-            let hit = self.open.iter().any(|strike| strike.path == path);
+            let hit = self.victims_now().any(|strike| strike.path == path);
             let possible = !hit && self.plan.admits(&path, fault) && !census.is_down(&path);
             possible.then_some((index, path))
-        })
+        });
+        match fault.hits_several() {
+            true => self.swizzle(number).choose(possible.collect(), most),
+            false => possible.take(1).collect(),
+        }
     }
 }
 

@@ -167,6 +167,20 @@ const BAD: &[(&str, Place, &str, &str, &str)] = &[
         "use `actorsim sim`",
     ),
     (
+        "[faults]\nswizzle = 1",
+        Place::Sim,
+        "1:1",
+        "swizzle strikes two at once, max_concurrent is 1",
+        "max_concurrent = 2",
+    ),
+    (
+        "max_concurrent = 1\n[faults]\nswizzle = 1",
+        Place::Sim,
+        "1:18",
+        "swizzle strikes two at once",
+        "max_concurrent = 2",
+    ),
+    (
         "[kinds]\ndevice = \"many\"",
         Place::Sim,
         "2:10",
@@ -194,8 +208,8 @@ fn each_bad_plan_says_where_and_how_to_mend_it() {
 
 #[test]
 fn all_mistakes_of_a_plan_are_told_at_once() {
-    let text = "rate = 1\nscope = \"x\"\n[faults]\nswizzle = 1\nkill = { weigth = 1 }\n";
-    let errors = Plan::from_toml("p.toml", text, Place::Sim).unwrap_err();
+    let text = "rate = 1\nscope = \"x\"\n[faults]\nnode_crash = 1\nkill = { weigth = 1 }\n";
+    let errors = Plan::from_toml("p.toml", text, Place::Live).unwrap_err();
     let lines: Vec<_> = errors.iter().map(|error| error.line).collect();
     assert_eq!(lines, [1, 2, 4, 5], "{}", render_all(&errors));
 }
@@ -205,7 +219,7 @@ fn every_fault_is_in_the_vocabulary_and_says_where_it_cannot_act() {
     for entry in &fault::FAULTS {
         assert_eq!(entry.fault.name(), entry.name);
         for place in [Place::Test, Place::Sim, Place::Live] {
-            let text = format!("[faults]\n{} = 1\n", entry.name);
+            let text = format!("max_concurrent = 2\n[faults]\n{} = 1\n", entry.name);
             let loaded = Plan::from_toml("p.toml", &text, place);
             assert_eq!(
                 loaded.is_ok(),
@@ -290,28 +304,31 @@ fn victims_that_are_not_back_bound_what_is_hit() {
     assert!(schedule.counts().missed > 30);
 }
 
+/// Nine links.
+struct Links;
+
+impl Census for Links {
+    fn kinds(&self) -> Vec<Kind<'_>> {
+        vec![Kind {
+            name: "link",
+            count: 9,
+        }]
+    }
+    fn path(&self, _: usize, index: u64) -> ActorPath {
+        path(&format!("/fleet/links/{index}"))
+    }
+    fn is_down(&self, _: &ActorPath) -> bool {
+        false
+    }
+    fn takes(&self, _: usize, fault: Fault) -> bool {
+        fault.hits_link()
+    }
+}
+
 #[test]
 fn what_lasts_is_healed_also_when_the_plan_ends() {
     let text = "rate = \"1/1s\"\nfor = \"4s\"\nmax_concurrent = 9\n[faults]\n\
                 partition = { weight = 1, for = \"1500ms\" }";
-    struct Links;
-    impl Census for Links {
-        fn kinds(&self) -> Vec<Kind<'_>> {
-            vec![Kind {
-                name: "link",
-                count: 9,
-            }]
-        }
-        fn path(&self, _: usize, index: u64) -> ActorPath {
-            path(&format!("/fleet/links/{index}"))
-        }
-        fn is_down(&self, _: &ActorPath) -> bool {
-            false
-        }
-        fn takes(&self, _: usize, fault: Fault) -> bool {
-            fault == Fault::Partition
-        }
-    }
     let mut schedule = Schedule::new(&plan(text), 5, Time::ZERO);
     let (mut begun, mut ended) = (Vec::new(), Vec::new());
     while let Some(at) = schedule.next_at() {
@@ -327,6 +344,73 @@ fn what_lasts_is_healed_also_when_the_plan_ends() {
         }
     }
     assert_eq!((begun.len(), begun), (4, ended));
+}
+
+/// What a plan of swizzles does until it ends: links clogged and freed, in order.
+fn swizzled(schedule: &mut Schedule) -> Vec<(Time, bool, String)> {
+    let mut told = Vec::new();
+    let mut clogged = std::collections::BTreeSet::new();
+    while let Some(at) = schedule.next_at() {
+        let step = schedule.step(at, &Links, &Vitals::default());
+        for action in step.actions {
+            let (begins, strike) = match action {
+                Action::Begin(strike) => (true, strike),
+                Action::End(strike) => (false, strike),
+            };
+            let link = strike.path.as_str().to_owned();
+            let changed = match begins {
+                true => clogged.insert(link.clone()),
+                false => clogged.remove(&link),
+            };
+            assert!(changed, "{strike} begins: {begins}");
+            assert!(clogged.len() <= 4, "as many as may be down: {clogged:?}");
+            assert!(strike.label().starts_with(&format!("#{}.", strike.number)));
+            told.push((at, begins, link));
+        }
+    }
+    assert!(clogged.is_empty(), "still clogged: {clogged:?}");
+    told
+}
+
+#[test]
+fn a_swizzle_clogs_links_one_by_one_and_frees_them_in_another_order() {
+    let text = "rate = \"1/3s\"\nfor = \"90s\"\nmax_concurrent = 5\nblast_radius = 0.5\n\
+                [faults]\nswizzle = { for = \"2s\", way = \"up\" }";
+    let made = |seed| {
+        let mut schedule = Schedule::new(&plan(text), seed, Time::ZERO);
+        let told = swizzled(&mut schedule);
+        (told, schedule.counts().clone())
+    };
+    let (told, counts) = made(5);
+    let strikes = counts.by("link", Fault::Swizzle);
+    assert_eq!((strikes + counts.missed, counts.total()), (30, strikes));
+    let begun = told.iter().filter(|(_, begins, _)| *begins).count() as u64;
+    assert!(
+        begun >= 2 * strikes && begun <= 4 * strikes,
+        "{begun} of {strikes}"
+    );
+    let end = Time::ZERO + 90 * SECOND; // which heals all at once
+    let before = told.iter().map(|(at, ..)| *at).take_while(|at| *at < end);
+    assert!(before.is_sorted_by(|a, b| a < b), "one by one: {told:?}");
+    assert_eq!(made(5), (told, counts), "I11 same seed, same hash");
+    assert_ne!(made(6).0, made(5).0);
+}
+
+#[test]
+fn a_swizzle_that_is_cut_short_leaves_no_link_clogged_and_clogs_no_other() {
+    let text = "rate = \"1/1s\"\nmax_concurrent = 9\nlease = \"3s\"\n[faults]\n\
+                swizzle = { for = \"60s\" }";
+    let mut schedule = Schedule::new(&plan(text), 5, Time::ZERO);
+    schedule.renew(Time::ZERO);
+    swizzled(&mut schedule.clone()); // its lease ends in the middle
+    let mut open = 0;
+    for _ in 0..3 {
+        let at = schedule.next_at().unwrap();
+        open += schedule.step(at, &Links, &Vitals::default()).actions.len();
+    }
+    let ends = schedule.stop();
+    assert!(ends.iter().all(|action| matches!(action, Action::End(_))));
+    assert_eq!((ends.len(), schedule.next_at()), (open, None));
 }
 
 #[test]

@@ -40,6 +40,19 @@ pub(super) fn plan(root: &mut Section<'_, '_>, place: Place) -> Plan {
             "a simulated plan runs to its end: leave it out",
         );
     }
+    let several = plan
+        .faults
+        .iter()
+        .find(|one| one.weight > 0 && one.fault.hits_several());
+    if let (Some(several), 1) = (several, plan.max_concurrent) {
+        let message = format!("{} strikes two at once, max_concurrent is 1", several.fault);
+        let key = if root.has("max_concurrent") {
+            "max_concurrent"
+        } else {
+            "faults"
+        };
+        root.wrong(key, message, "write max_concurrent = 2, or more");
+    }
     for (key, time) in [("for", plan.run_for), ("lease", Some(plan.lease))] {
         if time.is_some_and(|time| time.is_zero()) {
             root.wrong(
@@ -155,7 +168,7 @@ fn fault_plan(faults: &mut Section<'_, '_>, fault: Fault) -> Option<FaultPlan> {
         let times = table.integer("times", 1..=TIMES_MAX);
         plan.times = times.map_or(base.times, |n| n as u32);
     }
-    if matches!(fault, Fault::Partition | Fault::Clog) {
+    if fault.has_way() {
         plan.way = table.choice("way", &WAYS).unwrap_or(base.way);
     }
     table.finish();
