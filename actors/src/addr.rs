@@ -22,9 +22,8 @@ pub use errors::{AskError, SendError};
 pub(crate) use host::Next;
 
 use crate::exit::{Incarnation, Kinds};
-use crate::mailbox::{
-    Books, Conflation, MailboxSpec, Message, Offered, OnRestart, Overflow, Ring, discard,
-};
+use crate::fifo::discard;
+use crate::mailbox::{Books, Conflation, MailboxSpec, Message, Offered, OnRestart, Overflow, Ring};
 use crate::path::ActorPath;
 
 /// The answering end of a question. Dropping it answers [`AskError::Canceled`].
@@ -382,7 +381,7 @@ impl<M: Message> Addr<M> {
             state.wake = None;
             state.ring.die(&mut state.books)
         };
-        dead.discard();
+        drop(dead);
         self.0.room.notify_waiters();
     }
 }

@@ -59,6 +59,7 @@ pub mod census;
 pub mod clock;
 pub mod events;
 pub mod exit;
+mod fifo;
 pub mod hindrance;
 pub mod mailbox;
 pub mod path;

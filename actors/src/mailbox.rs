@@ -23,7 +23,6 @@
 mod books;
 mod conflate;
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::{Deserialize, Serialize};
@@ -31,6 +30,8 @@ use serde::{Deserialize, Serialize};
 pub use books::Books;
 pub use conflate::Conflation;
 use conflate::Index;
+
+use crate::fifo::Fifo;
 
 /// Room in the control lane: enough for a supervisor's children and a few commands; one exit per
 /// child is in flight at most. A fuller lane is a broken sender and is refused.
@@ -146,18 +147,12 @@ pub enum Offered<M> {
     Broken,
 }
 
-/// Drops what a program has made; a panic in its destructor ends here.
-pub(crate) fn discard<T>(value: T) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(move || drop(value))) {
-        std::mem::forget(payload); // any value, whose destructor may panic, too
-    }
-}
-
-/// Two lanes of waiting messages. The caller owns the rules and the books.
+/// Two lanes of waiting messages, which are dropped one by one: a destructor that panics is no
+/// matter of the others. The caller owns the rules and the books.
 #[derive(Debug)]
 pub struct Ring<M> {
-    control: VecDeque<M>,
-    work: VecDeque<M>,
+    control: Fifo<M>,
+    work: Fifo<M>,
     /// Of the work lane; only where messages are merged, and only while some wait.
     index: Option<Box<Index>>,
 }
@@ -165,8 +160,8 @@ pub struct Ring<M> {
 impl<M> Default for Ring<M> {
     fn default() -> Self {
         Self {
-            control: VecDeque::new(),
-            work: VecDeque::new(),
+            control: Fifo::new(),
+            work: Fifo::new(),
             index: None,
         }
     }
@@ -321,13 +316,6 @@ impl<M> Ring<M> {
         std::mem::take(self)
     }
 
-    /// Drops what waits, one by one: a destructor that panics is no matter of the others.
-    pub(crate) fn discard(mut self) {
-        while let Some(message) = self.take() {
-            discard(message);
-        }
-    }
-
     /// Messages in both lanes.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -358,10 +346,10 @@ impl<M> Ring<M> {
         /// Slots an empty lane keeps, so that a steady trickle does not allocate each time.
         const KEPT_SLOTS: usize = 32;
         if self.work.capacity() > KEPT_SLOTS {
-            self.work = VecDeque::new();
+            self.work = Fifo::new();
         }
         if self.control.capacity() > KEPT_SLOTS {
-            self.control = VecDeque::new();
+            self.control = Fifo::new();
         }
         if self.index.as_ref().is_some_and(|index| !index.is_small()) {
             self.index = None;

@@ -117,9 +117,7 @@ impl<M: Message> Addr<M> {
             };
             (dead, depth, state.last_kinds)
         };
-        if let Some(dead) = dead {
-            dead.discard();
-        }
+        drop(dead); // outside the lock: a message's destructor may do anything
         if self.0.spec.on_restart == OnRestart::Dropped {
             self.0.room.notify_waiters();
         }

@@ -5,7 +5,6 @@
 
 mod husk;
 
-use std::collections::VecDeque;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +26,7 @@ use crate::addr::Reply;
 use crate::clock::{Clock, Time};
 use crate::events::{Events, Level};
 use crate::exit::{Fault, Incarnation};
+use crate::fifo::Fifo;
 use crate::path::ActorPath;
 use crate::system::System;
 
@@ -158,7 +158,7 @@ impl Port {
         if others.is_empty() {
             return 0;
         }
-        let (mut waiting, mut kept, mut moved) = (VecDeque::new(), VecDeque::new(), 0);
+        let (mut waiting, mut kept, mut moved) = (Fifo::new(), Fifo::new(), 0);
         self.joins.drain(&mut waiting);
         for (join, to) in waiting.into_iter().zip(others.iter().cycle()) {
             let parcel = match join {
@@ -217,7 +217,7 @@ pub(crate) struct ShardCore {
     port: Arc<Port>,
     limits: Limits,
     slabs: Vec<Resident>,
-    joins: VecDeque<Join>,
+    joins: Fifo<Join>,
     /// A slab wants to leave; the time of the step in which it asked.
     left: Option<Moment>,
     notes: Vec<Note>,
@@ -286,7 +286,7 @@ impl ShardCore {
             port,
             limits,
             slabs: Vec::new(),
-            joins: VecDeque::new(),
+            joins: Fifo::new(),
             left: None,
             notes: Vec::new(),
             tally,
@@ -423,7 +423,7 @@ impl ShardCore {
             Resident::Movable(slab) => Heirloom::Movable(slab),
         };
         let slabs = std::mem::take(&mut self.slabs).into_iter();
-        let mut left: VecDeque<_> = slabs.map(|slab| Join::Left(heirloom(slab), *at)).collect();
+        let mut left: Fifo<_> = slabs.map(|slab| Join::Left(heirloom(slab), *at)).collect();
         left.append(&mut self.joins);
         self.port.joins.put_back(left);
         *self.port.lives.estate.lock() = Estate {

@@ -25,6 +25,7 @@ use super::inbox::{Bells, Door};
 use super::mail::AnyQuestion;
 use crate::cell::{Cell, CellContext, ForkError};
 use crate::exit::{Fault, Flow};
+use crate::fifo::Fifo;
 
 /// Branches of one fork: enough for a machine of any size, and an answer of each fits in memory.
 pub const BRANCHES_MAX: u32 = 65_536;
@@ -144,7 +145,7 @@ struct Fork<A, W> {
 
 struct Joint<A> {
     /// By branch; empty once they were taken.
-    answers: Vec<Option<A>>,
+    answers: Fifo<Option<A>>,
     left: u32,
     /// The first branch that unwound.
     fault: Option<Fault>,
@@ -183,7 +184,7 @@ impl<A, W> Fork<A, W> {
     }
 
     /// What came of it, by now.
-    fn take(&self) -> Result<Vec<A>, ForkError> {
+    fn take(&self) -> Result<Fifo<A>, ForkError> {
         let mut joint = self.joint.lock();
         let answers = std::mem::take(&mut joint.answers);
         joint.waker = None;
@@ -235,7 +236,7 @@ impl<A, W> Drop for Held<A, W> {
 /// A fork of a cell, and what the cell does when it is joined.
 pub(crate) struct Errand<A, W, F> {
     fork: Held<A, W>,
-    ended: Option<Result<Vec<A>, ForkError>>,
+    ended: Option<Result<Fifo<A>, ForkError>>,
     then: F,
 }
 
@@ -293,7 +294,7 @@ where
         AnyQuestion::<C>::end(&mut *self);
         let Self { ended, then, .. } = *self;
         match ended {
-            Some(ended) => then(cell, ended, cx),
+            Some(ended) => then(cell, ended.map(|all| all.into_inner().into()), cx),
             None => Ok(Flow::Continue),
         }
     }

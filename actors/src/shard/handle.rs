@@ -27,6 +27,7 @@ use super::spec::{
 };
 use crate::addr::Reply;
 use crate::cell::Cell;
+use crate::fifo::Fifo;
 use crate::mailbox::Books;
 use crate::path::ActorPath;
 
@@ -182,13 +183,13 @@ impl<C: Cell> Board<C> {
 
     /// Refuses requests and messages from now on; requests that wait are dropped, so that their
     /// askers are told, and messages handed out.
-    pub(crate) fn close(&self) -> Vec<Envelope<C::Msg>> {
+    pub(crate) fn close(&self) -> Fifo<Envelope<C::Msg>> {
         drop(self.control.close());
         self.sign.given.notify_waiters();
         let lanes = self.lanes.lock();
-        let mut rest = Vec::new();
+        let mut rest = Fifo::new();
         for lane in lanes.iter() {
-            rest.extend(lane.close());
+            rest.append(&mut lane.close());
         }
         rest
     }

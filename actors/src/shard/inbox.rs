@@ -16,6 +16,8 @@ use sync::{AtomicBool, AtomicU8, Mutex, Ordering};
 
 pub(crate) use self::door::{Bells, Door};
 
+use crate::fifo::Fifo;
+
 #[cfg(not(all(test, loom)))]
 mod sync {
     pub(super) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -141,7 +143,7 @@ pub(crate) enum Refused<T> {
 }
 
 struct State<T> {
-    items: VecDeque<T>,
+    items: Fifo<T>,
     /// Drained but not delivered yet.
     out: usize,
     /// A sender has found it full and wants to be told of room.
@@ -160,7 +162,7 @@ pub(crate) struct Queue<T> {
 impl<T> Queue<T> {
     pub(crate) fn new(capacity: usize) -> Self {
         let state = State {
-            items: VecDeque::new(),
+            items: Fifo::new(),
             out: 0,
             hungry: false,
             closed: false,
@@ -214,7 +216,7 @@ impl<T> Queue<T> {
         }
         let edge = state.items.is_empty();
         if edge {
-            std::mem::swap(&mut state.items, items);
+            std::mem::swap(&mut *state.items, items);
         } else {
             state.items.append(items);
         }
@@ -244,11 +246,11 @@ impl<T> Queue<T> {
         }
         let mut state = self.state.lock();
         self.dirty.store(false, Ordering::Release);
-        std::mem::swap(&mut state.items, into);
+        std::mem::swap(&mut *state.items, into);
         state.out += into.len();
         // A burst's memory is not kept for ever.
         if state.items.capacity() > 1_024 && into.len() < 64 {
-            state.items = VecDeque::new();
+            state.items = Fifo::new();
         }
     }
 
@@ -267,7 +269,7 @@ impl<T> Queue<T> {
 
     /// Puts what was drained, or was there before, in front of what waits, whatever the bound: it
     /// has been within that already. Without a word if it is closed.
-    pub(crate) fn put_back(&self, mut items: VecDeque<T>) {
+    pub(crate) fn put_back(&self, mut items: Fifo<T>) {
         let mut state = self.state.lock();
         state.out = 0;
         if !state.closed {
@@ -278,7 +280,7 @@ impl<T> Queue<T> {
     }
 
     /// Refuses everything from now on and returns what was not drained.
-    pub(crate) fn close(&self) -> VecDeque<T> {
+    pub(crate) fn close(&self) -> Fifo<T> {
         let mut state = self.state.lock();
         state.closed = true;
         std::mem::take(&mut state.items)
@@ -317,7 +319,7 @@ mod tests {
         assert_eq!(queue.push(4), Err(Refused::Full(4)));
         queue.delivered(2);
         assert_eq!(queue.push(4), Ok(false));
-        assert_eq!(queue.close(), [3, 4]);
+        assert_eq!(*queue.close(), [3, 4]);
         assert_eq!(queue.push(5), Err(Refused::Closed(5)));
     }
 

@@ -22,7 +22,6 @@ mod waiters;
 mod waits;
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -42,6 +41,7 @@ use super::inbox::{Door, Queue};
 use crate::addr::SendError;
 use crate::cell::{AskId, Cell};
 use crate::clock::Time;
+use crate::fifo::Fifo;
 
 /// Messages between cells of one slab that are under way: one step's fan-out to a small population.
 pub(crate) const LOCAL_CAPACITY: usize = 65_536;
@@ -66,7 +66,7 @@ pub(crate) struct Mail<C: Cell> {
     first: Range<u32>,
     own: Stage<C::Msg>,
     /// Messages of the pair queue that is being delivered.
-    pub(crate) inbound: VecDeque<Envelope<C::Msg>>,
+    pub(crate) inbound: Fifo<Envelope<C::Msg>>,
     /// Messages taken from the local queue that no mailbox has room for, and that count in it.
     pub(crate) held: usize,
     /// The same, where they do not.
@@ -93,7 +93,7 @@ pub(crate) struct Mail<C: Cell> {
     capacity: usize,
     origin: Origin,
     /// Bounces for cells of this slab, made on this shard.
-    pub(crate) returns: VecDeque<Returned>,
+    pub(crate) returns: Fifo<Returned>,
     pub(crate) asks: Asks<C>,
     pub(crate) counts: MailCounts,
 }
@@ -126,7 +126,7 @@ impl<C: Cell> Mail<C> {
             first: board.ordinals().first().cloned().unwrap_or_default(),
             board,
             own: Stage::new(),
-            inbound: VecDeque::new(),
+            inbound: Fifo::new(),
             held: 0,
             aside: 0,
             jams: Jams::default(),
@@ -141,7 +141,7 @@ impl<C: Cell> Mail<C> {
             again: false,
             capacity: LOCAL_CAPACITY,
             origin,
-            returns: VecDeque::new(),
+            returns: Fifo::new(),
             asks: Asks::new(),
             counts: MailCounts::default(),
         }
@@ -321,7 +321,7 @@ impl<C: Cell> Mail<C> {
         /// Slots kept: a fan-out of 10,000 does not allocate each time.
         const KEPT_SLOTS: usize = 16_384;
         if self.own.staged.is_empty() && self.own.staged.capacity() > KEPT_SLOTS {
-            self.own.staged = VecDeque::new();
+            self.own.staged = Fifo::new();
         }
     }
 
@@ -378,7 +378,7 @@ impl<C: Cell> Mail<C> {
         let Some(queue) = &self.origin.returns else {
             return;
         };
-        let mut taken = VecDeque::new();
+        let mut taken = Fifo::new();
         queue.drain(&mut taken);
         if !taken.is_empty() {
             queue.delivered(taken.len());
@@ -412,7 +412,7 @@ impl<C: Cell> Mail<C> {
     }
 }
 
-fn give_back(returns: &mut VecDeque<Returned>, lost: &mut u64, back: Returned) {
+fn give_back(returns: &mut Fifo<Returned>, lost: &mut u64, back: Returned) {
     if returns.len() < RETURNS_MAX {
         returns.push_back(back);
     } else {

@@ -18,6 +18,7 @@ pub(super) mod steps;
 mod turn;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::mem::needs_drop;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -37,6 +38,7 @@ use super::wheel::{Due, NIL, Wheel};
 use crate::cell::{Cell, CellSupervisor};
 use crate::clock::{Clock, Time};
 use crate::exit::{ExitReason, Fault, Incarnation};
+use crate::fifo::{Fifo, discard_each};
 use crate::mailbox::{Books, MailboxSpec, Ring};
 
 /// Empty mailboxes kept for the next cell that gets a message: as many as one step visits.
@@ -171,7 +173,7 @@ pub(crate) struct Slab<C: Cell> {
     /// By key.
     held: BTreeMap<u32, Backlog<C::Msg>>,
     resumed: Vec<Resumed>,
-    control: VecDeque<Control<C>>,
+    control: Fifo<Control<C>>,
     #[expect(clippy::vec_box, reason = "mailboxes move between slots by pointer")]
     pool: Vec<Box<Ring<C::Msg>>>,
     books: Books,
@@ -285,7 +287,7 @@ impl<C: Cell> Slab<C> {
             ready: VecDeque::new(),
             fresh: (0, 0),
             lanes: vec![lane],
-            control: VecDeque::new(),
+            control: Fifo::new(),
             pool: Vec::new(),
             books: Books::default(),
             waiting: 0,
@@ -536,10 +538,20 @@ impl<C: Cell> AnySlab for Slab<C> {
 /// A shard whose thread died leaves no sender waiting and no message unbooked.
 impl<C: Cell> Drop for Slab<C> {
     fn drop(&mut self) {
-        if self.closed {
-            return;
+        if !self.closed {
+            self.give_up();
         }
-        self.mail.flush();
+        if needs_drop::<C::Identity>() {
+            let slots = std::mem::take(&mut self.groups).into_iter();
+            slots.for_each(|group| discard_each(group.slots));
+        }
+    }
+}
+
+impl<C: Cell> Slab<C> {
+    /// It ends without having been stopped.
+    fn give_up(&mut self) {
+        self.send_away();
         self.mail.close();
         let mut lost = (self.mail.len() + self.mail.inbound.len()) as u64;
         for lane in self.lanes.drain(..) {
@@ -554,7 +566,8 @@ impl<C: Cell> Drop for Slab<C> {
         self.books.rejected += lost;
         self.counts.undeliverable += lost;
         for slot in self.groups.iter_mut().flat_map(|group| &mut group.slots) {
-            guard::discard((slot.cell.take(), slot.mailbox.take()));
+            guard::discard(slot.cell.take());
+            guard::discard(slot.mailbox.take());
         }
         self.book_in_hand();
         self.books.died += std::mem::take(&mut self.waiting);

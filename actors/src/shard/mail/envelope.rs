@@ -3,7 +3,6 @@
 //! Values only.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::super::inbox::{Door, Queue};
 use super::jams::Jams;
+use crate::fifo::Fifo;
 
 /// The sender of messages that come from outside the shards.
 pub(crate) const NOBODY: u32 = u32::MAX;
@@ -98,7 +98,7 @@ impl<M> Pair<M> {
     }
 
     /// Refuses messages from now on, and lets waiting senders know. Returns what was not drained.
-    pub(crate) fn close(&self) -> VecDeque<Envelope<M>> {
+    pub(crate) fn close(&self) -> Fifo<Envelope<M>> {
         let rest = self.queue.close();
         self.jams.clear_all();
         self.tell_of_room(Door::ring);

@@ -4,7 +4,7 @@
 //! for a place, and nobody who sends to the same cell one that waits for that. Bound: the room its
 //! owner has seen; one waiting message per cell.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::guard;
@@ -13,6 +13,7 @@ use super::jams::Jams;
 use super::waiters::{For, Waiter, Waiters};
 use crate::clock::Time;
 use crate::exit::Incarnation;
+use crate::fifo::Fifo;
 
 /// The end of a wait.
 pub(crate) struct Resumed {
@@ -42,7 +43,7 @@ pub(crate) struct Look<'a> {
 
 /// Messages for one slab until they are under way.
 pub(super) struct Stage<M> {
-    pub(super) staged: VecDeque<Envelope<M>>,
+    pub(super) staged: Fifo<Envelope<M>>,
     pub(super) waiters: Waiters<M>,
     /// Cells that take messages again, and for which some wait still.
     open: BTreeSet<u32>,
@@ -51,7 +52,7 @@ pub(super) struct Stage<M> {
 impl<M: Send + 'static> Stage<M> {
     pub(super) const fn new() -> Self {
         Self {
-            staged: VecDeque::new(),
+            staged: Fifo::new(),
             waiters: Waiters::new(),
             open: BTreeSet::new(),
         }

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::envelope::Envelope;
 use crate::clock::Time;
 use crate::exit::Incarnation;
+use crate::fifo::discard_each;
 
 /// What a message waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +39,12 @@ pub(super) struct Waiters<M> {
     came: u64,
     /// What came last.
     last: Option<Place>,
+}
+
+impl<M> Drop for Waiters<M> {
+    fn drop(&mut self) {
+        discard_each(std::iter::from_fn(|| self.all.pop_first()));
+    }
 }
 
 impl<M> Waiters<M> {

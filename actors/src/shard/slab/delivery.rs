@@ -12,6 +12,7 @@ use super::super::mail::{Envelope, Mail, Refusal};
 use super::{Limits, Moment, POOL_MAX, Slab, split};
 use crate::cell::{Cell, CellContext};
 use crate::exit::Flow;
+use crate::fifo::Fifo;
 use crate::mailbox::{Conflation, Message, Offered, OnRestart, Overflow};
 use crate::shard::spec::CellState;
 
@@ -137,7 +138,7 @@ impl<C: Cell> Slab<C> {
             round.push((rank, LOCAL, envelope));
         }
         round.sort_by_key(|(rank, _, envelope)| (*rank, envelope.from));
-        for (_, place, envelope) in round {
+        for (_, place, envelope) in Fifo::from(round) {
             self.offer(place, envelope);
         }
     }

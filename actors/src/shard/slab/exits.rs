@@ -14,6 +14,7 @@ use crate::cell::{Cell, CellDecision, CellExit, GroupMember, Outbox};
 use crate::clock::Time;
 use crate::events::Level;
 use crate::exit::{ExitReason, PANIC};
+use crate::fifo::Fifo;
 use crate::mailbox::OnRestart;
 use crate::shard::WHEEL_TICK_NS;
 use crate::shard::spec::{CellState, GROUP_SIZE};
@@ -108,7 +109,7 @@ impl<C: Cell> Slab<C> {
             self.waiting -= ring.len() as u64;
             let dead = ring.die(&mut self.books);
             let _ = guard::step(|| {
-                dead.discard();
+                drop(dead);
                 Ok(())
             });
             self.release_mailbox(key);
@@ -247,7 +248,7 @@ impl<C: Cell> Slab<C> {
         self.close_mail();
         self.send_away();
         self.mail.close();
-        self.control.clear();
+        self.control = Fifo::new();
         self.run.clear();
         self.ready.clear();
         self.touched = false;

@@ -8,12 +8,11 @@
 //! [`HELD_MAX`] per cell and what is under way; [`ASIDE_MAX`] pair queues' worth per pair, above
 //! which what is held keeps its place there.
 
-use std::collections::VecDeque;
-
 use super::super::mail::{Envelope, LOCAL_CAPACITY};
 use super::delivery::LOCAL;
 use super::{Slab, split};
 use crate::cell::Cell;
+use crate::fifo::Fifo;
 use crate::shard::spec::CellState;
 
 /// Messages held for one cell before its senders are told: so many that a busy one is not told of
@@ -26,7 +25,7 @@ const ASIDE_MAX: usize = 4;
 
 /// What is held for one cell, in the order in which it came.
 pub(super) struct Backlog<M> {
-    held: VecDeque<Held<M>>,
+    held: Fifo<Held<M>>,
     /// Places of the lanes that have been told of it.
     jammed: Vec<usize>,
 }
@@ -41,7 +40,7 @@ struct Held<M> {
 impl<M> Default for Backlog<M> {
     fn default() -> Self {
         Self {
-            held: VecDeque::new(),
+            held: Fifo::new(),
             jammed: Vec::new(),
         }
     }

@@ -1,17 +1,17 @@
 //! The receiving ends of a slab's pair queues. Bound: that of the queue.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::super::handle::Lane;
 use super::super::mail::{Envelope, Returned};
 use crate::cell::Cell;
+use crate::fifo::Fifo;
 
 /// The receiving end of a pair queue. Its place in the slab is its name: places are used again, not
 /// moved.
 pub(super) struct LaneEnd<C: Cell> {
     pub(super) lane: Lane<C>,
-    pub(super) taken: VecDeque<Envelope<C::Msg>>,
+    pub(super) taken: Fifo<Envelope<C::Msg>>,
     /// Delivered, and its queue not told yet.
     pub(super) settled: usize,
     /// Messages that are held, and have been settled ahead.
@@ -19,7 +19,7 @@ pub(super) struct LaneEnd<C: Cell> {
     /// How much of it is told at once: half of its places, so that no side waits for the other.
     pub(super) bulk: usize,
     /// Bounces for the slab that sends.
-    pub(super) back: VecDeque<Returned>,
+    pub(super) back: Fifo<Returned>,
 }
 
 impl<C: Cell> LaneEnd<C> {
@@ -28,15 +28,15 @@ impl<C: Cell> LaneEnd<C> {
         Self {
             lane,
             bulk,
-            taken: VecDeque::new(),
+            taken: Fifo::new(),
             settled: 0,
             aside: 0,
-            back: VecDeque::new(),
+            back: Fifo::new(),
         }
     }
 
     /// Refuses messages from now on, and lets waiting senders know.
-    pub(super) fn close(&self) -> VecDeque<Envelope<C::Msg>> {
+    pub(super) fn close(&self) -> Fifo<Envelope<C::Msg>> {
         self.lane.close()
     }
 

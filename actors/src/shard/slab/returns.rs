@@ -80,12 +80,13 @@ impl<C: Cell> Slab<C> {
             return;
         }
         self.mail.collect_returns();
-        let mut bounces = std::mem::take(&mut self.mail.returns);
-        bounces
-            .make_contiguous()
-            .sort_by_key(|(from, bounce)| (*from, bounce.to));
-        for (from, bounce) in bounces {
-            self.tell_bounce(at, (from, bounce));
+        let bounces = self.mail.returns.make_contiguous();
+        bounces.sort_by_key(|(from, bounce)| (*from, bounce.to));
+        // One by one: if a step unwinds, the others are told in the next.
+        for _ in 0..bounces.len() {
+            if let Some(back) = self.mail.returns.pop_front() {
+                self.tell_bounce(at, back);
+            }
         }
     }
 
