@@ -179,6 +179,30 @@ fn links_that_clog_one_by_one_and_are_freed_in_another_order_lose_no_event() {
 }
 
 #[test]
+fn a_device_that_was_killed_too_often_is_parked_and_told_apart() {
+    let plan = "rate = \"2/1s\"\nscope = \"/fleet/default\"\n";
+    let config = SimConfig {
+        devices: 1,
+        world: false,
+        ..config(5, 60, Some(plan))
+    };
+    let report = sim::run(&config, &Stop::default()).unwrap().report;
+    assert_eq!(report.verdict, Verdict::Pass, "{:?}", report.why);
+    let devices = &report.devices;
+    assert_eq!((devices.running, devices.quarantined), (Some(0), Some(1)));
+    let chaos = report.chaos.unwrap();
+    assert!(chaos.total() > 5, "five are allowed");
+    assert_eq!(chaos.parked, 1);
+    assert_eq!(chaos.parked_without_cause, Vec::<String>::new());
+    assert!(
+        report
+            .why
+            .iter()
+            .any(|why| why.contains("1 actors were parked"))
+    );
+}
+
+#[test]
 fn a_plan_that_strikes_nobody_shows_nothing() {
     let plan = "rate = \"1/1s\"\nscope = \"/no/such/path\"\n";
     let config = SimConfig {

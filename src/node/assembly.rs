@@ -326,6 +326,7 @@ impl Assembly {
             tracing::warn!("not all that chaos struck came back: {}", left.join("; "));
             let _ = self.layers.not_back.set(left);
         }
+        self.chaos.judge();
     }
 
     /// Stops in order; returns what still ran when the time was over.

@@ -22,7 +22,7 @@ use actorsim_fleet::Injection;
 use actorsim_fleet::fault::{Fault as DeviceFault, FaultSpec};
 use actorsim_supervision::ChildSpec;
 use actorsim_supervision::chaos::{
-    Action, Fault, FaultPlan, Hands, Over, Plan, Schedule, Strike, Vitals,
+    Action, Fault, FaultPlan, Hands, Over, Plan, Schedule, Strike, Toll, Vitals,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -142,6 +142,8 @@ pub struct Chaos {
     layers: Arc<Layers>,
     addr: Addr<ChaosMessage>,
     run: Mutex<Option<Run>>,
+    /// Of all plans, since the first.
+    toll: Mutex<Option<Toll>>,
     begun: AtomicU64,
     changed: Notify,
 }
@@ -159,6 +161,7 @@ impl Chaos {
             layers: Arc::clone(layers),
             addr: Addr::new(path, MailboxSpec::new(MAILBOX, Overflow::Reject)),
             run: Mutex::new(None),
+            toll: Mutex::new(None),
             begun: AtomicU64::new(0),
             changed: Notify::new(),
         })
@@ -204,6 +207,16 @@ impl Chaos {
         told.map(report::Chaos::summed)
     }
 
+    /// Judges those that were parked since it was called last.
+    pub(super) fn judge(&self) {
+        let mut toll = self.toll.lock();
+        if let (Some(toll), Some(told)) = (toll.as_mut(), self.layers.chaos.lock().as_mut()) {
+            toll.look();
+            told.parked = toll.parked();
+            told.parked_without_cause = toll.without_cause();
+        }
+    }
+
     /// Renews the lease of the plan that this holder began: it is still there.
     pub fn renew(&self, holder: Holder) {
         let now = self.now();
@@ -241,6 +254,8 @@ impl Chaos {
             faults.join(", "),
             plan.scope
         );
+        let open = || Toll::of(&self.layers.supervision);
+        self.toll.lock().get_or_insert_with(open);
         let mut told = self.layers.chaos.lock();
         let before = told.take().unwrap_or_default();
         let status = report::Chaos {
@@ -248,6 +263,8 @@ impl Chaos {
             plan: text.clone(),
             strikes: before.strikes,
             fell_short: before.fell_short,
+            parked: before.parked,
+            parked_without_cause: before.parked_without_cause,
             ..report::Chaos::default()
         };
         *told = Some(status.clone());
@@ -332,6 +349,7 @@ impl Chaos {
         };
         let census = LiveCensus::take(&self.layers, &struck).await;
         let vitals = self.vitals(&census);
+        self.judge();
         let over = {
             let mut run = self.run.lock();
             let Some(run) = run.as_mut().filter(|run| run.number == number) else {
@@ -375,6 +393,9 @@ impl Chaos {
             return; // it ended in the meantime, by itself or with another one
         }
         run.done += 1;
+        if let Some(toll) = self.toll.lock().as_mut() {
+            toll.struck(strike);
+        }
         let fault = strike.plan.fault.name();
         // Other parts are counted with the first.
         if let Some(status) = self

@@ -39,7 +39,10 @@ pub fn check(seen: &Seen<'_>, chaos: &mut Chaos) -> Vec<String> {
     let checks: [(&str, Option<Result<(), String>>); 4] = [
         ("I5 books balance", Some(books(seen.mailboxes))),
         ("I8 nothing is left", seen.left.as_deref().map(left)),
-        ("I9 all are back", Some(back(seen))),
+        (
+            "I9 all are back",
+            Some(back(seen, &chaos.parked_without_cause)),
+        ),
         ("I10 the twin knows what happened", twin(seen)),
     ];
     let mut broken = Vec::new();
@@ -65,8 +68,10 @@ fn left(left: &[String]) -> Result<(), String> {
     }
 }
 
-fn back(seen: &Seen<'_>) -> Result<(), String> {
+/// Who is parked is not up. It is counted, and what broke if no plan gave reason to park it.
+fn back(seen: &Seen<'_>, without_cause: &[String]) -> Result<(), String> {
     let mut apart = seen.not_back.clone();
+    apart.extend_from_slice(without_cause);
     let devices = seen.devices;
     if let (Some(requested), Some(running)) = (devices.requested, devices.running) {
         let parked = devices.quarantined.unwrap_or(0);
@@ -166,6 +171,18 @@ mod tests {
         let told = "I9 all are back: after 20s: /twin/scan is restarting (killed)";
         assert_eq!(broken, [told]);
         assert_eq!(chaos.invariants.len(), 2);
+        chaos.parked = 2; // one of them had to be
+        let without_cause = "/fleet/g/d was parked, and the plan made it fail 1 times";
+        chaos.parked_without_cause = vec![without_cause.to_owned()];
+        let seen = Seen {
+            not_back: Vec::new(),
+            ..seen
+        };
+        let broken = check(&seen, &mut chaos);
+        assert_eq!(
+            broken,
+            [format!("I9 all are back: after 20s: {without_cause}")]
+        );
     }
 
     #[test]

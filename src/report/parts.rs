@@ -420,6 +420,12 @@ pub struct Chaos {
     /// Plans that fell short of what they were to show, and why: ended before their time, or
     /// struck nobody.
     pub fell_short: Vec<String>,
+    /// Children that their policies parked while plans ran and until all was judged.
+    #[serde(default)]
+    pub parked: u64,
+    /// Those of them that no plan gave reason to park, in words.
+    #[serde(default)]
+    pub parked_without_cause: Vec<String>,
     /// Packets lost in a simulated network.
     pub packets_lost: Option<u64>,
     /// Each invariant that was checked at the end: `held`, or what broke it.

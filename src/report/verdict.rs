@@ -278,14 +278,19 @@ fn scan(report: &RunReport, facts: &Facts, failed: &mut Vec<String>) {
 }
 
 fn notes(report: &RunReport) -> Vec<String> {
-    match report.devices.quarantined {
-        Some(quarantined) if quarantined > 0 => {
-            vec![format!(
-                "note: {quarantined} devices are quarantined by policy"
-            )]
-        }
-        _ => Vec::new(),
+    let mut notes = Vec::new();
+    if let Some(quarantined) = report.devices.quarantined.filter(|n| *n > 0) {
+        notes.push(format!(
+            "note: {quarantined} devices are quarantined by policy"
+        ));
     }
+    let parked = report.chaos.as_ref().map_or(0, |chaos| chaos.parked);
+    if parked > 0 {
+        notes.push(format!(
+            "note: {parked} actors were parked by policy under chaos"
+        ));
+    }
+    notes
 }
 
 #[cfg(test)]

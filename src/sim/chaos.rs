@@ -5,13 +5,15 @@
 //! strikes are remembered, and devices that were struck until all are up.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use actorsim_actors::census::PAGE_MAX;
 use actorsim_actors::shard::ShardHandle;
 use actorsim_actors::{ActorPath, ActorRow, CensusFilter, System, Time};
 use actorsim_fleet::{Fleet, Injection};
+use actorsim_supervision::Supervision;
 use actorsim_supervision::chaos::{
-    Action, Census, Fault, FaultPlan, Hands, Kind, NODE, Plan, Schedule, Strike, Vitals, draw,
+    Action, Census, Fault, FaultPlan, Hands, Kind, NODE, Plan, Schedule, Strike, Toll, Vitals, draw,
 };
 
 use actorsim_transport::SimNet;
@@ -300,6 +302,7 @@ pub struct Chaos {
     counts: BTreeMap<String, BTreeMap<String, u64>>,
     /// Devices that may be down.
     struck: BTreeSet<ActorPath>,
+    toll: Toll,
     /// Strikes are left out on purpose.
     partial: bool,
     trace: VecDeque<TraceLine>,
@@ -308,7 +311,11 @@ pub struct Chaos {
 impl Chaos {
     /// The plan of a run, if it has one.
     #[must_use]
-    pub fn new(config: &SimConfig, system: &System) -> Option<Self> {
+    pub fn new(
+        config: &SimConfig,
+        system: &System,
+        supervision: &Arc<Supervision>,
+    ) -> Option<Self> {
         let mut plan: Plan = config.chaos.clone()?;
         let most = config.chaos_until();
         plan.run_for = Some(plan.run_for.map_or(most, |time| time.min(most)));
@@ -326,6 +333,7 @@ impl Chaos {
             strikes: VecDeque::new(),
             counts: BTreeMap::new(),
             struck: BTreeSet::new(),
+            toll: Toll::of(supervision),
             partial: config.strikes.is_some(),
             trace: VecDeque::new(),
         })
@@ -345,6 +353,7 @@ impl Chaos {
         if !targets.devices_down() {
             self.struck.clear();
         }
+        self.toll.look();
         let struck = self.struck.clone();
         let census = targets.census(&struck);
         let step = self.schedule.step(now, &census, &Vitals::default());
@@ -369,6 +378,12 @@ impl Chaos {
     }
 
     fn count(&mut self, strike: &Strike) {
+        self.toll.struck(strike);
+        if strike.plan.fault == Fault::NodeCrash {
+            twin_half()
+                .iter()
+                .for_each(|half| self.toll.felled(strike, half));
+        }
         if strike.kind == DEVICE {
             self.struck.insert(strike.path.clone());
         }
@@ -426,7 +441,8 @@ impl Chaos {
 
     /// What the report says of it.
     #[must_use]
-    pub fn report(&self) -> report::Chaos {
+    pub fn report(&mut self) -> report::Chaos {
+        self.toll.look();
         let counts = self.schedule.counts();
         let mut strikes = self.counts.clone();
         for kind in counts.strikes.keys() {
@@ -438,6 +454,8 @@ impl Chaos {
             missed: counts.missed,
             over: self.schedule.over().map(ToString::to_string),
             plan: self.in_words(),
+            parked: self.toll.parked(),
+            parked_without_cause: self.toll.without_cause(),
             ..report::Chaos::default()
         };
         if self.total() == 0 && !self.partial && self.schedule.has_tried() {

@@ -47,7 +47,7 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
     let fleet = Arc::new(ground.fleet(config, uplink, &peers)?);
     fleet.start(shards.shards(), &Policies::shipped(), &supervision)?;
     let targets = Targets::devices(&fleet, &system);
-    let mut chaos = Chaos::new(config, &system);
+    let mut chaos = Chaos::new(config, &system, &supervision);
     let breaking = chaos.as_mut().zip(Some(&targets));
     let plane = || SimPlane {
         system: system.clone(),
@@ -78,7 +78,7 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
     ground.published(&fleet, &at_work, &mut report);
     super::report_supervision(&mut report, &supervision, counts.restarts);
     report.process.measure(ProcessView::read());
-    report.chaos = chaos.as_ref().map(Chaos::report);
+    report.chaos = chaos.as_mut().map(Chaos::report);
     let broken = invariants(config, &mut report);
     let facts = Facts {
         ending: super::ending(stop.is_asked()),

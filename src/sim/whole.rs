@@ -76,7 +76,7 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
         let _ = origin.set(tokio::time::Instant::now());
         let ground = Ground::new(config, clock, runtime.handle().clone())?;
         let mut node = Node::start(config, &ground).await?;
-        let mut chaos = Chaos::new(config, &ground.system);
+        let mut chaos = Chaos::new(config, &ground.system, &node.supervision);
         let mut pilot = node.pilot(config, stop)?;
         let ending = node
             .drive(config, stop, chaos.as_mut(), pilot.as_mut())
@@ -95,7 +95,7 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
         let ending = node.stop(ending).await;
         let mut report = super::new_report(config);
         report.elapsed_s = reached.as_secs_f64();
-        report.chaos = chaos.as_ref().map(Chaos::report);
+        report.chaos = chaos.as_mut().map(Chaos::report);
         report.scenario = scenario;
         ground.published(&node.fleet, &at_work, &mut report);
         let facts = node.measure(config, &mut report, (counts, ending), not_back);

@@ -275,6 +275,10 @@ impl CellPolicy {
             return;
         }
         reporter.supervision.count(exit.reason, decision);
+        if decision == Decision::Quarantine {
+            let parking = reporter.record.parking(exit, &self.policy);
+            reporter.supervision.park(parking);
+        }
         let second = exit.now.as_nanos() / 1_000_000_000;
         if reporter.second != second {
             (reporter.second, reporter.crashes, reporter.news) = (second, 0, 0);

@@ -10,6 +10,7 @@
 //! - [`draw`]: numbers from a seed.
 //! - [`schedule`]: when, what and whom.
 //! - `swizzle`: which links clog one by one, and in which other order they are freed.
+//! - [`toll`]: whether those that were parked meanwhile had to be.
 //! - [`hands`]: what is done to the task actors of a system, and undone.
 //!
 //! Bound: [`schedule::MAX_CONCURRENT`] victims at once; one strike per slot of the rate.
@@ -35,6 +36,7 @@ pub mod hands;
 pub mod plan;
 pub mod schedule;
 mod swizzle;
+pub mod toll;
 
 #[cfg(test)]
 mod tests;
@@ -43,3 +45,4 @@ pub use fault::{Fault, Place};
 pub use hands::Hands;
 pub use plan::{FaultPlan, Plan, Rate, StopIf, Vital, Vitals, Way};
 pub use schedule::{Action, Census, Kind, NODE, Over, Roster, Schedule, Step, Strike};
+pub use toll::Toll;

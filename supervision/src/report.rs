@@ -7,6 +7,7 @@
 //! reason; cells have a bound of their own for each slab ([`crate::cells`]).
 
 pub(crate) mod log;
+mod parked;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,6 +24,9 @@ use self::log::CrashLog;
 use crate::cells::CellRecord;
 use crate::strategy::Decision;
 use crate::supervisor::{Seats, SupervisorRef};
+
+use self::parked::Parked;
+pub use self::parked::{PARKINGS_MAX, Parking, Parkings};
 
 /// Repeats within this time become one event with a count.
 pub const FOLD_PERIOD: Duration = Duration::from_secs(1);
@@ -201,6 +205,7 @@ pub struct Supervision {
     crashes: Mutex<CrashLog<ActorPath, CrashReport>>,
     tallies: Mutex<BTreeMap<(ActorPath, &'static str), Ends>>,
     cells: Mutex<Vec<Arc<CellRecord>>>,
+    parked: Mutex<Parked>,
     seats: Seats,
 }
 
@@ -231,6 +236,7 @@ impl Default for Supervision {
             crashes: Mutex::new(CrashLog::new(CRASHES_MAX)),
             tallies: Mutex::default(),
             cells: Mutex::default(),
+            parked: Mutex::default(),
             seats: Seats::default(),
         }
     }
@@ -334,6 +340,17 @@ impl Supervision {
         let mut cells = self.cells.lock();
         cells.retain(|other| !Arc::ptr_eq(other, record));
         record.add_tallies(&mut self.tallies.lock());
+    }
+
+    /// Notes that a child was parked.
+    pub(crate) fn park(&self, parking: Parking) {
+        self.parked.lock().add(parking);
+    }
+
+    /// The children that were parked, but for the first so many.
+    #[must_use]
+    pub fn parkings(&self, since: u64) -> Parkings {
+        self.parked.lock().since(since)
     }
 
     /// Counts a child that is up again after so long, of which its supervisor let it wait a part.

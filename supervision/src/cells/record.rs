@@ -10,8 +10,9 @@ use std::sync::Arc;
 use actorsim_actors::{ActorPath, CellExit, ExitReason, Incarnation, Level, System, Time};
 use parking_lot::Mutex;
 
+use crate::policy::SupervisorPolicy;
 use crate::report::log::CrashLog;
-use crate::report::{self, CrashPlan, CrashReport, Ends};
+use crate::report::{self, CrashPlan, CrashReport, Ends, Parking};
 use crate::strategy::Decision;
 
 /// Cells of one slab whose last crash is kept, and crashes that are kept in a second: four groups.
@@ -74,6 +75,12 @@ impl CellRecord {
         if !(quiet && reason.is_normal()) {
             count(&mut self.kept.lock().ends, reason.label()).add(decision);
         }
+    }
+
+    /// What is noted of a cell that is parked.
+    pub(super) fn parking(&self, exit: &CellExit<'_>, policy: &SupervisorPolicy) -> Parking {
+        let path = self.path.join(&(self.name)(exit.ordinal));
+        Parking::new(path, &self.path, exit.now, policy)
     }
 
     /// Keeps a crash as the last one of its cell.

@@ -7,7 +7,7 @@ use actorsim_actors::{ExitReason, Level, Time};
 use super::super::children::Inner;
 use super::super::core::Shown;
 use super::Table;
-use crate::report::{CrashPlan, CrashReport};
+use crate::report::{CrashPlan, CrashReport, Parking};
 use crate::strategy::{ChildId, Decision, Plan};
 
 impl Table {
@@ -37,6 +37,11 @@ impl Table {
             .last_exit
             .as_ref()
             .filter(|exit| exit.reason == reason);
+        if plan.decision == Decision::Quarantine {
+            let policy = &inner.core.tree.policy;
+            self.supervision
+                .park(Parking::new(path(), &self.path, now, policy));
+        }
         let report = CrashReport {
             path: path(),
             supervisor: self.path.clone(),
