@@ -344,6 +344,33 @@ fn a_rate_that_never_comes_and_a_name_that_is_taken_are_refused() {
 }
 
 #[test]
+fn an_address_that_is_none_or_of_another_protocol_is_refused_whoever_uses_it() {
+    let flags = [
+        "--mqtt-url",
+        "localhost:1883",
+        "--http-endpoint",
+        "mqtt://localhost",
+    ];
+    let more = [
+        "-X",
+        "targets.coap.url=coaps://localhost",
+        "--amqp-url",
+        "amqps://",
+    ];
+    let (code, _, err) = run(&[&["config", "print"][..], &flags, &more].concat());
+    assert_eq!(code, 2, "{err}");
+    for words in [
+        "`targets.mqtt.url`: `localhost:1883` is not a URL",
+        "in flag --mqtt-url",
+        "`targets.http.url`: `mqtt://localhost` is mqtt, not http",
+        "`targets.coap.url`: `coaps` is not built",
+        "`targets.amqp.url`: `amqps://` is not a URL",
+    ] {
+        assert!(err.contains(words), "{words}: {err}");
+    }
+}
+
+#[test]
 fn a_report_that_has_nowhere_to_go_is_refused_before_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("none/r.json").display().to_string();

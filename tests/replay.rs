@@ -294,7 +294,7 @@ fn a_target_that_does_not_fit_is_refused_before_anything_is_played() {
         (
             &[tiers, "--mqtt-url", "http://127.0.0.1:9"],
             2,
-            "that is http, not mqtt",
+            "is http, not mqtt",
         ),
         (
             &[tiers, "--http-endpoint", "http://127.0.0.1:9"],

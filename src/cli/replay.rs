@@ -163,22 +163,8 @@ fn unreachable(error: String) -> Exit {
     Exit::Unreachable
 }
 
-/// Where a URL of a protocol leads.
-fn at(url: &str, protocol: Protocol, flag: &str) -> Result<Broker, Exit> {
-    let at = Broker::parse(url).map_err(usage)?;
-    match at.protocol == protocol {
-        true => Ok(at),
-        false => Err(usage(format!(
-            "{flag} {url}: that is {}, not {}",
-            at.protocol.name(),
-            protocol.name()
-        ))),
-    }
-}
-
 async fn mqtt(config: &NodeConfig) -> Result<MqttTarget, Exit> {
     let target = config.targets.mqtt.as_ref().ok_or(Exit::Usage)?;
-    at(&target.url, Protocol::Mqtt, "--mqtt-url")?;
     let broker = build::mqtt_broker(config, target).map_err(usage)?;
     let to = (broker.target.address, broker.tls.as_ref());
     let connected = MqttTarget::connect(to, broker.options, &broker.credentials).await;
@@ -187,7 +173,7 @@ async fn mqtt(config: &NodeConfig) -> Result<MqttTarget, Exit> {
 
 async fn http(config: &NodeConfig) -> Result<HttpTarget, Exit> {
     let target = config.targets.http.as_ref().ok_or(Exit::Usage)?;
-    let at = at(&target.url, Protocol::Http, "--http-endpoint")?;
+    let at = Broker::parse(&target.url).map_err(usage)?;
     let posting = Posting {
         address: at.address,
         terms: terms_of(config, &at, &target.tls).map_err(usage)?,
@@ -201,7 +187,7 @@ async fn http(config: &NodeConfig) -> Result<HttpTarget, Exit> {
 
 async fn coap(config: &NodeConfig) -> Result<CoapTarget, Exit> {
     let target = config.targets.coap.as_ref().ok_or(Exit::Usage)?;
-    let at = at(&target.url, Protocol::Coap, "--coap-url")?;
+    let at = Broker::parse(&target.url).map_err(usage)?;
     let connected = CoapTarget::connect(at.address, &at.path, target.options).await;
     connected.map_err(unreachable)
 }

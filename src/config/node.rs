@@ -10,6 +10,7 @@ use actorsim_actors::shard::{
     Backend, BalanceRule, NetConfig, RingConfig, ShardConfig, ShardCores, SqPoll,
 };
 use actorsim_fleet::Profile;
+use actorsim_fleet::profile::Protocol;
 use actorsim_fleet::session::mqtt;
 use actorsim_supervision::chaos::{Place, Plan};
 use actorsim_transport::{Line, Network};
@@ -17,7 +18,8 @@ use actorsim_world::row_files::{Format, RowFilesConfig};
 use actorsim_world::scan::overrun::OverrunPolicy;
 
 use super::error::{ConfigError, ConfigErrors};
-use super::target::{AmqpTarget, CoapTarget, HttpTarget, MQTT_TLS, TlsTarget, tls_conflicts};
+use super::target::{AmqpTarget, CoapTarget, HttpTarget, MQTT_TLS, TlsTarget};
+use super::target::{tls_conflicts, url_conflicts};
 use super::{PolicyFile, PolicySource, Settings};
 use crate::ports;
 
@@ -219,6 +221,18 @@ pub struct Targets {
 }
 
 impl Targets {
+    /// Whether there is a broker or server of a protocol.
+    #[must_use]
+    pub const fn has(&self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Mqtt => self.mqtt.is_some(),
+            Protocol::Http => self.http.is_some(),
+            Protocol::Coap => self.coap.is_some(),
+            Protocol::Amqp => self.amqp.is_some(),
+            Protocol::Quic | Protocol::Console => false,
+        }
+    }
+
     fn from_settings(settings: &Settings) -> Self {
         Self {
             mqtt: MqttTarget::from_settings(settings),
@@ -574,6 +588,13 @@ pub fn conflicts(settings: &Settings) -> Vec<ConfigError> {
             "world.enabled",
             message,
             "add --twin HOST:PORT --identity DIR, --mqtt-url mqtt://HOST:PORT, or --console -",
+        );
+    }
+    for (key, what) in url_conflicts(settings) {
+        refuse(
+            key,
+            what,
+            "SCHEME://HOST[:PORT], such as mqtt://127.0.0.1:1883",
         );
     }
     for (key, what, help) in tls_conflicts(settings) {

@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 
+use actorsim_fleet::broker::Target;
+use actorsim_fleet::profile::Protocol;
 use actorsim_fleet::session::{coap, http};
 
 use super::Settings;
@@ -165,6 +167,23 @@ impl TlsTarget {
             shown: path(keys.cert_file).zip(path(keys.key_file)),
         }
     }
+}
+
+/// The keys that say where a broker or server is, and what is spoken there.
+pub const URLS: [(&str, Protocol); 4] = [
+    (MQTT_TLS.url, Protocol::Mqtt),
+    (HTTP_TLS.url, Protocol::Http),
+    ("targets.coap.url", Protocol::Coap),
+    (AMQP_TLS.url, Protocol::Amqp),
+];
+
+/// URLs that are none, or another protocol's: key, what is wrong.
+pub(super) fn url_conflicts(settings: &Settings) -> Vec<(&'static str, String)> {
+    let wrong = |(key, protocol): &(&'static str, Protocol)| {
+        let error = Target::check(settings.text(key)?, *protocol).err()?;
+        Some((*key, format!("`{key}`: {error}")))
+    };
+    URLS.iter().filter_map(wrong).collect()
 }
 
 /// What of TLS towards brokers and servers does not fit together: key, what is wrong, what to do.

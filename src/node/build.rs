@@ -35,7 +35,7 @@ use crate::attach::control::Joining;
 use crate::attach::plane::devices;
 use crate::config::NodeConfig;
 use crate::config::node::{FleetConfig, JournalSettings, MqttTarget, ScanCore, WorldConfig};
-use crate::config::target::{AMQP_TLS, HTTP_TLS, HttpTarget, MQTT_TLS};
+use crate::config::target::{AMQP_TLS, HTTP_TLS, HttpTarget, MQTT_TLS, URLS};
 use crate::state_dir::StateDir;
 
 /// Rows kept beside those of the own fleet, for peers that come by.
@@ -216,6 +216,9 @@ pub(super) fn fleet(
             protocol.name(),
         );
     }
+    if fleet.devices > 0 {
+        unused_targets(config, &fleet.profile, protocol);
+    }
     let population = (fleet.devices > 0).then(|| {
         let profile = Arc::new(loaded.profile);
         let mut population = Population::new("default", profile, fleet.devices, config.seed);
@@ -251,6 +254,18 @@ pub(super) fn fleet(
         last: OnceLock::new(),
         published: OnceLock::new(),
     })
+}
+
+/// Says which broker no device talks to: whoever gave it expects otherwise.
+fn unused_targets(config: &NodeConfig, profile: &str, spoken: ProfileProtocol) {
+    let unused = |(_, of): &&(_, _)| *of != spoken && config.targets.has(*of);
+    for (key, of) in URLS.iter().filter(unused) {
+        let (of, spoken) = (of.name(), spoken.name());
+        tracing::warn!(
+            "`{key}` is given, and profile {profile} says `protocol: {spoken}`: nothing is sent \
+             there until devices of a profile that says `protocol: {of}` are started"
+        );
+    }
 }
 
 /// At the rates of the configuration.

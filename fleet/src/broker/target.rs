@@ -10,8 +10,11 @@ use thiserror::Error;
 
 use crate::profile::Protocol;
 
-/// Schemes that devices speak, each with its port and whether it is over TLS.
-const SCHEMES: [(&str, u16, Protocol, bool); 7] = [
+/// A scheme, its port, what is spoken there, and whether that is over TLS.
+type Scheme = (&'static str, u16, Protocol, bool);
+
+/// Schemes that devices speak.
+const SCHEMES: [Scheme; 7] = [
     ("mqtt", 1_883, Protocol::Mqtt, false),
     ("mqtts", 8_883, Protocol::Mqtt, true),
     ("http", 80, Protocol::Http, false),
@@ -63,6 +66,16 @@ pub enum TargetError {
          targets.http.authorization_file"
     )]
     Credentials,
+    /// Of another protocol than the one that is asked for.
+    #[error("`{url}` is {}, not {}", found.name(), wanted.name())]
+    Protocol {
+        /// As given.
+        url: String,
+        /// What its scheme says.
+        found: Protocol,
+        /// What it should say.
+        wanted: Protocol,
+    },
     /// A path, which this protocol has no use for.
     #[error("`{0}` has a path, which an MQTT broker has no use for; topics are the profile's")]
     Path(String),
@@ -82,32 +95,17 @@ impl Target {
     /// # Errors
     /// [`TargetError`].
     pub fn parse(url: &str) -> Result<Self, TargetError> {
-        let form = || TargetError::Form(url.to_owned());
-        let (scheme, rest) = url.split_once("://").ok_or_else(form)?;
-        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        if host.contains('@') {
-            return Err(TargetError::Credentials);
-        }
-        if scheme == "coaps" {
-            return Err(TargetError::Dtls(host.to_owned()));
-        }
-        let known = SCHEMES.iter().find(|(known, ..)| *known == scheme);
-        let Some((_, port, protocol, tls)) = known else {
-            let scheme = scheme.to_owned();
-            return Err(TargetError::Scheme { scheme });
-        };
-        if *protocol == Protocol::Mqtt && path.len() > 1 {
-            return Err(TargetError::Path(url.to_owned()));
-        }
-        if host.is_empty() {
-            return Err(form());
-        }
+        let Parts {
+            scheme: (_, port, protocol, tls),
+            host,
+            path,
+        } = Parts::of(url)?;
         let has_port = host.rsplit_once(':').is_some_and(|(name, port)| {
             port.parse::<u16>().is_ok() && (!name.contains(':') || name.ends_with(']'))
         });
         let resolved = match has_port {
             true => host.to_socket_addrs(),
-            false => (host.trim_matches(['[', ']']), *port).to_socket_addrs(),
+            false => (host.trim_matches(['[', ']']), port).to_socket_addrs(),
         };
         let unresolved = |why: String| TargetError::Host {
             host: host.to_owned(),
@@ -119,12 +117,28 @@ impl Target {
             .ok_or_else(|| unresolved("it has no address".to_owned()))?;
         Ok(Self {
             url: url.to_owned(),
-            protocol: *protocol,
+            protocol,
             host: host.to_owned(),
             path: path.to_owned(),
             address,
-            tls: *tls,
+            tls,
         })
+    }
+
+    /// What is wrong with a URL of a protocol, as far as that shows before names are resolved.
+    ///
+    /// # Errors
+    /// [`TargetError`].
+    pub fn check(url: &str, wanted: Protocol) -> Result<(), TargetError> {
+        let found = Parts::of(url)?.scheme.2;
+        match found == wanted {
+            true => Ok(()),
+            false => Err(TargetError::Protocol {
+                url: url.to_owned(),
+                found,
+                wanted,
+            }),
+        }
     }
 
     /// The host without its port: what its certificate must carry.
@@ -134,6 +148,42 @@ impl Target {
         let parts = parts.filter(|(name, _)| !name.contains(':') || name.ends_with(']'));
         let name = parts.map_or(&*self.host, |(name, _)| name);
         name.trim_matches(['[', ']'])
+    }
+}
+
+/// A URL taken apart.
+struct Parts<'a> {
+    scheme: Scheme,
+    host: &'a str,
+    path: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn of(url: &'a str) -> Result<Self, TargetError> {
+        let form = || TargetError::Form(url.to_owned());
+        let (scheme, rest) = url.split_once("://").ok_or_else(form)?;
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        if host.contains('@') {
+            return Err(TargetError::Credentials);
+        }
+        if scheme == "coaps" {
+            return Err(TargetError::Dtls(host.to_owned()));
+        }
+        let Some(known) = SCHEMES.iter().find(|(known, ..)| *known == scheme) else {
+            let scheme = scheme.to_owned();
+            return Err(TargetError::Scheme { scheme });
+        };
+        if known.2 == Protocol::Mqtt && path.len() > 1 {
+            return Err(TargetError::Path(url.to_owned()));
+        }
+        if host.is_empty() {
+            return Err(form());
+        }
+        Ok(Self {
+            scheme: *known,
+            host,
+            path,
+        })
     }
 }
 
@@ -181,5 +231,14 @@ mod tests {
             assert!(error.contains(said), "{url}: {error}");
             assert!(!error.contains("secret"));
         }
+    }
+
+    #[test]
+    fn a_url_is_checked_for_its_protocol_without_a_look_at_its_name() {
+        let check = |url| Target::check(url, Protocol::Mqtt).map_err(|error| error.to_string());
+        assert_eq!(check("mqtts://nowhere.invalid"), Ok(()));
+        let error = check("http://127.0.0.1/x").unwrap_err();
+        assert_eq!(error, "`http://127.0.0.1/x` is http, not mqtt");
+        assert!(check("nowhere").unwrap_err().contains("is not a URL"));
     }
 }
