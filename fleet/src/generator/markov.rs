@@ -31,11 +31,12 @@ impl Markov {
     pub fn new(
         states: Vec<Value>,
         matrix: &[Vec<f64>],
-        initial: &Value,
+        initial: Option<&Value>,
     ) -> Result<Self, Vec<String>> {
-        let initial_at = states.iter().position(|state| same(state, initial));
         let mut wrong = faults(&states, matrix);
-        if initial_at.is_none() && !states.is_empty() {
+        let known = |initial: &Value| states.iter().position(|state| same(state, initial));
+        let initial_at = initial.map_or(Some(0), known);
+        if let (Some(initial), None, false) = (initial, initial_at, states.is_empty()) {
             wrong.push(format!(
                 "the initial state {initial} is not one of the states"
             ));
@@ -172,7 +173,7 @@ mod tests {
         let chain = Markov::new(
             vec![json!(0.0), json!(1.0)],
             &[vec![0.5, 0.5], vec![0.02, 0.98]],
-            &json!(1),
+            Some(&json!(1)),
         )
         .unwrap();
         let (mut state, mut from_one, mut falls, mut ones) = (chain.initial(), 0u32, 0u32, 0u32);
@@ -195,7 +196,7 @@ mod tests {
         let wrong = Markov::new(
             vec![json!("a"), json!("b")],
             &[vec![0.5, 0.4], vec![1.0]],
-            &json!("c"),
+            Some(&json!("c")),
         )
         .unwrap_err();
         assert_eq!(wrong.len(), 3, "{wrong:?}");
@@ -210,7 +211,7 @@ mod tests {
                 vec![0.7, 0.3, 0.0],
                 vec![1.0, 0.0, 0.0],
             ],
-            &json!("on"),
+            Some(&json!("on")),
         )
         .unwrap();
         let mut state = 0;

@@ -173,7 +173,7 @@ fn a_chain_moves_as_often_as_its_matrix_says() {
         vec![0.00, 0.50, 0.50],
     ];
     let states: Vec<Value> = ["idle", "running", "fault"].map(|s| json!(s)).into();
-    let chain = Markov::new(states, &matrix, &json!("idle")).unwrap();
+    let chain = Markov::new(states, &matrix, Some(&json!("idle"))).unwrap();
     let generator = Generator::Markov(Box::new(chain));
     for seed in SEEDS {
         let values = series(&generator, seed);

@@ -143,7 +143,7 @@ fn names_stay_names_in_json_and_become_indexes_as_numbers() {
     let chain = Markov::new(
         vec![json!("idle"), json!("run")],
         &[vec![0.0, 1.0], vec![1.0, 0.0]],
-        &json!("idle"),
+        Some(&json!("idle")),
     )
     .unwrap();
     let generator = Generator::Markov(Box::new(chain));

@@ -89,7 +89,7 @@ pub(super) fn read(
 }
 
 fn brownian(section: &mut Section<'_>, findings: &mut Findings<'_>) -> Generator {
-    let start = section.need_number("start", findings);
+    let start = section.number_or("start", 0.0, findings);
     let drift = section.number_or("drift", 0.0, findings);
     let volatility = section.scale("volatility", true, findings);
     let mean_reversion = section.scale("mean_reversion", false, findings);
@@ -118,7 +118,7 @@ fn brownian(section: &mut Section<'_>, findings: &mut Findings<'_>) -> Generator
 fn diurnal(section: &mut Section<'_>, findings: &mut Findings<'_>) -> Generator {
     let baseline = section.need_number("baseline", findings);
     let amplitude = section.need_number("amplitude", findings);
-    let peak_hour = match section.need("peak_hour", findings) {
+    let peak_hour = match section.take("peak_hour") {
         None => 0.0,
         Some(node) => {
             let hour = number("peak_hour", node, findings).unwrap_or(0.0);
@@ -148,8 +148,8 @@ fn diurnal(section: &mut Section<'_>, findings: &mut Findings<'_>) -> Generator 
 fn markov(section: &mut Section<'_>, findings: &mut Findings<'_>) -> Option<Generator> {
     let states = section.need("states", findings);
     let matrix = section.need("transition_matrix", findings);
-    let initial = section.need("initial_state", findings);
-    let (states, matrix_node, initial) = (states?, matrix?, initial?);
+    let initial = section.take("initial_state");
+    let (states, matrix_node) = (states?, matrix?);
     let Value::List(states) = &states.value else {
         findings.wrong_type("states", states, "a list");
         return None;
@@ -157,15 +157,12 @@ fn markov(section: &mut Section<'_>, findings: &mut Findings<'_>) -> Option<Gene
     let matrix = rows(matrix_node, findings)?;
     let count = states.len();
     let states = states.iter().map(Node::json).collect();
-    match Markov::new(states, &matrix, &initial.json()) {
+    match Markov::new(states, &matrix, initial.map(Node::json).as_ref()) {
         Ok(chain) => Some(Generator::Markov(Box::new(chain))),
         Err(wrong) => {
             for message in wrong {
-                let at = if message.contains("initial") {
-                    initial.at
-                } else {
-                    matrix_node.at
-                };
+                let of_initial = initial.filter(|_| message.contains("initial"));
+                let at = of_initial.map_or(matrix_node.at, |initial| initial.at);
                 let mend = markov_mend(&message, count);
                 findings.error(at, message, mend);
             }

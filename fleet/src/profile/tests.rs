@@ -89,6 +89,40 @@ fn the_shipped_profile_of_the_original_simulator_loads_unchanged() {
 }
 
 #[test]
+fn what_the_original_simulator_lets_a_profile_leave_out_may_be_left_out() {
+    let text = "type: t\ntelemetry_fields:\n  a: {type: brownian, volatility: 0}\n  \
+                b: {type: diurnal, baseline: 1, amplitude: 1}\n  \
+                c: {type: markov, states: [x, y], transition_matrix: [[0, 1], [1, 0]]}\n";
+    let profile = Profile::parse("a.yaml", text).unwrap().profile;
+    let [a, b, c] = &profile.fields[..] else {
+        panic!("three fields");
+    };
+    let Generator::Brownian(walk) = &a.generator else {
+        panic!("{a:?}");
+    };
+    assert_eq!((walk.start, walk.mean, walk.drift), (0.0, 0.0, 0.0));
+    let Generator::Diurnal { peak_hour, .. } = b.generator else {
+        panic!("{b:?}");
+    };
+    assert_eq!(peak_hour, 0.0);
+    let Generator::Markov(chain) = &c.generator else {
+        panic!("{c:?}");
+    };
+    assert_eq!(chain.states()[chain.initial()], "x");
+}
+
+#[test]
+fn a_walk_without_a_mean_reverts_to_its_start() {
+    let text = "type: t\ntelemetry_fields:\n  \
+                a: {type: brownian, start: 5, volatility: 0, mean_reversion: 0.1}\n";
+    let profile = Profile::parse("a.yaml", text).unwrap().profile;
+    let Generator::Brownian(walk) = &profile.fields[0].generator else {
+        panic!("{profile:?}");
+    };
+    assert_eq!((walk.start, walk.mean), (5.0, 5.0));
+}
+
+#[test]
 fn yaml_and_toml_say_the_same() {
     let yaml = "type: t\ntelemetry_interval: 2s\ntelemetry_fields:\n  \
                 zeta: {type: brownian, start: 3, volatility: 1, sensor: Pressure}\n  \
