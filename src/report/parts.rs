@@ -296,27 +296,27 @@ pub struct Rule {
 }
 
 /// All mailboxes together. `offered = accepted + rejected`, and
-/// `accepted = handled + dropped + conflated + died + waiting`.
+/// `accepted = handled + dropped + conflated + died + waiting`. `null` where nobody counted.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Mailboxes {
     /// Highest depth over capacity of any mailbox.
     pub highest_fill: Option<f64>,
     /// Offered.
-    pub offered: u64,
+    pub offered: Option<u64>,
     /// Accepted.
-    pub accepted: u64,
+    pub accepted: Option<u64>,
     /// Rejected.
-    pub rejected: u64,
+    pub rejected: Option<u64>,
     /// Handled.
-    pub handled: u64,
+    pub handled: Option<u64>,
     /// Dropped by an overflow rule.
-    pub dropped: u64,
+    pub dropped: Option<u64>,
     /// Merged into another.
-    pub conflated: u64,
+    pub conflated: Option<u64>,
     /// Lost with their actor.
-    pub died: u64,
+    pub died: Option<u64>,
     /// Waiting at the end.
-    pub waiting: u64,
+    pub waiting: Option<u64>,
     /// Where they wait, such as `/twin/apply (stopped): 2`; absent if none do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting_in: Vec<String>,
@@ -329,15 +329,30 @@ impl Mailboxes {
         Self {
             waiting_in: Vec::new(),
             highest_fill,
-            offered: books.offered,
-            accepted: books.accepted,
-            rejected: books.rejected,
-            handled: books.handled,
-            dropped: books.dropped,
-            conflated: books.conflated,
-            died: books.died,
-            waiting: books.waiting,
+            offered: Some(books.offered),
+            accepted: Some(books.accepted),
+            rejected: Some(books.rejected),
+            handled: Some(books.handled),
+            dropped: Some(books.dropped),
+            conflated: Some(books.conflated),
+            died: Some(books.died),
+            waiting: Some(books.waiting),
         }
+    }
+
+    /// The sums, if somebody counted.
+    #[must_use]
+    pub fn books(&self) -> Option<actorsim_actors::Books> {
+        Some(actorsim_actors::Books {
+            offered: self.offered?,
+            accepted: self.accepted?,
+            rejected: self.rejected?,
+            handled: self.handled?,
+            dropped: self.dropped?,
+            conflated: self.conflated?,
+            died: self.died?,
+            waiting: self.waiting?,
+        })
     }
 }
 
