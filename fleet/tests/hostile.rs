@@ -163,11 +163,25 @@ fn devices_survive_a_hostile_broker_and_nobody_else_notices() {
 fn devices_survive_a_hostile_broker_over_tls_and_nobody_else_notices() {
     let dir = tempfile::tempdir().unwrap();
     let (_, server, terms) = kit::authority(dir.path());
-    for act in acts() {
+    // within the first record of TLS one place is like another
+    let apart = |act: &Act| !matches!(act, Act::Cut(2..100));
+    for act in acts().into_iter().filter(apart) {
         for version in VERSIONS {
             survives(Some(&(server.clone(), terms.clone())), version, act);
         }
     }
+}
+
+#[test]
+fn a_refused_subscription_is_counted_and_samples_go_on() {
+    let refuses = |_| Act::AnswerSubscribe(&[0x90, 0x03, 0xff, 0xff, 0x80]);
+    let mut rig = Rig::new(None, Version::V311, refuses);
+    rig.run(60);
+    let victims = rig.victims.read();
+    assert_eq!(victims.errors, u64::from(COUNT));
+    assert_eq!(victims.connects, u64::from(COUNT));
+    assert_eq!(victims.acked, victims.sent);
+    assert_eq!(victims.acked, u64::from(COUNT) * 60);
 }
 
 #[test]

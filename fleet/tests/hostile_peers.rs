@@ -44,6 +44,8 @@ enum Does {
     Flood,
     /// Later, please.
     Fails,
+    /// So many bytes of an answer, then closes.
+    Cut(usize),
 }
 
 const ALL: [Does; 8] = [
@@ -135,6 +137,11 @@ impl Cell for Peer {
     }
 }
 
+/// What is cut at each of its bytes.
+const WHOLE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone";
+/// An acknowledgement of CoAP: four bytes and the token.
+const WHOLE_ACK: usize = 4 + 8;
+
 fn over_http(socket: SocketId, does: Option<Does>, answers: usize, cx: &mut CellContext<'_, Peer>) {
     const HALF: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
     let mut net = cx.net();
@@ -157,9 +164,10 @@ fn over_http(socket: SocketId, does: Option<Does>, answers: usize, cx: &mut Cell
             }
         }
         Some(Does::Fails) => say(b"HTTP/1.1 503 Later\r\ncontent-length: 0\r\n\r\n"),
+        Some(Does::Cut(at)) => say(&WHOLE[..at]),
         Some(Does::Close) => {}
     }
-    if matches!(does, Some(Does::Close | Does::HalfAndClose)) {
+    if matches!(does, Some(Does::Close | Does::HalfAndClose | Does::Cut(_))) {
         net.close(socket);
     }
 }
@@ -180,6 +188,7 @@ fn over_coap(packet: &Packet<'_>, does: Option<Does>) -> Vec<Vec<u8>> {
         Some(Does::Stall | Does::Close) => vec![],
         Some(Does::Garbage) => vec![vec![0xff; 30], b"HTTP/1.1".to_vec()],
         Some(Does::Half | Does::HalfAndClose) => vec![honest[..honest.len() / 2].to_vec()],
+        Some(Does::Cut(at)) => vec![honest[..at.min(honest.len() - 1)].to_vec()],
         Some(Does::WrongAnswer) => vec![
             ack(code, packet.id.wrapping_add(1), packet.token),
             ack(code, packet.id, b"nope"),
@@ -256,30 +265,44 @@ fn brief(of: &PublishCounts) -> [u64; 6] {
     ]
 }
 
+/// What a server does to one device is counted and harms no other.
+fn survives(protocol: &str, does: Does) {
+    let [hostile, well, end] = run(protocol, does);
+    let what = [&hostile, &well, &end].map(brief);
+    let what = format!("{protocol}, {does:?}: {what:?}");
+    let others = u64::from(DEVICES - 1) * (HOSTILE_S / 5 - 1);
+    assert!(hostile.acked >= others, "others go on: {what}");
+    // a first answer that is right is believed
+    let served = protocol == "http" && does == Does::WrongAnswer;
+    let beside = hostile.acked - others;
+    assert!(served || beside < 10, "the victim does not: {what}");
+    assert!(hostile.errors > 0, "it is counted: {what}");
+    assert!(hostile.errors < 200, "and not in a loop: {what}");
+    assert_eq!(
+        well.connected,
+        u64::from(DEVICES),
+        "all is well again: {what}"
+    );
+    let missing = well.sent - well.acked - well.dropped - well.refused;
+    assert!(missing <= 1, "what waited has gone: {what}");
+    let outcome = end.acked + end.dropped + end.refused;
+    assert_eq!(end.sent, outcome, "each sample has an outcome: {what}");
+}
+
 #[test]
 fn what_a_server_does_to_one_device_is_counted_and_harms_no_other() {
     for protocol in ["http", "coap"] {
         for does in ALL {
-            let [hostile, well, end] = run(protocol, does);
-            let what = [&hostile, &well, &end].map(brief);
-            let what = format!("{protocol}, {does:?}: {what:?}");
-            let others = u64::from(DEVICES - 1) * (HOSTILE_S / 5 - 1);
-            assert!(hostile.acked >= others, "others go on: {what}");
-            // a first answer that is right is believed
-            let served = protocol == "http" && does == Does::WrongAnswer;
-            let beside = hostile.acked - others;
-            assert!(served || beside < 10, "the victim does not: {what}");
-            assert!(hostile.errors > 0, "it is counted: {what}");
-            assert!(hostile.errors < 200, "and not in a loop: {what}");
-            assert_eq!(
-                well.connected,
-                u64::from(DEVICES),
-                "all is well again: {what}"
-            );
-            let missing = well.sent - well.acked - well.dropped - well.refused;
-            assert!(missing <= 1, "what waited has gone: {what}");
-            let outcome = end.acked + end.dropped + end.refused;
-            assert_eq!(end.sent, outcome, "each sample has an outcome: {what}");
+            survives(protocol, does);
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_is_cut_off_at_any_of_its_bytes_harms_no_other() {
+    for (protocol, whole) in [("http", WHOLE.len()), ("coap", WHOLE_ACK)] {
+        for at in 0..whole {
+            survives(protocol, Does::Cut(at));
         }
     }
 }

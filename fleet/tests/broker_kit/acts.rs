@@ -10,6 +10,9 @@ const EARLY: &[u8] = &[0x40, 0x02, 0x00, 0x01];
 const OTHER_ID: &[u8] = &[0x40, 0x02, 0x7f, 0x7f];
 const OTHER_STEP: &[u8] = &[0x50, 0x02, 0x00, 0x01];
 const ACCEPTED_THEN_NONE: &[u8] = &[0x20, 0x02, 0x00, 0x00, 0xf7, 0x03, 0x01, 0x02, 0x03];
+const HALF_SUBACK: &[u8] = &[0x90, 0x03, 0x00];
+const OTHER_SUBACK: &[u8] = &[0x90, 0x03, 0x7f, 0x7f, 0x01];
+const SUBACK_OF_NOTHING: &[u8] = &[0x90, 0x02, 0xff, 0xff];
 const NO_PACKET: &[u8] = &[0xf7, 0x03, 0x01, 0x02, 0x03];
 
 /// What can be done to any connection.
@@ -29,6 +32,10 @@ pub(crate) fn acts() -> Vec<Act> {
         Act::Answer(NO_PACKET),
         Act::Answer(ACCEPTED_THEN_NONE),
         Act::CloseAfterConnAck,
+        Act::AnswerSubscribe(b""),
+        Act::AnswerSubscribe(HALF_SUBACK),
+        Act::AnswerSubscribe(OTHER_SUBACK),
+        Act::AnswerSubscribe(SUBACK_OF_NOTHING),
         Act::AnswerPublish(b""),
         Act::AnswerPublish(OTHER_ID),
         Act::AnswerPublish(OTHER_STEP),
@@ -36,7 +43,8 @@ pub(crate) fn acts() -> Vec<Act> {
         Act::AnswerPublish(HUGE),
         Act::Deaf,
     ];
-    // a TLS server's first flight has about 900 bytes, a CONNACK four
-    acts.extend([0, 1, 3, 4, 9, 100, 200, 400, 800, 1_000, 1_300].map(Act::Cut));
+    // CONNACK, SUBACK and the first PUBACK of MQTT 5 have 16 bytes; a TLS server's first flight
+    // has about 900
+    acts.extend((0..16).chain((100..=1_300).step_by(200)).map(Act::Cut));
     acts
 }

@@ -46,6 +46,8 @@ pub(crate) enum Act {
     Answer(&'static [u8]),
     /// Accepts the session, and closes.
     CloseAfterConnAck,
+    /// Answers the subscription with this, and closes where that is nothing.
+    AnswerSubscribe(&'static [u8]),
     /// Answers the first message with this.
     AnswerPublish(&'static [u8]),
     /// Accepts the session, and answers nothing from then on.
@@ -353,6 +355,10 @@ impl Peer {
                 let topics = || filters.iter().map(|(topic, _)| topic.to_owned());
                 log.subscribed.extend(topics());
                 self.hears.extend(topics());
+                if let Act::AnswerSubscribe(text) = self.act {
+                    self.ends = text.is_empty();
+                    return out.extend_from_slice(text);
+                }
                 let codes = vec![1; filters.iter().count()];
                 let answer = Packet::SubAck {
                     id: *id,

@@ -285,8 +285,10 @@ impl<'a> Packet<'a> {
                 if version == Version::V5 {
                     Properties::read(&mut rest)?;
                 }
-                let codes = rest.rest;
-                Ok(Self::SubAck { id, codes })
+                match rest.rest {
+                    [] => Err(Malformed::Field("a SUBACK that answers nothing")),
+                    codes => Ok(Self::SubAck { id, codes }),
+                }
             }
             PINGREQ => rest.end().map(|()| Self::PingReq),
             PINGRESP => rest.end().map(|()| Self::PingResp),
