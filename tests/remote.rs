@@ -303,6 +303,21 @@ fn devices(node: &Node, token: &[(&str, &str)]) {
         (page["devices"].as_array().unwrap().len(), &page["more"]),
         (2, &json!(false))
     );
+    pause(node, token);
+    let stop = |body: Value| node.ask("POST /api/v1/devices/stop", token, &body.to_string());
+    assert_eq!(stop(json!({})).0, 422);
+    assert_eq!(
+        stop(json!({ "device_type": "industrial" })).1,
+        "{\"stopped\":3}\n"
+    );
+    assert_eq!(
+        stop(json!({ "device_type": "industrial" })).1,
+        "{\"stopped\":0}\n"
+    );
+}
+
+/// A paused device is a device still, as for gRPC.
+fn pause(node: &Node, token: &[(&str, &str)]) {
     for (verb, state) in [("pause", "stopped"), ("resume", "running")] {
         let head = format!("POST /api/v1/devices/single-0004/{verb}");
         assert_eq!(
@@ -314,20 +329,19 @@ fn devices(node: &Node, token: &[(&str, &str)]) {
             node.json(page, token, &Value::Null)["devices"][0]["state"] == state
         });
         assert!(is_so, "{verb}");
+        if verb == "pause" {
+            let status = node.json("GET /api/v1/devices/status", token, &Value::Null);
+            let fleet = &status["fleet"];
+            let by_state = json!({ "DEVICE_STATE_RUNNING": 22, "DEVICE_STATE_STOPPED": 1 });
+            assert_eq!(
+                (&fleet["by_state"], &fleet["total_devices"]),
+                (&by_state, &json!(23))
+            );
+        }
     }
     assert_eq!(
         node.ask("POST /api/v1/devices/nobody/pause", token, "").0,
         404
-    );
-    let stop = |body: Value| node.ask("POST /api/v1/devices/stop", token, &body.to_string());
-    assert_eq!(stop(json!({})).0, 422);
-    assert_eq!(
-        stop(json!({ "device_type": "industrial" })).1,
-        "{\"stopped\":3}\n"
-    );
-    assert_eq!(
-        stop(json!({ "device_type": "industrial" })).1,
-        "{\"stopped\":0}\n"
     );
 }
 

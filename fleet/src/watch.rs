@@ -98,6 +98,24 @@ pub struct Block {
 }
 
 impl Block {
+    /// Samples of devices: each with its number, when, by its clock, and the values of its fields.
+    #[must_use]
+    pub fn of(subject: &Arc<Subject>, samples: &[(u32, u64, &[f64])]) -> Self {
+        let fields = subject.profile.fields.len();
+        let values = samples.iter().flat_map(|(.., values)| {
+            let missing = std::iter::repeat(f64::NAN);
+            values.iter().copied().chain(missing).take(fields.max(1))
+        });
+        Self {
+            subject: Arc::clone(subject),
+            stamps: samples
+                .iter()
+                .map(|(device, at, _)| (*device, *at))
+                .collect(),
+            values: values.collect(),
+        }
+    }
+
     /// The samples: number of the device, microseconds since the Unix epoch, values by field.
     pub fn samples(&self) -> impl Iterator<Item = (u32, u64, &[f64])> {
         let fields = self.subject.profile.fields.len().max(1);
@@ -189,6 +207,11 @@ impl Watch {
     #[must_use]
     pub fn is_watched(&self) -> bool {
         self.watchers.load(Ordering::Relaxed) > 0
+    }
+
+    /// Shows the watchers samples.
+    pub fn show(&self, block: Block) {
+        let _ = self.blocks.send(Arc::new(block)); // an error is that nobody watches
     }
 
     /// Tells the watchers what happened.
@@ -291,7 +314,7 @@ impl WatchOut {
                 stamps: std::mem::take(&mut self.stamps),
                 values: std::mem::take(&mut self.values),
             };
-            let _ = self.watch.blocks.send(Arc::new(block)); // nobody watches any more
+            self.watch.show(block);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actorsim_actors::shard::AddSlabError;
 use actorsim_actors::{Level, Time};
 use actorsim_fleet::fault::FaultSpec;
 use actorsim_fleet::names::{Listed, is_id};
@@ -147,10 +148,18 @@ fn start(
     };
     started
         .map(|started| started.count.into())
-        .map_err(|error| match error {
-            FleetError::TooLarge => Unspawned::Full(error.to_string()),
-            FleetError::SameType(_) => Unspawned::Exists(error.to_string()),
-            other => wrong(other.to_string()),
+        .map_err(|error| {
+            let why = error.to_string();
+            match error {
+                FleetError::SameType(_) => Unspawned::Exists(why),
+                FleetError::TooLarge | FleetError::Shard(AddSlabError::Busy) => {
+                    Unspawned::Full(why)
+                }
+                FleetError::NotStarted | FleetError::Shard(AddSlabError::Stopped) => {
+                    Unspawned::Stopping(why)
+                }
+                _ => wrong(why),
+            }
         })
 }
 
@@ -246,11 +255,14 @@ impl Desk for NodeDesk {
         let mut counts = Vec::new();
         for population in self.fleet()?.populations() {
             let slabs = population.slabs;
+            let up = slabs.starting + slabs.running + slabs.restarting + slabs.quarantined;
             for (state, devices) in [
                 ("starting", slabs.starting),
                 ("running", slabs.running),
                 ("restarting", slabs.restarting),
                 ("quarantined", slabs.quarantined),
+                // Paused ones; those that have left for good are devices no more.
+                ("stopped", population.wanted.saturating_sub(up)),
             ] {
                 counts.push(Count {
                     device_type: population.device_type.to_string(),

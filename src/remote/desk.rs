@@ -105,6 +105,9 @@ pub enum Unspawned {
     /// No room for more.
     #[error("{0}")]
     Full(String),
+    /// The node takes none, as it is about to stop.
+    #[error("{0}")]
+    Stopping(String),
 }
 
 /// How a spawn went.

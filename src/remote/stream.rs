@@ -213,7 +213,8 @@ impl BatchSizes {
 }
 
 /// Batches of at most `most` values, each sent when it is full or `flush` after it began. They are
-/// numbered from 1; a number that is left out says that values before it are lost.
+/// numbered from 1; a number that is left out says that values before it are lost, and where they
+/// are missing stands how many blocks of them ([`Item::Missed`]).
 pub fn batches(
     samples: Samples,
     most: usize,
@@ -223,9 +224,9 @@ pub fn batches(
     let first = (samples, 0i64, sizes);
     unfold(first, move |(mut samples, mut number, sizes)| async move {
         let mut batch = Vec::new();
-        let mut until = None;
+        let (mut values, mut until) = (0, None);
         number += 1;
-        loop {
+        while values < most {
             let next = match until {
                 None => samples.next().await,
                 Some(at) => match timeout_at(at, samples.next()).await {
@@ -233,20 +234,21 @@ pub fn batches(
                     Err(_) => break,
                 },
             };
-            match next {
-                None if batch.is_empty() => return None,
-                None => break,
-                Some(Item::Missed(_)) => number += 1,
-                Some(item) => {
+            match (next, batch.last_mut()) {
+                (None, None) => return None,
+                (None, Some(_)) => break,
+                (Some(Item::Missed(more)), Some(Item::Missed(missed))) => *missed += more,
+                (Some(item), _) => {
+                    match item {
+                        Item::Missed(_) => number += 1,
+                        Item::Sample(_) => values += 1,
+                    }
                     batch.push(item);
                     until.get_or_insert_with(|| tokio::time::Instant::now() + flush);
                 }
             }
-            if batch.len() >= most {
-                break;
-            }
         }
-        sizes.record(batch.len());
+        sizes.record(values);
         Some(((number, batch), (samples, number, sizes)))
     })
 }
@@ -371,5 +373,59 @@ impl Reader {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actorsim_fleet::Profile;
+    use actorsim_fleet::watch::{BLOCKS_MAX, Watch};
+    use futures_util::StreamExt as _;
+
+    /// Devices with one number each, and who watches them.
+    fn rig() -> (Arc<Watch>, Arc<Subject>, Samples) {
+        let text = "type: lamp\ntelemetry_fields:\n  light: {type: gaussian, mean: 1, stddev: 0}\n";
+        let profile = Profile::parse("lamp.yaml", text).unwrap().profile;
+        let subject = Arc::new(Subject {
+            profile: Arc::new(profile),
+            name: Arc::new(|device| format!("lamp-{device:04}")),
+        });
+        let watch = Arc::new(Watch::default());
+        let samples = Samples::new(watch.samples(), &Who::All).unwrap();
+        (watch, subject, samples)
+    }
+
+    /// Number, values, and blocks that are missing before each.
+    fn brief((number, items): (i64, Vec<Item>)) -> (i64, Vec<Result<f64, u64>>) {
+        let items = items.into_iter().map(|item| match item {
+            Item::Sample(Sample {
+                value: Value::Number(number),
+                ..
+            }) => Ok(number),
+            Item::Sample(other) => panic!("{other:?}"),
+            Item::Missed(missed) => Err(missed),
+        });
+        (number, items.collect())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_too_slow_is_told_where_samples_are_missing() {
+        let (watch, subject, samples) = rig();
+        let show = |value: f64| watch.show(Block::of(&subject, &[(0, 1, &[value])]));
+        let flush = Duration::from_millis(500);
+        let mut batches = Box::pin(batches(samples, 2, flush, Arc::default()).map(brief));
+        for value in [1.0, 2.0, 3.0] {
+            show(value);
+        }
+        assert_eq!(batches.next().await, Some((1, vec![Ok(1.0), Ok(2.0)])));
+        let short = batches.next().await; // flushed before it is full
+        assert_eq!(short, Some((2, vec![Ok(3.0)])));
+        for value in 0..BLOCKS_MAX + 5 {
+            show(value as f64);
+        }
+        let lagged = batches.next().await;
+        assert_eq!(lagged, Some((4, vec![Err(5), Ok(5.0), Ok(6.0)])));
+        assert_eq!(batches.next().await, Some((5, vec![Ok(7.0), Ok(8.0)])));
     }
 }

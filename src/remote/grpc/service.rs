@@ -146,6 +146,7 @@ fn refused(failed: &[(String, Unspawned)]) -> Option<Status> {
         Unspawned::Exists(_) => Status::already_exists(text),
         Unspawned::Id(_) | Unspawned::Wrong(_) => Status::invalid_argument(text),
         Unspawned::Full(_) => Status::resource_exhausted(text),
+        Unspawned::Stopping(_) => Status::unavailable(text),
     })
 }
 
@@ -313,14 +314,18 @@ fn telemetry(
     let who = who(request.selector)?;
     let samples = stream::Samples::new(desk.watch()?, &who).map_err(Status::invalid_argument)?;
     let batches = stream::batches(samples, most, flush, desk.batches());
-    let number = |(sequence, items): (i64, Vec<Item>)| {
-        let points = items.into_iter().filter_map(point).collect();
-        Ok(TelemetryBatch {
+    // What is missing shows in the numbers.
+    let batch = |(sequence_number, items): (i64, Vec<Item>)| {
+        let points: Vec<_> = items.into_iter().filter_map(point).collect();
+        let batch = (!points.is_empty()).then_some(TelemetryBatch {
             points,
-            sequence_number: sequence,
-        })
+            sequence_number,
+        });
+        std::future::ready(batch.map(Ok))
     };
-    Ok(Box::pin(futures_util::StreamExt::map(batches, number)))
+    Ok(Box::pin(futures_util::StreamExt::filter_map(
+        batches, batch,
+    )))
 }
 
 fn timestamp(unix_us: u64) -> Option<Timestamp> {

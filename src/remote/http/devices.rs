@@ -113,6 +113,7 @@ async fn spawn(desk: &dyn Desk, given: &Given) -> Result<Json, Failure> {
     if let Some((_, why)) = spawned.failed.first().filter(|_| spawned.started == 0) {
         return Err(match why {
             Unspawned::Full(why) => DeskError::Full(why.clone()).into(),
+            Unspawned::Stopping(why) => DeskError::Unavailable(why.clone()).into(),
             other => Failure::wrong(other.to_string()),
         });
     }

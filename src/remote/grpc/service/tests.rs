@@ -175,6 +175,7 @@ async fn a_spawn_fails_as_its_devices_do_if_all_of_them_do_alike() {
             Code::ResourceExhausted,
         ),
         (Unspawned::Wrong("no".to_owned()), Code::InvalidArgument),
+        (Unspawned::Stopping("soon".to_owned()), Code::Unavailable),
     ] {
         let node = Node::Refuses(why.clone());
         let refused = spawn(node.clone().desk(), specs_of(&["a", "b"])).await;
