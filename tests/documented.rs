@@ -235,6 +235,25 @@ fn every_shipped_configuration_file_loads() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn every_documented_profile_loads() {
+    let mut seen = 0;
+    let mut wrong = Vec::new();
+    for (page, text) in pages() {
+        for fence in text.split("\n```yaml\n").skip(1) {
+            seen += 1;
+            let profile = fence.split("\n```").next().unwrap_or_default();
+            match Profile::parse("page.yaml", profile) {
+                Ok(loaded) if loaded.warnings.is_empty() => {}
+                Ok(loaded) => wrong.push(format!("{page}: {:?}", loaded.warnings)),
+                Err(errors) => wrong.push(format!("{page}: {errors:?}")),
+            }
+        }
+    }
+    assert!(seen > 3, "only {seen} were found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// Tests that a page names as `file.rs::test`.
 fn named_tests(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let code = text.split('`').skip(1).step_by(2);
