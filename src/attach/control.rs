@@ -457,17 +457,57 @@ fn policy_word(command: &str, args: &Map<String, Json>) -> PolicyWord {
     }
 }
 
+/// A request as it would be written at the prompt.
 fn shown(command: &Command, args: &Map<String, Json>) -> String {
     let mut line = command.name.to_owned();
-    for value in args.values() {
-        let words = match value {
-            Json::Array(items) => items.iter().filter_map(Json::as_str).collect(),
-            other => vec![other.as_str().unwrap_or_default()],
+    for arg in command.args {
+        let Some(value) = args.get(&arg.key()) else {
+            continue;
         };
-        for word in words {
+        let words = match value {
+            Json::Array(items) => items.iter().map(word).collect(),
+            Json::Bool(_) => Vec::new(), // its name is all
+            other => vec![word(other)],
+        };
+        let name = arg.is_option().then(|| arg.name.to_owned());
+        for word in name.into_iter().chain(words) {
             line.push(' ');
-            line.push_str(word);
+            line.push_str(&word);
         }
     }
     line
+}
+
+fn word(value: &Json) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_request_is_shown_as_it_would_be_written() {
+        for (name, args, line) in [
+            (
+                "spawn",
+                json!({
+                    "count": 20, "label_value": ["a=1", "b=2"], "profile": "single", "seed": 7,
+                }),
+                "spawn single 20 a=1 b=2 --seed 7",
+            ),
+            (
+                "retire",
+                json!({ "now": true, "selector": "lock-*" }),
+                "retire lock-* --now",
+            ),
+            ("kill", json!({ "path": "/twin/route" }), "kill /twin/route"),
+        ] {
+            let command = command::find(name).unwrap();
+            assert_eq!(shown(command, args.as_object().unwrap()), line);
+        }
+    }
 }
