@@ -55,8 +55,34 @@ pub(crate) fn show(line: &str) {
 #[derive(Debug)]
 pub struct Status {
     live: bool,
-    last: Option<(Duration, u64)>,
+    last: Option<(Duration, Done)>,
     plain_at: Duration,
+}
+
+/// What has been done: readings applied to the world, messages that brokers took.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Done {
+    applied: u64,
+    acked: u64,
+}
+
+impl Done {
+    fn of(snapshot: &NodeSnapshot) -> Self {
+        let world = snapshot.world.as_ref();
+        let devices = snapshot.devices.iter();
+        let published = devices.flat_map(|devices| &devices.published);
+        Self {
+            applied: world.map_or(0, |world| world.readings_applied),
+            acked: published.map(|one| one.acked).sum(),
+        }
+    }
+}
+
+/// The same in a second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Rates {
+    applied: f64,
+    acked: f64,
 }
 
 impl Default for Status {
@@ -80,21 +106,22 @@ impl Status {
 
     /// Shows a snapshot.
     pub fn tick(&mut self, snapshot: &NodeSnapshot) {
-        let applied = snapshot
-            .world
-            .as_ref()
-            .map_or(0, |world| world.readings_applied);
-        let rate = self.last.and_then(|(at, before)| {
+        let done = Done::of(snapshot);
+        let rates = self.last.and_then(|(at, before)| {
             let seconds = snapshot.uptime.saturating_sub(at).as_secs_f64();
-            (seconds > 0.0).then(|| applied.saturating_sub(before) as f64 / seconds)
+            let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
+            (seconds > 0.0).then(|| Rates {
+                applied: rate(done.applied, before.applied),
+                acked: rate(done.acked, before.acked),
+            })
         });
         let due = self.live || snapshot.uptime >= self.plain_at;
         if !due {
-            self.last.get_or_insert((snapshot.uptime, applied));
+            self.last.get_or_insert((snapshot.uptime, done));
             return;
         }
-        self.last = Some((snapshot.uptime, applied));
-        let line = line(snapshot, rate);
+        self.last = Some((snapshot.uptime, done));
+        let line = line(snapshot, rates);
         if self.live {
             show(&line);
         } else {
@@ -112,7 +139,11 @@ impl Drop for Status {
     }
 }
 
-fn line(snapshot: &NodeSnapshot, rate: Option<f64>) -> String {
+fn line(snapshot: &NodeSnapshot, rates: Option<Rates>) -> String {
+    let per_s = |of: fn(Rates) -> f64| {
+        let rate = rates.map(|rates| grouped(of(rates).round() as u64));
+        rate.unwrap_or_else(|| "-".into())
+    };
     let mut parts = vec![clock(snapshot.uptime)];
     if let Some(devices) = &snapshot.devices {
         parts.push(format!(
@@ -120,16 +151,22 @@ fn line(snapshot: &NodeSnapshot, rate: Option<f64>) -> String {
             grouped(devices.in_state("running")),
             grouped(devices.requested)
         ));
+        for one in &devices.published {
+            let (connected, all) = (grouped(one.connected), grouped(one.devices));
+            parts.push(format!("{} {connected}/{all} up", one.protocol));
+        }
+        if !devices.published.is_empty() {
+            parts.push(format!("{} acked/s", per_s(|rates| rates.acked)));
+        }
     }
     if let Some(world) = &snapshot.world {
-        let rate = rate.map_or_else(|| "-".into(), |rate| grouped(rate.round() as u64));
+        let rate = per_s(|rates| rates.applied);
         parts.push(format!("{rate} readings/s in the world"));
         let jitter = world
             .jitter_p99
             .map_or_else(|| "-".into(), |p99| p99.as_micros().to_string());
         parts.push(format!("scan jitter p99 {jitter} us"));
     }
-    parts.push(format!("{} restarts", grouped(snapshot.restarts)));
     if snapshot.uptime >= SETTLED
         && let Some(first) = snapshot.unhealthy.first()
     {
@@ -138,6 +175,8 @@ fn line(snapshot: &NodeSnapshot, rate: Option<f64>) -> String {
     for limit in &snapshot.limits {
         parts.push(format!("! {}: {}", limit.name, grouped(limit.count)));
     }
+    // last, as it may be cut off
+    parts.push(format!("{} restarts", grouped(snapshot.restarts)));
     parts.join("  ")
 }
 
@@ -168,7 +207,7 @@ pub fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::{DevicesView, WorldView};
+    use crate::view::{DevicesView, PublishView, WorldView};
 
     #[test]
     fn the_line_names_devices_rate_restarts_and_jitter() {
@@ -188,7 +227,35 @@ mod tests {
         };
         let expected = "00:01:15  99,999/100,000 devices  140,000 readings/s in the world  \
                         scan jitter p99 42 us  3 restarts";
-        assert_eq!(line(&snapshot, Some(140_000.2)), expected);
+        assert_eq!(line(&snapshot, rates(140_000.2, 0.0)), expected);
+    }
+
+    fn rates(applied: f64, acked: f64) -> Option<Rates> {
+        Some(Rates { applied, acked })
+    }
+
+    #[test]
+    fn the_line_of_a_fleet_on_a_broker_names_sessions_and_what_the_broker_took() {
+        let mqtt = PublishView {
+            protocol: "mqtt",
+            devices: 15_000,
+            connected: 14_998,
+            acked: 6_000,
+            ..PublishView::default()
+        };
+        let mut snapshot = NodeSnapshot {
+            devices: Some(DevicesView {
+                published: vec![mqtt],
+                ..DevicesView::default()
+            }),
+            ..NodeSnapshot::default()
+        };
+        let shown = line(&snapshot, rates(0.0, 3_000.4));
+        let expected = "mqtt 14,998/15,000 up  3,000 acked/s  0 restarts";
+        assert!(shown.ends_with(expected), "{shown}");
+        assert_eq!(Done::of(&snapshot).acked, 6_000);
+        snapshot.devices = None;
+        assert_eq!(line(&snapshot, None), "00:00:00  0 restarts");
     }
 
     #[test]
@@ -203,7 +270,7 @@ mod tests {
             limits: vec![limit],
             ..NodeSnapshot::default()
         };
-        assert!(line(&snapshot, None).ends_with("  ! ports: 1,200"));
+        assert!(line(&snapshot, None).contains("  ! ports: 1,200  "));
     }
 
     #[test]

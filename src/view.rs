@@ -187,6 +187,12 @@ pub struct PublishView {
     pub device_type: String,
     /// Their protocol.
     pub protocol: &'static str,
+    /// Devices that speak it.
+    pub devices: u64,
+    /// Of those, connected.
+    pub connected: u64,
+    /// Messages acknowledged.
+    pub acked: u64,
     /// From publishing to acknowledgement.
     pub latency: Buckets,
     /// Messages given up for want of room, or with their device.

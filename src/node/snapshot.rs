@@ -275,6 +275,9 @@ fn add_published(view: &mut DevicesView, device_type: &str, published: &Publishe
     view.published.push(PublishView {
         device_type: device_type.to_owned(),
         protocol,
+        devices: published.devices,
+        connected: counts.connected,
+        acked: counts.acked,
         latency: Buckets::from_histogram(&counts.latency_us, MICRO),
         dropped: counts.dropped,
         slowdowns: counts.slowdowns,
