@@ -329,6 +329,9 @@ pub(super) fn conclude(report: &RunReport, path: Option<&Path>) -> Exit {
     for limit in &report.limits {
         warn(&format!("limit: {}; mend: {}", limit.text, limit.mend));
     }
+    if let Some(digest) = &report.digest.wire_sha256 {
+        warn(&format!("wire_sha256: {digest}"));
+    }
     let (words, exit) = match report.verdict {
         Verdict::Pass => ("verdict: pass", Exit::Ok),
         Verdict::Fail => ("verdict: fail", Exit::Failed),
