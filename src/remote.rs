@@ -19,6 +19,34 @@ pub mod stream;
 pub mod tls;
 pub mod token;
 
+/// Words of the census for the states of a device.
+const STATES: [&str; 5] = [
+    "starting",
+    "running",
+    "restarting",
+    "quarantined",
+    "stopped",
+];
+
+/// The words of the census for a state: it may be one of them, or that of `simulator.v1`, with its
+/// prefix or without.
+///
+/// # Errors
+/// What there is instead.
+pub fn states(asked: &str) -> Result<Vec<&'static str>, String> {
+    let short = |name: &'static str| name.trim_start_matches("DEVICE_STATE_");
+    let bare = asked.trim_start_matches("DEVICE_STATE_");
+    let meant = |word: &&str| *word == asked || short(state(word).1).eq_ignore_ascii_case(bare);
+    let found: Vec<_> = STATES.into_iter().filter(meant).collect();
+    match found.is_empty() {
+        false => Ok(found),
+        true => Err(format!(
+            "`state`: there is no `{asked}`; known: idle, running, error, stopped, starting, \
+             restarting, quarantined"
+        )),
+    }
+}
+
 /// Number and name of a state in `simulator.v1`, by the census's word for it.
 #[must_use]
 pub fn state(census: &str) -> (i32, &'static str) {
@@ -28,5 +56,25 @@ pub fn state(census: &str) -> (i32, &'static str) {
         "restarting" | "quarantined" => (3, "DEVICE_STATE_ERROR"),
         "stopped" => (4, "DEVICE_STATE_STOPPED"),
         _ => (0, "DEVICE_STATE_UNSPECIFIED"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_asked_for_in_words_of_the_census_and_of_the_contract() {
+        for (asked, words) in [
+            ("running", &["running"][..]),
+            ("idle", &["starting"]),
+            ("error", &["restarting", "quarantined"]),
+            ("quarantined", &["quarantined"]),
+            ("DEVICE_STATE_STOPPED", &["stopped"]),
+        ] {
+            assert_eq!(states(asked).as_deref(), Ok(words), "{asked}");
+        }
+        assert!(states("runing").unwrap_err().contains("known: idle"));
+        assert!(STATES.iter().all(|word| state(word).0 > 0));
     }
 }

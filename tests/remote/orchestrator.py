@@ -168,6 +168,7 @@ async def lifecycle(stub):
     request_of_type = pb.StreamTelemetryRequest(selector=by_label("device_type=lamp"))
     async for batch in stub.StreamTelemetry(request_of_type):
         assert {point.tags["device_type"] for point in batch.points} == {"lamp"}, batch
+        assert 0 < len(batch.points) <= 100, len(batch.points)  # as no size was asked for
         numbers.append(len(batch.points))
         if sum(numbers) > 500:
             break

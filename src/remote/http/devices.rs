@@ -162,10 +162,14 @@ async fn list(desk: &dyn Desk, given: &Given) -> Result<Json, Failure> {
     let who = given.text("type").map_or(Who::All, |device_type| {
         Who::Labels(format!("device_type={device_type}"))
     });
+    let states = given.text("state").map(crate::remote::states).transpose();
+    let (states, after) = (states.map_err(Failure::wrong)?, given.text("after"));
     let mut rows = desk.list(who).await?;
-    let (state, after) = (given.text("state"), given.text("after"));
     rows.retain(|row| {
-        state.is_none_or(|state| row.state == state) && after.is_none_or(|after| *row.id > *after)
+        states
+            .as_ref()
+            .is_none_or(|states| states.contains(&row.state))
+            && after.is_none_or(|after| *row.id > *after)
     });
     let limit = usize::try_from(given.count("limit").unwrap_or(PAGE)).unwrap_or(usize::MAX);
     let more = first_page(&mut rows, limit);

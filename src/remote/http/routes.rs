@@ -190,7 +190,7 @@ routes! {
     GET "/api/v1/devices" List Some(desk::LOOK), "Devices, a page at a time.",
         &[
             optional("type", Query, Text, "only those of this type"),
-            optional("state", Query, Text, "only those in this state, such as running"),
+            optional("state", Query, Text, "only those in it: idle, running, error or stopped"),
             optional("after", Query, Text, "those after this id, for the next page"),
             optional("limit", Query, Count(1, 10_000), "how many; 100 if absent"),
         ],
