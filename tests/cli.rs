@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output};
+
+use actorsim::attach::protocol::{Answer, Code, Refusal};
 
 fn actorsim(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_actorsim"));
@@ -34,6 +38,59 @@ fn write(folder: &Path, name: &str, text: &str) -> String {
     let path = folder.join(name);
     std::fs::write(&path, text).unwrap();
     path.display().to_string()
+}
+
+/// Commands and flags that scripts rely on; more may exist.
+const KEPT: &[(&str, &str)] = &[
+    (
+        "start",
+        "config X devices profile interval seed for report json-logs join listen node state-dir \
+         no-world no-fleet speed chaos port-offset run-id twin server-name identity t1-rate \
+         t2-rate mqtt-url http-endpoint amqp-url coap-url",
+    ),
+    ("attach", "c f o"),
+    ("scenario run", "seed speed report"),
+    ("scenario list", ""),
+    (
+        "replay",
+        "speed mqtt-url http-endpoint amqp-url coap-url twin",
+    ),
+    (
+        "sim",
+        "scenario devices profile interval seed hours chaos shards no-world until report wire-log",
+    ),
+    (
+        "scan bench",
+        "period cycles entities tasks load ndjson report",
+    ),
+    ("config check", ""),
+    ("config print", "origin"),
+    ("config explain", ""),
+    ("config schema", ""),
+    ("certs init", ""),
+    ("certs issue", "devices out"),
+    ("certs show", ""),
+    ("doctor", "o"),
+];
+
+#[test]
+fn commands_and_flags_that_scripts_rely_on_are_kept() {
+    for (path, flags) in KEPT {
+        let all = actorsim::cli::definition();
+        let mut command = &all;
+        for name in path.split(' ') {
+            let found = command.find_subcommand(name);
+            command = found.unwrap_or_else(|| panic!("no `{path}`"));
+        }
+        for flag in flags.split_whitespace() {
+            let is_it = |arg: &clap::Arg| {
+                let longs = arg.get_long_and_visible_aliases().unwrap_or_default();
+                let short = arg.get_short().map(String::from);
+                longs.contains(&flag) || short.as_deref() == Some(flag)
+            };
+            assert!(command.get_arguments().any(is_it), "{path}: {flag}");
+        }
+    }
 }
 
 #[test]
@@ -289,6 +346,30 @@ fn attach_without_a_node_exits_3_and_a_wrong_command_2() {
     let (code, _, err) = attach(&["attach", "-c", "kil /x"]);
     assert_eq!(code, 2, "{err}");
     assert!(err.contains("did you mean `kill`?"), "{err}");
+}
+
+#[test]
+fn a_node_that_does_not_answer_in_time_exits_4_and_one_that_hangs_up_3() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("attach.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let node = std::thread::spawn(move || {
+        let late = Refusal::new(Code::Timeout, "no answer within 10 s");
+        for answer in [Some(Answer::new(1, Err(late))), None] {
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            let mut request = String::new();
+            stream.read_line(&mut request).unwrap();
+            let line = answer.map(|answer| serde_json::to_string(&answer).unwrap() + "\n");
+            let line = line.unwrap_or_default();
+            stream.get_mut().write_all(line.as_bytes()).unwrap();
+        }
+    });
+    for (code, words) in [(4, "no answer within 10 s"), (3, "closed the connection")] {
+        let (got, _, err) = run(&["attach", &socket.display().to_string(), "-c", "health"]);
+        assert_eq!(got, code, "{err}");
+        assert!(err.contains(words), "{err}");
+    }
+    node.join().unwrap();
 }
 
 #[test]
