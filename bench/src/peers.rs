@@ -149,7 +149,7 @@ type Find = fn(&Path, &Path) -> Result<Tool, String>;
 const TOOLS: [(&str, Find); 2] = [(MQTTX, mqttx), (MQTTJS, mqttjs)];
 
 fn mqttx(_: &Path, _: &Path) -> Result<Tool, String> {
-    let absent = |error| format!("`mqttx` is not here ({error}); npm has it in mqttx-cli");
+    let absent = |error| format!("`mqttx` is not here ({error}); it is in npm's mqttx-cli");
     let output = Command::new("mqttx").arg("--version").output();
     let output = output.map_err(absent)?;
     let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -158,29 +158,47 @@ fn mqttx(_: &Path, _: &Path) -> Result<Tool, String> {
 
 fn mqttjs(folder: &Path, target: &Path) -> Result<Tool, String> {
     let library = target.join("node");
-    std::fs::create_dir_all(&library).map_err(|error| format!("{}: {error}", library.display()))?;
-    let absent = |error| format!("`npm` is not here ({error}); Debian has it, and node, in npm");
-    let fetched = Command::new("npm")
-        .args([
-            "install",
-            "--silent",
-            "--no-audit",
-            "--no-fund",
-            "--ignore-scripts",
-        ])
-        .arg("--prefix")
-        .arg(&library)
-        .arg(format!("mqtt@{MQTTJS_VERSION}"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status()
-        .map_err(absent)?;
-    if !fetched.success() {
-        return Err(format!("npm ended with {fetched}"));
-    }
+    fetch("npm", &library)?;
+    let output = Command::new("node").arg("--version").output();
+    output.map_err(|error| format!("`node` is not here ({error}); Debian has it in nodejs"))?;
     let paths = [folder.join("node/clients.mjs"), library];
     let paths = paths.map(|path| path.display().to_string());
     Ok((MQTTJS_VERSION.to_owned(), paths.into()))
+}
+
+/// Has npm put the library into a folder, unless it is there.
+fn fetch(npm: &str, library: &Path) -> Result<(), String> {
+    let manifest = std::fs::read_to_string(library.join("node_modules/mqtt/package.json"));
+    let wanted = format!("\"version\": \"{MQTTJS_VERSION}\"");
+    if manifest.is_ok_and(|manifest| manifest.contains(&wanted)) {
+        return Ok(());
+    }
+    std::fs::create_dir_all(library).map_err(|error| format!("{}: {error}", library.display()))?;
+    let absent = |error| format!("`{npm}` is not here ({error}); Debian has it in npm");
+    let fetched = Command::new(npm)
+        .args(["install", "--loglevel=error", "--no-audit", "--no-fund"])
+        .args(["--ignore-scripts", "--prefix"])
+        .arg(library)
+        .arg(format!("mqtt@{MQTTJS_VERSION}"))
+        .stdin(Stdio::null())
+        .output()
+        .map_err(absent)?;
+    match fetched.status.success() {
+        true => Ok(()),
+        false => Err(why_not(&String::from_utf8_lossy(&fetched.stderr))),
+    }
+}
+
+/// The first thing that npm says of an error which is no bare code.
+fn why_not(stderr: &str) -> String {
+    let said = stderr.lines().filter_map(|line| {
+        let line = line
+            .strip_prefix("npm error")
+            .or(line.strip_prefix("npm ERR!"))?;
+        Some(line.trim()).filter(|line| line.contains(' ') && !line.starts_with("code "))
+    });
+    let said = said.take(1).collect::<String>();
+    format!("npm cannot fetch mqtt@{MQTTJS_VERSION}: {said}")
 }
 
 /// Compiles the module, if there is a compiler.
@@ -237,6 +255,23 @@ mod tests {
             let bare = [CATCH_UNWIND, FDATASYNC, SOA, MQTTX, MQTTJS].contains(&name);
             assert_eq!(version.is_none(), bare, "{name}");
         }
+    }
+
+    #[test]
+    fn a_library_that_cannot_be_fetched_says_why() {
+        let folder = std::env::temp_dir().join(format!("bench-peers-{}", std::process::id()));
+        let missing = fetch("no-such-npm", &folder).unwrap_err();
+        assert!(missing.contains("`no-such-npm` is not here"), "{missing}");
+        let refused = fetch("false", &folder).unwrap_err();
+        assert!(refused.contains("cannot fetch mqtt@"), "{refused}");
+        let package = folder.join("node_modules/mqtt");
+        std::fs::create_dir_all(&package).unwrap();
+        let manifest = format!("{{\n  \"version\": \"{MQTTJS_VERSION}\"\n}}");
+        std::fs::write(package.join("package.json"), manifest).unwrap();
+        assert_eq!(fetch("no-such-npm", &folder), Ok(()), "it is there");
+        std::fs::remove_dir_all(&folder).unwrap();
+        let said = "npm error code E404\nnpm error 404 Not Found - GET x\nnpm error 404\n";
+        assert!(why_not(said).ends_with(": 404 Not Found - GET x"));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use mqtt5::{ConnectOptions, MqttClient};
 use peer_probe::{
-    Broker, Job, Latencies, Line, MQTT_CLIENTS_MAX, MQTT_CONNECTING_MAX, MQTT_INTERVAL,
-    MQTT_PAYLOAD, Meter, resident_bytes,
+    Broker, Job, Latencies, Line, MQTT_CONNECTING_MAX, MQTT_INTERVAL, MQTT_PAYLOAD, Meter,
+    mqtt_clients, resident_bytes,
 };
 use tokio::sync::Semaphore;
 use tokio::time::{interval_at, sleep};
@@ -30,7 +30,7 @@ struct Shared {
 }
 
 async fn run(job: Job) -> Line {
-    let size = job.size.min(MQTT_CLIENTS_MAX);
+    let size = mqtt_clients(job.size);
     let mut broker = Broker::start(None).expect("the sink starts");
     let shared = Arc::new(Shared {
         address: format!("mqtt://127.0.0.1:{}", broker.port),
@@ -46,13 +46,15 @@ async fn run(job: Job) -> Line {
     let mut all_up = None;
     while began.elapsed() < job.time() {
         if all_up.is_none() && broker.counts().is_ok_and(|counts| counts.sessions >= size) {
-            all_up = Some(began.elapsed());
+            all_up = Some((began.elapsed(), shared.acked.load(Ordering::Relaxed)));
         }
         sleep(Duration::from_millis(50)).await;
     }
     let spent = meter.stop();
     let acked = shared.acked.load(Ordering::Relaxed) as f64;
-    let after = all_up.map_or(f64::NAN, |after| after.as_secs_f64());
+    let (after, before) = all_up.map_or((f64::NAN, 0.0), |(after, acked)| {
+        (after.as_secs_f64(), acked as f64)
+    });
     let mut latencies = shared
         .latencies
         .lock()
@@ -61,7 +63,7 @@ async fn run(job: Job) -> Line {
         .with("connected", shared.up.load(Ordering::Relaxed) as f64)
         .with("all_up", after)
         .with("bytes_per_device", resident_bytes() as f64 / size as f64)
-        .with("acked_per_s", acked / (spent.wall_s - after))
+        .with("acked_per_s", (acked - before) / (spent.wall_s - after))
         .with("publish_p99", latencies.us(0.99) / 1e3)
         .with("cpu_s_per_million", spent.cpu_s / acked * 1e6);
     drop(broker);

@@ -6,10 +6,10 @@ use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use peer_probe::{Broker, Job, Line, MQTT_CONNECTING_MAX, MQTT_INTERVAL, MQTT_PAYLOAD};
+use peer_probe::{
+    Broker, Job, Line, MQTT_CONNECTING_MAX, MQTT_INTERVAL, MQTT_PAYLOAD, mqtt_clients,
+};
 
-/// Clients that either is asked for: a client costs it some 50 to 100 KB.
-const CLIENTS_MAX: u64 = 15_000;
 /// Milliseconds between two connects of mqttx; none is less.
 const CONNECT_EVERY_MS: &str = "1";
 /// Between two looks.
@@ -20,7 +20,7 @@ fn main() {
     let job = tool.split_off(tool.len().saturating_sub(4));
     let job = Job::parse(job.into_iter())
         .expect("usage: PEER [SCRIPT FOLDER] SCENARIO SHAPE SIZE SECONDS");
-    let size = job.size.min(CLIENTS_MAX);
+    let size = mqtt_clients(job.size);
     let mut broker = Broker::start(None).expect("the sink starts");
     let mut clients = match tool.as_slice() {
         [script, folder] => mqttjs(script, folder, broker.port, size),

@@ -8,8 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-/// Clients of a peer in one process at most: a process may open 20,000 files here.
-pub const MQTT_CLIENTS_MAX: u64 = 18_000;
+use crate::machine::files_max;
+
+/// Clients that a peer is asked for at most: it has a file for each, and a process may open 20,000
+/// on many a host.
+pub const MQTT_CLIENTS_MAX: u64 = 19_500;
+/// Files of a process besides those of its clients.
+const OTHER_FILES: u64 = 400;
 /// Connects that a peer has under way at a time.
 pub const MQTT_CONNECTING_MAX: usize = 256;
 /// Time between two messages of a device.
@@ -50,6 +55,14 @@ pub struct Counts {
     pub back_ms: [u64; 3],
     /// From the first goodbye to the last, milliseconds.
     pub leaving_ms: u64,
+}
+
+/// Clients of a peer in this process, or in one that it starts: those that it is asked for, or as
+/// many as may open files here.
+#[must_use]
+pub fn mqtt_clients(asked: u64) -> u64 {
+    let files = files_max().saturating_sub(OTHER_FILES);
+    asked.min(MQTT_CLIENTS_MAX).min(files)
 }
 
 fn bench() -> PathBuf {

@@ -36,3 +36,21 @@ pub fn pin(nth: usize) {
     // SAFETY: the kernel reads one set, which lives on this stack.
     unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
 }
+
+/// Files that this process may open, and those that it starts: all that the host lets it have.
+#[must_use]
+pub fn files_max() -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the kernel writes one limit, which lives on this stack.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    let all = libc::rlimit {
+        rlim_cur: limit.rlim_max,
+        ..limit
+    };
+    // SAFETY: the kernel reads one limit, which lives on this stack.
+    let raised = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const all) } == 0;
+    if raised { all.rlim_cur } else { limit.rlim_cur }
+}

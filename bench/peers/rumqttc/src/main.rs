@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use peer_probe::{
-    Broker, Job, Latencies, Line, MQTT_CLIENTS_MAX, MQTT_CONNECTING_MAX, MQTT_INTERVAL,
-    MQTT_PAYLOAD, Meter, certificates, cpu_s, resident_bytes,
+    Broker, Job, Latencies, Line, MQTT_CONNECTING_MAX, MQTT_INTERVAL, MQTT_PAYLOAD, Meter,
+    certificates, cpu_s, mqtt_clients, resident_bytes,
 };
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS, TlsConfiguration, Transport};
 use tokio::sync::Semaphore;
@@ -39,7 +39,7 @@ struct Shared {
 }
 
 async fn run(job: Job, tls: bool) -> Line {
-    let size = job.size.min(MQTT_CLIENTS_MAX);
+    let size = mqtt_clients(job.size);
     let dir = std::env::temp_dir().join(format!("peer-rumqttc-{}", std::process::id()));
     let site = tls.then(|| dir.join("site"));
     let mut broker = Broker::start(site.as_deref()).expect("the sink starts");
@@ -61,14 +61,16 @@ async fn run(job: Job, tls: bool) -> Line {
     let mut all_up = None;
     while began.elapsed() < job.time() {
         if all_up.is_none() && broker.counts().is_ok_and(|counts| counts.sessions >= size) {
-            all_up = Some((began.elapsed(), cpu_s() - cpu));
+            let acked = shared.acked.load(Ordering::Relaxed);
+            all_up = Some((began.elapsed(), cpu_s() - cpu, acked));
         }
         sleep(Duration::from_millis(50)).await;
     }
     let spent = meter.stop();
     let acked = shared.acked.load(Ordering::Relaxed) as f64;
-    let (after, cpu_up) = all_up.map_or((f64::NAN, f64::NAN), |(after, cpu)| {
-        (after.as_secs_f64(), cpu)
+    let never = (f64::NAN, f64::NAN, 0.0);
+    let (after, cpu_up, before) = all_up.map_or(never, |(after, cpu, acked)| {
+        (after.as_secs_f64(), cpu, acked as f64)
     });
     let mut latencies = shared
         .latencies
@@ -81,7 +83,7 @@ async fn run(job: Job, tls: bool) -> Line {
     let line = match tls {
         true => line.with("handshakes_per_core_s", size as f64 / cpu_up),
         false => line
-            .with("acked_per_s", acked / (spent.wall_s - after))
+            .with("acked_per_s", (acked - before) / (spent.wall_s - after))
             .with("publish_p99", latencies.us(0.99) / 1e3)
             .with("cpu_s_per_million", spent.cpu_s / acked * 1e6),
     };
