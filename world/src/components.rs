@@ -51,7 +51,7 @@ pub struct Hot {
     pub crossings: u16,
     /// State bits.
     pub flags: Flags,
-    /// Rules in force, one bit for each of the row's type (mirror of what was commanded).
+    /// Rules in force, one bit for each of the row's type: what was commanded, or is put off.
     pub in_force: u8,
 }
 

@@ -40,7 +40,7 @@ pub struct RowView {
     pub stale: bool,
     /// The last value was NaN or infinite.
     pub non_finite: bool,
-    /// Rules in force, by slot, as bits.
+    /// Rules in force, by slot, as bits; the command of one may be put off still.
     pub in_force: u8,
 }
 

@@ -182,7 +182,8 @@ impl Outbox {
     }
 }
 
-/// Which rules are in force for which rows, as bits that outlive the world.
+/// Which rules are in force for which rows, as far as it was commanded, as bits that outlive the
+/// world.
 ///
 /// A rule's slot has a bit for each row, made before the rule is armed. The scan thread is the only
 /// writer while a scan runs; a rebuilt world reads its mirror from here.
@@ -209,12 +210,15 @@ impl Commanded {
     /// Slots whose rules are in force for `row`, as bits.
     #[must_use]
     pub fn of(&self, row: u32) -> u8 {
-        let in_force = |slot: &OnceLock<Box<[AtomicU64]>>| {
-            let word = slot.get().and_then(|words| words.get(row as usize / 64));
-            word.is_some_and(|word| word.load(Ordering::Acquire) & (1 << (row % 64)) != 0)
-        };
-        let bits = self.slots.iter().enumerate();
-        bits.fold(0, |bits, (at, slot)| bits | u8::from(in_force(slot)) << at)
+        let slots = 0..SLOTS as u8;
+        slots.fold(0, |bits, slot| bits | u8::from(self.has(slot, row)) << slot)
+    }
+
+    /// Whether the rule of a slot is in force for `row`.
+    pub(crate) fn has(&self, slot: u8, row: u32) -> bool {
+        let words = self.slots[usize::from(slot) % SLOTS].get();
+        let word = words.and_then(|words| words.get(row as usize / 64));
+        word.is_some_and(|word| word.load(Ordering::Acquire) & (1 << (row % 64)) != 0)
     }
 
     pub(crate) fn set(&self, slot: u8, row: u32, in_force: bool) {
@@ -255,9 +259,11 @@ pub struct Tally {
     pub unplaced: u64,
     /// Commands decided.
     pub commands: u64,
-    /// Commands put off to a later cycle because the command lane was full.
+    /// Commands put off because the command lane was full; one whose opposite is decided before
+    /// there is room goes with it.
     pub commands_deferred: u64,
-    /// Values that the automation's lists had no room for: they came under no rule.
+    /// Values that the automation's lists had no room for, or what they mean: they came under no
+    /// rule.
     pub samples_missed: u64,
     /// Rows that found no room to wait for a rule's time; their next value tries again.
     pub rules_put_off: u64,

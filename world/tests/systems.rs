@@ -307,14 +307,55 @@ fn a_full_command_lane_defers_and_forgets_nothing() {
     let row = u32::from(KIND_PRESENCE);
     bench.room = 0;
     assert_eq!(bench.sample(row, 1, 0.0), []);
-    assert_eq!(
-        bench.world.view(row).unwrap().in_force,
-        0,
-        "not commanded yet"
-    );
+    assert_eq!(bench.commanded.of(row), 0, "not commanded yet");
     bench.room = 1;
     assert_eq!(bench.cycle().1.len(), 1);
+    assert_eq!(bench.commanded.of(row), 1);
     assert_eq!(bench.world.tally().commands_deferred, 1);
+}
+
+#[test]
+fn a_command_put_off_is_sent_though_the_value_is_no_number_by_then() {
+    let mut bench = Bench::new(WorldRules::default());
+    let row = u32::from(KIND_PRESENCE);
+    bench.room = 0;
+    bench.sample(row, 1, 0.0);
+    bench.sample(row, 2, f64::NAN);
+    bench.room = 1;
+    let stop: Vec<_> = bench.cycle().1.iter().map(|stop| stop.value).collect();
+    assert_eq!(stop, [0.0]);
+    bench.room = 0;
+    bench.sample(row, 3, 1.0);
+    bench.sample(row, 4, 0.0);
+    bench.sample(row, 5, f64::NAN);
+    bench.room = 9;
+    assert_eq!(bench.cycle().1, [], "a start and a stop are neither");
+    assert_eq!(bench.world.view(row).unwrap().in_force, 1);
+}
+
+#[test]
+fn rows_put_off_are_commanded_in_their_order_each_once_as_there_is_room() {
+    let mut bench = Bench::new(WorldRules::default());
+    bench
+        .world
+        .fill((7..27).map(|row| fill(row, KIND_PRESENCE)));
+    bench.room = 0;
+    for (sequence, value) in [0.0, 1.0, 0.0].into_iter().enumerate() {
+        let all: Vec<_> = (7..27)
+            .map(|row| reading(row, sequence as u32, value))
+            .collect();
+        bench.t1(&all);
+        bench.cycle();
+    }
+    bench.room = 8;
+    let mut commanded = Vec::new();
+    for expected in [8, 8, 4, 0] {
+        let commands = bench.cycle().1;
+        assert_eq!(commands.len(), expected);
+        commanded.extend(commands.iter().map(|stop| (stop.row, stop.value)));
+    }
+    let expected: Vec<_> = (7..27).map(|row| (row, 0.0)).collect();
+    assert_eq!(commanded, expected);
 }
 
 #[test]
@@ -378,6 +419,26 @@ fn an_event_older_than_the_value_counts_and_commands_but_does_not_overwrite() {
     );
     assert_eq!(bench.value(row), Some(1.0));
     assert_eq!(bench.world.tally().t2_applied, 1);
+}
+
+#[test]
+fn an_event_older_than_no_number_commands_and_leaves_the_rules_as_it_found_them() {
+    let mut bench = Bench::new(WorldRules::default());
+    let row = u32::from(KIND_PRESENCE);
+    bench.sample(row, 10, 1.0);
+    bench.sample(row, 11, f64::NAN);
+    for (offset, room, expected) in [(1, 64, &[0.0, 1.0][..]), (2, 0, &[]), (3, 1, &[0.0])] {
+        bench.room = room;
+        bench.event(offset, &[reading(row, offset as u32, 0.0)]);
+        let (_, commands) = bench.cycle();
+        let values: Vec<_> = commands.iter().map(|command| command.value).collect();
+        assert_eq!(values, expected, "room for {room}");
+        assert_eq!(bench.world.view(row).unwrap().in_force, 0);
+    }
+    let start: Vec<_> = bench.cycle().1.iter().map(|start| start.value).collect();
+    assert_eq!(start, [1.0], "which found no room before");
+    assert!(bench.value(row).unwrap().is_nan());
+    assert_eq!(bench.world.tally().samples_missed, 0);
 }
 
 #[test]

@@ -65,8 +65,8 @@ pub(crate) struct Armed {
     limit: f64,
     release: f64,
     pub(crate) hold_ns: u64,
-    pub(crate) then: f64,
-    pub(crate) otherwise: Option<f64>,
+    then: f64,
+    otherwise: Option<f64>,
     pub(crate) actuator: Option<u16>,
     pub(crate) slot: u8,
     /// Place among the tallies.
@@ -104,6 +104,15 @@ impl Armed {
     /// The bit of its slot.
     pub(crate) fn bit(&self) -> u8 {
         1 << self.slot
+    }
+
+    /// What its actuator is set to when it comes into force, or ends.
+    pub(crate) fn setpoint(&self, into_force: bool) -> Option<f64> {
+        if into_force {
+            Some(self.then)
+        } else {
+            self.otherwise
+        }
     }
 
     /// What a finite `value` of `row` means.

@@ -1,10 +1,11 @@
 //! Update, second: values come under the rules, and what they mean is commanded.
 //!
-//! Only edges command: which rules are in force is mirrored in the row, and outlives the world in
-//! [`Commanded`]. It never waits: a row whose command the lane cannot take is put off, and is
-//! judged by its newest value in the next cycle, so that a stop put off cannot overtake a start.
-//! A value that is not finite means nothing, and a stale row comes into no force. Whether a device
-//! obeyed is for tier T3 to report.
+//! Only edges command: which rules are in force is mirrored in the row, and what of that was
+//! commanded outlives the world in [`Commanded`]. It never waits: where the lane takes no command,
+//! the row is put off, and in a later cycle it is commanded wherever the two differ still. So a
+//! stop put off cannot overtake a start, whatever values come meanwhile. A value that is not finite
+//! means nothing, and a stale row comes into no force. Whether a device obeyed is for tier T3 to
+//! report.
 //!
 //! Bound: the samples of [`super::Judged`] and [`DUE_PER_CYCLE`] rows whose time is over, for each
 //! rule.
@@ -37,16 +38,13 @@ pub(super) fn automation(rows: &mut Rows<'_>, state: &mut CycleState) {
         tally,
         now_ns: intake.now_ns,
     };
-    for at in 0..desk.put_off.take_up() {
-        let row = desk.put_off.rows[at];
-        let Hot {
-            value, smoothed, ..
-        } = desk.hot[row as usize];
-        desk.judge(book, row, Field::Value, value);
-        desk.judge(book, row, Field::Smoothed, f64::from(smoothed));
-    }
+    desk.take_up(book);
     for sample in judged.samples() {
-        desk.judge(book, sample.row, sample.field, sample.value);
+        if sample.passes {
+            desk.pass(book, sample.row, sample.value);
+        } else {
+            desk.judge(book, sample.row, sample.field, sample.value);
+        }
     }
     desk.tally.samples_missed += judged.clear();
     let RuleBook { armed, tallies, .. } = book;
@@ -57,7 +55,7 @@ pub(super) fn automation(rows: &mut Rows<'_>, state: &mut CycleState) {
             };
             let flags = desk.hot[row as usize].flags;
             if !flags.has(Flags::STALE) && !desk.decide(rule, tallies, row, true) {
-                // the lane is full: its time is over, so the next cycle takes it up again
+                // no room at all: its time is over, so the next cycle takes it up again
                 rule.begin(row, desk.now_ns);
                 break;
             }
@@ -98,15 +96,65 @@ impl Desk<'_> {
                     self.tally.rules_put_off += u64::from(!waits);
                 }
                 edge => {
-                    if !self.decide(rule, tallies, row, edge == Judgement::Fire) {
-                        self.tally.samples_missed += u64::from(!self.put_off.list(row));
-                    }
+                    let decided = self.decide(rule, tallies, row, edge == Judgement::Fire);
+                    self.tally.samples_missed += u64::from(!decided);
                 }
             }
         }
     }
 
-    /// A rule comes into force for a row, or ends; false when its command finds no room.
+    /// A value that is over: the rules of `row` are triggered by it, and are then as they were. No
+    /// rule's time begins with it, nor ends.
+    fn pass(&mut self, book: &mut RuleBook, row: u32, value: f64) {
+        if !value.is_finite() {
+            return;
+        }
+        let RuleBook { armed, tallies, .. } = book;
+        let Hot {
+            flags, in_force, ..
+        } = self.hot[row as usize];
+        for rule in &mut armed[usize::from(flags.kind())] {
+            let was = in_force & rule.bit() != 0;
+            let triggered = match rule.judge(row, was, value) {
+                Judgement::Fire | Judgement::End => rule.field == Field::Value,
+                Judgement::Rest | Judgement::Begin | Judgement::Cancel => false,
+            };
+            if triggered {
+                // of two that find no room nothing is left
+                let decided =
+                    self.decide(rule, tallies, row, !was) && self.decide(rule, tallies, row, was);
+                self.tally.samples_missed += u64::from(!decided);
+            }
+        }
+    }
+
+    /// Commands rows that were put off, oldest first, as long as there is room.
+    fn take_up(&mut self, book: &RuleBook) {
+        while let Some(row) = self.put_off.first() {
+            let Hot {
+                flags, in_force, ..
+            } = self.hot[row as usize];
+            for rule in &book.armed[usize::from(flags.kind())] {
+                let into_force = in_force & rule.bit() != 0;
+                if self.commanded.has(rule.slot, row) == into_force {
+                    continue;
+                }
+                if self.is_full() {
+                    return;
+                }
+                self.command(rule, row, into_force);
+            }
+            self.put_off.drop_first();
+        }
+    }
+
+    /// Whether the lane takes no further command in this cycle.
+    fn is_full(&self) -> bool {
+        self.outbox.commands.len() >= self.outbox.room
+    }
+
+    /// A rule comes into force for a row, or ends; false when there is no room for that, not even
+    /// to put its command off.
     fn decide(
         &mut self,
         rule: &Armed,
@@ -114,20 +162,31 @@ impl Desk<'_> {
         row: u32,
         into_force: bool,
     ) -> bool {
-        let setpoint = if into_force {
-            Some(rule.then)
-        } else {
-            rule.otherwise
-        };
-        if setpoint.is_some() && self.outbox.commands.len() >= self.outbox.room {
+        let setpoint = rule.setpoint(into_force);
+        // else its opposite is put off, and neither is needed any more
+        let is_news = self.commanded.has(rule.slot, row) != into_force;
+        let waits = setpoint.is_some() && is_news && self.is_full();
+        if waits {
+            let listed = self.hot[row as usize].in_force != self.commanded.of(row);
+            if !listed && !self.put_off.list(row) {
+                return false;
+            }
             self.tally.commands_deferred += 1;
-            return false;
         }
         self.hot[row as usize].in_force ^= rule.bit();
-        self.commanded.set(rule.slot, row, into_force);
         let tally = &mut tallies[rule.at];
         tally.fired += u64::from(into_force);
         tally.ended += u64::from(!into_force);
+        if is_news && !waits {
+            self.command(rule, row, into_force);
+        }
+        true
+    }
+
+    /// Tells the device, if the rule says so; there is room.
+    fn command(&mut self, rule: &Armed, row: u32, into_force: bool) {
+        self.commanded.set(rule.slot, row, into_force);
+        let setpoint = rule.setpoint(into_force);
         if let Some(value) = setpoint {
             let cold = self.cold[row as usize];
             // a row that is nobody's yet is a blank device's
@@ -144,6 +203,5 @@ impl Desk<'_> {
             });
             self.tally.commands += 1;
         }
-        true
     }
 }

@@ -145,9 +145,14 @@ impl Columns<'_> {
         if fresh && !follows && reading.at_us < hot.at_us {
             self.tally.late += 1;
             let (kind, value) = (hot.flags.kind(), hot.value);
-            // the event triggers its rules, then the newer value in the row has the last word
-            self.judged.list(reading, kind);
-            self.judged.list(&RowReading { value, ..*reading }, kind);
+            // the event triggers its rules, then the newer value in the row has the last word; if
+            // that is no number, the rules are as it found them
+            if value.is_finite() {
+                self.judged.list(reading, kind);
+                self.judged.list(&RowReading { value, ..*reading }, kind);
+            } else {
+                self.judged.list_passing(reading, kind);
+            }
             return;
         }
         hot.flags.set(Flags::FROM_EVENT);

@@ -4,6 +4,8 @@
 //! Written without asking whether something belongs there: a place behind the end takes what does
 //! not, and only lengths depend on it. Bound: fixed when the table grows.
 
+use std::collections::VecDeque;
+
 use super::READINGS_PER_CYCLE;
 use crate::batch::RowReading;
 use crate::row_files::RowRecord;
@@ -12,7 +14,7 @@ use crate::rules::Field;
 /// Values of one cycle that are judged, readings that come twice included.
 const JUDGED_MAX: usize = READINGS_PER_CYCLE + READINGS_PER_CYCLE / 4;
 
-/// Rows whose command found no room; more wait for their next value.
+/// Rows whose command found no room; of more, each value tries again.
 const PUT_OFF_MAX: usize = 65_536;
 
 /// Rows that got a value and are not smoothed yet, each once.
@@ -87,6 +89,18 @@ pub(crate) struct Sample {
     pub(crate) value: f64,
     pub(crate) row: u32,
     pub(crate) field: Field,
+    /// It triggers its rules and leaves them as they were: a newer value, of which nothing is known
+    /// but that it is no number, has the last word.
+    pub(crate) passes: bool,
+}
+
+fn sample(row: u32, field: Field, value: f64) -> Sample {
+    Sample {
+        value,
+        row,
+        field,
+        passes: false,
+    }
 }
 
 /// Types of sensors, as bits.
@@ -148,6 +162,15 @@ impl Judged {
         self.list_all(of, Field::Value, std::iter::once((at, kind, value)));
     }
 
+    /// The same for a reading that passes.
+    pub(crate) fn list_passing(&mut self, reading: &RowReading, kind: u8) {
+        let before = self.len;
+        self.list(reading, kind);
+        for sample in &mut self.samples[before..self.len] {
+            sample.passes = true;
+        }
+    }
+
     /// Lists values by row and type if their type is `of` those that are judged.
     #[inline(always)]
     pub(crate) fn list_all(
@@ -163,7 +186,7 @@ impl Judged {
         let most = values.size_hint().1.unwrap_or(usize::MAX);
         if most <= JUDGED_MAX - len {
             for (row, kind, value) in values {
-                samples[len] = Sample { value, row, field };
+                samples[len] = sample(row, field, value);
                 len += usize::from(of.has(kind));
             }
         } else {
@@ -172,7 +195,7 @@ impl Judged {
                     self.missed += 1;
                     continue;
                 }
-                samples[len] = Sample { value, row, field };
+                samples[len] = sample(row, field, value);
                 len += 1;
             }
         }
@@ -202,11 +225,7 @@ impl JudgedPen<'_> {
     #[inline(always)]
     pub(crate) fn list(&mut self, row: u32, kind: u8, value: f64) {
         // there is a place behind the last one for what does not belong there
-        self.samples[self.len] = Sample {
-            value,
-            row,
-            field: Field::Value,
-        };
+        self.samples[self.len] = sample(row, Field::Value, value);
         self.len += usize::from(self.of.has(kind));
     }
 
@@ -215,34 +234,36 @@ impl JudgedPen<'_> {
     }
 }
 
-/// Rows whose command found no room.
+/// Rows whose command found no room, oldest first.
 #[derive(Debug)]
 pub(crate) struct PutOff {
-    pub(crate) rows: Box<[u32]>,
-    len: usize,
+    rows: VecDeque<u32>,
 }
 
 impl PutOff {
     pub(crate) fn new() -> Self {
         Self {
-            rows: vec![0; PUT_OFF_MAX].into(),
-            len: 0,
+            rows: VecDeque::with_capacity(PUT_OFF_MAX),
         }
     }
 
-    /// How many there are; the list begins anew, and may be written as far as it is read.
-    pub(crate) fn take_up(&mut self) -> usize {
-        std::mem::take(&mut self.len)
+    /// The oldest one.
+    pub(crate) fn first(&self) -> Option<u32> {
+        self.rows.front().copied()
+    }
+
+    /// It is put off no longer.
+    pub(crate) fn drop_first(&mut self) {
+        self.rows.pop_front();
     }
 
     /// False when there is no room.
     pub(crate) fn list(&mut self, row: u32) -> bool {
-        let Some(place) = self.rows.get_mut(self.len) else {
-            return false;
-        };
-        *place = row;
-        self.len += 1;
-        true
+        let fits = self.rows.len() < PUT_OFF_MAX;
+        if fits {
+            self.rows.push_back(row);
+        }
+        fits
     }
 }
 
