@@ -16,7 +16,7 @@
 //! - [`scan_bench`]: how well the scan keeps its grid on this host.
 //! - [`remote`]: REST, SSE and gRPC in front of the same command table.
 //! - [`attach`]: the command table, the Unix-socket server and its client.
-//! - [`logging`]: log lines and named events.
+//! - [`logging`]: log lines and named events; [`heap`]: what a program asks of the allocator.
 //!
 //! # Invariants
 //!
@@ -41,6 +41,7 @@ pub mod attach;
 pub mod cli;
 pub mod config;
 pub mod doctor;
+pub mod heap;
 pub mod logging;
 pub mod metrics;
 pub mod node;

@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    actorsim::heap::bound_arenas();
     actorsim::cli::run(std::env::args_os()).into()
 }

@@ -93,6 +93,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    actorsim::heap::bound_arenas(); // as a node's own program does
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
         Some(process::CHILD) => return process::be_child(args),

@@ -19,11 +19,79 @@ use crate::stats::{DropReason, Tier, TransportStats};
 pub const BATCH_READINGS_MAX: usize = 1024;
 /// Spare buffers kept: those of a few connections' working set; the rest is freed.
 pub const POOL_MAX: usize = 256;
+/// Spare buffers are looked through after so many were given back: some seconds under load.
+const LOOK_EVERY: u32 = 8_192;
+/// Spare buffers freed by one look at most: some microseconds.
+const FREED_MAX: usize = 64;
+
+/// Buffers that wait to be used again, the last one first. What a burst needed goes again: half of
+/// those that nobody has needed for a while are freed, so that a long life does not keep the most
+/// of all its moments. Bound: as many as its maker says.
+#[derive(Debug)]
+pub struct Spare<T> {
+    buffers: Vec<Vec<T>>,
+    most: usize,
+    /// The fewest that there were since the last look.
+    unused: usize,
+    /// Buffers given back since then.
+    given: u32,
+}
+
+impl<T> Spare<T> {
+    /// None yet, and never more than so many.
+    #[must_use]
+    pub const fn at_most(most: usize) -> Self {
+        Self {
+            buffers: Vec::new(),
+            most,
+            unused: 0,
+            given: 0,
+        }
+    }
+
+    /// An empty one, if there is one.
+    pub fn take(&mut self) -> Option<Vec<T>> {
+        let taken = self.buffers.pop();
+        self.unused = self.unused.min(self.buffers.len());
+        taken
+    }
+
+    /// Takes one back; one too many is freed.
+    pub fn give(&mut self, mut buffer: Vec<T>) {
+        if buffer.capacity() == 0 {
+            return;
+        }
+        buffer.clear();
+        if self.buffers.len() < self.most {
+            self.buffers.push(buffer);
+        }
+        self.given += 1;
+        if self.given >= LOOK_EVERY {
+            let freed = self.unused.div_ceil(2).min(FREED_MAX);
+            // those below were not used for the longest time
+            self.buffers.drain(..freed);
+            self.given = 0;
+            self.unused = self.buffers.len();
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.buffers.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.buffers.is_empty()
+    }
+}
 
 /// Spare reading buffers, shared by the connections of a node.
 #[derive(Debug)]
 pub struct BatchPool {
-    spare: Mutex<Vec<Vec<Reading>>>,
+    spare: Mutex<Spare<Reading>>,
     stats: Arc<TransportStats>,
 }
 
@@ -32,7 +100,7 @@ impl BatchPool {
     #[must_use]
     pub fn new(stats: Arc<TransportStats>) -> Arc<Self> {
         Arc::new(Self {
-            spare: Mutex::new(Vec::new()),
+            spare: Mutex::new(Spare::at_most(POOL_MAX)),
             stats,
         })
     }
@@ -40,20 +108,13 @@ impl BatchPool {
     /// A buffer without readings.
     #[must_use]
     pub fn take(&self) -> Vec<Reading> {
-        let spare = self.spare.lock().pop();
+        let spare = self.spare.lock().take();
         spare.unwrap_or_else(|| Vec::with_capacity(BATCH_READINGS_MAX))
     }
 
     /// Takes a buffer back; one too many is freed.
-    pub fn give(&self, mut buffer: Vec<Reading>) {
-        if buffer.capacity() == 0 {
-            return;
-        }
-        buffer.clear();
-        let mut spare = self.spare.lock();
-        if spare.len() < POOL_MAX {
-            spare.push(buffer);
-        }
+    pub fn give(&self, buffer: Vec<Reading>) {
+        self.spare.lock().give(buffer);
     }
 
     /// Where its batches account to.
@@ -271,5 +332,19 @@ mod tests {
         let many: Vec<_> = (0..POOL_MAX + 10).map(|_| batch(&pool, 1)).collect();
         drop(many);
         assert_eq!(pool.spare(), POOL_MAX);
+    }
+
+    #[test]
+    fn what_a_burst_needed_is_freed_again_and_what_is_in_use_stays() {
+        let mut spare = Spare::at_most(100);
+        let burst: Vec<Vec<u8>> = (0..80).map(|_| Vec::with_capacity(1)).collect();
+        burst.into_iter().for_each(|buffer| spare.give(buffer));
+        assert_eq!((spare.len(), spare.is_empty()), (80, false));
+        for _ in 0..12 * LOOK_EVERY {
+            let mut some: Vec<_> = (0..3).filter_map(|_| spare.take()).collect();
+            assert_eq!(some.len(), 3);
+            some.drain(..).for_each(|buffer| spare.give(buffer));
+        }
+        assert_eq!(spare.len(), 3);
     }
 }

@@ -71,8 +71,10 @@ pub const GROUP_EVENTS_MAX: usize = 65_536;
 /// rate. Beyond it the journal takes nothing more.
 pub const WINDOW_EVENTS: usize = 262_144;
 
-/// Cache of the file of records: what a group changes, and what the next checkpoint reads.
-pub const JOURNAL_CACHE_BYTES: usize = 16 << 20;
+/// Cache of the file of records: what a group changes. It is filled between two checkpoints and
+/// empty after each, so that it is memory that comes and goes; a checkpoint reads the records out
+/// of what the kernel caches.
+pub const JOURNAL_CACHE_BYTES: usize = 4 << 20;
 
 /// Cache of the file of the checkpoint, which is read and written in the order of its keys: what
 /// the kernel caches is near enough, and a small one is as large as it gets after the first few.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use actorsim_actors::shard::ShardCores;
 use actorsim_actors::{Clock, Time};
-use actorsim_transport::{DropReason, EventMark, Reading, SensorType};
+use actorsim_transport::{DropReason, EventMark, Reading, SensorType, Spare};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -87,7 +87,7 @@ pub struct Shared {
     ledger: Mutex<Option<BTreeMap<Uuid, EventMark>>>,
     /// From the connection's receipt to the scan, per batch.
     pub(crate) ingest: Mutex<Times>,
-    spare: Mutex<Vec<Vec<RowReading>>>,
+    spare: Mutex<Spare<RowReading>>,
     command_id: AtomicU64,
     entered: AtomicU64,
     left: AtomicU64,
@@ -129,7 +129,7 @@ impl Shared {
             ledger: Mutex::new(ledger),
             ingest: Mutex::new(Times::default()),
             outlets: OnceLock::new(),
-            spare: Mutex::new(Vec::new()),
+            spare: Mutex::new(Spare::at_most(SPARE_MAX)),
             command_id: AtomicU64::new(first_command),
             entered: AtomicU64::new(0),
             left: AtomicU64::new(0),
@@ -246,6 +246,7 @@ impl Shared {
     /// The readings with their rows; new devices get theirs.
     pub(crate) fn resolve(&self, readings: &[Reading]) -> Vec<RowReading> {
         let mut rows = self.spare_rows();
+        rows.reserve_exact(readings.len());
         self.index.lock().resolve_all(readings, &mut rows);
         rows
     }
@@ -304,7 +305,7 @@ impl Shared {
 
     /// An empty row buffer.
     pub(crate) fn spare_rows(&self) -> Vec<RowReading> {
-        self.spare.lock().pop().unwrap_or_default()
+        self.spare.lock().take().unwrap_or_default()
     }
 
     /// Notes that a batch entered the lanes.
@@ -359,7 +360,7 @@ impl Shared {
 
     fn settle_one(&self, batch: RowBatch, scanned: Time, times: &mut Times) -> bool {
         let RowBatch {
-            mut readings,
+            readings,
             origin,
             outcome,
             ..
@@ -383,11 +384,7 @@ impl Shared {
             // the world has it, or is fed it again
             (Origin::Event(_), _) => {}
         }
-        readings.clear();
-        let mut spare = self.spare.lock();
-        if spare.len() < SPARE_MAX {
-            spare.push(readings);
-        }
+        self.spare.lock().give(readings);
         moved
     }
 
