@@ -204,6 +204,13 @@ pub trait CellSupervisor: Send {
         let _ = ordinal;
     }
 
+    /// Tells what it has held back, if it is time to; when that will be, if it is not. Asked after
+    /// each exit, and then at that time.
+    fn tell(&mut self, now: Time) -> Option<Time> {
+        let _ = now;
+        None
+    }
+
     /// Restarts decided so far.
     fn restarts(&self) -> u64;
 

@@ -77,6 +77,9 @@ impl Group {
     }
 }
 
+/// Crashes are told by the second.
+const SECOND_NS: u64 = 1_000_000_000;
+
 struct Reporter {
     supervision: Arc<Supervision>,
     record: Arc<CellRecord>,
@@ -91,7 +94,24 @@ struct Reporter {
 
 impl Drop for Reporter {
     fn drop(&mut self) {
+        self.record.tell_held_back(self.held_back);
         self.supervision.retire_cells(&self.record);
+    }
+}
+
+impl Reporter {
+    /// Tells what was held back once its second is over.
+    fn tell(&mut self, now: Time) -> Option<Time> {
+        if self.held_back == 0 {
+            return None;
+        }
+        let due = Time((self.second + 1) * SECOND_NS);
+        if now < due {
+            return Some(due);
+        }
+        self.record
+            .tell_held_back(std::mem::take(&mut self.held_back));
+        None
     }
 }
 
@@ -279,7 +299,7 @@ impl CellPolicy {
             let parking = reporter.record.parking(exit, &self.policy);
             reporter.supervision.park(parking);
         }
-        let second = exit.now.as_nanos() / 1_000_000_000;
+        let second = exit.now.as_nanos() / SECOND_NS;
         if reporter.second != second {
             (reporter.second, reporter.crashes, reporter.news) = (second, 0, 0);
         }
@@ -378,6 +398,10 @@ impl CellSupervisor for CellPolicy {
 
     fn released(&mut self, ordinal: u32) {
         self.failed.remove(&ordinal);
+    }
+
+    fn tell(&mut self, now: Time) -> Option<Time> {
+        self.reporter.as_mut()?.tell(now)
     }
 
     fn restarts(&self) -> u64 {

@@ -2,7 +2,7 @@
 //!
 //! One structured event for an abnormal end: who, which life, why, the last messages, what waited,
 //! what is done about it. The last one of each actor is kept ([`Supervision::crash`]), with how
-//! often it ended for that reason; repeats within [`FOLD_PERIOD`] are told with the next event.
+//! often it ended for that reason; repeats within [`FOLD_PERIOD`] are told together at its end.
 //! Nothing here decides. Bound: [`CRASHES_MAX`] actors, [`TALLIES_MAX`] pairs of supervisor and
 //! reason; cells have a bound of their own for each slab ([`crate::cells`]).
 
@@ -387,40 +387,79 @@ impl Supervision {
         tallies.entry(key).or_default().add(decision);
     }
 
-    /// Counts, keeps and tells an abnormal end of a task actor; a repeat is told later.
-    pub(crate) fn crashed(&self, system: &System, report: CrashReport) {
+    /// Counts, keeps and tells an abnormal end of a task actor. A repeat is told later: when.
+    pub(crate) fn crashed(&self, system: &System, report: CrashReport) -> Option<Time> {
         self.count(&report.reason, report.plan.decision);
         self.tally(&report.supervisor, &report.reason, report.plan.decision);
         let clock = system.clock();
         let now = clock.monotonic();
         let stamp = |at| clock.unix_us_at(clock.simulated_at(at));
-        if let Some((report, untold)) = self.keep(report, now, stamp) {
-            tell(system, &report, untold);
+        match self.keep(report, now, stamp) {
+            Ok((report, untold)) => {
+                tell(system, &report, untold);
+                None
+            }
+            Err(due) => Some(due),
         }
     }
 
-    /// Keeps the report; returns it with the repeats that were held back before, or none if this
-    /// one is.
+    /// Tells what was held back of the children of a supervisor, if it is due or if this is its
+    /// end; when the rest is.
+    pub(crate) fn tell_held_back(
+        &self,
+        system: &System,
+        supervisor: &ActorPath,
+        at_end: bool,
+    ) -> Option<Time> {
+        let (now, mut next) = (system.clock().monotonic(), None);
+        let taken = self.crashes.lock().take_held(now, |last, repeats| {
+            if last.supervisor != *supervisor {
+                return false;
+            }
+            let due = repeats.told.unwrap_or(now) + FOLD_PERIOD;
+            let tells = at_end || due <= now;
+            if !tells {
+                next = Some(next.map_or(due, |next: Time| next.min(due)));
+            }
+            tells
+        });
+        for (last, label, times) in taken {
+            let text = match last.reason.label() == label {
+                true => format!("{times} more like this: {last}"),
+                false => format!("{times} more before that: {label}"),
+            };
+            let events = system.events();
+            events.publish(Level::Warn, "crash", Some(&last.path), text);
+        }
+        next
+    }
+
+    /// Keeps the report; returns it with the repeats that were held back before.
+    ///
+    /// # Errors
+    /// This one is held back, too, until then.
     fn keep(
         &self,
         mut report: CrashReport,
         now: Time,
         stamp: impl Fn(Time) -> u64,
-    ) -> Option<(CrashReport, u64)> {
+    ) -> Result<(CrashReport, u64), Time> {
         report.at_us = stamp(now);
         let routine = is_routine(report.plan.decision);
         let (path, label) = (report.path.clone(), report.reason.label());
         let mut crashes = self.crashes.lock();
-        let (kept, repeats) = crashes.record(path, label, now, report);
+        let (kept, repeats) = crashes.record(path.clone(), label, now, report);
         kept.first_us = stamp(repeats.first);
         kept.count = repeats.count;
         let fresh = repeats.told.is_none_or(|told| now - told >= FOLD_PERIOD);
         if routine && !fresh {
             repeats.held_back += 1;
-            return None;
+            let due = repeats.told.unwrap_or(now) + FOLD_PERIOD;
+            crashes.hold(path);
+            return Err(due);
         }
         repeats.told = Some(now);
-        Some((kept.clone(), std::mem::take(&mut repeats.held_back)))
+        Ok((kept.clone(), std::mem::take(&mut repeats.held_back)))
     }
 }
 
@@ -476,7 +515,7 @@ mod tests {
         let tree = Supervision::default();
         let keep = |reason, ms, decision| {
             let told = tree.keep(report("a", reason, decision), at(ms), |at| at.0 / 1_000);
-            told.map(|(_, held_back)| held_back)
+            told.ok().map(|(_, held_back)| held_back)
         };
         assert_eq!(keep("panic", 0, Decision::Restart), Some(0));
         assert_eq!(keep("panic", 10, Decision::Restart), None);
@@ -497,7 +536,7 @@ mod tests {
         for i in 0..CRASHES_MAX as u64 + 10 {
             let report = report(&format!("a{i}"), "panic", Decision::Restart);
             tree.tally(&report.path, &report.reason, Decision::Restart);
-            assert!(tree.keep(report, Time(i), |_| 0).is_some());
+            assert!(tree.keep(report, Time(i), |_| 0).is_ok());
         }
         assert_eq!(tree.crashes(usize::MAX).len(), CRASHES_MAX);
         let tallies = tree.tallies();

@@ -193,6 +193,8 @@ pub(crate) struct Slab<C: Cell> {
     /// Something the board shows has changed.
     changed: bool,
     flush_at: Option<Time>,
+    /// When its supervisor tells what it has held back.
+    tells_at: Option<Time>,
     /// Times at which it went down.
     downs: Vec<Time>,
     /// Place of the pair queue that is being delivered.
@@ -306,6 +308,7 @@ impl<C: Cell> Slab<C> {
             touched: false,
             changed: true,
             flush_at: None,
+            tells_at: None,
             downs: Vec::new(),
             delivering: None,
             departure: None,
@@ -443,6 +446,9 @@ impl<C: Cell> AnySlab for Slab<C> {
         busy |= self.has_mail();
         busy |= !self.ready.is_empty() || !self.control.is_empty();
         self.flush(at);
+        if self.tells_at.is_some_and(|due| due <= at.monotonic) {
+            self.tells_at = self.supervisor.tell(at.monotonic);
+        }
         self.publish();
         tally.messages += self.books.handled - before;
         Effects {
@@ -450,7 +456,10 @@ impl<C: Cell> AnySlab for Slab<C> {
             leaves: self.departure.is_some(),
             next: self.wheel.next_at(),
             next_monotonic: earlier(
-                earlier(self.restarts.next_at(), self.flush_at),
+                earlier(
+                    self.restarts.next_at(),
+                    earlier(self.flush_at, self.tells_at),
+                ),
                 earlier(self.mail.until(), self.mail.asks.until()),
             ),
         }

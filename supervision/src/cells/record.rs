@@ -101,15 +101,18 @@ impl CellRecord {
         (crash.count, crash.first) = (repeats.count, repeats.first);
     }
 
-    /// Tells the last crash of a cell, and how many of its neighbours' were not told before.
-    pub(super) fn tell(&self, ordinal: u32, held_back: u64) {
+    /// Tells how many crashes were not told.
+    pub(super) fn tell_held_back(&self, held_back: u64) {
         if held_back > 0 {
-            let text = format!("{held_back} more before this one, in a second with too many");
-            let path = Some(&self.path);
-            self.system
-                .events()
-                .publish(Level::Warn, "crash", path, text);
+            let text = format!("{held_back} more, in a second with too many");
+            let (events, path) = (self.system.events(), Some(&self.path));
+            events.publish(Level::Warn, "crash", path, text);
         }
+    }
+
+    /// Tells the last crash of a cell, and before it how many were not told.
+    pub(super) fn tell(&self, ordinal: u32, held_back: u64) {
+        self.tell_held_back(held_back);
         let crash = self.kept.lock().crashes.get(&ordinal).cloned();
         if let Some(crash) = crash {
             report::tell(&self.system, &self.report(ordinal, &crash), 0);

@@ -4,7 +4,7 @@
 //! Bound: `max` actors, the one that was quiet longest goes first; [`REASONS_MAX`] reasons of each.
 
 use std::collections::btree_map::Entry as Slot;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use actorsim_actors::Time;
 
@@ -38,6 +38,8 @@ pub(crate) struct CrashLog<K, R> {
     /// Marks by age. One that its entry has overtaken means nothing.
     order: VecDeque<(u64, K)>,
     marks: u64,
+    /// Of whom some were held back.
+    holding: BTreeSet<K>,
 }
 
 impl<K: Ord + Clone, R> CrashLog<K, R> {
@@ -47,6 +49,7 @@ impl<K: Ord + Clone, R> CrashLog<K, R> {
             entries: BTreeMap::new(),
             order: VecDeque::new(),
             marks: 0,
+            holding: BTreeSet::new(),
         }
     }
 
@@ -107,8 +110,44 @@ impl<K: Ord + Clone, R> CrashLog<K, R> {
             };
             if self.entries.get(&key).is_some_and(|e| e.mark == mark) {
                 self.entries.remove(&key);
+                self.holding.remove(&key);
             }
         }
+    }
+
+    /// Notes that an end of `key` was held back.
+    pub(crate) fn hold(&mut self, key: K) {
+        self.holding.insert(key);
+    }
+
+    /// Takes out, as told now, those that were held back and of which `tells` says so: the last
+    /// report of their actor, the reason and how many.
+    pub(crate) fn take_held(
+        &mut self,
+        now: Time,
+        mut tells: impl FnMut(&R, &Repeats) -> bool,
+    ) -> Vec<(R, &'static str, u64)>
+    where
+        R: Clone,
+    {
+        let (entries, mut taken) = (&mut self.entries, Vec::new());
+        self.holding.retain(|key| {
+            let Some(entry) = entries.get_mut(key) else {
+                return false;
+            };
+            let mut holds = false;
+            for repeats in entry.reasons.iter_mut().filter(|one| one.held_back > 0) {
+                if tells(&entry.last, repeats) {
+                    let held_back = std::mem::take(&mut repeats.held_back);
+                    repeats.told = Some(now);
+                    taken.push((entry.last.clone(), repeats.label, held_back));
+                } else {
+                    holds = true;
+                }
+            }
+            holds
+        });
+        taken
     }
 
     /// Drops marks that were overtaken.

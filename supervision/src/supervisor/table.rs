@@ -41,6 +41,8 @@ pub(super) struct Table {
     inner: Mutex<Inner>,
     inbox: Mutex<Vec<Input>>,
     changed: Notify,
+    /// When it tells of crashes that were held back; at once, if a former life has left some.
+    tells_at: Mutex<Option<Time>>,
 }
 
 impl fmt::Debug for Table {
@@ -100,6 +102,7 @@ impl Table {
             inner: Mutex::new(inner),
             inbox: Mutex::default(),
             changed: Notify::new(),
+            tells_at: Mutex::new(Some(now)),
         })
     }
 
@@ -145,7 +148,12 @@ impl Table {
             self.take(&mut inner, input, now);
         }
         self.settle(&mut inner, now);
-        (inner.core.next_deadline(), inner.core.finished())
+        let finished = inner.core.finished();
+        let times = [
+            inner.core.next_deadline(),
+            self.tell_held_back(now, finished),
+        ];
+        (times.into_iter().flatten().min(), finished)
     }
 
     fn take(&self, inner: &mut Inner, input: Input, now: Time) {

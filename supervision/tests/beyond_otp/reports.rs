@@ -1,9 +1,16 @@
 //! The last crash of each actor is kept, folded by reason, and counted by supervisor.
 
-use actorsim_actors::{ActorPath, ExitReason};
+use std::sync::Arc;
+
+use actorsim_actors::{
+    ActorPath, Addr, CellExit, CellSupervisor as _, Clock, ExitReason, Fault, Flow, Incarnation,
+    MailboxSpec, Message, Overflow, System, TaskActor, TaskContext, Time,
+};
+use actorsim_supervision::cells::REPORTS_PER_S_MAX;
+use actorsim_supervision::report::FOLD_PERIOD;
 use actorsim_supervision::{
-    ChildSpec, ChildState, Decision, PolicyError, SpecError, StartError, Strategy,
-    SupervisorPolicy, SupervisorSpec, Tally, start_root,
+    CellPolicy, ChildSpec, ChildState, Decision, PolicyError, SpecError, StartError, Strategy,
+    Supervision, SupervisorPolicy, SupervisorSpec, Tally, start_root,
 };
 
 use crate::stage::{HOUR, Order, Stage, becomes, watched};
@@ -65,6 +72,89 @@ async fn the_last_crash_of_a_former_incarnation_is_kept_with_what_was_done_about
         sup.stop().await;
     })
     .await;
+}
+
+struct Fickle;
+
+struct Fail;
+
+impl Message for Fail {}
+
+impl TaskActor for Fickle {
+    type Msg = Fail;
+
+    async fn handle(&mut self, _: Fail, _: &mut TaskContext<Fail>) -> Result<Flow, Fault> {
+        Err(Fault::new("told_to_fail"))
+    }
+}
+
+/// What is told of crashes.
+fn told(system: &System) -> Vec<String> {
+    let events = system.events().last(usize::MAX).into_iter();
+    let crashes = events.filter(|event| event.name == "crash");
+    crashes.map(|event| event.text.to_string()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_crashes_of_a_storm_are_told_when_it_is_over() {
+    let system = System::new(Clock::of_runtime(0), tokio::runtime::Handle::current());
+    let path = ActorPath::root().join("a");
+    let addr = Addr::new(path, MailboxSpec::new(4, Overflow::Block).kept());
+    let policy = SupervisorPolicy::new(Strategy::OneForOne).intensity(99, HOUR);
+    let spec = SupervisorSpec::new(ActorPath::root(), policy);
+    let spec = spec.child(ChildSpec::task("a", &addr, || Fickle));
+    let root = start_root(&system, spec).await.unwrap();
+    for (storm, more) in [(4, 3), (2, 1), (1, 0)] {
+        let before = told(&system).len();
+        for _ in 0..storm {
+            addr.send(Fail, HOUR).await.unwrap();
+        }
+        tokio::time::sleep(FOLD_PERIOD / 2).await;
+        assert_eq!(told(&system).len(), before + 1, "the first is told at once");
+        tokio::time::sleep(2 * FOLD_PERIOD).await;
+        let told = &told(&system)[before..];
+        let rest = told.get(1).map_or("", String::as_str);
+        match more {
+            0 => assert_eq!(told.len(), 1),
+            n => assert!(rest.starts_with(&format!("{n} more like this")), "{told:?}"),
+        }
+    }
+    addr.send(Fail, HOUR).await.unwrap();
+    addr.send(Fail, HOUR).await.unwrap();
+    tokio::time::sleep(FOLD_PERIOD / 2).await;
+    root.stop().await;
+    let told = told(&system);
+    assert!(
+        told[told.len() - 1].starts_with("1 more"),
+        "at the end: {told:?}"
+    );
+}
+
+#[tokio::test]
+async fn cells_of_which_too_many_crashed_in_a_second_are_counted_at_its_end() {
+    let system = System::new(Clock::virtual_from(0), tokio::runtime::Handle::current());
+    let supervision = Arc::new(Supervision::default());
+    let path = ActorPath::root().join("cells");
+    let policy = CellPolicy::new(SupervisorPolicy::default().intensity(99, HOUR), &path).unwrap();
+    let name = Arc::new(|ordinal: u32| ordinal.to_string());
+    let mut policy = policy.reporting(&system, &supervision, &path, name);
+    let at = |ms: u64| Time(ms * 1_000_000);
+    for ordinal in 0..REPORTS_PER_S_MAX + 5 {
+        policy.exited(&CellExit {
+            ordinal,
+            incarnation: Incarnation::FIRST,
+            reason: &ExitReason::Killed,
+            in_hand: None,
+            depth: 0,
+            now: at(1_700),
+        });
+    }
+    let one_by_one = REPORTS_PER_S_MAX as usize;
+    assert_eq!(told(&system).len(), one_by_one);
+    assert_eq!(policy.tell(at(1_900)), Some(at(2_000)));
+    assert_eq!(policy.tell(at(2_000)), None);
+    let told = told(&system);
+    assert_eq!(told[one_by_one..], ["5 more, in a second with too many"]);
 }
 
 #[tokio::test]

@@ -74,6 +74,7 @@ impl<C: Cell> Slab<C> {
             self.recent.pop_front();
         }
         self.recent.push_back((ordinal, reason));
+        self.tells_at = self.supervisor.tell(at.monotonic);
         self.changed = true;
     }
 

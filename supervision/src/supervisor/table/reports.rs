@@ -63,7 +63,22 @@ impl Table {
             first_us: 0,
             at_us: 0,
         };
-        self.supervision.crashed(&self.system, report);
+        if let Some(due) = self.supervision.crashed(&self.system, report) {
+            let mut tells_at = self.tells_at.lock();
+            *tells_at = Some(tells_at.map_or(due, |at| at.min(due)));
+        }
+    }
+
+    /// Tells of crashes that were held back, when it is time to; when that is.
+    pub(super) fn tell_held_back(&self, now: Time, at_end: bool) -> Option<Time> {
+        let mut tells_at = self.tells_at.lock();
+        if tells_at.is_some_and(|due| due <= now || at_end) {
+            let told = self
+                .supervision
+                .tell_held_back(&self.system, &self.path, at_end);
+            *tells_at = told;
+        }
+        *tells_at
     }
 
     /// The census shows who stays down; not at the end, when all do.
