@@ -154,8 +154,21 @@ fn unhealthy(layers: &Layers) -> Vec<String> {
             wrong.push(format!("{} devices are quarantined", counts.quarantined));
         }
     }
+    wrong.extend(lost_devices(layers));
     wrong.extend(links_apart(layers));
     wrong
+}
+
+/// Devices that no restart brings back, and what does.
+fn lost_devices(layers: &Layers) -> Vec<String> {
+    let lost = layers.fleet.as_ref().map(|layer| layer.fleet.lost());
+    let told = lost.into_iter().flatten().map(|(path, devices)| {
+        format!(
+            "{devices} devices of {path} are down for good (slab_down): `retire` the population \
+             and `spawn` another"
+        )
+    });
+    told.collect()
 }
 
 /// What is down or apart and should come back by itself; what a policy parks is not.

@@ -285,6 +285,12 @@ impl<C: Cell> SlabHandle<C> {
         self.board.seating.movable
     }
 
+    /// Whether it has been closed: its cells are down for good.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.board.control().is_closed()
+    }
+
     /// The ordinals on this shard, ascending.
     #[must_use]
     pub fn ordinals(&self) -> &[Range<u32>] {

@@ -60,6 +60,18 @@ impl Fleet {
         self.core.roster().named("", id).is_some()
     }
 
+    /// Devices that are down for good though nobody stopped them, by population: their slab went
+    /// down too often and was closed.
+    #[must_use]
+    pub fn lost(&self) -> Vec<(ActorPath, u64)> {
+        let lost = |member: &Arc<Member>| {
+            let closed = member.slabs().filter(|slab| slab.is_closed());
+            let devices = closed.map(|slab| slab.counts().cells).sum();
+            (devices > 0).then(|| (member.one.path.clone(), devices))
+        };
+        self.core.roster().members.iter().filter_map(lost).collect()
+    }
+
     /// How many devices are meant.
     #[must_use]
     pub fn meant(&self, selector: &Selector) -> usize {

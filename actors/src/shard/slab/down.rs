@@ -5,7 +5,7 @@
 //! supervisor decides, so they come back with their identities, on the same queues: what is under
 //! way to them is not lost. A supervisor that unwinds again is not asked a third time: that cell
 //! stays down. Bound: [`DOWNS_MAX`] times in [`DOWNS_TIME`]; a slab that goes down once more is
-//! closed.
+//! closed for good: its owner makes another one.
 
 use std::time::Duration;
 
@@ -37,7 +37,10 @@ impl<C: Cell> Slab<C> {
             path: self.board.path().clone(),
             text: match again {
                 true => format!("its cells exit with host_down: {why}"),
-                false => format!("closed, after {DOWNS_MAX} times: {why}"),
+                false => format!(
+                    "closed for good, after {DOWNS_MAX} times in {} s: {why}",
+                    DOWNS_TIME.as_secs()
+                ),
             },
         });
         if again {

@@ -125,7 +125,12 @@ fn a_slab_that_goes_down_again_and_again_is_closed() {
         core.step(&at(round * 10));
         core.step(&at(round * 10 + 5));
     }
-    assert!(core.slabs.is_empty());
+    assert!(core.slabs.is_empty() && slab.is_closed());
+    let last = core.notes.last().map(|note| note.text.as_str());
+    assert!(
+        last.unwrap()
+            .starts_with("closed for good, after 3 times in 60 s: ")
+    );
     assert!(slab.send(0, Nudge).is_err());
     assert_eq!(slab.info(0).now_or_never(), Some(Err(SlabError::Closed)));
     let (books, counts) = (slab.books(), slab.counts());
