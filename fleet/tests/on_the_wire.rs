@@ -7,8 +7,11 @@
 #[path = "broker_kit/kit.rs"]
 mod kit;
 
+use std::future::Future as _;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use actorsim_actors::shard::SimShards;
@@ -16,6 +19,7 @@ use actorsim_actors::{Clock, System};
 use actorsim_fleet::broker::{Plan, PublishStats, Target};
 use actorsim_fleet::fault::{Fault, FaultSpec};
 use actorsim_fleet::session::mqtt::Options;
+use actorsim_fleet::watch::{Happened, News, Seen, Watcher};
 use actorsim_fleet::{Fleet, Injection, Population, Profile, Uplink};
 use actorsim_supervision::{Policies, Supervision};
 use kit::{Act, Log};
@@ -26,6 +30,7 @@ const BROKER: &str = "10.0.0.1:1883";
 /// A fleet of pumps, and their broker.
 struct Rig {
     _runtime: tokio::runtime::Runtime,
+    system: System,
     shards: SimShards,
     fleet: Fleet,
     stats: Arc<PublishStats>,
@@ -62,6 +67,7 @@ impl Rig {
             .unwrap();
         Self {
             _runtime: runtime,
+            system,
             shards,
             fleet,
             stats,
@@ -262,4 +268,42 @@ fn what_was_acknowledged_is_what_the_broker_has() {
     let first = |number| rig.samples(number)[0].0;
     let firsts: Vec<f64> = (0..30).map(first).collect();
     assert!(firsts.iter().all(|at| (0.0..=1.0).contains(at)));
+}
+
+/// What a watcher has been told so far: what happened, and to whom.
+fn told(watcher: &mut Watcher<News>) -> Vec<(Happened, Vec<u32>)> {
+    let mut told = Vec::new();
+    let mut nobody = Context::from_waker(Waker::noop());
+    while let Poll::Ready(Some(Seen::Next(news))) = pin!(watcher.next()).poll(&mut nobody) {
+        let mut devices: Vec<_> = news.devices.iter().cloned().flatten().collect();
+        devices.sort_unstable();
+        told.push((news.happened, devices));
+    }
+    told
+}
+
+#[test]
+fn who_looks_on_is_told_of_sessions_and_of_ends() {
+    let mut rig = Rig::new(3, "", |_| Act::Honest);
+    let mut watcher = rig.fleet.news();
+    rig.run(5);
+    let mut up: Vec<_> = told(&mut watcher);
+    assert!(
+        up.iter()
+            .all(|(happened, _)| *happened == Happened::Connected)
+    );
+    let mut devices: Vec<_> = up.drain(..).flat_map(|(_, devices)| devices).collect();
+    devices.sort_unstable();
+    assert_eq!(devices, [0, 1, 2]);
+    rig.inject(1, Fault::Disconnect, 2);
+    rig.run(20);
+    let both = [Happened::Disconnected, Happened::Connected];
+    assert_eq!(told(&mut watcher), both.map(|happened| (happened, vec![0])));
+    rig.fleet.inject("pump-0002", Injection::Crash).unwrap();
+    rig.run(20);
+    assert_eq!(told(&mut watcher), [(Happened::Connected, vec![2])]);
+    let events = rig.system.events().since(0, 256).into_iter();
+    let errors = events.flat_map(|event| rig.fleet.news_of(&event));
+    let errors = errors.map(|news| (news.happened, news.devices.to_vec()));
+    assert_eq!(errors.collect::<Vec<_>>(), [(Happened::Error, vec![2..3])]);
 }
