@@ -2,12 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read as _, Write};
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use actorsim::attach::protocol::{Answer, Code, Refusal};
+
+/// Time for anything that must happen at all.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn actorsim(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_actorsim"));
@@ -353,7 +359,7 @@ fn a_node_that_does_not_answer_in_time_exits_4_and_one_that_hangs_up_3() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("attach.sock");
     let listener = UnixListener::bind(&socket).unwrap();
-    let node = std::thread::spawn(move || {
+    let node = thread::spawn(move || {
         let late = Refusal::new(Code::Timeout, "no answer within 10 s");
         for answer in [Some(Answer::new(1, Err(late))), None] {
             let mut stream = BufReader::new(listener.accept().unwrap().0);
@@ -448,6 +454,84 @@ fn an_address_that_is_none_or_of_another_protocol_is_refused_whoever_uses_it() {
         "`targets.amqp.url`: `amqps://` is not a URL",
     ] {
         assert!(err.contains(words), "{words}: {err}");
+    }
+}
+
+/// Waits for a secret on the first connection, after a greeting.
+fn hears(listener: &TcpListener, (greeting, after): (&[u8], usize), secret: &[u8]) -> bool {
+    let began = Instant::now();
+    let mut stream = loop {
+        match listener.accept() {
+            Ok((stream, _)) => break stream,
+            Err(_) if began.elapsed() < PATIENCE => thread::park_timeout(PATIENCE / 6_000),
+            Err(error) => panic!("nobody calls: {error}"),
+        }
+    };
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut heard = vec![0; after];
+    stream.read_exact(&mut heard).unwrap();
+    stream.write_all(greeting).unwrap();
+    let mut more = [0; 4_096];
+    while !heard.windows(secret.len()).any(|window| window == secret) {
+        match stream.read(&mut more) {
+            Ok(count @ 1..) => heard.extend_from_slice(&more[..count]),
+            _ => return false,
+        }
+    }
+    true
+}
+
+#[test]
+fn credentials_come_from_the_environment_where_no_file_has_them() {
+    // connection.start of an AMQP broker that takes a user and a password
+    let start = b"\x01\0\0\0\0\0\x1c\0\x0a\0\x0a\0\x09\0\0\0\0\0\0\0\x05PLAIN\0\0\0\x05en_US\xce";
+    let dir = tempfile::tempdir().unwrap();
+    for (protocol, flag, variable, greeting) in [
+        (
+            "mqtt",
+            "--mqtt-url",
+            "ACTORSIM_MQTT_PASSWORD",
+            (&b""[..], 0),
+        ),
+        (
+            "http",
+            "--http-endpoint",
+            "ACTORSIM_HTTP_AUTHORIZATION",
+            (b"", 0),
+        ),
+        ("amqp", "--amqp-url", "ACTORSIM_AMQP_PASSWORD", (start, 8)),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let url = format!("{protocol}://{}", listener.local_addr().unwrap());
+        let text = format!(
+            "type: t\nprotocol: {protocol}\ntelemetry_interval: 100ms\ntelemetry_fields:\n  \
+             a: {{type: static, value: 1}}\n"
+        );
+        let profile = write(dir.path(), &format!("{protocol}.yaml"), &text);
+        let state = dir.path().join(protocol).display().to_string();
+        let node = [
+            "start",
+            "--no-world",
+            "--devices",
+            "1",
+            "--listen",
+            "127.0.0.1:0",
+        ];
+        let of_test = ["--state-dir", &state, "--profile", &profile, flag, &url];
+        let off = ["metrics", "http", "grpc"].map(|face| format!("{face}.enabled=false"));
+        let mut command = actorsim(&[&node[..], &of_test].concat());
+        command.args(off.iter().flat_map(|off| ["-X", off]));
+        for user in ["mqtt", "amqp"] {
+            command.args(["-X", &format!("targets.{user}.username=me")]);
+        }
+        command.env(variable, "open sesame").stderr(Stdio::null());
+        let mut node = command.spawn().unwrap();
+        let heard = hears(&listener, greeting, b"open sesame");
+        node.kill().unwrap();
+        node.wait().unwrap();
+        assert!(heard, "{protocol}");
     }
 }
 

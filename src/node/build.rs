@@ -43,6 +43,10 @@ const ROWS_SPARE: u32 = 4_096;
 
 /// Where the password of a broker is read if no file has it.
 const MQTT_PASSWORD: &str = "ACTORSIM_MQTT_PASSWORD";
+/// The same of the node's AMQP broker.
+pub(super) const AMQP_PASSWORD: &str = "ACTORSIM_AMQP_PASSWORD";
+/// Where the value of `Authorization` is read if no file has it.
+const HTTP_AUTHORIZATION: &str = "ACTORSIM_HTTP_AUTHORIZATION";
 
 pub(super) fn config_error(key: &str, error: impl std::fmt::Display) -> StartError {
     StartError::Config(format!("`{key}`: {error}"))
@@ -342,16 +346,11 @@ pub(crate) fn mqtt_broker(
 ) -> Result<MqttBroker, StartError> {
     let at = self::target(MQTT_TLS.url, &target.url)?;
     let file = ("targets.mqtt.password_file", target.password_file.as_ref());
-    let mut credentials = password(target.username.as_ref(), file)?;
-    if credentials.password.is_none() {
-        let given = std::env::var_os(MQTT_PASSWORD);
-        credentials.password = given.map(OsString::into_encoded_bytes);
-    }
     Ok(MqttBroker {
         tls: terms_of(config, &at, &target.tls)?,
         target: at,
         options: target.options,
-        credentials,
+        credentials: password(target.username.as_ref(), file, MQTT_PASSWORD)?,
     })
 }
 
@@ -360,12 +359,16 @@ pub(super) fn target(key: &str, url: &str) -> Result<Target, StartError> {
     Target::parse(url).map_err(|error| config_error(key, error))
 }
 
-/// A user, and the password in its file.
+/// A user, and the password in its file or, without one, in a variable of the environment.
 pub(super) fn password(
     username: Option<&String>,
     (key, file): (&str, Option<&PathBuf>),
+    variable: &str,
 ) -> Result<Credentials, StartError> {
-    let password = file.map(|path| secret(key, path)).transpose()?;
+    let password = match file {
+        Some(path) => Some(secret(key, path)?),
+        None => std::env::var_os(variable).map(OsString::into_encoded_bytes),
+    };
     Ok(Credentials {
         username: username.cloned(),
         password,
@@ -431,16 +434,22 @@ pub(crate) fn broker(
         .map_err(|error| config_error(key, error))
 }
 
-/// The value of `Authorization`.
+/// The value of `Authorization`, in its file or, without one, in the environment.
 pub(crate) fn authorization(server: &HttpTarget) -> Result<Option<Secret>, StartError> {
     const KEY: &str = "targets.http.authorization_file";
-    let read = |path| {
-        let text = String::from_utf8(secret(KEY, path)?).ok();
-        let line = text.filter(|text| !text.chars().any(char::is_control));
-        let line = line.ok_or_else(|| config_error(KEY, "is not one line of text"))?;
-        Ok(Secret(line))
+    let (from, given) = match &server.authorization_file {
+        Some(path) => (KEY, Some(secret(KEY, path)?)),
+        None => {
+            let given = std::env::var_os(HTTP_AUTHORIZATION);
+            (HTTP_AUTHORIZATION, given.map(OsString::into_encoded_bytes))
+        }
     };
-    server.authorization_file.as_deref().map(read).transpose()
+    let line = |given| {
+        let text = String::from_utf8(given).ok();
+        let line = text.filter(|text| !text.chars().any(char::is_control));
+        line.ok_or_else(|| config_error(from, "is not one line of text"))
+    };
+    given.map(|given| line(given).map(Secret)).transpose()
 }
 
 /// What a file has, without a line break at its end.

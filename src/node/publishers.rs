@@ -16,7 +16,7 @@ use actorsim_fleet::{Fleet, seed};
 use actorsim_supervision::{ChildSpec, Policies, SupervisorSpec};
 
 use super::StartError;
-use super::build::{MqttBroker, mqtt_broker, password};
+use super::build::{AMQP_PASSWORD, MqttBroker, mqtt_broker, password};
 use super::terms::terms_of;
 use crate::config::NodeConfig;
 use crate::config::target::AMQP_TLS;
@@ -132,10 +132,8 @@ pub(crate) fn amqp(config: &NodeConfig) -> Result<Option<(AmqpBroker, Relay, Rel
         "" | "%2f" | "%2F" => "/",
         own => own,
     };
-    let credentials = password(
-        target.username.as_ref(),
-        ("targets.amqp.password_file", target.password_file.as_ref()),
-    )?;
+    let file = ("targets.amqp.password_file", target.password_file.as_ref());
+    let credentials = password(target.username.as_ref(), file, AMQP_PASSWORD)?;
     let broker = AmqpBroker {
         address: at.address,
         tls: terms_of(config, &at, &target.tls)?,
