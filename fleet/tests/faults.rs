@@ -356,6 +356,7 @@ fn a_selector_means_ids_patterns_labels_and_populations_and_all_its_terms_must_h
     }
     let mut rig = new();
     for (selector, why) in [
+        ("site=50%", "known: north"), // the value of a label, and no share
         ("meter-9999", "`ps /fleet/*` lists them"),
         ("/fleet/other/*", "no device"),
         ("color=red", "known: device_type, population, site"),

@@ -83,6 +83,8 @@ impl Selector {
             if part.is_empty() {
                 let forms = "an id, a pattern, lock-0100..0199, a population, label=value or 10%";
                 wrong.push(format!("selector `{text}` has an empty term; use {forms}"));
+            } else if let Some((label, value)) = part.split_once('=') {
+                terms.push(Term::Label(label.into(), value.into()));
             } else if let Some(percent) = part.strip_suffix('%') {
                 match percent.parse::<f64>() {
                     Ok(percent) if percent > 0.0 && percent <= 100.0 && share.is_none() => {
@@ -94,10 +96,7 @@ impl Selector {
                     _ => wrong.push(format!("share `{part}` must be above 0% and up to 100%")),
                 }
             } else {
-                terms.push(match part.split_once('=') {
-                    Some((label, value)) => Term::Label(label.into(), value.into()),
-                    None => range(part).unwrap_or_else(|| Term::Name(part.into())),
-                });
+                terms.push(range(part).unwrap_or_else(|| Term::Name(part.into())));
             }
         }
         if !wrong.is_empty() {
