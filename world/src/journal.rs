@@ -33,7 +33,8 @@
 //! 8. **A command id is above every id that any earlier life may have sent**, journalled or not.
 //! 9. **A disk that is full or slow is backpressure**: a group is tried again until it is durable,
 //!    meanwhile the mailbox fills, the tiers wait, outboxes fill, devices skip samples
-//!    (`t2.blocked`). Commands do not wait: an intent that finds no room is sent anyway, counted.
+//!    (`t2.blocked`). A group that the disk refused and kept all the same is not written again, and
+//!    a journal for which there is no room to open it waits. Commands do not wait: an intent that finds no room is sent anyway, counted.
 //!
 //! Bounds: [`GROUP_EVENTS_MAX`] events in a commit, [`WINDOW_EVENTS`] durable events in memory,
 //! [`JournalConfig::size_max`] bytes of records on disk, [`JOURNAL_CACHE_BYTES`] and
@@ -143,7 +144,7 @@ pub struct JournalStats {
     pub bytes: Counter,
     /// Groups committed.
     pub commits: Counter,
-    /// Commits that the disk refused; each was tried again.
+    /// Commits that the disk refused, and openings for which it had no room; each was tried again.
     pub commit_errors: Counter,
     /// Time of a commit, its sync included, microseconds.
     pub commit_us: LatencyHistogram,
@@ -180,7 +181,7 @@ pub struct JournalReport {
     pub events: u64,
     /// Groups committed.
     pub commits: u64,
-    /// Commits that the disk refused.
+    /// Commits that the disk refused, and openings for which it had no room.
     pub commit_errors: u64,
     /// Commit time, microseconds: p50, p99, longest.
     pub commit_us: [Option<u64>; 3],
@@ -221,8 +222,6 @@ pub(crate) struct JournalShared {
     notes_open: AtomicU64,
     /// What the process before this one left undone was taken up.
     pub(crate) taken_up: AtomicBool,
-    /// Head of a store that is closed after an error.
-    pub(crate) reopen_from: AtomicU64,
     /// A stage was started: what it had in hand may be lost.
     pub(crate) in_doubt: AtomicBool,
     /// The world has applied more.
@@ -247,7 +246,6 @@ impl JournalShared {
             under_way: AtomicU64::new(0),
             notes_open: AtomicU64::new(0),
             taken_up: AtomicBool::new(false),
-            reopen_from: AtomicU64::new(0),
             in_doubt: AtomicBool::new(false),
             progress: Notify::new(),
             want_checkpoint: Notify::new(),

@@ -13,6 +13,7 @@ use actorsim_transport::{
 };
 use parking_lot::Mutex;
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableError, WriteTransaction};
+use thiserror::Error;
 use uuid::Uuid;
 
 use super::files::{
@@ -146,6 +147,28 @@ pub struct Committed {
     pub bytes: u64,
     /// Intents among the notes.
     pub intents: u64,
+}
+
+/// A commit that failed. It may be durable all the same, which shows when the store is opened
+/// again: a commit is there as a whole or not at all.
+#[derive(Debug, Error)]
+#[error("{source}")]
+pub struct CommitError {
+    /// What the database says.
+    source: redb::Error,
+    /// What the commit does if it is durable.
+    pub done: Committed,
+    /// The head before it.
+    before: u64,
+}
+
+impl CommitError {
+    /// Whether it turned out to be durable: of all commits it was the last, and the journal goes on
+    /// to `head`. One without a batch leaves no trace; doing it again does nothing more.
+    #[must_use]
+    pub fn is_durable(&self, head: u64) -> bool {
+        !self.done.batches.is_empty() && head > self.before
+    }
 }
 
 /// What an earlier life left.
@@ -339,20 +362,49 @@ impl Store {
     /// Makes a group durable, or nothing of it. Whoever is to be told is told by the caller.
     ///
     /// # Errors
-    /// What the database says: nothing of the group may be told, and the store must be opened again
-    /// before the next commit, since the group may be durable all the same.
+    /// [`CommitError`]: nothing of the group may be told, and the store must be opened again before
+    /// the next commit.
     pub fn commit(
         &mut self,
         group: &Group,
         now: AsOf,
         index: &Mutex<DeviceIndex>,
-    ) -> Result<Committed, redb::Error> {
+    ) -> Result<Committed, Box<CommitError>> {
         let plan = self.plan(group, index);
         if plan.is_empty() && group.notes.is_empty() && !self.is_behind(now) {
             return Ok(plan.done);
         }
+        let (mut done, places) = (plan.done, plan.sessions);
+        let written = self.write(group, now, &mut done, &places);
+        let sessions = places.into_values();
+        done.sessions = sessions
+            .map(|(session, sequence, _)| (session, sequence))
+            .collect();
+        if let Err(source) = written {
+            let before = self.head;
+            return Err(Box::new(CommitError {
+                source,
+                done,
+                before,
+            }));
+        }
+        self.head += done.batches.len() as u64;
+        self.as_of = now;
+        for (asset, key) in plan.marks {
+            set_mark(&mut self.marks, asset, key);
+        }
+        Ok(done)
+    }
+
+    /// One transaction: what is planned, the notes, and what the world has done.
+    fn write(
+        &mut self,
+        group: &Group,
+        now: AsOf,
+        done: &mut Committed,
+        places: &Places,
+    ) -> Result<(), redb::Error> {
         let change = self.files.journal.begin_write()?;
-        let mut done = plan.done;
         done.bytes = append(&change, &done.batches, &mut self.buffer)?;
         let head = self.head + done.batches.len() as u64;
         let most = match group.entries.is_empty() {
@@ -361,7 +413,7 @@ impl Store {
         };
         let trimmed = now.checkpoint.min(self.trimmed + most).max(self.trimmed);
         let freed = trim(&change, self.trimmed, trimmed)?;
-        for (session, sequence, offset) in plan.sessions.values() {
+        for (session, sequence, offset) in places.values() {
             keep_session(&change, session, *sequence, *offset)?;
         }
         let command;
@@ -374,17 +426,9 @@ impl Store {
             meta.insert(META_COMMAND, command)?;
         }
         change.commit()?;
-        (self.head, self.trimmed, self.command) = (head, trimmed, command);
+        (self.trimmed, self.command) = (trimmed, command);
         self.record_bytes = (self.record_bytes + done.bytes).saturating_sub(freed);
-        self.as_of = now;
-        for (asset, key) in plan.marks {
-            set_mark(&mut self.marks, asset, key);
-        }
-        let sessions = plan.sessions.into_values();
-        done.sessions = sessions
-            .map(|(session, sequence, _)| (session, sequence))
-            .collect();
-        Ok(done)
+        Ok(())
     }
 
     /// Decides what is new, and changes nothing.
@@ -459,12 +503,14 @@ impl Store {
     }
 }
 
+/// Sessions by number: the session, its last batch, the offset of that.
+type Places = BTreeMap<u64, (Arc<T2Session>, u64, u64)>;
+
 /// What a group would change.
 #[derive(Default)]
 struct Plan {
     done: Committed,
-    /// By number: the session, its last batch, the offset of that.
-    sessions: BTreeMap<u64, (Arc<T2Session>, u64, u64)>,
+    sessions: Places,
     marks: BTreeMap<u32, EventKey>,
 }
 

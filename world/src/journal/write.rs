@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::clerk::Clerk;
 use super::intents::Note;
-use super::store::{AsOf, Committed, Entry, Group, Journalled, Store};
+use super::store::{AsOf, CommitError, Committed, Entry, Group, Journalled, Store};
 use super::{GROUP_EVENTS_MAX, NOTES_MAX};
 use crate::lanes::Lease;
 use crate::shared::Shared;
@@ -26,9 +26,9 @@ pub(super) const QUEUE: usize = 256;
 /// Without work for this long, what the world has applied meanwhile is recorded.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// From a refused commit to the next attempt.
-const RETRY_MIN: Duration = Duration::from_millis(10);
-const RETRY_MAX: Duration = Duration::from_secs(1);
+/// From a refused commit, or opening, to the next attempt.
+pub(super) const RETRY_MIN: Duration = Duration::from_millis(10);
+pub(super) const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// How often a journal that is full looks whether a checkpoint made room.
 const ROOM_LOOK: Duration = Duration::from_millis(50);
@@ -197,7 +197,7 @@ fn entry(message: T2Message) -> Entry {
 }
 
 /// Commits on a thread that may block, until the disk takes the group. A group of which the disk
-/// said no but kept it all the same is found again when the store is opened anew.
+/// said no but kept it all the same is found when the store is opened anew, and not written again.
 async fn commit(
     shared: &Arc<Shared>,
     system: &System,
@@ -206,12 +206,12 @@ async fn commit(
     store: Lease<Option<Store>>,
 ) -> Result<(Lease<Option<Store>>, Committed), Fault> {
     let (mut group, mut store) = (group, store);
-    let mut wait = RETRY_MIN;
+    let (mut wait, mut doubt) = (RETRY_MIN, None);
     loop {
         let (on, clock) = (Arc::clone(shared), system.clock().clone());
         let work = move || {
             let started = clock.monotonic();
-            let outcome = attempt(&on, &mut store, &group);
+            let outcome = attempt(&on, &mut store, &group, &mut doubt);
             if outcome.is_ok() {
                 settle(&mut group);
             }
@@ -222,11 +222,12 @@ async fn commit(
                 on.journal.stats.commits.inc();
                 on.journal.stats.commit_us.record(took.as_micros() as u64);
             }
-            (store, group, outcome)
+            (store, group, doubt, outcome)
         };
         let done = clerk.run(system.clock(), work).await;
         let outcome;
-        (store, group, outcome) = done.map_err(|error| Fault::with("journal_commit", error))?;
+        (store, group, doubt, outcome) =
+            done.map_err(|error| Fault::with("journal_commit", error))?;
         match outcome {
             Ok(committed) => {
                 if wait > RETRY_MIN {
@@ -265,68 +266,45 @@ impl Committed {
     }
 }
 
+/// Commits the group, unless the attempt in `doubt` turns out to have done so.
 fn attempt(
     shared: &Arc<Shared>,
     store: &mut Lease<Option<Store>>,
     group: &Group,
+    doubt: &mut Option<Box<CommitError>>,
 ) -> Result<Committed, String> {
-    let mut found = Vec::new();
     if store.is_none() {
-        found = reopen(shared, store).map_err(|error| error.to_string())?;
+        reopen(shared, store).map_err(|error| error.to_string())?;
     }
     let Some(open) = store.as_mut() else {
         return Err("the journal is closed".to_owned());
     };
+    // opening has synced what it found
+    if let Some(kept) = doubt.take().filter(|doubt| doubt.is_durable(open.head())) {
+        return Ok(kept.done);
+    }
     let journal = &shared.journal;
     let now = AsOf {
         applied: shared.applied(),
         checkpoint: journal.checkpoint.load(Ordering::Acquire),
     };
-    match open.commit(group, now, &shared.index) {
-        Ok(mut committed) => {
-            found.append(&mut committed.batches);
-            committed.batches = found;
-            Ok(committed)
-        }
-        Err(error) => {
-            // the database takes nothing more after an error: it is opened again, and what it was
-            // found to hold beyond the last commit that was told is found once more
-            let known = found.first().map_or(open.head(), |batch| batch.offset - 1);
-            **store = None;
-            *journal.files.lock() = None;
-            journal.reopen_from.store(known, Ordering::Release);
-            Err(error.to_string())
-        }
-    }
+    open.commit(group, now, &shared.index).map_err(|error| {
+        // the database takes nothing more after an error: it is opened again
+        **store = None;
+        *journal.files.lock() = None;
+        doubt.insert(error).to_string()
+    })
 }
 
-/// Opens the store after an error; returns batches that turned out to be durable although the
-/// commit had failed.
+/// Opens the store after an error.
 fn reopen(
     shared: &Arc<Shared>,
     store: &mut Lease<Option<Store>>,
-) -> Result<Vec<Journalled>, Box<dyn std::error::Error>> {
+) -> Result<(), Box<dyn std::error::Error>> {
     let journal = &shared.journal;
     let mut open = Store::open(&*journal.config.medium)?;
     open.restore_marks(&shared.index)?;
-    let known = journal.reopen_from.load(Ordering::Acquire);
-    let mut found = Vec::new();
-    open.files()
-        .records(known + 1, open.head(), |offset, record| {
-            found.push(Journalled {
-                offset,
-                events: std::mem::take(&mut record.readings),
-                keys: std::mem::take(&mut record.keys),
-                received: Time::ZERO,
-                pool: None,
-            });
-        })?;
-    if let Some(outlets) = shared.outlets.get() {
-        for (id, node, sequence) in open.left()?.sessions {
-            outlets.sessions.restore(id, &node, sequence);
-        }
-    }
     *journal.files.lock() = Some(Arc::clone(open.files()));
     **store = Some(open);
-    Ok(found)
+    Ok(())
 }
