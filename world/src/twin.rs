@@ -40,6 +40,9 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
 /// How often [`Twin::quiesce`] looks.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
+/// A journal verifies all that it has, and waits for room on its disk.
+const AS_LONG_AS_IT_TAKES: Duration = Duration::MAX;
+
 /// Messages that may wait for the scan's proxy.
 const PROXY_MAILBOX: u32 = 8;
 
@@ -172,11 +175,12 @@ impl Twin {
         let (journal, keeping) = (Arc::clone(&self.shared), outlets.clone());
         let (next, after) = (self.apply.clone(), self.apply.clone());
         let driving = (Arc::clone(&self.shared), outlets.clone());
+        let journal = ChildSpec::task("journal", &self.journal, move || {
+            JournalActor::new(Arc::clone(&journal), keeping.clone(), after.clone())
+        });
         let spec = SupervisorSpec::new(at, policy)
             .needs(Strategy::RestForOne)
-            .child(ChildSpec::task("journal", &self.journal, move || {
-                JournalActor::new(Arc::clone(&journal), keeping.clone(), after.clone())
-            }))
+            .child(journal.start_timeout(AS_LONG_AS_IT_TAKES))
             .child(ChildSpec::task("scan", &self.scan, move || {
                 Scan::new(Arc::clone(&scan))
             }))

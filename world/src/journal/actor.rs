@@ -2,9 +2,10 @@
 //! checkpoints.
 //!
 //! Started before the scan, so that the scan finds every row of the past in the index. A journal
-//! that cannot be opened is a failed start. Bound: its mailbox, and [`super::write::QUEUE`]
-//! messages behind it.
+//! that cannot be opened is a failed start, unless it is for want of room: then its start waits.
+//! Bound: its mailbox, and [`super::write::QUEUE`] messages behind it.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,9 +16,10 @@ use tokio::sync::mpsc;
 
 use super::clerk::Clerk;
 use super::feed::{Feed, GROUPS};
+use super::files::{OpenError, is_full};
 use super::intents::ID_GAP;
 use super::store::{Left, Store};
-use super::write::{QUEUE, Writer};
+use super::write::{QUEUE, RETRY_MAX, RETRY_MIN, Writer};
 use crate::batch::RowBatch;
 use crate::lanes::Lease;
 use crate::shared::Shared;
@@ -60,10 +62,16 @@ impl JournalActor {
     }
 }
 
-/// Opens the store, or takes it over from the former incarnation.
-async fn open(shared: &Arc<Shared>, folder: &Clerk) -> Result<Lease<Option<Store>>, Fault> {
+/// Opens the store, or takes it over from the former incarnation. A disk that is full is asked again
+/// until it has room.
+async fn open(
+    shared: &Arc<Shared>,
+    folder: &Clerk,
+    cx: &TaskContext<T2Message>,
+) -> Result<Lease<Option<Store>>, Fault> {
     let mut store = lease(&shared.journal.store).await?;
-    if store.is_none() {
+    let mut wait = RETRY_MIN;
+    while store.is_none() {
         let on = Arc::clone(shared);
         let opening = move || {
             let opened = restore(&on, &mut store);
@@ -72,16 +80,33 @@ async fn open(shared: &Arc<Shared>, folder: &Clerk) -> Result<Lease<Option<Store
         let opened = folder.run(&shared.clock, opening).await;
         let outcome;
         (store, outcome) = opened.map_err(|error| Fault::with("journal_open", error))?;
-        outcome.map_err(|error| Fault::with("journal_open", error))?;
+        let Err(error) = outcome else { break };
+        if !is_only_full(&*error) {
+            return Err(Fault::with("journal_open", error));
+        }
+        shared.journal.stats.commit_errors.inc();
+        if wait == RETRY_MIN {
+            let text = format!("it cannot be opened, and waits for room: {error}");
+            tracing::error!("the journal: {text}");
+            let events = cx.system().events();
+            events.publish(Level::Error, "journal_refused", Some(cx.path()), text);
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY_MAX);
     }
     Ok(store)
+}
+
+fn is_only_full(error: &(dyn Error + Send + Sync + 'static)) -> bool {
+    let opening = error.downcast_ref().is_some_and(OpenError::is_full);
+    opening || error.downcast_ref().is_some_and(is_full)
 }
 
 /// Opens the store and brings back what it remembers: checkpoint, marks, ledger, applied offset.
 fn restore(
     shared: &Arc<Shared>,
     store: &mut Lease<Option<Store>>,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<(), Box<dyn Error + Send + Sync>> {
     let journal = &shared.journal;
     let mut open = Store::open(&*journal.config.medium)?;
     // a restart within the process knows better than the last commit
@@ -150,7 +175,7 @@ impl TaskActor for JournalActor {
     type Msg = T2Message;
 
     async fn started(&mut self, cx: &mut TaskContext<T2Message>) -> Result<(), Fault> {
-        let store = open(&self.shared, &self.folder).await?;
+        let store = open(&self.shared, &self.folder, cx).await?;
         let open = store.as_ref().ok_or_else(|| Fault::new("journal_closed"))?;
         let left = open
             .left()

@@ -211,6 +211,19 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether room is all that is missing.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Database { source, .. } if is_full(source))
+    }
+}
+
+/// Whether the disk said that it is full.
+pub(super) fn is_full(error: &redb::Error) -> bool {
+    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+    matches!(error, redb::Error::Io(error) if full.contains(&error.kind()))
+}
+
 /// Both databases, open.
 #[derive(Debug)]
 pub struct Files {

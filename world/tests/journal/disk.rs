@@ -1,11 +1,12 @@
-//! A disk in memory that remembers what was written and what was synced, and can be cut or full.
+//! A disk in memory that remembers what was written and what was synced, and can be cut, full, slow
+//! or wrong about a sync.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
 use actorsim_world::journal::files::{Medium, says_left_open};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use redb::{Builder, Database, DatabaseError, StorageBackend};
 
 /// Writes are torn at this many bytes: a sector.
@@ -27,11 +28,32 @@ struct State {
     /// Bytes that it still takes; `None` is no bound.
     room: Option<usize>,
     refused: u64,
+    /// Syncs do not end.
+    held: bool,
+    /// Syncs that say they failed, after so many that do not.
+    wrong: Option<(usize, usize)>,
+}
+
+impl State {
+    /// Whether a sync, which is done all the same, says that it failed.
+    fn errs(&mut self) -> bool {
+        match &mut self.wrong {
+            Some((0, times)) if *times > 0 => {
+                *times -= 1;
+                true
+            }
+            Some((good, _)) if *good > 0 => {
+                *good -= 1;
+                false
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The disk.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Disk(Arc<Mutex<State>>);
+pub(crate) struct Disk(Arc<Mutex<State>>, Arc<Condvar>);
 
 impl Disk {
     /// What was done to it so far.
@@ -42,6 +64,22 @@ impl Disk {
     /// Takes only so many bytes more, or any number.
     pub(crate) fn set_room(&self, room: Option<usize>) {
         self.0.lock().room = room;
+    }
+
+    /// Holds every sync from now on, until it is let go.
+    pub(crate) fn hold(&self, held: bool) {
+        self.0.lock().held = held;
+        self.1.notify_all();
+    }
+
+    /// After so many good syncs, so many say that they failed.
+    pub(crate) fn err_syncs(&self, good: usize, times: usize) {
+        self.0.lock().wrong = Some((good, times));
+    }
+
+    /// How many of these are still to come.
+    pub(crate) fn errs_left(&self) -> usize {
+        self.0.lock().wrong.map_or(0, |(_, times)| times)
     }
 
     /// How often it was full.
@@ -76,10 +114,11 @@ impl Disk {
                 _ => apply(&mut files, op, draw(8) * SECTOR),
             }
         }
-        Self(Arc::new(Mutex::new(State {
+        let state = State {
             files,
             ..State::default()
-        })))
+        };
+        Self(Arc::new(Mutex::new(state)), Arc::default())
     }
 
     /// Bytes of all its files.
@@ -97,6 +136,9 @@ impl Disk {
 
     fn done(&self, op: Op) -> io::Result<()> {
         let mut state = self.0.lock();
+        if matches!(op, Op::Sync(_)) {
+            self.1.wait_while(&mut state, |state| state.held);
+        }
         let state = &mut *state;
         if let (Some(room), Op::Write(_, _, data)) = (&mut state.room, &op) {
             if *room < data.len() {
@@ -105,8 +147,12 @@ impl Disk {
             }
             *room -= data.len();
         }
+        let errs = matches!(op, Op::Sync(_)) && state.errs();
         apply(&mut state.files, &op, usize::MAX);
         state.ops.push(op);
+        if errs {
+            return Err(io::Error::other("a sync that did its work"));
+        }
         Ok(())
     }
 }

@@ -9,9 +9,9 @@ use actorsim_actors::{
 };
 use actorsim_supervision::{Strategy, SupervisorPolicy, SupervisorRef, SupervisorSpec, start_root};
 use actorsim_transport::{
-    BatchPool, Command, DeviceRange, EventBatch, EventKey, EventMark, Ingest, Outcome, Reading,
-    Registration, SensorSpec, SensorType, Sessions, T2Message, T2Session, T3Message,
-    TransportStats, device_uuid,
+    Batch, BatchPool, Command, DeviceRange, EventBatch, EventKey, EventMark, Ingest, Outcome,
+    Reading, Registration, SensorSpec, SensorType, Sessions, T2Message, T2Session, T3Message,
+    Tier as WireTier, TransportStats, device_uuid,
 };
 use actorsim_world::{JournalConfig, Outlets, ScanConfig, Twin, TwinConfig, twin_children};
 use tokio::sync::mpsc;
@@ -21,6 +21,9 @@ use super::draws;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const PRESENCE: u16 = 5;
+
+/// Far less than a journal gives its writer.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What becomes of commands at a tier that only tests.
 #[derive(Clone, Copy, PartialEq)]
@@ -148,6 +151,11 @@ impl Life {
 
     /// Batch `sequence` of the session: presence of each of `devices` is `value`.
     async fn presence(&self, sequence: u64, devices: u32, value: f64) {
+        assert!(self.offer(sequence, devices, value, PATIENCE).await);
+    }
+
+    /// The same, if the journal takes it in time.
+    async fn offer(&self, sequence: u64, devices: u32, value: f64, patience: Duration) -> bool {
         let mut events = self.pool.take();
         events.extend((0..devices).map(|device| Reading {
             device: device_uuid(&format!("pump-{device:04}")),
@@ -165,10 +173,8 @@ impl Life {
         let now = self.system.clock().monotonic();
         let batch = EventBatch::new(self.session(), sequence, events, keys, now, &self.pool);
         let journal = self.twin.inlets().events;
-        journal
-            .send(T2Message::Events(batch), PATIENCE)
-            .await
-            .unwrap();
+        let sent = journal.send(T2Message::Events(batch), patience).await;
+        sent.is_ok()
     }
 
     async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
@@ -353,5 +359,150 @@ async fn a_full_disk_holds_events_back_and_loses_none_once_it_has_room() {
     for name in ["journal_refused", "journal_writes_again"] {
         assert!(names.contains(&name), "{names:?}");
     }
+    life.root.stop().await;
+}
+
+/// What a device says over `dt/1`, without numbers: presence is `value`.
+async fn plain(life: &Life, device: u32, value: f64) {
+    let mut events = life.pool.take();
+    events.push(Reading {
+        device: device_uuid(&format!("pump-{device:04}")),
+        sensor: PRESENCE,
+        kind: SensorType::Presence,
+        value,
+        at_us: value as u64,
+        sequence: 0,
+    });
+    let now = life.system.clock().monotonic();
+    let batch = Batch::new(WireTier::T2, events, now, &life.pool);
+    let journal = life.twin.inlets().events;
+    let sent = journal.send(T2Message::Plain(batch), PATIENCE).await;
+    sent.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_failed_and_is_durable_all_the_same_is_applied_once() {
+    let disk = Disk::default();
+    let life = Life::on(&disk, Tier::Acks, PATIENCE).await;
+    life.register(2).await;
+    let (mut sequence, mut errors) = (0, 0);
+    for (good, times) in [(0, 1), (1, 1), (2, 1), (0, 2), (0, 3), (1, 4)] {
+        disk.err_syncs(good, times);
+        while disk.errs_left() > 0 {
+            sequence += 1;
+            life.presence(sequence, 2, f64::from(sequence as u32)).await;
+            plain(&life, 0, f64::from(sequence as u32)).await;
+            life.settled().await;
+        }
+        errors += times as u64;
+    }
+    let t2 = &life.stats.t2;
+    assert_eq!(life.session().acked(), sequence);
+    assert_eq!(life.twin.ledger().unwrap(), marks(2, sequence));
+    assert_eq!(
+        t2.applied.get(),
+        sequence * 3,
+        "each of them, and each once"
+    );
+    assert_eq!((t2.duplicates.get(), t2.out_of_order.get()), (0, 0));
+    let journal = life.twin.journal();
+    assert!((1..=errors).contains(&journal.commit_errors), "{journal:?}");
+    assert_eq!(journal.events, sequence * 3);
+    life.root.stop().await;
+    assert_eq!(
+        Life::on(&disk, Tier::Acks, PATIENCE)
+            .await
+            .twin
+            .journal()
+            .head,
+        journal.head
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_does_not_end_a_sync_holds_devices_back_and_nothing_is_lost_or_told() {
+    let disk = Disk::default();
+    let life = Life::on(&disk, Tier::Acks, PATIENCE).await;
+    life.register(1).await;
+    life.presence(1, 1, 1.0).await;
+    life.settled().await;
+    disk.hold(true);
+    let inlet = life.twin.inlets().events;
+    let mut sent = 1;
+    // until everything on the way is full: mailbox, queue and group
+    while life.offer(sent + 1, 1, 1.0, LOOK).await {
+        sent += 1;
+        assert!(sent < 20_000, "no bound");
+    }
+    assert_eq!(life.session().acked(), 1, "nothing is acknowledged");
+    assert_eq!(life.twin.journal().applied, 1, "nor in the world");
+    assert!(inlet.books().balanced());
+    disk.hold(false);
+    // what the journal did not take in time its link sends again
+    while life.session().acked() < sent {
+        for sequence in life.session().acked() + 1..=sent {
+            life.presence(sequence, 1, 1.0).await;
+        }
+        life.settled().await;
+    }
+    assert_eq!(life.twin.ledger().unwrap(), marks(1, sent));
+    assert_eq!(life.twin.journal().commit_errors, 0);
+    life.root.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_is_killed_while_the_disk_is_full_waits_for_room() {
+    let disk = Disk::default();
+    let life = Life::on(&disk, Tier::Acks, PATIENCE).await;
+    life.register(1).await;
+    life.presence(1, 1, 1.0).await;
+    life.settled().await;
+    disk.set_room(Some(0));
+    life.presence(2, 1, 1.0).await;
+    let refused = |life: &Life| life.twin.journal().commit_errors;
+    life.until("it is refused", |life| refused(life) > 0).await;
+    let journal = ActorPath::new("/twin/journal").unwrap();
+    let census = life.system.census();
+    census.task(&journal).unwrap().kill();
+    let waits = |life: &Life| {
+        let events = life.system.events().last(64);
+        let mut refused = events
+            .iter()
+            .filter(|event| event.name == "journal_refused");
+        refused.any(|event| event.text.contains("cannot be opened"))
+    };
+    life.until("it is told", waits).await;
+    let before = refused(&life);
+    life.until("and tried again", |life| refused(life) > before + 2)
+        .await;
+    disk.set_room(None);
+    // what it had in hand is gone with it, and its link sends it again
+    life.presence(2, 1, 1.0).await;
+    life.presence(3, 1, 1.0).await;
+    life.settled().await;
+    assert_eq!(life.twin.ledger().unwrap(), marks(1, 3));
+    life.root.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_twin_that_is_started_while_the_disk_is_full_waits_for_room() {
+    let disk = Disk::default();
+    disk.set_room(Some(0));
+    let started = async {
+        let life = Life::on(&disk, Tier::Acks, PATIENCE).await;
+        life.register(1).await;
+        life.presence(1, 1, 1.0).await;
+        life.settled().await;
+        life
+    };
+    let room = async {
+        while disk.refused() < 3 {
+            tokio::time::sleep(LOOK).await;
+        }
+        disk.set_room(None);
+    };
+    let (life, ()) = tokio::join!(started, room);
+    assert_eq!(life.twin.ledger().unwrap(), marks(1, 1));
+    assert!(life.twin.journal().commit_errors >= 3);
     life.root.stop().await;
 }
