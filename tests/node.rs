@@ -173,6 +173,20 @@ fn a_node_runs_for_its_time_and_every_equation_of_the_report_holds() {
 }
 
 #[test]
+fn a_scan_that_is_wedged_ends_the_process_and_the_next_one_finds_everything_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    // no host builds a world or ends a cycle in no time at all
+    let wedged = [SMALL, &["-X", "scan.watchdog=1us"]].concat();
+    let mut node = Node::start(dir.path(), "n1", &wedged);
+    node.wait_for("the scan is wedged");
+    node.log.read_to_string(&mut node.seen).unwrap();
+    assert_eq!(node.child.wait().unwrap().code(), Some(1), "{}", node.seen);
+    assert!(!node.report.exists(), "{}", node.seen);
+    let (code, report) = Node::start(dir.path(), "n1", &[SMALL, &["--for", "2s"]].concat()).end();
+    passes(code, &report);
+}
+
+#[test]
 fn a_second_node_on_the_same_directory_or_port_is_refused_and_the_first_lives() {
     let dir = tempfile::tempdir().unwrap();
     let (quic, metrics) = (free_port(), free_port());

@@ -189,7 +189,8 @@ keys! {
         "When a cycle is longer than the period: count it; restart the scan after three in a row; \
          or run only what is essential until cycles fit again.";
     "scan.watchdog", span(Duration::ZERO, Duration::from_secs(3_600)), Some("5s"),
-        "A cycle that takes longer never ends: the node ends its process then; 0s watches nothing.";
+        "A cycle that takes longer never ends, nor does a step of building the world that takes \
+         twelve times as long: the node ends its process then; 0s watches nothing.";
     "export.format", Kind::Choice(EXPORT_FORMATS), Some("none"),
         "Write what rows held to files, after each walk over them: none, ndjson, or parquet.";
     "export.dir", Kind::Path, None,

@@ -135,13 +135,10 @@ pub(super) fn twin(
     })
 }
 
-/// A world whose cycle does not end can be neither left nor replaced: the service manager starts
-/// the node again, and the journal has what was acknowledged.
+/// A world whose cycle does not end, or whose building, can be neither left nor replaced: the
+/// service manager starts the node again, and the journal has what was acknowledged.
 fn end_process(wedged: &Wedged) {
-    tracing::error!(
-        "the scan is wedged: a cycle has taken {:?}; the process ends",
-        wedged.took
-    );
+    tracing::error!("the scan is wedged: {wedged}; the process ends");
     std::process::exit(1);
 }
 

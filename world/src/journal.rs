@@ -33,8 +33,9 @@
 //! 8. **A command id is above every id that any earlier life may have sent**, journalled or not.
 //! 9. **A disk that is full or slow is backpressure**: a group is tried again until it is durable,
 //!    meanwhile the mailbox fills, the tiers wait, outboxes fill, devices skip samples
-//!    (`t2.blocked`). A group that the disk refused and kept all the same is not written again, and
-//!    a journal for which there is no room to open it waits. Commands do not wait: an intent that finds no room is sent anyway, counted.
+//!    (`t2.blocked`). A group that the disk refused and kept all the same is not written again.
+//!    A journal waits, too, while there is no room to open it.
+//!    Commands do not wait: an intent that finds no room is sent anyway, counted.
 //!
 //! Bounds: [`GROUP_EVENTS_MAX`] events in a commit, [`WINDOW_EVENTS`] durable events in memory,
 //! [`JournalConfig::size_max`] bytes of records on disk, [`JOURNAL_CACHE_BYTES`] and

@@ -75,9 +75,10 @@ pub struct ScanConfig {
     pub own: OwnSystems,
     /// What is done about cycles longer than the period.
     pub overrun: OverrunPolicy,
-    /// A cycle that takes longer never ends, and is told; `None` watches nothing.
+    /// A cycle that takes longer never ends, and is told, as is a step of building the world that
+    /// takes twelve times as long; `None` watches nothing.
     pub watchdog: Option<Duration>,
-    /// What a cycle that never ends brings about, beside its event.
+    /// What one that never ends brings about, beside its event.
     pub on_wedged: Option<OnWedged>,
     /// Counts allocations per cycle, if the program can.
     pub allocations: Option<AllocationCounter>,

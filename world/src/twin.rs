@@ -178,12 +178,15 @@ impl Twin {
         let journal = ChildSpec::task("journal", &self.journal, move || {
             JournalActor::new(Arc::clone(&journal), keeping.clone(), after.clone())
         });
+        let mut scan = ChildSpec::task("scan", &self.scan, move || Scan::new(Arc::clone(&scan)));
+        if self.shared.config.scan.watchdog.is_some() {
+            // it is watched while it builds its world, and that knows better
+            scan = scan.start_timeout(AS_LONG_AS_IT_TAKES);
+        }
         let spec = SupervisorSpec::new(at, policy)
             .needs(Strategy::RestForOne)
             .child(journal.start_timeout(AS_LONG_AS_IT_TAKES))
-            .child(ChildSpec::task("scan", &self.scan, move || {
-                Scan::new(Arc::clone(&scan))
-            }))
+            .child(scan)
             .child(ChildSpec::task("route", &self.route, move || {
                 Route::new(Arc::clone(&route), next.clone())
             }))

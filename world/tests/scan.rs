@@ -327,6 +327,80 @@ async fn a_cycle_that_never_ends_is_told_and_the_process_is_left_to_its_owner() 
     rig.root.stop().await;
 }
 
+/// A place where a thread hangs until it is let go.
+#[derive(Clone, Default)]
+struct Trap(Arc<AtomicBool>);
+
+impl Trap {
+    fn holds(&self) {
+        while !self.0.load(Ordering::Relaxed) {
+            std::thread::park_timeout(PERIOD);
+        }
+    }
+
+    fn lets_go(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A scan with this system, which hangs, until it is told that it does as expected.
+async fn hangs(patience: Duration, building: bool, trap: Trap, system: OwnSystem) -> Rig {
+    let (told, mut tells) = tokio::sync::mpsc::channel(16);
+    let rig = Rig::with(|scan| {
+        scan.watchdog = Some(patience);
+        scan.on_wedged = Some(OnWedged(Arc::new(move |wedged| {
+            let _ = told.try_send(wedged.clone());
+        })));
+        scan.own.add(system).unwrap();
+    });
+    let lets_go = async {
+        // a busy host may keep a thread from a core for longer than a short patience
+        while tells.recv().await.unwrap().building != building {}
+        trap.lets_go();
+    };
+    let (rig, ()) = tokio::join!(rig, lets_go);
+    rig
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_system_that_hangs_in_its_first_call_is_told() {
+    let trap = Trap::default();
+    let held = trap.clone();
+    let run: OwnRun = Box::new(move |_| {
+        held.holds();
+        Ok(())
+    });
+    let rig = hangs(
+        Duration::from_secs(1),
+        false,
+        trap,
+        own("stuck", 1, &[], run),
+    )
+    .await;
+    assert!(rig.told("scan_wedged"));
+    rig.cycles(1).await;
+    rig.root.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_world_that_is_never_built_is_told() {
+    let trap = Trap::default();
+    let held = trap.clone();
+    let system = OwnSystem {
+        make: Arc::new(move || {
+            held.holds();
+            Box::new(|_| Ok(()))
+        }),
+        ..own("stuck", 1, &[], Box::new(|_| Ok(())))
+    };
+    let rig = hangs(Duration::from_millis(100), true, trap, system).await;
+    let scan = rig.twin.report().scan;
+    let first = scan.first_error.unwrap().error;
+    assert!(first.contains("building the world"), "{first}");
+    rig.cycles(1).await;
+    rig.root.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_period_is_kept_from_the_next_slot_on_and_over_a_restart() {
     let rig = Rig::with(|_| {}).await;

@@ -62,8 +62,8 @@ impl JournalActor {
     }
 }
 
-/// Opens the store, or takes it over from the former incarnation. A disk that is full is asked again
-/// until it has room.
+/// Opens the store, or takes it over from the former incarnation. A disk that is full is asked
+/// again until it has room.
 async fn open(
     shared: &Arc<Shared>,
     folder: &Clerk,

@@ -15,7 +15,7 @@ use actorsim_actors::{Fault, Flow, Level, Message, TaskActor, TaskContext};
 use tokio::sync::mpsc;
 
 use super::clock::ScanClock;
-use super::watchdog::{Watchdog, Wedged};
+use super::watchdog::{STEP_ROWS, Watchdog, Wedged};
 use super::{NEWS_MAX, STACK, ScanFault, ScanNews, ScanThread};
 use crate::lanes::{Lease, ScanEnds};
 use crate::row_files::{ROWS_PER_CYCLE, RowWriter};
@@ -72,41 +72,7 @@ impl Scan {
     ) -> std::io::Result<()> {
         let shared = Arc::clone(&self.shared);
         let stop = Arc::clone(&self.stop);
-        let build = move || {
-            let scan = &shared.config.scan;
-            // a rebuilt world has the rows of the former one at once, instead of growing to them
-            let size = WorldSize {
-                capacity: scan.capacity.max(shared.index.lock().rows()),
-                capacity_max: scan.capacity_max,
-            };
-            let mut tally = ends.carry.snapshot.tally;
-            tally.applied_offset = shared.applied();
-            let rules = shared.config.rules.clone();
-            let (book, own) = (shared.book(), scan.own.clone());
-            let commanded = shared.commanded.clone();
-            let mut world = ScannedWorld::with(size, rules, commanded, tally, book, own);
-            world.count_on(&ends.carry.snapshot.rules);
-            if shared.config.row_files.is_some() {
-                world.hand_out(ROWS_PER_CYCLE);
-            }
-            shared.index.lock().for_each_fill(|fill| {
-                world.fill([fill]);
-            });
-            if let Err(error) = shared.remember(&mut world, tally.applied_offset) {
-                let _ = news.try_send(ScanNews::Forgetful(error.to_string()));
-                return None;
-            }
-            let (lanes, clock) = (Arc::clone(&shared.lanes), shared.scan_clock.clone());
-            Some(ScanThread::new(
-                scan.clone(),
-                world,
-                ends,
-                lanes,
-                clock,
-                stop,
-                news,
-            ))
-        };
+        let build = move || shared.build(ends, stop, news);
         if matches!(self.shared.scan_clock, ScanClock::Virtual(_)) {
             cx.pump(async move {
                 if let Some(scan) = build() {
@@ -121,7 +87,9 @@ impl Scan {
         let builder = std::thread::Builder::new()
             .name("scan".to_owned())
             .stack_size(STACK);
+        let pulse = Arc::clone(&self.shared.lanes.pulse);
         let work = move || {
+            let _beating = pulse.of_this_thread();
             if let Some(scan) = build() {
                 scan.run();
             }
@@ -160,9 +128,8 @@ impl Scan {
         let (shared, system) = (Arc::clone(&self.shared), cx.system().clone());
         let path = cx.path().clone();
         let tell = move |wedged: Wedged| {
-            let Wedged { took, not_demoted } = &wedged;
-            let mut text = format!("a cycle has taken {took:?} and does not end");
-            if let Some(why) = not_demoted {
+            let mut text = wedged.to_string();
+            if let Some(why) = &wedged.not_demoted {
                 text += &format!("; its thread keeps its class: {why}");
             }
             shared.note_error(&text);
@@ -194,14 +161,66 @@ impl Scan {
 }
 
 impl Shared {
+    /// The world as it was, on the thread that scans it; `None` if it cannot be remembered.
+    fn build(
+        &self,
+        ends: Lease<ScanEnds>,
+        stop: Arc<AtomicBool>,
+        news: mpsc::Sender<ScanNews>,
+    ) -> Option<ScanThread> {
+        let step = || self.lanes.pulse.step(self.scan_clock.now_ns());
+        step();
+        let scan = &self.config.scan;
+        // a rebuilt world has the rows of the former one at once, instead of growing to them
+        let size = WorldSize {
+            capacity: scan.capacity.max(self.index.lock().rows()),
+            capacity_max: scan.capacity_max,
+        };
+        let mut tally = ends.carry.snapshot.tally;
+        tally.applied_offset = self.applied();
+        let rules = self.config.rules.clone();
+        let (book, own) = (self.book(), scan.own.clone());
+        let commanded = self.commanded.clone();
+        let mut world = ScannedWorld::with(size, rules, commanded, tally, book, own);
+        world.count_on(&ends.carry.snapshot.rules);
+        if self.config.row_files.is_some() {
+            world.hand_out(ROWS_PER_CYCLE);
+        }
+        step();
+        let mut rows = 0_u64;
+        let mut one_more = || {
+            rows += 1;
+            if rows.is_multiple_of(STEP_ROWS) {
+                step();
+            }
+        };
+        self.index.lock().for_each_fill(|fill| {
+            world.fill([fill]);
+            one_more();
+        });
+        if let Err(error) = self.remember(&mut world, tally.applied_offset, one_more) {
+            let _ = news.try_send(ScanNews::Forgetful(error.to_string()));
+            return None;
+        }
+        let (scan, lanes) = (scan.clone(), Arc::clone(&self.lanes));
+        let clock = self.scan_clock.clone();
+        Some(ScanThread::new(scan, world, ends, lanes, clock, stop, news))
+    }
+
     /// World = checkpoint + fold of the journal: the last event of every row as of `applied`.
-    fn remember(&self, world: &mut ScannedWorld, applied: u64) -> Result<(), redb::Error> {
+    fn remember(
+        &self,
+        world: &mut ScannedWorld,
+        applied: u64,
+        mut done_one: impl FnMut(),
+    ) -> Result<(), redb::Error> {
         let Some(files) = self.journal.files.lock().clone() else {
             return Ok(());
         };
         files.rows(applied, |device, sensor, value| {
             let row = self.index.lock().row(device, sensor, value.kind);
             world.restore(row, &value);
+            done_one();
         })
     }
 }

@@ -117,6 +117,7 @@ impl ScanThread {
 
     /// Runs on this thread until stopped or faulted. The world must be bound already.
     pub(crate) fn run(mut self) {
+        let _beating = self.lanes.pulse.of_this_thread();
         if let Err(end) = self.warm_up() {
             return self.end(end);
         }
@@ -125,8 +126,8 @@ impl ScanThread {
             Ok(large) => host.large_pages = large,
             Err(why) => host.why.push(format!("large pages: {why}")),
         }
-        self.lanes.pulse.of_this_thread();
         self.lay_grid(host);
+        self.lanes.pulse.end();
         let end = loop {
             sleep_until_ns(self.grid().next_due_ns());
             match self.turn() {
@@ -164,9 +165,12 @@ impl ScanThread {
     /// Gives every buffer its size; a world that fails without a reading is no twin.
     fn warm_up(&mut self) -> Result<(), ScanNews> {
         for _ in 0..WARM_UP_CYCLES {
-            let cycled = self.world.cycle(self.clock.now_ns(), self.period_ns, 0);
+            let now_ns = self.clock.now_ns();
+            self.lanes.pulse.begin(now_ns);
+            let cycled = self.world.cycle(now_ns, self.period_ns, 0);
             cycled.map_err(|fault| ScanNews::Faulted(fault.into()))?;
         }
+        self.lanes.pulse.step(self.clock.now_ns());
         Ok(())
     }
 

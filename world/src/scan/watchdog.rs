@@ -1,10 +1,12 @@
-//! The watchdog of the scan: a thread that notices a cycle which does not end.
+//! The watchdog of the scan: a thread that notices a cycle which does not end, or a step of
+//! building the world.
 //!
-//! A cycle cannot be ended from outside, and there is never a second world. So the watchdog takes
-//! the scan thread out of the real-time class, where it starves its core, tells of it, and leaves
-//! the rest to whoever it tells: a node ends its process, for its service manager to start it
-//! again. Bound: one thread for each incarnation, one word for each.
+//! Neither can be ended from outside, and there is never a second world. So the watchdog takes the
+//! scan thread out of the real-time class, where it starves its core, tells of it, and leaves the
+//! rest to whoever it tells: a node ends its process, for its service manager to start it again.
+//! Bound: one thread for each incarnation, one word for each.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -18,37 +20,79 @@ use crate::threads;
 /// Looks in the time that a cycle may take.
 const LOOKS: u32 = 4;
 
+/// How many times as long as a cycle a step of building may take: pages of a large table are made,
+/// rows are read from a disk.
+const BUILDING: u32 = 12;
+
+/// Rows between two steps of building.
+pub(super) const STEP_ROWS: u64 = 65_536;
+
 /// What the scan thread shows of itself.
 #[derive(Debug, Default)]
 pub struct Pulse {
-    /// Start of the cycle under way, nanoseconds of the monotonic clock; 0 between cycles.
-    began_ns: AtomicU64,
-    /// Its thread, 0 before the first cycle.
+    /// Start of the cycle or step under way, nanoseconds of the monotonic clock, with
+    /// [`IS_STEP`]; 0 between cycles.
+    began: AtomicU64,
+    /// Its thread, 0 before the first step.
     thread: AtomicI32,
 }
 
+/// In place of the last bit: it is a step of building.
+const IS_STEP: u64 = 1;
+
 impl Pulse {
-    pub(super) fn of_this_thread(&self) {
+    /// The calling thread is watched, until what this returns is dropped.
+    pub(super) fn of_this_thread(self: &Arc<Self>) -> Beating {
         let thread = rustix::thread::gettid().as_raw_nonzero().get();
         self.thread.store(thread, Ordering::Release);
+        Beating(Arc::clone(self))
     }
 
+    /// A cycle begins.
     pub(super) fn begin(&self, now_ns: u64) {
-        self.began_ns.store(now_ns, Ordering::Release);
+        self.began.store(now_ns & !IS_STEP, Ordering::Release);
+    }
+
+    /// The next step of building begins.
+    pub(super) fn step(&self, now_ns: u64) {
+        self.began.store(now_ns | IS_STEP, Ordering::Release);
     }
 
     pub(super) fn end(&self) {
-        self.began_ns.store(0, Ordering::Release);
+        self.began.store(0, Ordering::Release);
     }
 }
 
-/// A cycle that does not end.
+/// A thread that is watched.
+#[derive(Debug)]
+pub(super) struct Beating(Arc<Pulse>);
+
+impl Drop for Beating {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// What does not end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wedged {
+    /// A step of building the world; else a cycle.
+    pub building: bool,
     /// How long it has taken so far.
     pub took: Duration,
     /// Why its thread could not be taken out of the real-time class.
     pub not_demoted: Option<String>,
+}
+
+impl fmt::Display for Wedged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.building {
+            "a step of building the world"
+        } else {
+            "a cycle"
+        };
+        write!(f, "{what} has taken {:?} and does not end", self.took)
+    }
 }
 
 /// A running watchdog; dropping it ends its thread.
@@ -59,7 +103,8 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Looks whether a cycle takes longer than `limit`, and tells once for each that does.
+    /// Looks whether a cycle takes longer than `limit`, or a step [`BUILDING`] times as long, and
+    /// tells once for each that does.
     pub(super) fn start(
         pulse: Arc<Pulse>,
         limit: Duration,
@@ -68,17 +113,20 @@ impl Watchdog {
     ) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel(1);
         let watch = move || {
-            let mut told_ns = 0;
+            let mut told = 0;
             // until its other end is gone
             while stopped.recv_timeout(limit / LOOKS) == Err(RecvTimeoutError::Timeout) {
-                let began_ns = pulse.began_ns.load(Ordering::Acquire);
-                let took = Duration::from_nanos(now_ns().saturating_sub(began_ns));
-                if began_ns == 0 || began_ns == told_ns || took < limit {
+                let began = pulse.began.load(Ordering::Acquire);
+                let took = Duration::from_nanos(now_ns().saturating_sub(began));
+                let building = began & IS_STEP != 0;
+                let most = if building { limit * BUILDING } else { limit };
+                if began == 0 || began == told || took < most {
                     continue;
                 }
-                told_ns = began_ns;
+                told = began;
                 let demoted = demote(pulse.thread.load(Ordering::Acquire));
                 tell(Wedged {
+                    building,
                     took,
                     not_demoted: demoted.err().map(|error| error.to_string()),
                 });
@@ -112,7 +160,7 @@ mod tests {
     #[test]
     fn a_cycle_that_does_not_end_is_told_once_and_its_thread_demoted() {
         let pulse = Arc::new(Pulse::default());
-        pulse.of_this_thread();
+        let beating = pulse.of_this_thread();
         pulse.begin(now_ns());
         let (tell, told) = channel();
         let watchdog = Watchdog::start(Arc::clone(&pulse), LIMIT, &[], move |wedged| {
@@ -120,8 +168,23 @@ mod tests {
         });
         let wedged: Wedged = told.recv().unwrap();
         assert!(wedged.took >= LIMIT);
-        assert_eq!(wedged.not_demoted, None);
+        assert_eq!((wedged.building, wedged.not_demoted), (false, None));
         assert_eq!(told.recv_timeout(LIMIT * 2), Err(RecvTimeoutError::Timeout));
+        drop(beating);
+        assert_eq!(pulse.began.load(Ordering::Acquire), 0);
+        drop(watchdog.unwrap());
+    }
+
+    #[test]
+    fn a_step_of_building_takes_longer_than_a_cycle_and_not_for_ever() {
+        let pulse = Arc::new(Pulse::default());
+        pulse.step(now_ns());
+        let (tell, told) = channel();
+        let watchdog = Watchdog::start(Arc::clone(&pulse), LIMIT, &[], move |wedged| {
+            let _ = tell.send(wedged);
+        });
+        let wedged: Wedged = told.recv().unwrap();
+        assert!(wedged.building && wedged.took >= LIMIT * BUILDING);
         drop(watchdog.unwrap());
     }
 
