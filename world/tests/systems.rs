@@ -11,7 +11,9 @@ use actorsim_world::batch::{NO_ROW, Origin, Outcome, RowBatch, RowReading};
 use actorsim_world::components::{KIND_PRESENCE, RowFill};
 use actorsim_world::journal::store::Journalled;
 use actorsim_world::scanned::{ScannedWorld, WorldSize};
-use actorsim_world::systems::{Commanded, RelayCommand, SystemId, Tally, WorldRules};
+use actorsim_world::systems::{
+    Commanded, READINGS_PER_CYCLE, RelayCommand, SystemId, Tally, WorldRules,
+};
 
 const PERIOD_NS: u64 = 10_000_000;
 const CURRENT: u8 = 4;
@@ -537,6 +539,20 @@ fn aggregates_cover_every_row_once_per_sweep() {
     let voltage = bench.world.sweep().aggregates[3];
     assert_eq!((voltage.count, voltage.min, voltage.max), (20, 7.0, 26.0));
     assert_eq!(voltage.mean(), Some(16.5));
+}
+
+#[test]
+fn a_cycle_full_of_late_events_misses_no_rule() {
+    let mut bench = Bench::new(WorldRules::default());
+    let row = u32::from(KIND_PRESENCE);
+    bench.sample(row, 10, 1.0);
+    bench.room = 1_024;
+    // each counts as two of what a cycle takes
+    let late = vec![reading(row, 3, 1.0); READINGS_PER_CYCLE / 2 - 1];
+    bench.event(1, &late);
+    bench.event(2, &[reading(row, 3, 0.0)]);
+    let (_, commands) = bench.cycle();
+    assert_eq!((commands.len(), bench.world.tally().samples_missed), (2, 0));
 }
 
 #[test]

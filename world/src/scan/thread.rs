@@ -301,7 +301,8 @@ impl ScanThread {
         let grew = self.world.fill(std::iter::from_fn(pop).take(fills));
         // a batch is only taken when its way back has room
         let mut room = self.ends.returns.slots().min(BATCHES_PER_CYCLE);
-        let mut readings = 0;
+        // an event that came late is judged beside the value that is newer
+        let (mut readings, mut judged) = (0, 0);
         let readings_max = match (self.overruns.is_fallback(), &self.clock) {
             (true, _) => READINGS_IN_FALLBACK,
             (false, ScanClock::Host) => self.portion.readings(self.period_ns),
@@ -309,7 +310,7 @@ impl ScanThread {
             (false, ScanClock::Virtual(_)) => READINGS_PER_CYCLE,
         };
         let batches = self.world.batches();
-        while room > 0 && readings < readings_max {
+        while room > 0 && readings < readings_max && judged < READINGS_PER_CYCLE {
             let batch = if events > 0 {
                 events -= 1;
                 self.ends.t2.pop()
@@ -321,6 +322,7 @@ impl ScanThread {
             };
             let Ok(batch) = batch else { break };
             readings += batch.readings.len();
+            judged += batch.readings.len() * (1 + usize::from(batch.is_event()));
             room -= 1;
             batches.push(batch);
         }

@@ -7,10 +7,10 @@
 //! means nothing, and a stale row comes into no force. Whether a device obeyed is for tier T3 to
 //! report.
 //!
-//! Bound: the samples of [`super::Judged`] and [`DUE_PER_CYCLE`] rows whose time is over, for each
+//! Bound: the samples of [`super::Judged`], the rows of [`super::Touched`], and [`DUE_PER_CYCLE`] rows whose time is over, for each
 //! rule.
 
-use super::{Commanded, CycleState, Outbox, PutOff, RelayCommand, Rows, Tally};
+use super::{Commanded, CycleState, Kinds, Outbox, PutOff, RelayCommand, Rows, Tally};
 use crate::components::{Cold, DeviceId, Flags, Hot};
 use crate::rules::{Armed, Field, Judgement, RuleBook};
 
@@ -22,6 +22,7 @@ pub(super) fn automation(rows: &mut Rows<'_>, state: &mut CycleState) {
         intake,
         commanded,
         book,
+        touched,
         judged,
         put_off,
         outbox,
@@ -43,10 +44,13 @@ pub(super) fn automation(rows: &mut Rows<'_>, state: &mut CycleState) {
         if sample.passes {
             desk.pass(book, sample.row, sample.value);
         } else {
-            desk.judge(book, sample.row, sample.field, sample.value);
+            desk.judge(book, sample.row, Field::Value, sample.value);
         }
     }
     desk.tally.samples_missed += judged.clear();
+    if judged.folded != Kinds::default() {
+        desk.judge_folded(book, touched.rows(), judged.folded);
+    }
     let RuleBook { armed, tallies, .. } = book;
     for rule in armed.iter_mut().flatten() {
         for _ in 0..DUE_PER_CYCLE {
@@ -99,6 +103,18 @@ impl Desk<'_> {
                     let decided = self.decide(rule, tallies, row, edge == Judgement::Fire);
                     self.tally.samples_missed += u64::from(!decided);
                 }
+            }
+        }
+    }
+
+    /// Judges rows of these types that got a value by what became of it.
+    fn judge_folded(&mut self, book: &mut RuleBook, rows: &[u32], kinds: Kinds) {
+        for row in rows {
+            let Hot {
+                flags, smoothed, ..
+            } = self.hot[*row as usize];
+            if kinds.has(flags.kind()) && !flags.has(Flags::NON_FINITE) {
+                self.judge(book, *row, Field::Smoothed, f64::from(smoothed));
             }
         }
     }

@@ -22,6 +22,7 @@ pub(super) fn ingest(rows: &mut Rows<'_>, state: &mut CycleState) {
         tally,
         ..
     } = state;
+    touched.clear();
     let mut columns = Columns {
         hot: rows.hot,
         touched,

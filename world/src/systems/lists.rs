@@ -9,15 +9,15 @@ use std::collections::VecDeque;
 use super::READINGS_PER_CYCLE;
 use crate::batch::RowReading;
 use crate::row_files::RowRecord;
-use crate::rules::Field;
 
-/// Values of one cycle that are judged, readings that come twice included.
+/// Values of one cycle that are judged: those of [`READINGS_PER_CYCLE`] readings, of which an event
+/// counts as two, and of the batch by which a cycle may take more.
 const JUDGED_MAX: usize = READINGS_PER_CYCLE + READINGS_PER_CYCLE / 4;
 
 /// Rows whose command found no room; of more, each value tries again.
 const PUT_OFF_MAX: usize = 65_536;
 
-/// Rows that got a value and are not smoothed yet, each once.
+/// Rows that got a value in the present cycle, each once.
 #[derive(Debug, Default)]
 pub(crate) struct Touched {
     rows: Box<[u32]>,
@@ -88,17 +88,15 @@ impl Pen<'_> {
 pub(crate) struct Sample {
     pub(crate) value: f64,
     pub(crate) row: u32,
-    pub(crate) field: Field,
     /// It triggers its rules and leaves them as they were: a newer value, of which nothing is known
     /// but that it is no number, has the last word.
     pub(crate) passes: bool,
 }
 
-fn sample(row: u32, field: Field, value: f64) -> Sample {
+fn sample(row: u32, value: f64) -> Sample {
     Sample {
         value,
         row,
-        field,
         passes: false,
     }
 }
@@ -114,16 +112,16 @@ impl Kinds {
     }
 }
 
-/// Values that come under rules.
+/// Values as they came, which come under rules.
 #[derive(Debug)]
 pub(crate) struct Judged {
     samples: Box<[Sample]>,
     len: usize,
     missed: u64,
-    /// Whose values are judged.
+    /// Whose values are judged as they came.
     pub(crate) values: Kinds,
-    /// Whose smoothed values are.
-    pub(crate) smoothed: Kinds,
+    /// Whose rows are judged by what becomes of their values.
+    pub(crate) folded: Kinds,
 }
 
 impl Judged {
@@ -133,7 +131,7 @@ impl Judged {
             len: 0,
             missed: 0,
             values: Kinds::default(),
-            smoothed: Kinds::default(),
+            folded: Kinds::default(),
         }
     }
 
@@ -158,8 +156,15 @@ impl Judged {
 
     /// Lists the value of a reading if its type is judged.
     pub(crate) fn list(&mut self, reading: &RowReading, kind: u8) {
-        let (of, at, value) = (self.values, reading.row, reading.value);
-        self.list_all(of, Field::Value, std::iter::once((at, kind, value)));
+        if !self.values.has(kind) {
+            return;
+        }
+        if self.len == JUDGED_MAX {
+            self.missed += 1;
+            return;
+        }
+        self.samples[self.len] = sample(reading.row, reading.value);
+        self.len += 1;
     }
 
     /// The same for a reading that passes.
@@ -169,37 +174,6 @@ impl Judged {
         for sample in &mut self.samples[before..self.len] {
             sample.passes = true;
         }
-    }
-
-    /// Lists values by row and type if their type is `of` those that are judged.
-    #[inline(always)]
-    pub(crate) fn list_all(
-        &mut self,
-        of: Kinds,
-        field: Field,
-        values: impl Iterator<Item = (u32, u8, f64)>,
-    ) {
-        if of == Kinds::default() {
-            return;
-        }
-        let (samples, mut len) = (&mut *self.samples, self.len);
-        let most = values.size_hint().1.unwrap_or(usize::MAX);
-        if most <= JUDGED_MAX - len {
-            for (row, kind, value) in values {
-                samples[len] = sample(row, field, value);
-                len += usize::from(of.has(kind));
-            }
-        } else {
-            for (row, _, value) in values.filter(|(_, kind, _)| of.has(*kind)) {
-                if len == JUDGED_MAX {
-                    self.missed += 1;
-                    continue;
-                }
-                samples[len] = sample(row, field, value);
-                len += 1;
-            }
-        }
-        self.len = len;
     }
 
     pub(crate) fn samples(&self) -> &[Sample] {
@@ -225,7 +199,7 @@ impl JudgedPen<'_> {
     #[inline(always)]
     pub(crate) fn list(&mut self, row: u32, kind: u8, value: f64) {
         // there is a place behind the last one for what does not belong there
-        self.samples[self.len] = sample(row, Field::Value, value);
+        self.samples[self.len] = sample(row, value);
         self.len += usize::from(self.of.has(kind));
     }
 

@@ -5,16 +5,14 @@
 //!
 //! Bound: the rows listed in [`super::Touched`].
 
-use super::{CycleState, Judged, Rows, WorldRules};
+use super::{CycleState, Rows, WorldRules};
 use crate::components::{Flags, Hot};
 use crate::prefetch::{AHEAD, LARGE, prefetch};
-use crate::rules::Field;
 
 pub(super) fn simulation(rows: &mut Rows<'_>, state: &mut CycleState) {
     let CycleState {
         rules,
         touched,
-        judged,
         tally,
         ..
     } = state;
@@ -24,8 +22,6 @@ pub(super) fn simulation(rows: &mut Rows<'_>, state: &mut CycleState) {
     } else {
         smooth::<0>(hot, touched.rows(), rules)
     };
-    judge(hot, touched.rows(), judged);
-    touched.clear();
 }
 
 /// Smooths rows, fetched `FAR` rows ahead of their use; returns how many crossed their threshold.
@@ -57,19 +53,6 @@ fn smooth<const FAR: usize>(hot: &mut [Hot], rows: &[u32], rules: &WorldRules) -
         }
     }
     crossings
-}
-
-/// Lists the smoothed values of rows that hold a finite one to be judged.
-fn judge(hot: &[Hot], rows: &[u32], judged: &mut Judged) {
-    let of = judged.smoothed;
-    let smoothed = rows.iter().filter_map(|row| {
-        let Hot {
-            flags, smoothed, ..
-        } = hot[*row as usize];
-        let finite = !flags.has(Flags::NON_FINITE);
-        finite.then(|| (*row, flags.kind(), f64::from(smoothed)))
-    });
-    judged.list_all(of, Field::Smoothed, smoothed);
 }
 
 /// One step of the exponentially weighted mean; never leaves the finite range of `f32`.

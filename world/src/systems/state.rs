@@ -57,9 +57,9 @@ impl CycleState {
         state
     }
 
-    /// Lists the values that the present rules judge from now on.
+    /// Lists what the present rules judge from now on.
     pub(crate) fn look_at_rules(&mut self) {
-        let kinds = [Field::Value, Field::Smoothed].map(|field| self.book.kinds(field));
-        (self.judged.values, self.judged.smoothed) = (Kinds(kinds[0]), Kinds(kinds[1]));
+        self.judged.values = Kinds(self.book.kinds(Field::Value));
+        self.judged.folded = Kinds(self.book.kinds(Field::Smoothed));
     }
 }
