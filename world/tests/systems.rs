@@ -542,6 +542,24 @@ fn aggregates_cover_every_row_once_per_sweep() {
 }
 
 #[test]
+fn the_mean_of_finite_values_is_finite_however_great_they_are() {
+    let mut bench = Bench::new(WorldRules {
+        sweep: Duration::ZERO,
+        ..WorldRules::default()
+    });
+    bench.world.fill((7..27).map(|row| fill(row, 3)));
+    for (sequence, value) in [1e308, f64::MAX, f64::MIN, 1e-300].into_iter().enumerate() {
+        let all: Vec<_> = (7..27)
+            .map(|row| reading(row, sequence as u32, value))
+            .collect();
+        bench.t1(&all);
+        bench.cycle();
+        let mean = bench.world.sweep().aggregates[3].mean().unwrap();
+        assert!((mean / value - 1.0).abs() < 1e-12, "{mean}: {value}");
+    }
+}
+
+#[test]
 fn a_cycle_full_of_late_events_misses_no_rule() {
     let mut bench = Bench::new(WorldRules::default());
     let row = u32::from(KIND_PRESENCE);

@@ -12,13 +12,17 @@ use serde::Serialize;
 use super::SWEEP_ROWS_PER_CYCLE;
 use crate::components::{KIND_BITS, KINDS};
 
+/// Of a value that is added up: a power of two, so that it is exact, and so small that no sum over a
+/// table of finite values is infinite.
+const PART: f64 = 1.0 / (1_u64 << 32) as f64;
+
 /// Values of one sensor type over all rows that hold a finite value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Aggregate {
     /// Rows that count.
     pub count: u64,
-    /// Sum of their values.
-    pub sum: f64,
+    /// Sum of their values, each [`PART`] of itself.
+    part_sum: f64,
     /// Least value; meaningless when `count` is 0.
     pub min: f64,
     /// Greatest value; meaningless when `count` is 0.
@@ -29,7 +33,7 @@ impl Aggregate {
     /// No value yet: any is less than the least and greater than the greatest.
     pub(crate) const NONE: Self = Self {
         count: 0,
-        sum: 0.0,
+        part_sum: 0.0,
         min: f64::INFINITY,
         max: f64::NEG_INFINITY,
     };
@@ -45,7 +49,7 @@ impl Aggregate {
             self.max = value;
         }
         self.count += 1;
-        self.sum += value;
+        self.part_sum += value * PART;
     }
 
     /// As it is told.
@@ -60,7 +64,9 @@ impl Aggregate {
     /// Mean; `None` when there is no value.
     #[must_use]
     pub fn mean(&self) -> Option<f64> {
-        (self.count > 0).then(|| self.sum / self.count as f64)
+        let whole = self.part_sum / self.count as f64 / PART;
+        // what was rounded may lie beyond all of them
+        (self.count > 0).then(|| whole.clamp(self.min, self.max))
     }
 }
 
