@@ -1,4 +1,4 @@
-//! Requests to the scan thread that are answered at a cycle boundary.
+//! Requests to the scan thread that are answered at the start of a cycle, before its readings.
 //!
 //! A request carries the buffer for its answer, so that the scan allocates nothing; the answer
 //! leaves over its own lane and is handed to the asker outside the scan thread.

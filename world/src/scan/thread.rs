@@ -1,4 +1,4 @@
-//! The loop of the scan thread: drain, run, publish, record, sleep to the next slot.
+//! The loop of the scan thread: answer, drain, run, publish, record, sleep to the next slot.
 //!
 //! It owns world, schedule and lane ends for one incarnation. In steady state it allocates and
 //! frees nothing, takes no lock and waits for nobody; its only system calls are the sleep, clock
@@ -229,15 +229,14 @@ impl ScanThread {
 
     fn cycle(&mut self, slot: Slot) -> Result<(), ScanFault> {
         let start_ns = slot.due_ns + slot.late_ns;
-        let mut maintenance = self.take_in();
-        let room = self.ends.commands.slots();
-        self.world.at_slot(slot.index);
-        let outcome = self.world.cycle(start_ns, self.period_ns, room);
-        let mut told = self.give_out();
+        // one that changes the grid does so from the next slot on
         let period_ns = self.period_ns;
         let answered = self.answer();
-        told |= answered.told;
-        maintenance |= answered.forgot;
+        let maintenance = self.take_in() | answered.forgot;
+        let room = self.ends.commands.slots();
+        self.world.at_slot(slot.index);
+        let outcome = self.world.cycle(start_ns, period_ns, room);
+        let told = self.give_out() | answered.told;
         let faulted = outcome.is_err();
         let mut record = self.measure(slot, start_ns, period_ns);
         record.fallback = self.overruns.is_fallback();
