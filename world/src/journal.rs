@@ -51,12 +51,13 @@ pub mod record;
 pub mod store;
 pub(crate) mod write;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use actorsim_transport::{Counter, LatencyHistogram, Quantiles};
+use actorsim_transport::{Counter, LatencyHistogram, Quantiles, T3Message};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
@@ -223,6 +224,8 @@ pub(crate) struct JournalShared {
     notes_open: AtomicU64,
     /// What the process before this one left undone was taken up.
     pub(crate) taken_up: AtomicBool,
+    /// Commands of the process before this one that are to be sent again, oldest first.
+    pub(crate) reopened: Mutex<VecDeque<T3Message>>,
     /// A stage was started: what it had in hand may be lost.
     pub(crate) in_doubt: AtomicBool,
     /// The world has applied more.
@@ -247,6 +250,7 @@ impl JournalShared {
             under_way: AtomicU64::new(0),
             notes_open: AtomicU64::new(0),
             taken_up: AtomicBool::new(false),
+            reopened: Mutex::default(),
             in_doubt: AtomicBool::new(false),
             progress: Notify::new(),
             want_checkpoint: Notify::new(),

@@ -210,6 +210,8 @@ impl TaskActor for JournalActor {
             feed,
             clerk: Arc::clone(&self.writer),
         };
+        let tier = self.outlets.commands.clone();
+        cx.pump(Arc::clone(&self.shared).send_again(tier));
         cx.pump(feeding.run());
         cx.pump(writing.run());
         let folder = Arc::clone(&self.folder);

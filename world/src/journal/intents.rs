@@ -1,13 +1,15 @@
 //! Commands across a restart of the process: intents, outcomes, and what is left open.
 //!
 //! An intent is journalled in parallel with its sending; nobody waits for it. After a restart each
-//! intent without an outcome is sent again if its time is not over, and reported as expired
-//! otherwise. Pure but for the clock it is given. Bound: [`super::NOTES_MAX`] notes wait.
+//! intent without an outcome is sent again if its time is not over, as tier T3 has room, and
+//! reported as expired otherwise. Bound: [`super::NOTES_MAX`] notes wait; as many intents are sent
+//! again as were open.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actorsim_actors::Clock;
+use actorsim_actors::{Addr, Clock, Fault, SendError};
 use actorsim_transport::{Command, Issued, Outcome, OutcomeSink, SensorType, T3Message};
 use uuid::Uuid;
 
@@ -17,6 +19,9 @@ use crate::stages::Outlets;
 /// Ids left out after a restart: more than could be sent and not journalled, a full queue of notes
 /// many times over.
 pub(crate) const ID_GAP: u64 = 1 << 20;
+
+/// How often tier T3 is asked whether it has room for commands that are sent again.
+const ROOM_LOOK: Duration = Duration::from_millis(5);
 
 /// What the journal remembers of a command.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -120,21 +125,41 @@ impl Shared {
         })
     }
 
-    /// Takes up the commands that an earlier life left open; returns (sent again, expired).
+    /// Takes up the commands that an earlier life left open; returns how many are to be sent again,
+    /// and how many are expired.
     pub(crate) fn take_up(self: &Arc<Self>, open: &[Intent], outlets: &Outlets) -> (usize, usize) {
-        let mut expired = 0;
+        let mut again = VecDeque::new();
         for intent in open {
             let (command, over) = intent.command(&self.clock);
             let issued = Issued::new(command, &outlets.stats).told_to(self.outcomes());
             if over {
-                expired += 1;
                 issued.settle(Outcome::Expired);
             } else {
-                // one that finds no room counts itself as dropped
-                drop(outlets.commands.try_send(T3Message::Command(issued)));
+                again.push_back(T3Message::Command(issued));
             }
         }
-        (open.len() - expired, expired)
+        let counts = (again.len(), open.len() - again.len());
+        *self.journal.reopened.lock() = again;
+        counts
+    }
+
+    /// Sends what was taken up, oldest first, as tier T3 has room.
+    pub(crate) async fn send_again(self: Arc<Self>, tier: Addr<T3Message>) -> Result<(), Fault> {
+        loop {
+            let next = self.journal.reopened.lock().pop_front();
+            let Some(command) = next else {
+                return Ok(());
+            };
+            match tier.try_send(command) {
+                // one that a tier takes no more counts itself as dropped
+                Ok(()) | Err(SendError::Closed(_)) => {}
+                Err(refused) => {
+                    let command = refused.into_message();
+                    self.journal.reopened.lock().push_front(command);
+                    tokio::time::sleep(ROOM_LOOK).await;
+                }
+            }
+        }
     }
 }
 

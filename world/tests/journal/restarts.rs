@@ -330,6 +330,40 @@ async fn a_command_without_an_outcome_is_sent_again_or_reported_expired() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_open_commands_than_the_tier_has_room_for_are_all_sent_again() {
+    const OPEN: u32 = 700;
+    let disk = Disk::default();
+    let mut first = Life::on(&disk, Tier::Keeps, PATIENCE).await;
+    first.register(OPEN / 10).await;
+    for sequence in 1..=10 {
+        // each device is stopped and started, and says nothing of it
+        let value = f64::from(u32::from(sequence % 2 == 0));
+        first.presence(sequence, OPEN / 10, value).await;
+        for _ in 0..OPEN / 10 {
+            first.commands.recv().await.unwrap();
+        }
+    }
+    let all = u64::from(OPEN);
+    first
+        .until("durable", |life| life.twin.journal().intents == all)
+        .await;
+    let left = first.cut(&disk, 0);
+    let mut second = Life::on(&left, Tier::Acks, PATIENCE).await;
+    let mut last = 0;
+    for _ in 0..OPEN {
+        let command = second.commands.recv().await.unwrap();
+        assert!(command.id > last, "in their order");
+        last = command.id;
+    }
+    second
+        .until("acknowledged", |life| life.stats.t3.acked.get() == all)
+        .await;
+    assert_eq!(second.stats.t3.dropped.get(), 0);
+    second.root.stop().await;
+    first.root.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_holds_events_back_and_loses_none_once_it_has_room() {
     let disk = Disk::default();
     let life = Life::on(&disk, Tier::Acks, PATIENCE).await;
