@@ -100,6 +100,10 @@ impl TaskActor for FaceActor {
             limits: self.limits,
             respond: Arc::clone(&self.respond),
         };
+        if let Some(tls) = self.tls.clone() {
+            let system = cx.system().clone();
+            cx.pump(async move { match tls.watch(&system).await {} });
+        }
         cx.pump(async move {
             serve::serve(served).await;
             Ok(())

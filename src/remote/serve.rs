@@ -210,7 +210,12 @@ fn connection(
                 Ok(stream) => {
                     let peer = super::tls::peer(&stream);
                     let _place = place.filter(|_| peer == Peer::Stranger);
-                    converse(stream, peer, speaks, respond).await
+                    let shown = super::tls::shown(&stream);
+                    tokio::select! {
+                        biased;
+                        () = tls.revoked(shown) => Err("its certificate was revoked".to_owned()),
+                        ended = converse(stream, peer, speaks, respond) => ended,
+                    }
                 }
                 Err(error) => Err(error),
             },

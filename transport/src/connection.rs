@@ -214,6 +214,11 @@ impl TaskActor for Conn {
         let peer = &self.peer;
         let waiting = peer.core.registry.open(peer.id);
         peer.core.registry.carried_by(peer.id, &peer.quic);
+        if peer.core.has_revoked(&peer.quic) {
+            // Since its handshake began: whoever closed such connections may not have seen it.
+            self.closing = codes::CERTIFICATE;
+            return Err(Fault::new("certificate_revoked"));
+        }
         cx.pump(datagrams::run(Arc::clone(peer), self.addr.clone()));
         cx.pump(events::run(Arc::clone(peer)));
         cx.pump(commands::run(Arc::clone(peer), waiting));

@@ -283,7 +283,7 @@ pub fn listen(
     identity: &Identity,
     network: &Network,
 ) -> Result<Endpoint, BindError> {
-    let revoked = identity.revocations()?;
+    let revoked = identity.revocations();
     let server = server_config(addr, which, identity, &revoked, network)?;
     let config = match network {
         Network::Udp | Network::Line(_) => reset::listening_config(identity),
@@ -291,6 +291,23 @@ pub fn listen(
         Network::Simulated(_) => EndpointConfig::default(),
     };
     endpoint(handle, addr, Some(server), network, config)
+}
+
+/// What a link asks of a twin at an address. It can be changed between two attempts.
+///
+/// # Errors
+/// [`CertError::Tls`].
+pub(crate) fn client_config(
+    twin: SocketAddr,
+    identity: &Identity,
+    protocol: Protocol,
+    revoked: &Revocations,
+    network: &Network,
+) -> Result<ClientConfig, CertError> {
+    let crypto = client_crypto(identity, protocol.alpn(), revoked)?;
+    let mut config = ClientConfig::new(Arc::new(crypto));
+    config.transport_config(transport_config(STREAMS_MAX, 0, frame_max(twin, network)));
+    Ok(config)
 }
 
 /// Opens a socket to dial `twin` from.
@@ -308,9 +325,7 @@ pub fn dialler(
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
-    let crypto = client_crypto(identity, protocol.alpn(), &identity.revocations()?)?;
-    let mut config = ClientConfig::new(Arc::new(crypto));
-    config.transport_config(transport_config(STREAMS_MAX, 0, frame_max(twin, network)));
+    let config = client_config(twin, identity, protocol, &identity.revocations(), network)?;
     let mut endpoint = endpoint(handle, from, None, network, EndpointConfig::default())?;
     endpoint.set_default_client_config(config);
     Ok(endpoint)

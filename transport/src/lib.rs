@@ -11,7 +11,8 @@
 //!
 //! The listening side: [`transport`] (assembly), [`listener`], [`connection`], [`tiers`],
 //! [`ingest`] (what the world is handed). The dialling side: [`link`]. Both: [`endpoint`] (QUIC
-//! settings), [`network`] (sockets, or a simulated network), [`certs`] (who may speak).
+//! settings), [`network`] (sockets, or a simulated network), [`certs`] (who may speak), [`trust`]
+//! (until when).
 //!
 //! # Invariants
 //!
@@ -70,6 +71,7 @@ pub mod session;
 pub mod stats;
 pub mod tiers;
 pub mod transport;
+pub mod trust;
 
 pub use batch::*;
 pub use certs::*;

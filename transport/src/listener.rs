@@ -7,20 +7,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use actorsim_actors::{Fault, Flow, Level, Message, System, TaskActor, TaskContext};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use quinn::{ConnectionError, Endpoint, Incoming};
 
+use crate::certs::Revocations;
 use crate::certs::glob::{ANY_DEVICE, device_glob};
-use crate::certs::revocation::Watched;
 use crate::certs::tls::{ALPN_ACTORSIM1, agreed_alpn, peer_certificate};
 use crate::connection::{Accepted, conn_child};
 use crate::endpoint::{HANDSHAKE_TIMEOUT, Listening, Protocol, close, codes};
 use crate::registry::CONNECTIONS_MAX;
 use crate::transport::Core;
+use crate::trust::REVOCATION_LOOK;
 
 /// Handshakes at once: half a second of one core, 20 MiB. A peer that stalls in the middle holds
 /// one until the time-out, so there are many more than a core can work on.
@@ -29,9 +29,6 @@ pub const HANDSHAKES_MAX: usize = 256;
 /// come again with a token (RFC 9000 section 8.1.2), which costs a round trip and holds nothing
 /// here.
 pub const HANDSHAKES_UNPROVEN_MAX: usize = 16;
-
-/// How often the revocation list is looked at: one `stat`.
-pub const REVOCATION_LOOK: Duration = Duration::from_secs(1);
 
 /// The listener is sent nothing.
 #[derive(Debug)]
@@ -73,26 +70,22 @@ impl TaskActor for Listener {
     }
 }
 
-/// Looks whether the revocation list changed. One that cannot be read leaves things as they are.
+/// Sees to it that what the site takes back is good no more.
 async fn revoke(core: Arc<Core>, system: System) -> Result<(), Fault> {
-    let mut watched = Watched::new(core.identity_dir());
+    let mut done: Option<Arc<Revocations>> = None;
     loop {
-        let done = match watched.news() {
-            None => Ok(None),
-            Some(Ok(list)) => core.revoke(&list).map(|closed| Some((list.len(), closed))),
-            Some(Err(error)) => Err(error),
-        };
-        let events = system.events();
-        match done {
-            Ok(Some((named, closed))) if named > 0 => {
+        let list = core.revocations(&system);
+        if done.as_ref().is_none_or(|done| !Arc::ptr_eq(done, &list)) {
+            let closed = core
+                .revoke(&list)
+                .map_err(|error| Fault::with("revoke", error))?;
+            if done.is_some() || !list.is_empty() {
+                let named = list.len();
                 let text = format!("{named} certificates are revoked, {closed} connections closed");
+                let events = system.events();
                 events.publish(Level::Warn, "certificates_revoked", None, text);
             }
-            Ok(_) => {}
-            Err(error) => {
-                let text = format!("what was revoked before stays so: {error}");
-                events.publish(Level::Error, "revocations_unread", None, text);
-            }
+            done = Some(list);
         }
         tokio::time::sleep(REVOCATION_LOOK).await;
     }
@@ -204,6 +197,11 @@ async fn hand_over(core: &Arc<Core>, system: &System, quic: quinn::Connection, w
         .await
     {
         Ok(_) => stats.handshakes_accepted.inc(),
+        Err(_) if core.has_revoked(&quic) => {
+            stats.handshakes_foreign.inc();
+            let text = format!("{from} refused: its certificate was revoked meanwhile");
+            core.said.foreign.say(system, text);
+        }
         Err(error) => {
             stats.handshakes_refused.inc();
             core.said

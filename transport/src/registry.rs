@@ -16,11 +16,11 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::certs::Revocations;
-use crate::certs::tls::peer_certificate;
 use crate::command::{Issued, T3Message};
 use crate::device::{DeviceRange, RANGE_DEVICES_MAX};
 use crate::endpoint::{close, codes};
 use crate::link::REGISTRATIONS_MAX;
+use crate::trust;
 
 /// Accepted connections at most: 100 KiB each in QUIC, some hundred MiB in all.
 pub const CONNECTIONS_MAX: usize = 4096;
@@ -211,7 +211,7 @@ impl Registry {
     pub(crate) fn close_revoked(&self, revoked: &Revocations) -> usize {
         let mut closed = 0;
         for quic in &self.carriers {
-            if peer_certificate(&quic).is_some_and(|shown| revoked.names(&shown)) {
+            if trust::names(revoked, &quic) {
                 close(&quic, codes::CERTIFICATE, b"the certificate is revoked");
                 closed += 1;
             }

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use actorsim_actors::{ActorPath, Addr, MailboxSpec, Overflow, System};
@@ -26,6 +25,7 @@ use crate::registry::Registry;
 use crate::session::Sessions;
 use crate::stats::TransportStats;
 use crate::tiers::{T2Message, TierT1, TierT2, TierT3, t1_mailbox, t2_mailbox, t3_mailbox};
+use crate::trust;
 
 /// How a node listens.
 #[derive(Clone, Debug)]
@@ -104,9 +104,14 @@ impl Core {
         Ok(self.registry.close_revoked(revoked))
     }
 
-    /// Where this node's certificates are.
-    pub(crate) fn identity_dir(&self) -> &Path {
-        self.identity.dir()
+    /// Whether the peer's certificate is taken back by now.
+    pub(crate) fn has_revoked(&self, quic: &quinn::Connection) -> bool {
+        trust::names(&self.identity.revocations(), quic)
+    }
+
+    /// The certificates that are taken back by now.
+    pub(crate) fn revocations(&self, system: &System) -> Arc<Revocations> {
+        trust::list(&self.identity, system)
     }
 
     /// The endpoint of a listener works no more: it is bound again when it is next asked for.

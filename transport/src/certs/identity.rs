@@ -1,6 +1,7 @@
 //! What a node carries: the authority it trusts, its certificate, its key.
 //!
-//! Three files in one directory: `ca.pem`, `node.pem`, `node.key`. It signs nothing. Bound: the
+//! Three files in one directory: `ca.pem`, `node.pem`, `node.key`; and `revoked.pem`, if the site
+//! took certificates back. It signs nothing. Bound: the
 //! files' size.
 
 use std::fmt;
@@ -13,7 +14,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::glob::device_glob;
-use super::revocation::{REVOKED_FILE, Revocations};
+use super::revocation::{Revocations, Watched};
 use super::{CertError, read_pem};
 
 /// The authority's certificate.
@@ -32,6 +33,8 @@ pub struct Identity {
     roots: Arc<RootCertStore>,
     key: Arc<CertifiedKey>,
     private: Arc<PrivateKeyDer<'static>>,
+    /// None is watched where there is no directory.
+    revoked: Option<Arc<Watched>>,
 }
 
 impl fmt::Debug for Identity {
@@ -49,11 +52,13 @@ impl Identity {
     /// [`CertError`] names the file and what to do.
     pub fn load(dir: &Path) -> Result<Self, CertError> {
         let mut roots = RootCertStore::empty();
-        for root in certificates(&dir.join(CA_FILE))? {
+        let authorities = certificates(&dir.join(CA_FILE))?;
+        for root in &authorities {
             roots
-                .add(root)
+                .add(root.clone())
                 .map_err(|error| content(dir, CA_FILE, error))?;
         }
+        let roots = Arc::new(roots);
         let chain = certificates(&dir.join(CERT_FILE))?;
         let bytes = read_pem(&dir.join(KEY_FILE), HELP)?;
         let private =
@@ -63,24 +68,29 @@ impl Identity {
             .map_err(|error| content(dir, KEY_FILE, error))?;
         Ok(Self {
             dir: dir.into(),
-            roots: Arc::new(roots),
             key: Arc::new(key),
             private: Arc::new(private),
+            revoked: Some(Arc::new(Watched::open(
+                dir,
+                authorities,
+                Arc::clone(&roots),
+            )?)),
+            roots,
         })
     }
 
-    /// Of parts that fit together.
+    /// Of parts that fit together, without a directory.
     pub(super) const fn new(
-        dir: PathBuf,
         roots: Arc<RootCertStore>,
         key: Arc<CertifiedKey>,
         private: Arc<PrivateKeyDer<'static>>,
     ) -> Self {
         Self {
-            dir,
+            dir: PathBuf::new(),
             roots,
             key,
             private,
+            revoked: None,
         }
     }
 
@@ -96,12 +106,18 @@ impl Identity {
         self.key.cert.first().and_then(device_glob)
     }
 
-    /// The revocation list in its directory now.
-    ///
-    /// # Errors
-    /// [`CertError`], if there is one that cannot be read.
-    pub fn revocations(&self) -> Result<Revocations, CertError> {
-        Revocations::load(&self.dir.join(REVOKED_FILE))
+    /// The site's list of revoked certificates that holds now: the one in its directory, read
+    /// again after a change, as long as the authority signed it; else the one before.
+    #[must_use]
+    pub fn revocations(&self) -> Arc<Revocations> {
+        let watched = self.revoked.as_ref();
+        watched.map(|watched| watched.list()).unwrap_or_default()
+    }
+
+    /// Why the list in its directory does not count, told once.
+    #[must_use]
+    pub fn revocations_trouble(&self) -> Option<CertError> {
+        self.revoked.as_ref()?.trouble()
     }
 
     /// The certificates, the node's own first.

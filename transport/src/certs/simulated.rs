@@ -1,7 +1,6 @@
 //! The identity of simulated nodes: made in memory from fixed keys, so that a handshake has the
 //! same size in each run. It protects nothing and is accepted nowhere else.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::Issuer;
@@ -31,7 +30,6 @@ pub fn simulated_identity(name: &str) -> Result<Identity, CertError> {
     let chain = vec![certificate.der().clone()];
     let key = CertifiedKey::from_der(chain, private.clone_key(), &super::tls::provider());
     Ok(Identity::new(
-        PathBuf::new(),
         Arc::new(roots),
         Arc::new(key.map_err(tls)?),
         Arc::new(private),

@@ -18,6 +18,7 @@ use rcgen::{
 use super::device::ed25519;
 use super::glob::{GLOB_LEN_MAX, GLOB_URI};
 use super::identity::{CA_FILE, CERT_FILE, Identity, KEY_FILE};
+use super::revocation::REVOKED_FILE;
 use super::{
     CERT_MODE, CertError, KEY_MODE, SITE_SERVER_NAME, make_dir, read_pem, write_atomically,
 };
@@ -110,7 +111,8 @@ impl Site {
 
     /// Signs a new node: writes `ca.pem`, `node.pem` and `node.key` (mode 0600) into `out`.
     ///
-    /// The certificate is good as a server (for `name`, [`SITE_SERVER_NAME`], `localhost` and the
+    /// With them goes the site's list of revoked certificates, if it has one. The certificate is
+    /// good as a server (for `name`, [`SITE_SERVER_NAME`], `localhost` and the
     /// loopback addresses) and as a client, for the devices whose names match `devices`.
     ///
     /// # Errors
@@ -137,6 +139,11 @@ impl Site {
             certificate.pem().as_bytes(),
             CERT_MODE,
         )?;
+        let revoked = self.dir.join(REVOKED_FILE);
+        if exists(&revoked)? {
+            let list = read_pem(&revoked, HELP)?;
+            write_atomically(&out.join(REVOKED_FILE), &list, CERT_MODE)?;
+        }
         self.write_ca(out)
     }
 

@@ -1,6 +1,7 @@
 //! The authority and identities on disk.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 
 use super::glob::device_glob;
 use super::identity::{CA_FILE, CERT_FILE, KEY_FILE};
@@ -158,7 +159,7 @@ fn what_a_site_takes_back_is_named_by_its_list_and_nothing_else_is() {
     site.revoke(&at("first").join(CERT_FILE), &[]).unwrap();
     let path = site.revoke(&at("third"), &[at("second")]).unwrap();
     assert_eq!(
-        second.revocations().unwrap().len(),
+        Identity::load(&at("second")).unwrap().revocations().len(),
         2,
         "it was given the list"
     );
@@ -171,4 +172,49 @@ fn what_a_site_takes_back_is_named_by_its_list_and_nothing_else_is() {
         error.contains(REVOKED_FILE) && error.contains("certs revoke"),
         "{error}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_list_of_the_authority_takes_the_place_of_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let site = Site::open_or_create(&at("site")).unwrap();
+    let other = Site::open_or_create(&at("other-site")).unwrap();
+    let node = site.identity("node", "*", &at("node")).unwrap();
+    let peer = site.identity("peer", "*", &at("peer")).unwrap();
+    let stranger = other.identity("stranger", "*", &at("stranger")).unwrap();
+    let file = at("node").join(REVOKED_FILE);
+    let list = async || {
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        (node.revocations(), node.revocations_trouble().is_some())
+    };
+    let (none, troubled) = list().await;
+    assert!(none.is_empty() && !troubled);
+    site.revoke(&at("peer"), &[at("node")]).unwrap();
+    let (named, troubled) = list().await;
+    assert!(named.names(&peer.chain()[0]) && !troubled);
+    // Gone, half written, another authority's: what was revoked stays so, and that is told once.
+    let foreign = other.revoke(&at("stranger"), &[]).unwrap();
+    let foreign = fs::read(foreign).unwrap();
+    for content in [None, Some(&b"-----BEGIN X509"[..]), Some(&foreign)] {
+        match content {
+            None => fs::remove_file(&file).unwrap(),
+            Some(bytes) => fs::write(&file, bytes).unwrap(),
+        }
+        for first in [true, false] {
+            let (kept, troubled) = list().await;
+            assert!(Arc::ptr_eq(&kept, &named) && troubled == first);
+        }
+    }
+    assert!(!named.names(&stranger.chain()[0]));
+    // A node does not start with such a list either.
+    let error = Identity::load(&at("node")).unwrap_err().to_string();
+    assert!(error.contains("not signed"), "{error}");
+    // A list of the authority that names nobody is one.
+    fs::write(&file, site.signed_list(&Default::default()).unwrap()).unwrap();
+    let (emptied, troubled) = list().await;
+    assert!(emptied.is_empty() && !troubled);
+    // Who joins later is given the list.
+    site.issue("late", "*", &at("late")).unwrap();
+    assert_eq!(Identity::load(&at("late")).unwrap().revocations().len(), 1);
 }

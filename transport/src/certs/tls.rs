@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::RootCertStore;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ClientCertVerifierBuilder, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls_pki_types::CertificateDer;
 
@@ -62,15 +63,23 @@ pub fn stream_server(
     server(identity, alpn, ClientAuth::Required, revoked)
 }
 
+/// Judges the certificates of clients.
+pub(super) fn client_verifier(
+    roots: &Arc<RootCertStore>,
+    revoked: &Revocations,
+) -> ClientCertVerifierBuilder {
+    WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), provider())
+        .with_crls(revoked.lists())
+        .only_check_end_entity_revocation()
+}
+
 fn server(
     identity: &Identity,
     alpn: &[&[u8]],
     clients: ClientAuth,
     revoked: &Revocations,
 ) -> Result<rustls::ServerConfig, CertError> {
-    let verifier = WebPkiClientVerifier::builder_with_provider(identity.roots(), provider())
-        .with_crls(revoked.lists())
-        .only_check_end_entity_revocation();
+    let verifier = client_verifier(&identity.roots(), revoked);
     let verifier = match clients {
         ClientAuth::Required => verifier,
         ClientAuth::Optional => verifier.allow_unauthenticated(),

@@ -16,8 +16,9 @@ use tokio::sync::watch;
 use super::actor::{Goodbye, LinkSpec};
 use super::{Link, commands, control, events};
 use crate::connection::METER_PERIOD;
-use crate::endpoint::{HANDSHAKE_TIMEOUT, Protocol, close, codes, dialler};
+use crate::endpoint::{HANDSHAKE_TIMEOUT, Protocol, client_config, close, codes, dialler};
 use crate::meter::Meter;
+use crate::trust;
 
 /// First wait after a lost connection.
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
@@ -25,6 +26,9 @@ const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// From the first packet to the welcome.
 const DIAL_TIMEOUT: Duration = HANDSHAKE_TIMEOUT;
+
+/// Why the connection to a twin ends whose certificate was taken back.
+const REVOKED: &str = "the twin's certificate is revoked";
 
 /// What the dialling pump needs.
 pub(super) struct Line {
@@ -88,7 +92,8 @@ impl Drop for Up<'_> {
 pub(super) async fn run(line: Line) -> Result<(), Fault> {
     let spec = &line.spec;
     let handle = line.system.handle();
-    let endpoint = dialler(
+    let mut trusted = spec.identity.revocations();
+    let mut endpoint = dialler(
         handle,
         spec.twin,
         &spec.identity,
@@ -102,6 +107,14 @@ pub(super) async fn run(line: Line) -> Result<(), Fault> {
         failures: 0,
     };
     loop {
+        let list = trust::list(&spec.identity, &line.system);
+        if !Arc::ptr_eq(&list, &trusted) {
+            let (twin, network) = (spec.twin, &spec.network);
+            let config = client_config(twin, &spec.identity, spec.protocol, &list, network);
+            let config = config.map_err(|error| Fault::with("dial", error))?;
+            endpoint.set_default_client_config(config);
+            trusted = list;
+        }
         let attempt = connect(&line, &endpoint);
         let made = tokio::time::timeout(DIAL_TIMEOUT, attempt).await;
         match made.unwrap_or(Err(DialError::TimedOut)) {
@@ -180,6 +193,10 @@ async fn serve(line: &Line, connection: &Connection, control: Option<control::Co
         why = events::run(line, connection) => why,
         why = commands::run(line, connection, number) => why.to_string(),
         why = connection.closed() => why.to_string(),
+        () = trust::revoked(&line.spec.identity, &line.system, connection) => {
+            close(connection, codes::CERTIFICATE, REVOKED.as_bytes());
+            REVOKED.to_owned()
+        }
         never = metered(line, connection) => match never {},
     }
 }

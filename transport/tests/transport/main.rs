@@ -7,6 +7,7 @@ mod hostile;
 mod kills;
 mod refusals;
 mod reincarnation;
+mod revocation;
 mod rig;
 mod telemetry;
 mod wire_doc;
