@@ -20,7 +20,7 @@ use actorsim_fleet::{Fleet, Population, Profile, Uplink, seed};
 use actorsim_supervision::config::render_all;
 use actorsim_supervision::{ChildSpec, Policies, SupervisorSpec};
 use actorsim_transport::{
-    BindError, Identity, LinkSpec, Listening, Protocol, SITE_SERVER_NAME, Site, Transport,
+    BindError, Identity, Limits, LinkSpec, Listening, Protocol, SITE_SERVER_NAME, Site, Transport,
     TransportConfig, TransportStats, link_child,
 };
 use actorsim_world::scan::OnWedged;
@@ -173,6 +173,7 @@ pub(super) fn transport(
             .transpose()?,
         identity: identity.clone(),
         network: config.transport.network.clone(),
+        limits: Limits::default(),
     };
     let opened = Transport::open(system, config, twin.inlets(), Arc::clone(stats), policies);
     opened.map_err(|error| match error {

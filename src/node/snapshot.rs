@@ -457,7 +457,11 @@ pub(super) fn quic(stats: &TransportStats) -> Vec<(&'static str, &'static str, u
     vec![
         ("handshakes", "accepted", q.handshakes_accepted.get()),
         ("handshakes", "foreign", q.handshakes_foreign.get()),
-        ("handshakes", "refused", q.handshakes_refused.get()),
+        ("handshakes", "full", q.handshakes_full.get()),
+        ("handshakes", "crowded", q.handshakes_crowded.get()),
+        ("handshakes", "displaced", q.handshakes_displaced.get()),
+        ("handshakes", "devices", q.handshakes_devices.get()),
+        ("handshakes", "unstarted", q.handshakes_unstarted.get()),
         ("handshakes", "timed_out", q.handshakes_timed_out.get()),
         ("handshakes", "failed", q.handshakes_failed.get()),
         ("closed", "here", q.closed_here.get()),

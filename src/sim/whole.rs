@@ -17,8 +17,8 @@ use actorsim_supervision::{
     ChildSpec, Policies, Supervision, SupervisorRef, SupervisorSpec, start_root,
 };
 use actorsim_transport::{
-    Identity, LinkSpec, Network, Protocol, SITE_SERVER_NAME, SimNet, Transport, TransportConfig,
-    TransportStats, simulated_identity,
+    Identity, Limits, LinkSpec, Network, Protocol, SITE_SERVER_NAME, SimNet, Transport,
+    TransportConfig, TransportStats, simulated_identity,
 };
 use actorsim_world::{ScanConfig, Twin, TwinConfig};
 use tokio::runtime::Runtime;
@@ -147,6 +147,7 @@ impl Node {
             plain: None,
             identity: identity.clone(),
             network: network.clone(),
+            limits: Limits::default(),
         };
         let opened = Transport::open(
             &system,

@@ -1,5 +1,6 @@
 //! What they do, all at the same time.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use actorsim_transport::endpoint::codes;
@@ -10,7 +11,7 @@ use actorsim_transport::{AckStatus, EventKey, Protocol, READING_LEN, Reading};
 use quinn::{RecvStream, SendStream, VarInt};
 
 use crate::PATIENCE;
-use crate::attacker::{Attacker, OWN, one_packet_only, reading};
+use crate::attacker::{Attacker, OWN, no_further_than_the_proof, reading};
 
 /// Readings in another device's name.
 const STOLEN: u32 = 10;
@@ -18,8 +19,10 @@ const STOLEN: u32 = 10;
 const STREAMS: u32 = 3_000;
 /// Streams that are opened and say nothing: as many as may be.
 const SILENT: usize = 100;
-/// Handshakes that stop in the middle.
-const STALLED: usize = 40;
+/// Handshakes that stop in the middle: more than there may be at once.
+const STALLED: usize = 300;
+/// Where they come from: an address that nobody else has.
+const STALLING: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 /// Packets that are none.
 const NOISE: u32 = 500;
 /// The device whose name is stolen: one of the honest fleet's.
@@ -157,12 +160,12 @@ async fn never_reading(attacker: &Attacker) {
     assert!(left.is_err(), "it is left alone: {left:?}");
 }
 
-/// Handshakes that stop before the certificate comes.
+/// Handshakes that stop before the certificate comes, all of one address.
 async fn slow_certificates(attacker: &Attacker) {
     let endpoint = attacker.endpoint("*", Protocol::Actorsim1);
     let mut stalled = Vec::new();
     for _ in 0..STALLED {
-        stalled.push(one_packet_only(&endpoint, attacker.twin).await);
+        stalled.push(no_further_than_the_proof(&endpoint, STALLING, attacker.twin).await);
     }
     let one = stalled.pop().unwrap();
     assert!(tokio::time::timeout(WHILE, one).await.is_err());

@@ -1,7 +1,7 @@
 //! Who attacks: certificates of the site, connections that say nothing by themselves, and lines
 //! that let through what they please.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use actorsim_transport::endpoint::dialler;
@@ -15,6 +15,9 @@ use tokio::runtime::Handle;
 
 /// The devices that its restricted certificate names.
 pub(crate) const OWN: &str = "evil-";
+/// The type of a packet in its first byte (RFC 9000, 17.2), and that of a retry.
+const LONG_HEADER_TYPE: u8 = 0xf0;
+const RETRY: u8 = 0xf0;
 /// Type of a device's relay.
 const RELAY: u16 = 6;
 
@@ -139,14 +142,25 @@ pub(crate) fn reading(device: &str, sequence: u32) -> Reading {
     }
 }
 
-/// A line that lets the first packet of a dialling endpoint through, and no other.
-pub(crate) async fn one_packet_only(endpoint: &Endpoint, twin: SocketAddr) -> quinn::Connecting {
+/// A line from `source` that lets a dialling endpoint prove its address, and then nothing through:
+/// the twin has begun a handshake with it, or refused to.
+pub(crate) async fn no_further_than_the_proof(
+    endpoint: &Endpoint,
+    source: Ipv4Addr,
+    twin: SocketAddr,
+) -> quinn::Connecting {
     let near = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let far = UdpSocket::bind((source, 0)).await.unwrap();
     let to = near.local_addr().unwrap();
     let connecting = endpoint.connect(to, SITE_SERVER_NAME).unwrap();
-    let mut first = [0; 2048];
-    let length = near.recv(&mut first).await.unwrap();
-    far.send_to(&first[..length], twin).await.unwrap();
+    let mut packet = [0; 2048];
+    let (length, dialler) = near.recv_from(&mut packet).await.unwrap();
+    far.send_to(&packet[..length], twin).await.unwrap();
+    let length = far.recv(&mut packet).await.unwrap();
+    if packet[0] & LONG_HEADER_TYPE == RETRY {
+        near.send_to(&packet[..length], dialler).await.unwrap();
+        let length = near.recv(&mut packet).await.unwrap();
+        far.send_to(&packet[..length], twin).await.unwrap();
+    }
     connecting
 }

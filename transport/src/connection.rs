@@ -25,6 +25,7 @@ use quinn::{ConnectionError, VarInt};
 
 use crate::batch::Batch;
 use crate::endpoint::{Protocol, close, codes};
+use crate::limits::Place;
 use crate::meter::Meter;
 use crate::reading::Reading;
 use crate::registry::Owned;
@@ -77,6 +78,8 @@ pub(crate) struct Peer {
     pub(crate) protocol: Protocol,
     /// The names of devices its certificate covers; any, if `None`.
     pub(crate) devices: Option<String>,
+    /// Given back when all of the connection is gone.
+    place: Option<Place>,
     pub(crate) clock: Clock,
     pub(crate) session: OnceLock<Arc<T2Session>>,
     pub(crate) owned: Mutex<Owned>,
@@ -148,6 +151,7 @@ impl Drop for Peer {
     /// Runs when the last pump has gone, so that none claims a device for a dead connection, and
     /// no reading comes that was counted as lost.
     fn drop(&mut self) {
+        drop(self.place.take());
         self.core.registry.close(self.id, self.owned.get_mut());
         self.core.stats.clocks.forget(self.id);
         if let Some(session) = self.session.get() {
@@ -164,6 +168,8 @@ pub(crate) struct Accepted {
     pub(crate) quic: quinn::Connection,
     pub(crate) protocol: Protocol,
     pub(crate) devices: Option<String>,
+    /// Until its actor takes it.
+    pub(crate) place: Arc<Mutex<Option<Place>>>,
 }
 
 /// The connection actor.
@@ -189,6 +195,7 @@ pub(crate) fn conn_child(system: &System, core: &Arc<Core>, accepted: Accepted) 
             quic: accepted.quic.clone(),
             protocol: accepted.protocol,
             devices: accepted.devices.clone(),
+            place: accepted.place.lock().take(),
             clock: system.clock().clone(),
             session: OnceLock::new(),
             owned: Mutex::new(Owned::new(accepted.devices.is_some())),

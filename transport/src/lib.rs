@@ -9,7 +9,7 @@
 //! What is counted and remembered: [`stats`], [`batch`] (pooled, accounting for themselves),
 //! [`session`] (the ledger of T2), [`registry`] (device to connection).
 //!
-//! The listening side: [`transport`] (assembly), [`listener`], [`connection`], [`tiers`],
+//! The listening side: [`transport`] (assembly), [`listener`], [`limits`], [`connection`], [`tiers`],
 //! [`ingest`] (what the world is handed). The dialling side: [`link`]. Both: [`endpoint`] (QUIC
 //! settings), [`network`] (sockets, or a simulated network), [`certs`] (who may speak), [`trust`]
 //! (until when).
@@ -61,6 +61,7 @@ pub mod device;
 pub mod endpoint;
 pub mod frames;
 pub mod ingest;
+pub mod limits;
 pub mod link;
 pub mod listener;
 mod meter;
@@ -79,6 +80,7 @@ pub use command::*;
 pub use device::*;
 pub use endpoint::{BindError, Listening, Protocol};
 pub use ingest::*;
+pub use limits::Limits;
 pub use link::*;
 pub use network::{Line, Network, SimNet};
 pub use reading::*;

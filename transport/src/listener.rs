@@ -1,16 +1,19 @@
 //! The listener actor: accepts connections and gives each its own actor.
 //!
 //! The endpoint lives outside the actor, so killing it drops neither the port nor a connection;
-//! what arrives meanwhile waits in QUIC. It reads no stream. Bounds: [`HANDSHAKES_MAX`] handshakes
-//! at once, each [`HANDSHAKE_TIMEOUT`] long; beyond [`HANDSHAKES_UNPROVEN_MAX`] only of peers that
-//! proved their address; `CONNECTIONS_MAX` connections.
+//! what arrives meanwhile waits in QUIC. It reads no stream. Bounds: [`crate::limits::Limits`], as
+//! [`HANDSHAKES_MAX`] handshakes at once, each [`HANDSHAKE_TIMEOUT`] long; beyond
+//! [`HANDSHAKES_UNPROVEN_MAX`] only of peers that proved their address.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actorsim_actors::{Fault, Flow, Level, Message, System, TaskActor, TaskContext};
-use futures_util::StreamExt as _;
+use futures_util::future::{AbortRegistration, Abortable, Aborted};
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
+use parking_lot::Mutex;
 use quinn::{ConnectionError, Endpoint, Incoming};
 
 use crate::certs::Revocations;
@@ -18,7 +21,7 @@ use crate::certs::glob::{ANY_DEVICE, device_glob};
 use crate::certs::tls::{ALPN_ACTORSIM1, agreed_alpn, peer_certificate};
 use crate::connection::{Accepted, conn_child};
 use crate::endpoint::{HANDSHAKE_TIMEOUT, Listening, Protocol, close, codes};
-use crate::registry::CONNECTIONS_MAX;
+use crate::limits::{Door, NoRoom};
 use crate::transport::Core;
 use crate::trust::REVOCATION_LOOK;
 
@@ -98,58 +101,88 @@ async fn accept(
     which: Listening,
 ) -> Result<(), Fault> {
     let mut handshakes = FuturesUnordered::new();
+    let mut door = Door::new(core.limits);
     loop {
-        let room = handshakes.len() < HANDSHAKES_MAX;
         tokio::select! {
             biased;
-            Some(()) = handshakes.next() => {}
-            incoming = endpoint.accept(), if room => {
+            Some(over) = handshakes.next() => door.leave(over),
+            incoming = endpoint.accept() => {
                 let Some(incoming) = incoming else {
                     // Its socket failed: the next incarnation binds again.
                     core.forget(which);
                     return Err(Fault::new("endpoint_lost"));
                 };
                 let proved = incoming.remote_address_validated();
-                if proved || handshakes.len() < HANDSHAKES_UNPROVEN_MAX {
-                    handshakes.push(admit(&core, &system, incoming, which));
-                } else {
+                if !proved && door.len() >= HANDSHAKES_UNPROVEN_MAX {
                     // What cannot be told so is refused by its drop.
                     drop(incoming.retry());
+                } else if let Some((number, may)) = enter(&mut door, &core, &system, &incoming, which) {
+                    let admitted = admit(&core, &system, incoming, which, may);
+                    handshakes.push(admitted.map(move |()| number));
+                } else {
+                    incoming.refuse();
                 }
             }
         }
     }
 }
 
-async fn admit(core: &Arc<Core>, system: &System, incoming: Incoming, which: Listening) {
+/// Whether a newcomer may make a handshake: its number, and what ends it early.
+fn enter(
+    door: &mut Door,
+    core: &Core,
+    system: &System,
+    incoming: &Incoming,
+    which: Listening,
+) -> Option<(u64, AbortRegistration)> {
+    let from = incoming.remote_address();
+    let entered = match core.places(which).would_refuse(from.ip()) {
+        Some(why) => Err(why),
+        None => door.enter(from.ip(), tokio::time::Instant::now()),
+    };
+    entered
+        .inspect_err(|why| refused(core, system, from, *why))
+        .ok()
+}
+
+/// Counts a peer for whom there is no room, and says so.
+fn refused(core: &Core, system: &System, from: SocketAddr, why: NoRoom) {
+    let stats = &core.stats.quic;
+    match why.is_of_one() {
+        true => stats.handshakes_crowded.inc(),
+        false => stats.handshakes_full.inc(),
+    }
+    core.said.full.say(system, format!("{from} refused: {why}"));
+}
+
+async fn admit(
+    core: &Arc<Core>,
+    system: &System,
+    incoming: Incoming,
+    which: Listening,
+    may: AbortRegistration,
+) {
     let stats = &core.stats.quic;
     let from = incoming.remote_address();
-    if core.registry.connections() >= CONNECTIONS_MAX {
-        stats.handshakes_refused.inc();
-        core.said.full.say(
-            system,
-            format!("{from} refused: {CONNECTIONS_MAX} connections"),
-        );
-        incoming.refuse();
-        return;
-    }
     let handshake = async { incoming.accept()?.await };
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-        Err(_) | Ok(Err(ConnectionError::TimedOut)) => stats.handshakes_timed_out.inc(),
-        Ok(Err(error)) if is_certificate_error(&error) => {
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake);
+    match Abortable::new(handshake, may).await {
+        Err(Aborted) => stats.handshakes_displaced.inc(),
+        Ok(Err(_) | Ok(Err(ConnectionError::TimedOut))) => stats.handshakes_timed_out.inc(),
+        Ok(Ok(Err(error))) if is_certificate_error(&error) => {
             stats.handshakes_foreign.inc();
             core.said.foreign.say(
                 system,
                 format!("{from} refused: not a certificate of this site"),
             );
         }
-        Ok(Err(error)) => {
+        Ok(Ok(Err(error))) => {
             stats.handshakes_failed.inc();
             core.said
                 .failed
                 .say(system, format!("{from}: handshake failed: {error}"));
         }
-        Ok(Ok(quic)) => hand_over(core, system, quic, which).await,
+        Ok(Ok(Ok(quic))) => hand_over(core, system, quic, which).await,
     }
 }
 
@@ -180,16 +213,25 @@ async fn hand_over(core: &Arc<Core>, system: &System, quic: quinn::Connection, w
     let devices = certificate.as_ref().and_then(device_glob);
     let devices = devices.filter(|glob| glob != ANY_DEVICE);
     if protocol == Protocol::Dt1 && devices.is_some() {
-        stats.handshakes_refused.inc();
+        stats.handshakes_devices.inc();
         let why = "dt/1 names no devices, so its certificate must be for any";
         core.said.full.say(system, format!("{from} refused: {why}"));
         close(&quic, codes::DEVICES, why.as_bytes());
         return;
     }
+    let place = match core.places(which).enter(from.ip(), certificate.as_ref()) {
+        Ok(place) => Arc::new(Mutex::new(Some(place))),
+        Err(why) => {
+            refused(core, system, from, why);
+            close(&quic, codes::FULL, why.to_string().as_bytes());
+            return;
+        }
+    };
     let accepted = Accepted {
         quic: quic.clone(),
         protocol,
         devices,
+        place,
     };
     match core
         .conns
@@ -203,7 +245,7 @@ async fn hand_over(core: &Arc<Core>, system: &System, quic: quinn::Connection, w
             core.said.foreign.say(system, text);
         }
         Err(error) => {
-            stats.handshakes_refused.inc();
+            stats.handshakes_unstarted.inc();
             core.said
                 .full
                 .say(system, format!("{from} refused: {error}"));

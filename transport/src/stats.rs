@@ -234,8 +234,16 @@ pub struct QuicStats {
     pub handshakes_accepted: Counter,
     /// Refused: certificate of another authority, or none where one is needed.
     pub handshakes_foreign: Counter,
-    /// Refused: too many connections.
-    pub handshakes_refused: Counter,
+    /// Refused: as many handshakes, or connections, as there may be.
+    pub handshakes_full: Counter,
+    /// Refused: as many of them as one address, or one certificate, may have.
+    pub handshakes_crowded: Counter,
+    /// Stalled, and gave way to a newcomer.
+    pub handshakes_displaced: Counter,
+    /// Refused: a certificate for some devices, where devices have no names.
+    pub handshakes_devices: Counter,
+    /// Accepted, but their actor did not start.
+    pub handshakes_unstarted: Counter,
     /// Not done in time.
     pub handshakes_timed_out: Counter,
     /// Failed for another reason.

@@ -19,6 +19,7 @@ use crate::certs::{CertError, Identity, Revocations};
 use crate::command::T3Message;
 use crate::endpoint::{BindError, Listening, codes, listen, server_config, until_free};
 use crate::ingest::Inlets;
+use crate::limits::{Limits, Places};
 use crate::listener::{Folded, Listener, ListenerMessage};
 use crate::network::Network;
 use crate::registry::Registry;
@@ -40,6 +41,8 @@ pub struct TransportConfig {
     pub identity: Identity,
     /// Where datagrams travel.
     pub network: Network,
+    /// What peers may take.
+    pub limits: Limits,
 }
 
 /// What is said seldom.
@@ -65,6 +68,8 @@ pub(crate) struct Core {
     pub(crate) conns: SupervisorRef,
     pub(crate) conn_path: ActorPath,
     pub(crate) said: Said,
+    pub(crate) limits: Limits,
+    places: Arc<Places>,
     listener: Addr<ListenerMessage>,
     conn_supervisor: SupervisorSpec,
     identity: Identity,
@@ -102,6 +107,13 @@ impl Core {
             }
         }
         Ok(self.registry.close_revoked(revoked))
+    }
+
+    /// The connections that are counted together with those of a listener.
+    pub(crate) const fn places(&self, which: Listening) -> &Arc<Places> {
+        match which {
+            Listening::Main | Listening::Plain => &self.places,
+        }
     }
 
     /// Whether the peer's certificate is taken back by now.
@@ -162,6 +174,8 @@ impl Transport {
                 failed: Folded::new("handshake_failed"),
             },
             listener: Addr::new(path.join("listener"), MailboxSpec::new(1, Overflow::Reject)),
+            limits: config.limits,
+            places: Places::new(config.limits),
             conn_supervisor,
             identity: config.identity,
             network: config.network,

@@ -12,8 +12,8 @@ use actorsim_actors::{
 };
 use actorsim_supervision::{ChildSpec, Policies, SupervisorRef, SupervisorSpec, start_root};
 use actorsim_transport::{
-    AckStatus, Arrival, Downlink, DownlinkError, Ingest, Inlets, Line, Link, LinkSpec, Listening,
-    Network, Protocol, SITE_SERVER_NAME, Sessions, Site, T2Message, Ticket, Transport,
+    AckStatus, Arrival, Downlink, DownlinkError, Ingest, Inlets, Limits, Line, Link, LinkSpec,
+    Listening, Network, Protocol, SITE_SERVER_NAME, Sessions, Site, T2Message, Ticket, Transport,
     TransportConfig, TransportStats, WireCommand, link_child,
 };
 use tokio::runtime::{Builder, Runtime};
@@ -128,6 +128,7 @@ impl Rig {
             plain: None,
             identity: identity("twin")?,
             network: Network::Line(Line::ETHERNET),
+            limits: Limits::default(),
         };
         let (readings, events) = (inlets.readings.clone(), inlets.events.clone());
         let policies = Policies::shipped();

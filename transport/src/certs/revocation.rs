@@ -115,7 +115,8 @@ fn plain(serial: &[u8]) -> Vec<u8> {
     serial[zeros..].to_vec()
 }
 
-fn serial(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+/// The number that its authority gave a certificate.
+pub(crate) fn serial(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     Some(plain(parsed.raw_serial()))
 }

@@ -2,7 +2,7 @@
 //!
 //! Its encoding is written by hand here, from the contract, on purpose.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +34,11 @@ pub(crate) fn encode(
 
 /// A client that trusts a PEM file and shows no certificate.
 pub(crate) fn client(ca_pem: &str, alpn: Option<&[u8]>) -> Endpoint {
+    client_at(Ipv4Addr::LOCALHOST, ca_pem, alpn)
+}
+
+/// The same at another address of this machine.
+pub(crate) fn client_at(at: Ipv4Addr, ca_pem: &str, alpn: Option<&[u8]>) -> Endpoint {
     let mut roots = rustls::RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap())
@@ -46,7 +51,7 @@ pub(crate) fn client(ca_pem: &str, alpn: Option<&[u8]>) -> Endpoint {
         .with_no_client_auth();
     tls.alpn_protocols = alpn.map(<[u8]>::to_vec).into_iter().collect();
     let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-    let mut endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let mut endpoint = Endpoint::client(SocketAddr::from((at, 0))).unwrap();
     endpoint.set_default_client_config(config);
     endpoint
 }

@@ -160,6 +160,11 @@ impl Rig {
 
     /// The same with its main listener at another address of this machine.
     pub(crate) async fn start_at(at: Ipv4Addr) -> Self {
+        Self::start_with(at, Limits::default()).await
+    }
+
+    /// The same with other limits.
+    pub(crate) async fn start_with(at: Ipv4Addr, limits: Limits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let site = Site::open_or_create(&dir.path().join("site")).unwrap();
         let identity = site
@@ -181,6 +186,7 @@ impl Rig {
             plain: Some(plain_at(at)),
             identity,
             network: Network::Udp,
+            limits,
         };
         let policies = Policies::shipped();
         let transport =

@@ -104,6 +104,15 @@ fn limits_are_those_of_the_page() {
         ),
         ("handshakes at once", listener::HANDSHAKES_MAX.to_string()),
         (
+            "handshakes of one address",
+            limits::HANDSHAKES_SHARE_MAX.to_string(),
+        ),
+        ("connections", registry::CONNECTIONS_MAX.to_string()),
+        (
+            "connections of one peer",
+            limits::CONNECTIONS_SHARE_MAX.to_string(),
+        ),
+        (
             "handshakes with unproved addresses",
             listener::HANDSHAKES_UNPROVEN_MAX.to_string(),
         ),
