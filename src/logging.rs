@@ -102,8 +102,8 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("shards_backend", "what the shard threads wait on, and why"),
     (
         "slab_down",
-        "a slab unwound outside its cells' steps: they exit with host_down; the fourth time in 60 s \
-         it is closed for good, which `health` tells",
+        "a slab unwound outside its cells' steps: they exit with host_down; the fourth time in \
+         60 s it is closed for good, which `health` tells",
     ),
     (
         "slabs_moved",

@@ -548,8 +548,8 @@ fn a_report_that_has_nowhere_to_go_is_refused_before_the_run() {
 #[test]
 fn a_reader_that_leaves_early_is_no_panic() {
     let mut child = actorsim(&["config", "schema"])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     drop(child.stdout.take());

@@ -305,5 +305,7 @@ fn who_looks_on_is_told_of_sessions_and_of_ends() {
     let events = rig.system.events().since(0, 256).into_iter();
     let errors = events.flat_map(|event| rig.fleet.news_of(&event));
     let errors = errors.map(|news| (news.happened, news.devices.to_vec()));
-    assert_eq!(errors.collect::<Vec<_>>(), [(Happened::Error, vec![2..3])]);
+    let third = 2..3;
+    let error = (Happened::Error, vec![third]);
+    assert_eq!(errors.collect::<Vec<_>>(), [error]);
 }

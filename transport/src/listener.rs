@@ -116,7 +116,8 @@ async fn accept(
                 if !proved && door.len() >= HANDSHAKES_UNPROVEN_MAX {
                     // What cannot be told so is refused by its drop.
                     drop(incoming.retry());
-                } else if let Some((number, may)) = enter(&mut door, &core, &system, &incoming, which) {
+                } else if let Some(entered) = enter(&mut door, &core, &system, &incoming, which) {
+                    let (number, may) = entered;
                     let admitted = admit(&core, &system, incoming, which, may);
                     handshakes.push(admitted.map(move |()| number));
                 } else {

@@ -7,8 +7,8 @@
 //! means nothing, and a stale row comes into no force. Whether a device obeyed is for tier T3 to
 //! report.
 //!
-//! Bound: the samples of [`super::Judged`], the rows of [`super::Touched`], and [`DUE_PER_CYCLE`] rows whose time is over, for each
-//! rule.
+//! Bound: the samples of [`super::Judged`], the rows of [`super::Touched`], and [`DUE_PER_CYCLE`]
+//! rows whose time is over, for each rule.
 
 use super::{Commanded, CycleState, Kinds, Outbox, PutOff, RelayCommand, Rows, Tally};
 use crate::components::{Cold, DeviceId, Flags, Hot};

@@ -12,8 +12,8 @@ use serde::Serialize;
 use super::SWEEP_ROWS_PER_CYCLE;
 use crate::components::{KIND_BITS, KINDS};
 
-/// Of a value that is added up: a power of two, so that it is exact, and so small that no sum over a
-/// table of finite values is infinite.
+/// Of a value that is added up: a power of two, so that it is exact, and so small that no sum over
+/// a table of finite values is infinite.
 const PART: f64 = 1.0 / (1_u64 << 32) as f64;
 
 /// Values of one sensor type over all rows that hold a finite value.
