@@ -90,6 +90,10 @@ pub const EVENTS: &[(&str, &str)] = &[
         "the journal was not closed in order: verified, a torn tail cut back to the last commit",
     ),
     (
+        "journal_lost",
+        "there was a checkpoint and no journal: a new one goes on from it, as an operator said",
+    ),
+    (
         "journal_corrupt",
         "records of the journal cannot be read; their events are lost",
     ),

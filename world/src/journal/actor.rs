@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::clerk::Clerk;
 use super::feed::{Feed, GROUPS};
-use super::files::{OpenError, is_full};
+use super::files::{LOST_FILE, OpenError, is_full};
 use super::intents::ID_GAP;
 use super::store::{Left, Store};
 use super::write::{QUEUE, RETRY_MAX, RETRY_MIN, Writer};
@@ -141,7 +141,7 @@ fn restore(
 
 impl JournalActor {
     /// What the process before this one left undone.
-    fn take_up(&self, left: &Left, cx: &TaskContext<T2Message>) {
+    fn take_up(&self, left: &Left, alone: Option<u64>, cx: &TaskContext<T2Message>) {
         let shared = &self.shared;
         shared.raise_command_id(left.command + ID_GAP);
         for (device, sensor, rule, in_force) in &left.in_force {
@@ -157,6 +157,13 @@ impl JournalActor {
                 "{repaired} files were not closed in order: verified, and at their last commit"
             );
             events.publish(Level::Warn, "journal_repaired", Some(cx.path()), text);
+        }
+        if let Some(checkpoint) = alone {
+            let text = format!(
+                "the journal is lost, as {LOST_FILE} said: a new one goes on from the checkpoint, \
+                 batch {checkpoint}"
+            );
+            events.publish(Level::Warn, "journal_lost", Some(cx.path()), text);
         }
         if corrupt > 0 {
             let text = format!("{corrupt} records cannot be read; their events are lost");
@@ -185,7 +192,7 @@ impl TaskActor for JournalActor {
         }
         let journal = &self.shared.journal;
         if !journal.taken_up.swap(true, Ordering::AcqRel) {
-            self.take_up(&left, cx);
+            self.take_up(&left, open.alone(), cx);
         }
         journal.begins();
         let recovered = open.head();

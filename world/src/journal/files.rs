@@ -65,6 +65,10 @@ pub(super) const LAYOUTS: TableDefinition<'_, u16, &[u8]> = TableDefinition::new
 const EMPTIED: &str = "there is nothing in it, and there was something when it got its name; if it \
                        cannot be brought back, remove it: what it alone had is lost";
 
+/// Name of the file by which an operator says that a journal is lost, and its checkpoint shall do:
+/// what is in it does not matter, and it goes once that has been done.
+pub const LOST_FILE: &str = "journal.redb.lost";
+
 /// Suffix of a file that is being made: it gets its name when it is whole and synced.
 const PART: [(&str, &str); 2] = [
     (JOURNAL_FILE, "journal.redb.part"),
@@ -209,6 +213,19 @@ pub enum OpenError {
         /// Its format.
         found: u64,
     },
+    /// There is a checkpoint, and no journal beside it.
+    #[error(
+        "{place} is not there, and the checkpoint beside it covers batch {checkpoint}: events \
+         after that, sessions and open commands are only in the journal; bring it back, or make \
+         a file {} beside it to go on without them",
+        LOST_FILE
+    )]
+    Lost {
+        /// Where the journal was.
+        place: String,
+        /// What the checkpoint covers.
+        checkpoint: u64,
+    },
 }
 
 impl OpenError {
@@ -231,21 +248,58 @@ pub struct Files {
     pub(super) world: Database,
     /// How many of them a crash left open, and are back at their last commit.
     pub(super) repaired: u32,
+    /// The checkpoint whose journal is lost, as an operator said.
+    pub(super) alone: Option<u64>,
 }
 
 impl Files {
-    /// Opens or makes both, verifies every page, and brings them to [`FORMAT`].
+    /// Opens or makes both, verifies every page, and brings them to [`FORMAT`]. A checkpoint whose
+    /// journal is not there is refused, unless there is a [`LOST_FILE`].
     ///
     /// # Errors
     /// [`OpenError`].
     pub fn open(medium: &dyn Medium) -> Result<Self, OpenError> {
-        let (journal, torn_journal) = database(medium, JOURNAL_FILE)?;
+        let alone = !medium.is_made(JOURNAL_FILE) && medium.is_made(WORLD_FILE);
         let (world, torn_world) = database(medium, WORLD_FILE)?;
+        let alone = if alone { lost(medium, &world)? } else { None };
+        let (journal, torn_journal) = database(medium, JOURNAL_FILE)?;
+        // one that is left would speak for the next loss, too
+        let removed = medium.remove(LOST_FILE);
+        removed.map_err(|error| fail(medium, LOST_FILE, error.into()))?;
         Ok(Self {
             journal,
             world,
             repaired: u32::from(torn_journal) + u32::from(torn_world),
+            alone,
         })
+    }
+}
+
+/// The checkpoint of a world whose journal is not there, if it is one, and may be gone on from.
+fn lost(medium: &dyn Medium, world: &Database) -> Result<Option<u64>, OpenError> {
+    let covered = checkpoint(world).map_err(|error| fail(medium, WORLD_FILE, error))?;
+    if covered == 0 {
+        return Ok(None);
+    }
+    if medium.is_made(LOST_FILE) {
+        return Ok(Some(covered));
+    }
+    Err(OpenError::Lost {
+        place: medium.place(JOURNAL_FILE),
+        checkpoint: covered,
+    })
+}
+
+/// The offset that a checkpoint covers.
+pub(super) fn checkpoint(world: &Database) -> Result<u64, redb::Error> {
+    let meta = world.begin_read()?.open_table(META)?;
+    Ok(meta.get(META_CHECKPOINT)?.map_or(0, |to| to.value()))
+}
+
+fn fail(medium: &dyn Medium, file: &'static str, source: redb::Error) -> OpenError {
+    OpenError::Database {
+        place: medium.place(file),
+        source: Box::new(source),
     }
 }
 
@@ -257,10 +311,7 @@ fn database(medium: &dyn Medium, file: &'static str) -> Result<(Database, bool),
             _ => JOURNAL_CACHE_BYTES,
         })
         .set_check_integrity_on_open(true);
-    let fail = |source: redb::Error| OpenError::Database {
-        place: medium.place(file),
-        source: Box::new(source),
-    };
+    let fail = |source| fail(medium, file, source);
     make(medium, &builder, file).map_err(fail)?;
     let torn = medium.is_left_open(file);
     let opened = medium.open(&builder, file);

@@ -12,7 +12,7 @@ use redb::{ReadableDatabase, ReadableTable};
 use uuid::Uuid;
 
 use super::files::{
-    DEVICES, Files, LAYOUTS, META, META_CHECKPOINT, RECORDS, ROWS, of_row_key, row_key,
+    DEVICES, Files, LAYOUTS, META, META_CHECKPOINT, RECORDS, ROWS, checkpoint, of_row_key, row_key,
 };
 use super::record::{self, Record};
 use crate::index::LAYOUTS_MAX;
@@ -55,8 +55,7 @@ impl Files {
     /// # Errors
     /// What the database says.
     pub fn checkpointed(&self) -> Result<u64, redb::Error> {
-        let meta = self.world.begin_read()?.open_table(META)?;
-        Ok(meta.get(META_CHECKPOINT)?.map_or(0, |to| to.value()))
+        checkpoint(&self.world)
     }
 
     /// Writes the checkpoint at `to`, which the world must have applied: all in one transaction.

@@ -299,6 +299,12 @@ impl Store {
         u64::from(self.files.repaired)
     }
 
+    /// The checkpoint from which a new journal goes on, the former one being lost.
+    #[must_use]
+    pub fn alone(&self) -> Option<u64> {
+        self.files.alone
+    }
+
     /// Brings back the last event of every device, which tells what is new.
     ///
     /// # Errors

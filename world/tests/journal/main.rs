@@ -15,7 +15,7 @@ use actorsim_transport::{
 };
 use actorsim_world::index::DeviceIndex;
 use actorsim_world::journal::files::{
-    Directory, Files, JOURNAL_FILE, Medium, OpenError, WORLD_FILE,
+    Directory, Files, JOURNAL_FILE, LOST_FILE, Medium, OpenError, WORLD_FILE,
 };
 use actorsim_world::journal::fold::RowValue;
 use actorsim_world::journal::store::{AsOf, Committed, Entry, Group, Store};
@@ -52,7 +52,11 @@ struct Bench {
 
 impl Bench {
     fn on(disk: &Disk) -> Self {
-        let mut store = Store::open(disk).unwrap();
+        Self::at(disk)
+    }
+
+    fn at(place: &dyn Medium) -> Self {
+        let mut store = Store::open(place).unwrap();
         let index = Mutex::new(DeviceIndex::new(1_000));
         store.restore_marks(&index).unwrap();
         let session = T2Session::detached(7);
@@ -527,4 +531,42 @@ fn a_file_that_was_emptied_is_no_new_journal() {
         std::fs::remove_file(dir.path().join(file)).unwrap();
         assert_eq!(Store::open(&place).unwrap().head(), 0);
     }
+}
+
+#[test]
+fn a_checkpoint_whose_journal_is_gone_is_gone_on_from_only_if_an_operator_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Directory(dir.path().to_owned());
+    let journal = dir.path().join(JOURNAL_FILE);
+    drop(Store::open(&place).unwrap());
+    std::fs::remove_file(&journal).unwrap();
+    assert_eq!(
+        Store::open(&place).unwrap().alone(),
+        None,
+        "it covered nothing"
+    );
+
+    let mut bench = Bench::at(&place);
+    let entries = (1..=3).map(|sequence| bench.work(sequence)).collect();
+    bench.commit(entries);
+    bench.checkpoint();
+    let known = marks(bench.store.files(), 3);
+    drop(bench);
+    std::fs::remove_file(&journal).unwrap();
+    for _ in 0..2 {
+        let refused = Store::open(&place).unwrap_err();
+        assert!(
+            matches!(refused, OpenError::Lost { checkpoint: 3, .. }),
+            "{refused}"
+        );
+        assert!(refused.to_string().contains(LOST_FILE));
+        assert!(!journal.exists(), "no new one is made");
+    }
+    std::fs::write(dir.path().join(LOST_FILE), b"").unwrap();
+    let opened = Store::open(&place).unwrap();
+    assert_eq!((opened.alone(), opened.head()), (Some(3), 3));
+    assert_eq!(marks(opened.files(), 3), known);
+    assert!(!dir.path().join(LOST_FILE).exists(), "it was said once");
+    drop(opened);
+    assert_eq!(Store::open(&place).unwrap().alone(), None);
 }
