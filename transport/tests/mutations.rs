@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use actorsim_transport::frames::{
-    ACK_LEN, COMMAND_LEN, CommandFrame, EventStream, FRAME_HEADER_LEN, ToLink, ToTwin, ack_frame,
-    parse_ack, put_event, put_events_header,
+    ACK_LEN, COMMAND_LEN, CommandFrame, EventStream, FRAME_HEADER_LEN, PROTOCOL_VERSION, ToLink,
+    ToTwin, ack_frame, parse_ack, put_event, put_events_header,
 };
 use actorsim_transport::{
     AckStatus, DeviceRange, EventKey, Reading, SensorSpec, SensorType, decode_all, device_uuid,
@@ -167,7 +167,7 @@ fn the_names_of_a_handshake_keep_their_bounds_or_are_refused() {
         }],
     };
     let hello = ToTwin::Hello {
-        version: 1,
+        version: PROTOCOL_VERSION,
         node: "fleet".into(),
         session: 7,
         acked: 3,
