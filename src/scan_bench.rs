@@ -20,13 +20,13 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use actorsim_actors::shard::ShardCores;
 use actorsim_world::scan::ScanConfig;
 use actorsim_world::scan::bare::{BareScan, BareScanError};
 use actorsim_world::scan::clock::{now_ns, sleep_until_ns};
 use actorsim_world::scan::rt::HostReport;
 use actorsim_world::scan::stats::{CycleRecord, CycleTimes, Times};
 use actorsim_world::systems::SystemId;
-use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::report::Verdict;
 use crate::sim::Stop;
@@ -99,7 +99,8 @@ pub fn run(config: &BenchConfig, lines: &mut dyn Write, stop: &Stop) -> Result<F
     if config.pairs.is_some() && program.is_none() {
         return Err(BenchError::NoCyclictest);
     }
-    let cores = allowed_cores();
+    let mut cores = ShardCores::allowed();
+    cores.reverse(); // the highest first
     let runs = config.pairs.unwrap_or(1);
     let length = config.period * u32::try_from(config.cycles).unwrap_or(u32::MAX) * runs * 2;
     let stress = config
@@ -136,13 +137,6 @@ pub fn run(config: &BenchConfig, lines: &mut dyn Write, stop: &Stop) -> Result<F
     let elapsed_s = now_ns().saturating_sub(began_ns) as f64 / 1e9;
     let pairs = config.pairs.map(|_| Pairs::of(pairs));
     Ok(bench.conclude(cores.len(), load, elapsed_s, pairs))
-}
-
-/// Cores this process may use, highest first.
-fn allowed_cores() -> Vec<usize> {
-    let allowed = sched_getaffinity(None).unwrap_or_default();
-    let all = (0..CpuSet::MAX_CPU).rev();
-    all.filter(|core| allowed.is_set(*core)).collect()
 }
 
 /// One scan over all its runs.

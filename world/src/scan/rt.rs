@@ -10,12 +10,10 @@ mod sched;
 
 use std::num::NonZeroU64;
 
+use actorsim_actors::shard::{ShardCores, keep_on};
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, getrlimit};
-use rustix::thread::{
-    CapabilitySet, CpuSet, capabilities, sched_getaffinity, sched_setaffinity,
-    set_current_timer_slack,
-};
+use rustix::thread::{CapabilitySet, capabilities, set_current_timer_slack};
 use serde::Serialize;
 
 pub use sched::{set_normal, set_round_robin};
@@ -91,34 +89,17 @@ fn pin(request: HostRequest, report: &mut HostReport) {
     if !request.pin {
         return;
     }
-    let allowed = match sched_getaffinity(None) {
-        Ok(allowed) => allowed,
-        Err(error) => {
-            report.why.push(format!("affinity: {error}"));
-            return;
-        }
-    };
-    let highest = (0..CpuSet::MAX_CPU)
-        .rev()
-        .find(|core| allowed.is_set(*core));
-    let Some(core) = request.core.or(highest) else {
+    let allowed = ShardCores::allowed();
+    let Some(core) = request.core.or(allowed.last().copied()) else {
         report.why.push("affinity: no core is allowed".to_owned());
         return;
     };
-    if core >= CpuSet::MAX_CPU || !allowed.is_set(core) {
-        report.why.push(format!(
-            "affinity: core {core} is not among the allowed cores"
-        ));
-        return;
-    }
-    let mut one = CpuSet::new();
-    one.set(core);
-    match sched_setaffinity(None, &one) {
+    match keep_on(&[core], &allowed) {
         Ok(()) => {
             report.pinned = true;
             report.core = Some(core);
         }
-        Err(error) => report.why.push(format!("affinity: core {core}: {error}")),
+        Err(why) => report.why.push(format!("affinity: {why}")),
     }
 }
 
