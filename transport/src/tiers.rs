@@ -21,8 +21,8 @@ use crate::stats::{DropReason, TransportStats};
 
 /// Batches waiting in tier T1: small, because each connection has its own 1024.
 pub const T1_TIER_BATCHES: u32 = 64;
-/// Batches waiting in tier T2.
-pub const T2_TIER_BATCHES: u32 = 512;
+/// Batches waiting in tier T2: 5 MiB, since each has a buffer of the largest.
+pub const T2_TIER_BATCHES: u32 = 128;
 /// Commands waiting in tier T3's mailbox.
 pub const T3_TIER_COMMANDS: u32 = 256;
 /// Commands without a usable connection kept until their deadline.

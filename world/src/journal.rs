@@ -81,7 +81,7 @@ pub const JOURNAL_CACHE_BYTES: usize = 4 << 20;
 
 /// Cache of the file of the checkpoint, which is read and written in the order of its keys: what
 /// the kernel caches is near enough, and a small one is as large as it gets after the first few.
-pub const WORLD_CACHE_BYTES: usize = 4 << 20;
+pub const WORLD_CACHE_BYTES: usize = 2 << 20;
 
 /// Notes of commands that wait for the next commit: one full command lane, four times.
 pub const NOTES_MAX: usize = 4_096;
@@ -220,8 +220,10 @@ pub(crate) struct JournalShared {
     pub(crate) record_bytes: AtomicU64,
     /// Messages taken out of the mailbox that are not durable yet.
     pub(crate) under_way: AtomicU64,
-    /// Notes that are not.
+    /// Notes that are not, in the queue or in the writer's hand.
     notes_open: AtomicU64,
+    /// Those in its hand, which go with it.
+    notes_taken: AtomicU64,
     /// What the process before this one left undone was taken up.
     pub(crate) taken_up: AtomicBool,
     /// Commands of the process before this one that are to be sent again, oldest first.
@@ -249,6 +251,7 @@ impl JournalShared {
             record_bytes: AtomicU64::new(0),
             under_way: AtomicU64::new(0),
             notes_open: AtomicU64::new(0),
+            notes_taken: AtomicU64::new(0),
             taken_up: AtomicBool::new(false),
             reopened: Mutex::default(),
             in_doubt: AtomicBool::new(false),
@@ -265,15 +268,19 @@ impl JournalShared {
         self.notes_open.fetch_add(1, Ordering::AcqRel);
         if self.notes.try_send(note).is_err() {
             self.stats.notes_skipped.inc();
-            self.noted(1);
+            self.notes_open.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
-    /// So many notes are durable, or given up.
-    pub(crate) fn noted(&self, notes: usize) {
-        let less = |open: u64| Some(open.saturating_sub(notes as u64));
-        let open = &self.notes_open;
-        let _ = open.fetch_update(Ordering::AcqRel, Ordering::Acquire, less); // always some
+    /// The writer has taken a note out of the queue.
+    pub(crate) fn note_taken(&self) {
+        self.notes_taken.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// All that it took are durable, or lost with it.
+    pub(crate) fn noted(&self) {
+        let taken = self.notes_taken.swap(0, Ordering::AcqRel);
+        self.notes_open.fetch_sub(taken, Ordering::AcqRel);
     }
 
     /// Whether everything that was taken is durable.
@@ -285,8 +292,7 @@ impl JournalShared {
 
     /// A writer begins: what the one before it had in hand is lost, and notes still wait.
     pub(crate) fn begins(&self) {
-        let waiting = NOTES_MAX - self.notes.capacity();
-        self.notes_open.store(waiting as u64, Ordering::Release);
+        self.noted();
         self.under_way.store(0, Ordering::Release);
     }
 
@@ -311,5 +317,35 @@ impl JournalShared {
             intents: stats.intents.get(),
             notes_skipped: stats.notes_skipped.get(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_that_is_lost_takes_only_the_notes_in_its_hand_with_it() {
+        let journal = JournalShared::new(JournalConfig::default());
+        (0..3).for_each(|id| journal.note(Note::Outcome(id)));
+        let mut queue = journal.notes_out.take().unwrap();
+        assert!(queue.try_recv().is_ok());
+        journal.note_taken();
+        journal.begins();
+        assert!(!journal.is_settled(), "two wait");
+        for _ in 0..2 {
+            assert!(queue.try_recv().is_ok());
+            journal.note_taken();
+        }
+        journal.noted();
+        assert!(journal.is_settled());
+    }
+
+    #[test]
+    fn a_note_that_finds_no_room_is_counted_and_not_waited_for() {
+        let journal = JournalShared::new(JournalConfig::default());
+        (0..=NOTES_MAX as u64).for_each(|id| journal.note(Note::Outcome(id)));
+        assert_eq!(journal.stats.notes_skipped.get(), 1);
+        assert_eq!(journal.notes_open.load(Ordering::Acquire), NOTES_MAX as u64);
     }
 }

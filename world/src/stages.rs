@@ -4,7 +4,8 @@
 //! that leaves the world), `synthetic` (commands for load). A stage holds its lane ends by lease,
 //! so the next incarnation goes on where a killed one stopped.
 //!
-//! Bound: [`STAGE_MAILBOX`] messages per stage; a message is a batch, not a reading.
+//! Bound: [`STAGE_MAILBOX`] messages per stage, [`JOURNAL_MAILBOX`] for the journal; a message is a
+//! batch, not a reading.
 
 mod actuate;
 mod apply;
@@ -25,6 +26,9 @@ use crate::lanes::{Berth, Lease};
 
 /// Batches that wait for a stage: the guide's T1 mailbox.
 pub const STAGE_MAILBOX: u32 = 1_024;
+
+/// Batches of events that wait for the journal: 10 MiB, since each has a buffer of the largest.
+pub const JOURNAL_MAILBOX: u32 = 256;
 
 /// How long an incarnation waits for ends that the previous one still holds.
 const HANDOVER: Duration = Duration::from_secs(2);

@@ -30,7 +30,8 @@ use crate::scan::stats::{CycleTimes, Quantiles};
 use crate::scan::{Scan, ScanConfig, ScanMessage};
 use crate::shared::{CycleHook, Shared};
 use crate::stages::{
-    Actuate, Apply, Outlets, Route, STAGE_MAILBOX, Synthetic, SyntheticMessage, WAKES, Woken,
+    Actuate, Apply, JOURNAL_MAILBOX, Outlets, Route, STAGE_MAILBOX, Synthetic, SyntheticMessage,
+    WAKES, Woken,
 };
 use crate::systems::{SystemId, WorldRules};
 
@@ -112,7 +113,10 @@ impl Twin {
         let batches = MailboxSpec::new(STAGE_MAILBOX, Overflow::Block).kept();
         Ok(Self {
             shared: Arc::new(Shared::new(config, clock)?),
-            journal: Addr::new(at.join("journal"), batches),
+            journal: Addr::new(
+                at.join("journal"),
+                MailboxSpec::new(JOURNAL_MAILBOX, Overflow::Block).kept(),
+            ),
             scan: Addr::new(
                 at.join("scan"),
                 MailboxSpec::new(PROXY_MAILBOX, Overflow::Reject),

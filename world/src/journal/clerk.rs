@@ -88,7 +88,9 @@ impl Clerk {
         let day = move || {
             while let Some(work) = waiting.blocking_recv() {
                 // whoever asked is told by what is dropped
-                drop(catch_unwind(AssertUnwindSafe(work)));
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(work)) {
+                    std::mem::forget(payload); // any value, whose destructor may panic, too
+                }
             }
         };
         let builder = thread::Builder::new().name(self.name.to_owned());
@@ -103,6 +105,15 @@ mod tests {
 
     use super::*;
 
+    /// A payload that panics once more.
+    struct Grudge;
+
+    impl Drop for Grudge {
+        fn drop(&mut self) {
+            panic!("in a destructor");
+        }
+    }
+
     #[tokio::test]
     async fn work_is_done_on_one_thread_in_order_and_a_panic_is_told() {
         let (clerk, clock) = (Clerk::new("clerk", &[]), Clock::wall());
@@ -110,6 +121,8 @@ mod tests {
         let first = clerk.run(&clock, who).await.unwrap();
         let broken = clerk.run(&clock, || panic!("at work")).await;
         assert!(matches!(broken, Err::<(), _>(ClerkError::Panicked)));
+        let worse = clerk.run(&clock, || std::panic::panic_any(Grudge)).await;
+        assert!(matches!(worse, Err::<(), _>(ClerkError::Panicked)));
         assert_eq!(clerk.run(&clock, who).await.unwrap(), first);
         assert_ne!(first, who());
     }

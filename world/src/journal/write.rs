@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actorsim_actors::{Fault, Level, System, Time};
-use actorsim_transport::T2Message;
+use actorsim_transport::{BATCH_READINGS_MAX, T2Message};
 use tokio::sync::mpsc;
 
 use super::clerk::Clerk;
@@ -20,8 +20,9 @@ use crate::lanes::Lease;
 use crate::shared::Shared;
 use crate::stages::Outlets;
 
-/// Messages between the actor and the next group: a group of small batches.
-pub(super) const QUEUE: usize = 256;
+/// Messages between the actor and the next group: as many full batches as a group may hold, 3 MiB
+/// with their buffers.
+pub(super) const QUEUE: usize = GROUP_EVENTS_MAX / BATCH_READINGS_MAX;
 
 /// Without work for this long, what the world has applied meanwhile is recorded.
 const QUIET: Duration = Duration::from_secs(1);
@@ -69,7 +70,7 @@ impl Writer {
                 Some(message) => group.entries.push(entry(message)),
                 None => return false,
             },
-            Some(note) = self.notes.recv() => group.notes.push(note),
+            Some(note) = self.notes.recv() => self.note(group, note),
             () = self.shared.journal.checkpointed.notified() => {}
             () = tokio::time::sleep(QUIET) => {}
         }
@@ -104,8 +105,13 @@ impl Writer {
         while group.notes.len() < NOTES_MAX
             && let Ok(note) = self.notes.try_recv()
         {
-            group.notes.push(note);
+            self.note(group, note);
         }
+    }
+
+    fn note(&self, group: &mut Group, note: Note) {
+        self.shared.journal.note_taken();
+        group.notes.push(note);
     }
 
     fn store(&self) -> Result<&Store, Fault> {
@@ -148,7 +154,7 @@ impl Writer {
 
     /// Makes a group durable, however often the disk refuses, and tells everybody.
     async fn write(mut self, group: Group) -> Result<Self, Fault> {
-        let (taken, notes) = (group.entries.len() as u64, group.notes.len());
+        let taken = group.entries.len() as u64;
         let (store, committed) =
             commit(&self.shared, &self.system, &self.clerk, group, self.store).await?;
         self.store = store;
@@ -181,7 +187,7 @@ impl Writer {
         }
         // durable, whether or not there is room to go on
         journal.under_way.fetch_sub(taken, Ordering::AcqRel);
-        journal.noted(notes);
+        journal.noted();
         if !committed.batches.is_empty() && self.feed.send(committed.batches).await.is_err() {
             return Err(Fault::with("journal_feed", "the feed is gone"));
         }
