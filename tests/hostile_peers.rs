@@ -190,11 +190,13 @@ fn told(report: &Value) {
     let t3 = &report["tiers"]["t3"];
     assert!(t3["errors"].as_u64() > Some(0), "answers to nothing: {t3}");
     let quic = &report["quic"];
-    let figures = ["handshakes_timed_out", "handshakes_crowded"];
-    for figure in figures
-        .into_iter()
-        .chain(["closed_here", "resets_received"])
-    {
+    for figure in [
+        "handshakes_timed_out",
+        "handshakes_crowded",
+        "closed_here",
+        "resets_received",
+        "registrations_refused",
+    ] {
         assert!(quic[figure].as_u64() > Some(0), "{figure}: {quic}");
     }
 }

@@ -11,6 +11,7 @@ use actorsim_actors::shard::{
     BUFFER_BYTES_MIN, COMPLETIONS_MAX, DATAGRAM_MAX, ENTRIES_MAX, SOCKETS_MAX, SPIN_MAX,
 };
 use actorsim_actors::slice::SLICE_MAX;
+use actorsim_transport::RANGE_DEVICES_MAX;
 
 use super::value::{Kind, Value};
 
@@ -151,6 +152,9 @@ keys! {
     "transport.site", Kind::Path, None,
         "Directory of the site authority that signs the own identity; when unset \
          $XDG_STATE_HOME/actorsim/site, or site in node.state_dir.";
+    "transport.devices_max", count(1, RANGE_DEVICES_MAX as u64), Some("16384"),
+        "Devices that peers may make known with a certificate for some devices, or with none; with \
+         one for any device they may make known any number.";
     "transport.line.delay", span(Duration::ZERO, Duration::from_secs(10)), Some("0s"),
         "QUIC packets reach this node so much later, as over a long line; for measurements.";
     "transport.line.loss", rate(1.0), Some("0"),

@@ -141,6 +141,8 @@ pub struct TransportConfig {
     pub identity: Option<PathBuf>,
     /// Directory of the site authority.
     pub site: PathBuf,
+    /// Devices that the peers of one certificate may make known.
+    pub devices_max: u32,
     /// Where packets travel.
     pub network: Network,
 }
@@ -331,6 +333,7 @@ impl NodeConfig {
                     || crate::state_dir::site_path(settings.text("node.state_dir")),
                     PathBuf::from,
                 ),
+                devices_max: narrow(settings.u64("transport.devices_max")),
                 network: network(settings),
             },
             tiers: TiersConfig {

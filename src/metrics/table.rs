@@ -174,7 +174,7 @@ metrics! {
     "actorsim_restart_seconds" Histogram []
         "From an exit to its replacement in service" "";
     "actorsim_quic_events_total" Counter ["event", "outcome"]
-        "QUIC handshakes, lost packets, stream resets, closes and datagrams"
+        "QUIC handshakes, lost packets, probes, stream resets, closes and datagrams"
         "spargio-quic counters";
     "actorsim_shard_busy_ratio" Gauge ["shard"]
         "Busy share of a shard thread" "spargio stats";

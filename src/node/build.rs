@@ -173,7 +173,10 @@ pub(super) fn transport(
             .transpose()?,
         identity: identity.clone(),
         network: config.transport.network.clone(),
-        limits: Limits::default(),
+        limits: Limits {
+            devices: config.transport.devices_max,
+            ..Limits::default()
+        },
     };
     let opened = Transport::open(system, config, twin.inlets(), Arc::clone(stats), policies);
     opened.map_err(|error| match error {

@@ -9,7 +9,7 @@ use actorsim_actors::shard::{ShardHost, ShardStats};
 use actorsim_actors::{ActorPath, System, Time};
 use actorsim_fleet::{DeviceCounts, DeviceError, Fleet, Injection, Population, Published};
 use actorsim_supervision::Supervision;
-use actorsim_transport::TransportStats;
+use actorsim_transport::{DropReason, TransportStats};
 use actorsim_world::rules::RuleSet;
 use actorsim_world::{SystemId, Twin};
 use futures_util::future::BoxFuture;
@@ -84,6 +84,18 @@ impl Layers {
         Some(shard.stats())
     }
 
+    /// What came over the connection at a path, and what became of it.
+    fn connection(&self, path: &ActorPath) -> Option<serde_json::Value> {
+        let id = path.as_str().strip_prefix("/transport/conn/")?;
+        let conn = self.stats.conns.of(id.parse().ok()?)?;
+        let dropped = DropReason::ALL.map(|reason| {
+            let count = conn.dropped.get(reason);
+            (reason.label().to_owned(), serde_json::Value::from(count))
+        });
+        let dropped = serde_json::Map::from_iter(dropped);
+        Some(serde_json::json!({ "received": conn.received.get(), "dropped": dropped }))
+    }
+
     /// Seconds from up to the stop, or to now.
     pub(super) fn elapsed_s(&self) -> f64 {
         let now = self.system.clock().monotonic();
@@ -155,6 +167,9 @@ impl Hooks for Layers {
     fn figures(&self, path: &ActorPath) -> Option<(&'static str, serde_json::Value)> {
         if let Some(stats) = self.shard(path) {
             return Some(("shard", serde_json::to_value(stats).ok()?));
+        }
+        if let Some(figures) = self.connection(path) {
+            return Some(("connection", figures));
         }
         let twin = self.twin.as_ref()?;
         let journal = twin.inlets().events;

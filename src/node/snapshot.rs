@@ -478,10 +478,12 @@ pub(super) fn quic(stats: &TransportStats) -> Vec<(&'static str, &'static str, u
         ("congestion", "", q.congestion_events.get()),
         ("black_holes", "", q.black_holes.get()),
         ("pings", "", q.pings.get()),
+        ("probes", "", q.probes.get()),
         ("resets", "sent", q.resets_sent.get()),
         ("resets", "received", q.resets_received.get()),
         ("stops", "received", q.stops_received.get()),
         ("stream_resets", "", q.stream_resets.get()),
+        ("registrations", "refused", q.registrations_refused.get()),
     ]
 }
 

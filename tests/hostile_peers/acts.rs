@@ -7,6 +7,7 @@ use actorsim_transport::endpoint::codes;
 use actorsim_transport::frames::{
     ACK_LEN, EVENT_LEN, Events, StreamType, ToLink, put_event, put_events_header,
 };
+use actorsim_transport::limits::DEVICES_MAX;
 use actorsim_transport::{AckStatus, EventKey, Protocol, READING_LEN, Reading};
 use quinn::{RecvStream, SendStream, VarInt};
 
@@ -27,6 +28,8 @@ const STALLING: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 const NOISE: u32 = 500;
 /// The device whose name is stolen: one of the honest fleet's.
 const VICTIM: &str = "industrial-0000";
+/// The devices of a certificate that wants all rows there are.
+const GREEDY: &str = "greedy-";
 /// As long as a hostile peer goes on with what takes no end: longer than a handshake may take.
 const WHILE: Duration = Duration::from_secs(6);
 
@@ -43,6 +46,7 @@ pub(crate) async fn all(attacker: &Attacker) {
             replayed_answers(attacker),
             replayed_events(attacker),
             another_device(attacker),
+            ever_more_devices(attacker),
             noise(attacker),
         )
     };
@@ -251,6 +255,16 @@ async fn another_device(attacker: &Attacker) {
     stream.write_all(&frame).await.unwrap();
     let said = tokio::time::timeout(WHILE / 3, acknowledged(&mut guest.replies)).await;
     assert!(said.is_err(), "an event in another's name was taken");
+}
+
+/// Makes devices known until it is told that these are enough: in one go, and some at a time.
+async fn ever_more_devices(attacker: &Attacker) {
+    for (session, at_a_time) in [(12, DEVICES_MAX + 1), (13, DEVICES_MAX / 2 + 1)] {
+        let mut guest = attacker.guest(&format!("{GREEDY}*"), session).await;
+        guest.register(&format!("{GREEDY}a-"), at_a_time).await;
+        guest.register(&format!("{GREEDY}b-"), at_a_time).await;
+        assert_eq!(guest.closed().await, Some(codes::FULL.into_inner()));
+    }
 }
 
 /// Waits for an acknowledgement; what else comes is the question for the time.

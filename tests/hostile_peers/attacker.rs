@@ -49,7 +49,8 @@ impl Attacker {
 
     /// An endpoint whose certificate names `devices`.
     pub(crate) fn endpoint(&self, devices: &str, protocol: Protocol) -> Endpoint {
-        let identity = self.site.identity("attacker", devices, &self.dir).unwrap();
+        let dir = self.dir.join(devices.replace('*', "any"));
+        let identity = self.site.identity("attacker", devices, &dir).unwrap();
         dialler(
             &Handle::current(),
             self.twin,

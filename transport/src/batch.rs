@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::reading::Reading;
 use crate::session::{EventKey, T2Session};
-use crate::stats::{DropReason, Tier, TransportStats};
+use crate::stats::{ConnStats, DropReason, Tier, TransportStats};
 
 /// Readings in one batch at most: two of the largest datagrams, 16 or more of Ethernet's; 40 KiB,
 /// a millisecond at a million/s.
@@ -143,6 +143,8 @@ pub struct Batch {
     copied: u64,
     reason: DropReason,
     pool: Arc<BatchPool>,
+    /// The figures of the connection it came over.
+    conn: Option<Arc<ConnStats>>,
 }
 
 impl Batch {
@@ -156,7 +158,14 @@ impl Batch {
             copied: 0,
             reason: DropReason::Died,
             pool: Arc::clone(pool),
+            conn: None,
         }
+    }
+
+    /// The same, accounting to the figures of a connection, too, if it is dropped.
+    pub(crate) fn of(mut self, conn: &Arc<ConnStats>) -> Self {
+        self.conn = Some(Arc::clone(conn));
+        self
     }
 
     /// The world has them: counts them as applied and gives the buffer back.
@@ -211,6 +220,9 @@ impl Drop for Batch {
         let lost = self.uncounted();
         if lost > 0 {
             self.pool.stats.drops(self.tier).add(self.reason, lost);
+            if let Some(conn) = &self.conn {
+                conn.dropped.add(self.reason, lost);
+            }
         }
         self.pool.give(std::mem::take(&mut self.readings));
     }

@@ -25,12 +25,12 @@ use quinn::{ConnectionError, VarInt};
 
 use crate::batch::Batch;
 use crate::endpoint::{Protocol, close, codes};
-use crate::limits::Place;
+use crate::limits::{Place, Quota};
 use crate::meter::Meter;
 use crate::reading::Reading;
 use crate::registry::Owned;
 use crate::session::T2Session;
-use crate::stats::{DropReason, Exchange, OffsetFilter};
+use crate::stats::{ConnStats, DropReason, Exchange, OffsetFilter, Tier};
 use crate::transport::Core;
 
 pub(crate) use control::CONTROL_AHEAD;
@@ -78,11 +78,17 @@ pub(crate) struct Peer {
     pub(crate) protocol: Protocol,
     /// The names of devices its certificate covers; any, if `None`.
     pub(crate) devices: Option<String>,
+    /// How many devices it may make known, with others of its kind; any number, if `None`.
+    pub(crate) quota: Option<Arc<Quota>>,
     /// Given back when all of the connection is gone.
     place: Option<Place>,
     pub(crate) clock: Clock,
     pub(crate) session: OnceLock<Arc<T2Session>>,
     pub(crate) owned: Mutex<Owned>,
+    /// What came over it, and what became of it.
+    pub(crate) figures: Arc<ConnStats>,
+    /// Why it was closed here, if the peer is to blame.
+    refused: OnceLock<String>,
     /// Whether all that came on event streams has been handed on.
     events_over: AtomicBool,
     /// The link's clock against ours, and by how much its stamps are corrected.
@@ -99,29 +105,48 @@ impl Peer {
         }
         let mut owned = self.owned.lock();
         for same in readings.chunk_by(|a, b| a.device == b.device) {
-            let registry = &self.core.registry;
-            registry.claim_plain(self.id, &mut owned, same[0].device);
+            let (registry, device) = (&self.core.registry, same[0].device);
+            if let Some(quota) = &self.quota
+                && !owned.covers(&device)
+            {
+                if quota.admit(device).is_err() {
+                    continue;
+                }
+                owned.cover(device);
+            }
+            registry.claim_plain(self.id, &mut owned, device);
         }
     }
 
-    /// Whether the certificate covers the devices of all `readings`.
+    /// Whether there are devices that it may not speak for.
+    const fn is_restricted(&self) -> bool {
+        self.devices.is_some() || self.quota.is_some()
+    }
+
+    /// Whether it may speak for the devices of all `readings`.
     fn covers(&self, readings: &[Reading]) -> bool {
-        if self.devices.is_none() {
+        if !self.is_restricted() {
             return true;
         }
         let owned = self.owned.lock();
         readings.iter().all(|reading| owned.covers(&reading.device))
     }
 
-    /// Takes the readings out whose devices the certificate does not cover; returns how many.
-    fn sift(&self, readings: &mut Vec<Reading>) -> u64 {
-        if self.devices.is_none() {
+    /// Takes the readings out whose devices it may not speak for, counts them as dropped; returns
+    /// how many.
+    fn sift(&self, tier: Tier, readings: &mut Vec<Reading>) -> u64 {
+        if !self.is_restricted() {
             return 0;
         }
         let came = readings.len();
         let owned = self.owned.lock();
         readings.retain(|reading| owned.covers(&reading.device));
-        (came - readings.len()) as u64
+        drop(owned);
+        let refused = (came - readings.len()) as u64;
+        for drops in [self.core.stats.drops(tier), &self.figures.dropped] {
+            drops.add(DropReason::Refused, refused);
+        }
+        refused
     }
 
     /// The link said what time it is there.
@@ -143,6 +168,7 @@ impl Peer {
 
     /// Closes the connection because of what the peer did.
     pub(crate) fn refuse(&self, code: VarInt, why: &str) {
+        drop(self.refused.set(why.to_owned()));
         close(&self.quic, code, why.as_bytes());
     }
 }
@@ -154,6 +180,7 @@ impl Drop for Peer {
         drop(self.place.take());
         self.core.registry.close(self.id, self.owned.get_mut());
         self.core.stats.clocks.forget(self.id);
+        self.core.stats.conns.forget(self.id);
         if let Some(session) = self.session.get() {
             let lost = session.settle_t1();
             self.core.stats.t1.dropped.add(DropReason::Network, lost);
@@ -168,6 +195,7 @@ pub(crate) struct Accepted {
     pub(crate) quic: quinn::Connection,
     pub(crate) protocol: Protocol,
     pub(crate) devices: Option<String>,
+    pub(crate) quota: Option<Arc<Quota>>,
     /// Until its actor takes it.
     pub(crate) place: Arc<Mutex<Option<Place>>>,
 }
@@ -195,10 +223,15 @@ pub(crate) fn conn_child(system: &System, core: &Arc<Core>, accepted: Accepted) 
             quic: accepted.quic.clone(),
             protocol: accepted.protocol,
             devices: accepted.devices.clone(),
+            quota: accepted.quota.clone(),
             place: accepted.place.lock().take(),
             clock: system.clock().clone(),
             session: OnceLock::new(),
-            owned: Mutex::new(Owned::new(accepted.devices.is_some())),
+            owned: Mutex::new(Owned::new(
+                accepted.devices.is_some() || accepted.quota.is_some(),
+            )),
+            figures: core.stats.conns.open(id),
+            refused: OnceLock::new(),
             events_over: AtomicBool::new(false),
             offsets: Mutex::default(),
             correction_us: AtomicI64::new(0),
@@ -303,6 +336,7 @@ impl Drop for Conn {
                 reason.to_string()
             }
         };
+        let why = peer.refused.get().cloned().unwrap_or(why);
         self.system
             .events()
             .publish(Level::Info, "disconnected", Some(self.addr.path()), why);

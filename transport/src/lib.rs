@@ -9,10 +9,10 @@
 //! What is counted and remembered: [`stats`], [`batch`] (pooled, accounting for themselves),
 //! [`session`] (the ledger of T2), [`registry`] (device to connection).
 //!
-//! The listening side: [`transport`] (assembly), [`listener`], [`limits`], [`connection`],
-//! [`tiers`], [`ingest`] (what the world is handed). The dialling side: [`link`]. Both:
-//! [`endpoint`] (QUIC settings), [`network`] (sockets, or a simulated network), [`certs`] (who may
-//! speak), [`trust`] (until when).
+//! The listening side: [`transport`] (assembly), [`listener`], [`limits`] (who has room),
+//! [`connection`], [`tiers`], [`ingest`] (what the world is handed). The dialling side: [`link`].
+//! Both: [`endpoint`] (QUIC settings), [`network`] (sockets, or a simulated network), [`certs`]
+//! (who may speak), [`trust`] (until when).
 //!
 //! # Invariants
 //!

@@ -2,16 +2,19 @@
 //!
 //! Whoever may only be an address has an address's share: of the handshakes, and of the connections
 //! without a certificate. A certificate has a share of the connections, wherever they come from. So
-//! nobody needs to be trusted for the others to have room. It counts; it closes nothing. Bounds:
+//! nobody needs to be trusted for the others to have room. What peers may put into the world, which
+//! forgets nothing, is counted for each certificate. It counts; it closes nothing. Bounds:
 //! [`Limits`].
 
 mod door;
 mod places;
+mod quota;
 
 use std::net::{IpAddr, Ipv6Addr};
 
 pub(crate) use door::Door;
 pub(crate) use places::{Place, Places};
+pub(crate) use quota::{Quota, Quotas, UsedUp};
 
 use crate::listener::HANDSHAKES_MAX;
 use crate::registry::CONNECTIONS_MAX;
@@ -22,6 +25,10 @@ pub const HANDSHAKES_SHARE_MAX: usize = HANDSHAKES_MAX / 4;
 /// Connections with one certificate, and those from one address, a quarter of all: some hundred
 /// gateways behind one address, or a fleet's links on a thousand threads.
 pub const CONNECTIONS_SHARE_MAX: usize = CONNECTIONS_MAX / 4;
+
+/// Devices that the peers of one certificate may make known, and those without one together: with
+/// as many sensors as may be, a quarter of the rows that a world holds at most (16 Mi).
+pub const DEVICES_MAX: u32 = 16_384;
 
 /// The limits of a node's listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +41,9 @@ pub struct Limits {
     pub connections: usize,
     /// Those with one certificate, and those from one address.
     pub connections_share: usize,
+    /// Devices that the peers of one certificate may make known, unless it is for any device, and
+    /// those without a certificate together.
+    pub devices: u32,
 }
 
 impl Default for Limits {
@@ -43,6 +53,7 @@ impl Default for Limits {
             handshakes_share: HANDSHAKES_SHARE_MAX,
             connections: CONNECTIONS_MAX,
             connections_share: CONNECTIONS_SHARE_MAX,
+            devices: DEVICES_MAX,
         }
     }
 }

@@ -116,13 +116,15 @@ async fn accept(
                 if !proved && door.len() >= HANDSHAKES_UNPROVEN_MAX {
                     // What cannot be told so is refused by its drop.
                     drop(incoming.retry());
-                } else if let Some(entered) = enter(&mut door, &core, &system, &incoming, which) {
-                    let (number, may) = entered;
-                    let admitted = admit(&core, &system, incoming, which, may);
-                    handshakes.push(admitted.map(move |()| number));
-                } else {
-                    incoming.refuse();
+                    continue;
                 }
+                let entered = enter(&mut door, &core, &system, &incoming, which);
+                let Some((number, may)) = entered else {
+                    incoming.refuse();
+                    continue;
+                };
+                let admitted = admit(&core, &system, incoming, which, may);
+                handshakes.push(admitted.map(move |()| number));
             }
         }
     }
@@ -228,11 +230,14 @@ async fn hand_over(core: &Arc<Core>, system: &System, quic: quinn::Connection, w
             return;
         }
     };
+    let own = certificate.as_ref().is_some_and(|shown| core.is_own(shown));
+    let quota = core.quotas.of(certificate.as_ref(), devices.as_deref());
     let accepted = Accepted {
         quic: quic.clone(),
         protocol,
         devices,
         place,
+        quota: quota.filter(|_| !own),
     };
     match core
         .conns

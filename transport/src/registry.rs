@@ -110,7 +110,7 @@ pub(crate) struct Owned {
     plain: HashMap<Uuid, u64>, // order: each is taken out of the registry by itself
     registrations: usize,
     registered: u64,
-    /// The ids of the ranges, where the certificate does not cover every device.
+    /// The ids that it may speak for, if those are not all.
     covered: Option<BTreeSet<Uuid>>,
 }
 
@@ -128,6 +128,13 @@ impl Owned {
         self.registrations += 1;
         self.registered = self.registered.saturating_add(u64::from(range.count));
         self.registrations <= REGISTRATIONS_MAX && self.registered <= CONN_DEVICES_MAX
+    }
+
+    /// From now on the connection may speak for a device.
+    pub(crate) fn cover(&mut self, device: Uuid) {
+        if let Some(covered) = &mut self.covered {
+            covered.insert(device);
+        }
     }
 
     /// Whether the connection may speak for a device.
@@ -223,9 +230,7 @@ impl Registry {
     pub(crate) fn claim_range(&self, id: u32, owned: &mut Owned, range: &DeviceRange) {
         owned.ranges.push(range.clone());
         range.for_each(|device, _| {
-            if let Some(covered) = &mut owned.covered {
-                covered.insert(device);
-            }
+            owned.cover(device);
             self.devices.insert(device, id);
         });
     }

@@ -10,12 +10,14 @@
 //! - T2: `created = acked` once quiesced
 //! - T3: `issued = acked + superseded + expired + no_route + dropped + errors + in flight`
 
+mod conns;
 mod latency;
 mod offset;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use conns::{ConnStats, Conns};
 pub use latency::{LatencyHistogram, Quantiles};
 pub use offset::{ClockOffset, Clocks};
 pub(crate) use offset::{Exchange, OffsetFilter};
@@ -61,7 +63,8 @@ pub enum DropReason {
     Tier,
     /// Lost with an actor that died, or given up by a later stage.
     Died,
-    /// Of a device that the certificate of its connection does not cover.
+    /// Of a device that the certificate of its connection does not cover, or one more than peers
+    /// without a certificate may make known.
     Refused,
 }
 
@@ -270,8 +273,11 @@ pub struct QuicStats {
     pub congestion_events: Counter,
     /// Times a path was found to lose all large packets.
     pub black_holes: Counter,
-    /// Pings sent: keep-alives, searches for the MTU, probes after a time-out.
+    /// Pings sent: keep-alives, and searches for the MTU.
     pub pings: Counter,
+    /// Sends of probes after a time-out (RFC 9002, 6.2), one or two for each; to a peer that has
+    /// not the acknowledgement frequency extension they are ordinary packets and pings.
+    pub probes: Counter,
     /// Streams that we reset.
     pub resets_sent: Counter,
     /// Streams that peers reset.
@@ -280,6 +286,8 @@ pub struct QuicStats {
     pub stops_received: Counter,
     /// Streams refused here because of what they carried, and commands refused by devices.
     pub stream_resets: Counter,
+    /// Connections closed because they registered more devices than they may.
+    pub registrations_refused: Counter,
 }
 
 /// Everything the transport counts.
@@ -295,6 +303,8 @@ pub struct TransportStats {
     pub quic: QuicStats,
     /// Clocks of the links.
     pub clocks: Clocks,
+    /// Connections, one by one.
+    pub conns: Conns,
 }
 
 impl TransportStats {

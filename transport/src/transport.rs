@@ -12,6 +12,7 @@ use actorsim_actors::{ActorPath, Addr, MailboxSpec, Overflow, System};
 use actorsim_supervision::{ChildSpec, Policies, Strategy, SupervisorRef, SupervisorSpec};
 use parking_lot::Mutex;
 use quinn::Endpoint;
+use rustls_pki_types::CertificateDer;
 use tokio::runtime::Handle;
 
 use crate::batch::{Batch, BatchPool};
@@ -19,7 +20,7 @@ use crate::certs::{CertError, Identity, Revocations};
 use crate::command::T3Message;
 use crate::endpoint::{BindError, Listening, codes, listen, server_config, until_free};
 use crate::ingest::Inlets;
-use crate::limits::{Limits, Places};
+use crate::limits::{Limits, Places, Quotas};
 use crate::listener::{Folded, Listener, ListenerMessage};
 use crate::network::Network;
 use crate::registry::Registry;
@@ -70,6 +71,7 @@ pub(crate) struct Core {
     pub(crate) said: Said,
     pub(crate) limits: Limits,
     places: Arc<Places>,
+    pub(crate) quotas: Quotas,
     listener: Addr<ListenerMessage>,
     conn_supervisor: SupervisorSpec,
     identity: Identity,
@@ -107,6 +109,11 @@ impl Core {
             }
         }
         Ok(self.registry.close_revoked(revoked))
+    }
+
+    /// Whether a certificate is this node's own, as its own fleet shows it.
+    pub(crate) fn is_own(&self, shown: &CertificateDer<'_>) -> bool {
+        self.identity.chain().first() == Some(shown)
     }
 
     /// The connections that are counted together with those of a listener.
@@ -176,6 +183,7 @@ impl Transport {
             listener: Addr::new(path.join("listener"), MailboxSpec::new(1, Overflow::Reject)),
             limits: config.limits,
             places: Places::new(config.limits),
+            quotas: Quotas::new(config.limits.devices),
             conn_supervisor,
             identity: config.identity,
             network: config.network,

@@ -5,14 +5,15 @@
 //! devices seen without an announcement get rows one sensor at a time, and share a layout, too, as
 //! long as their sensors come one after another. It never forgets a device.
 //!
-//! Bound: `rows_max` rows; a reading beyond them resolves to [`NO_ROW`] and is counted.
+//! Bound: `rows_max` rows, of them [`SENSORS_MAX`] for each device; a reading beyond them resolves
+//! to [`NO_ROW`] and is counted.
 
 mod table;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use actorsim_transport::{Reading, Registration, SensorSpec, SensorType};
+use actorsim_transport::{Reading, Registration, SENSORS_MAX, SensorSpec, SensorType};
 use uuid::Uuid;
 
 use crate::batch::{NO_ROW, RowReading};
@@ -298,7 +299,7 @@ impl DeviceIndex {
         if let Some(loose) = self.loose.get(&(asset, sensor)) {
             return loose.row;
         }
-        if self.next_row >= self.rows_max {
+        if self.next_row >= self.rows_max || self.sensors_of(asset, slot) >= SENSORS_MAX {
             self.refused += 1;
             return NO_ROW;
         }
@@ -316,6 +317,13 @@ impl DeviceIndex {
         self.undelivered
             .push_back(loose_fill(asset, slot.device, sensor, loose, relay));
         loose.row
+    }
+
+    /// Sensors of a device that have rows.
+    fn sensors_of(&self, asset: u32, slot: Slot) -> usize {
+        let layout = self.layouts.get(usize::from(slot.layout));
+        let loose = self.loose.range((asset, 0)..=(asset, u16::MAX));
+        layout.map_or(0, |layout| layout.sensors.len()) + loose.count()
     }
 
     /// The layout of a device with a sensor more, if the next row lies behind its own.

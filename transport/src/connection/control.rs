@@ -3,6 +3,7 @@
 //! T2 is acknowledged only as far as the session's ledger says that it is durable. It moves no
 //! reading. Bounds: one control stream; frames of 64 KiB; [`REPLIES_MAX`] replies waiting.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::device::{DeviceRange, REGISTRATION_DEVICES_MAX, Registration, SensorS
 use crate::endpoint::codes;
 use crate::frames::{CONTROL_FRAME_LEN_MAX, FrameError, StreamType, ToLink, ToTwin};
 use crate::ingest::Ingest;
+use crate::limits::{Quota, UsedUp};
 use crate::session::T2Session;
 use crate::stats::Exchange;
 
@@ -220,7 +222,12 @@ async fn register(
 ) -> Result<(), ControlError> {
     if !peer.owned.lock().admit(&devices) {
         let why = "more devices than one connection may register";
-        return Err(ControlError::Refused(codes::FULL, why.into()));
+        return Err(used_up(peer, why));
+    }
+    let quota = peer.quota.as_deref();
+    if let Some(quota) = quota {
+        let holds = quota.holds(devices.count);
+        holds.map_err(|error| used_up(peer, error))?;
     }
     let sensors: Arc<[SensorSpec]> = sensors.into();
     for piece in devices.pieces(REGISTER_PIECE) {
@@ -231,6 +238,9 @@ async fn register(
         {
             let why = format!("the certificate does not speak for device {name:?}");
             return Err(ControlError::Refused(codes::DEVICES, why));
+        }
+        if let Some(quota) = quota {
+            known(quota, &piece).map_err(|error| used_up(peer, error))?;
         }
         peer.core
             .registry
@@ -243,6 +253,21 @@ async fn register(
         tokio::task::yield_now().await;
     }
     Ok(())
+}
+
+/// A range that is not taken, and why.
+fn used_up(peer: &Peer, why: impl Display) -> ControlError {
+    peer.core.stats.quic.registrations_refused.inc();
+    ControlError::Refused(codes::FULL, why.to_string())
+}
+
+/// Counts the devices of a range as made known, as far as they may be.
+fn known(quota: &Quota, range: &DeviceRange) -> Result<(), UsedUp> {
+    let mut judged = Ok(());
+    range.for_each(|device, _| {
+        judged = judged.and_then(|()| quota.admit(device));
+    });
+    judged
 }
 
 /// The first name of a range that a glob does not stand for.

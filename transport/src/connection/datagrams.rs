@@ -101,6 +101,7 @@ fn deliver(peer: &Peer, addr: &Addr<ConnMessage>, gathered: Gathered) -> Vec<(u6
     let t1 = &peer.core.stats.t1;
     let count = readings.len() as u64;
     t1.received.add(count);
+    peer.figures.received.add(count);
     t1.datagrams_received.add(datagrams);
     if bad > 0 {
         t1.decode_errors.add(bad);
@@ -110,9 +111,9 @@ fn deliver(peer: &Peer, addr: &Addr<ConnMessage>, gathered: Gathered) -> Vec<(u6
         session.count_t1(count);
     }
     peer.look(&readings);
-    let refused = peer.sift(&mut readings);
-    t1.dropped.add(DropReason::Refused, refused);
-    let mut batch = Batch::new(Tier::T1, readings, peer.clock.monotonic(), &peer.core.pool);
+    let refused = peer.sift(Tier::T1, &mut readings);
+    let batch = Batch::new(Tier::T1, readings, peer.clock.monotonic(), &peer.core.pool);
+    let mut batch = batch.of(&peer.figures);
     if count > refused {
         batch.on_drop(DropReason::Overflow);
         // A mailbox that takes nothing leaves the batch to count itself.

@@ -166,9 +166,11 @@ async fn plain(peer: &Peer, stream: &mut RecvStream) -> Result<(), ReadFrameErro
         let mut readings = peer.core.pool.take();
         let taken = cut.take(&chunk, &mut readings);
         count(peer, &readings);
+        peer.figures.received.add(readings.len() as u64);
         peer.look(&readings);
+        peer.sift(Tier::T2, &mut readings);
         let batch = Batch::new(Tier::T2, readings, peer.clock.monotonic(), &peer.core.pool);
-        forward(peer, batch).await;
+        forward(peer, batch.of(&peer.figures)).await;
         taken.map_err(FrameError::from)?;
     }
 }

@@ -187,7 +187,7 @@ async fn serve(line: &Line, connection: &Connection, control: Option<control::Co
     link.connected.store(true, Ordering::Release);
     line.live.send_replace(Some(connection.clone()));
     say(line, Level::Info, "connected", &"welcome");
-    tokio::select! {
+    let why = tokio::select! {
         biased;
         why = control::run(line, control) => why.to_string(),
         why = events::run(line, connection) => why,
@@ -198,6 +198,10 @@ async fn serve(line: &Line, connection: &Connection, control: Option<control::Co
             REVOKED.to_owned()
         }
         never = metered(line, connection) => match never {},
+    };
+    match connection.close_reason() {
+        Some(ConnectionError::ApplicationClosed(told)) => told.to_string(),
+        _ => why,
     }
 }
 

@@ -54,6 +54,7 @@ const NARROW: Limits = Limits {
     handshakes_share: 2,
     connections: 4,
     connections_share: 2,
+    devices: 10,
 };
 
 /// A peer at an address of this machine.
@@ -127,6 +128,65 @@ async fn an_address_or_a_certificate_that_has_its_share_of_connections_leaves_th
     assert_eq!((accepted.get(), crowded.get()), (4, 2));
     peer_at(&rig, own).await.unwrap();
     until("accepted", || accepted.get() == 5).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn one_certificate_fills_its_quota_of_devices_and_not_the_world() {
+    let rig = Rig::start_with(Ipv4Addr::LOCALHOST, NARROW).await;
+    let (greedy, _) = rig.link("gate-1", "fan-*").await;
+    greedy.register(fans(10)).unwrap();
+    let registered = || rig.seen.lock().registered.len();
+    until("its quota", || registered() == 10).await;
+    // Ever new names, a connection at a time.
+    let mut more = fans(1);
+    more.devices.first = 10;
+    greedy.register(more).unwrap();
+    let refused = &rig.stats.quic.registrations_refused;
+    until("refused", || refused.get() >= 2).await;
+    let said = rig.system.events().last(4096);
+    let names_the_limit = |text: &str| text.contains("10 devices") && text.contains("devices_max");
+    assert!(said.iter().any(|event| names_the_limit(&event.text)));
+    assert_eq!(registered(), 10);
+    rig.links.terminate_child("gate-1").await.unwrap();
+    rig.links.delete_child("gate-1").await.unwrap();
+    // What it may have it has again; others have their own.
+    let (same, _) = rig.link("gate-1", "fan-*").await;
+    same.register(fans(10)).unwrap();
+    let (other, _) = rig.link("gate-2", "pump-*").await;
+    other.register(pumps(10)).unwrap();
+    // For any device, any number.
+    let (any, _) = rig.link("gate-3", "*").await;
+    let mut lamps = pumps(100);
+    lamps.devices.prefix = "lamp-".into();
+    any.register(lamps).unwrap();
+    until("registered", || registered() == 120).await;
+    until("reached", || rig.transport.registry().devices() == 120).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn peers_without_a_certificate_make_no_more_devices_known_than_their_quota() {
+    let rig = Rig::start_with(Ipv4Addr::LOCALHOST, NARROW).await;
+    let local = [127, 0, 0, 1];
+    let first = peer_at(&rig, local).await.unwrap();
+    let reading = |device, sequence| encode([device; 16], 0, 1.0, sequence, 0);
+    for device in 0..15 {
+        first.send_datagram(reading(device, 0).into()).unwrap();
+    }
+    let (t1, t2) = (&rig.stats.t1, &rig.stats.t2);
+    until("T1", || t1.received.get() == 15 && t1.applied.get() == 10).await;
+    assert_eq!(t1.dropped.get(DropReason::Refused), 5);
+    // Another connection, another tier: the quota is the same one.
+    let second = peer_at(&rig, local).await.unwrap();
+    let mut stream = second.open_uni().await.unwrap();
+    for device in 5..15 {
+        stream.write_all(&reading(device, 1)).await.unwrap();
+    }
+    stream.finish().unwrap();
+    until("T2", || t2.received.get() == 10 && t2.applied.get() == 5).await;
+    assert_eq!(t2.dropped.get(DropReason::Refused), 5);
+    assert_eq!(rig.transport.registry().devices(), 10);
     rig.stop().await;
 }
 

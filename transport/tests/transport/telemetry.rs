@@ -166,6 +166,17 @@ async fn a_flooding_gateway_loses_its_own_readings_only() {
         flooding.is_connected() && modest.is_connected()
     })
     .await;
+    flooding.register(pumps(1)).unwrap();
+    let mut fan = pumps(1);
+    fan.devices.prefix = "fan-".into();
+    modest.register(fan).unwrap();
+    let registry = rig.transport.registry();
+    until("registered", || registry.devices() == 2).await;
+    let figures = |device| {
+        let id = registry.connection_of(&device_uuid(device)).unwrap();
+        rig.stats.conns.of(id).unwrap()
+    };
+    let [of_flooding, of_modest] = ["pump-0000", "fan-0000"].map(figures);
     rig.open.send_replace(false);
     let t1 = &rig.stats.t1;
     // One datagram a batch: each block is sent when the one before it has arrived.
@@ -202,6 +213,15 @@ async fn a_flooding_gateway_loses_its_own_readings_only() {
         .map(|r| r.sequence)
         .max();
     assert_eq!(newest, Some(sent - 1), "the oldest went");
+    let lost = of_flooding.dropped.total();
+    assert_eq!(of_flooding.received.get(), u64::from(sent));
+    assert_eq!(rig.seen.lock().t1.len() as u64, u64::from(sent) - lost + 10);
+    assert_eq!(lost, t1.dropped.total());
+    assert!(lost >= of_flooding.dropped.get(DropReason::Overflow) && lost > 0);
+    assert_eq!(
+        (of_modest.received.get(), of_modest.dropped.total()),
+        (10, 0)
+    );
     rig.stop().await;
 }
 

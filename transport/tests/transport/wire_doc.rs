@@ -91,18 +91,6 @@ fn limits_are_those_of_the_page() {
             format!("{} bytes", endpoint::CONNECTION_WINDOW),
         ),
         (
-            "commands of a device under way",
-            registry::DEVICE_COMMANDS_MAX.to_string(),
-        ),
-        (
-            "devices of a connection",
-            registry::CONN_DEVICES_MAX.to_string(),
-        ),
-        (
-            "registrations of a connection",
-            REGISTRATIONS_MAX.to_string(),
-        ),
-        (
             "frame on a line",
             format!("{} bytes", endpoint::FRAME_ETHERNET),
         ),
@@ -123,8 +111,21 @@ fn limits_are_those_of_the_page() {
 }
 
 #[test]
-fn limits_of_the_door_are_those_of_the_page() {
+fn shares_of_peers_are_those_of_the_page() {
     let facts = [
+        (
+            "commands of a device under way",
+            registry::DEVICE_COMMANDS_MAX.to_string(),
+        ),
+        (
+            "devices of a connection",
+            registry::CONN_DEVICES_MAX.to_string(),
+        ),
+        ("devices of a certificate", limits::DEVICES_MAX.to_string()),
+        (
+            "registrations of a connection",
+            REGISTRATIONS_MAX.to_string(),
+        ),
         ("handshakes at once", listener::HANDSHAKES_MAX.to_string()),
         (
             "handshakes of one address",

@@ -195,6 +195,19 @@ fn beyond_the_bound_there_is_no_row_and_it_is_counted() {
 }
 
 #[test]
+fn a_device_that_shows_ever_more_sensors_takes_no_more_rows_than_it_could_announce() {
+    let mut index = DeviceIndex::new(100_000);
+    let most = SENSORS_MAX as u16;
+    for device in [1, 2] {
+        for sensor in 0..most + 50 {
+            let reading = reading(Uuid::from_u128(device), sensor, SensorType::Voltage);
+            assert_eq!(index.resolve(&reading) == NO_ROW, sensor >= most);
+        }
+    }
+    assert_eq!((index.rows(), index.refused()), (2 * u32::from(most), 100));
+}
+
+#[test]
 fn a_rebuilt_world_is_given_each_row_exactly_once() {
     let mut index = DeviceIndex::new(100_000);
     index.register(&Registration {
