@@ -485,6 +485,19 @@ fn streams(node: &Node, count: u32, bearer: &str) -> (TcpStream, usize) {
     (stream, refused)
 }
 
+/// Begins a stream of samples; says how that was answered.
+fn sse(node: &Node, bearer: &str) -> (TcpStream, String) {
+    let mut stream = node.connect(node.http);
+    write!(
+        stream,
+        "GET /api/v1/devices/stream HTTP/1.1\r\nHost: localhost\r\nAuthorization: {bearer}\r\n\r\n"
+    )
+    .unwrap();
+    let mut status = [0; "HTTP/1.1 200".len()];
+    stream.read_exact(&mut status).unwrap();
+    (stream, String::from_utf8_lossy(&status).into_owned())
+}
+
 #[test]
 fn hostile_clients_cost_themselves_only() {
     let node = Node::start(SMALL);
@@ -519,6 +532,10 @@ fn hostile_clients_cost_themselves_only() {
         3 * 32 - 64,
         "streams of all connections are bounded"
     );
+    let statuses: Vec<_> = (0..9).map(|_| sse(&node, &bearer)).collect();
+    let statuses: Vec<_> = statuses.iter().map(|(_, status)| &**status).collect();
+    assert_eq!(statuses[..8], ["HTTP/1.1 200"; 8]);
+    assert_eq!(statuses[8], "HTTP/1.1 503", "and so are those over HTTP");
     // Streams opened and taken back, faster than anybody can answer.
     let mut flood = node.connect(node.grpc);
     flood.write_all(PREFACE).unwrap();
