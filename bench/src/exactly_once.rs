@@ -4,8 +4,8 @@
 //! First a chaos plan kills whatever the twin is made of (connections, tiers, stages, scan,
 //! journal, their supervisors) until it has struck `size` times; then the twin's process is killed
 //! with SIGKILL and started again, [`ROUNDS`] times. Its numbers are only given if so many strikes
-//! found somebody, in the whole plan each of [`KINDS`], and if each device's acknowledged events are
-//! the ones that the world has applied, in order. Bound: the plan's time and [`ROUNDS`].
+//! found somebody, in the whole plan each of [`KINDS`], and if each device's acknowledged events
+//! are the ones that the world has applied, in order. Bound: the plan's time and [`ROUNDS`].
 
 use std::fmt::Write as _;
 use std::fs;

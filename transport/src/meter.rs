@@ -90,7 +90,7 @@ mod tests {
         assert!(dialled.stats().path.sent_plpmtud_probes > 0);
         assert!(quic.pings.get() > 0);
         assert_eq!(quic.probes.get(), 0);
-        net.begin(1, None, FaultPlan::new(Fault::Partition));
+        net.begin((1, 0), None, FaultPlan::new(Fault::Partition));
         dialled.send_datagram(vec![0; 39].into()).unwrap();
         tokio::time::sleep(Duration::from_secs(5)).await;
         meter.read(&dialled, &quic);
