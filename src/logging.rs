@@ -78,8 +78,16 @@ pub const EVENTS: &[(&str, &str)] = &[
     ),
     ("scan_recovered", "cycles fit again: all systems run"),
     (
+        "scan_rests",
+        "the real-time scan takes more than 90 % of its core: it rests between cycles",
+    ),
+    (
+        "scan_rested",
+        "the scan has not had to rest for ten seconds",
+    ),
+    (
         "scan_wedged",
-        "a cycle of the scan does not end; its thread was taken out of the real-time class",
+        "a cycle, or the building of the world, does not end; the scan is out of its class",
     ),
     (
         "journal_opened",

@@ -183,7 +183,7 @@ mod tests {
             "/world/scan",
             "host period_us cycles overruns skipped jitter_us lateness_us took_us \
              allocations_per_cycle systems walk_every faulted incarnations overrun fallbacks \
-             fallback_cycles in_fallback wedged first_error",
+             fallback_cycles in_fallback rests core_share wedged first_error",
         ),
         ("/world/scan/host", "pinned policy locked large_pages why"),
         (

@@ -256,6 +256,10 @@ pub struct WorldView {
     pub faulted: u64,
     /// Cycles in which only the essential ran.
     pub fallback_cycles: u64,
+    /// Cycles put off so that the scan leaves its core to others.
+    pub rests: u64,
+    /// Share of its core that the scan took in the last second.
+    pub core_share: Option<f64>,
     /// Cycle records that were lost before they were folded.
     pub records_lapped: u64,
     /// Execution time of each system: its name, and the runs longer than the period.

@@ -217,6 +217,10 @@ fn world(snapshot: &NodeSnapshot, out: &mut Samples) {
     let (fallback, lapped) = (world.fallback_cycles, world.records_lapped);
     out.whole("actorsim_scan_fallback_cycles_total", &[], fallback);
     out.whole("actorsim_scan_records_lapped_total", &[], lapped);
+    out.whole("actorsim_scan_rests_total", &[], world.rests);
+    if let Some(share) = world.core_share {
+        out.float("actorsim_scan_core_share", &[], share);
+    }
     for (system, took, overruns) in &world.systems {
         let took = Some(took.clone());
         out.buckets("actorsim_scan_system_seconds", &[system], &took);
@@ -509,6 +513,7 @@ mod tests {
                     rules: vec![("absence-stops".into(), 2, 1)],
                     rows: Some((7, 1)),
                     stale: Some(4),
+                    core_share: Some(0.5),
                     quality: vec![("odte", 0.9)],
                     ..WorldView::default()
                 }),

@@ -87,6 +87,10 @@ metrics! {
         "Scan cycles in which a system failed" "";
     "actorsim_scan_fallback_cycles_total" Counter []
         "Scan cycles in which only what is essential ran" "";
+    "actorsim_scan_rests_total" Counter []
+        "Scan cycles put off so that the scan leaves its core to others" "";
+    "actorsim_scan_core_share" Gauge []
+        "Share of its core that the scan took in the last second" "";
     "actorsim_scan_records_lapped_total" Counter []
         "Cycle records that were lost before anybody read them" "";
     "actorsim_scan_system_seconds" Histogram ["system"]

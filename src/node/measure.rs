@@ -348,6 +348,8 @@ pub(crate) fn world(found: &WorldReport) -> report::World {
             fallbacks: Some(scan.fallbacks),
             fallback_cycles: Some(scan.fallback_cycles),
             in_fallback: Some(scan.in_fallback),
+            rests: Some(scan.rests),
+            core_share: scan.core_share,
             wedged: Some(scan.wedged),
             first_error: scan.first_error.as_ref().map(|first| {
                 let at = first.cycle;

@@ -367,6 +367,8 @@ fn world(twin: &actorsim_world::Twin) -> WorldView {
         jitter_p99: window.map(micros),
         faulted: snapshot.faulted,
         fallback_cycles: snapshot.fallback_cycles,
+        rests: snapshot.rests,
+        core_share: snapshot.core_share,
         records_lapped: report.scan.records_lapped,
         systems: systems.collect(),
         rules: report

@@ -241,6 +241,10 @@ pub struct Scan {
     pub fallback_cycles: Option<u64>,
     /// Only the essential runs.
     pub in_fallback: Option<bool>,
+    /// Cycles put off so that the scan leaves its core to others.
+    pub rests: Option<u64>,
+    /// Share of its core that the scan took in the last second.
+    pub core_share: Option<f64>,
     /// Cycles that did not end.
     pub wedged: Option<u64>,
     /// The first failure of all incarnations.

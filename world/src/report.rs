@@ -144,6 +144,10 @@ pub struct ScanReport {
     pub fallback_cycles: u64,
     /// Only the essential runs now.
     pub in_fallback: bool,
+    /// Cycles that were put off, so that the thread leaves its core to others.
+    pub rests: u64,
+    /// Share of its core that the scan took in the last whole second.
+    pub core_share: Option<f64>,
     /// Cycles that did not end.
     pub wedged: u64,
     /// The first failure of all incarnations.
@@ -255,6 +259,8 @@ impl ScanReport {
             fallbacks: snapshot.fallbacks,
             fallback_cycles: snapshot.fallback_cycles,
             in_fallback: snapshot.in_fallback,
+            rests: snapshot.rests,
+            core_share: snapshot.core_share,
             wedged: sources.wedged,
             first_error: sources.first_error,
             cycles: snapshot.cycles,

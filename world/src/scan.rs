@@ -3,9 +3,10 @@
 //!
 //! Reading order: `grid` (when), `clock` (the only clock), `stopwatch` (parts of a cycle), `rt`
 //! (privileges), `portion` (how much a cycle takes in), `overrun` (what too long a cycle means),
-//! `stats` and `snapshot` (what is told), `thread` (the loop), `watchdog` (a cycle that never
-//! ends), `actor` (the proxy at `/twin/scan`), `bare` (the thread alone, for measuring). Other
-//! actors never see the world; they see lanes, snapshots and records.
+//! `duty` (how much of its core it takes), `stats` and `snapshot` (what is told), `thread` (the
+//! loop), `watchdog` (a cycle that never ends), `actor` (the proxy at `/twin/scan`), `bare` (the
+//! thread alone, for measuring). Other actors never see the world; they see lanes, snapshots and
+//! records.
 //!
 //! Bound: per cycle a lane of fills ([`crate::lanes::fill_lane`]), [`REQUESTS_PER_CYCLE`] requests,
 //! and the readings and batches of `systems`.
@@ -13,6 +14,7 @@
 pub(crate) mod actor;
 pub mod bare;
 pub mod clock;
+pub mod duty;
 pub mod grid;
 pub mod overrun;
 pub mod portion;

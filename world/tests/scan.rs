@@ -12,6 +12,7 @@ use actorsim_supervision::{Strategy, SupervisorPolicy, SupervisorRef, Supervisor
 use actorsim_transport::{Sessions, TransportStats};
 use actorsim_world::rules::RuleSet;
 use actorsim_world::scan::OnWedged;
+use actorsim_world::scan::clock::now_ns;
 use actorsim_world::scan::overrun::{OverrunPolicy, RECOVER_AFTER};
 use actorsim_world::scan::stats::CycleRecord;
 use actorsim_world::systems::{OwnRun, OwnSystem};
@@ -324,6 +325,34 @@ async fn a_cycle_that_never_ends_is_told_and_the_process_is_left_to_its_owner() 
     rig.until(|rig| rig.told("scan_wedged")).await;
     let scan = rig.twin.report().scan;
     assert_eq!((scan.wedged, scan.incarnations), (1, 1), "no second world");
+    rig.root.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_time_scan_that_never_ends_a_cycle_in_time_leaves_its_core_to_others() {
+    let rig = Rig::with(|scan| {
+        (scan.fifo, scan.priority) = (true, 1);
+        let run: OwnRun = Box::new(|_| {
+            let until = now_ns() + 2 * PERIOD.as_nanos() as u64;
+            while now_ns() < until {
+                std::hint::spin_loop();
+            }
+            Ok(())
+        });
+        scan.own.add(own("busy", 1, &[], run)).unwrap();
+    })
+    .await;
+    if !rig.twin.host().unwrap().is_real_time() {
+        eprintln!("skipped: this host grants no real-time class");
+        rig.root.stop().await;
+        return;
+    }
+    rig.until(|rig| rig.told("scan_rests") && rig.twin.snapshot().core_share.is_some())
+        .await;
+    let scan = rig.twin.report().scan;
+    assert!(scan.rests > 0 && scan.skipped > 0, "{scan:?}");
+    // of a second, with what may be owed and two long cycles
+    assert!(scan.core_share < Some(0.95), "{:?}", scan.core_share);
     rig.root.stop().await;
 }
 

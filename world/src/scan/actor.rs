@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use actorsim_actors::{Fault, Flow, Level, Message, TaskActor, TaskContext};
+use actorsim_actors::{ActorPath, Fault, Flow, Level, Message, System, TaskActor, TaskContext};
 use tokio::sync::mpsc;
 
 use super::clock::ScanClock;
+use super::duty::Change;
 use super::watchdog::{STEP_ROWS, Watchdog, Wedged};
 use super::{NEWS_MAX, STACK, ScanFault, ScanNews, ScanThread};
 use crate::lanes::{Lease, ScanEnds};
@@ -225,6 +226,53 @@ impl Shared {
     }
 }
 
+/// Tells what the thread has to say, until it ends.
+async fn tell(
+    mut news: mpsc::Receiver<ScanNews>,
+    shared: Arc<Shared>,
+    system: System,
+    path: ActorPath,
+) -> Result<(), Fault> {
+    let publish = |level, name, text: &str| {
+        let events = system.events();
+        events.publish(level, name, Some(&path), text.to_owned());
+    };
+    while let Some(told) = news.recv().await {
+        match told {
+            ScanNews::Ready(_) | ScanNews::Forgetful(_) => {}
+            ScanNews::Isolated(fault) => {
+                shared.note_error(&fault);
+                publish(Level::Error, "system_isolated", &fault.to_string());
+            }
+            ScanNews::Shed(true) => {
+                let text = "a cycle overran its period: only what is essential runs";
+                publish(Level::Warn, "scan_fallback", text);
+            }
+            ScanNews::Shed(false) => {
+                publish(Level::Info, "scan_recovered", "all systems run again");
+            }
+            ScanNews::Duty(Change::Rests) => {
+                let text = "it takes more of its core than it may, and rests between cycles";
+                publish(Level::Warn, "scan_rests", text);
+            }
+            ScanNews::Duty(Change::Well) => {
+                let text = "it has not had to rest for a while";
+                publish(Level::Info, "scan_rested", text);
+            }
+            ScanNews::Stopped => return Ok(()),
+            ScanNews::Faulted(fault) => {
+                shared.note_error(&fault);
+                let kind = match &fault {
+                    ScanFault::System(_) => "system",
+                    ScanFault::Overrun { .. } => "overrun",
+                };
+                return Err(Fault::with(kind, fault));
+            }
+        }
+    }
+    Err(Fault::with("scan_thread", "it ended without a word"))
+}
+
 impl Drop for Scan {
     fn drop(&mut self) {
         // a kill or a fault ends here too: the thread ends after its present cycle
@@ -265,42 +313,8 @@ impl TaskActor for Scan {
                 ));
             }
         }
-        let (system, path) = (cx.system().clone(), cx.path().clone());
-        let shared = Arc::clone(&self.shared);
-        cx.pump(async move {
-            while let Some(told) = news.recv().await {
-                match told {
-                    ScanNews::Ready(_) | ScanNews::Forgetful(_) => {}
-                    ScanNews::Isolated(fault) => {
-                        let text = fault.to_string();
-                        shared.note_error(&fault);
-                        system
-                            .events()
-                            .publish(Level::Error, "system_isolated", Some(&path), text);
-                    }
-                    ScanNews::Shed(sheds) => {
-                        let (level, name, text) = if sheds {
-                            let text = "a cycle overran its period: only what is essential runs";
-                            (Level::Warn, "scan_fallback", text)
-                        } else {
-                            (Level::Info, "scan_recovered", "all systems run again")
-                        };
-                        let events = system.events();
-                        events.publish(level, name, Some(&path), text.to_owned());
-                    }
-                    ScanNews::Stopped => return Ok(()),
-                    ScanNews::Faulted(fault) => {
-                        shared.note_error(&fault);
-                        let kind = match &fault {
-                            ScanFault::System(_) => "system",
-                            ScanFault::Overrun { .. } => "overrun",
-                        };
-                        return Err(Fault::with(kind, fault));
-                    }
-                }
-            }
-            Err(Fault::with("scan_thread", "it ended without a word"))
-        });
+        let (shared, system) = (Arc::clone(&self.shared), cx.system().clone());
+        cx.pump(tell(news, shared, system, cx.path().clone()));
         Ok(())
     }
 

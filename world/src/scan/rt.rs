@@ -54,6 +54,14 @@ pub struct HostReport {
     pub why: Vec<String>,
 }
 
+impl HostReport {
+    /// Whether the thread runs before all others of its core.
+    #[must_use]
+    pub fn is_real_time(&self) -> bool {
+        self.policy.starts_with("fifo")
+    }
+}
+
 /// Attempts `request` for the calling thread.
 #[must_use]
 pub fn prepare(request: HostRequest) -> HostReport {

@@ -32,6 +32,10 @@ pub struct ScanSnapshot {
     pub fallback_cycles: u64,
     /// Only the essential runs now.
     pub in_fallback: bool,
+    /// Cycles that were put off, so that the thread leaves its core to others.
+    pub rests: u64,
+    /// Share of its core that the scan took in the last whole second; `None` before its end.
+    pub core_share: Option<f64>,
     /// Incarnations of the scan thread.
     pub incarnations: u64,
     /// Greatest jitter, nanoseconds; `None` before the second cycle.

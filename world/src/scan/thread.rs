@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::clock::{ScanClock, sleep_until_ns};
+use super::duty::{Change, Duty};
 use super::grid::{Grid, Slot};
 use super::overrun::{FAULT_AFTER, Next, Overruns};
 use super::portion::Portion;
@@ -44,6 +45,8 @@ pub(crate) enum ScanNews {
     Isolated(SystemFault),
     /// Only what is essential runs from now on, or all systems again.
     Shed(bool),
+    /// It takes more of its core than it may, and rests between cycles, or has not for a while.
+    Duty(Change),
     /// The world could not be rebuilt from the journal.
     Forgetful(String),
     /// The loop ended by order.
@@ -66,6 +69,9 @@ pub(crate) struct ScanThread {
     previous_start_ns: Option<u64>,
     faults: u32,
     overruns: Overruns,
+    duty: Duty,
+    /// The thread is of the real-time class: it must leave its core to others now and then.
+    rests: bool,
     portion: Portion,
     /// Readings of the present cycle.
     readings: usize,
@@ -97,6 +103,8 @@ impl ScanThread {
         Self {
             period_ns: lanes.period_ns.load(Ordering::Acquire).max(1),
             overruns: Overruns::new(config.overrun),
+            duty: Duty::new(clock.now_ns()),
+            rests: false,
             config,
             world,
             ends,
@@ -126,10 +134,11 @@ impl ScanThread {
             Ok(large) => host.large_pages = large,
             Err(why) => host.why.push(format!("large pages: {why}")),
         }
+        self.rests = host.is_real_time();
         self.lay_grid(host);
         self.lanes.pulse.end();
         let end = loop {
-            sleep_until_ns(self.grid().next_due_ns());
+            sleep_until_ns(self.begins_ns());
             match self.turn() {
                 Ok(()) => {}
                 Err(end) => break end,
@@ -196,6 +205,20 @@ impl ScanThread {
         grid.expect("the grid is laid before the first turn")
     }
 
+    /// When the next cycle begins: in its slot, or after a rest.
+    fn begins_ns(&mut self) -> u64 {
+        let due_ns = self.grid().next_due_ns();
+        if !self.rests {
+            return due_ns;
+        }
+        let (begins_ns, change) = self.duty.begins(due_ns);
+        self.ends.carry.snapshot.rests += u64::from(begins_ns > due_ns);
+        if let Some(change) = change {
+            self.tell(ScanNews::Duty(change));
+        }
+        begins_ns
+    }
+
     /// After a sleep: the cycle of the slot that is due, if one is. An incarnation that shall end
     /// consumes no slot.
     fn turn(&mut self) -> Result<(), ScanNews> {
@@ -249,7 +272,11 @@ impl ScanThread {
         if !faulted {
             self.publish();
         }
-        record.took_ns = self.clock.now_ns().saturating_sub(start_ns);
+        let now_ns = self.clock.now_ns();
+        record.took_ns = now_ns.saturating_sub(start_ns);
+        if let Some(change) = self.duty.took(record.took_ns, now_ns) {
+            self.tell(ScanNews::Duty(change));
+        }
         record.allocations = self.allocated();
         if self.ends.records.push(record).is_err() {
             self.lanes.records_lapped.fetch_add(1, Ordering::Relaxed);
@@ -447,6 +474,7 @@ impl ScanThread {
             let over = record.systems_ns[at].is_some_and(|took_ns| took_ns > period_ns);
             totals.system_overruns[at] += u64::from(over);
         }
+        totals.core_share = self.duty.share();
         totals.entities = world.entities();
         totals.rows = world.rows();
         totals.tally = *world.tally();
