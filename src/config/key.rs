@@ -171,6 +171,9 @@ keys! {
         "Run the twin: listener, ingest stages and scanned world.";
     "world.capacity", count(0, 16_000_000), Some("0"),
         "Rows (device, sensor) to hold; 0 fits the fleet.";
+    "world.windows", Kind::Text, None,
+        "Sensors whose last values are kept for rules and files: [DEVICE/]TYPE[.SENSOR]:LENGTH, \
+         with commas between them, such as temperature:16,pump-7/voltage.3:64.";
     "journal.enabled", Kind::Bool, Some("true"),
         "Keep T2 events and T3 intents on disk; when off they outlive actors, not the process.";
     "journal.dir", Kind::Path, None,

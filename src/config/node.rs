@@ -16,6 +16,7 @@ use actorsim_supervision::chaos::{Place, Plan};
 use actorsim_transport::{Line, Network};
 use actorsim_world::row_files::{Format, RowFilesConfig};
 use actorsim_world::scan::overrun::OverrunPolicy;
+use actorsim_world::windows::WindowSet;
 
 use super::error::{ConfigError, ConfigErrors};
 use super::target::{AmqpTarget, CoapTarget, HttpTarget, MQTT_TLS, TlsTarget};
@@ -190,6 +191,8 @@ pub struct WorldConfig {
     pub overrun: OverrunPolicy,
     /// A cycle that takes longer never ends.
     pub watchdog: Option<Duration>,
+    /// Sensors whose last values are kept.
+    pub windows: WindowSet,
     /// Files of rules; the shipped ones where there is none.
     pub rule_files: Vec<String>,
     /// Where rows are written to.
@@ -419,9 +422,22 @@ fn world(settings: &Settings, rows_dir: &Path) -> WorldConfig {
         overrun: OverrunPolicy::named(settings.text("scan.overrun").unwrap_or_default())
             .unwrap_or_default(),
         watchdog: Some(settings.duration("scan.watchdog")).filter(|time| !time.is_zero()),
+        windows: windows(settings).unwrap_or_default(),
         rule_files: settings.list("rules.files"),
         row_files: row_files(settings, rows_dir),
     }
+}
+
+/// The windows of `world.windows`, or all that is wrong with them.
+fn windows(settings: &Settings) -> Result<WindowSet, String> {
+    let Some(text) = settings.text("world.windows") else {
+        return Ok(WindowSet::default());
+    };
+    let texts: Vec<_> = text.split(',').collect();
+    WindowSet::read(&texts).map_err(|errors| {
+        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        format!("`world.windows`: {}", errors.join("; "))
+    })
 }
 
 fn row_files(settings: &Settings, dir: &Path) -> Option<RowFilesConfig> {
@@ -554,6 +570,11 @@ fn unreadable(settings: &Settings) -> impl Iterator<Item = (&'static str, String
             "auto is all but the scan's",
         ),
         (
+            "world.windows",
+            windows(settings).err(),
+            "such as temperature:16, or pump-7/voltage.3:64",
+        ),
+        (
             "log.level",
             filter.err().map(|error| format!("`log.level`: {error}")),
             "such as info, or warn,actorsim_transport=debug",
@@ -663,9 +684,19 @@ pub fn chaos(settings: &Settings, found: &mut ConfigErrors) {
 
 /// Adds the mistakes of the files of rules, and their texts.
 pub fn rules(settings: &Settings, found: &mut ConfigErrors) {
-    if let Err(wrong) = super::rules::read(&settings.list("rules.files")) {
-        found.errors.extend(wrong.errors);
-        found.files.extend(wrong.files);
+    match super::rules::read(&settings.list("rules.files")) {
+        Ok(set) => {
+            let windows = windows(settings).unwrap_or_default();
+            if let Err(message) = set.check(&windows) {
+                found
+                    .errors
+                    .push(ConfigError::outside("rules.files", message));
+            }
+        }
+        Err(wrong) => {
+            found.errors.extend(wrong.errors);
+            found.files.extend(wrong.files);
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use actorsim_transport::{
 };
 use actorsim_world::scan::OnWedged;
 use actorsim_world::scan::watchdog::Wedged;
-use actorsim_world::{JournalConfig, Outlets, ScanConfig, Twin, TwinConfig};
+use actorsim_world::{JournalConfig, Outlets, ScanConfig, Twin, TwinConfig, WorldRules};
 
 use super::layers::FleetLayer;
 use super::publishers::Publishers;
@@ -127,6 +127,10 @@ pub(super) fn twin(
         journal: journal(&config.journal),
         command_deadline: config.tiers.t3_deadline,
         synthetic_rate: config.tiers.t3_synthetic_rate,
+        rules: WorldRules {
+            windows: world.windows.clone(),
+            ..WorldRules::default()
+        },
         ..TwinConfig::default()
     };
     Twin::new(twin, system.clock().clone()).map_err(|error| StartError::Layer {

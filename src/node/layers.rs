@@ -161,7 +161,11 @@ impl Hooks for Layers {
 
     fn read_rules(&self) -> Result<RuleSet, String> {
         let read = crate::config::rules::read(&self.rule_files);
-        read.map_err(|errors| errors.render_for("nothing was changed", false))
+        let set = read.map_err(|errors| errors.render_for("nothing was changed", false))?;
+        if let Some(twin) = &self.twin {
+            set.check(&twin.config().rules.windows)?;
+        }
+        Ok(set)
     }
 
     fn figures(&self, path: &ActorPath) -> Option<(&'static str, serde_json::Value)> {

@@ -4,7 +4,7 @@
 //! In reading order:
 //! - [`components`]: the columns of a row; one row per (device, sensor).
 //! - [`batch`], [`request`]: what travels to the scan; [`index`]: which row is whose.
-//! - [`rules`]: what values mean for devices, as data.
+//! - [`rules`]: what values mean for devices, as data; [`windows`]: whose last values are kept.
 //! - [`systems`], [`scanned`]: five systems and the world they step, without a thread.
 //! - [`scan`]: grid, clock, privileges, statistics, the thread and its proxy actor.
 //! - [`lanes`], [`shared`], [`stages`]: route, apply, actuate, and what outlives them.
@@ -57,6 +57,7 @@ pub mod stages;
 pub mod systems;
 mod threads;
 pub mod twin;
+pub mod windows;
 
 pub use journal::{JournalConfig, JournalReport};
 pub use report::WorldReport;

@@ -39,6 +39,10 @@ pub struct WorldReport {
     pub tally: Tally,
     /// Announced devices, and readings, refused for want of rows.
     pub rows_refused: u64,
+    /// Rows with a window of their last values.
+    pub windows: u32,
+    /// Rows for whose window there was no room.
+    pub windows_refused: u64,
     /// Receipt by the connection to the scan.
     pub ingest_us: Option<Quantiles>,
     /// Rules of the automation, by name.
@@ -231,6 +235,8 @@ impl WorldReport {
             row_files: sources.row_files,
             tally,
             rows_refused: sources.rows_refused,
+            windows: snapshot.windows,
+            windows_refused: snapshot.windows_refused,
             ingest_us: sources.ingest_us,
             scan: ScanReport::new(sources),
         }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::rules::RuleBook;
-use crate::systems::SystemId;
+use crate::systems::{SystemId, WindowView};
 
 /// Rows that one request may look at: more sensors than a device of any shipped profile has.
 pub const ROWS_PER_REQUEST: usize = 256;
@@ -42,6 +42,8 @@ pub struct RowView {
     pub non_finite: bool,
     /// Rules in force, by slot, as bits; the command of one may be put off still.
     pub in_force: u8,
+    /// Its last values, if it has a window and one of them.
+    pub window: Option<WindowView>,
 }
 
 /// What the scan is asked to do between two cycles.

@@ -54,6 +54,8 @@ pub struct RowRecord {
     pub value: f64,
     /// Smoothed value; not a number before the first finite one.
     pub smoothed: f32,
+    /// Mean, least and greatest value of its window; not a number without one.
+    pub window: [f64; 3],
     /// Sensor id within the device.
     pub sensor: u16,
     /// Type byte.

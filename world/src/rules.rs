@@ -4,7 +4,7 @@
 //! [[rule]]
 //! name = "absence-stops"   # unique; its commands and counters go by it
 //! sensor = "presence"      # type of the sensors it judges
-//! field = "value"          # or "smoothed"
+//! field = "value"          # or "smoothed", "window_mean", "window_min", "window_max"
 //! below = 1.0              # or above = ...
 //! hysteresis = 0.0         # how far beyond the limit a value must return
 //! for = "0s"               # how long it must hold
@@ -23,7 +23,10 @@ use std::time::Duration;
 
 use actorsim_supervision::ConfigError;
 
-pub(crate) use book::{Armed, Field, Judgement};
+use crate::components::{KIND_NAMES, KINDS};
+use crate::windows::WindowSet;
+
+pub(crate) use book::{Armed, Judgement};
 pub use book::{RuleBook, RuleTally, Slots};
 
 /// Rules of a node: each is judged for every value of its type.
@@ -53,6 +56,53 @@ pub enum Side {
     Above,
 }
 
+/// What a rule judges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Field {
+    /// Each value, as it came.
+    #[default]
+    Value,
+    /// The smoothed value.
+    Smoothed,
+    /// Mean of the row's window.
+    WindowMean,
+    /// Least value of the row's window.
+    WindowMin,
+    /// Greatest value of the row's window.
+    WindowMax,
+}
+
+impl Field {
+    /// All of them, by name.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("value", Self::Value),
+        ("smoothed", Self::Smoothed),
+        ("window_mean", Self::WindowMean),
+        ("window_min", Self::WindowMin),
+        ("window_max", Self::WindowMax),
+    ];
+
+    /// Those that are judged once in a cycle, after values were folded.
+    pub(crate) const FOLDED: [Self; 4] = [
+        Self::Smoothed,
+        Self::WindowMean,
+        Self::WindowMin,
+        Self::WindowMax,
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL[self as usize].0
+    }
+
+    /// Whether it is one of a window.
+    #[must_use]
+    pub fn is_of_window(self) -> bool {
+        !matches!(self, Self::Value | Self::Smoothed)
+    }
+}
+
 /// One rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
@@ -60,8 +110,8 @@ pub struct Rule {
     pub name: String,
     /// Type byte of the sensors that it judges.
     pub kind: u8,
-    /// It judges the smoothed value instead of each value.
-    pub smoothed: bool,
+    /// What of them it judges.
+    pub field: Field,
     /// Side of the limit.
     pub side: Side,
     /// Limit.
@@ -123,6 +173,23 @@ impl RuleSet {
         read::rules(name, text)
     }
 
+    /// Whether sensors have the windows that rules judge.
+    ///
+    /// # Errors
+    /// The first rule of which none has one, in words.
+    pub fn check(&self, windows: &WindowSet) -> Result<(), String> {
+        let has_none =
+            |rule: &&Rule| rule.field.is_of_window() && windows.kinds() >> rule.kind & 1 == 0;
+        let Some(Rule { name, kind, .. }) = self.rules.iter().find(has_none) else {
+            return Ok(());
+        };
+        let kind = KIND_NAMES[usize::from(*kind) % KINDS];
+        Err(format!(
+            "the rule {name:?} judges a window, and no {kind} sensor has one: \
+             world.windows={kind}:16 gives one to each"
+        ))
+    }
+
     /// These rules, and those of `other` beside them.
     ///
     /// # Errors
@@ -134,7 +201,7 @@ impl RuleSet {
             }
             self.rules.push(rule);
         }
-        let crowded = (0..crate::components::KINDS).any(|kind| {
+        let crowded = (0..KINDS).any(|kind| {
             self.rules
                 .iter()
                 .filter(|r| usize::from(r.kind) == kind)

@@ -101,7 +101,7 @@ impl ScannedWorld {
         let query = world.query();
         let mut scanned = Self {
             schedule: Schedule::new(&own),
-            state: CycleState::new(rules, commanded.clone(), tally, book),
+            state: CycleState::new(rules, commanded.clone(), tally, book, size.capacity_max),
             world,
             query,
             devices: Vec::new(),
@@ -145,6 +145,12 @@ impl ScannedWorld {
     #[must_use]
     pub fn tally(&self) -> &Tally {
         &self.state.tally
+    }
+
+    /// Rows with a window, and rows for whose window there was no room.
+    #[must_use]
+    pub fn windows(&self) -> (u32, u64) {
+        (self.state.windows.rows(), self.state.windows.refused)
     }
 
     /// Aggregates and stale rows.
@@ -290,6 +296,7 @@ impl ScannedWorld {
             };
             self.entities += 1;
             self.extent = self.extent.max(fill.row + 1);
+            self.state.windows.bind(&fill);
         }
     }
 
@@ -416,6 +423,7 @@ impl ScannedWorld {
         let at = row as usize;
         let (hot, cold) = (*hot.get(at)?, cold[at]);
         let flags = hot.flags;
+        let window = self.state.windows.of(row);
         flags.has(Flags::BOUND).then(|| RowView {
             row,
             device: Uuid::from_bytes(self.devices[cold.asset as usize]),
@@ -429,6 +437,7 @@ impl ScannedWorld {
             stale: flags.has(Flags::STALE),
             non_finite: flags.has(Flags::NON_FINITE),
             in_force: hot.in_force,
+            window,
         })
     }
 }

@@ -3,8 +3,8 @@
 //! Reading order: `ingest`, `simulation`, `automation`, `export`, `diagnostics`; `own` are those
 //! that a program adds, and `schedule` runs all of them. Work follows the readings: only touched
 //! rows are visited; what must see every row (aggregates, ageing) walks a slice of the table per
-//! cycle. What they share is in `state`. No system reads a socket, a ring or another thread's
-//! memory: intake and outbox are plain vectors.
+//! cycle. What they share is in `state`; `windows` has the last values of named sensors. No system
+//! reads a socket, a ring or another thread's memory: intake and outbox are plain vectors.
 //!
 //! Bound: [`READINGS_PER_CYCLE`] readings and [`SWEEP_ROWS_PER_CYCLE`] swept rows per cycle.
 
@@ -21,6 +21,7 @@ mod schedule;
 mod simulation;
 mod state;
 mod sweep;
+mod windows;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -35,6 +36,8 @@ pub use rules::WorldRules;
 pub(crate) use schedule::{Rows, Schedule, TIMED_WORK, Timings};
 pub(crate) use state::CycleState;
 pub use sweep::{Aggregate, Sweep};
+pub use windows::WindowView;
+pub(crate) use windows::Windows;
 
 use crate::batch::RowBatch;
 use crate::lanes::RETURN_LANE;

@@ -42,6 +42,18 @@ impl Bench {
         }
     }
 
+    /// The same with windows of last values.
+    fn with_windows(rules: &str, windows: &str) -> Self {
+        let mut bench = Self::new(rules);
+        let book = armed(rules, &mut bench.slots, &bench.commanded);
+        let numbers = WorldRules {
+            windows: windows.parse().unwrap(),
+            ..WorldRules::default()
+        };
+        bench.world = world_with(numbers, book, &bench.commanded);
+        bench
+    }
+
     /// One cycle with a value of a row; the setpoints it commands, with their actuators.
     fn value(&mut self, row: u32, value: f64) -> Vec<(u16, f64)> {
         self.sequence += 1;
@@ -85,13 +97,17 @@ fn armed(rules: &str, slots: &mut Slots, commanded: &Commanded) -> RuleBook {
 }
 
 fn world(book: RuleBook, commanded: &Commanded) -> ScannedWorld {
-    let size = WorldSize {
-        capacity: ROWS,
-        capacity_max: ROWS,
-    };
     let rules = WorldRules {
         alpha: 0.5,
         ..WorldRules::default()
+    };
+    world_with(rules, book, commanded)
+}
+
+fn world_with(rules: WorldRules, book: RuleBook, commanded: &Commanded) -> ScannedWorld {
+    let size = WorldSize {
+        capacity: ROWS,
+        capacity_max: ROWS,
     };
     let (commanded, own) = (commanded.clone(), OwnSystems::default());
     let mut world = ScannedWorld::with(size, rules, commanded, Tally::default(), book, own);
@@ -190,6 +206,57 @@ fn a_rule_on_the_smoothed_value_is_deaf_to_a_spike() {
     bench.value(0, 20.0);
     assert_eq!(bench.value(0, 120.0), [], "smoothed to 70");
     assert_eq!(bench.value(0, 120.0), [(6, 0.0)], "95");
+}
+
+#[test]
+fn a_rule_on_a_window_judges_its_mean_its_least_and_its_greatest_value() {
+    let rule = |name: &str, field: &str, limit: &str, then: u32| {
+        format!(
+            "[[rule]]\nname = \"{name}\"\nsensor = \"temperature\"\nfield = \"window_{field}\"\n\
+             {limit}\nthen = {then}\n"
+        )
+    };
+    let rules = rule("mean", "mean", "above = 50", 1)
+        + &rule("min", "min", "above = 20", 2)
+        + &rule("max", "max", "below = 80", 3);
+    let mut bench = Bench::with_windows(&rules, "temperature:3");
+    assert_eq!(bench.value(0, 10.0), [(6, 3.0)], "no value is above 80");
+    assert_eq!(bench.value(0, 40.0), []);
+    assert_eq!(bench.value(0, f64::NAN), [], "no value of a window");
+    assert_eq!(bench.value(0, 90.0), [], "a mean of 47");
+    assert_eq!(
+        bench.value(0, 30.0),
+        [(6, 1.0), (6, 2.0)],
+        "the first one is forgotten"
+    );
+    assert_eq!(
+        bench.in_force(0).count_ones(),
+        2,
+        "since there was a value above 80"
+    );
+    let window = bench.world.view(0).unwrap().window.unwrap();
+    assert_eq!((window.count, window.length), (3, 3));
+    assert_eq!((window.min, window.max), (30.0, 90.0));
+    assert_eq!(bench.value(3, 99.0), [], "a voltage");
+    assert_eq!(bench.world.view(3).unwrap().window, None);
+}
+
+#[test]
+fn a_sensor_that_nobody_named_comes_under_no_rule_on_a_window() {
+    let rule = "[[rule]]\nname = \"a\"\nsensor = \"temperature\"\nfield = \"window_max\"\n\
+                above = 5\nthen = 0\n";
+    // the id of the first device is sixteen zeroes
+    let nobody = "00000000-0000-0000-0000-000000000000/temperature:8";
+    let mut bench = Bench::with_windows(rule, nobody);
+    assert_eq!(
+        (bench.value(7, 9.0), bench.value(0, 9.0)),
+        (vec![], vec![(6, 0.0)])
+    );
+    assert_eq!(bench.world.windows(), (1, 0));
+    let set = RuleSet::from_toml("test", rule).unwrap();
+    assert_eq!(set.check(&nobody.parse().unwrap()), Ok(()));
+    let told = set.check(&"voltage:8".parse().unwrap()).unwrap_err();
+    assert!(told.contains("no temperature sensor"), "{told}");
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl SystemPlane {
             json!({
                 "rule": rule.name,
                 "sensor": KIND_NAMES[usize::from(rule.kind) % KIND_NAMES.len()],
-                "field": if rule.smoothed { "smoothed" } else { "value" },
+                "field": rule.field.name(),
                 "holds": match rule.side {
                     Side::Below => format!("below {}", rule.limit),
                     Side::Above => format!("above {}", rule.limit),

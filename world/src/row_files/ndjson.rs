@@ -21,6 +21,12 @@ struct Line {
     value: Option<f64>,
     smoothed: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    window_mean: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window_min: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window_max: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     non_finite: Option<&'static str>,
 }
 
@@ -33,6 +39,8 @@ impl Line {
             _ if value > 0.0 => Some("inf"),
             _ => Some("-inf"),
         };
+        let window = record.window.map(|one| one.is_finite().then_some(one));
+        let [window_mean, window_min, window_max] = window;
         Self {
             at_us: record.at_us,
             device: Uuid::from_bytes(record.device),
@@ -40,6 +48,9 @@ impl Line {
             r#type: KIND_NAMES[usize::from(record.kind) % KINDS],
             value: value.is_finite().then_some(value),
             smoothed: record.smoothed.is_finite().then_some(record.smoothed),
+            window_mean,
+            window_min,
+            window_max,
             non_finite,
         }
     }

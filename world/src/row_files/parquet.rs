@@ -40,6 +40,9 @@ const SCHEMA: &str = "message row {
     required double value;
     required float smoothed;
     required boolean finite;
+    required double window_mean;
+    required double window_min;
+    required double window_max;
 }";
 
 /// How a Parquet file ends, and begins.
@@ -115,7 +118,8 @@ fn fill(
         3 => put!(Int32Type, |row| i32::from(row.kind)),
         4 => put!(DoubleType, |row| row.value),
         5 => put!(FloatType, |row| row.smoothed),
-        _ => put!(BoolType, |row| row.value.is_finite()),
+        6 => put!(BoolType, |row| row.value.is_finite()),
+        window => put!(DoubleType, |row| row.window[(window - 7) % 3]),
     };
     Ok(())
 }

@@ -8,6 +8,7 @@ fn record(n: u64) -> RowRecord {
         at_us: n,
         value: n as f64,
         smoothed: n as f32,
+        window: [f64::NAN; 3],
         sensor: n as u16 % 7,
         kind: n as u8 % 7,
     }
@@ -120,7 +121,25 @@ fn a_value_that_is_not_finite_is_null_and_named() {
         );
         assert_eq!(line["non_finite"], name);
         assert_eq!(line["type"], "voltage");
+        assert!(line.get("window_mean").is_none());
     }
+}
+
+#[test]
+fn a_window_is_in_the_line_of_its_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rows");
+    let mut sink = open(Format::Ndjson, File::create(&path).unwrap()).unwrap();
+    let window = [2.0, 1.0, 3.0];
+    sink.write(&[RowRecord {
+        window,
+        ..record(3)
+    }])
+    .unwrap();
+    sink.finish().unwrap();
+    let line: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let seen = ["window_mean", "window_min", "window_max"].map(|name| line[name].as_f64().unwrap());
+    assert_eq!(seen, window);
 }
 
 fn desk(dir: &Path, format: Format) -> (Desk, Arc<Lanes>) {

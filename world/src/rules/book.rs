@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use serde::Serialize;
 
-use super::{RULES_MAX, Rule, RuleSet, SLOTS, Side};
+use super::{Field, RULES_MAX, Rule, RuleSet, SLOTS, Side};
 use crate::components::KINDS;
 
 /// Rows that wait for one rule's time.
@@ -19,16 +19,6 @@ const WAITING_MAX: usize = 65_536;
 
 /// Which slot each rule has, by type of sensor and id.
 pub type Slots = BTreeMap<(u8, u64), u8>;
-
-/// What a value is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Field {
-    /// As it came.
-    #[default]
-    Value,
-    /// Smoothed.
-    Smoothed,
-}
 
 /// What a value means to a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,11 +73,7 @@ impl Armed {
         let timed = !rule.hold.is_zero();
         Self {
             id: rule.id(),
-            field: if rule.smoothed {
-                Field::Smoothed
-            } else {
-                Field::Value
-            },
+            field: rule.field,
             side: rule.side,
             limit: rule.limit,
             release,
@@ -272,6 +258,12 @@ impl RuleBook {
                 *tally = *same;
             }
         }
+    }
+
+    /// Whether a rule judges windows.
+    pub(crate) fn has_windows(&self) -> bool {
+        let mut rules = self.armed.iter().flatten();
+        rules.any(|rule| rule.field.is_of_window())
     }
 
     /// Types of sensors whose values of this field are judged, as bits.

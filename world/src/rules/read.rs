@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use actorsim_supervision::ConfigError;
 use actorsim_supervision::config::reader::{self, Section};
 
-use super::{HOLD_MAX, NAME_MAX, RULES_MAX, Rule, RuleSet, SLOTS, Side};
+use super::{Field, HOLD_MAX, NAME_MAX, RULES_MAX, Rule, RuleSet, SLOTS, Side};
 use crate::components::{KIND_NAMES, KINDS};
 
 /// Limits and setpoints: far beyond any sensor, and short enough to be told.
@@ -42,7 +42,7 @@ fn rule(section: &mut Section<'_, '_>, before: &RuleSet) -> Option<Rule> {
             "name a type of sensor, such as sensor = \"presence\"",
         );
     }
-    let smoothed = section.choice("field", &[("value", false), ("smoothed", true)]);
+    let field = section.choice("field", &Field::ALL);
     let limit = limit(section);
     let hysteresis = section.number("hysteresis", 0.0..=*FINITE.end());
     let hold = section.duration("for", HOLD_MAX);
@@ -65,7 +65,7 @@ fn rule(section: &mut Section<'_, '_>, before: &RuleSet) -> Option<Rule> {
     Some(Rule {
         name: name?,
         kind,
-        smoothed: smoothed.unwrap_or(false),
+        field: field.unwrap_or_default(),
         side,
         limit,
         hysteresis: hysteresis.unwrap_or(0.0),
@@ -154,7 +154,7 @@ mod tests {
         let expected = Rule {
             name: "hot".to_owned(),
             kind: 0,
-            smoothed: true,
+            field: Field::Smoothed,
             side: Side::Above,
             limit: 90.0,
             hysteresis: 5.5,

@@ -36,6 +36,10 @@ pub struct ScanSnapshot {
     pub rests: u64,
     /// Share of its core that the scan took in the last whole second; `None` before its end.
     pub core_share: Option<f64>,
+    /// Rows with a window of their last values.
+    pub windows: u32,
+    /// Rows for whose window there was no room.
+    pub windows_refused: u64,
     /// Incarnations of the scan thread.
     pub incarnations: u64,
     /// Greatest jitter, nanoseconds; `None` before the second cycle.

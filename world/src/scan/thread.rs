@@ -475,6 +475,7 @@ impl ScanThread {
             totals.system_overruns[at] += u64::from(over);
         }
         totals.core_share = self.duty.share();
+        (totals.windows, totals.windows_refused) = world.windows();
         totals.entities = world.entities();
         totals.rows = world.rows();
         totals.tally = *world.tally();

@@ -10,7 +10,7 @@
 //! Bound: the samples of [`super::Judged`], the rows of [`super::Touched`], and [`DUE_PER_CYCLE`]
 //! rows whose time is over, for each rule.
 
-use super::{Commanded, CycleState, Kinds, Outbox, PutOff, RelayCommand, Rows, Tally};
+use super::{Commanded, CycleState, Kinds, Outbox, PutOff, RelayCommand, Rows, Tally, Windows};
 use crate::components::{Cold, DeviceId, Flags, Hot};
 use crate::rules::{Armed, Field, Judgement, RuleBook};
 
@@ -23,6 +23,7 @@ pub(super) fn automation(rows: &mut Rows<'_>, state: &mut CycleState) {
         commanded,
         book,
         touched,
+        windows,
         judged,
         put_off,
         outbox,
@@ -49,7 +50,7 @@ pub(super) fn automation(rows: &mut Rows<'_>, state: &mut CycleState) {
     }
     desk.tally.samples_missed += judged.clear();
     if judged.folded != Kinds::default() {
-        desk.judge_folded(book, touched.rows(), judged.folded);
+        desk.judge_folded(book, windows, touched.rows(), judged.folded);
     }
     let RuleBook { armed, tallies, .. } = book;
     for rule in armed.iter_mut().flatten() {
@@ -108,13 +109,20 @@ impl Desk<'_> {
     }
 
     /// Judges rows of these types that got a value by what became of it.
-    fn judge_folded(&mut self, book: &mut RuleBook, rows: &[u32], kinds: Kinds) {
+    fn judge_folded(&mut self, book: &mut RuleBook, windows: &Windows, rows: &[u32], kinds: Kinds) {
+        let of_windows = book.has_windows();
         for row in rows {
             let Hot {
                 flags, smoothed, ..
             } = self.hot[*row as usize];
             if kinds.has(flags.kind()) && !flags.has(Flags::NON_FINITE) {
                 self.judge(book, *row, Field::Smoothed, f64::from(smoothed));
+                let window = of_windows.then(|| windows.of(*row)).flatten();
+                if let Some(window) = window {
+                    self.judge(book, *row, Field::WindowMean, window.mean);
+                    self.judge(book, *row, Field::WindowMin, window.min);
+                    self.judge(book, *row, Field::WindowMax, window.max);
+                }
             }
         }
     }

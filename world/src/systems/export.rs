@@ -7,25 +7,24 @@
 //!
 //! Bound: [`super::SWEEP_ROWS_PER_CYCLE`] rows per cycle.
 
-use super::{Aggregate, CycleState, Rows, RowsOut};
-use crate::components::{Cold, DeviceId, Flags, Hot, KIND_BITS};
+use std::ops::Range;
+
+use super::{Aggregate, CycleState, Rows, RowsOut, Windows};
+use crate::components::{Flags, Hot, KIND_BITS};
 use crate::row_files::RowRecord;
 
 pub(super) fn export(rows: &mut Rows<'_>, state: &mut CycleState) {
     let CycleState {
-        rows_out, sweep, ..
+        rows_out,
+        sweep,
+        windows,
+        ..
     } = state;
-    let Rows { hot, cold, devices } = rows;
     let range = sweep.range.clone();
     if rows_out.is_on() {
-        hand_out(
-            &mut hot[range.clone()],
-            &cold[range.clone()],
-            devices,
-            rows_out,
-        );
+        hand_out(rows, range.clone(), windows, rows_out);
     }
-    aggregate(&hot[range], &mut sweep.partial);
+    aggregate(&rows.hot[range], &mut sweep.partial);
     if sweep.ends {
         let found = std::mem::replace(&mut sweep.partial, [Aggregate::NONE; KIND_BITS]);
         sweep.aggregates = std::array::from_fn(|kind| found[kind].told());
@@ -43,19 +42,23 @@ fn aggregate(hot: &[Hot], into: &mut [Aggregate; KIND_BITS]) {
 }
 
 /// Copies rows with news out; those that find no room keep theirs for the next walk.
-fn hand_out(hot: &mut [Hot], cold: &[Cold], devices: &[DeviceId], out: &mut RowsOut) {
-    for (hot, cold) in hot.iter_mut().zip(cold) {
+fn hand_out(rows: &mut Rows<'_>, range: Range<usize>, windows: &Windows, out: &mut RowsOut) {
+    for row in range {
+        let (hot, cold) = (&mut rows.hot[row], &rows.cold[row]);
         if !hot.flags.has(Flags::NEWS | Flags::BOUND) {
             continue;
         }
         let folded = hot.flags.has(Flags::FOLDED);
         let taken = out.take(RowRecord {
-            device: devices[cold.asset as usize],
+            device: rows.devices[cold.asset as usize],
             at_us: hot.at_us,
             value: hot.value,
             smoothed: if folded { hot.smoothed } else { f32::NAN },
             sensor: cold.sensor,
             kind: hot.flags.kind(),
+            window: windows.of(row as u32).map_or([f64::NAN; 3], |window| {
+                [window.mean, window.min, window.max]
+            }),
         });
         if taken {
             hot.flags.clear(Flags::NEWS);

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::components::{AGE_MAX, KIND_BITS, KINDS};
+use crate::windows::WindowSet;
 
 /// Smoothing, thresholds and staleness.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +19,8 @@ pub struct WorldRules {
     pub sweep: Duration,
     /// A row without a value for this long is stale (up to one ageing sweep later).
     pub stale_after: Duration,
+    /// Sensors whose last values are kept.
+    pub windows: WindowSet,
 }
 
 impl Default for WorldRules {
@@ -27,6 +30,7 @@ impl Default for WorldRules {
             thresholds: [80.0, 80.0, 8.0, 240.0, 16.0, 1.0, 1.0],
             sweep: Duration::from_secs(1),
             stale_after: Duration::from_secs(15),
+            windows: WindowSet::default(),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Update, first: smooths the rows that this cycle touched and counts threshold crossings.
 //!
-//! A row folds its newest value once per cycle in which it was touched; NaN and infinities are
-//! never folded. It reads no clock: the weight is per value, not per time.
+//! A row folds its newest value once per cycle in which it was touched, and its window takes it if
+//! it has one; NaN and infinities are never folded. It reads no clock: the weight is per value, not
+//! per time.
 //!
 //! Bound: the rows listed in [`super::Touched`].
 
@@ -14,6 +15,7 @@ pub(super) fn simulation(rows: &mut Rows<'_>, state: &mut CycleState) {
         rules,
         touched,
         tally,
+        windows,
         ..
     } = state;
     let hot = &mut *rows.hot;
@@ -22,6 +24,7 @@ pub(super) fn simulation(rows: &mut Rows<'_>, state: &mut CycleState) {
     } else {
         smooth::<0>(hot, touched.rows(), rules)
     };
+    windows.take(hot, touched.rows());
 }
 
 /// Smooths rows, fetched `FAR` rows ahead of their use; returns how many crossed their threshold.

@@ -4,7 +4,7 @@
 
 use super::{
     Commanded, Intake, Judged, Kinds, Outbox, PutOff, RowsOut, Sweep, Tally, Timings, Touched,
-    WorldRules,
+    Windows, WorldRules,
 };
 use crate::rules::{Field, RuleBook};
 
@@ -20,6 +20,7 @@ pub(crate) struct CycleState {
     pub(crate) sweep: Sweep,
     pub(crate) timings: Timings,
     pub(crate) tally: Tally,
+    pub(crate) windows: Windows,
     pub(crate) book: RuleBook,
     pub(crate) rules: WorldRules,
     /// See [`WorldRules::ageing`].
@@ -29,12 +30,13 @@ pub(crate) struct CycleState {
 }
 
 impl CycleState {
-    /// Nothing came and nothing was decided yet.
+    /// Nothing came and nothing was decided yet in a table that may have so many rows.
     pub(crate) fn new(
         rules: WorldRules,
         commanded: Commanded,
         tally: Tally,
         book: RuleBook,
+        rows: u32,
     ) -> Self {
         let (age_every, stale_age) = rules.ageing();
         let mut state = Self {
@@ -47,6 +49,7 @@ impl CycleState {
             sweep: Sweep::default(),
             timings: Timings::new(),
             tally,
+            windows: Windows::new(rules.windows.clone(), rows),
             book,
             rules,
             age_every,
@@ -60,6 +63,7 @@ impl CycleState {
     /// Lists what the present rules judge from now on.
     pub(crate) fn look_at_rules(&mut self) {
         self.judged.values = Kinds(self.book.kinds(Field::Value));
-        self.judged.folded = Kinds(self.book.kinds(Field::Smoothed));
+        let folded = Field::FOLDED.map(|field| self.book.kinds(field));
+        self.judged.folded = Kinds(folded.into_iter().fold(0, |all, kinds| all | kinds));
     }
 }
