@@ -1,6 +1,7 @@
 //! The scan thread allocates and frees nothing in steady state, whole cycles with sleep, ingest of
-//! known and new devices, registration, rules with and without a time, a change of rules, commands,
-//! requests, rows to files and publishing included.
+//! known and new devices, registration, rules with and without a time and on windows, a change of
+//! rules, of period and of rates, commands, requests, rows to files, systems of a program, the
+//! fallback schedule, publishing and somebody who reads all figures meanwhile included.
 //!
 //! In a program of its own, because it installs an allocator; one test, because it measures time.
 
@@ -8,6 +9,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System as Heap};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +21,9 @@ use actorsim_transport::{
 };
 use actorsim_world::row_files::{Format, RowFilesConfig};
 use actorsim_world::rules::RuleSet;
+use actorsim_world::scan::overrun::OverrunPolicy;
 use actorsim_world::scan::stats::CycleRecord;
+use actorsim_world::systems::{OwnSystem, OwnSystems};
 use actorsim_world::{Outlets, ScanConfig, SystemId, Twin, TwinConfig, WorldRules, twin_children};
 
 /// Counts calls of the heap per thread.
@@ -70,8 +74,12 @@ const DEVICES: u32 = 200;
 /// Devices that are announced, or just seen, while the scan is at work.
 const LATER: u32 = 200;
 const ROUNDS: u32 = 100;
+/// Steady cycles at least.
+const CYCLES: u64 = 1_000;
+const PERIOD: Duration = Duration::from_millis(1);
 
-/// Beside the shipped rule: one with a time on each value, and one on the smoothed value.
+/// Beside the shipped rule: one with a time on each value, one on the smoothed value, and one on a
+/// window.
 const RULES: &str = r#"
 [[rule]]
 name = "dark"
@@ -87,6 +95,12 @@ above = 0.5
 then = 7
 otherwise = 8
 actuator = 9
+[[rule]]
+name = "hot"
+sensor = "temperature"
+field = "window_mean"
+above = 0.4
+then = 3
 "#;
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -95,9 +109,33 @@ fn rules() -> RuleSet {
     RuleSet::shipped().and(more).unwrap()
 }
 
-fn twin(clock: Clock, dir: &std::path::Path) -> Twin {
+/// A system of a program's, which takes longer than a period as long as it is told to.
+fn own(slow: &Arc<AtomicBool>) -> OwnSystems {
+    let slow = Arc::clone(slow);
+    let mut own = OwnSystems::default();
+    let system = OwnSystem {
+        name: "slow",
+        every: 1,
+        after: Vec::new(),
+        make: Arc::new(move || {
+            let slow = Arc::clone(&slow);
+            Box::new(move |_| {
+                if slow.load(Ordering::Relaxed) {
+                    std::thread::park_timeout(PERIOD * 2);
+                }
+                Ok(())
+            })
+        }),
+    };
+    own.add(system).unwrap();
+    own
+}
+
+fn twin(clock: Clock, dir: &std::path::Path, slow: &Arc<AtomicBool>) -> Twin {
     let scan = ScanConfig {
-        period: Duration::from_millis(1),
+        period: PERIOD,
+        overrun: OverrunPolicy::Fallback,
+        own: own(slow),
         fifo: false,
         lock_memory: false,
         capacity: (DEVICES + LATER) * 7,
@@ -111,6 +149,7 @@ fn twin(clock: Clock, dir: &std::path::Path) -> Twin {
             rule_set: rules(),
             rules: WorldRules {
                 sweep: Duration::from_millis(10),
+                windows: "temperature:8,late-0001/voltage:64".parse().unwrap(),
                 ..WorldRules::default()
             },
             row_files: Some(RowFilesConfig {
@@ -194,10 +233,22 @@ async fn feed(clock: &Clock, twin: &Twin, pool: &Arc<BatchPool>, session: &Arc<T
             // one goes, one stays, and they come back
             twin.set_rules(RuleSet::shipped()).await.unwrap();
             twin.set_rules(rules()).await.unwrap();
+            twin.set_pace(Some(PERIOD * 3), Some(4)).await.unwrap();
+            twin.set_pace(Some(PERIOD), Some(2)).await.unwrap();
         }
     }
     assert!(twin.quiesce(PATIENCE).await);
-    until(|| twin.snapshot().cycles >= u64::from(ROUNDS)).await;
+}
+
+/// Reads every figure there is, again and again.
+async fn look(twin: &Twin) {
+    loop {
+        // a cycle is published before its record can be folded
+        let (times, report, journal) = (twin.times(), twin.report(), twin.journal());
+        assert!(report.scan.cycles >= times.took.quantiles().map_or(0, |took| took.count));
+        assert!(journal.head >= journal.applied);
+        tokio::time::sleep(PERIOD).await;
+    }
 }
 
 async fn until(condition: impl Fn() -> bool) {
@@ -221,15 +272,36 @@ async fn start(system: &System, twin: &Twin, stats: &Arc<TransportStats>) -> Sup
     start_root(system, spec).await.unwrap()
 }
 
+fn keep_records(twin: &Twin) -> Arc<Mutex<Vec<CycleRecord>>> {
+    let records: Arc<Mutex<Vec<CycleRecord>>> = Arc::default();
+    let kept = Arc::clone(&records);
+    twin.on_cycle(Box::new(move |record| kept.lock().unwrap().push(*record)));
+    records
+}
+
+/// All that happens in steady state, and more cycles.
+async fn at_work(
+    system: &System,
+    twin: &Twin,
+    pool: &Arc<BatchPool>,
+    session: &Arc<T2Session>,
+    slow: &AtomicBool,
+) {
+    feed(system.clock(), twin, pool, session).await;
+    slow.store(true, Ordering::Relaxed);
+    until(|| twin.snapshot().fallbacks > 0).await;
+    slow.store(false, Ordering::Relaxed);
+    until(|| twin.snapshot().cycles >= CYCLES).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn steady_cycles_do_not_touch_the_heap_and_a_panic_does() {
     let system = System::new(Clock::wall(), tokio::runtime::Handle::current());
     let dir = tempfile::tempdir().unwrap();
-    let twin = twin(system.clock().clone(), dir.path());
+    let slow = Arc::new(AtomicBool::new(false));
+    let twin = twin(system.clock().clone(), dir.path(), &slow);
     let stats = TransportStats::new();
-    let records: Arc<Mutex<Vec<CycleRecord>>> = Arc::default();
-    let kept = Arc::clone(&records);
-    twin.on_cycle(Box::new(move |record| kept.lock().unwrap().push(*record)));
+    let records = keep_records(&twin);
     let root = start(&system, &twin, &stats).await;
     twin.inlets()
         .readings
@@ -240,7 +312,12 @@ async fn steady_cycles_do_not_touch_the_heap_and_a_panic_does() {
         .await
         .unwrap();
     let session = T2Session::detached(1);
-    feed(system.clock(), &twin, &BatchPool::new(stats), &session).await;
+    let pool = BatchPool::new(stats);
+    tokio::select! {
+        biased;
+        () = at_work(&system, &twin, &pool, &session, &slow) => {}
+        () = look(&twin) => {}
+    }
     assert_eq!(session.acked(), u64::from(ROUNDS));
 
     // the negative control: a caught panic allocates, and is seen to
@@ -255,7 +332,11 @@ async fn steady_cycles_do_not_touch_the_heap_and_a_panic_does() {
     assert!(tally.commands > 0);
     assert_eq!(report.entities, (DEVICES + LATER) * 7);
     // the others were forgotten once, and the lane of commands was full by then
-    assert_eq!(report.rules.len(), 3);
+    assert_eq!(report.rules.len(), 4);
+    assert_eq!(
+        (report.windows, report.windows_refused),
+        (DEVICES + LATER + 1, 0)
+    );
     assert!(
         report.rules["absence-stops"].fired > 0,
         "{:?}",
@@ -269,7 +350,10 @@ async fn steady_cycles_do_not_touch_the_heap_and_a_panic_does() {
         "the counter sees an allocation"
     );
     let steady = &records[..faulted];
-    assert!(steady.len() >= ROUNDS as usize, "{} cycles", steady.len());
+    let count = steady.len() as u64;
+    assert!(count + 1 >= CYCLES, "{count} cycles");
+    assert!(steady.iter().any(|record| record.fallback));
+    assert!(steady.iter().any(|record| record.period_ns == 3_000_000));
     let dirty: Vec<_> = steady.iter().filter(|r| r.allocations != Some(0)).collect();
     assert!(
         dirty.is_empty(),
