@@ -139,6 +139,12 @@ impl DeviceIndex {
         Some((slot.device, relay))
     }
 
+    /// The sensor of a device's relay; `None` if there is no such device.
+    pub(crate) fn relay(&self, device: Uuid) -> Option<u16> {
+        let mut at = self.find(device)?;
+        self.relay_of(&mut at).map(|(_, relay)| relay)
+    }
+
     /// Rows given out.
     #[must_use]
     pub fn rows(&self) -> u32 {

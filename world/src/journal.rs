@@ -51,7 +51,7 @@ pub mod record;
 pub mod store;
 pub(crate) mod write;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -60,11 +60,11 @@ use std::time::Duration;
 use actorsim_transport::{Counter, LatencyHistogram, Quantiles, T3Message};
 use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::lanes::Berth;
 use files::{Directory, Files, Medium, Memory};
-use intents::Note;
+use intents::{Intent, Note};
 use store::Store;
 
 /// Events in one commit at most: 3.3 MiB, some 20 ms of disk.
@@ -201,6 +201,15 @@ pub struct JournalReport {
     pub notes_skipped: u64,
 }
 
+/// Who waits for this intent, until it waits no more.
+struct Leaves<'a>(&'a JournalShared, u64);
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.lock().remove(&self.1);
+    }
+}
+
 impl std::fmt::Debug for JournalShared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("JournalShared").finish_non_exhaustive()
@@ -226,6 +235,8 @@ pub(crate) struct JournalShared {
     notes_taken: AtomicU64,
     /// What the process before this one left undone was taken up.
     pub(crate) taken_up: AtomicBool,
+    /// Who waits until an intent is durable, by its id.
+    waiting: Mutex<BTreeMap<u64, oneshot::Sender<()>>>,
     /// Commands of the process before this one that are to be sent again, oldest first.
     pub(crate) reopened: Mutex<VecDeque<T3Message>>,
     /// A stage was started: what it had in hand may be lost.
@@ -253,6 +264,7 @@ impl JournalShared {
             notes_open: AtomicU64::new(0),
             notes_taken: AtomicU64::new(0),
             taken_up: AtomicBool::new(false),
+            waiting: Mutex::default(),
             reopened: Mutex::default(),
             in_doubt: AtomicBool::new(false),
             progress: Notify::new(),
@@ -270,6 +282,32 @@ impl JournalShared {
             self.stats.notes_skipped.inc();
             self.notes_open.fetch_sub(1, Ordering::AcqRel);
         }
+    }
+
+    /// Makes an intent durable, which waits for room; the answer is an error if it was given up.
+    pub(crate) async fn durable(&self, intent: Intent) -> Result<(), oneshot::error::RecvError> {
+        let (tell, told) = oneshot::channel();
+        self.waiting.lock().insert(intent.id, tell);
+        let _leaves = Leaves(self, intent.id);
+        // its other end is here, too
+        if let Ok(room) = self.notes.reserve().await {
+            self.notes_open.fetch_add(1, Ordering::AcqRel);
+            room.send(Note::Intent(intent));
+        }
+        told.await
+    }
+
+    /// Those who wait for intents of a group.
+    pub(crate) fn waiting_for(&self, notes: &[Note]) -> Vec<oneshot::Sender<()>> {
+        let mut waiting = self.waiting.lock();
+        if waiting.is_empty() {
+            return Vec::new();
+        }
+        let intents = notes.iter().filter_map(|note| match note {
+            Note::Intent(intent) => waiting.remove(&intent.id),
+            Note::Outcome(_) => None,
+        });
+        intents.collect()
     }
 
     /// The writer has taken a note out of the queue.

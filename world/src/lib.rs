@@ -10,6 +10,7 @@
 //! - [`lanes`], [`shared`], [`stages`]: route, apply, actuate, and what outlives them.
 //! - [`journal`]: events and intents on disk, checkpoints, and the world after a restart.
 //! - [`row_files`]: what rows held, in files.
+//! - [`orders`]: commands from outside.
 //! - [`report`], [`twin`]: what people see, and the subtree at `/twin`.
 //!
 //! # Invariants
@@ -45,6 +46,7 @@ mod huge;
 pub mod index;
 pub mod journal;
 pub mod lanes;
+pub mod orders;
 mod prefetch;
 pub mod report;
 pub mod request;

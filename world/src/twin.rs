@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use actorsim_actors::{ActorPath, Addr, Clock, MailboxSpec, Overflow};
 use actorsim_supervision::{ChildSpec, Strategy, SupervisorPolicy, SupervisorSpec};
-use actorsim_transport::{EventMark, Ingest, Inlets, T2Message};
+use actorsim_transport::{EventMark, Ingest, Inlets, Outcome, T2Message};
 use thiserror::Error;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::batch::RowBatch;
 use crate::journal::actor::JournalActor;
 use crate::journal::{JournalConfig, JournalReport};
+use crate::orders::OrderError;
 use crate::report::{Sources, WorldReport};
 use crate::request::{ROWS_PER_REQUEST, Request, RowView};
 use crate::row_files::RowFilesConfig;
@@ -326,6 +327,21 @@ impl Twin {
             reply,
         };
         self.ask(request).await
+    }
+
+    /// Commands the relay of a device: 1.0 starts it, 0.0 stops it, or a setpoint. Returns its
+    /// outcome when that is known and the command is durable; who stops waiting does not take it
+    /// back. A device that is not connected has until `deadline` to be there.
+    ///
+    /// # Errors
+    /// [`OrderError`].
+    pub async fn command(
+        &self,
+        device: Uuid,
+        value: f64,
+        deadline: Duration,
+    ) -> Result<Outcome, OrderError> {
+        self.shared.order(device, value, deadline).await
     }
 
     /// Makes a system panic in its next run: fault injection.

@@ -155,6 +155,7 @@ impl Writer {
     /// Makes a group durable, however often the disk refuses, and tells everybody.
     async fn write(mut self, group: Group) -> Result<Self, Fault> {
         let taken = group.entries.len() as u64;
+        let waiting = self.shared.journal.waiting_for(&group.notes);
         let (store, committed) =
             commit(&self.shared, &self.system, &self.clerk, group, self.store).await?;
         self.store = store;
@@ -188,6 +189,9 @@ impl Writer {
         // durable, whether or not there is room to go on
         journal.under_way.fetch_sub(taken, Ordering::AcqRel);
         journal.noted();
+        for tell in waiting {
+            let _ = tell.send(()); // who left does not hear it
+        }
         if !committed.batches.is_empty() && self.feed.send(committed.batches).await.is_err() {
             return Err(Fault::with("journal_feed", "the feed is gone"));
         }

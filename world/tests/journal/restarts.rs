@@ -13,6 +13,7 @@ use actorsim_transport::{
     Reading, Registration, SensorSpec, SensorType, Sessions, T2Message, T2Session, T3Message,
     Tier as WireTier, TransportStats, device_uuid,
 };
+use actorsim_world::orders::OrderError;
 use actorsim_world::{JournalConfig, Outlets, ScanConfig, Twin, TwinConfig, twin_children};
 use tokio::sync::mpsc;
 
@@ -394,6 +395,45 @@ async fn a_full_disk_holds_events_back_and_loses_none_once_it_has_room() {
         assert!(names.contains(&name), "{names:?}");
     }
     life.root.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_commands_from_outside_hears_the_outcome_once_the_command_is_durable() {
+    let disk = Disk::default();
+    let mut life = Life::on(&disk, Tier::Acks, PATIENCE).await;
+    life.register(1).await;
+    let pump = device_uuid("pump-0000");
+    assert_eq!(
+        life.twin.command(pump, 42.5, PATIENCE).await,
+        Ok(Outcome::Acked)
+    );
+    assert_eq!(life.twin.journal().intents, 1);
+    let command = life.commands.recv().await.unwrap();
+    assert_eq!(
+        (command.device, command.sensor, command.value),
+        (pump, 6, 42.5)
+    );
+    let nobody = life
+        .twin
+        .command(device_uuid("nobody"), 0.0, PATIENCE)
+        .await;
+    assert_eq!(nobody, Err(OrderError::UnknownDevice));
+    disk.hold(true);
+    let twin = life.twin.clone();
+    let told = tokio::spawn(async move { twin.command(pump, 0.0, PATIENCE).await });
+    life.until("the device has done it", |life| {
+        life.stats.t3.acked.get() == 2
+    })
+    .await;
+    assert!(!told.is_finished(), "a crash would not know of it");
+    let soon = life.twin.command(pump, 1.0, LOOK).await;
+    assert_eq!(soon, Err(OrderError::NotDurable(Outcome::Acked)));
+    disk.hold(false);
+    assert_eq!(told.await.unwrap(), Ok(Outcome::Acked));
+    life.root.stop().await;
+    let never = Twin::new(TwinConfig::default(), Clock::wall()).unwrap();
+    let never = never.command(pump, 1.0, LOOK).await;
+    assert_eq!(never, Err(OrderError::NotStarted));
 }
 
 /// What a device says over `dt/1`, without numbers: presence is `value`.
