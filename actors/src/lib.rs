@@ -79,5 +79,5 @@ pub use hindrance::{Hindrance, HindranceId, Hindrances, Reach};
 pub use mailbox::{Books, Conflation, MailboxSpec, Message, Offered, OnRestart, Overflow, Ring};
 pub use path::{ActorPath, PathError};
 pub use system::System;
-pub use task::{ActorRef, TaskActor, TaskContext};
+pub use task::{ActorRef, Breakage, TaskActor, TaskContext};
 pub use wiring::{Cycle, Wiring};

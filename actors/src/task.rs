@@ -16,7 +16,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 pub use context::TaskContext;
-use host::Life;
+use host::{Life, Wake};
 
 use crate::exit::{ExitReason, Fault, Flow, Incarnation};
 use crate::mailbox::Message;
@@ -54,6 +54,16 @@ pub trait TaskActor: Send + Sized + 'static {
         let _ = cx;
         async {}
     }
+}
+
+/// How a handler breaks on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Breakage {
+    /// It panics.
+    Panic = 1,
+    /// It returns a fault, `injected_failure`.
+    Fault = 2,
 }
 
 /// One incarnation of a task actor, whatever its message type.
@@ -94,6 +104,13 @@ impl ActorRef {
     pub fn kill(&self) {
         self.life.end_with(ExitReason::Killed);
         self.cell.kill();
+    }
+
+    /// Lets its next handler break instead of doing its work, at once if it has nothing to do: it
+    /// ends as by a defect of its own, and the message in hand with it.
+    pub fn break_with(&self, how: Breakage) {
+        self.life.break_with(how);
+        drop(self.cell.send_message(Wake)); // an error is that it has ended
     }
 
     /// Waits until the incarnation has ended and everything it owned is dropped.

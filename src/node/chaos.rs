@@ -382,7 +382,7 @@ impl Chaos {
                 let fleet = self.layers.fleet.as_ref();
                 fleet.is_some_and(|layer| layer.fleet.kill(path.as_str()).is_ok())
             }
-            (Fault::Panic, false) => self.crash_scan(path),
+            (Fault::Panic, false) if self.is_scan(path) => self.crash_scan(path),
             (_, true) => {
                 let injection = injection(&strike.plan);
                 injection.is_some_and(|(injection, _)| self.inject(path, injection))
@@ -415,12 +415,13 @@ impl Chaos {
         self.publish(Level::Info, "fault_injected", Some(path), text);
     }
 
+    fn is_scan(&self, path: &ActorPath) -> bool {
+        let twin = self.layers.twin.as_ref();
+        twin.is_some_and(|twin| twin.scan().path() == path)
+    }
+
     /// Asks the scan to panic, which answers with its next cycle, or never.
     fn crash_scan(&self, path: &ActorPath) -> bool {
-        let twin = self.layers.twin.as_ref();
-        if twin.is_none_or(|twin| twin.scan().path() != path) {
-            return false;
-        }
         let (layers, path) = (Arc::clone(&self.layers), path.clone());
         self.layers.system.detached(async move {
             drop(tokio::time::timeout(ANSWER_TIME, layers.crash(&path)).await);

@@ -13,7 +13,8 @@ use actorsim_actors::{ActorPath, ActorRow, CensusFilter, System, Time};
 use actorsim_fleet::{Fleet, Injection};
 use actorsim_supervision::Supervision;
 use actorsim_supervision::chaos::{
-    Action, Census, Fault, FaultPlan, Hands, Kind, NODE, Plan, Schedule, Strike, Toll, Vitals, draw,
+    Action, Census, Fault, FaultPlan, Hands, Kind, NODE, Plan, SHARD, Schedule, Strike, Toll,
+    Vitals, draw,
 };
 
 use actorsim_transport::SimNet;
@@ -165,8 +166,6 @@ fn twin_half() -> [ActorPath; 2] {
 
 /// Name of the kind of devices.
 const DEVICE: &str = "device";
-/// Of shards.
-const SHARD: &str = "shard";
 /// Of links, whose packets can be hit.
 const LINK: &str = "link";
 /// Of the scan, whose systems can be hit.

@@ -44,5 +44,5 @@ mod tests;
 pub use fault::{Fault, Place};
 pub use hands::Hands;
 pub use plan::{FaultPlan, Plan, Rate, StopIf, Vital, Vitals, Way};
-pub use schedule::{Action, Census, Kind, NODE, Over, Roster, Schedule, Step, Strike};
+pub use schedule::{Action, Census, Kind, NODE, Over, Roster, SHARD, Schedule, Step, Strike};
 pub use toll::Toll;

@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use actorsim_actors::shard::SimShards;
 use actorsim_actors::{
     ActorPath, Addr, Clock, Fault, Flow, MailboxSpec, Message, Overflow, Reply, System, TaskActor,
     TaskContext,
 };
 use actorsim_supervision::chaos::{
-    Action, Hands, NODE, Place, Plan, Roster, Schedule, Vitals, fault,
+    Action, Hands, NODE, Place, Plan, Roster, SHARD, Schedule, Vitals, fault,
 };
 use actorsim_supervision::{ChildSpec, Strategy, SupervisorPolicy, SupervisorSpec, start_root};
 
@@ -38,13 +39,14 @@ impl TaskActor for Worker {
     }
 }
 
-/// Every fault that a test can do to its actors.
+/// Every fault that a test can do to its task actors.
 fn plan() -> Plan {
     let mut text = format!(
         "seed = 5\nrate = \"1/1s\"\nmax_concurrent = 4\nfor = \"{}s\"\n[faults]\n",
         LENGTH.as_secs()
     );
-    let here = |entry: &&fault::Entry| entry.why_not(Place::Test).is_none();
+    let here =
+        |entry: &&fault::Entry| entry.why_not(Place::Test).is_none() && !entry.fault.hits_shard();
     for entry in fault::FAULTS.iter().filter(here) {
         text += &format!("{} = 1\n", entry.name);
     }
@@ -170,4 +172,38 @@ fn each_fault_acts_and_is_undone_and_the_same_seed_does_the_same() {
         "{seen:?}"
     );
     assert_eq!(in_virtual_time(), (made, seen), "I11 same seed, same hash");
+}
+
+#[tokio::test]
+async fn threads_of_shards_end_and_have_a_next_life_when_the_fault_is_over() {
+    let clock = Clock::virtual_from(0);
+    let system = System::new(clock, tokio::runtime::Handle::current());
+    let mut shards = SimShards::of(&system, 2);
+    let mut roster = Roster::default();
+    for index in 0..2 {
+        roster.add(SHARD, ActorPath::root().join(&format!("shards/{index}")));
+    }
+    let text = "seed = 3\nrate = \"1/3s\"\nfor = \"30s\"\nmax_concurrent = 2\n[faults]\n\
+                host_down = { for = \"1s\" }\n";
+    let plan = Plan::from_toml("plan.toml", text, Place::Test).unwrap();
+    let mut hands = Hands::new(&system).with_shards(shards.shards().to_vec());
+    let mut schedule = Schedule::new(&plan, plan.seed, shards.now());
+    let mut strikes = 0;
+    while let Some(next) = schedule.next_at() {
+        shards.run_until(next);
+        for action in schedule.step(next, &roster, &Vitals::default()).actions {
+            let (Action::Begin(strike) | Action::End(strike)) = &action;
+            let shard = shards.shards()[strike.index as usize].clone();
+            let begins = matches!(action, Action::Begin(_));
+            match begins {
+                true => assert!(hands.begin(strike), "{strike}"),
+                false => hands.end(strike),
+            }
+            shards.settle();
+            assert_eq!(shard.is_down(), begins, "{strike}");
+            strikes += u32::from(begins);
+        }
+    }
+    assert_eq!((strikes, hands.under_way()), (10, 0));
+    assert!(shards.shards().iter().all(|shard| !shard.is_down()));
 }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
@@ -12,10 +12,11 @@ use ractor::ActorProcessingErr;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
-use super::{ActorRef, DRAIN_BUDGET, TaskActor, TaskContext};
+use super::{ActorRef, Breakage, DRAIN_BUDGET, TaskActor, TaskContext};
 use crate::addr::{Addr, Next};
 use crate::census::MailboxView;
 use crate::exit::{Exit, ExitReason, Fault, Flow, Incarnation, OnExit};
+use crate::fifo::discard;
 use crate::hindrance::Hindrances;
 use crate::mailbox::{Books, Message};
 use crate::system::System;
@@ -24,6 +25,8 @@ use crate::system::System;
 pub(super) struct Life {
     reason: Mutex<Option<ExitReason>>,
     stop_requested: AtomicBool,
+    /// What its next handler does instead of its work; 0: nothing.
+    breakage: AtomicU8,
     exited: AtomicBool,
     exit_seen: Notify,
     pumps: Mutex<Vec<JoinHandle<()>>>,
@@ -34,6 +37,7 @@ impl Life {
         Self {
             reason: Mutex::new(None),
             stop_requested: AtomicBool::new(false),
+            breakage: AtomicU8::new(0),
             exited: AtomicBool::new(false),
             exit_seen: Notify::new(),
             pumps: Mutex::new(Vec::new()),
@@ -47,6 +51,24 @@ impl Life {
 
     pub(super) fn request_stop(&self) {
         self.stop_requested.store(true, Ordering::Release);
+    }
+
+    /// Lets the next handler break so; the host has to be woken for it.
+    pub(super) fn break_with(&self, how: Breakage) {
+        self.breakage.store(how as u8, Ordering::Relaxed);
+    }
+
+    /// Breaks, if it is to.
+    async fn breaks(&self) -> Result<(), Fault> {
+        let breakage = self.breakage.load(Ordering::Relaxed);
+        if breakage == 0 {
+            return Ok(());
+        }
+        guarded(async {
+            assert!(breakage != Breakage::Panic as u8, "injected panic");
+            Err(Fault::new(INJECTED))
+        })
+        .await
     }
 
     pub(super) fn add_pump(&self, pump: JoinHandle<()>) {
@@ -92,8 +114,11 @@ impl Life {
 /// Code of the fault of a second actor on one address.
 const ALREADY_STARTED: &str = "already_started";
 
+/// Code of the fault of a handler that was made to fail.
+const INJECTED: &str = "injected_failure";
+
 /// The one message that ractor carries for us.
-struct Wake;
+pub(super) struct Wake;
 
 struct Host<A>(PhantomData<fn() -> A>);
 
@@ -129,7 +154,14 @@ impl<A: TaskActor> HostState<A> {
     async fn drain(&mut self) -> Result<Drained, Fault> {
         for _ in 0..DRAIN_BUDGET {
             self.hindrances().held(self.addr.path()).await;
-            let Next::Message(message) = self.addr.next() else {
+            let next = self.addr.next();
+            if let Err(fault) = self.life.breaks().await {
+                if let Next::Message(message) = next {
+                    discard(message); // it dies with the actor
+                }
+                return Err(fault);
+            }
+            let Next::Message(message) = next else {
                 return Ok(Drained::Empty);
             };
             self.hindrances().slowed(self.addr.path()).await;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use actorsim_actors::ActorPath;
 use actorsim_actors::census::{ActorRow, Census as Tasks, CensusFilter, PAGE_MAX};
-use actorsim_supervision::chaos::{Census, Fault, Kind, NODE};
+use actorsim_supervision::chaos::{Census, Fault, Kind, NODE, SHARD};
 use futures_util::future::join_all;
 
 use super::device_takes;
@@ -17,9 +17,6 @@ use crate::node::layers::Layers;
 
 /// The kind of all devices.
 pub(super) const DEVICE: &str = "device";
-
-/// The kind of those that stand for the threads of shards.
-const SHARD: &str = "shard";
 
 /// One moment of the actors of a node.
 #[derive(Debug)]

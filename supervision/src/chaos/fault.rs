@@ -96,16 +96,6 @@ const NODES: [Option<&str>; 3] = [
     None,
     Some("the plan would end, or stand still, with its node; send SIGKILL or SIGSTOP from outside"),
 ];
-const SHARDS: [Option<&str>; 3] = [
-    Some("a test has no shards of a node; end one of its own by `ShardHandle::kill`"),
-    None,
-    None,
-];
-const HANDLERS: [Option<&str>; 3] = [
-    Some("a test's actors panic and fail by their own code; tell one to by a message of its own"),
-    None,
-    None,
-];
 const DEVICES: [Option<&str>; 3] = [
     Some("a test has no devices of a fleet; use `actorsim sim` or a running node"),
     None,
@@ -124,14 +114,14 @@ pub const FAULTS: [Entry; 21] = [
     entry(
         Fault::Panic,
         "panic",
-        "lets the handler of a device or a system panic",
-        HANDLERS,
+        "lets the handler of an actor, a device or a system panic",
+        ANYWHERE,
     ),
     entry(
         Fault::ErrorReturn,
         "error_return",
-        "lets the handler of a device fail",
-        HANDLERS,
+        "lets the handler of an actor or a device fail",
+        ANYWHERE,
     ),
     entry(
         Fault::Partition,
@@ -215,7 +205,7 @@ pub const FAULTS: [Entry; 21] = [
         Fault::HostDown,
         "host_down",
         "the thread of a shard ends: its cells exit with `host_down`, and the next thread follows",
-        SHARDS,
+        ANYWHERE,
     ),
     entry(
         Fault::StartFails,
@@ -306,6 +296,8 @@ impl Fault {
             self,
             Self::Kill
                 | Self::Stop
+                | Self::Panic
+                | Self::ErrorReturn
                 | Self::Hang
                 | Self::SlowHandler
                 | Self::MailboxFull

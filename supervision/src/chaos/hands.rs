@@ -1,4 +1,4 @@
-//! What a strike does to the task actors of a system, and how that is undone.
+//! What a strike does to the task actors and shards of a system, and how that is undone.
 //!
 //! For whoever carries a plan out: a test, `actorsim sim`, a live node. What hits packets, devices
 //! or the world is theirs. It draws nothing and knows no time: what lasts ends with
@@ -7,7 +7,10 @@
 use std::collections::BTreeMap;
 
 use actorsim_actors::census::PAGE_MAX;
-use actorsim_actors::{ActorPath, ActorRef, CensusFilter, Hindrance, HindranceId, Reach, System};
+use actorsim_actors::shard::ShardHandle;
+use actorsim_actors::{
+    ActorPath, ActorRef, Breakage, CensusFilter, Hindrance, HindranceId, Reach, System,
+};
 
 use super::fault::Fault;
 use super::schedule::Strike;
@@ -17,6 +20,7 @@ use super::schedule::Strike;
 enum UnderWay {
     Hindered(Vec<HindranceId>),
     Full(ActorPath),
+    Down(ShardHandle),
     /// By so many microseconds.
     Jumped(i64),
 }
@@ -27,6 +31,7 @@ pub struct Hands {
     system: System,
     /// The subtrees that are a node: all that crashes or stands still with it.
     node: Vec<ActorPath>,
+    shards: Vec<ShardHandle>,
     under_way: BTreeMap<u64, UnderWay>,
 }
 
@@ -37,6 +42,7 @@ impl Hands {
         Self {
             system: system.clone(),
             node: Vec::new(),
+            shards: Vec::new(),
             under_way: BTreeMap::new(),
         }
     }
@@ -48,6 +54,13 @@ impl Hands {
         self
     }
 
+    /// The same, with shards whose threads can end; who is struck is told by the index.
+    #[must_use]
+    pub fn with_shards(mut self, shards: impl IntoIterator<Item = ShardHandle>) -> Self {
+        self.shards.extend(shards);
+        self
+    }
+
     /// Carries a strike out. False: there is no such actor any more, or the fault is none of task
     /// actors; then there is nothing to end.
     pub fn begin(&mut self, strike: &Strike) -> bool {
@@ -55,9 +68,14 @@ impl Hands {
         let kept = match plan.fault {
             Fault::Kill => return self.with_actor(strike, ActorRef::kill),
             Fault::Stop => return self.with_actor(strike, ActorRef::stop),
+            Fault::Panic => return self.with_actor(strike, |one| one.break_with(Breakage::Panic)),
+            Fault::ErrorReturn => {
+                return self.with_actor(strike, |one| one.break_with(Breakage::Fault));
+            }
             Fault::Hang => self.hinder(strike, Hindrance::Hold),
             Fault::SlowHandler => self.hinder(strike, Hindrance::Slow(plan.delay)),
             Fault::StartFails => self.hinder(strike, Hindrance::StartFails(plan.times)),
+            Fault::HostDown if !self.shards.is_empty() => self.end_shard(strike),
             // Of a shard: whoever stands for its thread ends, and with it the thread.
             Fault::StartHangs | Fault::HostDown => self.hinder(strike, Hindrance::StartHangs),
             Fault::MailboxFull => {
@@ -84,8 +102,12 @@ impl Hands {
         if let Some(former) = self.under_way.insert(strike.number, kept) {
             self.undo(former);
         }
-        let ends = [Fault::StartFails, Fault::StartHangs, Fault::HostDown];
-        if ends.contains(&plan.fault) {
+        let ends = match plan.fault {
+            Fault::StartFails | Fault::StartHangs => true,
+            Fault::HostDown => self.shards.is_empty(),
+            _ => false,
+        };
+        if ends {
             self.with_actor(strike, ActorRef::kill);
         }
         true
@@ -115,12 +137,23 @@ impl Hands {
                 self.system.census().set_full(&path, false);
             }
             UnderWay::Jumped(by) => self.system.clock().jump(-by),
+            // An error is that it lives, or that the shards are being stopped.
+            UnderWay::Down(shard) => drop(shard.revive()),
         }
     }
 
     fn with_actor(&self, strike: &Strike, act: impl FnOnce(&ActorRef)) -> bool {
         let actor = self.system.census().task(&strike.path);
         actor.map(|actor| act(&actor)).is_some()
+    }
+
+    fn end_shard(&self, strike: &Strike) -> Option<UnderWay> {
+        let shard = self.shards.get(strike.index as usize)?;
+        if shard.is_down() {
+            return None;
+        }
+        shard.kill();
+        Some(UnderWay::Down(shard.clone()))
     }
 
     fn hinder(&self, strike: &Strike, what: Hindrance) -> Option<UnderWay> {

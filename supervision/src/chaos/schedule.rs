@@ -34,6 +34,9 @@ const STRIKES_PER_STEP: usize = 64;
 /// The kind of whole nodes, in a census that has them.
 pub const NODE: &str = "node";
 
+/// The kind of shards, in a census that has them.
+pub const SHARD: &str = "shard";
+
 const LANE_TIME: u64 = 0;
 const LANE_FAULT: u64 = 1;
 const LANE_KIND: u64 = 2;
@@ -60,11 +63,12 @@ pub trait Census {
     fn path(&self, kind: usize, index: u64) -> ActorPath;
     /// Whether an actor is down for now; one that is gone for good is not.
     fn is_down(&self, path: &ActorPath) -> bool;
-    /// Whether a fault can hit a kind. What any actor can suffer hits all but the kind [`NODE`],
-    /// unless a shell knows better.
+    /// Whether a fault can hit a kind. What any actor can suffer hits all but the kinds [`NODE`]
+    /// and [`SHARD`], unless a shell knows better.
     fn takes(&self, kind: usize, fault: Fault) -> bool {
         match self.kinds().get(kind) {
             Some(kind) if kind.name == NODE => fault.hits_node(),
+            Some(kind) if kind.name == SHARD => fault.hits_shard(),
             _ => fault.hits_any_actor(),
         }
     }
