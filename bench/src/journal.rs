@@ -2,7 +2,7 @@
 //!
 //! A whole supervised twin on a directory of this disk. First [`LINKS`] sessions send [`PACE`]
 //! events/s, long enough that a checkpoint covers them and they are removed, and each
-//! acknowledgement is timed from the send; then the same sessions send batches of 256 as fast as
+//! acknowledgement is timed from the send; then the same sessions send full batches as fast as
 //! they are acknowledged. At the end every event must be applied. Bound: each session's window.
 
 use std::path::PathBuf;
@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use actorsim_actors::{ActorPath, Addr, Clock, MailboxSpec, Overflow, System};
 use actorsim_supervision::{Strategy, SupervisorPolicy, SupervisorSpec, start_root};
 use actorsim_transport::{
-    BatchPool, EventBatch, EventKey, Reading, SensorType, Sessions, T2Message, T2Session,
-    TransportStats, device_uuid,
+    BATCH_READINGS_MAX, BatchPool, EventBatch, EventKey, Reading, SensorType, Sessions, T2Message,
+    T2Session, TransportStats, device_uuid,
 };
 use actorsim_world::{JournalConfig, Outlets, Twin, TwinConfig, twin_children};
 use peer_probe::Job;
@@ -25,9 +25,9 @@ use crate::scenario::{Load, Scenario, Shapes, TIME_LIMIT, metric};
 /// Sessions that send side by side: links of a machine with as many shards.
 const LINKS: u64 = 8;
 /// Events in a batch, as a link makes them.
-const BATCH: u64 = 256;
+const BATCH: u64 = BATCH_READINGS_MAX as u64;
 /// Batches without an acknowledgement, as a link has them.
-const WINDOW: u64 = 64;
+const WINDOW: u64 = 48;
 /// Events a second of the first part,
 const PACE: u64 = 50_000;
 /// sent every so often by each session.

@@ -112,9 +112,23 @@ impl BatchPool {
         spare.unwrap_or_else(|| Vec::with_capacity(BATCH_READINGS_MAX))
     }
 
-    /// Takes a buffer back; one too many is freed.
+    /// Takes a buffer back; one too many is freed, and one that is too small for a batch.
     pub fn give(&self, buffer: Vec<Reading>) {
-        self.spare.lock().give(buffer);
+        if buffer.capacity() >= BATCH_READINGS_MAX {
+            self.spare.lock().give(buffer);
+        }
+    }
+
+    /// Readings of a batch that may have to wait: few of them move into memory of their own size,
+    /// and the buffer comes back. Where the disk or the world is slow, very many batches wait.
+    #[must_use]
+    pub fn fit(&self, readings: Vec<Reading>) -> Vec<Reading> {
+        if readings.len() >= readings.capacity() / 4 {
+            return readings;
+        }
+        let own = readings.clone();
+        self.give(readings);
+        own
     }
 
     /// Where its batches account to.
@@ -344,6 +358,20 @@ mod tests {
         let many: Vec<_> = (0..POOL_MAX + 10).map(|_| batch(&pool, 1)).collect();
         drop(many);
         assert_eq!(pool.spare(), POOL_MAX);
+    }
+
+    #[test]
+    fn few_readings_wait_in_memory_of_their_own_size_and_it_is_no_spare_buffer() {
+        let pool = BatchPool::new(TransportStats::new());
+        let few = batch(&pool, 3).take_readings();
+        let own = pool.fit(few.clone());
+        assert_eq!(own, few);
+        assert!(pool.fit(batch(&pool, 3).take_readings()).capacity() < BATCH_READINGS_MAX);
+        assert_eq!(pool.spare(), 1);
+        pool.give(own);
+        assert_eq!(pool.spare(), 1);
+        let many = batch(&pool, BATCH_READINGS_MAX as u32 / 4).take_readings();
+        assert_eq!(pool.fit(many).capacity(), BATCH_READINGS_MAX);
     }
 
     #[test]

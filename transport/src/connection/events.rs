@@ -121,6 +121,7 @@ async fn hand_on(
     let covered = covered(peer, &events).await;
     let received = peer.clock.monotonic();
     let (session, pool) = (Arc::clone(session), &peer.core.pool);
+    let events = pool.fit(events);
     let batch = EventBatch::new(session, sequence, events, keys, received, pool);
     if covered {
         let taken = peer

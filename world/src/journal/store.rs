@@ -100,26 +100,20 @@ pub struct Journalled {
 }
 
 impl Journalled {
-    /// Of events gathered in a buffer of `pool`. Very many batches wait where the world is behind:
-    /// few events get memory of their own size, and the buffer goes back.
+    /// Of events gathered in a buffer of `pool`: very many wait where the world is behind.
     fn gathered(
         offset: u64,
-        mut events: Vec<Reading>,
+        events: Vec<Reading>,
         keys: Vec<EventKey>,
         received: Time,
         pool: &Arc<BatchPool>,
     ) -> Self {
-        let few = events.len() < events.capacity() / 4;
-        if few {
-            let own = events.clone();
-            pool.give(std::mem::replace(&mut events, own));
-        }
         Self {
             offset,
-            events,
+            events: pool.fit(events),
             keys,
             received,
-            pool: (!few).then(|| Arc::clone(pool)),
+            pool: Some(Arc::clone(pool)),
         }
     }
 }
