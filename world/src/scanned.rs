@@ -22,8 +22,8 @@ use crate::request::RowView;
 use crate::row_files::RowRecord;
 use crate::rules::{RULES_MAX, RuleBook, RuleSet, RuleTally, Slots};
 use crate::systems::{
-    Commanded, CycleState, ESSENTIAL, OwnSystems, Rates, RelayCommand, Rows, RowsOut, SYSTEMS,
-    Schedule, Sweep, SystemFault, SystemId, Tally, WorldRules,
+    Commanded, CycleState, Deciding, ESSENTIAL, OwnSystems, Rates, RelayCommand, Rows, RowsOut,
+    SYSTEMS, Schedule, Sweep, SystemFault, SystemId, Tally, WorldRules,
 };
 
 /// How many rows a world has, and may have.
@@ -372,6 +372,17 @@ impl ScannedWorld {
     ///
     /// A fault isolates its system: it does not run again in this world.
     pub fn cycle(&mut self, now_ns: u64, period_ns: u64, room: usize) -> Result<(), SystemFault> {
+        self.cycle_deciding(now_ns, period_ns, room, &mut { now_ns })
+    }
+
+    /// The same; who waits for commands has them as soon as they are decided.
+    pub(crate) fn cycle_deciding(
+        &mut self,
+        now_ns: u64,
+        period_ns: u64,
+        room: usize,
+        deciding: &mut impl Deciding,
+    ) -> Result<(), SystemFault> {
         let runs = self.runs();
         let every = u64::from(self.rates.every(SystemId::Export));
         let walk_cycles = self.sweep_ns / (period_ns * every).max(1);
@@ -401,7 +412,7 @@ impl ScannedWorld {
             .timings
             .begin(runs, readings + state.sweep.range.len());
         let mut rows = Rows { hot, cold, devices };
-        let ran = schedule.run(&mut rows, state);
+        let ran = schedule.run(&mut rows, state, deciding);
         ran.map_err(|mut fault| {
             self.isolated |= fault.system.bit();
             fault.name = self.own.name(fault.system);
@@ -457,4 +468,91 @@ fn columns<'w>(
         hot.get_mut(..rows as usize)?,
         cold.get_mut(..rows as usize)?,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use actorsim_actors::Time;
+    use actorsim_transport::{Batch, BatchPool, SensorType, Tier, TransportStats};
+
+    use super::*;
+    use crate::batch::{Origin, RowReading};
+    use crate::systems::OwnSystem;
+
+    /// Who waits for commands.
+    struct Waiting {
+        /// Set by the system that runs last.
+        over: Arc<AtomicBool>,
+        got: Vec<RelayCommand>,
+    }
+
+    impl Deciding for Waiting {
+        fn now_ns(&self) -> u64 {
+            77
+        }
+
+        fn decided(&mut self, commands: &mut Vec<RelayCommand>) {
+            assert!(!self.over.load(Ordering::Relaxed), "the cycle is over");
+            self.got.append(commands);
+        }
+    }
+
+    #[test]
+    fn a_command_leaves_before_its_cycle_is_over_with_the_time_at_which_it_was_decided() {
+        let over = Arc::<AtomicBool>::default();
+        let mut own = OwnSystems::default();
+        let ends = Arc::clone(&over);
+        let last = OwnSystem {
+            name: "last",
+            every: 1,
+            after: vec!["diagnostics"],
+            make: Arc::new(move || {
+                let ends = Arc::clone(&ends);
+                Box::new(move |_| {
+                    ends.store(true, Ordering::Relaxed);
+                    Ok(())
+                })
+            }),
+        };
+        own.add(last).unwrap();
+        let size = WorldSize {
+            capacity: 8,
+            capacity_max: 8,
+        };
+        let (commanded, mut slots) = (Commanded::new(8), Slots::new());
+        let book = RuleBook::arm(&RuleSet::shipped(), 8, &mut slots);
+        slots.values().for_each(|slot| commanded.prepare(*slot));
+        let tally = Tally::default();
+        let mut world =
+            ScannedWorld::with(size, WorldRules::default(), commanded, tally, book, own);
+        world.fill([RowFill {
+            device: [1; 16],
+            row: 0,
+            asset: 0,
+            sensor: 5,
+            relay: 6,
+            kind: SensorType::Presence as u8,
+        }]);
+        let pool = BatchPool::new(TransportStats::new());
+        let absent = RowReading {
+            value: 0.0,
+            at_us: 1,
+            row: 0,
+            sequence: 1,
+        };
+        let batch = Batch::new(Tier::T1, pool.take(), Time::ZERO, &pool);
+        let batch = RowBatch::new(vec![absent], Origin::T1(batch));
+        world.batches().push(batch);
+        let mut waiting = Waiting {
+            over: Arc::clone(&over),
+            got: Vec::new(),
+        };
+        world.cycle_deciding(50, 1_000, 8, &mut waiting).unwrap();
+        assert!(over.load(Ordering::Relaxed) && world.commands().is_empty());
+        let decided: Vec<_> = waiting.got.iter().map(|one| one.decided_ns).collect();
+        assert_eq!(decided, [77], "not when its cycle began");
+    }
 }

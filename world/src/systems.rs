@@ -33,7 +33,7 @@ pub(crate) use lists::{Judged, Kinds, PutOff, RowsOut, Touched};
 pub use own::{OwnError, OwnRows, OwnRun, OwnSystem, OwnSystems};
 pub use rates::Rates;
 pub use rules::WorldRules;
-pub(crate) use schedule::{Rows, Schedule, TIMED_WORK, Timings};
+pub(crate) use schedule::{Deciding, Rows, Schedule, TIMED_WORK, Timings};
 pub(crate) use state::CycleState;
 pub use sweep::{Aggregate, Sweep};
 pub use windows::WindowView;
@@ -169,11 +169,14 @@ impl Intake {
     }
 }
 
-/// Commands decided in the present cycle; `room` is what the command lane can take.
+/// Commands decided in the present cycle.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     pub(crate) commands: Vec<RelayCommand>,
+    /// What the command lane can take.
     pub(crate) room: usize,
+    /// When they are decided: a cycle has taken readings in before it comes to that.
+    pub(crate) decided_ns: u64,
 }
 
 impl Outbox {
@@ -181,6 +184,7 @@ impl Outbox {
         Self {
             commands: Vec::with_capacity(crate::lanes::COMMAND_LANE),
             room: 0,
+            decided_ns: 0,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It owns world, schedule and lane ends for one incarnation. In steady state it allocates and
 //! frees nothing, takes no lock and waits for nobody; its only system calls are the sleep, clock
-//! reads and one eventfd write. It decides nothing about restarts: it ends, and says why.
+//! reads and an eventfd write or two. It decides nothing about restarts: it ends, and says why.
 //!
 //! Bound: per cycle as named in `scan` and `systems`; one cycle per slot of the grid.
 
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rtrb::Producer;
 use tokio::sync::mpsc;
 
 use super::clock::{ScanClock, sleep_until_ns};
@@ -25,7 +26,9 @@ use super::{READINGS_IN_FALLBACK, REQUESTS_PER_CYCLE, ScanConfig, ScanFault};
 use crate::lanes::{Lanes, Lease, ScanEnds};
 use crate::request::Request;
 use crate::scanned::ScannedWorld;
-use crate::systems::{BATCHES_PER_CYCLE, READINGS_PER_CYCLE, SYSTEMS, SystemFault, SystemId};
+use crate::systems::{
+    BATCHES_PER_CYCLE, Deciding, READINGS_PER_CYCLE, RelayCommand, SYSTEMS, SystemFault, SystemId,
+};
 
 /// Cycles run before the grid is laid, so that every buffer has its size.
 const WARM_UP_CYCLES: usize = 3;
@@ -79,6 +82,38 @@ pub(crate) struct ScanThread {
     allocated_total: u64,
     /// The grid is another one from the next slot on.
     changed: bool,
+}
+
+/// Tells `actuate` that there is something for it.
+fn wake(clock: &ScanClock, wake: &OwnedFd, lanes: &Lanes) {
+    match clock {
+        // a full counter already means "wake": nothing to do about an error
+        ScanClock::Host => drop(rustix::io::write(wake, &1_u64.to_ne_bytes())),
+        ScanClock::Virtual(_) => lanes.told.notify_one(),
+    }
+}
+
+/// Hands commands over in the middle of a cycle: a device waits for them, and nobody for what the
+/// rest of the cycle does.
+struct Hand<'a> {
+    commands: &'a mut Producer<RelayCommand>,
+    wake: &'a OwnedFd,
+    lanes: &'a Lanes,
+    clock: &'a ScanClock,
+}
+
+impl Deciding for Hand<'_> {
+    fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
+    }
+
+    fn decided(&mut self, commands: &mut Vec<RelayCommand>) {
+        for command in commands.drain(..) {
+            // the automation decided no more than the lane had room for
+            let _ = self.commands.push(command);
+        }
+        wake(self.clock, self.wake, self.lanes);
+    }
 }
 
 /// What answering requests brought about.
@@ -258,7 +293,14 @@ impl ScanThread {
         let maintenance = self.take_in() | answered.forgot;
         let room = self.ends.commands.slots();
         self.world.at_slot(slot.index);
-        let outcome = self.world.cycle(start_ns, period_ns, room);
+        let mut hand = Hand {
+            commands: &mut self.ends.commands,
+            wake: &self.wake,
+            lanes: &self.lanes,
+            clock: &self.clock,
+        };
+        let world = &mut self.world;
+        let outcome = world.cycle_deciding(start_ns, period_ns, room, &mut hand);
         let told = self.give_out() | answered.told;
         let faulted = outcome.is_err();
         let mut record = self.measure(slot, start_ns, period_ns);
@@ -283,11 +325,7 @@ impl ScanThread {
         }
         if told || record.cycle - self.last_wake >= WAKE_EVERY {
             self.last_wake = record.cycle;
-            match self.clock {
-                // a full counter already means "wake": nothing to do about an error
-                ScanClock::Host => drop(rustix::io::write(&*self.wake, &1_u64.to_ne_bytes())),
-                ScanClock::Virtual(_) => self.lanes.told.notify_one(),
-            }
+            wake(&self.clock, &self.wake, &self.lanes);
         }
         if let Err(fault) = outcome {
             self.isolate(fault)?;

@@ -223,7 +223,7 @@ impl Desk<'_> {
                 rule: rule.id,
                 in_force: into_force,
                 value,
-                decided_ns: self.now_ns,
+                decided_ns: self.outbox.decided_ns,
             });
             self.tally.commands += 1;
         }

@@ -13,8 +13,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::fault::SystemFault;
 use super::{
-    BUILT_IN, CycleState, OwnRows, OwnRun, OwnSystems, SYSTEMS, SystemId, automation, diagnostics,
-    export, ingest, simulation,
+    BUILT_IN, CycleState, OwnRows, OwnRun, OwnSystems, RelayCommand, SYSTEMS, SystemId, automation,
+    diagnostics, export, ingest, simulation,
 };
 use crate::components::{Cold, DeviceId, Hot};
 use crate::scan::stopwatch::Stopwatch;
@@ -36,6 +36,24 @@ const FIVE: [fn(&mut Rows<'_>, &mut CycleState); BUILT_IN] = [
     diagnostics::diagnostics,
 ];
 
+/// Who is told in the middle of a cycle.
+pub(crate) trait Deciding {
+    /// The time at which commands are decided now.
+    fn now_ns(&self) -> u64;
+
+    /// Takes what was decided, before the systems run that nobody waits for.
+    fn decided(&mut self, commands: &mut Vec<RelayCommand>);
+}
+
+/// Of a cycle that takes no time, and whose commands are taken at its end.
+impl Deciding for u64 {
+    fn now_ns(&self) -> u64 {
+        *self
+    }
+
+    fn decided(&mut self, _: &mut Vec<RelayCommand>) {}
+}
+
 /// The systems of one world.
 pub(crate) struct Schedule {
     own: Vec<OwnRun>,
@@ -56,14 +74,21 @@ impl Schedule {
         &mut self,
         rows: &mut Rows<'_>,
         state: &mut CycleState,
+        deciding: &mut impl Deciding,
     ) -> Result<(), SystemFault> {
         let mut first = None;
         for (system, run) in SystemId::ALL.into_iter().zip(FIVE) {
+            if system == SystemId::Automation {
+                state.outbox.decided_ns = deciding.now_ns();
+            }
             let fault = step(system, state, |state| {
                 run(rows, state);
                 Ok(())
             });
             first = first.or(fault);
+            if system == SystemId::Automation && !state.outbox.commands.is_empty() {
+                deciding.decided(&mut state.outbox.commands);
+            }
         }
         state.timings.begin_own(self.own.len());
         for (at, run) in self.own.iter_mut().enumerate() {
