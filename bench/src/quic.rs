@@ -2,8 +2,9 @@
 //!
 //! `t1-*` and `t2` run a supervised transport and a link, each on a runtime of its own as bare
 //! quinn's two ends are, up to decoded, counted batches; there is no world. `t3` runs a whole node
-//! with `t3.synthetic_rate`, so the acknowledgement is the device's; `t3-loss` does so in a network
-//! namespace that loses packets. Bound: a second of warm-up, then the job's time.
+//! with `t3.synthetic_rate`, so the acknowledgement is the device's; `t3-rules` has the
+//! automation's commands beside, in bursts; `t3-loss` does so in a network namespace that loses
+//! packets. Bound: a second of warm-up, then the job's time.
 
 mod rig;
 
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::cells::value;
 use crate::netns;
-use crate::node::Running;
+use crate::node::{self, Running};
 use crate::scenario::{Load, Scenario, Shapes, TIME_LIMIT, metric};
 use rig::Rig;
 
@@ -38,6 +39,9 @@ const DEVICES: u64 = 1_000;
 const PER_DEVICE: u64 = 7;
 /// Commands a second.
 const COMMANDS: &str = "t3.synthetic_rate=1000";
+/// Rules that nothing brings into force: the automation's commands come in bursts, as many as there
+/// are devices with news, and would be counted with those that are asked for.
+const NO_RULES: &str = "# None: the commands are the benchmark's.\n";
 /// Packets lost in `t3-loss`, of a hundred.
 const LOSS: u32 = 5;
 
@@ -51,7 +55,8 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     label: "t1, t2: readings or events from a link to decoded, counted batches through QUIC on \
             loopback, both ends in one process, without a world; of a core and on the wall. \
             t3: decision to acknowledgement by the device, at 1,000 commands/s beside T1 at `size` \
-            readings/s in a whole node; t3-loss at 5 % lost packets both ways. quinn: the same \
+            readings/s in a whole node; t3-rules: with those of the automation, too, by the rules \
+            that are shipped; t3-loss at 5 % lost packets both ways. quinn: the same \
             bytes in bare loops, nothing decoded, the acknowledgement by a task",
     shapes: Shapes::Named(&[
         ("t1-single", FLOOD),
@@ -59,6 +64,13 @@ pub(crate) const SCENARIO: Scenario = Scenario {
         ("t2", FLOOD),
         (
             "t3",
+            Load {
+                size: 1_000_000,
+                seconds: 15,
+            },
+        ),
+        (
+            "t3-rules",
             Load {
                 size: 1_000_000,
                 seconds: 15,
@@ -80,13 +92,14 @@ pub(crate) const SCENARIO: Scenario = Scenario {
         metric("readings_per_s", "1/s"),
         metric("cpu_s_per_million", "s"),
         metric("delivered", "1"),
+        metric("commands_per_s", "1/s"),
         metric("rtt_p99", "us"),
         metric("decide_p50", "us"),
         metric("decide_p99", "us"),
     ],
     child,
     peers: &["quinn"],
-    own_shapes: &["t3-loss"],
+    own_shapes: &["t3-rules", "t3-loss"],
     peer_sizes: &[],
     time_limit: TIME_LIMIT,
     bytes_each_max: 16 << 10,
@@ -98,7 +111,13 @@ fn child(job: &Job) -> Result<Value, String> {
         "t1-packed" => telemetry(job, Protocol::Actorsim1),
         "t2" => events(job),
         "t3-loss" if !netns::inside() => netns::lossy(LOSS, job),
-        "t3" | "t3-loss" => commands(job),
+        "t3" | "t3-loss" => node::scratch(|dir| {
+            let rules = dir.join("no-rules.toml");
+            let written = std::fs::write(&rules, NO_RULES);
+            written.map_err(|error| format!("{}: {error}", rules.display()))?;
+            commands(job, &[&format!("rules.files={}", rules.display())])
+        }),
+        "t3-rules" => commands(job, &[]),
         other => Err(format!("no shape {other:?}")),
     }
 }
@@ -166,18 +185,19 @@ fn events(job: &Job) -> Result<Value, String> {
 }
 
 /// A whole node with commands at a fixed rate.
-fn commands(job: &Job) -> Result<Value, String> {
+fn commands(job: &Job, more: &[&str]) -> Result<Value, String> {
     if let Some(percent) = netns::loss() {
         netns::prove(percent)?;
     }
     let devices = format!("fleet.devices={}", (job.size / PER_DEVICE).max(1));
-    let settings = [&devices, "fleet.interval=1s", COMMANDS];
+    let settings = [&[&devices, "fleet.interval=1s", COMMANDS], more].concat();
     let warm_up = NODE_WARM_UP.min(3 * job.time());
     Running::with(&settings, async |node| {
         node.settled(warm_up).await?;
         let (stats, began) = (node.stats(), Instant::now());
         let (decide, rtt) = (stats.t3.decide.snapshot(), stats.t3.rtt.snapshot());
         let (before, sent) = (stats.t1.received.get(), stats.t1.sent.get());
+        let acked = stats.t3.acked.get();
         tokio::time::sleep(job.time()).await;
         let (wall_s, sent) = (began.elapsed().as_secs_f64(), stats.t1.sent.get() - sent);
         let received = stats.t1.received.get() - before;
@@ -185,6 +205,7 @@ fn commands(job: &Job) -> Result<Value, String> {
         Ok(json!({
             "readings_per_s": received as f64 / wall_s,
             "delivered": (received as f64 / sent as f64).min(1.0),
+            "commands_per_s": (stats.t3.acked.get() - acked) as f64 / wall_s,
             "rtt_p99": stats.t3.rtt.quantiles_since(&rtt).map(|times| times.p99),
             "decide_p50": decide.map(|times| times.p50),
             "decide_p99": decide.map(|times| times.p99),
