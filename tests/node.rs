@@ -238,6 +238,7 @@ fn whatever_is_killed_comes_back_and_the_node_passes() {
     for path in [
         "/fleet/default/industrial-0003",
         "/fleet/links/0",
+        "/fleet/links/0-commands",
         "/transport/tier-t1",
         "/transport/tier-t2",
         "/transport/tier-t3",
@@ -246,6 +247,7 @@ fn whatever_is_killed_comes_back_and_the_node_passes() {
         "/twin/actuate",
         "/twin/scan",
         "/transport/listener",
+        "/transport/listener-commands",
     ] {
         let before = number(&node.ask(&format!("info {path}")), "/incarnation");
         let killed = node.ask(&format!("kill {path}"));

@@ -153,6 +153,7 @@ async fn measure(devices: u64, each: Duration) -> Result<Value, String> {
         commands: Addr::new(ActorPath::root().join("tier-t3"), spec),
         sessions: Arc::clone(&sessions),
         stats: Arc::clone(&stats),
+        runtime: None,
     };
     let policy = SupervisorPolicy::new(Strategy::OneForOne);
     let spec = SupervisorSpec::new(ActorPath::root(), policy.clone())

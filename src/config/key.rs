@@ -103,12 +103,15 @@ keys! {
     "cores.shards", Kind::Text, Some("none"),
         "Cores of the shards, in turn: auto (each, lowest first), none, or numbers such as 0,1.";
     "cores.net", Kind::Text, Some("auto"),
-        "Cores of the network thread: auto (all but the scan's), none (any), or numbers such as 0.";
+        "Cores of the network thread, and of that for commands: auto (all but the scan's), none \
+         (any), or numbers such as 0.";
     "cores.net_priority", count(0, 99), Some("0"),
-        "SCHED_RR priority of the network thread while it is not busy; 0 is the normal class.";
+        "SCHED_RR priority of the network thread while it is not busy, and one more of that for \
+         commands; 0 is the normal class.";
     "cores.slice_us", count(0, SLICE_MAX.as_micros() as u64 / 2), Some("100"),
-        "For how long a shard keeps a core that others wait for, and the network thread twice as \
-         long (Linux 6.12 and later), at least 100; 0 leaves it to the host.";
+        "For how long a shard, and the thread for commands, keeps a core that others wait for, and \
+         the network thread twice as long (Linux 6.12 and later), at least 100; 0 leaves it to the \
+         host.";
     "shards.count", count(0, 1_024), Some("0"),
         "Shard threads; 0 is one per core.";
     "shards.backend", Kind::Choice(&["auto", "uring", "portable"]), Some("auto"),
@@ -143,6 +146,12 @@ keys! {
         "Address of the QUIC listener.";
     "transport.plain.listen", Kind::Address, None,
         "Address of a second listener for peers without ALPN; unset is none.";
+    "transport.commands", Kind::Choice(&["own", "shared"]), Some("own"),
+        "Connections and a thread for commands alone, so that they wait for no telemetry (own), or \
+         the same as telemetry's (shared).";
+    "transport.commands_port", count(0, u16::MAX as u64), Some("0"),
+        "UDP port of connections for commands at the address of transport.listen; 0 is a free one. \
+         Links are told which.";
     "transport.twin", Kind::Address, None,
         "Send the fleet to this twin instead of the own world.";
     "transport.server_name", Kind::Text, None,

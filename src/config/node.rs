@@ -134,6 +134,10 @@ pub struct TransportConfig {
     pub listen: String,
     /// Address of the listener for peers without ALPN.
     pub plain_listen: Option<String>,
+    /// Connections and a thread for commands alone.
+    pub own_commands: bool,
+    /// Port of these connections; 0 is a free one.
+    pub commands_port: u16,
     /// A twin elsewhere.
     pub twin: Option<String>,
     /// Name its certificate must carry.
@@ -326,19 +330,7 @@ impl NodeConfig {
             net_slice: 2 * slice(settings),
             net_cores: cores(settings, "cores.net").unwrap_or_default(),
             shards: shards(settings),
-            transport: TransportConfig {
-                listen: address("transport.listen"),
-                plain_listen: settings.text("transport.plain.listen").map(Into::into),
-                twin: settings.text("transport.twin").map(Into::into),
-                server_name: settings.text("transport.server_name").map(Into::into),
-                identity: settings.text("transport.identity").map(Into::into),
-                site: settings.text("transport.site").map_or_else(
-                    || crate::state_dir::site_path(settings.text("node.state_dir")),
-                    PathBuf::from,
-                ),
-                devices_max: narrow(settings.u64("transport.devices_max")),
-                network: network(settings),
-            },
+            transport: transport(settings, address("transport.listen")),
             tiers: TiersConfig {
                 t1_rate: settings.f64("tiers.t1_rate"),
                 t2_rate: settings.f64("tiers.t2_rate"),
@@ -373,6 +365,24 @@ impl NodeConfig {
             log_level: settings.text("log.level").unwrap_or("info").to_owned(),
             log_format: settings.text("log.format").unwrap_or("auto").to_owned(),
         }
+    }
+}
+
+fn transport(settings: &Settings, listen: String) -> TransportConfig {
+    TransportConfig {
+        listen,
+        plain_listen: settings.text("transport.plain.listen").map(Into::into),
+        own_commands: settings.text("transport.commands") != Some("shared"),
+        commands_port: narrow(settings.u64("transport.commands_port")),
+        twin: settings.text("transport.twin").map(Into::into),
+        server_name: settings.text("transport.server_name").map(Into::into),
+        identity: settings.text("transport.identity").map(Into::into),
+        site: settings.text("transport.site").map_or_else(
+            || crate::state_dir::site_path(settings.text("node.state_dir")),
+            PathBuf::from,
+        ),
+        devices_max: narrow(settings.u64("transport.devices_max")),
+        network: network(settings),
     }
 }
 

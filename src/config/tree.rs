@@ -58,6 +58,7 @@ pub const POSTS: &[Post] = &[
             ("tier-t3", Permanent),
             ("conn", Permanent),
             ("listener", Permanent),
+            ("listener-commands", Permanent),
         ]),
     ),
     Post {

@@ -4,7 +4,7 @@
 //! what is under way into the world, transport, then the rest of the tree in reverse. It decides
 //! nothing about actors.
 //!
-//! Bound: two runtimes of one thread each; the layers' own.
+//! Bound: three runtimes of one thread each; the layers' own.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -74,6 +74,7 @@ const TURNS_PER_HEARING: u32 = 2;
 /// Names of the runtimes' threads.
 const CONTROL: &str = "control";
 const NET: &str = "net";
+const COMMANDS: &str = "commands";
 
 /// What runs.
 #[derive(Debug)]
@@ -88,20 +89,22 @@ pub struct Assembly {
     kept: PathBuf,
     before: Before,
     /// Gone when the node has stopped.
-    keeper: Mutex<Option<urgent::Keeper>>,
+    keepers: Mutex<Vec<urgent::Keeper>>,
     /// Dropped last: everything runs on them.
     runtimes: Runtimes,
 }
 
-/// Control has a thread of its own, so that a busy node can still be looked into.
+/// Control has a thread of its own, so that a busy node can still be looked into; and commands
+/// have one, where they have connections of their own, so that they wait for no telemetry.
 #[derive(Debug)]
 struct Runtimes {
     control: Option<Runtime>,
     net: Option<Runtime>,
+    commands: Option<Runtime>,
 }
 
 impl Runtimes {
-    fn new() -> Result<Self, StartError> {
+    fn new(own_commands: bool) -> Result<Self, StartError> {
         let runtime = |name: &'static str| {
             let allowed = ShardCores::allowed();
             tokio::runtime::Builder::new_multi_thread()
@@ -123,7 +126,23 @@ impl Runtimes {
         Ok(Self {
             control: Some(runtime(CONTROL)?),
             net: Some(runtime(NET)?),
+            commands: own_commands.then(|| runtime(COMMANDS)).transpose()?,
         })
+    }
+
+    /// Where traffic is carried.
+    fn carriers(&self, system: &System) -> Carriers {
+        let commands = self.commands.as_ref();
+        Carriers {
+            net: system.on_runtime(Self::handle(&self.net)),
+            commands: commands.map(|runtime| system.on_runtime(runtime.handle().clone())),
+        }
+    }
+
+    fn handles(&self) -> Vec<Handle> {
+        let all = [&self.control, &self.net, &self.commands];
+        let there = all.into_iter().flatten();
+        there.map(|runtime| runtime.handle().clone()).collect()
     }
 
     fn handle(runtime: &Option<Runtime>) -> Handle {
@@ -134,10 +153,34 @@ impl Runtimes {
     }
 }
 
+/// The node's system on the runtimes of its traffic.
+#[derive(Debug)]
+pub(super) struct Carriers {
+    pub(super) net: System,
+    /// Of commands, where they have a thread of their own.
+    pub(super) commands: Option<System>,
+}
+
+impl Carriers {
+    /// The runtime of commands that is theirs alone.
+    pub(super) fn commands(&self) -> Option<Handle> {
+        self.commands.as_ref().map(|on| on.handle().clone())
+    }
+
+    /// Keeps their threads in their seats.
+    fn seated(&self, config: &NodeConfig) -> Vec<urgent::Keeper> {
+        let commands = self.commands.as_ref();
+        let commands = commands.map(|on| urgent::keep(on, Seat::of_commands(config)));
+        let net = urgent::keep(&self.net, Seat::of_net(config));
+        commands.into_iter().chain([net]).collect()
+    }
+}
+
 impl Drop for Runtimes {
     fn drop(&mut self) {
         // The node may be dropped inside a runtime, where waiting for another is not allowed.
-        for runtime in [self.net.take(), self.control.take()].into_iter().flatten() {
+        let all = [self.commands.take(), self.net.take(), self.control.take()];
+        for runtime in all.into_iter().flatten() {
             runtime.shutdown_background();
         }
     }
@@ -149,36 +192,36 @@ impl Assembly {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: &NodeConfig, state_dir: &StateDir) -> Result<Self, StartError> {
-        let runtimes = Runtimes::new()?;
+        let runtimes = Runtimes::new(config.transport.own_commands)?;
         let before = Before::take();
         let system = System::new(clock(config.speed), Runtimes::handle(&runtimes.control));
-        let net = system.on_runtime(Runtimes::handle(&runtimes.net));
+        let carriers = runtimes.carriers(&system);
+        let net = &carriers.net;
         let policies = policy::merged(&config.policies);
         let stats = TransportStats::new();
         let identity = build::identity(config, state_dir)?;
 
         let twin = config.world.as_ref();
-        let twin = twin.map(|world| build::twin(config, world, &net));
-        let twin = twin.transpose()?;
+        let twin = twin
+            .map(|world| build::twin(config, world, net))
+            .transpose()?;
         let transport = twin
             .as_ref()
-            .map(|twin| build::transport(config, &net, twin, &identity, &stats, &policies))
+            .map(|twin| build::transport(config, &carriers, twin, &identity, &stats, &policies))
             .transpose()?;
         let root_spec = SupervisorSpec::new(ActorPath::root(), Default::default());
         let root = root_spec.reference();
         let supervision = root.supervision();
         let fleet = config.fleet.as_ref();
-        let fleet = fleet.map(|fleet| build::fleet(config, fleet, &net, &stats));
+        let fleet = fleet.map(|fleet| build::fleet(config, fleet, net, &stats));
         let fleet = fleet.transpose()?;
 
-        let rule_files = config.world.as_ref().map(|world| world.rule_files.clone());
-        let rule_files = rule_files.unwrap_or_default();
         let layers = Arc::new(Layers {
             system: system.clone(),
             supervision,
             stats,
             twin,
-            rule_files,
+            rule_files: rule_files(config),
             fleet,
             batches: Default::default(),
             up: Default::default(),
@@ -195,10 +238,10 @@ impl Assembly {
         let plane = plane(config, &layers, (&book, &chaos), &token);
         let kept = (state_dir, &identity, token);
         let control = control(config, kept, (&layers, &plane, &book), &policies)?;
-        let mut spec = root_spec.child(control).child(chaos.child());
-        for subtree in subtrees(config, &layers, transport.as_ref(), &identity, &policies)? {
-            spec = spec.child(on_runtime(subtree, &net));
-        }
+        let traffic = (transport.as_ref(), &carriers);
+        let subtrees = subtrees(config, &layers, traffic, &identity, &policies)?;
+        let first = root_spec.child(control).child(chaos.child());
+        let spec = subtrees.into_iter().fold(first, SupervisorSpec::child);
         let starting = start_root(&system, spec.configured(&policies)).await;
         starting.map_err(tree_error)?;
         let assembly = Self {
@@ -210,7 +253,7 @@ impl Assembly {
             transport,
             kept: state_dir.path().to_owned(),
             before,
-            keeper: Mutex::new(Some(urgent::keep(&net, Seat::of(config)))),
+            keepers: Mutex::new(carriers.seated(config)),
             runtimes,
         };
         assembly.start_devices(&policies)?;
@@ -341,14 +384,14 @@ impl Assembly {
             .await
             .is_ok()
         {
-            drop(self.keeper.lock().take());
-            let runtimes = [&self.runtimes.control, &self.runtimes.net].map(Runtimes::handle);
+            self.keepers.lock().clear();
+            let runtimes = self.runtimes.handles();
             let (system, before) = (&self.layers.system, &self.before);
             let fleet = self.layers.fleet.as_ref();
             let shards = fleet.map_or(0, |layer| layer.shards.shards().len());
             let scans = usize::from(self.layers.twin.is_some());
             let kept = Kept {
-                threads: &[CONTROL, NET],
+                threads: &[CONTROL, NET, COMMANDS],
                 folder: &self.kept,
                 doorbells: 2 * shards + scans,
             };
@@ -434,25 +477,39 @@ impl Assembly {
     }
 }
 
-/// The subtrees of the network's runtime: twin, transport, links.
+/// The subtrees of the network's runtime: twin, transport, links; what carries commands is on its
+/// own where there is one.
 fn subtrees(
     config: &NodeConfig,
     layers: &Layers,
-    transport: Option<&Transport>,
+    (transport, carriers): (Option<&Transport>, &Carriers),
     identity: &Identity,
     policies: &Policies,
 ) -> Result<Vec<ChildSpec>, StartError> {
     let mut subtrees = Vec::new();
     if let (Some(twin), Some(transport)) = (&layers.twin, transport) {
-        subtrees.push(build::twin_subtree(twin, transport, policies));
+        let out = (transport, carriers.commands());
+        subtrees.push(build::twin_subtree(twin, out, policies));
         subtrees.push(transport.child(policies));
     }
     if let Some(layer) = &layers.fleet {
         subtrees.push(build::fleet_subtree(
-            config, layer, transport, identity, policies,
+            config,
+            layer,
+            (transport, carriers.commands()),
+            identity,
+            policies,
         )?);
     }
-    Ok(subtrees)
+    let net = carriers.net.handle();
+    let on_net = |subtree: ChildSpec| subtree.on_runtime(net.clone());
+    Ok(subtrees.into_iter().map(on_net).collect())
+}
+
+/// Where the rules of the own world are read again, if there is one.
+fn rule_files(config: &NodeConfig) -> Vec<String> {
+    let files = config.world.as_ref().map(|world| world.rule_files.clone());
+    files.unwrap_or_default()
 }
 
 fn clock(speed: f64) -> Clock {
@@ -483,16 +540,6 @@ fn is_empty(system: &System, name: &str) -> bool {
     };
     let rows = system.census().task_rows(&filter, None, usize::MAX).rows;
     rows.iter().all(|row| row.depth == 0)
-}
-
-/// The same child, on another runtime of the node; its own children follow it.
-fn on_runtime(mut child: ChildSpec, system: &System) -> ChildSpec {
-    let (start, handle) = (Arc::clone(&child.start), system.handle().clone());
-    child.start = Arc::new(move |mut cx| {
-        cx.system = cx.system.on_runtime(handle.clone());
-        start(cx)
-    });
-    child
 }
 
 fn tree_error(error: impl std::fmt::Display) -> StartError {

@@ -20,13 +20,15 @@ use actorsim_fleet::{Fleet, Population, Profile, Uplink, seed};
 use actorsim_supervision::config::render_all;
 use actorsim_supervision::{ChildSpec, Policies, SupervisorSpec};
 use actorsim_transport::{
-    BindError, Identity, Limits, LinkSpec, Listening, Protocol, SITE_SERVER_NAME, Site, Transport,
-    TransportConfig, TransportStats, link_child,
+    BindError, CommandsConfig, Identity, Limits, LinkSpec, Listening, Protocol, SITE_SERVER_NAME,
+    Site, Transport, TransportConfig, TransportStats, commands_child, link_child,
 };
 use actorsim_world::scan::OnWedged;
 use actorsim_world::scan::watchdog::Wedged;
 use actorsim_world::{JournalConfig, Outlets, ScanConfig, Twin, TwinConfig, WorldRules};
+use tokio::runtime::Handle;
 
+use super::assembly::Carriers;
 use super::layers::FleetLayer;
 use super::publishers::Publishers;
 use super::terms::terms_of;
@@ -162,15 +164,20 @@ fn journal(config: &JournalSettings) -> JournalConfig {
 /// The listening side, its sockets bound.
 pub(super) fn transport(
     config: &NodeConfig,
-    system: &System,
+    carriers: &Carriers,
     twin: &Twin,
     identity: &Identity,
     stats: &Arc<TransportStats>,
     policies: &Policies,
 ) -> Result<Transport, StartError> {
     let plain = config.transport.plain_listen.as_deref();
+    let commands = carriers.commands().map(|runtime| CommandsConfig {
+        port: config.transport.commands_port,
+        runtime,
+    });
     let config = TransportConfig {
         node: config.name.clone(),
+        commands,
         listen: address("transport.listen", &config.transport.listen)?,
         plain: plain
             .map(|text| address("transport.plain.listen", text))
@@ -182,7 +189,13 @@ pub(super) fn transport(
             ..Limits::default()
         },
     };
-    let opened = Transport::open(system, config, twin.inlets(), Arc::clone(stats), policies);
+    let opened = Transport::open(
+        &carriers.net,
+        config,
+        twin.inlets(),
+        Arc::clone(stats),
+        policies,
+    );
     opened.map_err(|error| match error {
         BindError::Cert(error) => config_error("transport.identity", error),
         other => StartError::Bind(other.to_string()),
@@ -190,11 +203,16 @@ pub(super) fn transport(
 }
 
 /// The `/twin` subtree, its output connected.
-pub(crate) fn twin_subtree(twin: &Twin, transport: &Transport, policies: &Policies) -> ChildSpec {
+pub(crate) fn twin_subtree(
+    twin: &Twin,
+    (transport, commands): (&Transport, Option<Handle>),
+    policies: &Policies,
+) -> ChildSpec {
     let outlets = Outlets {
         commands: transport.t3().clone(),
         sessions: Arc::clone(transport.sessions()),
         stats: Arc::clone(transport.stats()),
+        runtime: commands,
     };
     let spec = twin.supervisor(outlets, Default::default());
     ChildSpec::supervisor("twin", spec.configured(policies))
@@ -486,12 +504,12 @@ pub(super) fn destination(
     Ok((to, name))
 }
 
-/// The `/fleet` subtree: the shards' threads, one link per shard where there is a twin, and the
-/// publishers.
+/// The `/fleet` subtree: the shards' threads, one link per shard where there is a twin, with its
+/// connection for commands, and the publishers.
 pub(super) fn fleet_subtree(
     config: &NodeConfig,
     layer: &FleetLayer,
-    own: Option<&Transport>,
+    (own, commands): (Option<&Transport>, Option<Handle>),
     identity: &Identity,
     policies: &Policies,
 ) -> Result<ChildSpec, StartError> {
@@ -500,7 +518,7 @@ pub(super) fn fleet_subtree(
     spec = spec.child(shards::subtree(layer.shards.shards(), policies));
     if !layer.fleet.links().is_empty() {
         let to = destination(config, own)?;
-        spec = spec.child(links(config, layer, to, identity, policies));
+        spec = spec.child(links(config, layer, (to, commands), identity, policies));
     }
     let publishers = &layer.publishers;
     if let Some(child) = publishers.child(config, &layer.fleet, &at, policies) {
@@ -513,7 +531,7 @@ pub(super) fn fleet_subtree(
 fn links(
     config: &NodeConfig,
     layer: &FleetLayer,
-    (twin, server_name): (SocketAddr, String),
+    ((twin, server_name), commands): ((SocketAddr, String), Option<Handle>),
     identity: &Identity,
     policies: &Policies,
 ) -> ChildSpec {
@@ -531,6 +549,10 @@ fn links(
             downlink: layer.fleet.downlink(),
             network: config.transport.network.line(index as u32),
         };
+        if let Some(commands) = &commands {
+            let child = commands_child(format!("{id}-commands"), link, spec.clone());
+            links = links.child(child.on_runtime(commands.clone()));
+        }
         links = links.child(link_child(id, link, spec));
     }
     ChildSpec::supervisor("links", links.configured(policies))

@@ -1,5 +1,5 @@
-//! The network's thread: off the scan's core, in short slices, and where it is asked for ahead of
-//! the shards, in `SCHED_RR` below the scan, as long as it leaves room.
+//! The network's thread, and that of commands: off the scan's core, in short slices, and where it
+//! is asked for ahead of the shards, in `SCHED_RR` below the scan, as long as they leave room.
 //!
 //! A round trip waits for nobody's slice there. A flood would starve the shards, so the thread goes
 //! back to the normal class while it is busy most of the time. Threads that it starts stay normal.
@@ -18,6 +18,9 @@ use crate::config::node::cores_of_net;
 
 /// How often its share of a core is looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// Highest priority in `SCHED_RR`.
+const PRIORITY_MAX: u8 = 99;
+
 /// Above this share of a core it goes to the normal class,
 const DUTY_MAX: f64 = 0.7;
 /// and below this one it comes back.
@@ -48,15 +51,17 @@ fn spent() -> [f64; 2] {
     })
 }
 
-/// Keeps the network's thread where it is until it is dropped.
+/// Keeps a thread where it is until it is dropped.
 #[derive(Debug)]
 pub(super) struct Keeper {
     _kept: watch::Sender<()>,
 }
 
-/// How the network's thread runs.
+/// How such a thread runs.
 #[derive(Debug)]
 pub(super) struct Seat {
+    /// What it is called in what is said.
+    pub(super) of: &'static str,
     /// In `SCHED_RR`; 0 leaves it in the normal class.
     pub(super) priority: u8,
     /// In the normal class; none if 0.
@@ -68,15 +73,30 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// By a configuration, of the cores that the calling thread may use.
-    pub(super) fn of(config: &NodeConfig) -> Self {
+    /// The network's thread by a configuration, of the cores that the calling thread may use.
+    pub(super) fn of_net(config: &NodeConfig) -> Self {
         let allowed = ShardCores::allowed();
         let scan = config.world.as_ref().map(|_| config.scan_core);
         Self {
+            of: "network's",
             priority: config.net_priority,
             slice: config.net_slice,
             cores: cores_of_net(&config.net_cores, scan, &allowed),
             allowed,
+        }
+    }
+
+    /// The thread of commands: beside the network's, and ahead of it.
+    pub(super) fn of_commands(config: &NodeConfig) -> Self {
+        let net = Self::of_net(config);
+        Self {
+            of: "commands'",
+            priority: match net.priority {
+                0 => 0,
+                priority => (priority + 1).min(PRIORITY_MAX),
+            },
+            slice: net.slice / 2,
+            ..net
         }
     }
 }
@@ -86,34 +106,36 @@ fn sit_down(seat: &Seat) {
     let allowed = |core: &usize| seat.allowed.contains(core);
     let (cores, others): (Vec<_>, Vec<_>) = seat.cores.iter().copied().partition(allowed);
     if !others.is_empty() {
-        tracing::info!("the network's thread may not run on cores {others:?}");
+        tracing::info!(
+            "the {of} thread may not run on cores {others:?}",
+            of = seat.of
+        );
     }
     if !cores.is_empty()
         && let Err(error) = keep_on(&cores, &seat.allowed)
     {
-        tracing::info!("the network's thread is not kept on its cores: {error}");
+        tracing::info!("the {} thread is not kept on its cores: {error}", seat.of);
     }
 }
 
 /// Asks for a slice, if there is one to ask for; what is not granted is said.
-fn take_slice(slice: Duration) {
+fn take_slice(seat: &Seat) {
+    let Seat { of, slice, .. } = *seat;
     if !slice.is_zero()
         && let Err(error) = slice::ask(slice)
     {
-        tracing::info!("the network's thread has the slice that the host gives: {error}");
+        tracing::info!("the {of} thread has the slice that the host gives: {error}");
     }
 }
 
-/// Keeps the one worker of the network's runtime in its seat.
-pub(super) fn keep(net: &System, seat: Seat) -> Keeper {
+/// Keeps the one worker of a runtime in its seat.
+pub(super) fn keep(on: &System, seat: Seat) -> Keeper {
     let (kept, mut over) = watch::channel(());
     let keeper = Keeper { _kept: kept };
-    net.detached(async move {
-        let Seat {
-            priority, slice, ..
-        } = seat;
+    on.detached(async move {
+        let Seat { of, priority, .. } = seat;
         sit_down(&seat);
-        take_slice(slice);
+        take_slice(&seat);
         if priority == 0 {
             return;
         }
@@ -126,14 +148,14 @@ pub(super) fn keep(net: &System, seat: Seat) -> Keeper {
             let done = match turn(urgent, duty) {
                 Turn::Stay => continue,
                 Turn::Urgent => set_round_robin(priority),
-                Turn::Normal => set_normal().map(|()| take_slice(slice)),
+                Turn::Normal => set_normal().map(|()| take_slice(&seat)),
             };
             if let Err(error) = done {
-                tracing::info!("the network's thread stays in the normal class: {error}");
+                tracing::info!("the {of} thread stays in the normal class: {error}");
                 return;
             }
             urgent = !urgent;
-            tracing::debug!(urgent, duty, "the network's thread changed its class");
+            tracing::debug!(urgent, duty, "the {of} thread changed its class");
         }
     });
     keeper

@@ -145,6 +145,7 @@ impl Node {
             node: "sim".to_owned(),
             listen: TWIN.into(),
             plain: None,
+            commands: None,
             identity: identity.clone(),
             network: network.clone(),
             limits: Limits::default(),
@@ -179,7 +180,7 @@ impl Node {
         let link = link_spec(config, &fleet, identity, network);
         let top = ActorPath::root();
         let spec = SupervisorSpec::new(top.clone(), policies.for_path(&top))
-            .child(build::twin_subtree(&twin, &transport, &policies))
+            .child(build::twin_subtree(&twin, (&transport, None), &policies))
             .child(transport.child(&policies))
             .child(links(&fleet, &link, &policies));
         let root = spec.reference();

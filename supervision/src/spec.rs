@@ -15,6 +15,7 @@ use actorsim_actors::{
 };
 use futures_util::future::BoxFuture;
 use serde::Serialize;
+use tokio::runtime::Handle;
 
 use crate::config::{ChildPolicy, Governance, Labels, Policies};
 use crate::policy::{AutoShutdown, PolicyError, Restart, Shutdown, Strategy, SupervisorPolicy};
@@ -225,6 +226,17 @@ impl ChildSpec {
     #[must_use]
     pub const fn significant(mut self) -> Self {
         self.significant = true;
+        self
+    }
+
+    /// On another runtime of the node than its supervisor; its own children follow it.
+    #[must_use]
+    pub fn on_runtime(mut self, handle: Handle) -> Self {
+        let start = self.start;
+        self.start = Arc::new(move |mut cx| {
+            cx.system = cx.system.on_runtime(handle.clone());
+            start(cx)
+        });
         self
     }
 

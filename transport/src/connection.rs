@@ -2,14 +2,16 @@
 //!
 //! Its mailbox holds T1 batches alone, so that a flooding gateway evicts its own readings only. Its
 //! pumps, in reading order: `datagrams` (T1 in), `events` (T2 streams in), `control` (hello,
-//! registrations, T2 acknowledgements, goodbye), `commands` (T3 out). The connection is closed
-//! when the actor goes, however it goes, and its devices are forgotten when its pumps have gone.
+//! registrations, T2 acknowledgements, goodbye), `commands` (T3 out). One for commands alone has
+//! `join` instead of them, on a runtime without telemetry. The connection is closed when the actor
+//! goes, however it goes, and its devices are forgotten when its pumps have gone.
 //! Bounds: [`CONN_BATCHES`] batches, QUIC's stream limits, the registry's limits.
 
 mod commands;
 mod control;
 mod datagrams;
 mod events;
+mod join;
 mod read;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -76,6 +78,8 @@ pub(crate) struct Peer {
     pub(crate) id: u32,
     pub(crate) quic: quinn::Connection,
     pub(crate) protocol: Protocol,
+    /// Whether its link takes commands over a connection of their own.
+    pub(crate) joinable: bool,
     /// The names of devices its certificate covers; any, if `None`.
     pub(crate) devices: Option<String>,
     /// How many devices it may make known, with others of its kind; any number, if `None`.
@@ -194,6 +198,8 @@ impl Drop for Peer {
 pub(crate) struct Accepted {
     pub(crate) quic: quinn::Connection,
     pub(crate) protocol: Protocol,
+    /// Whether its link takes commands over a connection of their own.
+    pub(crate) joinable: bool,
     pub(crate) devices: Option<String>,
     pub(crate) quota: Option<Arc<Quota>>,
     /// Until its actor takes it.
@@ -215,6 +221,7 @@ pub(crate) fn conn_child(system: &System, core: &Arc<Core>, accepted: Accepted) 
     let id = core.registry.next_id();
     let path = core.conn_path.join(&id.to_string());
     let addr = Addr::new(path, MailboxSpec::new(CONN_BATCHES, Overflow::DropOldest));
+    let handle = system.handle().clone();
     let (system, core, address) = (system.clone(), Arc::clone(core), addr.clone());
     let factory = move || {
         let peer = Peer {
@@ -222,6 +229,7 @@ pub(crate) fn conn_child(system: &System, core: &Arc<Core>, accepted: Accepted) 
             id,
             quic: accepted.quic.clone(),
             protocol: accepted.protocol,
+            joinable: accepted.joinable,
             devices: accepted.devices.clone(),
             quota: accepted.quota.clone(),
             place: accepted.place.lock().take(),
@@ -244,7 +252,9 @@ pub(crate) fn conn_child(system: &System, core: &Arc<Core>, accepted: Accepted) 
             meter: Arc::default(),
         }
     };
-    ChildSpec::task(id.to_string(), &addr, factory).restart(Restart::Temporary)
+    ChildSpec::task(id.to_string(), &addr, factory)
+        .restart(Restart::Temporary)
+        .on_runtime(handle)
 }
 
 impl TaskActor for Conn {
@@ -252,16 +262,23 @@ impl TaskActor for Conn {
 
     async fn started(&mut self, cx: &mut TaskContext<ConnMessage>) -> Result<(), Fault> {
         let peer = &self.peer;
-        let waiting = peer.core.registry.open(peer.id);
-        peer.core.registry.carried_by(peer.id, &peer.quic);
+        let registry = &peer.core.registry;
+        let waiting = (peer.protocol != Protocol::Commands).then(|| registry.open(peer.id));
+        registry.carried_by(peer.id, &peer.quic);
         if peer.core.has_revoked(&peer.quic) {
             // Since its handshake began: whoever closed such connections may not have seen it.
             self.closing = codes::CERTIFICATE;
             return Err(Fault::new("certificate_revoked"));
         }
-        cx.pump(datagrams::run(Arc::clone(peer), self.addr.clone()));
-        cx.pump(events::run(Arc::clone(peer)));
-        cx.pump(commands::run(Arc::clone(peer), waiting));
+        if let Some(waiting) = waiting {
+            cx.pump(datagrams::run(Arc::clone(peer), self.addr.clone()));
+            cx.pump(events::run(Arc::clone(peer)));
+            cx.pump(commands::run(Arc::clone(peer), waiting));
+        } else {
+            // Neither datagrams nor event streams come here.
+            peer.events_over.store(true, Ordering::Release);
+            cx.pump(join::run(Arc::clone(peer)));
+        }
         if peer.protocol == Protocol::Actorsim1 {
             cx.pump(control::run(Arc::clone(peer)));
         }

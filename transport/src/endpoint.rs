@@ -20,7 +20,10 @@ use quinn::{
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use tokio::runtime::Handle;
 
-use crate::certs::tls::{ALPN_ACTORSIM1, ALPN_DT1, ClientAuth, client_crypto, server_crypto};
+use crate::certs::tls::{
+    ALPN_ACTORSIM1, ALPN_ACTORSIM1_COMMANDS, ALPN_COMMANDS, ALPN_DT1, ClientAuth, client_crypto,
+    server_crypto,
+};
 use crate::certs::{CertError, Identity, Revocations};
 use crate::network::Network;
 use congestion::Discerning;
@@ -74,6 +77,8 @@ pub enum Protocol {
     Dt1,
     /// Ours: typed streams, names, sessions, acknowledged events.
     Actorsim1,
+    /// Ours, beside a connection of `actorsim/1`: the commands to its devices, and nothing else.
+    Commands,
 }
 
 impl Protocol {
@@ -83,8 +88,35 @@ impl Protocol {
         match self {
             Self::Dt1 => ALPN_DT1,
             Self::Actorsim1 => ALPN_ACTORSIM1,
+            Self::Commands => ALPN_COMMANDS,
         }
     }
+
+    /// What a link that speaks it offers, best first.
+    const fn offered(self) -> &'static [&'static [u8]] {
+        match self {
+            Self::Dt1 => &[ALPN_DT1],
+            Self::Actorsim1 => &[ALPN_ACTORSIM1_COMMANDS, ALPN_ACTORSIM1],
+            Self::Commands => &[ALPN_COMMANDS],
+        }
+    }
+
+    /// What a link lets its twin send.
+    const fn twin_sends(self) -> Traffic {
+        Traffic {
+            bidi: STREAMS_MAX,
+            uni: 0,
+            datagrams: !matches!(self, Self::Commands),
+        }
+    }
+}
+
+/// What a peer may send on a connection: streams at once, and whether datagrams.
+#[derive(Clone, Copy)]
+struct Traffic {
+    bidi: u32,
+    uni: u32,
+    datagrams: bool,
 }
 
 /// Which listener.
@@ -94,6 +126,29 @@ pub enum Listening {
     Main,
     /// Peers that offer no ALPN.
     Plain,
+    /// Links' connections for commands alone.
+    Commands,
+}
+
+impl Listening {
+    /// What is served there; nothing stands for peers that offer no ALPN.
+    const fn alpn(self) -> &'static [&'static [u8]] {
+        match self {
+            Self::Main => &[ALPN_ACTORSIM1_COMMANDS, ALPN_ACTORSIM1, ALPN_DT1],
+            Self::Plain => &[],
+            Self::Commands => &[ALPN_COMMANDS],
+        }
+    }
+
+    /// What links may send there.
+    const fn links_send(self) -> Traffic {
+        let telemetry = !matches!(self, Self::Commands);
+        Traffic {
+            bidi: CONTROL_STREAMS_MAX,
+            uni: if telemetry { STREAMS_MAX } else { 0 },
+            datagrams: telemetry,
+        }
+    }
 }
 
 /// Why a socket is not there.
@@ -183,8 +238,9 @@ fn frame_max(addr: SocketAddr, network: &Network) -> u16 {
     }
 }
 
-/// The settings of both sides, which differ in the streams that the peer may open.
-fn transport_config(bidi: u32, uni: u32, frame_max: u16) -> Arc<TransportConfig> {
+/// The settings of both sides, which differ in what the peer may send.
+fn transport_config(peer: Traffic, frame_max: u16) -> Arc<TransportConfig> {
+    let datagrams = peer.datagrams.then_some(DATAGRAM_RECEIVE_BUFFER);
     let mut frames = MtuDiscoveryConfig::default();
     frames.upper_bound(frame_max);
     let mut acks = AckFrequencyConfig::default();
@@ -195,14 +251,14 @@ fn transport_config(bidi: u32, uni: u32, frame_max: u16) -> Arc<TransportConfig>
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(Some(KEEP_ALIVE))
         .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
-        .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER))
+        .datagram_receive_buffer_size(datagrams)
         .ack_frequency_config(Some(acks))
         .mtu_discovery_config(Some(frames))
         .congestion_controller_factory(Arc::new(Discerning::new(frame_max)))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
-        .max_concurrent_bidi_streams(VarInt::from_u32(bidi))
-        .max_concurrent_uni_streams(VarInt::from_u32(uni));
+        .max_concurrent_bidi_streams(VarInt::from_u32(peer.bidi))
+        .max_concurrent_uni_streams(VarInt::from_u32(peer.uni));
     Arc::new(config)
 }
 
@@ -251,21 +307,16 @@ pub(crate) fn server_config(
     revoked: &Revocations,
     network: &Network,
 ) -> Result<ServerConfig, CertError> {
-    let alpn: &[&[u8]] = match which {
-        Listening::Main => &[ALPN_ACTORSIM1, ALPN_DT1],
-        Listening::Plain => &[],
-    };
-    let clients = if addr.ip().is_loopback() {
+    let clients = if addr.ip().is_loopback() && which != Listening::Commands {
         ClientAuth::Optional
     } else {
         ClientAuth::Required
     };
-    let crypto = server_crypto(identity, alpn, clients, revoked)?;
+    let crypto = server_crypto(identity, which.alpn(), clients, revoked)?;
     let mut server = ServerConfig::with_crypto(Arc::new(crypto));
     server
         .transport_config(transport_config(
-            CONTROL_STREAMS_MAX,
-            STREAMS_MAX,
+            which.links_send(),
             frame_max(addr, network),
         ))
         .max_incoming(INCOMING_MAX);
@@ -304,9 +355,12 @@ pub(crate) fn client_config(
     revoked: &Revocations,
     network: &Network,
 ) -> Result<ClientConfig, CertError> {
-    let crypto = client_crypto(identity, protocol.alpn(), revoked)?;
+    let crypto = client_crypto(identity, protocol.offered(), revoked)?;
     let mut config = ClientConfig::new(Arc::new(crypto));
-    config.transport_config(transport_config(STREAMS_MAX, 0, frame_max(twin, network)));
+    config.transport_config(transport_config(
+        protocol.twin_sends(),
+        frame_max(twin, network),
+    ));
     Ok(config)
 }
 

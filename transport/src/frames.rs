@@ -43,7 +43,8 @@ const EVENTS_PREFIX_LEN: usize = 8 + 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum StreamType {
-    /// Bidirectional, opened by the link, once: [`ToTwin`] one way, [`ToLink`] the other.
+    /// Bidirectional, opened by the link, once: [`ToTwin`] one way, [`ToLink`] the other. On a
+    /// connection for commands: a join and its answer.
     Control = 1,
     /// Unidirectional, opened by the link, once: event batches.
     Events = 2,
@@ -143,6 +144,11 @@ pub enum ToTwin {
         /// When this left, by the same.
         left_us: u64,
     },
+    /// The first and only one of a connection for commands.
+    Join {
+        /// As [`ToLink::Commands`] says.
+        connection: u32,
+    },
 }
 
 /// Control messages to the link.
@@ -167,6 +173,16 @@ pub enum ToLink {
         /// By the twin's clock, microseconds since the Unix epoch.
         asked_us: u64,
     },
+    /// Commands to the devices of this connection may have one of their own; told to links that
+    /// offered to take them so.
+    Commands {
+        /// Its port at this twin's address.
+        port: u16,
+        /// What this connection is called there.
+        connection: u32,
+    },
+    /// Answers a join: commands come this way from now on.
+    Joined,
 }
 
 impl ToTwin {
@@ -202,7 +218,7 @@ impl ToTwin {
                     .into());
                 }
             }
-            Self::Bye { .. } | Self::Clock { .. } => {}
+            Self::Bye { .. } | Self::Clock { .. } | Self::Join { .. } => {}
         }
         Ok(message)
     }

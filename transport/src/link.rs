@@ -2,11 +2,14 @@
 //!
 //! [`Link`] is what the devices hold: the address for telemetry, the outbox of events, the queue of
 //! acknowledgements, the devices announced. All of it outlives the link actor and its connections.
-//! [`link_child`] is the actor: it dials, backs off, says hello, and pumps. It decides nothing
-//! about devices. Bounds: [`LINK_BLOCKS`] blocks wait (the oldest goes), the outbox's, [`ACKS_MAX`]
-//! acknowledgements, [`REGISTRATIONS_MAX`] ranges.
+//! [`link_child`] is the actor: it dials, backs off, says hello, and pumps; [`commands_child`] is
+//! another beside it, which takes the commands over a connection of their own where the twin has
+//! it. It decides nothing about devices. Bounds: [`LINK_BLOCKS`] blocks wait (the oldest goes), the
+//! outbox's, [`ACKS_MAX`] acknowledgements each way, [`REGISTRATIONS_MAX`] ranges.
 
 mod actor;
+mod answers;
+mod beside;
 mod block;
 mod commands;
 mod control;
@@ -14,7 +17,6 @@ mod dial;
 mod events;
 mod outbox;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,12 +25,17 @@ use std::time::Duration;
 use actorsim_actors::{ActorPath, Addr, MailboxSpec, Message, Overflow};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 pub use actor::{LinkSpec, link_child};
+pub use beside::{BesideMessage, commands_child};
 pub use block::{BLOCK_READINGS_MAX, Block};
 pub use outbox::{BATCH_EVENTS_MAX, OUTBOX_EVENTS_MAX, OutEvent, T2Outbox, WINDOW_BATCHES_MAX};
+
+pub use answers::ACKS_MAX;
+use answers::{Answers, Way};
+use beside::Beside;
 
 use crate::command::AckStatus;
 use crate::device::{RangeError, Registration};
@@ -37,8 +44,6 @@ use crate::stats::TransportStats;
 
 /// Blocks waiting for a link at most, 4 MiB when full: old telemetry is dropped, not delayed.
 pub const LINK_BLOCKS: u32 = 64;
-/// Acknowledgements waiting to be written: commands in flight on one connection, twice.
-pub const ACKS_MAX: usize = 256;
 /// Ranges announced by one link at most: one per device, if each is named for itself.
 pub const REGISTRATIONS_MAX: usize = 65_536;
 
@@ -113,8 +118,14 @@ struct Shared {
     session: u64,
     stats: Arc<TransportStats>,
     outbox: T2Outbox,
-    acks: Mutex<VecDeque<(Ticket, AckStatus)>>,
-    acks_wake: Notify,
+    /// To commands of the link's own connection,
+    answers: Answers,
+    /// and of that for commands beside it.
+    answers_beside: Answers,
+    beside_addr: Addr<BesideMessage>,
+    /// The twin takes connections for commands beside the present one.
+    beside: watch::Sender<Option<Beside>>,
+    connections_beside: AtomicU64,
     registrations: Mutex<Vec<Registration>>,
     registered: Notify,
     t1_sent: AtomicU64,
@@ -144,12 +155,15 @@ impl Link {
     pub fn new(path: ActorPath, session: u64, stats: Arc<TransportStats>) -> Self {
         let spec = MailboxSpec::new(LINK_BLOCKS, Overflow::DropOldest).kept();
         Self(Arc::new(Shared {
-            addr: Addr::new(path, spec),
+            addr: Addr::new(path.clone(), spec),
             session,
             outbox: T2Outbox::new(Arc::clone(&stats)),
             stats,
-            acks: Mutex::new(VecDeque::new()),
-            acks_wake: Notify::new(),
+            answers: Answers::of(Way::Own),
+            answers_beside: Answers::of(Way::Beside),
+            beside_addr: beside::address(&path),
+            beside: watch::Sender::new(None),
+            connections_beside: AtomicU64::new(0),
             registrations: Mutex::new(Vec::new()),
             registered: Notify::new(),
             t1_sent: AtomicU64::new(0),
@@ -198,14 +212,12 @@ impl Link {
     /// Answers a command, from any thread, without waiting. Returns false if too many answers wait:
     /// the command then runs into its deadline.
     pub fn ack(&self, ticket: Ticket, status: AckStatus) -> bool {
-        let mut acks = self.0.acks.lock();
-        let room = acks.len() < ACKS_MAX;
-        if room {
-            acks.push_back((ticket, status));
-        }
-        drop(acks);
-        self.0.acks_wake.notify_one();
-        room
+        let answers = if ticket.is_beside() {
+            &self.0.answers_beside
+        } else {
+            &self.0.answers
+        };
+        answers.put(ticket, status)
     }
 
     /// Announces devices, now and on each new connection.
@@ -238,7 +250,7 @@ impl Link {
         self.0.connected.load(Ordering::Acquire)
     }
 
-    /// Connections made so far.
+    /// Connections made so far, without those for commands alone.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.0.connections.load(Ordering::Acquire)

@@ -18,7 +18,7 @@ use quinn::{ConnectionError, Endpoint, Incoming};
 
 use crate::certs::Revocations;
 use crate::certs::glob::{ANY_DEVICE, device_glob};
-use crate::certs::tls::{ALPN_ACTORSIM1, agreed_alpn, peer_certificate};
+use crate::certs::tls::{ALPN_ACTORSIM1, ALPN_ACTORSIM1_COMMANDS, agreed_alpn, peer_certificate};
 use crate::connection::{Accepted, conn_child};
 use crate::endpoint::{HANDSHAKE_TIMEOUT, Listening, Protocol, close, codes};
 use crate::limits::{Door, NoRoom};
@@ -39,17 +39,20 @@ pub enum ListenerMessage {}
 
 impl Message for ListenerMessage {}
 
-/// The listener actor.
+/// The listener actor: one for telemetry, and where commands have connections of their own one for
+/// these, on their runtime.
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) core: Arc<Core>,
+    /// Where it listens.
+    pub(crate) at: &'static [Listening],
 }
 
 impl TaskActor for Listener {
     type Msg = ListenerMessage;
 
     async fn started(&mut self, cx: &mut TaskContext<ListenerMessage>) -> Result<(), Fault> {
-        for which in [Listening::Main, Listening::Plain] {
+        for which in self.at.iter().copied() {
             let endpoint = self.core.listening(which, cx.system().handle());
             if let Some(endpoint) = endpoint.map_err(|error| Fault::with("bind", error))? {
                 cx.pump(accept(
@@ -60,7 +63,9 @@ impl TaskActor for Listener {
                 ));
             }
         }
-        cx.pump(revoke(Arc::clone(&self.core), cx.system().clone()));
+        if self.at.contains(&Listening::Main) {
+            cx.pump(revoke(Arc::clone(&self.core), cx.system().clone()));
+        }
         Ok(())
     }
 
@@ -193,18 +198,16 @@ async fn admit(
 async fn hand_over(core: &Arc<Core>, system: &System, quic: quinn::Connection, which: Listening) {
     let stats = &core.stats.quic;
     let from = quic.remote_address();
-    let protocol = match which {
-        Listening::Main if agreed_alpn(&quic).as_deref() == Some(ALPN_ACTORSIM1) => {
-            Protocol::Actorsim1
-        }
-        Listening::Main | Listening::Plain => Protocol::Dt1,
-    };
+    let (protocol, joinable) = spoken(which, agreed_alpn(&quic).as_deref());
     let certificate = peer_certificate(&quic);
-    if protocol == Protocol::Actorsim1 && certificate.is_none() {
+    if protocol != Protocol::Dt1 && certificate.is_none() {
         stats.handshakes_foreign.inc();
         core.said.foreign.say(
             system,
-            format!("{from} refused: actorsim/1 needs a certificate"),
+            format!(
+                "{from} refused: {} needs a certificate",
+                String::from_utf8_lossy(protocol.alpn())
+            ),
         );
         close(
             &quic,
@@ -235,6 +238,7 @@ async fn hand_over(core: &Arc<Core>, system: &System, quic: quinn::Connection, w
     let accepted = Accepted {
         quic: quic.clone(),
         protocol,
+        joinable,
         devices,
         place,
         quota: quota.filter(|_| !own),
@@ -257,6 +261,17 @@ async fn hand_over(core: &Arc<Core>, system: &System, quic: quinn::Connection, w
                 .say(system, format!("{from} refused: {error}"));
             close(&quic, codes::FULL, b"no room for another connection");
         }
+    }
+}
+
+/// What is spoken after a handshake at a listener, and whether the link takes commands over a
+/// connection of their own.
+fn spoken(which: Listening, alpn: Option<&[u8]>) -> (Protocol, bool) {
+    match (which, alpn) {
+        (Listening::Commands, _) => (Protocol::Commands, false),
+        (Listening::Main, Some(ALPN_ACTORSIM1_COMMANDS)) => (Protocol::Actorsim1, true),
+        (Listening::Main, Some(ALPN_ACTORSIM1)) => (Protocol::Actorsim1, false),
+        (Listening::Main | Listening::Plain, _) => (Protocol::Dt1, false),
     }
 }
 

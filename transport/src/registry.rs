@@ -12,17 +12,20 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use actorsim_actors::Addr;
 use dashmap::DashMap;
 use parking_lot::Mutex;
+use rustls_pki_types::CertificateDer;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::certs::Revocations;
+use crate::certs::tls::peer_certificate;
 use crate::command::{Issued, T3Message};
 use crate::device::{DeviceRange, RANGE_DEVICES_MAX};
 use crate::endpoint::{close, codes};
 use crate::link::REGISTRATIONS_MAX;
 use crate::trust;
 
-/// Accepted connections at most: 100 KiB each in QUIC, some hundred MiB in all.
+/// Accepted connections at most, and as many for commands alone beside them: 100 KiB each in QUIC,
+/// some hundred MiB in all.
 pub const CONNECTIONS_MAX: usize = 4096;
 /// Commands that wait for one connection's streams at most.
 pub const COMMANDS_WAITING_MAX: usize = 64;
@@ -100,6 +103,23 @@ impl Drop for InFlight {
 struct Route {
     commands: mpsc::Sender<InFlight>,
     turnstile: Arc<Turnstile>,
+    /// The connection beside it that takes its commands, while there is one.
+    joined: Option<Joined>,
+}
+
+#[derive(Debug)]
+struct Joined {
+    id: u32,
+    commands: mpsc::Sender<InFlight>,
+}
+
+impl Route {
+    /// Where commands go now.
+    fn way(&self) -> &mpsc::Sender<InFlight> {
+        self.joined
+            .as_ref()
+            .map_or(&self.commands, |joined| &joined.commands)
+    }
 }
 
 /// The devices of one connection, kept so that they can be taken out again.
@@ -178,10 +198,24 @@ impl Registry {
         self.devices.len()
     }
 
-    /// Connections up.
+    /// Connections up, without those for commands alone.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.routes.len()
+    }
+
+    /// Connections for commands alone that are up.
+    #[must_use]
+    pub fn for_commands(&self) -> usize {
+        self.carriers.len().saturating_sub(self.routes.len())
+    }
+
+    /// Whether commands to the devices of connection `id` go over one of their own.
+    #[must_use]
+    pub fn is_joined(&self, id: u32) -> bool {
+        self.routes
+            .get(&id)
+            .is_some_and(|route| route.joined.is_some())
     }
 
     /// The connection that reaches a device.
@@ -204,9 +238,32 @@ impl Registry {
             Route {
                 commands,
                 turnstile,
+                joined: None,
             },
         );
         waiting
+    }
+
+    /// Connection `by` takes the commands of connection `id` from now on: returns where they come
+    /// out, until that is gone or another has taken its place. `None` if it is gone already.
+    pub(crate) fn join(&self, id: u32, by: u32) -> Option<mpsc::Receiver<InFlight>> {
+        let (commands, waiting) = mpsc::channel(COMMANDS_WAITING_MAX);
+        self.routes.get_mut(&id)?.joined = Some(Joined { id: by, commands });
+        Some(waiting)
+    }
+
+    /// Connection `by` takes the commands of connection `id` no more.
+    pub(crate) fn leave(&self, id: u32, by: u32) {
+        if let Some(mut route) = self.routes.get_mut(&id)
+            && route.joined.as_ref().is_some_and(|joined| joined.id == by)
+        {
+            route.joined = None;
+        }
+    }
+
+    /// The certificate that the peer of connection `id` has shown.
+    pub(crate) fn certificate_of(&self, id: u32) -> Option<CertificateDer<'static>> {
+        peer_certificate(&*self.carriers.get(&id)?)
     }
 
     /// The QUIC connection of `id`, for those who close connections over their certificates.
@@ -285,7 +342,7 @@ impl Registry {
         let Some(route) = self.routes.get(&id) else {
             return Routed::NoRoute(issued);
         };
-        let place = match route.commands.try_reserve() {
+        let place = match route.way().try_reserve() {
             Ok(place) => place,
             Err(mpsc::error::TrySendError::Full(())) => return Routed::Busy(issued),
             Err(mpsc::error::TrySendError::Closed(())) => return Routed::NoRoute(issued),

@@ -29,6 +29,9 @@ use crate::stats::TransportStats;
 use crate::tiers::{T2Message, TierT1, TierT2, TierT3, t1_mailbox, t2_mailbox, t3_mailbox};
 use crate::trust;
 
+/// Listeners whose connections carry everything.
+const SHARED: &[Listening] = &[Listening::Main, Listening::Plain];
+
 /// How a node listens.
 #[derive(Clone, Debug)]
 pub struct TransportConfig {
@@ -38,12 +41,24 @@ pub struct TransportConfig {
     pub listen: SocketAddr,
     /// Where peers that offer no ALPN are served, if anywhere.
     pub plain: Option<SocketAddr>,
+    /// Where links take commands over connections of their own, if anywhere: at the address of
+    /// `listen`.
+    pub commands: Option<CommandsConfig>,
     /// This node's certificate, and the authority it trusts.
     pub identity: Identity,
     /// Where datagrams travel.
     pub network: Network,
     /// What peers may take.
     pub limits: Limits,
+}
+
+/// What carries commands beside telemetry, so that they wait for none of it.
+#[derive(Clone, Debug)]
+pub struct CommandsConfig {
+    /// Port of their connections; 0 is a free one. Links are told which.
+    pub port: u16,
+    /// Runtime of these connections and of tier T3.
+    pub runtime: Handle,
 }
 
 /// What is said seldom.
@@ -71,8 +86,11 @@ pub(crate) struct Core {
     pub(crate) said: Said,
     pub(crate) limits: Limits,
     places: Arc<Places>,
+    /// Of connections for commands.
+    places_beside: Arc<Places>,
     pub(crate) quotas: Quotas,
     listener: Addr<ListenerMessage>,
+    commands: Option<(Addr<ListenerMessage>, Handle)>,
     conn_supervisor: SupervisorSpec,
     identity: Identity,
     network: Network,
@@ -120,6 +138,7 @@ impl Core {
     pub(crate) const fn places(&self, which: Listening) -> &Arc<Places> {
         match which {
             Listening::Main | Listening::Plain => &self.places,
+            Listening::Commands => &self.places_beside,
         }
     }
 
@@ -131,6 +150,13 @@ impl Core {
     /// The certificates that are taken back by now.
     pub(crate) fn revocations(&self, system: &System) -> Arc<Revocations> {
         trust::list(&self.identity, system)
+    }
+
+    /// The port of connections for commands, where there are such.
+    pub(crate) fn commands_port(&self) -> Option<u16> {
+        let endpoints = self.endpoints.lock();
+        let at = endpoints.get(&Listening::Commands)?.local_addr().ok()?;
+        Some(at.port())
     }
 
     /// The endpoint of a listener works no more: it is bound again when it is next asked for.
@@ -163,6 +189,12 @@ impl Transport {
             .configured(policies);
         let mut addrs = BTreeMap::from([(Listening::Main, config.listen)]);
         addrs.extend(config.plain.map(|addr| (Listening::Plain, addr)));
+        if let Some(commands) = &config.commands {
+            let at = SocketAddr::new(config.listen.ip(), commands.port);
+            addrs.insert(Listening::Commands, at);
+        }
+        let listener = |name| Addr::new(path.join(name), MailboxSpec::new(1, Overflow::Reject));
+        let commands = config.commands.map(|commands| commands.runtime);
         let core = Core {
             node: config.node,
             pool: BatchPool::new(Arc::clone(&stats)),
@@ -180,9 +212,11 @@ impl Transport {
                 full: Folded::new("connection_refused"),
                 failed: Folded::new("handshake_failed"),
             },
-            listener: Addr::new(path.join("listener"), MailboxSpec::new(1, Overflow::Reject)),
+            listener: listener("listener"),
+            commands: commands.map(|runtime| (listener("listener-commands"), runtime)),
             limits: config.limits,
             places: Places::new(config.limits),
+            places_beside: Places::new(config.limits),
             quotas: Quotas::new(config.limits.devices),
             conn_supervisor,
             identity: config.identity,
@@ -190,8 +224,11 @@ impl Transport {
             addrs,
             endpoints: Mutex::default(),
         };
-        for which in [Listening::Main, Listening::Plain] {
-            core.listening(which, system.handle())?;
+        for which in SHARED {
+            core.listening(*which, system.handle())?;
+        }
+        if let Some((_, runtime)) = &core.commands {
+            core.listening(Listening::Commands, runtime)?;
         }
         Ok(Self(Arc::new(core)))
     }
@@ -210,18 +247,33 @@ impl Transport {
         };
         let (registry, stats) = (Arc::clone(&core.registry), Arc::clone(&core.stats));
         let t3 = move || TierT3::new(Arc::clone(&registry), Arc::clone(&stats));
-        let shared = Arc::clone(core);
-        let listener = move || Listener {
-            core: Arc::clone(&shared),
+        let listener = |at| {
+            let core = Arc::clone(core);
+            move || Listener {
+                core: Arc::clone(&core),
+                at,
+            }
         };
-        let spec = SupervisorSpec::new(ActorPath::root().join("transport"), Default::default())
+        let mut t3 = ChildSpec::task("tier-t3", &core.t3, t3);
+        if let Some((_, runtime)) = &core.commands {
+            t3 = t3.on_runtime(runtime.clone());
+        }
+        let mut spec = SupervisorSpec::new(ActorPath::root().join("transport"), Default::default())
             .child(ChildSpec::task("tier-t1", &core.t1, t1))
             .child(ChildSpec::task("tier-t2", &core.t2, t2))
-            .child(ChildSpec::task("tier-t3", &core.t3, t3))
+            .child(t3)
             .child(ChildSpec::supervisor("conn", core.conn_supervisor.clone()))
-            .child(ChildSpec::task("listener", &core.listener, listener))
-            .configured(policies);
-        ChildSpec::supervisor("transport", spec)
+            .child(ChildSpec::task(
+                "listener",
+                &core.listener,
+                listener(SHARED),
+            ));
+        if let Some((addr, runtime)) = &core.commands {
+            let child =
+                ChildSpec::task("listener-commands", addr, listener(&[Listening::Commands]));
+            spec = spec.child(child.on_runtime(runtime.clone()));
+        }
+        ChildSpec::supervisor("transport", spec.configured(policies))
     }
 
     /// Where a listener really listens (a port 0 asked for is a real one here).

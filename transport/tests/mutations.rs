@@ -178,7 +178,14 @@ fn the_names_of_a_handshake_keep_their_bounds_or_are_refused() {
         came_us: 1 << 50,
         left_us: u64::MAX,
     };
-    let messages = [hello, register(4), ToTwin::Bye { t1_readings: 9 }, clock];
+    let join = ToTwin::Join { connection: 300 };
+    let messages = [
+        hello,
+        register(4),
+        ToTwin::Bye { t1_readings: 9 },
+        clock,
+        join,
+    ];
     let seeds = messages.map(|message| message.frame().unwrap()[FRAME_HEADER_LEN..].to_vec());
     shake(&seeds, |bytes| {
         if let Ok(message) = ToTwin::parse(bytes) {
@@ -195,7 +202,18 @@ fn the_names_of_a_handshake_keep_their_bounds_or_are_refused() {
     };
     let clock = ToLink::Clock { asked_us: 1 << 50 };
     let acked = ToLink::Acked { sequence: 5 };
-    let seeds = [welcome, acked, ToLink::Farewell, clock];
+    let commands = ToLink::Commands {
+        port: 40_000,
+        connection: 300,
+    };
+    let seeds = [
+        welcome,
+        acked,
+        ToLink::Farewell,
+        clock,
+        commands,
+        ToLink::Joined,
+    ];
     let seeds = seeds.map(|message| message.frame().unwrap()[FRAME_HEADER_LEN..].to_vec());
     shake(&seeds, |bytes| {
         if let Ok(message) = ToLink::parse(bytes) {

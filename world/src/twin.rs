@@ -188,6 +188,11 @@ impl Twin {
             // it is watched while it builds its world, and that knows better
             scan = scan.start_timeout(AS_LONG_AS_IT_TAKES);
         }
+        let runtime = outlets.runtime.clone();
+        let beside = |child: ChildSpec| match &runtime {
+            Some(runtime) => child.on_runtime(runtime.clone()),
+            None => child,
+        };
         let spec = SupervisorSpec::new(at, policy)
             .needs(Strategy::RestForOne)
             .child(journal.start_timeout(AS_LONG_AS_IT_TAKES))
@@ -198,15 +203,20 @@ impl Twin {
             .child(ChildSpec::task("apply", &self.apply, move || {
                 Apply::new(Arc::clone(&apply))
             }))
-            .child(ChildSpec::task("actuate", &self.actuate, move || {
-                Actuate::new(Arc::clone(&actuate), outlets.clone())
-            }));
+            .child(beside(ChildSpec::task(
+                "actuate",
+                &self.actuate,
+                move || Actuate::new(Arc::clone(&actuate), outlets.clone()),
+            )));
         if self.shared.config.synthetic_rate <= 0.0 {
             return spec;
         }
-        spec.child(ChildSpec::task("synthetic", &self.synthetic, move || {
-            Synthetic::new(Arc::clone(&driving.0), driving.1.clone())
-        }))
+        let synthetic = move || Synthetic::new(Arc::clone(&driving.0), driving.1.clone());
+        spec.child(beside(ChildSpec::task(
+            "synthetic",
+            &self.synthetic,
+            synthetic,
+        )))
     }
 
     /// Totals at the end of the last published cycle.

@@ -265,6 +265,7 @@ async fn start(system: &System, twin: &Twin, stats: &Arc<TransportStats>) -> Sup
         commands,
         sessions: Sessions::new(),
         stats: Arc::clone(stats),
+        runtime: None,
     };
     let policy = SupervisorPolicy::new(Strategy::OneForOne).intensity(30, PATIENCE);
     let spec = SupervisorSpec::new(ActorPath::root(), policy.clone())

@@ -59,6 +59,7 @@ async fn node() -> Node {
         commands,
         sessions: Sessions::new(),
         stats: Arc::clone(&stats),
+        runtime: None,
     };
     let policy = SupervisorPolicy::new(Strategy::OneForOne).intensity(1_000, PATIENCE);
     let spec = SupervisorSpec::new(ActorPath::root(), policy.clone())

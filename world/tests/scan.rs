@@ -54,6 +54,7 @@ impl Rig {
             commands: Addr::new(ActorPath::root().join("tier-t3"), spec),
             sessions: Sessions::new(),
             stats: TransportStats::new(),
+            runtime: None,
         };
         let policy = SupervisorPolicy::new(Strategy::OneForOne).intensity(30, PATIENCE);
         let spec = SupervisorSpec::new(ActorPath::root(), policy.clone())

@@ -87,6 +87,7 @@ impl Rig {
             commands: tier3,
             sessions: Sessions::new(),
             stats: Arc::clone(&stats),
+            runtime: None,
         };
         let many = SupervisorPolicy::new(Strategy::OneForOne).intensity(30, PATIENCE);
         let spec = SupervisorSpec::new(ActorPath::root(), many.clone())

@@ -126,6 +126,7 @@ impl Rig {
             node: "twin".into(),
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             plain: None,
+            commands: None,
             identity: identity("twin")?,
             network: Network::Line(Line::ETHERNET),
             limits: Limits::default(),

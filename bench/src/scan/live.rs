@@ -177,6 +177,7 @@ async fn start(
         commands: Addr::new(ActorPath::root().join("tier-t3"), spec),
         sessions: Sessions::new(),
         stats: Arc::clone(stats),
+        runtime: None,
     };
     let policy = SupervisorPolicy::new(Strategy::OneForOne);
     let spec = SupervisorSpec::new(ActorPath::root(), policy.clone())

@@ -62,6 +62,7 @@ fn seeds() -> Vec<Vec<u8>> {
             came_us: 2,
             left_us: 3,
         },
+        ToTwin::Join { connection: 300 },
     ];
     let to_link = [
         ToLink::Welcome {
@@ -71,6 +72,11 @@ fn seeds() -> Vec<Vec<u8>> {
         ToLink::Acked { sequence: 5 },
         ToLink::Farewell,
         ToLink::Clock { asked_us: 1 },
+        ToLink::Commands {
+            port: 40_000,
+            connection: 300,
+        },
+        ToLink::Joined,
     ];
     let to_twin = to_twin
         .iter()

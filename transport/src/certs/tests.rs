@@ -34,7 +34,7 @@ fn an_authority_is_made_once_and_its_keys_are_its_owners_only() {
         &none,
     )
     .unwrap();
-    tls::client_crypto(&identity, tls::ALPN_DT1, &none).unwrap();
+    tls::client_crypto(&identity, &[tls::ALPN_DT1], &none).unwrap();
 }
 
 #[test]

@@ -19,6 +19,10 @@ use super::{CertError, Identity, Revocations};
 pub const ALPN_DT1: &[u8] = b"dt/1";
 /// Ours.
 pub const ALPN_ACTORSIM1: &[u8] = b"actorsim/1";
+/// Ours, of a link that takes commands over a connection of their own where there is one.
+pub const ALPN_ACTORSIM1_COMMANDS: &[u8] = b"actorsim/1+commands";
+/// That connection.
+pub const ALPN_COMMANDS: &[u8] = b"actorsim-commands/1";
 
 /// What a listener asks of its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,13 +100,13 @@ fn server(
     Ok(config)
 }
 
-/// The client side of a link.
+/// The client side of a link, which offers the protocols `alpn`.
 ///
 /// # Errors
 /// [`CertError::Tls`].
 pub fn client_crypto(
     identity: &Identity,
-    alpn: &[u8],
+    alpn: &[&[u8]],
     revoked: &Revocations,
 ) -> Result<QuicClientConfig, CertError> {
     let verifier = WebPkiServerVerifier::builder_with_provider(identity.roots(), provider())
@@ -114,7 +118,7 @@ pub fn client_crypto(
         .with_webpki_verifier(verifier.build().map_err(tls)?)
         .with_client_auth_cert(identity.chain().to_vec(), identity.private_key())
         .map_err(tls)?;
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     config.enable_early_data = false;
     config.resumption = Resumption::disabled();
     QuicClientConfig::try_from(config).map_err(tls)

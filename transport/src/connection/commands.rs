@@ -88,7 +88,7 @@ async fn ask(
     let reading = command.reading(peer.clock.unix_us());
     let written = match peer.protocol {
         Protocol::Dt1 => send.write_all(&reading.encode()).await,
-        Protocol::Actorsim1 => {
+        Protocol::Actorsim1 | Protocol::Commands => {
             let left = command.expires().since(opening).as_millis();
             let left_ms = u32::try_from(left).unwrap_or(u32::MAX);
             let frame = CommandFrame {
@@ -115,7 +115,7 @@ async fn ask(
                 Err(error) => return unread(peer, &error),
             }
         }
-        Protocol::Actorsim1 => {
+        Protocol::Actorsim1 | Protocol::Commands => {
             let mut bytes = [0; ACK_LEN];
             match receive.read_exact(&mut bytes).await {
                 Ok(()) => parse_ack(&bytes).ok(),
@@ -132,7 +132,7 @@ fn unread(peer: &Peer, error: &ReadExactError) -> Result<Outcome, GivenBack> {
         ReadExactError::ReadError(ReadError::ConnectionLost(_)) => Err(GivenBack),
         ReadExactError::ReadError(ReadError::Reset(codes::BUSY)) => Err(GivenBack),
         // Our own link that dies lets its streams end before its connection.
-        ReadExactError::FinishedEarly(0) if peer.protocol == Protocol::Actorsim1 => Err(GivenBack),
+        ReadExactError::FinishedEarly(0) if peer.protocol != Protocol::Dt1 => Err(GivenBack),
         _ => Ok(refused(peer)),
     }
 }

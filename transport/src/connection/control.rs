@@ -49,20 +49,25 @@ const SETTLE_STEPS_MAX: u32 = 25;
 
 pub(super) async fn run(peer: Arc<Peer>) -> Result<(), Fault> {
     if let Err(error) = serve(&peer).await {
-        let code = match &error {
-            ControlError::Refused(code, _) => *code,
-            ControlError::Frame(ReadFrameError::Stream(_)) | ControlError::Gone => return Ok(()),
-            ControlError::Frame(_) | ControlError::NoHello => codes::PROTOCOL,
-        };
-        let text = error.to_string();
-        tracing::warn!(conn = peer.id, "{text}");
-        peer.refuse(code, &text);
+        end(&peer, &error);
     }
     Ok(())
 }
 
+/// Closes the connection over what its control stream brought, unless it is gone.
+pub(super) fn end(peer: &Peer, error: &ControlError) {
+    let code = match error {
+        ControlError::Refused(code, _) => *code,
+        ControlError::Frame(ReadFrameError::Stream(_)) | ControlError::Gone => return,
+        ControlError::Frame(_) | ControlError::NoHello => codes::PROTOCOL,
+    };
+    let text = error.to_string();
+    tracing::warn!(conn = peer.id, "{text}");
+    peer.refuse(code, &text);
+}
+
 #[derive(Debug, thiserror::Error)]
-enum ControlError {
+pub(super) enum ControlError {
     #[error(transparent)]
     Frame(#[from] ReadFrameError),
     #[error("no hello within {} s", HELLO_TIMEOUT.as_secs())]
@@ -80,13 +85,7 @@ impl From<FrameError> for ControlError {
 }
 
 async fn serve(peer: &Peer) -> Result<(), ControlError> {
-    let hello = tokio::time::timeout(HELLO_TIMEOUT, hello(peer)).await;
-    let (mut send, receive, session) = match hello {
-        Ok(Err(ControlError::Frame(ReadFrameError::Stream(_)))) | Err(_) => {
-            return Err(ControlError::NoHello);
-        }
-        Ok(said) => said?,
-    };
+    let (mut send, receive, session) = in_time(hello(peer)).await?;
     let (replies, waiting) = mpsc::channel(REPLIES_MAX);
     let acked = session.acked();
     let welcome = ToLink::Welcome {
@@ -94,6 +93,10 @@ async fn serve(peer: &Peer) -> Result<(), ControlError> {
         acked,
     };
     write(&mut send, &welcome).await?;
+    if let Some(port) = peer.core.commands_port().filter(|_| peer.joinable) {
+        let connection = peer.id;
+        write(&mut send, &ToLink::Commands { port, connection }).await?;
+    }
     tokio::select! {
         biased;
         read = listen(peer, &session, receive, replies) => read,
@@ -102,10 +105,22 @@ async fn serve(peer: &Peer) -> Result<(), ControlError> {
 }
 
 /// The stream, and what was read ahead of it.
-type Receiving = (RecvStream, FrameReader);
+pub(super) type Receiving = (RecvStream, FrameReader);
 
-/// The first stream and the first message, which open the session.
-async fn hello(peer: &Peer) -> Result<(SendStream, Receiving, Arc<T2Session>), ControlError> {
+/// What a peer says first, if it does so soon; a stream that ends before is no better.
+pub(super) async fn in_time<T>(
+    said: impl Future<Output = Result<T, ControlError>>,
+) -> Result<T, ControlError> {
+    match tokio::time::timeout(HELLO_TIMEOUT, said).await {
+        Ok(Err(ControlError::Frame(ReadFrameError::Stream(_)))) | Err(_) => {
+            Err(ControlError::NoHello)
+        }
+        Ok(said) => said,
+    }
+}
+
+/// The first stream and the first message on it.
+pub(super) async fn first(peer: &Peer) -> Result<(SendStream, Receiving, ToTwin), ControlError> {
     let opened = peer.quic.accept_bi().await;
     let (send, mut receive) = opened.map_err(|_| ControlError::Gone)?;
     let mut kind = [0];
@@ -120,23 +135,30 @@ async fn hello(peer: &Peer) -> Result<(SendStream, Receiving, Arc<T2Session>), C
     let Some(frame) = frames.next(&mut receive).await? else {
         return Err(ControlError::NoHello);
     };
+    let message = ToTwin::parse(frame)?;
+    Ok((send, (receive, frames), message))
+}
+
+/// The hello, which opens the session.
+async fn hello(peer: &Peer) -> Result<(SendStream, Receiving, Arc<T2Session>), ControlError> {
+    let (send, receiving, message) = first(peer).await?;
     let ToTwin::Hello {
         node,
         session,
         acked,
         t1_readings,
         ..
-    } = ToTwin::parse(frame)?
+    } = message
     else {
         return Err(refused("the first message is not a hello"));
     };
     let opened = peer.core.sessions.open(session, &node, acked, t1_readings);
     let session = opened.map_err(|error| ControlError::Refused(codes::FULL, error.to_string()))?;
     drop(peer.session.set(Arc::clone(&session)));
-    Ok((send, (receive, frames), session))
+    Ok((send, receiving, session))
 }
 
-fn refused(why: &str) -> ControlError {
+pub(super) fn refused(why: &str) -> ControlError {
     ControlError::Refused(codes::PROTOCOL, why.into())
 }
 
@@ -150,6 +172,7 @@ async fn listen(
     while let Some(frame) = frames.next(&mut receive).await? {
         match ToTwin::parse(frame)? {
             ToTwin::Hello { .. } => return Err(refused("a second hello")),
+            ToTwin::Join { .. } => return Err(refused("a join on a connection of its own")),
             ToTwin::Register { devices, sensors } => register(peer, devices, sensors).await?,
             ToTwin::Bye { t1_readings } => {
                 settle(session, t1_readings).await;
@@ -209,7 +232,7 @@ async fn talk(
     }
 }
 
-async fn write(send: &mut SendStream, message: &ToLink) -> Result<(), ControlError> {
+pub(super) async fn write(send: &mut SendStream, message: &ToLink) -> Result<(), ControlError> {
     let frame = message.frame()?;
     send.write_all(&frame).await.map_err(|_| ControlError::Gone)
 }

@@ -61,7 +61,7 @@ pub(super) async fn run(peer: Arc<Peer>) -> Result<(), Fault> {
 async fn serve(peer: Arc<Peer>, mut stream: RecvStream) {
     let served = match peer.protocol {
         Protocol::Dt1 => plain(&peer, &mut stream).await,
-        Protocol::Actorsim1 => typed(&peer, &mut stream).await,
+        Protocol::Actorsim1 | Protocol::Commands => typed(&peer, &mut stream).await,
     };
     if let Err(ReadFrameError::Frame(error)) = served {
         peer.core.stats.t2.decode_errors.inc();

@@ -40,6 +40,7 @@ fn messages() -> Vec<ToTwin> {
                 7
             ],
         },
+        ToTwin::Join { connection: 7 },
         ToTwin::Bye {
             t1_readings: u64::MAX,
         },
@@ -64,6 +65,11 @@ fn control_messages_make_the_round_trip() {
         },
         ToLink::Acked { sequence: 5 },
         ToLink::Farewell,
+        ToLink::Commands {
+            port: 40_000,
+            connection: u32::MAX,
+        },
+        ToLink::Joined,
     ] {
         assert_eq!(
             ToLink::parse(&message.frame().unwrap()[4..]).unwrap(),

@@ -154,7 +154,9 @@ impl Drop for Sending<'_> {
 fn readings_per_datagram(connection: &Connection, protocol: Protocol) -> usize {
     match protocol {
         Protocol::Dt1 => 1,
-        Protocol::Actorsim1 => (connection.max_datagram_size().unwrap_or(0) / READING_LEN).max(1),
+        Protocol::Actorsim1 | Protocol::Commands => {
+            (connection.max_datagram_size().unwrap_or(0) / READING_LEN).max(1)
+        }
     }
 }
 

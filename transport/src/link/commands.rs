@@ -12,8 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 
-use super::dial::Line;
-use super::{Downlink, DownlinkError, Ticket, WireCommand};
+use super::{Answers, Downlink, DownlinkError, Ticket, WireCommand};
 use crate::command::AckStatus;
 use crate::endpoint::{Protocol, STREAMS_MAX, codes};
 use crate::frames::{COMMAND_LEN, CommandFrame, StreamType, ack_frame};
@@ -30,24 +29,39 @@ struct Pending {
     reading: Reading,
 }
 
-pub(super) async fn run(line: &Line, connection: &Connection, number: u64) -> ConnectionError {
-    let shared = &line.link.0;
-    let protocol = line.spec.protocol;
+/// What serves the commands of a connection.
+pub(super) struct Serving<'a> {
+    pub(super) downlink: &'a dyn Downlink,
+    pub(super) answers: &'a Answers,
+    pub(super) protocol: Protocol,
+}
+
+/// Serves connection `number` until it ends; returns why.
+pub(super) async fn run(
+    serving: Serving<'_>,
+    connection: &Connection,
+    number: u64,
+) -> ConnectionError {
+    let Serving {
+        downlink,
+        answers,
+        protocol,
+    } = serving;
     let mut reading = FuturesUnordered::new();
     let mut pending = BTreeMap::new();
     let mut given_up = FuturesUnordered::new();
     let mut last = 0_u64;
     loop {
-        answer(line, &mut pending).await;
+        answer(answers, protocol, &mut pending).await;
         let room = reading.len() < STREAMS_MAX as usize;
         tokio::select! {
             biased;
-            () = shared.acks_wake.notified() => {}
+            () = answers.wake.notified() => {}
             Some(read) = reading.next() => {
                 if let Some((send, command)) = read {
                     last += 1;
-                    let ticket = Ticket((number << 32) | (last & 0xffff_ffff));
-                    take(&*line.spec.downlink, protocol, &mut pending, ticket, send, command);
+                    let ticket = answers.ticket(number, last);
+                    take(downlink, protocol, &mut pending, ticket, send, command);
                     if let Some(taken) = pending.get(&ticket) {
                         given_up.push(taken.send.stopped().map(move |_| ticket));
                     }
@@ -64,20 +78,19 @@ pub(super) async fn run(line: &Line, connection: &Connection, number: u64) -> Co
 }
 
 /// Writes the answers that wait.
-async fn answer(line: &Line, pending: &mut BTreeMap<Ticket, Pending>) {
-    loop {
-        let Some((ticket, status)) = line.link.0.acks.lock().pop_front() else {
-            return;
-        };
+async fn answer(answers: &Answers, protocol: Protocol, pending: &mut BTreeMap<Ticket, Pending>) {
+    while let Some((ticket, status)) = answers.next() {
         if let Some(Pending { send, reading }) = pending.remove(&ticket) {
-            reply(line.spec.protocol, send, &reading, status).await;
+            reply(protocol, send, &reading, status).await;
         }
     }
 }
 
 async fn reply(protocol: Protocol, mut send: SendStream, reading: &Reading, status: AckStatus) {
     let written = match (protocol, status) {
-        (Protocol::Actorsim1, _) => send.write_all(&ack_frame(reading, status)).await,
+        (Protocol::Actorsim1 | Protocol::Commands, _) => {
+            send.write_all(&ack_frame(reading, status)).await
+        }
         (Protocol::Dt1, AckStatus::Refused) => {
             drop(send.reset(codes::REFUSED));
             return;
@@ -105,7 +118,7 @@ fn take(
         kind: reading.kind,
         value: reading.value,
         id: command.id,
-        left: (protocol == Protocol::Actorsim1)
+        left: (protocol != Protocol::Dt1)
             .then(|| Duration::from_millis(u64::from(command.left_ms))),
     };
     if let Err(error) = downlink.command(ticket, wire) {
@@ -143,7 +156,7 @@ async fn read(
                     reading,
                 })
             }
-            Protocol::Actorsim1 => {
+            Protocol::Actorsim1 | Protocol::Commands => {
                 let mut bytes = [0; 1 + COMMAND_LEN];
                 receive.read_exact(&mut bytes).await.ok()?;
                 let (kind, frame) = bytes.split_first_chunk::<1>()?;

@@ -9,6 +9,7 @@ use quinn::{Connection, ConnectionError, ReadExactError, RecvStream, SendStream,
 
 use tokio::sync::{mpsc, watch};
 
+use super::Beside;
 use super::dial::Line;
 use crate::connection::{CONTROL_AHEAD, FrameReader, ReadFrameError};
 use crate::frames::{
@@ -85,7 +86,10 @@ pub(super) async fn hello(line: &Line, connection: &Connection) -> Result<Contro
     }
 }
 
-async fn read(receive: &mut RecvStream, frames: &mut FrameReader) -> Result<ToLink, ControlError> {
+pub(super) async fn read(
+    receive: &mut RecvStream,
+    frames: &mut FrameReader,
+) -> Result<ToLink, ControlError> {
     let frame = frames.next(receive).await?.ok_or(ControlError::Ended)?;
     Ok(ToLink::parse(frame)?)
 }
@@ -127,7 +131,13 @@ async fn listen(
                 asked_us,
                 came_us: line.system.clock().unix_us(),
             })),
-            ToLink::Welcome { .. } => return Err(ControlError::NoWelcome),
+            ToLink::Commands { port, connection } => {
+                let mut at = line.spec.twin;
+                at.set_port(port);
+                let beside = Beside { at, connection };
+                line.link.0.beside.send_replace(Some(beside));
+            }
+            ToLink::Welcome { .. } | ToLink::Joined => return Err(ControlError::NoWelcome),
         }
     }
 }

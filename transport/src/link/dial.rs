@@ -15,9 +15,11 @@ use tokio::sync::watch;
 
 use super::actor::{Goodbye, LinkSpec};
 use super::{Link, commands, control, events};
+use crate::certs::Revocations;
 use crate::connection::METER_PERIOD;
 use crate::endpoint::{HANDSHAKE_TIMEOUT, Protocol, client_config, close, codes, dialler};
 use crate::meter::Meter;
+use crate::stats::QuicStats;
 use crate::trust;
 
 /// First wait after a lost connection.
@@ -25,10 +27,10 @@ const BACKOFF_MIN: Duration = Duration::from_millis(20);
 /// Longest wait: a fleet's links then make a few attempts a second between them.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// From the first packet to the welcome.
-const DIAL_TIMEOUT: Duration = HANDSHAKE_TIMEOUT;
+pub(super) const DIAL_TIMEOUT: Duration = HANDSHAKE_TIMEOUT;
 
 /// Why the connection to a twin ends whose certificate was taken back.
-const REVOKED: &str = "the twin's certificate is revoked";
+pub(super) const REVOKED: &str = "the twin's certificate is revoked";
 
 /// What the dialling pump needs.
 pub(super) struct Line {
@@ -41,13 +43,32 @@ pub(super) struct Line {
 
 /// Waits that double up to a bound, each shortened by up to half, drawn from a seed.
 #[derive(Debug)]
-struct Backoff {
+pub(super) struct Backoff {
     state: u64,
     failures: u32,
 }
 
 impl Backoff {
-    fn next(&mut self) -> Duration {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self {
+            state: seed,
+            failures: 0,
+        }
+    }
+
+    /// A connection was made, and ended for `reason`: the next waits are short again, unless the
+    /// twin has refused us, as it would do again at once.
+    pub(super) fn ended(&mut self, reason: Option<&ConnectionError>) {
+        if !refused(reason) {
+            self.failures = 0;
+        }
+    }
+
+    pub(super) const fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
+    pub(super) fn next(&mut self) -> Duration {
         let whole = BACKOFF_MIN
             .saturating_mul(1 << self.failures.min(10))
             .min(BACKOFF_MAX);
@@ -84,46 +105,75 @@ struct Up<'a> {
 impl Drop for Up<'_> {
     fn drop(&mut self) {
         self.line.live.send_replace(None);
+        self.line.link.0.beside.send_replace(None);
         self.line.link.0.connected.store(false, Ordering::Release);
         close(&self.connection, codes::KILLED, b"the link is gone");
     }
 }
 
+/// Where a link dials from, by the list of revoked certificates that holds at each attempt.
+pub(super) struct Dialling<'a> {
+    spec: &'a LinkSpec,
+    system: &'a System,
+    protocol: Protocol,
+    endpoint: Endpoint,
+    trusted: Arc<Revocations>,
+}
+
+impl<'a> Dialling<'a> {
+    pub(super) fn open(
+        spec: &'a LinkSpec,
+        system: &'a System,
+        protocol: Protocol,
+    ) -> Result<Self, Fault> {
+        let LinkSpec {
+            twin,
+            identity,
+            network,
+            ..
+        } = spec;
+        let trusted = identity.revocations();
+        let endpoint = dialler(system.handle(), *twin, identity, protocol, network);
+        Ok(Self {
+            spec,
+            system,
+            protocol,
+            endpoint: endpoint.map_err(|error| Fault::with("dial", error))?,
+            trusted,
+        })
+    }
+
+    /// For the next attempt.
+    pub(super) fn endpoint(&mut self) -> Result<&Endpoint, Fault> {
+        let LinkSpec {
+            twin,
+            identity,
+            network,
+            ..
+        } = self.spec;
+        let list = trust::list(identity, self.system);
+        if !Arc::ptr_eq(&list, &self.trusted) {
+            let config = client_config(*twin, identity, self.protocol, &list, network);
+            let config = config.map_err(|error| Fault::with("dial", error))?;
+            self.endpoint.set_default_client_config(config);
+            self.trusted = list;
+        }
+        Ok(&self.endpoint)
+    }
+}
+
 pub(super) async fn run(line: Line) -> Result<(), Fault> {
     let spec = &line.spec;
-    let handle = line.system.handle();
-    let mut trusted = spec.identity.revocations();
-    let mut endpoint = dialler(
-        handle,
-        spec.twin,
-        &spec.identity,
-        spec.protocol,
-        &spec.network,
-    )
-    .map_err(|error| Fault::with("dial", error))?;
+    let mut dialling = Dialling::open(spec, &line.system, spec.protocol)?;
     let seed = spec.seed ^ line.link.session() ^ line.link.connections();
-    let mut backoff = Backoff {
-        state: seed,
-        failures: 0,
-    };
+    let mut backoff = Backoff::new(seed);
     loop {
-        let list = trust::list(&spec.identity, &line.system);
-        if !Arc::ptr_eq(&list, &trusted) {
-            let (twin, network) = (spec.twin, &spec.network);
-            let config = client_config(twin, &spec.identity, spec.protocol, &list, network);
-            let config = config.map_err(|error| Fault::with("dial", error))?;
-            endpoint.set_default_client_config(config);
-            trusted = list;
-        }
-        let attempt = connect(&line, &endpoint);
+        let attempt = connect(&line, dialling.endpoint()?);
         let made = tokio::time::timeout(DIAL_TIMEOUT, attempt).await;
         match made.unwrap_or(Err(DialError::TimedOut)) {
             Ok((up, control)) => {
                 let why = serve(&line, &up.connection, control).await;
-                // A twin that refuses us would do so again at once.
-                if !refused(up.connection.close_reason().as_ref()) {
-                    backoff.failures = 0;
-                }
+                backoff.ended(up.connection.close_reason().as_ref());
                 drop(up);
                 say(&line, Level::Info, "disconnected", &why);
             }
@@ -133,7 +183,7 @@ pub(super) async fn run(line: Line) -> Result<(), Fault> {
             }
             Err(error) => {
                 line.link.0.stats.quic.dial_failed.inc();
-                if backoff.failures == 0 {
+                if !backoff.has_failed() {
                     say(&line, Level::Warn, "connect_failed", &error);
                 }
             }
@@ -158,9 +208,8 @@ fn refused(reason: Option<&ConnectionError>) -> bool {
 
 fn say(line: &Line, level: Level, name: &'static str, why: &dyn fmt::Display) {
     let text = format!("twin {}: {why}", line.spec.twin);
-    line.system
-        .events()
-        .publish(level, name, Some(line.link.addr().path()), text);
+    let events = line.system.events();
+    events.publish(level, name, Some(line.link.addr().path()), text);
 }
 
 /// One attempt, up to the welcome.
@@ -173,7 +222,9 @@ async fn connect<'a>(
     let up = Up { line, connection };
     let control = match line.spec.protocol {
         Protocol::Dt1 => None,
-        Protocol::Actorsim1 => Some(control::hello(line, &up.connection).await?),
+        Protocol::Actorsim1 | Protocol::Commands => {
+            Some(control::hello(line, &up.connection).await?)
+        }
     };
     Ok((up, control))
 }
@@ -187,17 +238,22 @@ async fn serve(line: &Line, connection: &Connection, control: Option<control::Co
     link.connected.store(true, Ordering::Release);
     line.live.send_replace(Some(connection.clone()));
     say(line, Level::Info, "connected", &"welcome");
+    let serving = commands::Serving {
+        downlink: &*line.spec.downlink,
+        answers: &link.answers,
+        protocol: line.spec.protocol,
+    };
     let why = tokio::select! {
         biased;
         why = control::run(line, control) => why.to_string(),
         why = events::run(line, connection) => why,
-        why = commands::run(line, connection, number) => why.to_string(),
+        why = commands::run(serving, connection, number) => why.to_string(),
         why = connection.closed() => why.to_string(),
         () = trust::revoked(&line.spec.identity, &line.system, connection) => {
             close(connection, codes::CERTIFICATE, REVOKED.as_bytes());
             REVOKED.to_owned()
         }
-        never = metered(line, connection) => match never {},
+        never = metered(&link.stats.quic, connection) => match never {},
     };
     match connection.close_reason() {
         Some(ConnectionError::ApplicationClosed(told)) => told.to_string(),
@@ -206,10 +262,10 @@ async fn serve(line: &Line, connection: &Connection, control: Option<control::Co
 }
 
 /// Adds what quinn counts for the connection, now and then and at its end.
-async fn metered(line: &Line, connection: &Connection) -> Infallible {
+pub(super) async fn metered(quic: &QuicStats, connection: &Connection) -> Infallible {
     let metered = Metered {
         meter: Meter::default(),
-        line,
+        quic,
         connection,
     };
     loop {
@@ -220,14 +276,13 @@ async fn metered(line: &Line, connection: &Connection) -> Infallible {
 
 struct Metered<'a> {
     meter: Meter,
-    line: &'a Line,
+    quic: &'a QuicStats,
     connection: &'a Connection,
 }
 
 impl Metered<'_> {
     fn read(&self) {
-        self.meter
-            .read(self.connection, &self.line.link.0.stats.quic);
+        self.meter.read(self.connection, self.quic);
     }
 }
 
@@ -244,10 +299,7 @@ mod tests {
     #[test]
     fn waits_grow_to_their_bound_with_jitter_that_a_seed_repeats() {
         let draw = |seed| {
-            let mut backoff = Backoff {
-                state: seed,
-                failures: 0,
-            };
+            let mut backoff = Backoff::new(seed);
             (0..12).map(|_| backoff.next()).collect::<Vec<_>>()
         };
         let waits = draw(7);

@@ -23,7 +23,7 @@ pub(super) async fn run(line: &Line, connection: &Connection) -> String {
     let outbox = line.link.outbox();
     let clock = line.system.clock();
     let ended = match line.spec.protocol {
-        Protocol::Actorsim1 => numbered(outbox, clock, connection).await,
+        Protocol::Actorsim1 | Protocol::Commands => numbered(outbox, clock, connection).await,
         Protocol::Dt1 => plain(outbox, connection).await,
     };
     match ended {

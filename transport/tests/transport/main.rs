@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 mod bare_client;
+mod commands;
 mod hostile;
 mod kills;
 mod refusals;

@@ -112,11 +112,15 @@ pub(crate) struct Devices {
     pub(crate) answer: Mutex<Option<AckStatus>>,
     /// How many commands to take for a busy device.
     pub(crate) busy: AtomicU32,
+    /// Commands that came over a connection of their own.
+    pub(crate) beside: AtomicU32,
 }
 
 impl Downlink for Devices {
     fn command(&self, ticket: Ticket, command: WireCommand) -> Result<(), DownlinkError> {
         self.commands.lock().push(command);
+        let beside = u32::from(ticket.is_beside());
+        self.beside.fetch_add(beside, Relaxed);
         let busy = self
             .busy
             .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
@@ -141,6 +145,8 @@ pub(crate) struct Rig {
     pub(crate) links: SupervisorRef,
     /// Whether the world takes anything.
     pub(crate) open: watch::Sender<bool>,
+    /// Whether commands have connections of their own.
+    commands: bool,
 }
 
 /// Any port of the same address, or of loopback: beyond it nobody is served without ALPN.
@@ -165,6 +171,15 @@ impl Rig {
 
     /// The same with other limits.
     pub(crate) async fn start_with(at: Ipv4Addr, limits: Limits) -> Self {
+        Self::start_all(at, limits, false).await
+    }
+
+    /// The same with connections of their own for commands.
+    pub(crate) async fn with_commands() -> Self {
+        Self::start_all(Ipv4Addr::LOCALHOST, Limits::default(), true).await
+    }
+
+    async fn start_all(at: Ipv4Addr, limits: Limits, commands: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let site = Site::open_or_create(&dir.path().join("site")).unwrap();
         let identity = site
@@ -184,6 +199,10 @@ impl Rig {
             node: "twin".into(),
             listen: (at, 0).into(),
             plain: Some(plain_at(at)),
+            commands: commands.then(|| CommandsConfig {
+                port: 0,
+                runtime: tokio::runtime::Handle::current(),
+            }),
             identity,
             network: Network::Udp,
             limits,
@@ -225,6 +244,7 @@ impl Rig {
             dir,
             links: reference,
             open,
+            commands,
         }
     }
 
@@ -246,6 +266,10 @@ impl Rig {
         devices_glob: &str,
     ) -> (Link, Arc<Devices>) {
         let (link, devices, spec) = self.line(protocol, id, devices_glob);
+        if self.commands {
+            let beside = commands_child(format!("{id}-commands"), &link, spec.clone());
+            self.links.start_child(beside).await.unwrap();
+        }
         self.links
             .start_child(link_child(id, &link, spec))
             .await
@@ -314,6 +338,16 @@ impl Rig {
             "/transport/conn/{}",
             registry.connection_of(&device).unwrap()
         )
+    }
+
+    /// Waits until commands to a device come over a connection of their own.
+    pub(crate) async fn joined(&self, device: &str) {
+        let (registry, device) = (self.transport.registry(), device_uuid(device));
+        until("a connection for commands", || {
+            let at = registry.connection_of(&device);
+            at.is_some_and(|at| registry.is_joined(at))
+        })
+        .await;
     }
 
     pub(crate) fn command(&self, device: &str, id: u64, deadline: Duration) -> Command {

@@ -1,7 +1,9 @@
 //! `docs/reference/wire.md` says what the code does.
 
 use actorsim_transport::batch::BATCH_READINGS_MAX;
-use actorsim_transport::certs::tls::{ALPN_ACTORSIM1, ALPN_DT1};
+use actorsim_transport::certs::tls::{
+    ALPN_ACTORSIM1, ALPN_ACTORSIM1_COMMANDS, ALPN_COMMANDS, ALPN_DT1,
+};
 use actorsim_transport::codec::CONTROL_LEN_MAX;
 use actorsim_transport::endpoint::{self, codes};
 use actorsim_transport::frames::{
@@ -38,6 +40,14 @@ fn constants_are_those_of_the_page() {
         ("protocol version", PROTOCOL_VERSION.to_string()),
         ("the guide's ALPN", format!("`{}`", text(ALPN_DT1))),
         ("our ALPN", format!("`{}`", text(ALPN_ACTORSIM1))),
+        (
+            "our ALPN, of a link that takes commands apart",
+            format!("`{}`", text(ALPN_ACTORSIM1_COMMANDS)),
+        ),
+        (
+            "ALPN of connections for commands",
+            format!("`{}`", text(ALPN_COMMANDS)),
+        ),
         ("control stream", (StreamType::Control as u8).to_string()),
         ("event stream", (StreamType::Events as u8).to_string()),
         ("command stream", (StreamType::Command as u8).to_string()),

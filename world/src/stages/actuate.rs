@@ -1,7 +1,7 @@
 //! `/twin/actuate`: everything that leaves the world, outside the scan thread.
 //!
-//! Woken by one eventfd write of the scan, it settles scanned batches (accounting, progress of the
-//! journal), hands relay commands to tier T3 and to the journal at once, answers to their askers,
+//! Woken by one eventfd write of the scan, it hands relay commands to tier T3 and to the journal at
+//! once, settles scanned batches (accounting, progress of the journal), answers to their askers,
 //! and folds cycle records. It never waits for T3: a command that finds no room stays in hand, and
 //! the lane behind it fills up to the automation, which defers.
 //!
@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use actorsim_actors::{Addr, Fault, Flow, Message, SendError, TaskActor, TaskContext, Time};
 use actorsim_transport::{Command, Issued, SensorType, Sessions, T3Message, TransportStats};
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use self::wake::Wake;
@@ -38,6 +39,8 @@ pub struct Outlets {
     pub sessions: Arc<Sessions>,
     /// The transport's counters.
     pub stats: Arc<TransportStats>,
+    /// Where decided commands are taken from the world, if not where telemetry goes in.
+    pub runtime: Option<Handle>,
 }
 
 /// The scan has something to tell.
@@ -69,9 +72,6 @@ impl Actuate {
 
     fn drain(&mut self, now: Time) {
         let Some(ends) = &mut self.ends else { return };
-        if self.shared.settle(ends) {
-            self.shared.journal.progress.notify_one();
-        }
         loop {
             let command = match ends.in_hand.take() {
                 Some(command) => command,
@@ -90,6 +90,9 @@ impl Actuate {
             if ends.in_hand.is_some() {
                 break;
             }
+        }
+        if self.shared.settle(ends) {
+            self.shared.journal.progress.notify_one();
         }
         self.shared.fold_records();
     }

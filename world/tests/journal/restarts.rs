@@ -109,6 +109,7 @@ impl Life {
             commands: tier3,
             sessions: Arc::clone(&sessions),
             stats: Arc::clone(&stats),
+            runtime: None,
         };
         let policy = SupervisorPolicy::new(Strategy::OneForOne).intensity(100, PATIENCE);
         let spec = SupervisorSpec::new(ActorPath::root(), policy.clone())
