@@ -133,7 +133,6 @@ pub(super) fn twin(
             windows: world.windows.clone(),
             ..WorldRules::default()
         },
-        ..TwinConfig::default()
     };
     Twin::new(twin, system.clock().clone()).map_err(|error| StartError::Layer {
         layer: "twin",

@@ -150,13 +150,8 @@ impl Node {
             network: network.clone(),
             limits: Limits::default(),
         };
-        let opened = Transport::open(
-            &system,
-            listening,
-            twin.inlets(),
-            Arc::clone(&stats),
-            &policies,
-        );
+        let (inlets, counted) = (twin.inlets(), Arc::clone(&stats));
+        let opened = Transport::open(&system, listening, inlets, counted, &policies);
         let transport = opened.map_err(failed)?;
         let uplink = Uplink::Simulated {
             node: "sim".to_owned(),

@@ -132,8 +132,7 @@ impl Rig {
             limits: Limits::default(),
         };
         let (readings, events) = (inlets.readings.clone(), inlets.events.clone());
-        let policies = Policies::shipped();
-        let stats = Arc::clone(&twin_stats);
+        let (policies, stats) = (Policies::shipped(), Arc::clone(&twin_stats));
         let transport = Transport::open(&system, config, inlets, stats, &policies).map_err(text)?;
         let (stats, sessions) = (Arc::clone(&twin_stats), Arc::new(OnceLock::new()));
         drop(sessions.set(Arc::clone(transport.sessions())));
