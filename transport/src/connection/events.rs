@@ -5,14 +5,15 @@
 //! Bounds: QUIC's stream limit; a frame, or a batch, in memory for each stream.
 
 use std::mem;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actorsim_actors::{Fault, SendError};
-use bytes::Bytes;
-use futures_util::StreamExt as _;
+use bytes::{Buf as _, Bytes};
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use quinn::{ReadExactError, RecvStream};
 
 use super::Peer;
@@ -83,18 +84,27 @@ async fn typed(peer: &Peer, stream: &mut RecvStream) -> Result<(), ReadFrameErro
     let mut frames = EventStream::default();
     let (mut events, mut keys) = (Vec::new(), Vec::new());
     while let Some(count) = next(stream, &mut chunks).await? {
-        for chunk in &mut chunks[..count] {
-            let chunk = mem::take(chunk);
-            let mut piece = &chunk[..];
-            while !piece.is_empty() {
+        for at in 0..count {
+            while !chunks[at].is_empty() {
                 if events.capacity() == 0 {
                     events = peer.core.pool.take();
                 }
-                if let Some(sequence) = frames.take(&mut piece, &mut events, &mut keys)? {
-                    let (events, keys) = (mem::take(&mut events), mem::take(&mut keys));
-                    hand_on(peer, session, sequence, events, keys).await;
+                let mut piece = &chunks[at][..];
+                let taken = frames.take(&mut piece, &mut events, &mut keys)?;
+                let used = chunks[at].len() - piece.len();
+                chunks[at].advance(used);
+                let Some(sequence) = taken else { continue };
+                let (events, keys) = (mem::take(&mut events), mem::take(&mut keys));
+                let mut handing = pin!(hand_on(peer, session, sequence, events, keys));
+                if handing.as_mut().now_or_never().is_none() {
+                    // while it waits, what has come shall not hold all that came with it
+                    for chunk in &mut chunks {
+                        *chunk = Bytes::copy_from_slice(chunk);
+                    }
+                    handing.await;
                 }
             }
+            chunks[at] = Bytes::new();
         }
     }
     Ok(())
