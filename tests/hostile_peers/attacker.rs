@@ -119,7 +119,8 @@ impl Guest {
             }],
         };
         let frame = register.frame().unwrap();
-        self.control.write_all(&frame).await.unwrap();
+        // A twin that has heard enough is gone by now.
+        drop(self.control.write_all(&frame).await);
     }
 
     /// The code with which the twin closed the connection.
@@ -157,7 +158,17 @@ pub(crate) async fn no_further_than_the_proof(
     let mut packet = [0; 2048];
     let (length, dialler) = near.recv_from(&mut packet).await.unwrap();
     far.send_to(&packet[..length], twin).await.unwrap();
-    let length = far.recv(&mut packet).await.unwrap();
+    let mut again = [0; 2048];
+    let length = loop {
+        tokio::select! {
+            biased;
+            came = far.recv(&mut packet) => break came.unwrap(),
+            // The first one was lost.
+            came = near.recv(&mut again) => {
+                far.send_to(&again[..came.unwrap()], twin).await.unwrap();
+            }
+        }
+    };
     if packet[0] & LONG_HEADER_TYPE == RETRY {
         near.send_to(&packet[..length], dialler).await.unwrap();
         let length = near.recv(&mut packet).await.unwrap();
