@@ -45,7 +45,7 @@ pub struct Target {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TargetError {
     /// Not `scheme://host`.
-    #[error("`{0}` is not a URL; write for example mqtt://127.0.0.1:1883")]
+    #[error("`{0}` is not a URL; write SCHEME://HOST[:PORT]")]
     Form(String),
     /// A scheme for which there is no protocol.
     #[error("`{scheme}` is not built; known: mqtt, mqtts, http, https, coap, amqp, amqps")]
@@ -62,7 +62,7 @@ pub enum TargetError {
     /// A user or a password stands in it.
     #[error(
         "credentials do not belong in a URL, which other users of this machine can read; \
-         set targets.mqtt.username and targets.mqtt.password_file, or \
+         set username and password_file of targets.mqtt or targets.amqp, or \
          targets.http.authorization_file"
     )]
     Credentials,
@@ -161,7 +161,13 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     fn of(url: &'a str) -> Result<Self, TargetError> {
         let form = || TargetError::Form(url.to_owned());
-        let (scheme, rest) = url.split_once("://").ok_or_else(form)?;
+        let Some((scheme, rest)) = url.split_once("://") else {
+            // Nothing is shown of what may be a password.
+            return Err(match url.contains('@') {
+                true => TargetError::Credentials,
+                false => form(),
+            });
+        };
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         if host.contains('@') {
             return Err(TargetError::Credentials);
@@ -174,7 +180,10 @@ impl<'a> Parts<'a> {
             return Err(TargetError::Scheme { scheme });
         };
         if known.2 == Protocol::Mqtt && path.len() > 1 {
-            return Err(TargetError::Path(url.to_owned()));
+            return Err(match path.contains('@') {
+                true => TargetError::Credentials, // whose password has a slash
+                false => TargetError::Path(url.to_owned()),
+            });
         }
         if host.is_empty() {
             return Err(form());
@@ -216,7 +225,7 @@ mod tests {
     #[test]
     fn wrong_urls_say_what_to_write() {
         for (url, said) in [
-            ("127.0.0.1:1883", "mqtt://127.0.0.1:1883"),
+            ("127.0.0.1:1883", "write SCHEME://HOST[:PORT]"),
             ("mqtt://", "is not a URL"),
             ("ws://127.0.0.1", "`ws` is not built"),
             (
@@ -224,6 +233,10 @@ mod tests {
                 "a proxy on this machine that speaks DTLS to `10.0.0.9`",
             ),
             ("mqtt://me:secret@127.0.0.1", "password_file"),
+            ("mqtt://me:secret/s@127.0.0.1", "password_file"),
+            ("me:secret@127.0.0.1:1883", "password_file"),
+            ("mqtt:me:secret@127.0.0.1", "password_file"),
+            ("mqtt:/me:secret@127.0.0.1", "password_file"),
             ("mqtt://127.0.0.1/topic", "has a path"),
             ("mqtt://127.0.0.1:99999", "cannot be resolved"),
         ] {
