@@ -16,6 +16,7 @@ mod limits;
 pub(crate) mod measure;
 pub mod policies;
 pub(crate) mod publishers;
+pub(crate) mod secrets;
 pub(crate) mod shards;
 mod snapshot;
 pub(crate) mod terms;

@@ -452,9 +452,31 @@ fn an_address_that_is_none_or_of_another_protocol_is_refused_whoever_uses_it() {
         "`targets.http.url`: `mqtt://localhost` is mqtt, not http",
         "`targets.coap.url`: `coaps` is not built",
         "`targets.amqp.url`: `amqps://` is not a URL",
+        "such as mqtt://127.0.0.1:1883",
+        "such as http://127.0.0.1:8080/ingest",
+        "such as coap://127.0.0.1:5683",
+        "such as amqp://127.0.0.1:5672",
     ] {
         assert!(err.contains(words), "{words}: {err}");
     }
+    let (code, _, err) = run(&["config", "print", "--mqtt-url", "me:secret@broker:1883"]);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("credentials do not belong") && !err.contains("secret"));
+}
+
+#[test]
+fn a_password_without_a_user_is_refused_where_the_protocol_has_none() {
+    for (setting, user) in [
+        ("targets.mqtt.password_file=f", "set targets.mqtt.username"),
+        ("targets.amqp.password_file=f", "set targets.amqp.username"),
+    ] {
+        let (code, _, err) = run(&["config", "print", "-X", setting]);
+        assert_eq!(code, 2, "{err}");
+        assert!(err.contains(user), "{err}");
+    }
+    let of_5 = ["targets.mqtt.version=5", "targets.mqtt.password_file=f"];
+    let (code, _, err) = run(&["config", "print", "-X", of_5[0], "-X", of_5[1]]);
+    assert_eq!(code, 0, "{err}");
 }
 
 /// Waits for a secret on the first connection, after a greeting.
@@ -516,6 +538,8 @@ fn credentials_come_from_the_environment_where_no_file_has_them() {
             "--no-world",
             "--devices",
             "1",
+            "--for",
+            "90s", // it ends even if this test does not get to that
             "--listen",
             "127.0.0.1:0",
         ];
@@ -526,7 +550,7 @@ fn credentials_come_from_the_environment_where_no_file_has_them() {
         for user in ["mqtt", "amqp"] {
             command.args(["-X", &format!("targets.{user}.username=me")]);
         }
-        command.env(variable, "open sesame").stderr(Stdio::null());
+        command.env(variable, "open sesame\n").stderr(Stdio::null());
         let mut node = command.spawn().unwrap();
         let heard = hears(&listener, greeting, b"open sesame");
         node.kill().unwrap();

@@ -391,6 +391,36 @@ fn sessions_with_brokers_are_the_same_bytes_on_any_number_of_shards() {
 }
 
 #[test]
+fn a_secret_of_the_environment_is_no_part_of_a_simulation() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, path) = (dir.path().join("wire.log"), dir.path().join("r.json"));
+    for protocol in ["mqtt", "http", "amqp"] {
+        let profile = speaking(dir.path(), protocol);
+        let simulated = |secret: Option<&str>| {
+            let mut command = kit::actorsim(&["sim", "--no-world", "--devices", "8"]);
+            command.args(["--until", "10s", "--profile", &profile]);
+            command.arg("--wire-log").arg(&log);
+            command.arg("--report").arg(&path);
+            for variable in ["MQTT_PASSWORD", "AMQP_PASSWORD", "HTTP_AUTHORIZATION"] {
+                let variable = format!("ACTORSIM_{variable}");
+                match secret {
+                    Some(secret) => command.env(variable, secret),
+                    None => command.env_remove(variable),
+                };
+            }
+            let output = command.output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{protocol}: {said}");
+            let wire = std::fs::read(&log).unwrap();
+            (report(&path).digest.wire_sha256.unwrap(), wire)
+        };
+        let without = simulated(None);
+        let said = ["open sesame", "not\none\nline"].map(|secret| simulated(Some(secret)));
+        assert!(said.iter().all(|with| *with == without), "{protocol}");
+    }
+}
+
+#[test]
 fn what_sim_cannot_do_is_refused_before_anything_runs() {
     let cases: [(&[&str], &str); 6] = [
         (&["--scenario", "x.rhai"], "x.rhai: cannot be read"),

@@ -13,7 +13,7 @@ use super::start::{self, StartArgs};
 use super::{Exit, say, warn};
 use crate::config::NodeConfig;
 use crate::node::terms::terms_of;
-use crate::node::{build, publishers};
+use crate::node::{build, publishers, secrets};
 use crate::replay::amqp::AmqpTarget;
 use crate::replay::coap::CoapTarget;
 use crate::replay::http::{HttpTarget, Posting};
@@ -180,7 +180,7 @@ async fn http(config: &NodeConfig) -> Result<HttpTarget, Exit> {
         host: at.host,
         path: at.path,
         options: target.options,
-        authorization: build::authorization(target).map_err(usage)?,
+        authorization: secrets::authorization(config, target).map_err(usage)?,
     };
     HttpTarget::connect(posting).await.map_err(unreachable)
 }

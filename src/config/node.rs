@@ -19,8 +19,8 @@ use actorsim_world::scan::overrun::OverrunPolicy;
 use actorsim_world::windows::WindowSet;
 
 use super::error::{ConfigError, ConfigErrors};
-use super::target::{AmqpTarget, CoapTarget, HttpTarget, MQTT_TLS, TlsTarget};
-use super::target::{tls_conflicts, url_conflicts};
+use super::target::{AmqpTarget, CoapTarget, HttpTarget, MQTT_TLS, SecretsFrom, TlsTarget};
+use super::target::{password_conflicts, tls_conflicts, url_conflicts};
 use super::{PolicyFile, PolicySource, Settings};
 use crate::ports;
 
@@ -227,6 +227,8 @@ pub struct Targets {
     pub amqp: Option<AmqpTarget>,
     /// Where samples are printed: a file, or `-` for standard output.
     pub console: Option<PathBuf>,
+    /// Where passwords and the like are looked for that no file has.
+    pub secrets: SecretsFrom,
 }
 
 impl Targets {
@@ -249,6 +251,7 @@ impl Targets {
             coap: CoapTarget::from_settings(settings),
             amqp: AmqpTarget::from_settings(settings),
             console: settings.text("targets.console.file").map(Into::into),
+            secrets: SecretsFrom::Environment,
         }
     }
 }
@@ -624,14 +627,9 @@ pub fn conflicts(settings: &Settings) -> Vec<ConfigError> {
             "add --twin HOST:PORT --identity DIR, --mqtt-url mqtt://HOST:PORT, or --console -",
         );
     }
-    for (key, what) in url_conflicts(settings) {
-        refuse(
-            key,
-            what,
-            "SCHEME://HOST[:PORT], such as mqtt://127.0.0.1:1883",
-        );
-    }
-    for (key, what, help) in tls_conflicts(settings) {
+    let targets = url_conflicts(settings).into_iter();
+    let targets = targets.chain(password_conflicts(settings));
+    for (key, what, help) in targets.chain(tls_conflicts(settings)) {
         refuse(key, what, &help);
     }
     if !fleet && twin {

@@ -11,6 +11,15 @@ use actorsim_fleet::session::{coap, http};
 
 use super::Settings;
 
+/// Where secrets are looked for that no file has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretsFrom {
+    /// In variables of the environment.
+    Environment,
+    /// Nowhere else: what the environment has for a real broker is no part of a simulation.
+    Files,
+}
+
 /// An HTTP server.
 #[derive(Debug, Clone)]
 pub struct HttpTarget {
@@ -177,24 +186,54 @@ pub const URLS: [(&str, Protocol); 4] = [
     (AMQP_TLS.url, Protocol::Amqp),
 ];
 
-/// URLs that are none, or another protocol's: key, what is wrong.
-pub(super) fn url_conflicts(settings: &Settings) -> Vec<(&'static str, String)> {
+/// What is wrong with a key: its name, what is wrong, what to do.
+type Conflict = (&'static str, String, String);
+
+/// A URL of a protocol.
+const fn example(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http => "http://127.0.0.1:8080/ingest",
+        Protocol::Coap => "coap://127.0.0.1:5683",
+        Protocol::Amqp => "amqp://127.0.0.1:5672",
+        Protocol::Mqtt | Protocol::Quic | Protocol::Console => "mqtt://127.0.0.1:1883",
+    }
+}
+
+/// URLs that are none, or another protocol's.
+pub(super) fn url_conflicts(settings: &Settings) -> Vec<Conflict> {
     let wrong = |(key, protocol): &(&'static str, Protocol)| {
         let error = Target::check(settings.text(key)?, *protocol).err()?;
-        Some((*key, format!("`{key}`: {error}")))
+        let help = format!("SCHEME://HOST[:PORT], such as {}", example(*protocol));
+        Some((*key, format!("`{key}`: {error}"), help))
     };
     URLS.iter().filter_map(wrong).collect()
 }
 
-/// What of TLS towards brokers and servers does not fit together: key, what is wrong, what to do.
-pub(super) fn tls_conflicts(settings: &Settings) -> Vec<(&'static str, String, String)> {
+/// Passwords that are nobody's, where the protocol has none without a user.
+pub(super) fn password_conflicts(settings: &Settings) -> Vec<Conflict> {
+    let nobodys = |(user, file): (&'static str, &'static str)| {
+        settings
+            .text(file)
+            .filter(|_| settings.text(user).is_none())?;
+        let message = format!("`{file}` is set without the user whose password it has");
+        Some((file, message, format!("set {user}, or leave this out")))
+    };
+    let mqtt = ("targets.mqtt.username", "targets.mqtt.password_file");
+    let amqp = ("targets.amqp.username", "targets.amqp.password_file");
+    // MQTT 5 has passwords without users.
+    let mqtt = Some(mqtt).filter(|_| settings.text("targets.mqtt.version") != Some("5"));
+    mqtt.into_iter().chain([amqp]).filter_map(nobodys).collect()
+}
+
+/// What of TLS towards brokers and servers does not fit together.
+pub(super) fn tls_conflicts(settings: &Settings) -> Vec<Conflict> {
     let all = [MQTT_TLS, HTTP_TLS, AMQP_TLS];
     all.iter()
         .flat_map(|keys| tls_conflicts_of(keys, settings))
         .collect()
 }
 
-fn tls_conflicts_of(keys: &TlsKeys, settings: &Settings) -> Vec<(&'static str, String, String)> {
+fn tls_conflicts_of(keys: &TlsKeys, settings: &Settings) -> Vec<Conflict> {
     let TlsKeys {
         url,
         scheme,

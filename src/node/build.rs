@@ -2,9 +2,7 @@
 //!
 //! Every refusal names the key that is wrong. Bound: as configured.
 
-use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,7 +11,6 @@ use actorsim_actors::{ActorPath, System};
 use actorsim_fleet::broker::{Credentials, Plan, PublishStats, Target};
 use actorsim_fleet::lines::Printer;
 use actorsim_fleet::profile::Protocol as ProfileProtocol;
-use actorsim_fleet::session::http::Secret;
 use actorsim_fleet::session::mqtt;
 use actorsim_fleet::session::tls::Terms;
 use actorsim_fleet::{Fleet, Population, Profile, Uplink, seed};
@@ -31,24 +28,18 @@ use tokio::runtime::Handle;
 use super::assembly::Carriers;
 use super::layers::FleetLayer;
 use super::publishers::Publishers;
+use super::secrets::{authorization, mqtt_credentials};
 use super::terms::terms_of;
 use super::{StartError, shards};
 use crate::attach::control::Joining;
 use crate::attach::plane::devices;
 use crate::config::NodeConfig;
 use crate::config::node::{FleetConfig, JournalSettings, MqttTarget, ScanCore, WorldConfig};
-use crate::config::target::{AMQP_TLS, HTTP_TLS, HttpTarget, MQTT_TLS, URLS};
+use crate::config::target::{AMQP_TLS, HTTP_TLS, MQTT_TLS, URLS};
 use crate::state_dir::StateDir;
 
 /// Rows kept beside those of the own fleet, for peers that come by.
 const ROWS_SPARE: u32 = 4_096;
-
-/// Where the password of a broker is read if no file has it.
-const MQTT_PASSWORD: &str = "ACTORSIM_MQTT_PASSWORD";
-/// The same of the node's AMQP broker.
-pub(super) const AMQP_PASSWORD: &str = "ACTORSIM_AMQP_PASSWORD";
-/// Where the value of `Authorization` is read if no file has it.
-const HTTP_AUTHORIZATION: &str = "ACTORSIM_HTTP_AUTHORIZATION";
 
 pub(super) fn config_error(key: &str, error: impl std::fmt::Display) -> StartError {
     StartError::Config(format!("`{key}`: {error}"))
@@ -367,34 +358,17 @@ pub(crate) fn mqtt_broker(
     target: &MqttTarget,
 ) -> Result<MqttBroker, StartError> {
     let at = self::target(MQTT_TLS.url, &target.url)?;
-    let file = ("targets.mqtt.password_file", target.password_file.as_ref());
     Ok(MqttBroker {
         tls: terms_of(config, &at, &target.tls)?,
         target: at,
         options: target.options,
-        credentials: password(target.username.as_ref(), file, MQTT_PASSWORD)?,
+        credentials: mqtt_credentials(config, target)?,
     })
 }
 
 /// What a key says where a broker is.
 pub(super) fn target(key: &str, url: &str) -> Result<Target, StartError> {
     Target::parse(url).map_err(|error| config_error(key, error))
-}
-
-/// A user, and the password in its file or, without one, in a variable of the environment.
-pub(super) fn password(
-    username: Option<&String>,
-    (key, file): (&str, Option<&PathBuf>),
-    variable: &str,
-) -> Result<Credentials, StartError> {
-    let password = match file {
-        Some(path) => Some(secret(key, path)?),
-        None => std::env::var_os(variable).map(OsString::into_encoded_bytes),
-    };
-    Ok(Credentials {
-        username: username.cloned(),
-        password,
-    })
 }
 
 /// The way to a broker, if the profile asks for one and the configuration names it.
@@ -426,8 +400,8 @@ pub(crate) fn broker(
                 return Ok(None);
             };
             let at = target(HTTP_TLS.url, &server.url)?;
-            let (authorization, tls) =
-                (authorization(server)?, terms_of(config, &at, &server.tls)?);
+            let authorization = authorization(config, server)?;
+            let tls = terms_of(config, &at, &server.tls)?;
             let plan = Plan::http(profile, &at, server.options, scale, stats);
             let plan = plan.map(|plan| Plan {
                 tls,
@@ -454,32 +428,6 @@ pub(crate) fn broker(
     };
     plan.map(|plan| Some(Arc::new(plan)))
         .map_err(|error| config_error(key, error))
-}
-
-/// The value of `Authorization`, in its file or, without one, in the environment.
-pub(crate) fn authorization(server: &HttpTarget) -> Result<Option<Secret>, StartError> {
-    const KEY: &str = "targets.http.authorization_file";
-    let (from, given) = match &server.authorization_file {
-        Some(path) => (KEY, Some(secret(KEY, path)?)),
-        None => {
-            let given = std::env::var_os(HTTP_AUTHORIZATION);
-            (HTTP_AUTHORIZATION, given.map(OsString::into_encoded_bytes))
-        }
-    };
-    let line = |given| {
-        let text = String::from_utf8(given).ok();
-        let line = text.filter(|text| !text.chars().any(char::is_control));
-        line.ok_or_else(|| config_error(from, "is not one line of text"))
-    };
-    given.map(|given| line(given).map(Secret)).transpose()
-}
-
-/// What a file has, without a line break at its end.
-fn secret(key: &str, path: &Path) -> Result<Vec<u8>, StartError> {
-    let text = std::fs::read(path)
-        .map_err(|error| config_error(key, format!("{}: {error}", path.display())))?;
-    let text = text.strip_suffix(b"\n").unwrap_or(&text);
-    Ok(text.strip_suffix(b"\r").unwrap_or(text).to_vec())
 }
 
 /// Where the links dial, and the name expected there.

@@ -16,7 +16,8 @@ use actorsim_fleet::{Fleet, seed};
 use actorsim_supervision::{ChildSpec, Policies, SupervisorSpec};
 
 use super::StartError;
-use super::build::{AMQP_PASSWORD, MqttBroker, mqtt_broker, password};
+use super::build::{MqttBroker, mqtt_broker};
+use super::secrets::amqp_credentials;
 use super::terms::terms_of;
 use crate::config::NodeConfig;
 use crate::config::target::AMQP_TLS;
@@ -132,14 +133,12 @@ pub(crate) fn amqp(config: &NodeConfig) -> Result<Option<(AmqpBroker, Relay, Rel
         "" | "%2f" | "%2F" => "/",
         own => own,
     };
-    let file = ("targets.amqp.password_file", target.password_file.as_ref());
-    let credentials = password(target.username.as_ref(), file, AMQP_PASSWORD)?;
     let broker = AmqpBroker {
         address: at.address,
         tls: terms_of(config, &at, &target.tls)?,
         vhost: vhost.to_owned(),
         exchange: target.exchange.clone(),
-        credentials,
+        credentials: amqp_credentials(config, target)?,
     };
     let relay = Relay::new(target.outbox, Arc::default());
     let relays = Relays::from(relay.clone());

@@ -10,11 +10,12 @@ use std::sync::{Arc, OnceLock};
 
 use actorsim_actors::shard::ShardHandle;
 use actorsim_fleet::Population;
-use actorsim_fleet::broker::{Credentials, Plan, PublishStats};
+use actorsim_fleet::broker::PublishStats;
 use actorsim_fleet::peer::host::{HOSTS, Hosts};
 use actorsim_fleet::profile::Protocol;
 use parking_lot::Mutex;
 
+use crate::config::target::SecretsFrom;
 use crate::config::{Layers, NodeConfig};
 use crate::node::build;
 use crate::node::publishers::Publishers;
@@ -44,7 +45,8 @@ impl Peers {
         }
         layers.set(&format!("targets.amqp.url={AMQP_URL}"));
         let settings = layers.resolve().map_err(|errors| errors.to_string())?;
-        let config = NodeConfig::from_settings(&settings);
+        let mut config = NodeConfig::from_settings(&settings);
+        config.targets.secrets = SecretsFrom::Files;
         Ok(Self {
             shard: shard.clone(),
             publishers: Publishers::simulated(&config).map_err(|error| error.to_string())?,
@@ -70,10 +72,8 @@ impl Peers {
             let opened = Hosts::open(&self.shard).map_err(|error| error.to_string())?;
             let _ = self.open.set(opened); // one thread opens them
         }
-        // What the environment has for a real broker is no part of a simulation.
-        let plan = Plan::clone(&plan).with_credentials(Credentials::default());
         Ok(Population {
-            plan: Some(Arc::new(plan)),
+            plan: Some(plan),
             ..population
         })
     }
