@@ -129,6 +129,8 @@ pub struct PopulationCounts {
     pub protocol: Protocol,
     /// Devices that were asked for and not stopped since.
     pub wanted: u64,
+    /// Of these, devices that were paused: down until somebody starts them again.
+    pub paused: u64,
     /// By state, and restarts, over all shards; nothing else is summed.
     pub slabs: SlabCounts,
 }
@@ -340,6 +342,7 @@ impl Fleet {
                 device_type: Arc::clone(&member.one.device_type),
                 protocol: member.one.asked.profile.protocol,
                 wanted: member.wanted(),
+                paused: member.paused(sum.stopped),
                 slabs: sum,
             }
         };

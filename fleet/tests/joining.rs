@@ -117,6 +117,25 @@ fn devices_that_leave_are_not_asked_for_any_more_and_their_bytes_stay_in_the_dig
 }
 
 #[test]
+fn devices_that_leave_in_order_are_neither_lost_nor_paused_as_their_slabs_close() {
+    let mut rig = locks(900, 3);
+    rig.run(2);
+    let fleet = Arc::clone(&rig.fleet);
+    let all = select("*");
+    let mut stop = Box::pin(fleet.stop_where(&all, true));
+    let mut looks = 0;
+    let stopped = rig.answer(std::future::poll_fn(|cx| {
+        let polled = stop.as_mut().poll(cx);
+        looks += 1;
+        assert_eq!(fleet.lost(), []);
+        assert!(fleet.populations().iter().all(|one| one.paused == 0));
+        polled
+    }));
+    assert_eq!(stopped.unwrap().stopped, 900);
+    assert!(looks > 3, "one slab after another: {looks}");
+}
+
+#[test]
 fn devices_that_are_stopped_as_they_start_are_gone() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -255,14 +255,13 @@ impl Desk for NodeDesk {
         let mut counts = Vec::new();
         for population in self.fleet()?.populations() {
             let slabs = population.slabs;
-            let up = slabs.starting + slabs.running + slabs.restarting + slabs.quarantined;
             for (state, devices) in [
                 ("starting", slabs.starting),
                 ("running", slabs.running),
                 ("restarting", slabs.restarting),
                 ("quarantined", slabs.quarantined),
-                // Paused ones; those that have left for good are devices no more.
-                ("stopped", population.wanted.saturating_sub(up)),
+                // Those that have left for good are devices no more.
+                ("stopped", population.paused),
             ] {
                 counts.push(Count {
                     device_type: population.device_type.to_string(),

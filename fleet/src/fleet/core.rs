@@ -5,6 +5,7 @@
 //! [`POPULATIONS_MAX`] at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use actorsim_actors::ActorPath;
@@ -58,6 +59,8 @@ pub(super) struct Member {
     pub(super) slabs: OnceLock<Vec<Option<SlabHandle<Device>>>>,
     /// Ordinals of devices that were stopped for good.
     pub(super) stopped: Mutex<BTreeSet<u32>>,
+    /// Its slabs are being closed because somebody stopped it.
+    leaving: AtomicBool,
 }
 
 impl Member {
@@ -110,6 +113,25 @@ impl Member {
         }
         let (mut own, names) = (other.asked.ordinals(), other.names());
         own.any(|ordinal| self.named(&names.of(ordinal)).is_some())
+    }
+
+    /// Says that it is about to be closed: from then on, what is down was stopped.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether somebody stops it.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    /// Devices that are down until somebody starts them again, of so many that are down. Those of
+    /// a population that leaves are not among them.
+    pub(super) fn paused(&self, down: u64) -> u64 {
+        match self.is_leaving() {
+            true => 0,
+            false => down.saturating_sub(self.stopped.lock().len() as u64),
+        }
     }
 
     /// Devices that were asked for and not stopped since.
@@ -182,6 +204,7 @@ impl Core {
             governor: OnceLock::new(),
             slabs: OnceLock::new(),
             stopped: Mutex::default(),
+            leaving: AtomicBool::new(false),
             one,
         });
         let mut members = roster.members.clone();

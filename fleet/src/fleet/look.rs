@@ -69,7 +69,9 @@ impl Fleet {
             let devices = closed.map(|slab| slab.counts().cells).sum();
             (devices > 0).then(|| (member.one.path.clone(), devices))
         };
-        self.core.roster().members.iter().filter_map(lost).collect()
+        let roster = self.core.roster();
+        let staying = roster.members.iter().filter(|member| !member.is_leaving());
+        staying.filter_map(lost).collect()
     }
 
     /// How many devices are meant.

@@ -126,6 +126,7 @@ impl Fleet {
             self.place(&member, ground, epoch)
         });
         if let Err(error) = placed {
+            member.leave();
             for slab in member.slabs() {
                 slab.ask_to_close();
             }

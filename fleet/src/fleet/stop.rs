@@ -87,6 +87,7 @@ impl Fleet {
 
     /// Ends a population with all that it holds.
     async fn close(&self, member: &Arc<Member>) {
+        member.leave();
         for slab in member.slabs().rev() {
             // Closed already: its shard was stopped, or somebody else did it.
             let _ = slab.close().await;
@@ -100,6 +101,7 @@ impl Fleet {
     /// Stopping twice is harmless.
     pub async fn stop(&self) {
         let roster = self.core.roster();
+        roster.members.iter().for_each(|member| member.leave());
         for slab in roster.slabs().rev() {
             // Closed already: the shard was stopped before.
             let _ = slab.close().await;
