@@ -99,6 +99,7 @@ pub struct Block {
 
 impl Block {
     /// Samples of devices: each with its number, when, by its clock, and the values of its fields.
+    /// For tests of who watches: devices fill blocks sample by sample.
     #[must_use]
     pub fn of(subject: &Arc<Subject>, samples: &[(u32, u64, &[f64])]) -> Self {
         let fields = subject.profile.fields.len();

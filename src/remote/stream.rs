@@ -248,7 +248,9 @@ pub fn batches(
                 }
             }
         }
-        sizes.record(values);
+        if values > 0 {
+            sizes.record(values); // a sign of loss alone is no batch
+        }
         Some(((number, batch), (samples, number, sizes)))
     })
 }

@@ -174,10 +174,14 @@ async fn list(desk: &dyn Desk, given: &Given) -> Result<Json, Failure> {
     let limit = usize::try_from(given.count("limit").unwrap_or(PAGE)).unwrap_or(usize::MAX);
     let more = first_page(&mut rows, limit);
     let row = |row: &Row| {
+        let state = match row.state {
+            "starting" => "idle", // as the contract and the metrics call it
+            other => other,
+        };
         let labels = row.kind.labels.iter();
         let labels = labels.map(|(key, value)| (key.clone(), value.as_str().into()));
         json!({
-            "device_id": row.id, "device_type": row.kind.device_type, "state": row.state,
+            "device_id": row.id, "device_type": row.kind.device_type, "state": state,
             "labels": labels.collect::<Map<_, _>>(),
         })
     };
