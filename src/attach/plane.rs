@@ -187,6 +187,7 @@ impl SystemPlane {
         {
             return Ok(self.act_after_answer(path, &before, verb, done, &plan));
         }
+        self.chaos.ordered(Some(&path));
         match soon(census.act(&path, verb)).await {
             Some(true) => {}
             Some(false) => {
@@ -529,6 +530,9 @@ impl ControlPlane for SystemPlane {
     fn fault(&self, word: FaultWord) -> Outcome<'_> {
         Box::pin(async move {
             let fleet = self.fleet()?;
+            if faults::ends_devices(&word) {
+                self.chaos.ordered(None);
+            }
             faults::fault_devices((&self.system, fleet), word).await
         })
     }
@@ -543,6 +547,7 @@ impl ControlPlane for SystemPlane {
     fn crash(&self, path: String) -> Outcome<'_> {
         Box::pin(async move {
             let path = parse(&path)?;
+            self.chaos.ordered(Some(&path));
             match self.hooks.crash(&path).await {
                 Ok(true) => {
                     let row = json!({

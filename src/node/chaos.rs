@@ -142,8 +142,8 @@ pub struct Chaos {
     layers: Arc<Layers>,
     addr: Addr<ChaosMessage>,
     run: Mutex<Option<Run>>,
-    /// Of all plans, since the first.
-    toll: Mutex<Option<Toll>>,
+    /// Of all plans.
+    toll: Mutex<Toll>,
     begun: AtomicU64,
     changed: Notify,
 }
@@ -161,7 +161,7 @@ impl Chaos {
             layers: Arc::clone(layers),
             addr: Addr::new(path, MailboxSpec::new(MAILBOX, Overflow::Reject)),
             run: Mutex::new(None),
-            toll: Mutex::new(None),
+            toll: Mutex::new(Toll::before_plans(&layers.supervision)),
             begun: AtomicU64::new(0),
             changed: Notify::new(),
         })
@@ -203,6 +203,7 @@ impl Chaos {
     /// What was done so far; `None` if no plan ever ran.
     #[must_use]
     pub fn status(&self) -> Option<report::Chaos> {
+        self.judge();
         let told = self.layers.chaos.lock().clone();
         told.map(report::Chaos::summed)
     }
@@ -210,10 +211,20 @@ impl Chaos {
     /// Judges those that were parked since it was called last.
     pub(super) fn judge(&self) {
         let mut toll = self.toll.lock();
-        if let (Some(toll), Some(told)) = (toll.as_mut(), self.layers.chaos.lock().as_mut()) {
+        if let Some(told) = self.layers.chaos.lock().as_mut() {
             toll.look();
             told.parked = toll.parked();
+            told.parked_not_judged = toll.not_judged();
             told.parked_without_cause = toll.without_cause();
+        }
+    }
+
+    /// An operator or a script has made an actor fail on purpose; `None`: any number of them.
+    pub fn ordered(&self, path: Option<&ActorPath>) {
+        let (mut toll, now) = (self.toll.lock(), self.now());
+        match path {
+            Some(path) => toll.ordered(path, now),
+            None => toll.ordered_many(now),
         }
     }
 
@@ -254,8 +265,7 @@ impl Chaos {
             faults.join(", "),
             plan.scope
         );
-        let open = || Toll::of(&self.layers.supervision);
-        self.toll.lock().get_or_insert_with(open);
+        self.toll.lock().open();
         let mut told = self.layers.chaos.lock();
         let before = told.take().unwrap_or_default();
         let status = report::Chaos {
@@ -264,6 +274,7 @@ impl Chaos {
             strikes: before.strikes,
             fell_short: before.fell_short,
             parked: before.parked,
+            parked_not_judged: before.parked_not_judged,
             parked_without_cause: before.parked_without_cause,
             ..report::Chaos::default()
         };
@@ -297,6 +308,8 @@ impl Chaos {
                 self.heal(&strike, &mut run.hands);
             }
         }
+        self.toll.lock().close(self.now());
+        self.judge();
         let why = &ending.why;
         let mut told = self.layers.chaos.lock();
         let status = told.as_mut()?;
@@ -377,6 +390,7 @@ impl Chaos {
 
     fn strike(&self, strike: &Strike, run: &mut Run) {
         let path = &strike.path;
+        let mut toll = self.toll.lock(); // nobody judges what it does before it is noted
         let done = match (strike.plan.fault, strike.kind == census::DEVICE) {
             (Fault::Kill, true) => {
                 let fleet = self.layers.fleet.as_ref();
@@ -393,9 +407,8 @@ impl Chaos {
             return; // it ended in the meantime, by itself or with another one
         }
         run.done += 1;
-        if let Some(toll) = self.toll.lock().as_mut() {
-            toll.struck(strike);
-        }
+        toll.struck(strike);
+        drop(toll);
         let fault = strike.plan.fault.name();
         // Other parts are counted with the first.
         if let Some(status) = self

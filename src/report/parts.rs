@@ -439,9 +439,13 @@ pub struct Chaos {
     /// Plans that fell short of what they were to show, and why: ended before their time, or
     /// struck nobody.
     pub fell_short: Vec<String>,
-    /// Children that their policies parked while plans ran and until all was judged.
+    /// How often policies parked a child while plans ran, or so soon after that it may be their
+    /// doing.
     #[serde(default)]
     pub parked: u64,
+    /// How many of these could not be judged, as too little was remembered; they break nothing.
+    #[serde(default)]
+    pub parked_not_judged: u64,
     /// Those of them that no plan gave reason to park, in words.
     #[serde(default)]
     pub parked_without_cause: Vec<String>,

@@ -286,10 +286,14 @@ fn notes(report: &RunReport) -> Vec<String> {
             "note: {quarantined} devices are quarantined by policy"
         ));
     }
-    let parked = report.chaos.as_ref().map_or(0, |chaos| chaos.parked);
-    if parked > 0 {
+    let Some(chaos) = &report.chaos else {
+        return notes;
+    };
+    if chaos.parked > 0 {
+        let (parked, unclear) = (chaos.parked, chaos.parked_not_judged);
         notes.push(format!(
-            "note: {parked} actors were parked by policy under chaos"
+            "note: {parked} parkings by policy under chaos (devices among them), {unclear} of \
+             which could not be judged"
         ));
     }
     notes

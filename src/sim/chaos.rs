@@ -326,13 +326,17 @@ impl Chaos {
         if let Some(only) = &config.strikes {
             schedule = schedule.only(only.clone());
         }
+        let mut toll = Toll::of(supervision);
+        if config.scenario.is_some() {
+            toll.ordered_many(Time::ZERO + config.until); // what a script does is not told here
+        }
         Some(Self {
             schedule,
             hands: Hands::new(system).with_node(twin_half()),
             strikes: VecDeque::new(),
             counts: BTreeMap::new(),
             struck: BTreeSet::new(),
-            toll: Toll::of(supervision),
+            toll,
             partial: config.strikes.is_some(),
             trace: VecDeque::new(),
         })
@@ -356,6 +360,9 @@ impl Chaos {
         let struck = self.struck.clone();
         let census = targets.census(&struck);
         let step = self.schedule.step(now, &census, &Vitals::default());
+        if step.over.is_some() {
+            self.toll.close(now);
+        }
         for action in step.actions {
             let line = match action {
                 Action::Begin(strike) => {
@@ -413,6 +420,7 @@ impl Chaos {
             }
         }
         self.hands.end_all();
+        self.toll.close(now);
     }
 
     /// The last strikes and ends of strikes, for the trace.
@@ -454,6 +462,7 @@ impl Chaos {
             over: self.schedule.over().map(ToString::to_string),
             plan: self.in_words(),
             parked: self.toll.parked(),
+            parked_not_judged: self.toll.not_judged(),
             parked_without_cause: self.toll.without_cause(),
             ..report::Chaos::default()
         };

@@ -97,6 +97,11 @@ fn reversal(kind: Option<&str>) -> Result<(Injection, String), Vec<String>> {
     }
 }
 
+/// Whether it makes devices fail, so that their supervisors may park them.
+pub(super) fn ends_devices(word: &FaultWord) -> bool {
+    matches!(word, FaultWord::Inject { kind, .. } if kind == "crash" || kind == "poison")
+}
+
 /// How far a command came, in words.
 fn told(reached: &Reached) -> String {
     let mut text = format!("sent to {} of {} devices", reached.sent, reached.selected);

@@ -3,8 +3,11 @@
 //! A supervisor parks a child that fails more often within a period than its intensity allows. So a
 //! parking is the plan's doing if the plan ended that child more often than that in that time (or
 //! all children of its supervisor, where the intensity is theirs). Any other is a defect that the
-//! plan has found, or somebody else's doing: it is told. It strikes and parks nobody. Bounds:
-//! [`BLOWS_MAX`] blows are remembered, [`TOLD_MAX`] parkings are told one by one.
+//! plan has found: it is told. What nobody remembers enough of (a parking, or what befell the child
+//! before it) cannot be judged: it is counted apart, and accuses nobody. Parkings before the first
+//! plan, or after the end of one when its blows cannot count any more, are no plan's. It strikes
+//! and parks nobody. Bounds: [`BLOWS_MAX`] blows are remembered, [`TOLD_MAX`] parkings are told one
+//! by one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,6 +19,7 @@ use super::fault::Fault;
 use super::schedule::Strike;
 use crate::policy::IntensityScope;
 use crate::report::{Parking, Supervision};
+use crate::spec::START_TIMEOUT;
 
 /// Blows that are remembered: those of 13 minutes at five strikes a second, which is
 /// longer than the period of any policy that is shipped.
@@ -46,36 +50,80 @@ impl Blow {
     }
 }
 
-/// The toll of all plans since it was opened.
+/// Whose doing a parking can be.
+#[derive(Debug, Clone, Copy)]
+enum Span {
+    /// Nobody's: no plan has run.
+    Before,
+    /// A plan runs.
+    Runs,
+    /// The last plan ended then.
+    Ended(Time),
+}
+
+/// The toll of all plans.
 #[derive(Debug)]
 pub struct Toll {
     supervision: Arc<Supervision>,
     /// Parkings that were looked at, or were there before.
     seen: u64,
+    span: Span,
     blows: VecDeque<Blow>,
+    /// Until then there were blows that are not remembered one by one.
+    blind_until: Option<Time>,
     parked: u64,
+    not_judged: u64,
     told: Vec<String>,
     /// Of those that are to be told.
     more: u64,
 }
 
 impl Toll {
-    /// Opens it: who has been parked by now is no plan's doing.
+    /// Opens it for a plan that begins: who has been parked by now is no plan's doing.
     #[must_use]
     pub fn of(supervision: &Arc<Supervision>) -> Self {
         Self {
             supervision: Arc::clone(supervision),
             seen: supervision.parkings(u64::MAX).total,
+            span: Span::Runs,
             blows: VecDeque::new(),
+            blind_until: None,
             parked: 0,
+            not_judged: 0,
             told: Vec::new(),
             more: 0,
         }
     }
 
-    /// A strike has found its victim.
+    /// The same before any plan: it notes what others do, and judges nobody until one begins.
+    #[must_use]
+    pub fn before_plans(supervision: &Arc<Supervision>) -> Self {
+        let span = Span::Before;
+        Self {
+            span,
+            ..Self::of(supervision)
+        }
+    }
+
+    /// A plan begins.
+    pub fn open(&mut self) {
+        self.look();
+        self.span = Span::Runs;
+    }
+
+    /// The plan has ended.
+    pub fn close(&mut self, at: Time) {
+        self.look();
+        if matches!(self.span, Span::Runs) {
+            self.span = Span::Ended(at);
+        }
+    }
+
+    /// A strike has found its victim. One that ends subtrees is told by them: [`Self::felled`].
     pub fn struck(&mut self, strike: &Strike) {
-        self.add(strike, &strike.path, Reach::One);
+        if strike.plan.fault != Fault::NodeCrash {
+            self.add(strike, &strike.path, Reach::One);
+        }
     }
 
     /// A strike has ended a whole subtree.
@@ -83,45 +131,88 @@ impl Toll {
         self.add(strike, subtree, Reach::Subtree);
     }
 
+    /// Somebody else has made an actor fail on purpose: an operator, a script.
+    pub fn ordered(&mut self, path: &ActorPath, at: Time) {
+        self.remember(Blow {
+            path: path.clone(),
+            reach: Reach::One,
+            at,
+            until: at + SLACK,
+            failures: 1,
+        });
+    }
+
+    /// Somebody else has made actors fail that are not told one by one.
+    pub fn ordered_many(&mut self, at: Time) {
+        self.blind_until = self.blind_until.max(Some(at + SLACK));
+    }
+
     fn add(&mut self, strike: &Strike, path: &ActorPath, reach: Reach) {
+        let until = strike.until.unwrap_or(strike.at);
         let failures = match strike.plan.fault {
-            Fault::Kill
-            | Fault::Stop
-            | Fault::Panic
-            | Fault::ErrorReturn
-            | Fault::StartHangs
-            | Fault::NodeCrash => 1,
+            Fault::Kill | Fault::Stop | Fault::Panic | Fault::ErrorReturn => 1,
             Fault::StartFails => strike.plan.times.saturating_add(1),
+            // It ends; then each start lasts until it is given up.
+            Fault::StartHangs | Fault::HostDown | Fault::NodeCrash => {
+                let hung = (until - strike.at).as_nanos();
+                let starts = hung.div_ceil(START_TIMEOUT.as_nanos());
+                u32::try_from(starts).unwrap_or(u32::MAX).saturating_add(1)
+            }
             _ => return,
         };
-        if self.blows.len() == BLOWS_MAX {
-            self.blows.pop_front();
-        }
-        self.blows.push_back(Blow {
+        self.remember(Blow {
             path: path.clone(),
             reach,
             at: strike.at,
-            until: strike.until.unwrap_or(strike.at) + SLACK,
+            until: until + SLACK,
             failures,
         });
+    }
+
+    fn remember(&mut self, blow: Blow) {
+        if self.blows.len() == BLOWS_MAX {
+            let forgotten = self.blows.pop_front().map(|blow| blow.until);
+            self.blind_until = self.blind_until.max(forgotten);
+        }
+        self.blows.push_back(blow);
     }
 
     /// Judges those that were parked since it looked last.
     pub fn look(&mut self) {
         let new = self.supervision.parkings(self.seen);
         self.seen = new.total;
-        self.parked += new.known.len() as u64 + new.forgotten;
-        self.more += new.forgotten;
+        if !matches!(self.span, Span::Before) {
+            self.parked += new.forgotten;
+            self.not_judged += new.forgotten;
+        }
         for parking in new.known {
-            let failures = self.failures(&parking);
-            if failures > u64::from(parking.intensity) {
-                continue;
+            if self.may_be_a_plan_s(&parking) {
+                self.parked += 1;
+                self.judge(&parking);
             }
-            if self.told.len() < TOLD_MAX {
-                self.told.push(in_words(&parking, failures));
-            } else {
-                self.more += 1;
-            }
+        }
+    }
+
+    fn may_be_a_plan_s(&self, parking: &Parking) -> bool {
+        match self.span {
+            Span::Before => false,
+            Span::Runs => true,
+            Span::Ended(at) => parking.at <= at + parking.period + SLACK,
+        }
+    }
+
+    fn judge(&mut self, parking: &Parking) {
+        let failures = self.failures(parking);
+        let blind = self.blind_until;
+        if failures > u64::from(parking.intensity) {
+            return;
+        }
+        if blind.is_some_and(|until| parking.at <= until + parking.period) {
+            self.not_judged += 1;
+        } else if self.told.len() < TOLD_MAX {
+            self.told.push(in_words(parking, failures));
+        } else {
+            self.more += 1;
         }
     }
 
@@ -142,10 +233,16 @@ impl Toll {
         failures.map(|blow| u64::from(blow.failures)).sum()
     }
 
-    /// Children that were parked since it was opened.
+    /// How often a child was parked while plans ran, or so soon after that it may be their doing.
     #[must_use]
     pub const fn parked(&self) -> u64 {
         self.parked
+    }
+
+    /// How many of these could not be judged: too little of them, or of what was before, is known.
+    #[must_use]
+    pub const fn not_judged(&self) -> u64 {
+        self.not_judged
     }
 
     /// Those of them that no plan gave reason to park, in words.
@@ -178,6 +275,7 @@ mod tests {
     use super::*;
     use crate::chaos::FaultPlan;
     use crate::policy::SupervisorPolicy;
+    use crate::report::PARKINGS_MAX;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -269,5 +367,69 @@ mod tests {
         let told = toll.without_cause();
         assert_eq!(told.len(), TOLD_MAX + 1);
         assert_eq!(told[TOLD_MAX], "17 more were parked");
+    }
+
+    /// One child that is parked at these seconds, with three failures in 60 s allowed.
+    fn park(supervision: &Supervision, at: u64) {
+        let policy = SupervisorPolicy::default().intensity(3, 60 * SECOND);
+        let at = Time(at * 1_000_000_000);
+        supervision.park(Parking::new(path("/g/a"), &path("/g"), at, &policy));
+    }
+
+    fn figures(toll: &mut Toll) -> (u64, u64, usize) {
+        toll.look();
+        (toll.parked(), toll.not_judged(), toll.without_cause().len())
+    }
+
+    #[test]
+    fn what_too_little_is_known_of_is_not_judged() {
+        let supervision = Arc::new(Supervision::default());
+        let mut toll = Toll::of(&supervision);
+        let kill = |at, who: &str| strike(Fault::Kill, at, &path(who));
+        (0..4).for_each(|at| toll.struck(&kill(at, "/g/a")));
+        (0..BLOWS_MAX).for_each(|_| toll.struck(&kill(100, "/g/b")));
+        park(&supervision, 64); // four seconds after its blow at 3 s: it is forgotten, not gone
+        assert_eq!(figures(&mut toll), (1, 1, 0));
+        park(&supervision, 65);
+        assert_eq!(figures(&mut toll), (2, 1, 1));
+        let storm = PARKINGS_MAX as u64 + 7;
+        (0..storm).for_each(|_| park(&supervision, 64));
+        assert_eq!(figures(&mut toll), (2 + storm, 1 + storm, 1));
+    }
+
+    #[test]
+    fn a_thread_that_stays_away_makes_its_shard_fail_with_each_start() {
+        for fault in [Fault::HostDown, Fault::StartHangs] {
+            for (lasts, told) in [(30, 0), (20, 1)] {
+                let supervision = Arc::new(Supervision::default());
+                let mut toll = Toll::of(&supervision);
+                let one = strike(fault, 50, &path("/g/a"));
+                let until = Some(one.at + lasts * SECOND);
+                toll.struck(&Strike { until, ..one });
+                park(&supervision, 80);
+                assert_eq!(figures(&mut toll), (1, 0, told), "{fault} {lasts}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_was_parked_without_a_plan_or_long_after_it_or_by_others_is_not_charged_to_it() {
+        let supervision = Arc::new(Supervision::default());
+        let mut toll = Toll::before_plans(&supervision);
+        let second = |at: u64| Time(at * 1_000_000_000);
+        park(&supervision, 1);
+        toll.open();
+        toll.close(second(100));
+        park(&supervision, 162);
+        assert_eq!(figures(&mut toll), (0, 0, 0));
+        park(&supervision, 161);
+        assert_eq!(figures(&mut toll), (1, 0, 1), "its period reaches back");
+        toll.open();
+        (196..200).for_each(|at| toll.ordered(&path("/g/a"), second(at)));
+        park(&supervision, 200);
+        assert_eq!(figures(&mut toll), (2, 0, 1), "somebody killed it");
+        toll.ordered_many(second(300));
+        park(&supervision, 301);
+        assert_eq!(figures(&mut toll), (3, 1, 1));
     }
 }
