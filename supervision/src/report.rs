@@ -412,7 +412,8 @@ impl Supervision {
         at_end: bool,
     ) -> Option<Time> {
         let (now, mut next) = (system.clock().monotonic(), None);
-        let taken = self.crashes.lock().take_held(now, |last, repeats| {
+        let mut crashes = self.crashes.lock();
+        let taken = crashes.take_held(now, |last, repeats| {
             if last.supervisor != *supervisor {
                 return false;
             }
@@ -423,6 +424,13 @@ impl Supervision {
             }
             tells
         });
+        let lost = crashes.take_lost();
+        drop(crashes);
+        if lost > 0 {
+            let text = format!("{lost} more, of actors or for reasons that are forgotten by now");
+            let events = system.events();
+            events.publish(Level::Warn, "crash", Some(supervisor), text);
+        }
         for (last, label, times) in taken {
             let text = match last.reason.label() == label {
                 true => format!("{times} more like this: {last}"),

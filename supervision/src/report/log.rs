@@ -40,6 +40,8 @@ pub(crate) struct CrashLog<K, R> {
     marks: u64,
     /// Of whom some were held back.
     holding: BTreeSet<K>,
+    /// How many were held back whose actor or reason was forgotten since.
+    lost: u64,
 }
 
 impl<K: Ord + Clone, R> CrashLog<K, R> {
@@ -50,6 +52,7 @@ impl<K: Ord + Clone, R> CrashLog<K, R> {
             order: VecDeque::new(),
             marks: 0,
             holding: BTreeSet::new(),
+            lost: 0,
         }
     }
 
@@ -86,7 +89,7 @@ impl<K: Ord + Clone, R> CrashLog<K, R> {
             Some(at) => at,
             None => {
                 if entry.reasons.len() == REASONS_MAX {
-                    entry.reasons.remove(0);
+                    self.lost += entry.reasons.remove(0).held_back;
                 }
                 entry.reasons.push(Repeats {
                     label,
@@ -108,9 +111,13 @@ impl<K: Ord + Clone, R> CrashLog<K, R> {
             let Some((mark, key)) = self.order.pop_front() else {
                 return;
             };
-            if self.entries.get(&key).is_some_and(|e| e.mark == mark) {
-                self.entries.remove(&key);
-                self.holding.remove(&key);
+            let Slot::Occupied(entry) = self.entries.entry(key) else {
+                continue;
+            };
+            if entry.get().mark == mark {
+                self.holding.remove(entry.key());
+                let held_back = entry.remove().reasons.into_iter().map(|one| one.held_back);
+                self.lost += held_back.sum::<u64>();
             }
         }
     }
@@ -148,6 +155,11 @@ impl<K: Ord + Clone, R> CrashLog<K, R> {
             holds
         });
         taken
+    }
+
+    /// Takes out how many were held back of actors and for reasons that are forgotten by now.
+    pub(crate) const fn take_lost(&mut self) -> u64 {
+        std::mem::replace(&mut self.lost, 0)
     }
 
     /// Drops marks that were overtaken.
@@ -216,5 +228,23 @@ mod tests {
             log.record(0, code, Time(0), code);
         }
         assert_eq!(log.entries[&0].reasons.len(), REASONS_MAX);
+    }
+
+    #[test]
+    fn what_was_held_back_of_a_forgotten_actor_or_reason_is_told_as_lost() {
+        let mut log = CrashLog::new(1);
+        let mut hold = |key, label, count| {
+            let (_, repeats) = log.record(key, label, Time(0), label);
+            repeats.held_back += count;
+            log.hold(key);
+            log.take_lost()
+        };
+        assert_eq!(hold(1, "panic", 3), 0);
+        assert_eq!(hold(1, "killed", 4), 0);
+        assert_eq!(hold(2, "first", 5), 7, "no room for another actor");
+        for label in ["a", "b", "c", "d", "e", "f", "g"] {
+            assert_eq!(hold(2, label, 1), 0);
+        }
+        assert_eq!(hold(2, "h", 1), 5, "no room for another reason");
     }
 }
