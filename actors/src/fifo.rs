@@ -30,6 +30,16 @@ impl<T> Fifo<T> {
         Self(VecDeque::new())
     }
 
+    /// Keeps those of which `keep` says so.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        for item in take(self) {
+            match keep(&item) {
+                true => self.0.push_back(item),
+                false => discard(item),
+            }
+        }
+    }
+
     /// Without the care, for whoever made the items.
     pub(crate) fn into_inner(mut self) -> VecDeque<T> {
         take(&mut self.0)
@@ -132,6 +142,14 @@ mod tests {
         }));
         assert!(unwound.is_err());
         assert_eq!(gone.take(), 3);
+        let (mut kept, mut seen) = (some(3), 0);
+        kept.retain(|_| {
+            seen += 1;
+            seen == 2
+        });
+        assert_eq!((kept.len(), gone.take()), (1, 2));
+        drop(kept);
+        assert_eq!(gone.take(), 1);
         discard_each(some(2).into_inner());
         assert_eq!(gone.take(), 2);
     }
