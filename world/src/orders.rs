@@ -2,7 +2,7 @@
 //!
 //! The way is that of the automation's own: journalled and sent at once, in parallel, its outcome
 //! counted. But who asks from outside waits for both: what it was told is done, or not, also after
-//! a crash. Who stops waiting does not take the command back.
+//! a crash. Who stops waiting once tier T3 has the command does not take it back.
 //!
 //! Bound: by the deadline of each command; one entry for each that waits.
 

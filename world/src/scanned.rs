@@ -237,7 +237,9 @@ impl ScannedWorld {
         };
         let bound = hot.iter_mut().take(extent);
         for (row, hot) in (0_u32..).zip(bound) {
-            let gone = hot.in_force & freed[usize::from(hot.flags.kind())];
+            // what is commanded and no more in force is an end that was put off
+            let known = hot.in_force | commanded.of(row);
+            let gone = known & freed[usize::from(hot.flags.kind())];
             hot.in_force &= !gone;
             for slot in (0..8).filter(|slot| gone & 1 << slot != 0) {
                 commanded.set(slot, row, false);

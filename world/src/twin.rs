@@ -340,8 +340,8 @@ impl Twin {
     }
 
     /// Commands the relay of a device: 1.0 starts it, 0.0 stops it, or a setpoint. Returns its
-    /// outcome when that is known and the command is durable; who stops waiting does not take it
-    /// back. A device that is not connected has until `deadline` to be there.
+    /// outcome when that is known and the command is durable; who stops waiting once tier T3 has
+    /// it does not take it back. A device that is not connected has until `deadline` to be there.
     ///
     /// # Errors
     /// [`OrderError`].

@@ -304,6 +304,24 @@ fn a_full_lane_puts_a_time_that_is_over_off_and_forgets_nothing() {
 }
 
 #[test]
+fn a_rule_that_goes_while_its_end_is_put_off_leaves_nothing_to_the_one_that_takes_its_slot() {
+    let other = HOT
+        .replace("hot", "other")
+        .replace("above = 90", "above = 50\nactuator = 4");
+    let mut bench = Bench::new(HOT);
+    assert_eq!(bench.value(0, 99.0), [(6, 0.0)]);
+    bench.room = 0;
+    assert_eq!(bench.value(0, 10.0), [], "its end is put off");
+    assert_eq!((bench.in_force(0), bench.commanded.of(0)), (0, 1));
+    assert!(bench.change(&other));
+    assert_eq!(bench.commanded.of(0), 0);
+    bench.room = 64;
+    assert_eq!(bench.cycle(), [], "the other one was never in force");
+    assert_eq!(bench.value(0, 60.0), [(4, 0.0)]);
+    assert_eq!(bench.value(0, 10.0), [(4, 1.0)]);
+}
+
+#[test]
 fn what_is_in_force_outlives_the_world() {
     let mut bench = Bench::new(HOT);
     bench.value(0, 95.0);

@@ -46,7 +46,7 @@ impl Places {
 
     /// Whether a peer need not make a handshake, as there would be no place after it.
     pub(crate) fn would_refuse(&self, from: IpAddr) -> Option<NoRoom> {
-        let source = (!from.is_loopback()).then(|| source(from));
+        let source = (!from.to_canonical().is_loopback()).then(|| source(from));
         self.refuse(&self.taken.lock(), source, None)
     }
 
@@ -56,7 +56,7 @@ impl Places {
         from: IpAddr,
         shown: Option<&CertificateDer<'_>>,
     ) -> Result<Place, NoRoom> {
-        let known = from.is_loopback() && shown.is_some();
+        let known = from.to_canonical().is_loopback() && shown.is_some();
         let source = (!known).then(|| source(from));
         let certificate = shown.map(|shown| serial(shown).unwrap_or_default());
         let mut taken = self.taken.lock();

@@ -289,8 +289,13 @@ impl ScanThread {
         let start_ns = slot.due_ns + slot.late_ns;
         // one that changes the grid does so from the next slot on
         let period_ns = self.period_ns;
+        // Readings visible now had their rows' fills pushed before, and a cycle takes all fills
+        // that the lane holds: what is pushed meanwhile need not be waited for.
+        let visible = (self.ends.t2.slots(), self.ends.t1.slots());
+        let grew = self.fill();
         let answered = self.answer();
-        let maintenance = self.take_in() | answered.forgot;
+        self.take_in(visible);
+        let maintenance = grew | answered.forgot;
         let room = self.ends.commands.slots();
         self.world.at_slot(slot.index);
         let mut hand = Hand {
@@ -354,15 +359,16 @@ impl ScanThread {
         Ok(())
     }
 
-    /// Fills first, then events, then samples; true when the table grew.
-    fn take_in(&mut self) -> bool {
-        // Readings visible now had their rows' fills pushed before, and a cycle takes all fills
-        // that the lane holds: what is pushed meanwhile need not be waited for.
-        let (mut events, mut samples) = (self.ends.t2.slots(), self.ends.t1.slots());
+    /// Binds rows; true when the table grew.
+    fn fill(&mut self) -> bool {
         let fills = self.ends.fills.slots();
         let ends = &mut *self.ends;
         let pop = || ends.fills.pop().ok();
-        let grew = self.world.fill(std::iter::from_fn(pop).take(fills));
+        self.world.fill(std::iter::from_fn(pop).take(fills))
+    }
+
+    /// Events first, then samples, of so many batches at most.
+    fn take_in(&mut self, (mut events, mut samples): (usize, usize)) {
         // a batch is only taken when its way back has room
         let mut room = self.ends.returns.slots().min(BATCHES_PER_CYCLE);
         // an event that came late is judged beside the value that is newer
@@ -391,7 +397,6 @@ impl ScanThread {
             batches.push(batch);
         }
         self.readings = readings;
-        grew
     }
 
     /// Commands and scanned batches leave; true when there were any.
