@@ -20,12 +20,11 @@ use tokio::sync::watch;
 
 use super::actor::LinkSpec;
 use super::control::{self, ControlError};
-use super::dial::{Backoff, DIAL_TIMEOUT, DialError, Dialling, REVOKED, metered};
+use super::dial::{Backoff, DIAL_TIMEOUT, DialError, Dialling, ended};
 use super::{Link, commands};
 use crate::connection::{CONTROL_AHEAD, FrameReader};
 use crate::endpoint::{Protocol, close, codes};
 use crate::frames::{CONTROL_FRAME_LEN_MAX, StreamType, ToLink, ToTwin};
-use crate::trust;
 
 /// Where to dial, and for which connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,11 +201,6 @@ async fn serve(
         biased;
         () = changed(told, to) => "the link's own connection is gone".to_owned(),
         why = commands::run(serving, connection, number) => why.to_string(),
-        why = connection.closed() => why.to_string(),
-        () = trust::revoked(&line.spec.identity, &line.system, connection) => {
-            close(connection, codes::CERTIFICATE, REVOKED.as_bytes());
-            REVOKED.to_owned()
-        }
-        never = metered(&link.stats.quic, connection) => match never {},
+        why = ended(&line.spec, &line.system, &link.stats.quic, connection) => why,
     }
 }

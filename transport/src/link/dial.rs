@@ -30,7 +30,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 pub(super) const DIAL_TIMEOUT: Duration = HANDSHAKE_TIMEOUT;
 
 /// Why the connection to a twin ends whose certificate was taken back.
-pub(super) const REVOKED: &str = "the twin's certificate is revoked";
+const REVOKED: &str = "the twin's certificate is revoked";
 
 /// What the dialling pump needs.
 pub(super) struct Line {
@@ -248,12 +248,7 @@ async fn serve(line: &Line, connection: &Connection, control: Option<control::Co
         why = control::run(line, control) => why.to_string(),
         why = events::run(line, connection) => why,
         why = commands::run(serving, connection, number) => why.to_string(),
-        why = connection.closed() => why.to_string(),
-        () = trust::revoked(&line.spec.identity, &line.system, connection) => {
-            close(connection, codes::CERTIFICATE, REVOKED.as_bytes());
-            REVOKED.to_owned()
-        }
-        never = metered(&link.stats.quic, connection) => match never {},
+        why = ended(&line.spec, &line.system, &link.stats.quic, connection) => why,
     };
     match connection.close_reason() {
         Some(ConnectionError::ApplicationClosed(told)) => told.to_string(),
@@ -261,8 +256,27 @@ async fn serve(line: &Line, connection: &Connection, control: Option<control::Co
     }
 }
 
+/// Counts what quinn does until a connection ends, or its twin's certificate is taken back; returns
+/// which.
+pub(super) async fn ended(
+    spec: &LinkSpec,
+    system: &System,
+    quic: &QuicStats,
+    connection: &Connection,
+) -> String {
+    tokio::select! {
+        biased;
+        why = connection.closed() => why.to_string(),
+        () = trust::revoked(&spec.identity, system, connection) => {
+            close(connection, codes::CERTIFICATE, REVOKED.as_bytes());
+            REVOKED.to_owned()
+        }
+        never = metered(quic, connection) => match never {},
+    }
+}
+
 /// Adds what quinn counts for the connection, now and then and at its end.
-pub(super) async fn metered(quic: &QuicStats, connection: &Connection) -> Infallible {
+async fn metered(quic: &QuicStats, connection: &Connection) -> Infallible {
     let metered = Metered {
         meter: Meter::default(),
         quic,
