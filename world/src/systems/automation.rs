@@ -89,10 +89,8 @@ impl Desk<'_> {
         let Hot {
             flags, in_force, ..
         } = self.hot[row as usize];
-        for rule in &mut armed[usize::from(flags.kind())] {
-            if rule.field != field {
-                continue;
-            }
+        let rules = armed[usize::from(flags.kind())].iter_mut();
+        for rule in rules.filter(|rule| rule.field == field) {
             match rule.judge(row, in_force & rule.bit() != 0, value) {
                 Judgement::Rest => {}
                 Judgement::Cancel => rule.cancel(row),
@@ -137,13 +135,10 @@ impl Desk<'_> {
         let Hot {
             flags, in_force, ..
         } = self.hot[row as usize];
-        for rule in &mut armed[usize::from(flags.kind())] {
+        let rules = armed[usize::from(flags.kind())].iter_mut();
+        for rule in rules.filter(|rule| rule.field == Field::Value) {
             let was = in_force & rule.bit() != 0;
-            let triggered = match rule.judge(row, was, value) {
-                Judgement::Fire | Judgement::End => rule.field == Field::Value,
-                Judgement::Rest | Judgement::Begin | Judgement::Cancel => false,
-            };
-            if triggered {
+            if let Judgement::Fire | Judgement::End = rule.judge(row, was, value) {
                 // of two that find no room nothing is left
                 let decided =
                     self.decide(rule, tallies, row, !was) && self.decide(rule, tallies, row, was);
