@@ -179,6 +179,16 @@ fn links_that_clog_one_by_one_and_are_freed_in_another_order_lose_no_event() {
 }
 
 #[test]
+fn links_that_are_cut_for_longer_than_their_connections_live_lose_no_event() {
+    let plan = "seed = 3\nrate = \"1/20s\"\n[faults]\npartition = { for = \"14s\" }\n";
+    let outcome = sim::run(&config(7, 60, Some(plan)), &Stop::default()).unwrap();
+    let report = outcome.report;
+    assert_eq!(report.verdict, Verdict::Pass, "{:?}", report.why);
+    assert!(report.chaos.unwrap().strikes["link"]["partition"] >= 2);
+    assert_eq!(report.tiers.t2.lost, Some(0));
+}
+
+#[test]
 fn a_device_that_was_killed_too_often_is_parked_and_told_apart() {
     let plan = "rate = \"2/1s\"\nscope = \"/fleet/default\"\n";
     let config = SimConfig {

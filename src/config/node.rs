@@ -13,7 +13,7 @@ use actorsim_fleet::Profile;
 use actorsim_fleet::profile::Protocol;
 use actorsim_fleet::session::mqtt;
 use actorsim_supervision::chaos::{Place, Plan};
-use actorsim_transport::{Line, Network};
+use actorsim_transport::Line;
 use actorsim_world::row_files::{Format, RowFilesConfig};
 use actorsim_world::scan::overrun::OverrunPolicy;
 use actorsim_world::windows::WindowSet;
@@ -148,8 +148,8 @@ pub struct TransportConfig {
     pub site: PathBuf,
     /// Devices that the peers of one certificate may make known.
     pub devices_max: u32,
-    /// Where packets travel.
-    pub network: Network,
+    /// What the lines to the twin are like, if worse than the machine's own.
+    pub line: Option<Line>,
 }
 
 /// The tiers.
@@ -385,7 +385,7 @@ fn transport(settings: &Settings, listen: String) -> TransportConfig {
             PathBuf::from,
         ),
         devices_max: narrow(settings.u64("transport.devices_max")),
-        network: network(settings),
+        line: line(settings),
     }
 }
 
@@ -516,19 +516,17 @@ fn buffers(settings: &Settings) -> Result<u16, (String, String)> {
     ))
 }
 
-/// The kernel's sockets, with a line of its own faults under them where one is asked for.
-fn network(settings: &Settings) -> Network {
+/// What all lines are like, if they are to be worse than the machine's own.
+fn line(settings: &Settings) -> Option<Line> {
     let delay = settings.duration("transport.line.delay");
     let loss = settings.f64("transport.line.loss").unwrap_or_default();
-    if delay.is_zero() && loss == 0.0 {
-        return Network::Udp;
-    }
-    Network::Line(Line {
+    let line = Line {
         delay,
         loss,
         seed: settings.u64("node.seed"),
         ..Line::ETHERNET
-    })
+    };
+    (!delay.is_zero() || loss > 0.0).then_some(line)
 }
 
 fn scan_core(settings: &Settings) -> Result<ScanCore, String> {

@@ -17,8 +17,9 @@ use actorsim_fleet::{Fleet, Population, Profile, Uplink, seed};
 use actorsim_supervision::config::render_all;
 use actorsim_supervision::{ChildSpec, Policies, SupervisorSpec};
 use actorsim_transport::{
-    BindError, CommandsConfig, Identity, Limits, LinkSpec, Listening, Protocol, SITE_SERVER_NAME,
-    Site, Transport, TransportConfig, TransportStats, commands_child, link_child,
+    BindError, CommandsConfig, Identity, Limits, LinkSpec, Listening, Network, Protocol,
+    SITE_SERVER_NAME, Site, Transport, TransportConfig, TransportStats, Wires, commands_child,
+    link_child,
 };
 use actorsim_world::scan::OnWedged;
 use actorsim_world::scan::watchdog::Wedged;
@@ -173,7 +174,7 @@ pub(super) fn transport(
             .map(|text| address("transport.plain.listen", text))
             .transpose()?,
         identity: identity.clone(),
-        network: config.transport.network.clone(),
+        network: config.transport.line.map_or(Network::Udp, Network::Line),
         limits: Limits {
             devices: config.transport.devices_max,
             ..Limits::default()
@@ -268,6 +269,7 @@ pub(super) fn fleet(
         shards,
         config: config.clone(),
         publishers,
+        wires: Wires::new(config.seed, config.transport.line),
         last: OnceLock::new(),
         published: OnceLock::new(),
     })
@@ -494,7 +496,7 @@ fn links(
             node: config.name.clone(),
             seed: config.seed ^ seed::fnv1a64(&id),
             downlink: layer.fleet.downlink(),
-            network: config.transport.network.line(index as u32),
+            network: Network::Wires(layer.wires.line(index as u32)),
         };
         if let Some(commands) = &commands {
             let child = commands_child(format!("{id}-commands"), link, spec.clone());

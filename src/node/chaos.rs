@@ -216,6 +216,8 @@ impl Chaos {
             told.parked = toll.parked();
             told.parked_not_judged = toll.not_judged();
             told.parked_without_cause = toll.without_cause();
+            let fleet = self.layers.fleet.as_ref();
+            told.packets_lost = fleet.map(|layer| layer.wires.lost());
         }
     }
 
@@ -238,6 +240,15 @@ impl Chaos {
 
     fn now(&self) -> Time {
         self.layers.system.clock().monotonic()
+    }
+
+    /// Hands for all that there is, but devices and the scan.
+    fn hands(&self) -> Hands {
+        let hands = Hands::new(&self.layers.system);
+        match &self.layers.fleet {
+            Some(layer) => hands.with_lines(layer.wires.clone()),
+            None => hands,
+        }
     }
 
     fn begin(&self, plan: &Plan, holder: Holder) -> Result<report::Chaos, String> {
@@ -282,7 +293,7 @@ impl Chaos {
         *run = Some(Run {
             number: self.begun.fetch_add(1, Ordering::Relaxed),
             schedule,
-            hands: Hands::new(&self.layers.system),
+            hands: self.hands(),
             holder,
             escalations: self.layers.supervision.stats().escalations,
             missing: {
@@ -313,7 +324,7 @@ impl Chaos {
         let why = &ending.why;
         let mut told = self.layers.chaos.lock();
         let status = told.as_mut()?;
-        status.missed = run.schedule.counts().missed;
+        status.counted(run.schedule.counts());
         status.over = Some(why.clone());
         if !ending.in_order {
             status.falls_short(format!("it ended before its time: {why}: {}", status.plan));
@@ -371,9 +382,7 @@ impl Chaos {
             run.struck.retain(|path| census.is_device_down(path));
             let step = run.schedule.step(self.now(), &census, &vitals);
             if let Some(told) = self.layers.chaos.lock().as_mut() {
-                for kind in run.schedule.counts().strikes.keys() {
-                    told.strikes.entry(kind.clone()).or_default();
-                }
+                told.counted(run.schedule.counts());
             }
             for action in &step.actions {
                 match action {

@@ -9,7 +9,7 @@ use actorsim_actors::shard::{ShardHost, ShardStats};
 use actorsim_actors::{ActorPath, System, Time};
 use actorsim_fleet::{DeviceCounts, DeviceError, Fleet, Injection, Population, Published};
 use actorsim_supervision::Supervision;
-use actorsim_transport::{DropReason, TransportStats};
+use actorsim_transport::{DropReason, TransportStats, Wires};
 use actorsim_world::rules::RuleSet;
 use actorsim_world::{SystemId, Twin};
 use futures_util::future::BoxFuture;
@@ -32,6 +32,8 @@ pub(super) struct FleetLayer {
     pub(super) shards: ShardHost,
     /// What devices that join later are made from.
     pub(super) config: NodeConfig,
+    /// The lines of its links.
+    pub(super) wires: Wires,
     /// Counters at the moment the devices were asked to stop.
     pub(super) last: OnceLock<DeviceCounts>,
     /// Who publishes for devices without connections of their own.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use actorsim_supervision::chaos::Counts;
 use serde::{Deserialize, Serialize};
 
 use super::Quantiles;
@@ -434,6 +435,10 @@ pub struct Chaos {
     pub least: u64,
     /// Strikes of the last plan that found nobody.
     pub missed: u64,
+    /// Faults of the last plan that were due and never found a victim: its numbers, its scope or
+    /// the node leave them none.
+    #[serde(default)]
+    pub found_nobody: Vec<String>,
     /// Why the last plan ended; `null` while it runs.
     pub over: Option<String>,
     /// Plans that fell short of what they were to show, and why: ended before their time, or
@@ -449,7 +454,7 @@ pub struct Chaos {
     /// Those of them that no plan gave reason to park, in words.
     #[serde(default)]
     pub parked_without_cause: Vec<String>,
-    /// Packets lost in a simulated network.
+    /// Packets lost in a simulated network, or on the lines of a running node's links.
     pub packets_lost: Option<u64>,
     /// Each invariant that was checked at the end: `held`, or what broke it.
     pub invariants: BTreeMap<String, String>,
@@ -463,6 +468,16 @@ impl Chaos {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.strikes.values().flat_map(BTreeMap::values).sum()
+    }
+
+    /// Takes over what the schedule of its last plan has counted.
+    pub fn counted(&mut self, counts: &Counts) {
+        self.missed = counts.missed();
+        let nobody = counts.found_nobody().into_iter();
+        self.found_nobody = nobody.map(str::to_owned).collect();
+        for kind in counts.strikes.keys() {
+            self.strikes.entry(kind.clone()).or_default();
+        }
     }
 
     /// Notes that a plan fell short.

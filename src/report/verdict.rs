@@ -296,6 +296,13 @@ fn notes(report: &RunReport) -> Vec<String> {
              which could not be judged"
         ));
     }
+    if !chaos.found_nobody.is_empty() {
+        let faults = chaos.found_nobody.join(", ");
+        notes.push(format!(
+            "note: chaos: {faults} found no victim: scope, protect, blast_radius, max_concurrent \
+             or what there is leave none"
+        ));
+    }
     notes
 }
 

@@ -8,15 +8,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use actorsim_actors::census::PAGE_MAX;
-use actorsim_actors::shard::ShardHandle;
 use actorsim_actors::{ActorPath, ActorRow, CensusFilter, System, Time};
 use actorsim_fleet::{Fleet, Injection};
 use actorsim_supervision::Supervision;
 use actorsim_supervision::chaos::{
-    Action, Census, Fault, FaultPlan, Hands, Kind, NODE, Plan, SHARD, Schedule, Strike, Toll,
-    Vitals, draw,
+    Action, Census, Fault, Hands, Kind, LINK, NODE, Plan, SHARD, Schedule, Strike, Toll, Vitals,
+    draw,
 };
-
 use actorsim_transport::SimNet;
 use actorsim_world::{SystemId, Twin};
 
@@ -79,9 +77,13 @@ impl<'a> Targets<'a> {
         }
     }
 
-    /// The shard that a strike is about.
-    fn shard(&self, strike: &Strike) -> Option<&'a ShardHandle> {
-        self.fleet.shards().get(strike.index as usize)
+    /// Hands for all that there is, but devices and the scan.
+    fn hands(&self) -> Hands {
+        let hands = Hands::new(self.system).with_shards(self.fleet.shards().iter().cloned());
+        match self.whole {
+            Some((_, net)) => hands.with_node(twin_half()).with_lines(net.clone()),
+            None => hands,
+        }
     }
 
     /// Whether devices are down for now.
@@ -94,10 +96,6 @@ impl<'a> Targets<'a> {
     fn begin(&self, strike: &Strike, hands: &mut Hands) -> bool {
         let device = strike.path.as_str();
         match (strike.plan.fault, strike.kind.as_str()) {
-            (Fault::HostDown, _) => {
-                let shard = self.shard(strike).filter(|shard| !shard.is_down());
-                shard.inspect(|shard| shard.kill()).is_some()
-            }
             (Fault::Kill, DEVICE) => self.fleet.kill(device).is_ok(),
             (_, DEVICE) => {
                 let injection = injection(&strike.plan);
@@ -114,28 +112,11 @@ impl<'a> Targets<'a> {
                 });
                 true
             }
-            (fault, _) if fault.hits_link() => match (self.whole, line_of(&strike.path)) {
-                (Some((_, net)), Some(line)) => {
-                    net.begin(strike.key(), Some(line), strike.plan);
-                    true
-                }
-                _ => false,
-            },
-            (fault, _) => {
-                if let (Some(cut), Some((_, net))) = (line_cut_by(fault), self.whole) {
-                    net.begin(strike.key(), None, FaultPlan::new(cut));
-                }
-                hands.begin(strike)
-            }
+            _ => hands.begin(strike),
         }
     }
 
     fn end(&self, strike: &Strike, hands: &mut Hands) {
-        if strike.plan.fault == Fault::HostDown {
-            // An error is that it lives, or that the run is over.
-            let _ = self.shard(strike).map(ShardHandle::revive);
-            return;
-        }
         if strike.kind == DEVICE {
             if let Some((_, Some(kind))) = injection(&strike.plan) {
                 let revert = Injection::Revert(Some(kind));
@@ -144,18 +125,6 @@ impl<'a> Targets<'a> {
             return;
         }
         hands.end(strike);
-        if let Some((_, net)) = self.whole {
-            net.end(strike.key());
-        }
-    }
-}
-
-/// What a node that is down, or stands still, does to the packets of all its lines.
-const fn line_cut_by(fault: Fault) -> Option<Fault> {
-    match fault {
-        Fault::NodeCrash => Some(Fault::Partition),
-        Fault::NodePause => Some(Fault::Clog),
-        _ => None,
     }
 }
 
@@ -166,8 +135,6 @@ fn twin_half() -> [ActorPath; 2] {
 
 /// Name of the kind of devices.
 const DEVICE: &str = "device";
-/// Of links, whose packets can be hit.
-const LINK: &str = "link";
 /// Of the scan, whose systems can be hit.
 const SCAN: &str = "scan";
 /// The supervisors of a simulated node, the root aside.
@@ -178,11 +145,6 @@ const SUPERVISORS: [&str; 5] = [
     "/transport/conn",
     "/twin",
 ];
-
-/// The line of a link: its number.
-fn line_of(path: &ActorPath) -> Option<u32> {
-    path.as_str().rsplit('/').next()?.parse().ok()
-}
 
 /// The kind of an actor: supervisor, link, or its last segment (the one above for numbered ones).
 fn kind_of(path: &ActorPath) -> &str {
@@ -312,7 +274,7 @@ impl Chaos {
     #[must_use]
     pub fn new(
         config: &SimConfig,
-        system: &System,
+        targets: &Targets<'_>,
         supervision: &Arc<Supervision>,
     ) -> Option<Self> {
         let mut plan: Plan = config.chaos.clone()?;
@@ -322,7 +284,7 @@ impl Chaos {
             0 => draw::bits(config.seed, 0, PLAN_LANE),
             seed => seed,
         };
-        let mut schedule = Schedule::new(&plan, seed, system.clock().now());
+        let mut schedule = Schedule::new(&plan, seed, targets.system.clock().now());
         if let Some(only) = &config.strikes {
             schedule = schedule.only(only.clone());
         }
@@ -332,7 +294,7 @@ impl Chaos {
         }
         Some(Self {
             schedule,
-            hands: Hands::new(system).with_node(twin_half()),
+            hands: targets.hands(),
             strikes: VecDeque::new(),
             counts: BTreeMap::new(),
             struck: BTreeSet::new(),
@@ -450,15 +412,9 @@ impl Chaos {
     #[must_use]
     pub fn report(&mut self) -> report::Chaos {
         self.toll.look();
-        let counts = self.schedule.counts();
-        let mut strikes = self.counts.clone();
-        for kind in counts.strikes.keys() {
-            strikes.entry(kind.clone()).or_default();
-        }
         let mut chaos = report::Chaos {
             seed: self.schedule.seed(),
-            strikes,
-            missed: counts.missed,
+            strikes: self.counts.clone(),
             over: self.schedule.over().map(ToString::to_string),
             plan: self.in_words(),
             parked: self.toll.parked(),
@@ -466,6 +422,7 @@ impl Chaos {
             parked_without_cause: self.toll.without_cause(),
             ..report::Chaos::default()
         };
+        chaos.counted(self.schedule.counts());
         if self.total() == 0 && !self.partial && self.schedule.has_tried() {
             chaos.falls_short(format!("it struck nobody: {}", self.in_words()));
         }

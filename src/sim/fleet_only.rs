@@ -47,7 +47,7 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
     let fleet = Arc::new(ground.fleet(config, uplink, &peers)?);
     fleet.start(shards.shards(), &Policies::shipped(), &supervision)?;
     let targets = Targets::devices(&fleet, &system);
-    let mut chaos = Chaos::new(config, &system, &supervision);
+    let mut chaos = Chaos::new(config, &targets, &supervision);
     let breaking = chaos.as_mut().zip(Some(&targets));
     let plane = || SimPlane {
         system: system.clone(),

@@ -76,7 +76,7 @@ pub fn run(config: &SimConfig, stop: &Stop) -> Result<Outcome, SimError> {
         let _ = origin.set(tokio::time::Instant::now());
         let ground = Ground::new(config, clock, runtime.handle().clone())?;
         let mut node = Node::start(config, &ground).await?;
-        let mut chaos = Chaos::new(config, &ground.system, &node.supervision);
+        let mut chaos = Chaos::new(config, &node.targets(), &node.supervision);
         let mut pilot = node.pilot(config, stop)?;
         let ending = node
             .drive(config, stop, chaos.as_mut(), pilot.as_mut())

@@ -11,7 +11,8 @@
 //! - [`schedule`]: when, what and whom.
 //! - `swizzle`: which links clog one by one, and in which other order they are freed.
 //! - [`toll`]: whether those that were parked meanwhile had to be.
-//! - [`hands`]: what is done to the task actors of a system, and undone.
+//! - [`hands`]: what is done to the task actors, shards and lines of a system, and undone.
+//! - [`lines`]: what those offer who carry the packets of links.
 //!
 //! Bound: [`schedule::MAX_CONCURRENT`] victims at once; one strike per slot of the rate.
 //!
@@ -33,6 +34,7 @@
 pub mod draw;
 pub mod fault;
 pub mod hands;
+pub mod lines;
 pub mod plan;
 pub mod schedule;
 mod swizzle;
@@ -43,6 +45,10 @@ mod tests;
 
 pub use fault::{Fault, Place};
 pub use hands::Hands;
+pub use lines::Lines;
 pub use plan::{FaultPlan, Plan, Rate, StopIf, Vital, Vitals, Way};
-pub use schedule::{Action, Census, Kind, NODE, Over, Roster, SHARD, Schedule, Step, Strike};
+pub use schedule::{
+    Action, Census, Counts, Kind, LINK, NODE, Over, Roster, SHARD, Schedule, Step, Strike,
+    StrikeKey,
+};
 pub use toll::Toll;

@@ -12,7 +12,7 @@ use actorsim_actors::{
     TaskContext,
 };
 use actorsim_supervision::chaos::{
-    Action, Hands, NODE, Place, Plan, Roster, SHARD, Schedule, Vitals, fault,
+    self, Action, Hands, NODE, Place, Plan, Roster, SHARD, Schedule, Vitals, fault,
 };
 use actorsim_supervision::{ChildSpec, Strategy, SupervisorPolicy, SupervisorSpec, start_root};
 
@@ -39,14 +39,14 @@ impl TaskActor for Worker {
     }
 }
 
-/// Every fault that a test can do to its task actors.
+/// Every fault that a test can do to its task actors and its node.
 fn plan() -> Plan {
     let mut text = format!(
         "seed = 5\nrate = \"1/1s\"\nmax_concurrent = 4\nfor = \"{}s\"\n[faults]\n",
         LENGTH.as_secs()
     );
-    let here =
-        |entry: &&fault::Entry| entry.why_not(Place::Test).is_none() && !entry.fault.hits_shard();
+    let others = |fault: chaos::Fault| fault.hits_shard() || fault.hits_link();
+    let here = |entry: &&fault::Entry| entry.why_not(Place::Test).is_none() && !others(entry.fault);
     for entry in fault::FAULTS.iter().filter(here) {
         text += &format!("{} = 1\n", entry.name);
     }

@@ -25,9 +25,9 @@ use crate::certs::tls::{
     server_crypto,
 };
 use crate::certs::{CertError, Identity, Revocations};
-use crate::network::Network;
+use crate::network::{Network, Wires};
 use congestion::Discerning;
-use socket::{KernelSocket, SlowSocket};
+pub(crate) use socket::KernelSocket;
 
 /// A silent peer is gone after this: three keep-alives lost.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -231,10 +231,16 @@ pub(crate) fn close(connection: &Connection, code: VarInt, reason: &[u8]) {
 
 /// The largest frames to look for on the way to, or from, `addr`.
 fn frame_max(addr: SocketAddr, network: &Network) -> u16 {
-    match network {
-        Network::Line(line) => line.frame_max,
-        Network::Udp if addr.ip().is_loopback() => FRAME_LOOPBACK,
-        Network::Udp | Network::Simulated(_) => FRAME_ETHERNET,
+    let line = match network {
+        Network::Line(line) => Some(line),
+        Network::Wires(wires) => wires.base(),
+        Network::Udp => None,
+        Network::Simulated(_) => return FRAME_ETHERNET,
+    };
+    match line {
+        Some(line) => line.frame_max,
+        None if addr.ip().is_loopback() => FRAME_LOOPBACK,
+        None => FRAME_ETHERNET,
     }
 }
 
@@ -279,15 +285,19 @@ fn endpoint(
             };
             socket.map_err(|error| BindError::io(addr, error))?
         }
-        Network::Udp | Network::Line(_) => {
+        Network::Udp | Network::Line(_) | Network::Wires(_) => {
             config
                 .max_udp_payload_size(FRAME_LOOPBACK)
                 .expect("it is between QUIC's least and UDP's most");
             let socket = TokioRuntime.wrap_udp_socket(bind_socket(addr)?);
             let socket = socket.map_err(|error| BindError::io(addr, error))?;
             let socket = KernelSocket::new(socket);
+            let dials = server.is_none();
             match network {
-                Network::Line(line) if line.is_faulty() => Arc::new(SlowSocket::new(socket, *line)),
+                Network::Wires(wires) => wires.attach(socket, dials),
+                Network::Line(line) if line.is_faulty() => {
+                    Wires::end_of(*line, dials).attach(socket, dials)
+                }
                 _ => socket,
             }
         }
@@ -337,7 +347,7 @@ pub fn listen(
     let revoked = identity.revocations();
     let server = server_config(addr, which, identity, &revoked, network)?;
     let config = match network {
-        Network::Udp | Network::Line(_) => reset::listening_config(identity),
+        Network::Udp | Network::Line(_) | Network::Wires(_) => reset::listening_config(identity),
         // Nobody is killed there without its endpoint, and the same seed gives the same numbers.
         Network::Simulated(_) => EndpointConfig::default(),
     };

@@ -82,7 +82,7 @@ pub use endpoint::{BindError, Listening, Protocol};
 pub use ingest::*;
 pub use limits::Limits;
 pub use link::*;
-pub use network::{Line, Network, SimNet};
+pub use network::{Line, Network, SimNet, Wires};
 pub use reading::*;
 pub use registry::Registry;
 pub use session::*;

@@ -64,7 +64,7 @@ const fn counters(quic: &QuicStats) -> [&crate::stats::Counter; 10] {
 mod tests {
     use std::time::Duration;
 
-    use actorsim_supervision::chaos::{Fault, FaultPlan};
+    use actorsim_supervision::chaos::{Fault, FaultPlan, Lines as _};
     use tokio::runtime::Handle;
 
     use super::*;

@@ -14,7 +14,7 @@ use actorsim_supervision::{ChildSpec, Policies, SupervisorRef, SupervisorSpec, s
 use actorsim_transport::{
     AckStatus, Arrival, Downlink, DownlinkError, Ingest, Inlets, Limits, Line, Link, LinkSpec,
     Listening, Network, Protocol, SITE_SERVER_NAME, Sessions, Site, T2Message, Ticket, Transport,
-    TransportConfig, TransportStats, WireCommand, link_child,
+    TransportConfig, TransportStats, WireCommand, Wires, link_child,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -157,7 +157,7 @@ impl Rig {
             node: "fleet".into(),
             seed: 1,
             downlink: Arc::new(Devices(link.clone())),
-            network: Network::Line(Line::ETHERNET),
+            network: Network::Wires(Wires::new(0, Some(Line::ETHERNET))), // as a node's links
         };
         let spec =
             SupervisorSpec::new(path, Default::default()).child(link_child("0", &link, spec));

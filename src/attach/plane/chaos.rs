@@ -69,6 +69,7 @@ fn record(status: &report::Chaos) -> Json {
         "running": status.over.is_none(), "seed": status.seed, "plan": status.plan,
         "over": status.over, "missed": status.missed, "total": status.total(),
         "least": status.least, "strikes": status.strikes,
+        "found_nobody": status.found_nobody,
     })
 }
 

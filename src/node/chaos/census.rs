@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use actorsim_actors::ActorPath;
 use actorsim_actors::census::{ActorRow, Census as Tasks, CensusFilter, PAGE_MAX};
-use actorsim_supervision::chaos::{Census, Fault, Kind, NODE, SHARD};
+use actorsim_supervision::chaos::{Census, Fault, Kind, LINK, NODE, SHARD};
 use futures_util::future::join_all;
 
 use super::device_takes;
@@ -31,16 +31,19 @@ pub(super) struct LiveCensus {
     quarantined: u64,
 }
 
-/// The kind of an actor: what its last segment says; numbered ones are of their parent's kind.
+/// The kind of an actor: what its last segment says; numbered ones are of their parent's kind, and
+/// so are those beside them.
 pub(crate) fn kind(path: &ActorPath) -> String {
     let name = path.name();
-    if !name.bytes().all(|b| b.is_ascii_digit()) {
+    let number = name.strip_suffix("-commands").unwrap_or(name);
+    if !number.bytes().all(|b| b.is_ascii_digit()) {
         return name.to_owned();
     }
     let parent = path.parent().unwrap_or_else(ActorPath::root);
     match parent.name() {
         "conn" => "connection".to_owned(),
-        "links" => "link".to_owned(),
+        "links" if name != number => format!("{LINK}-commands"),
+        "links" => LINK.to_owned(),
         "shards" => SHARD.to_owned(),
         other => format!("{other}/n"),
     }
@@ -168,6 +171,7 @@ impl Census for LiveCensus {
     fn takes(&self, kind: usize, fault: Fault) -> bool {
         match self.tasks.get(kind) {
             Some((name, _)) if name == "scan" && fault == Fault::Panic => true,
+            Some((name, _)) if name == LINK && fault.hits_link() => true,
             // Devices by the thousand are not hit but by a plan that says so.
             Some((name, _)) if name == SHARD => fault.hits_shard(),
             Some(_) => fault.hits_any_actor(),

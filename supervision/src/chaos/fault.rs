@@ -86,11 +86,6 @@ pub struct Entry {
 }
 
 const ANYWHERE: [Option<&str>; 3] = [None, None, None];
-const NETWORK: [Option<&str>; 3] = [
-    Some("a test has no network of links; use `actorsim sim`"),
-    None,
-    Some("the packets of a live node are the kernel's; use `actorsim sim`, or nftables"),
-];
 const NODES: [Option<&str>; 3] = [
     None,
     None,
@@ -127,43 +122,43 @@ pub const FAULTS: [Entry; 21] = [
         Fault::Partition,
         "partition",
         "no packet of a link arrives, both ways or one",
-        NETWORK,
+        ANYWHERE,
     ),
     entry(
         Fault::Clog,
         "clog",
         "packets of a link are held back, then all arrive",
-        NETWORK,
+        ANYWHERE,
     ),
     entry(
         Fault::DropMsg,
         "drop_msg",
         "a share of a link's packets is lost",
-        NETWORK,
+        ANYWHERE,
     ),
     entry(
         Fault::DupMsg,
         "dup_msg",
         "a share of a link's packets arrives twice",
-        NETWORK,
+        ANYWHERE,
     ),
     entry(
         Fault::DelayMsg,
         "delay_msg",
         "packets of a link arrive late by `delay`",
-        NETWORK,
+        ANYWHERE,
     ),
     entry(
         Fault::ReorderAcrossSenders,
         "reorder",
         "a share of a link's packets is overtaken by later ones",
-        NETWORK,
+        ANYWHERE,
     ),
     entry(
         Fault::Swizzle,
         "swizzle",
         "some links clog one by one, and are freed in another order",
-        NETWORK,
+        ANYWHERE,
     ),
     entry(
         Fault::Hang,

@@ -1,10 +1,11 @@
-//! What a strike does to the task actors and shards of a system, and how that is undone.
+//! What a strike does to the task actors, shards and lines of a system, and how that is undone.
 //!
-//! For whoever carries a plan out: a test, `actorsim sim`, a live node. What hits packets, devices
-//! or the world is theirs. It draws nothing and knows no time: what lasts ends with
-//! [`Hands::end`], or with the hands. Bound: the strikes that last.
+//! For whoever carries a plan out: a test, `actorsim sim`, a live node. What hits devices or the
+//! world is theirs. It draws nothing and knows no time: what lasts ends with [`Hands::end`], or
+//! with the hands. Bound: the strikes that last.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use actorsim_actors::census::PAGE_MAX;
 use actorsim_actors::shard::ShardHandle;
@@ -13,7 +14,9 @@ use actorsim_actors::{
 };
 
 use super::fault::Fault;
-use super::schedule::Strike;
+use super::lines::{Lines, line_of};
+use super::plan::FaultPlan;
+use super::schedule::{Strike, StrikeKey};
 
 /// What must be undone at the end of a strike.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ enum UnderWay {
     Down(ShardHandle),
     /// By so many microseconds.
     Jumped(i64),
+    /// The packets of a line, and nothing else.
+    Disturbed,
 }
 
 /// Carries strikes out on one system.
@@ -32,7 +37,8 @@ pub struct Hands {
     /// The subtrees that are a node: all that crashes or stands still with it.
     node: Vec<ActorPath>,
     shards: Vec<ShardHandle>,
-    under_way: BTreeMap<u64, UnderWay>,
+    lines: Option<Arc<dyn Lines>>,
+    under_way: BTreeMap<StrikeKey, UnderWay>,
 }
 
 impl Hands {
@@ -43,6 +49,7 @@ impl Hands {
             system: system.clone(),
             node: Vec::new(),
             shards: Vec::new(),
+            lines: None,
             under_way: BTreeMap::new(),
         }
     }
@@ -61,9 +68,19 @@ impl Hands {
         self
     }
 
-    /// Carries a strike out. False: there is no such actor any more, or the fault is none of task
-    /// actors; then there is nothing to end.
+    /// The same, with the lines of links; which line is struck is told by the number that the path
+    /// of the link ends with. All of them are cut while the node crashes, and clogged while it
+    /// stands still.
+    #[must_use]
+    pub fn with_lines(mut self, lines: impl Lines + 'static) -> Self {
+        self.lines = Some(Arc::new(lines));
+        self
+    }
+
+    /// Carries a strike out. False: there is no such actor, shard or line any more, or the fault is
+    /// none of these; then there is nothing to end.
     pub fn begin(&mut self, strike: &Strike) -> bool {
+        self.end(strike); // one of this key that others have left behind
         let plan = &strike.plan;
         let kept = match plan.fault {
             Fault::Kill => return self.with_actor(strike, ActorRef::kill),
@@ -92,16 +109,14 @@ impl Hands {
                 self.system.clock().jump(by);
                 Some(UnderWay::Jumped(by))
             }
-            Fault::NodeCrash if !self.node.is_empty() => Some(self.crash()),
-            Fault::NodePause if !self.node.is_empty() => {
-                Some(UnderWay::Hindered(self.all(Hindrance::Hold)))
+            Fault::NodeCrash | Fault::NodePause if !self.node.is_empty() => {
+                Some(self.strike_node(strike))
             }
+            fault if fault.hits_link() => self.disturb_line(strike),
             _ => None,
         };
         let Some(kept) = kept else { return false };
-        if let Some(former) = self.under_way.insert(strike.number, kept) {
-            self.undo(former);
-        }
+        self.under_way.insert(strike.key(), kept);
         let ends = match plan.fault {
             Fault::StartFails | Fault::StartHangs => true,
             Fault::HostDown => self.shards.is_empty(),
@@ -115,19 +130,19 @@ impl Hands {
 
     /// Undoes what a strike did, if it lasts. Ending it twice is harmless.
     pub fn end(&mut self, strike: &Strike) {
-        if let Some(under_way) = self.under_way.remove(&strike.number) {
-            self.undo(under_way);
+        if let Some(under_way) = self.under_way.remove(&strike.key()) {
+            self.undo(strike.key(), under_way);
         }
     }
 
     /// Undoes everything that lasts.
     pub fn end_all(&mut self) {
-        for (_, under_way) in std::mem::take(&mut self.under_way) {
-            self.undo(under_way);
+        for (strike, under_way) in std::mem::take(&mut self.under_way) {
+            self.undo(strike, under_way);
         }
     }
 
-    fn undo(&self, under_way: UnderWay) {
+    fn undo(&self, strike: StrikeKey, under_way: UnderWay) {
         match under_way {
             UnderWay::Hindered(all) => {
                 let hindrances = self.system.hindrances();
@@ -139,6 +154,33 @@ impl Hands {
             UnderWay::Jumped(by) => self.system.clock().jump(-by),
             // An error is that it lives, or that the shards are being stopped.
             UnderWay::Down(shard) => drop(shard.revive()),
+            UnderWay::Disturbed => {}
+        }
+        if let Some(lines) = &self.lines {
+            lines.end(strike);
+        }
+    }
+
+    fn disturb_line(&self, strike: &Strike) -> Option<UnderWay> {
+        let (lines, line) = (self.lines.as_ref()?, line_of(&strike.path)?);
+        lines.begin(strike.key(), Some(line), strike.plan);
+        Some(UnderWay::Disturbed)
+    }
+
+    /// The node crashes or stands still: its packets are lost, or wait.
+    fn strike_node(&self, strike: &Strike) -> UnderWay {
+        let crashes = strike.plan.fault == Fault::NodeCrash;
+        let on_lines = if crashes {
+            Fault::Partition
+        } else {
+            Fault::Clog
+        };
+        if let Some(lines) = &self.lines {
+            lines.begin(strike.key(), None, FaultPlan::new(on_lines));
+        }
+        match crashes {
+            true => self.crash(),
+            false => UnderWay::Hindered(self.all(Hindrance::Hold)),
         }
     }
 

@@ -37,6 +37,12 @@ pub const NODE: &str = "node";
 /// The kind of shards, in a census that has them.
 pub const SHARD: &str = "shard";
 
+/// The kind of links, whose packets can be disturbed, in a census that has them.
+pub const LINK: &str = "link";
+
+/// Number of a strike, and of its part.
+pub type StrikeKey = (u64, u32);
+
 const LANE_TIME: u64 = 0;
 const LANE_FAULT: u64 = 1;
 const LANE_KIND: u64 = 2;
@@ -64,11 +70,12 @@ pub trait Census {
     /// Whether an actor is down for now; one that is gone for good is not.
     fn is_down(&self, path: &ActorPath) -> bool;
     /// Whether a fault can hit a kind. What any actor can suffer hits all but the kinds [`NODE`]
-    /// and [`SHARD`], unless a shell knows better.
+    /// and [`SHARD`], and what befalls packets the kind [`LINK`], unless a shell knows better.
     fn takes(&self, kind: usize, fault: Fault) -> bool {
         match self.kinds().get(kind) {
             Some(kind) if kind.name == NODE => fault.hits_node(),
             Some(kind) if kind.name == SHARD => fault.hits_shard(),
+            Some(kind) if kind.name == LINK && fault.hits_link() => true,
             _ => fault.hits_any_actor(),
         }
     }
@@ -148,7 +155,7 @@ pub struct Strike {
 impl Strike {
     /// What tells it, and its part, from all others of its schedule.
     #[must_use]
-    pub const fn key(&self) -> (u64, u32) {
+    pub const fn key(&self) -> StrikeKey {
         (self.number, self.part)
     }
 
@@ -229,8 +236,8 @@ pub struct Counts {
     /// Strikes by kind of actors, then by fault: each kind that was in reach of the plan, also one
     /// that was not hit.
     pub strikes: BTreeMap<String, BTreeMap<&'static str, u64>>,
-    /// Strikes that found no victim.
-    pub missed: u64,
+    /// Strikes that found no victim, by fault.
+    pub missed: BTreeMap<&'static str, u64>,
 }
 
 impl Counts {
@@ -256,6 +263,20 @@ impl Counts {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.strikes.values().flat_map(BTreeMap::values).sum()
+    }
+
+    /// All strikes that found no victim.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.missed.values().sum()
+    }
+
+    /// Faults that were due and never found a victim: who or how many may be hit leaves them none.
+    #[must_use]
+    pub fn found_nobody(&self) -> Vec<&'static str> {
+        let found = |fault| self.strikes.values().any(|made| made.contains_key(fault));
+        let missed = self.missed.keys().copied();
+        missed.filter(|fault| !found(*fault)).collect()
     }
 }
 
@@ -497,7 +518,7 @@ impl Schedule {
             (!victims.is_empty()).then(|| (kinds[at].name, victims))
         });
         let Some((kind, victims)) = found else {
-            self.counts.missed += 1;
+            *self.counts.missed.entry(plan.fault.name()).or_insert(0) += 1;
             return;
         };
         self.had_turn(kind, plan.fault);

@@ -1,15 +1,11 @@
-//! The kernel's UDP socket below an endpoint: large frames in pieces that the kernel takes, and
-//! where a measurement asks for it a line that is slow or loses packets.
+//! The kernel's UDP socket below an endpoint: large frames in pieces that the kernel takes.
 //!
 //! A send that is larger than a UDP datagram is refused by the kernel with what quinn takes for a
 //! probe that was too large, and forgets; so it is cut here. What comes is taken in small turns:
 //! quinn would take two megabytes at once, more than a processor's cache holds, and keep everybody
-//! else waiting. Bounds: [`TURN_BYTES`], and one call's more; [`QUEUE_MAX`] packets held back by a
-//! slow line; more are lost.
+//! else waiting. It disturbs nothing: that is [`crate::network::wires`]. Bound: [`TURN_BYTES`], and
+//! one call's more.
 
-use std::collections::VecDeque;
-use std::fmt;
-use std::future::Future as _;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -17,14 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
-use actorsim_supervision::chaos::draw;
-use parking_lot::Mutex;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
-use tokio::time::{Sleep, sleep_until};
 
 use super::FRAME_LOOPBACK;
-use crate::network::Line;
 
 /// What one send, or one piece that the kernel put together, may hold: IPv4's 65,535 bytes without
 /// its own and UDP's headers.
@@ -34,16 +26,10 @@ const RECEIVED_FRAMES: usize = SEND_MAX.div_ceil(FRAME_LOOPBACK as usize);
 /// Bytes taken from the kernel before those who decrypt and read them have their turn: they, and
 /// what is made of them, are then still in the processor's cache.
 const TURN_BYTES: usize = 64 * 1024;
-/// Packets held back at most.
-const QUEUE_MAX: usize = 65_536;
-/// Received at once and held back: what quinn takes at once.
-const HELD_AT_ONCE: usize = 32;
-/// Resolution of shares.
-const SHARES: u64 = 1 << 32;
 
 /// The kernel's socket.
 #[derive(Debug)]
-pub(super) struct KernelSocket {
+pub(crate) struct KernelSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     /// Bytes taken in this turn of the endpoint.
     taken: AtomicUsize,
@@ -52,7 +38,7 @@ pub(super) struct KernelSocket {
 }
 
 impl KernelSocket {
-    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>) -> Arc<Self> {
+    pub(crate) fn new(inner: Arc<dyn AsyncUdpSocket>) -> Arc<Self> {
         Arc::new(Self {
             inner,
             taken: AtomicUsize::new(0),
@@ -125,158 +111,9 @@ impl AsyncUdpSocket for KernelSocket {
     }
 }
 
-/// A socket whose line loses packets, and brings the others later.
-pub(super) struct SlowSocket {
-    inner: Arc<dyn AsyncUdpSocket>,
-    line: Line,
-    held: Mutex<Held>,
-}
-
-struct Packet {
-    due: tokio::time::Instant,
-    meta: RecvMeta,
-    bytes: Box<[u8]>,
-}
-
-/// What has come and is not due yet, oldest first.
-struct Held {
-    /// Packets that came so far: the number of the next one.
-    packets: u64,
-    queue: VecDeque<Packet>,
-    /// Into which the kernel writes.
-    room: Box<[u8]>,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl fmt::Debug for SlowSocket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SlowSocket")
-            .field("line", &self.line)
-            .finish_non_exhaustive()
-    }
-}
-
-impl SlowSocket {
-    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, line: Line) -> Self {
-        let held = Held {
-            packets: 0,
-            queue: VecDeque::new(),
-            room: vec![0; (SEND_MAX + 1) * HELD_AT_ONCE].into(),
-            timer: None,
-        };
-        Self {
-            inner,
-            line,
-            held: Mutex::new(held),
-        }
-    }
-
-    /// Takes in what the kernel has, once; pending if that is nothing.
-    fn take_in(&self, held: &mut Held, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut metas = [RecvMeta::default(); HELD_AT_ONCE];
-        let mut rooms = held.room.chunks_mut(SEND_MAX + 1).map(IoSliceMut::new);
-        let mut rooms: [IoSliceMut<'_>; HELD_AT_ONCE] =
-            std::array::from_fn(|_| rooms.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
-        let count = ready!(self.inner.poll_recv(cx, &mut rooms, &mut metas))?;
-        let due = tokio::time::Instant::now() + self.line.delay;
-        for (meta, room) in metas.iter().zip(&rooms).take(count) {
-            for bytes in room[..meta.len].chunks(meta.stride.max(1)) {
-                let number = held.packets;
-                held.packets += 1;
-                let drawn = draw::below(self.line.seed, number, 0, SHARES) as f64;
-                let lost = drawn < self.line.loss * SHARES as f64;
-                if lost || held.queue.len() >= QUEUE_MAX {
-                    continue;
-                }
-                let meta = RecvMeta {
-                    len: bytes.len(),
-                    stride: bytes.len(),
-                    ..*meta
-                };
-                let bytes = bytes.into();
-                held.queue.push_back(Packet { due, meta, bytes });
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Held {
-    /// Hands out what is due; returns how many.
-    fn hand_out(&mut self, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> usize {
-        let now = tokio::time::Instant::now();
-        let mut count = 0;
-        for (buf, meta) in bufs.iter_mut().zip(metas) {
-            let Some(packet) = self.queue.pop_front_if(|packet| packet.due <= now) else {
-                break;
-            };
-            let length = packet.bytes.len().min(buf.len());
-            buf[..length].copy_from_slice(&packet.bytes[..length]);
-            *meta = packet.meta;
-            meta.len = length;
-            count += 1;
-        }
-        count
-    }
-
-    /// Waits until the oldest is due; for ever, if there is none.
-    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(due) = self.queue.front().map(|packet| packet.due) else {
-            return Poll::Pending;
-        };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        if timer.deadline() != due {
-            timer.as_mut().reset(due);
-        }
-        timer.as_mut().poll(cx)
-    }
-}
-
-impl AsyncUdpSocket for SlowSocket {
-    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Arc::clone(&self.inner).create_io_poller()
-    }
-
-    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.inner.try_send(transmit)
-    }
-
-    fn poll_recv(
-        &self,
-        cx: &mut Context<'_>,
-        bufs: &mut [IoSliceMut<'_>],
-        metas: &mut [RecvMeta],
-    ) -> Poll<io::Result<usize>> {
-        let held = &mut *self.held.lock();
-        loop {
-            let came = self.take_in(held, cx)?;
-            let count = held.hand_out(bufs, metas);
-            if count > 0 {
-                return Poll::Ready(Ok(count));
-            }
-            if came.is_pending() {
-                ready!(held.wait(cx));
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
-    }
-
-    fn max_transmit_segments(&self) -> usize {
-        self.inner.max_transmit_segments()
-    }
-
-    fn may_fragment(&self) -> bool {
-        self.inner.may_fragment()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, UdpSocket};
-    use std::time::Duration;
 
     use quinn::{Runtime as _, TokioRuntime};
 
@@ -362,24 +199,5 @@ mod tests {
             }
             assert_eq!(taken, turns);
         }
-    }
-
-    #[tokio::test]
-    async fn a_slow_line_brings_what_it_does_not_lose_in_order_and_late() {
-        let ((here, _), (there, at)) = (kernel(), kernel());
-        let line = Line {
-            delay: Duration::from_millis(20),
-            loss: 0.5,
-            seed: 7,
-            ..Line::ETHERNET
-        };
-        let there = SlowSocket::new(there, line);
-        let began = tokio::time::Instant::now();
-        for length in 1..=64 {
-            send(&here, at, &vec![0; length], length).await;
-        }
-        let came = lengths(&there, 20).await;
-        assert!(began.elapsed() >= line.delay);
-        assert!(came.is_sorted() && came[19] > 20, "{came:?}");
     }
 }

@@ -6,6 +6,7 @@ mod bare_client;
 mod commands;
 mod hostile;
 mod kills;
+mod lines;
 mod refusals;
 mod reincarnation;
 mod revocation;
