@@ -114,6 +114,8 @@ pub struct NodeSnapshot {
     pub restarts: u64,
     /// Abnormal ends, by supervisor and reason, with the restarts and escalations among them.
     pub crashes: Vec<Tally>,
+    /// Destructors that panicked when queues dropped what nobody takes any more.
+    pub destructor_panics: u64,
     /// From an exit to its replacement in service.
     pub restart_time: Option<Buckets>,
     /// QUIC endpoint counters: name without prefix, label value, count.

@@ -22,7 +22,7 @@ pub use errors::{AskError, SendError};
 pub(crate) use host::Next;
 
 use crate::exit::{Incarnation, Kinds};
-use crate::fifo::discard;
+use crate::guard::discard;
 use crate::mailbox::{Books, Conflation, MailboxSpec, Message, Offered, OnRestart, Overflow, Ring};
 use crate::path::ActorPath;
 

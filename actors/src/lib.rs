@@ -16,7 +16,9 @@
 //!   `accepted = handled + dropped + conflated + died + waiting`.
 //! - An address names the actor, not one incarnation.
 //! - An exit is reported once, after everything the incarnation owned is dropped.
-//! - All time comes from a [`Clock`]; nothing here is process-global.
+//! - All time comes from a [`Clock`]; nothing here is process-global, but for a panic hook that is
+//!   quiet about steps of cells and about what is discarded, and the count of the latter
+//!   ([`destructor_panics`]).
 //! - This crate knows no supervisor, no device and no protocol.
 //!
 //! # Examples
@@ -60,6 +62,7 @@ pub mod clock;
 pub mod events;
 pub mod exit;
 mod fifo;
+mod guard;
 pub mod hindrance;
 pub mod mailbox;
 pub mod path;
@@ -75,6 +78,7 @@ pub use census::{ActorRow, Census, CensusFilter, CensusSource, Page, Verb};
 pub use clock::{Clock, Time};
 pub use events::{Event, Events, Level};
 pub use exit::{Exit, ExitReason, Fault, Flow, Incarnation, Kinds, OnExit};
+pub use guard::destructor_panics;
 pub use hindrance::{Hindrance, HindranceId, Hindrances, Reach};
 pub use mailbox::{Books, Conflation, MailboxSpec, Message, Offered, OnRestart, Overflow, Ring};
 pub use path::{ActorPath, PathError};

@@ -3,7 +3,6 @@
 //! In reading order:
 //! - `spec`: what a slab of cells is made from, and its counters;
 //! - `wheel`: timers, O(1);
-//! - `guard`: one step under `catch_unwind`, with a quiet panic hook;
 //! - `inbox`: bounded queues into a shard, and its doorbell;
 //! - `mail`: what cells send, from their step to the pair queue of its destination, and what they
 //!   ask of task actors; `fork`: what they let other shards compute;
@@ -32,7 +31,6 @@ mod core;
 mod cores;
 mod driver;
 mod fork;
-mod guard;
 mod handle;
 mod host;
 mod inbox;

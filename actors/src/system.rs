@@ -1,6 +1,7 @@
 //! One node's actor system, as a value: clock, census, events and a tokio runtime.
 //!
-//! There are no process-global registries, so several systems live side by side in one process.
+//! There are no process-global registries, so several systems live side by side in one process. The
+//! first one puts a panic hook in front of the present one, for [`crate::destructor_panics`].
 //! Clones share everything; [`System::on_runtime`] is the same node on another runtime.
 
 use std::future::Future;
@@ -11,6 +12,7 @@ use tokio::runtime::Handle;
 use crate::census::Census;
 use crate::clock::Clock;
 use crate::events::Events;
+use crate::guard;
 use crate::hindrance::Hindrances;
 
 #[derive(Debug)]
@@ -32,6 +34,7 @@ impl System {
     /// A system without actors; its task actors run on `handle`.
     #[must_use]
     pub fn new(clock: Clock, handle: Handle) -> Self {
+        guard::install();
         let events = Events::new(clock.clone());
         Self {
             node: Arc::new(Node {

@@ -11,14 +11,15 @@ mod kit;
 #[path = "message_kit/kit.rs"]
 mod office;
 
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actorsim_actors::shard::{Bounce, SlabHandle, SlabSpec};
 use actorsim_actors::{
-    ActorPath, Addr, Cell, CellContext, CellDecision, ExitReason, Fault, Flow, ForkError,
-    MailboxSpec, Message, Overflow, Time,
+    ActorPath, Addr, Cell, CellContext, CellDecision, Clock, ExitReason, Fault, Flow, ForkError,
+    MailboxSpec, Message, Overflow, System, Time, destructor_panics,
 };
 use kit::roaming::{Roaming, added};
 use kit::{Do, Host, Plan, Script, Virtual};
@@ -323,8 +324,8 @@ fn dead(mut host: impl Host) {
     field.end(host);
 }
 
-#[test]
-fn messages_that_blow_up_end_with_the_last_address_of_a_mailbox() {
+/// The last address of a mailbox with six grenades goes.
+fn leave_six_behind() {
     let yard = Arc::<Yard>::default();
     let spec = MailboxSpec::new(8, Overflow::Block).kept();
     let addr = Addr::new(ActorPath::new("/nobody").unwrap(), spec);
@@ -337,4 +338,33 @@ fn messages_that_blow_up_end_with_the_last_address_of_a_mailbox() {
     }
     drop(addr);
     assert_eq!(yard.gone.load(Ordering::Relaxed), 6);
+}
+
+#[test]
+fn messages_that_blow_up_end_with_the_last_address_of_a_mailbox() {
+    let before = destructor_panics();
+    leave_six_behind();
+    assert!(destructor_panics() >= before + 6);
+}
+
+/// In a process of its own, where nobody else panics.
+#[test]
+fn messages_that_blow_up_where_nobody_handles_them_are_counted_and_not_printed() {
+    const INNER: &str = "ACTORSIM_SIX_GRENADES";
+    if std::env::var_os(INNER).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.build().unwrap();
+        let _system = System::new(Clock::wall(), runtime.handle().clone());
+        leave_six_behind();
+        return println!("counted {}", destructor_panics());
+    }
+    let this = "messages_that_blow_up_where_nobody_handles_them_are_counted_and_not_printed";
+    let mut inner = Command::new(std::env::current_exe().unwrap());
+    inner.args(["--exact", this, "--nocapture"]).env(INNER, "1");
+    let output = inner.output().unwrap();
+    let [told, errors] =
+        [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(output.status.success(), "{told}{errors}");
+    assert!(told.contains("counted 6"), "{told}");
+    assert!(!errors.contains("panicked"), "{errors}");
 }

@@ -321,6 +321,8 @@ fn actors(snapshot: &NodeSnapshot, out: &mut Samples) {
         out.whole("actorsim_restarts_total", &labels, row.restarts);
         out.whole("actorsim_escalations_total", &labels, row.escalations);
     }
+    let panics = snapshot.destructor_panics;
+    out.whole("actorsim_destructor_panics_total", &[], panics);
     out.buckets("actorsim_restart_seconds", &[], &snapshot.restart_time);
 }
 

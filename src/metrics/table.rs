@@ -173,6 +173,8 @@ metrics! {
         "Of these those that were answered by a restart" "";
     "actorsim_escalations_total" Counter ["supervisor", "reason"]
         "Of these those after which the supervisor gave up" "";
+    "actorsim_destructor_panics_total" Counter []
+        "Destructors that panicked when queues and mailboxes dropped what nobody takes any more" "";
     "actorsim_quarantined" Gauge ["supervisor"]
         "Devices quarantined by policy" "";
     "actorsim_restart_seconds" Histogram []

@@ -54,6 +54,7 @@ pub(super) fn of(layers: &Layers) -> NodeSnapshot {
         actors: layers.system.census().live().into_iter().collect(),
         restarts: stats.restarts + layers.fleet.as_ref().map_or(0, |l| l.counts().restarts),
         crashes: layers.supervision.tallies(),
+        destructor_panics: actorsim_actors::destructor_panics(),
         restart_time: Some(Buckets::from_histogram(
             &layers.supervision.restart_us(),
             MICRO,

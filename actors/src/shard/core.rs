@@ -14,7 +14,6 @@ use parking_lot::Mutex;
 use self::husk::Husk;
 use super::driver::DriverCounts;
 use super::fork::Forks;
-use super::guard;
 use super::inbox::{Bells, Doorbell, Queue, Refused};
 use super::lateness::Lateness;
 use super::life::{Estate, Lives};
@@ -27,6 +26,7 @@ use crate::clock::{Clock, Time};
 use crate::events::{Events, Level};
 use crate::exit::{Fault, Incarnation};
 use crate::fifo::Fifo;
+use crate::guard;
 use crate::path::ActorPath;
 use crate::system::System;
 

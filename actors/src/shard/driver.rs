@@ -11,13 +11,13 @@ use std::panic;
 use std::time::Duration;
 
 use super::core::{Port, ShardCore};
-use super::guard;
 use super::inbox::Bell;
 use super::life::KILLED;
 use super::net::{Engine, TOLD_PER_TURN};
 use super::slab::{Effects, Moment, earlier};
 use super::spin::{self, Looked, Spin};
 use crate::clock::{Clock, Time, nanos};
+use crate::guard;
 use crate::system::System;
 
 /// Shortest wait: below it going to sleep costs more than looking again.

@@ -20,12 +20,12 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 
-use super::guard;
 use super::inbox::{Bells, Door};
 use super::mail::AnyQuestion;
 use crate::cell::{Cell, CellContext, ForkError};
 use crate::exit::{Fault, Flow};
 use crate::fifo::Fifo;
+use crate::guard;
 
 /// Branches of one fork: enough for a machine of any size, and an answer of each fits in memory.
 pub const BRANCHES_MAX: u32 = 65_536;
@@ -294,7 +294,7 @@ where
         AnyQuestion::<C>::end(&mut *self);
         let Self { ended, then, .. } = *self;
         match ended {
-            Some(ended) => then(cell, ended.map(|all| all.into_inner().into()), cx),
+            Some(ended) => then(cell, ended.map(|all| all.into_vec()), cx),
             None => Ok(Flow::Continue),
         }
     }

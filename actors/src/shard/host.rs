@@ -20,7 +20,6 @@ use super::balance::{BalanceRule, Balancing};
 use super::core::{Common, Port, ShardCore};
 use super::cores::{self, ShardCores};
 use super::driver::{self, Driver};
-use super::guard;
 use super::handle::ShardHandle;
 use super::inbox::{Bells, Doorbell};
 use super::life::{ReviveError, Reviver};
@@ -35,6 +34,7 @@ use super::uring::{COMPLETIONS_MAX, ENTRIES_MAX, RingConfig, RingRefused};
 use crate::clock::Clock;
 use crate::events::Level;
 use crate::exit::{Fault, Incarnation};
+use crate::guard;
 use crate::slice;
 use crate::system::System;
 

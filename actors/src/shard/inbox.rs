@@ -6,7 +6,6 @@
 //! until the shard has *delivered* a message, so that a slow shard does not hide a second queue
 //! behind the first.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -191,7 +190,7 @@ impl<T> Queue<T> {
 
     /// Appends from the front of `items` what there is room for; the rest stays. `true`: the queue
     /// was empty and is not any more, ring the doorbell.
-    pub(crate) fn push_many(&self, items: &mut VecDeque<T>) -> bool {
+    pub(crate) fn push_many(&self, items: &mut Fifo<T>) -> bool {
         let mut state = self.state.lock();
         let under_way = state.items.len() + state.out;
         let n = match state.closed {
@@ -199,7 +198,7 @@ impl<T> Queue<T> {
             false => items.len().min(self.capacity.saturating_sub(under_way)),
         };
         let edge = state.items.is_empty() && n > 0;
-        state.items.extend(items.drain(..n));
+        state.items.take_first(n, items);
         self.dirty.store(true, Ordering::Release);
         edge
     }
@@ -209,14 +208,14 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     /// It is closed; the items are still there.
-    pub(crate) fn append(&self, items: &mut VecDeque<T>) -> Result<bool, ()> {
+    pub(crate) fn append(&self, items: &mut Fifo<T>) -> Result<bool, ()> {
         let mut state = self.state.lock();
         if state.closed {
             return Err(());
         }
         let edge = state.items.is_empty();
         if edge {
-            std::mem::swap(&mut *state.items, items);
+            std::mem::swap(&mut state.items, items);
         } else {
             state.items.append(items);
         }
@@ -239,14 +238,14 @@ impl<T> Queue<T> {
     }
 
     /// Takes everything into `into`, which must be empty; its memory becomes the queue's.
-    pub(crate) fn drain(&self, into: &mut VecDeque<T>) {
+    pub(crate) fn drain(&self, into: &mut Fifo<T>) {
         debug_assert!(into.is_empty());
         if !self.dirty.load(Ordering::Acquire) {
             return;
         }
         let mut state = self.state.lock();
         self.dirty.store(false, Ordering::Release);
-        std::mem::swap(&mut *state.items, into);
+        std::mem::swap(&mut state.items, into);
         state.out += into.len();
         // A burst's memory is not kept for ever.
         if state.items.capacity() > 1_024 && into.len() < 64 {
@@ -312,14 +311,14 @@ mod tests {
         let queue = Queue::new(3);
         assert_eq!(queue.push(1), Ok(true));
         assert_eq!(queue.push(2), Ok(false));
-        let mut taken = VecDeque::new();
+        let mut taken = Fifo::new();
         queue.drain(&mut taken);
-        assert_eq!(taken, [1, 2]);
+        assert!(taken.drain().eq([1, 2]));
         assert_eq!(queue.push(3), Ok(true));
         assert_eq!(queue.push(4), Err(Refused::Full(4)));
         queue.delivered(2);
         assert_eq!(queue.push(4), Ok(false));
-        assert_eq!(*queue.close(), [3, 4]);
+        assert!(queue.close().into_iter().eq([3, 4]));
         assert_eq!(queue.push(5), Err(Refused::Closed(5)));
     }
 

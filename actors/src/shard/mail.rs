@@ -35,13 +35,13 @@ pub(crate) use self::jams::Jams;
 use self::link::{AnyLink, Link};
 use self::stage::Stage;
 pub(crate) use self::stage::{Resumed, Sender};
-use super::guard;
 use super::handle::{Board, SlabHandle};
 use super::inbox::{Door, Queue};
 use crate::addr::SendError;
 use crate::cell::{AskId, Cell};
 use crate::clock::Time;
 use crate::fifo::Fifo;
+use crate::guard;
 
 /// Messages between cells of one slab that are under way: one step's fan-out to a small population.
 pub(crate) const LOCAL_CAPACITY: usize = 65_536;

@@ -17,6 +17,7 @@ use super::inbox::{LANE_CAPACITY, LANES_MAX, Refused};
 use super::mail::{Envelope, LINKS_MAX, NOBODY, Origin};
 use crate::addr::{AskError, Reply, SendError};
 use crate::cell::Cell;
+use crate::fifo::Fifo;
 
 impl<C: Cell> SlabHandle<C> {
     /// Sends a message to a cell. `Ok`: the pair queue took it; the cell's mailbox applies its
@@ -198,7 +199,7 @@ impl<C: Cell> SlabHandle<C> {
             .iter()
             .take_while(|m| self.has(m.0) && !jams.has(m.0));
         let known = known.count();
-        let mut batch: VecDeque<_> = messages.drain(..known).map(sealed).collect();
+        let mut batch: Fifo<_> = messages.drain(..known).map(sealed).collect();
         if self.lane.queue.push_many(&mut batch) {
             self.board.bell().ring();
         }
@@ -213,7 +214,7 @@ impl<C: Cell> SlabHandle<C> {
         board
             .unknown
             .fetch_add(u64::from(unknown), Ordering::Relaxed);
-        for Envelope { to, message, .. } in batch.into_iter().rev() {
+        while let Some(Envelope { to, message, .. }) = batch.pop_back() {
             messages.push_front((to, message));
         }
         before - messages.len()

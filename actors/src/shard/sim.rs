@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::core::{Common, Port, ShardCore};
-use super::guard;
 use super::handle::ShardHandle;
 use super::inbox::{Bell, Bells, Doorbell};
 use super::life::{KILLED, ReviveError, Reviver};
 use super::net::{NetConfig, SharedNet, SimNet};
 use super::slab::{Effects, Limits, Moment, earlier};
 use crate::clock::{Clock, Time};
+use crate::guard;
 use crate::system::System;
 
 /// Tells whoever steps the shards that something came for them.

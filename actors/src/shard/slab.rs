@@ -28,7 +28,6 @@ use self::held::Backlog;
 use self::lanes::LaneEnd;
 pub(crate) use self::turn::{Effects, Limits, Moment, earlier};
 use super::core::{Note, Tally};
-use super::guard;
 use super::handle::{Board, Control};
 use super::mail::{Mail, Resumed};
 use super::moving::{Departure, MigrateError};
@@ -39,6 +38,7 @@ use crate::cell::{Cell, CellSupervisor};
 use crate::clock::{Clock, Time};
 use crate::exit::{ExitReason, Fault, Incarnation};
 use crate::fifo::{Fifo, discard_each};
+use crate::guard;
 use crate::mailbox::{Books, MailboxSpec, Ring};
 
 /// Empty mailboxes kept for the next cell that gets a message: as many as one step visits.

@@ -16,7 +16,7 @@ use super::{ActorRef, Breakage, DRAIN_BUDGET, TaskActor, TaskContext};
 use crate::addr::{Addr, Next};
 use crate::census::MailboxView;
 use crate::exit::{Exit, ExitReason, Fault, Flow, Incarnation, OnExit};
-use crate::fifo::discard;
+use crate::guard::discard;
 use crate::hindrance::Hindrances;
 use crate::mailbox::{Books, Message};
 use crate::system::System;

@@ -5,7 +5,6 @@
 //! wake-up shows as a deadlock. So does one of a shard that goes from its park to its ring (`late`)
 //! in between. Bound: two senders, [`PREEMPTIONS`] preemptions.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
 
@@ -13,6 +12,7 @@ use loom::sync::{Condvar, Mutex, atomic::AtomicBool};
 use loom::thread;
 
 use super::{Bell, Door, Doorbell, Queue, Refused};
+use crate::fifo::Fifo;
 
 /// Enough for every bug known of such protocols, few enough to end.
 const PREEMPTIONS: usize = 3;
@@ -85,7 +85,7 @@ impl Shard {
     /// The loop of a shard's thread until it has `wanted` items, or is told to stop.
     fn run(&self, wanted: usize) -> Vec<u32> {
         let mut all = Vec::new();
-        let mut taken = VecDeque::new();
+        let mut taken = Fifo::new();
         loop {
             self.bell.answer();
             if self.stopping.load(SeqCst) {
@@ -93,7 +93,7 @@ impl Shard {
             }
             self.queue.drain(&mut taken);
             self.queue.delivered(taken.len());
-            all.extend(taken.drain(..));
+            all.extend(taken.drain());
             if all.len() == wanted {
                 return all;
             }
@@ -115,7 +115,7 @@ impl Shard {
     }
 
     /// A shard that sends all of `items` through a queue which may be full: it waits for room.
-    fn send_all(&self, to: &Self, items: &mut VecDeque<u32>) {
+    fn send_all(&self, to: &Self, items: &mut Fifo<u32>) {
         loop {
             self.bell.answer();
             // Until it is told that there is none: that is what makes the other side tell of room.
@@ -124,7 +124,8 @@ impl Shard {
                 if room == 0 {
                     break;
                 }
-                let mut staged = items.drain(..room).collect();
+                let mut staged = Fifo::new();
+                staged.take_first(room, items);
                 if to.queue.append(&mut staged) == Ok(true) {
                     to.bell.ring();
                 }
@@ -139,12 +140,12 @@ impl Shard {
     /// Takes `wanted` items and tells their sender of room.
     fn take_all(&self, from: &Self, wanted: usize) -> Vec<u32> {
         let mut all = Vec::new();
-        let mut taken = VecDeque::new();
+        let mut taken = Fifo::new();
         loop {
             self.bell.answer();
             self.queue.drain(&mut taken);
             let n = taken.len();
-            all.extend(taken.drain(..));
+            all.extend(taken.drain());
             if n > 0 && self.queue.delivered(n) {
                 from.bell.ring();
             }
@@ -237,7 +238,7 @@ struct Place {
 /// The loop of the shard that takes the slab in, until it has `wanted` items.
 fn adopt(place: &Place, door: &Door, queue: &Queue<u32>, wanted: usize) -> Vec<u32> {
     let (mut here, mut all) = (false, Vec::new());
-    let (mut joins, mut taken) = (VecDeque::new(), VecDeque::new());
+    let (mut joins, mut taken) = (Fifo::new(), Fifo::new());
     loop {
         place.bell.answer();
         place.joins.drain(&mut joins);
@@ -248,7 +249,7 @@ fn adopt(place: &Place, door: &Door, queue: &Queue<u32>, wanted: usize) -> Vec<u
         }
         if here {
             queue.drain(&mut taken);
-            all.extend(taken.drain(..));
+            all.extend(taken.drain());
         }
         if all.len() == wanted {
             return all;
@@ -285,7 +286,7 @@ fn model_no_message_is_left_behind_when_a_slab_moves() {
         let leaver = {
             let (to, queue) = (Arc::clone(&to), Arc::clone(&queue));
             thread::spawn(move || {
-                let mut taken = VecDeque::new();
+                let mut taken = Fifo::new();
                 queue.drain(&mut taken);
                 let before = taken.len();
                 if to.joins.push(()).unwrap() {
@@ -340,12 +341,12 @@ fn model_no_message_is_left_behind_by_a_shard_that_goes_to_its_ring() {
                     })
                 })
                 .collect();
-            let (mut seen, mut taken) = (0, VecDeque::new());
+            let (mut seen, mut taken) = (0, Fifo::new());
             for n in 1.. {
                 bell.answer();
                 queue.drain(&mut taken);
                 seen += taken.len();
-                taken.clear();
+                taken = Fifo::new();
                 if seen == 2 {
                     break;
                 }
@@ -372,7 +373,7 @@ fn model_a_sender_that_waits_for_room_is_told_of_it() {
                 let to = Shard::new(capacity, 0);
                 let sender = {
                     let (from, to) = (Arc::clone(&from), Arc::clone(&to));
-                    thread::spawn(move || from.send_all(&to, &mut VecDeque::from([1, 2, 3])))
+                    thread::spawn(move || from.send_all(&to, &mut Fifo::from([1, 2, 3])))
                 };
                 assert_eq!(to.take_all(&from, 3), [1, 2, 3]);
                 sender.join().unwrap();

@@ -6,7 +6,7 @@
 //! [`ASKS_MAX`]; twice as many in the queue of those that are done, as between two steps only what
 //! was open or is sent then can be answered, each once.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -15,12 +15,13 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::task::unconstrained;
 
 use super::super::fork::Forks;
-use super::super::guard;
 use super::super::inbox::{Door, Queue};
 use crate::addr::{Addr, AskError, SendError};
 use crate::cell::{AskId, Cell, CellContext};
 use crate::clock::Time;
 use crate::exit::{Fault, Flow};
+use crate::fifo::Fifo;
+use crate::guard;
 use crate::mailbox::Message;
 
 /// Open questions of the cells of one slab: more than the mailboxes that they go to hold.
@@ -231,7 +232,7 @@ impl<C: Cell> Asks<C> {
     pub(crate) fn ripe(&mut self, now: Time) -> Vec<Place> {
         let mut ripe = std::mem::take(&mut self.ended);
         if let Some(done) = &self.done {
-            let mut taken = VecDeque::new();
+            let mut taken = Fifo::new();
             done.queue.drain(&mut taken);
             if !taken.is_empty() {
                 done.queue.delivered(taken.len());

@@ -7,7 +7,6 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::guard;
 use super::super::handle::{Board, Lane};
 use super::super::inbox::Door;
 use super::envelope::{Envelope, Refusal, Returned};
@@ -15,6 +14,7 @@ use super::stage::{Look, Sender, Stage, give_back};
 use crate::addr::SendError;
 use crate::cell::Cell;
 use crate::clock::Time;
+use crate::guard;
 
 /// The sending end of one pair of slabs.
 pub(super) struct Link<D: Cell> {
@@ -113,7 +113,7 @@ impl<D: Cell> AnyLink for Link<D> {
             return;
         }
         self.closed = true;
-        for envelope in self.stage.staged.drain(..) {
+        for envelope in self.stage.staged.drain() {
             lost(1, give_back(envelope, Refusal::Closed, hears));
         }
     }

@@ -7,13 +7,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::super::guard;
 use super::envelope::{Envelope, Refusal, Returned, returned};
 use super::jams::Jams;
 use super::waiters::{For, Waiter, Waiters};
 use crate::clock::Time;
 use crate::exit::Incarnation;
 use crate::fifo::Fifo;
+use crate::guard;
 
 /// The end of a wait.
 pub(crate) struct Resumed {

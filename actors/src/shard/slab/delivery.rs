@@ -6,13 +6,13 @@
 //! rounds: what is sent in one is delivered in the next, in the order of its senders. Bound: the
 //! [`Limits`] of the driver; the pair queues.
 
-use super::super::guard;
 use super::super::inbox::Door;
 use super::super::mail::{Envelope, Mail, Refusal};
 use super::{Limits, Moment, POOL_MAX, Slab, split};
 use crate::cell::{Cell, CellContext};
 use crate::exit::Flow;
 use crate::fifo::Fifo;
+use crate::guard;
 use crate::mailbox::{Conflation, Message, Offered, OnRestart, Overflow};
 use crate::shard::spec::CellState;
 
@@ -131,7 +131,7 @@ impl<C: Cell> Slab<C> {
         let mut round = Vec::new();
         for (place, lane) in self.lanes.iter_mut().enumerate() {
             let rank = lane.lane.origin.as_ref().map_or(0, |origin| origin.rank);
-            round.extend(lane.taken.drain(..).map(|e| (rank, place, e)));
+            round.extend(lane.taken.drain().map(|e| (rank, place, e)));
         }
         let rank = self.mail.rank();
         while let Some(envelope) = self.mail.next() {

@@ -10,11 +10,11 @@
 use std::time::Duration;
 
 use super::super::core::Note;
-use super::super::guard;
 use super::{Moment, Slab, join};
 use crate::cell::Cell;
 use crate::events::Level;
 use crate::exit::ExitReason;
+use crate::guard;
 use crate::mailbox::Books;
 use crate::shard::spec::CellState;
 use crate::shard::wheel::NIL;

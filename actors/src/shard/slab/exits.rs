@@ -8,13 +8,13 @@
 use std::fmt::Write as _;
 
 use super::super::core::Note;
-use super::super::guard;
 use super::{Group, Moment, RECENT_MAX, Slab, split};
 use crate::cell::{Cell, CellDecision, CellExit, GroupMember, Outbox};
 use crate::clock::Time;
 use crate::events::Level;
 use crate::exit::{ExitReason, PANIC};
 use crate::fifo::Fifo;
+use crate::guard;
 use crate::mailbox::OnRestart;
 use crate::shard::WHEEL_TICK_NS;
 use crate::shard::spec::{CellState, GROUP_SIZE};
@@ -109,10 +109,7 @@ impl<C: Cell> Slab<C> {
         if let Some(ring) = slot.mailbox.as_mut() {
             self.waiting -= ring.len() as u64;
             let dead = ring.die(&mut self.books);
-            let _ = guard::step(|| {
-                drop(dead);
-                Ok(())
-            });
+            drop(dead);
             self.release_mailbox(key);
         }
         if !self.held.is_empty() {

@@ -4,11 +4,11 @@
 //! A bounce goes to the slab that sent, is told in a step of its own, and is counted if nobody
 //! hears. Bound: [`RETURNS_MAX`] bounces per sending slab.
 
-use super::super::guard;
 use super::super::mail::{Envelope, NOBODY, RETURNS_MAX, Refusal, Returned, returned};
 use super::delivery::LOCAL;
 use super::{Limits, Moment, Slab, split};
 use crate::cell::Cell;
+use crate::guard;
 use crate::shard::spec::CellState;
 
 impl<C: Cell> Slab<C> {
@@ -80,7 +80,7 @@ impl<C: Cell> Slab<C> {
             return;
         }
         self.mail.collect_returns();
-        let bounces = self.mail.returns.make_contiguous();
+        let bounces = &mut self.mail.returns;
         bounces.sort_by_key(|(from, bounce)| (*from, bounce.to));
         // One by one: if a step unwinds, the others are told in the next.
         for _ in 0..bounces.len() {

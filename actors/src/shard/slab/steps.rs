@@ -5,7 +5,6 @@
 use std::collections::VecDeque;
 
 use super::super::core::Tally;
-use super::super::guard::{self, Faulted};
 use super::super::handle::Control;
 use super::super::moving::{Departure, MigrateError};
 use super::lanes::LaneEnd;
@@ -13,6 +12,7 @@ use super::{AnySlab, Limits, Moment, Slab, split};
 use crate::cell::{Cell, CellContext, CellTimers, Outbox};
 use crate::clock::Time;
 use crate::exit::{ExitReason, Fault, Flow, Incarnation, PANIC};
+use crate::guard::{self, Faulted};
 use crate::shard::spec::CellState;
 use crate::shard::wheel::{Due, NIL};
 

@@ -1,14 +1,18 @@
-//! One step of a cell under `catch_unwind`, and a panic hook that is quiet for cells.
+//! One step of a cell under `catch_unwind`, the end of what is dropped, and a panic hook that is
+//! quiet about both.
 //!
 //! A panic in a cell is a fault like any other: it is counted and reported by the supervisor's
-//! side, so the default hook must not print a million backtraces. The hook is installed once per
-//! process, does nothing on threads that are not inside a step, and hands everything else to the
-//! hook that was there.
+//! side, so the default hook must not print a million backtraces. A panic in the destructor of what
+//! is discarded (a message of an actor that died) is nobody's fault any more: it is counted. The
+//! hook is installed once per process, does nothing on threads that are not inside a step or a
+//! discard, and hands everything else to the hook that was there.
 
 use std::any::Any;
 use std::cell::Cell;
+use std::mem::needs_drop;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::exit::{Fault, Flow, PANIC};
 
@@ -16,9 +20,15 @@ thread_local! {
     static IN_STEP: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Destructors that panicked in [`discard`]; of the process, as the hook is.
+static DESTRUCTOR_PANICS: AtomicU64 = AtomicU64::new(0);
+
 /// Puts the quiet hook in front of the present one, once per process.
 pub(crate) fn install() {
     static INSTALLED: Once = Once::new();
+    if std::thread::panicking() {
+        return; // a hook cannot be set while it is needed
+    }
     INSTALLED.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
@@ -65,13 +75,29 @@ pub(crate) fn flow(
     })
 }
 
-/// Drops what belongs to a cell; a panic in its destructor is swallowed. False if there was one.
+/// Drops what a program has made; a panic in its destructor ends here, and is counted. False if
+/// there was one.
 pub(crate) fn discard<T>(value: T) -> bool {
-    step(move || {
+    if !needs_drop::<T>() {
+        return true;
+    }
+    let dropped = step(move || {
         drop(value);
         Ok(())
-    })
-    .is_ok()
+    });
+    if dropped.is_err() {
+        DESTRUCTOR_PANICS.fetch_add(1, Ordering::Relaxed);
+    }
+    dropped.is_ok()
+}
+
+/// How many destructors have panicked in this process when mailboxes, queues and actors dropped
+/// what programs had made: messages that nobody takes any more, answers that come too late, cells
+/// that have ended. Nothing is told of them but this number; each ended by itself, and kept nobody
+/// else from its end. One that panics in a handler is that handler's fault, and not counted here.
+#[must_use]
+pub fn destructor_panics() -> u64 {
+    DESTRUCTOR_PANICS.load(Ordering::Relaxed)
 }
 
 #[cold]
@@ -112,7 +138,9 @@ mod tests {
     #[test]
     fn destructors_that_panic_are_swallowed_also_in_payloads() {
         install();
+        let before = destructor_panics();
         assert!(!discard(Grenade));
+        assert!(destructor_panics() > before, "it is counted");
         assert!(discard(1));
         let fault = step::<()>(|| panic::panic_any(Grenade)).unwrap_err();
         assert_eq!(fault.detail, None);
