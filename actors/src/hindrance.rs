@@ -22,6 +22,9 @@ use crate::path::ActorPath;
 
 /// Code of the fault of a start that a hindrance let fail.
 pub const START_FAILS: &str = "injected_start_failure";
+/// Code of the fault of an actor that was told to fail at whatever comes next, which may be long
+/// after: its end is an order, whenever it comes.
+pub const POISONED: &str = "poisoned";
 
 /// What holds an actor up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

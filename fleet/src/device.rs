@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use actorsim_actors::hindrance::POISONED;
 use actorsim_actors::shard::{SocketEvent, SocketId};
 use actorsim_actors::{Cell, CellContext, Fault, Flow, Incarnation, MissedTicks, Time};
 use actorsim_transport::{AckStatus, EventKey, Reading, SensorType, device_uuid};
@@ -200,7 +201,7 @@ impl Device {
     /// A poisoned device dies of whatever comes next.
     fn sting(&self) -> Result<(), Fault> {
         if self.poisoned {
-            Err(Fault::new("poisoned"))
+            Err(Fault::new(POISONED))
         } else {
             Ok(())
         }

@@ -530,10 +530,15 @@ impl ControlPlane for SystemPlane {
     fn fault(&self, word: FaultWord) -> Outcome<'_> {
         Box::pin(async move {
             let fleet = self.fleet()?;
-            if faults::ends_devices(&word) {
+            let ends_devices = faults::ends_devices(&word);
+            if ends_devices {
                 self.chaos.ordered(None);
             }
-            faults::fault_devices((&self.system, fleet), word).await
+            let done = faults::fault_devices((&self.system, fleet), word).await;
+            if ends_devices {
+                self.chaos.ordered(None); // the last of them are told only now
+            }
+            done
         })
     }
 

@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use actorsim_actors::hindrance::POISONED;
 use actorsim_actors::{
     ActorPath, CellDecision, CellExit, CellSupervisor, ExitReason, GroupMember, System, Time,
 };
@@ -29,7 +30,7 @@ pub(crate) use record::CellRecord;
 
 use crate::intensity::{Budget, History, Window, restart_time, seed_of};
 use crate::policy::{Behaviour, IntensityScope, PolicyError, Restart, Strategy, SupervisorPolicy};
-use crate::report::{CrashPlan, Supervision};
+use crate::report::{CrashPlan, OrderedEnd, Supervision};
 use crate::strategy::{Case, Decision, Verdict, Why, verdict};
 
 /// Cells of one group.
@@ -295,6 +296,14 @@ impl CellPolicy {
             return;
         }
         reporter.supervision.count(exit.reason, decision);
+        if is_ordered(exit.reason) {
+            let (of, ordinal) = (Arc::clone(&reporter.record), exit.ordinal);
+            let at = exit.now;
+            // before it may be parked for it
+            reporter
+                .supervision
+                .ended_on_order(OrderedEnd { of, ordinal, at });
+        }
         if decision == Decision::Quarantine {
             let parking = reporter.record.parking(exit, &self.policy);
             reporter.supervision.park(parking);
@@ -320,6 +329,11 @@ impl CellPolicy {
         let held_back = std::mem::take(&mut reporter.held_back);
         reporter.record.tell(exit.ordinal, held_back);
     }
+}
+
+/// Whether it failed as somebody wanted.
+fn is_ordered(reason: &ExitReason) -> bool {
+    matches!(reason, ExitReason::Fault(fault) if fault.code == POISONED)
 }
 
 impl CellSupervisor for CellPolicy {

@@ -86,7 +86,7 @@ pub use policy::{
     AutoShutdown, Backoff, Behaviour, IntensityScope, PolicyError, Restart, Shutdown, Strategy,
     SupervisorPolicy,
 };
-pub use report::{CrashPlan, CrashReport, Parking, Parkings, Supervision, SupervisionStats, Tally};
+pub use report::{CrashPlan, CrashReport, News, Parking, Supervision, SupervisionStats, Tally};
 pub use spec::{
     ChildSpec, ChildStart, Kind, SpecError, StartContext, SupervisorSpec, Terms, check_childspecs,
 };

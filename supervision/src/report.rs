@@ -25,8 +25,9 @@ use crate::cells::CellRecord;
 use crate::strategy::Decision;
 use crate::supervisor::{Seats, SupervisorRef};
 
-use self::parked::Parked;
-pub use self::parked::{PARKINGS_MAX, Parking, Parkings};
+pub(crate) use self::parked::OrderedEnd;
+use self::parked::Recent;
+pub use self::parked::{News, ORDERED_ENDS_MAX, PARKINGS_MAX, Parking};
 
 /// Repeats within this time become one event with a count.
 pub const FOLD_PERIOD: Duration = Duration::from_secs(1);
@@ -205,7 +206,8 @@ pub struct Supervision {
     crashes: Mutex<CrashLog<ActorPath, CrashReport>>,
     tallies: Mutex<BTreeMap<(ActorPath, &'static str), Ends>>,
     cells: Mutex<Vec<Arc<CellRecord>>>,
-    parked: Mutex<Parked>,
+    parked: Mutex<Recent<Parking>>,
+    ordered: Mutex<Recent<OrderedEnd>>,
     seats: Seats,
 }
 
@@ -236,7 +238,8 @@ impl Default for Supervision {
             crashes: Mutex::new(CrashLog::new(CRASHES_MAX)),
             tallies: Mutex::default(),
             cells: Mutex::default(),
-            parked: Mutex::default(),
+            parked: Mutex::new(Recent::new(PARKINGS_MAX)),
+            ordered: Mutex::new(Recent::new(ORDERED_ENDS_MAX)),
             seats: Seats::default(),
         }
     }
@@ -349,8 +352,18 @@ impl Supervision {
 
     /// The children that were parked, but for the first so many.
     #[must_use]
-    pub fn parkings(&self, since: u64) -> Parkings {
+    pub fn parkings(&self, since: u64) -> News<Parking> {
         self.parked.lock().since(since)
+    }
+
+    /// Notes that a cell failed as it was told to.
+    pub(crate) fn ended_on_order(&self, end: OrderedEnd) {
+        self.ordered.lock().add(end);
+    }
+
+    /// The cells that failed as they were told to, but for the first so many.
+    pub(crate) fn ordered_ends(&self, since: u64) -> News<OrderedEnd> {
+        self.ordered.lock().since(since)
     }
 
     /// Counts a child that is up again after so long, of which its supervisor let it wait a part.

@@ -128,6 +128,8 @@ pub struct ChildSpec {
     pub(crate) programmed: Option<Terms>,
     /// Of a subtree: where its first children are found, and theirs.
     pub(crate) below: Arc<[ActorPath]>,
+    /// Of a subtree: the shortest time in which the start of one of its first children fails.
+    patience_below: Option<Duration>,
 }
 
 impl fmt::Debug for ChildSpec {
@@ -185,6 +187,7 @@ impl ChildSpec {
             spent: false,
             programmed: None,
             below: Arc::default(),
+            patience_below: None,
         }
     }
 
@@ -195,6 +198,7 @@ impl ChildSpec {
         let path = spec.path.clone();
         let below = |child: &Self| child.path.iter().chain(&*child.below).cloned().collect();
         let below: Arc<[_]> = spec.children.iter().flat_map::<Vec<_>, _>(below).collect();
+        let patience_below = spec.children.iter().filter_map(Self::start_patience).min();
         let spec = Arc::new(spec);
         let start = move |cx: StartContext| supervisor::start(Arc::clone(&spec), cx);
         Self {
@@ -204,6 +208,7 @@ impl ChildSpec {
             path: Some(path),
             lives: Arc::new(move || lives_of.next_incarnation()),
             below,
+            patience_below,
             ..Self::custom(id, start)
         }
     }
@@ -245,6 +250,13 @@ impl ChildSpec {
     pub const fn start_timeout(mut self, timeout: Duration) -> Self {
         self.start_timeout = Some(timeout);
         self
+    }
+
+    /// The shortest time after which a start of it that hangs has failed: its own or, of a subtree,
+    /// that of one of its first children.
+    pub(crate) fn start_patience(&self) -> Option<Duration> {
+        let both = [self.start_timeout, self.patience_below];
+        both.into_iter().flatten().min()
     }
 
     /// The terms it has under a policy: what that leaves out is as the program has it. A temporary

@@ -97,9 +97,10 @@ fn reversal(kind: Option<&str>) -> Result<(Injection, String), Vec<String>> {
     }
 }
 
-/// Whether it makes devices fail, so that their supervisors may park them.
+/// Whether it makes devices fail at once, so that their supervisors may park them. One that is
+/// poisoned fails some time later: what it fails of tells then that it was told to.
 pub(super) fn ends_devices(word: &FaultWord) -> bool {
-    matches!(word, FaultWord::Inject { kind, .. } if kind == "crash" || kind == "poison")
+    matches!(word, FaultWord::Inject { kind, .. } if kind == "crash")
 }
 
 /// How far a command came, in words.

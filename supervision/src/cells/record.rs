@@ -79,8 +79,19 @@ impl CellRecord {
 
     /// What is noted of a cell that is parked.
     pub(super) fn parking(&self, exit: &CellExit<'_>, policy: &SupervisorPolicy) -> Parking {
-        let path = self.path.join(&(self.name)(exit.ordinal));
-        Parking::new(path, &self.path, exit.now, policy)
+        // A cell starts within a step: nothing of that can hang.
+        Parking::new(
+            self.path_of(exit.ordinal),
+            &self.path,
+            exit.now,
+            policy,
+            None,
+        )
+    }
+
+    /// Where a cell is found.
+    pub(crate) fn path_of(&self, ordinal: u32) -> ActorPath {
+        self.path.join(&(self.name)(ordinal))
     }
 
     /// Keeps a crash as the last one of its cell.
@@ -123,7 +134,7 @@ impl CellRecord {
         let clock = self.system.clock();
         let unix_us = |at| clock.unix_us_at(clock.simulated_at(at));
         CrashReport {
-            path: self.path.join(&(self.name)(ordinal)),
+            path: self.path_of(ordinal),
             supervisor: self.path.clone(),
             incarnation: Some(crash.incarnation),
             reason: crash.reason.clone(),

@@ -3,11 +3,12 @@
 //! A supervisor parks a child that fails more often within a period than its intensity allows. So a
 //! parking is the plan's doing if the plan ended that child more often than that in that time (or
 //! all children of its supervisor, where the intensity is theirs). Any other is a defect that the
-//! plan has found: it is told. What nobody remembers enough of (a parking, or what befell the child
-//! before it) cannot be judged: it is counted apart, and accuses nobody. Parkings before the first
-//! plan, or after the end of one when its blows cannot count any more, are no plan's. It strikes
-//! and parks nobody. Bounds: [`BLOWS_MAX`] blows are remembered, [`TOLD_MAX`] parkings are told one
-//! by one.
+//! plan has found: it is told. What somebody else wanted is counted for the child as well: an order
+//! that acts at once when it is given, one that acts later (poison) when the child fails of it.
+//! What nobody remembers enough of (a parking, or what befell the child before it) cannot be
+//! judged: it is counted apart, and accuses nobody. Parkings before the first plan, or after the
+//! end of one when its blows cannot count any more, are no plan's. It strikes and parks nobody.
+//! Bounds: [`BLOWS_MAX`] blows are remembered, [`TOLD_MAX`] parkings are told one by one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,7 +20,6 @@ use super::fault::Fault;
 use super::schedule::Strike;
 use crate::policy::IntensityScope;
 use crate::report::{Parking, Supervision};
-use crate::spec::START_TIMEOUT;
 
 /// Blows that are remembered: those of 13 minutes at five strikes a second, which is
 /// longer than the period of any policy that is shipped.
@@ -37,11 +37,22 @@ struct Blow {
     at: Time,
     /// Its last failure comes by then.
     until: Time,
-    /// How often it makes its victim fail.
+    /// How often it makes its victim fail,
     failures: u32,
+    /// and how long starts hang: one that does fails once its time is up, and then the next.
+    hangs: Duration,
 }
 
 impl Blow {
+    /// How often it can have made a child fail whose starts have so much time.
+    fn failures(&self, start_timeout: Option<Duration>) -> u64 {
+        let starts = start_timeout.map_or(0, |timeout| {
+            let starts = self.hangs.as_nanos().div_ceil(timeout.as_nanos().max(1));
+            u64::try_from(starts).unwrap_or(u64::MAX)
+        });
+        starts.saturating_add(u64::from(self.failures))
+    }
+
     fn hits(&self, path: &ActorPath) -> bool {
         match self.reach {
             Reach::One => self.path == *path,
@@ -67,6 +78,8 @@ pub struct Toll {
     supervision: Arc<Supervision>,
     /// Parkings that were looked at, or were there before.
     seen: u64,
+    /// Ends on order that are noted, or were there before.
+    heard: u64,
     span: Span,
     blows: VecDeque<Blow>,
     /// Until then there were blows that are not remembered one by one.
@@ -85,6 +98,7 @@ impl Toll {
         Self {
             supervision: Arc::clone(supervision),
             seen: supervision.parkings(u64::MAX).total,
+            heard: supervision.ordered_ends(u64::MAX).total,
             span: Span::Runs,
             blows: VecDeque::new(),
             blind_until: None,
@@ -131,7 +145,7 @@ impl Toll {
         self.add(strike, subtree, Reach::Subtree);
     }
 
-    /// Somebody else has made an actor fail on purpose: an operator, a script.
+    /// Somebody else makes an actor fail on purpose, now: an operator, a script.
     pub fn ordered(&mut self, path: &ActorPath, at: Time) {
         self.remember(Blow {
             path: path.clone(),
@@ -139,25 +153,34 @@ impl Toll {
             at,
             until: at + SLACK,
             failures: 1,
+            hangs: Duration::ZERO,
         });
     }
 
-    /// Somebody else has made actors fail that are not told one by one.
+    /// Takes in who has failed since as somebody wanted, however long ago that was.
+    fn hear(&mut self) {
+        let new = self.supervision.ordered_ends(self.heard);
+        self.heard = new.total;
+        if let Some(first) = new.known.first().filter(|_| new.forgotten > 0) {
+            self.ordered_many(first.at); // those that are forgotten were before it
+        }
+        for end in new.known {
+            self.ordered(&end.of.path_of(end.ordinal), end.at);
+        }
+    }
+
+    /// Somebody else makes actors fail, now, that are not told one by one.
     pub fn ordered_many(&mut self, at: Time) {
         self.blind_until = self.blind_until.max(Some(at + SLACK));
     }
 
     fn add(&mut self, strike: &Strike, path: &ActorPath, reach: Reach) {
         let until = strike.until.unwrap_or(strike.at);
-        let failures = match strike.plan.fault {
-            Fault::Kill | Fault::Stop | Fault::Panic | Fault::ErrorReturn => 1,
-            Fault::StartFails => strike.plan.times.saturating_add(1),
+        let (failures, hangs) = match strike.plan.fault {
+            Fault::Kill | Fault::Stop | Fault::Panic | Fault::ErrorReturn => (1, Duration::ZERO),
+            Fault::StartFails => (strike.plan.times.saturating_add(1), Duration::ZERO),
             // It ends; then each start lasts until it is given up.
-            Fault::StartHangs | Fault::HostDown | Fault::NodeCrash => {
-                let hung = (until - strike.at).as_nanos();
-                let starts = hung.div_ceil(START_TIMEOUT.as_nanos());
-                u32::try_from(starts).unwrap_or(u32::MAX).saturating_add(1)
-            }
+            Fault::StartHangs | Fault::HostDown | Fault::NodeCrash => (1, until - strike.at),
             _ => return,
         };
         self.remember(Blow {
@@ -166,6 +189,7 @@ impl Toll {
             at: strike.at,
             until: until + SLACK,
             failures,
+            hangs,
         });
     }
 
@@ -181,6 +205,7 @@ impl Toll {
     pub fn look(&mut self) {
         let new = self.supervision.parkings(self.seen);
         self.seen = new.total;
+        self.hear(); // after that: whoever was parked for an order had failed of it before
         if !matches!(self.span, Span::Before) {
             self.parked += new.forgotten;
             self.not_judged += new.forgotten;
@@ -230,7 +255,9 @@ impl Toll {
             in_time && whom
         };
         let failures = self.blows.iter().filter(meant);
-        failures.map(|blow| u64::from(blow.failures)).sum()
+        // Starts of siblings are judged as its own: only cells share an intensity and are parked.
+        let failures = failures.map(|blow| blow.failures(parking.start_timeout));
+        failures.fold(0, u64::saturating_add)
     }
 
     /// How often a child was parked while plans ran, or so soon after that it may be their doing.
@@ -276,6 +303,7 @@ mod tests {
     use crate::chaos::FaultPlan;
     use crate::policy::SupervisorPolicy;
     use crate::report::PARKINGS_MAX;
+    use crate::spec::START_TIMEOUT;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -309,7 +337,8 @@ mod tests {
         let mut policy = SupervisorPolicy::default().intensity(3, 60 * SECOND);
         policy.scope = scope;
         let at = Time(100 * 1_000_000_000);
-        supervision.park(Parking::new(path("/g/a"), &path("/g"), at, &policy));
+        let parking = Parking::new(path("/g/a"), &path("/g"), at, &policy, Some(START_TIMEOUT));
+        supervision.park(parking);
         toll.look();
         toll.look();
         assert_eq!(toll.parked(), 1);
@@ -353,7 +382,8 @@ mod tests {
         let supervision = Arc::new(Supervision::default());
         let policy = SupervisorPolicy::default().intensity(0, SECOND);
         let park = |who| {
-            supervision.park(Parking::new(path(who), &path("/twin"), Time(0), &policy));
+            let parking = Parking::new(path(who), &path("/twin"), Time(0), &policy, None);
+            supervision.park(parking);
         };
         park("/twin/before");
         let mut toll = Toll::of(&supervision);
@@ -371,9 +401,20 @@ mod tests {
 
     /// One child that is parked at these seconds, with three failures in 60 s allowed.
     fn park(supervision: &Supervision, at: u64) {
+        park_with(supervision, at, Some(START_TIMEOUT));
+    }
+
+    /// The same with so much time for its starts.
+    fn park_with(supervision: &Supervision, at: u64, timeout: Option<Duration>) {
         let policy = SupervisorPolicy::default().intensity(3, 60 * SECOND);
         let at = Time(at * 1_000_000_000);
-        supervision.park(Parking::new(path("/g/a"), &path("/g"), at, &policy));
+        supervision.park(Parking::new(
+            path("/g/a"),
+            &path("/g"),
+            at,
+            &policy,
+            timeout,
+        ));
     }
 
     fn figures(toll: &mut Toll) -> (u64, u64, usize) {
@@ -400,14 +441,24 @@ mod tests {
     #[test]
     fn a_thread_that_stays_away_makes_its_shard_fail_with_each_start() {
         for fault in [Fault::HostDown, Fault::StartHangs] {
-            for (lasts, told) in [(30, 0), (20, 1)] {
+            for (lasts, timeout, told) in [
+                (30, Some(START_TIMEOUT), 0),
+                (20, Some(START_TIMEOUT), 1),
+                (3, Some(SECOND), 0),
+                (2, Some(SECOND), 1),
+                (29, None, 1), // it fails once: its start waits as long as it takes
+            ] {
                 let supervision = Arc::new(Supervision::default());
                 let mut toll = Toll::of(&supervision);
                 let one = strike(fault, 50, &path("/g/a"));
                 let until = Some(one.at + lasts * SECOND);
                 toll.struck(&Strike { until, ..one });
-                park(&supervision, 80);
-                assert_eq!(figures(&mut toll), (1, 0, told), "{fault} {lasts}");
+                park_with(&supervision, 80, timeout);
+                assert_eq!(
+                    figures(&mut toll),
+                    (1, 0, told),
+                    "{fault} {lasts} {timeout:?}"
+                );
             }
         }
     }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actorsim_actors::hindrance::POISONED;
 use actorsim_actors::shard::{SimShards, SlabHandle, SlabSpec};
 use actorsim_actors::{
     ActorPath, Cell, CellContext, Clock, Fault, Flow, MailboxSpec, Message, Overflow, System, Time,
 };
+use actorsim_supervision::chaos::{Fault as Blow, FaultPlan, Strike, Toll};
 use actorsim_supervision::{Backoff, CellPolicy, Decision, Supervision, SupervisorPolicy};
 use parking_lot::Mutex;
 
@@ -21,6 +23,8 @@ struct Ticker;
 enum Order {
     Nop,
     Fail,
+    /// Fail of what somebody gave it long ago.
+    Sting,
 }
 
 impl Message for Order {
@@ -28,6 +32,7 @@ impl Message for Order {
         match self {
             Self::Nop => "nop",
             Self::Fail => "fail",
+            Self::Sting => "sting",
         }
     }
 }
@@ -59,6 +64,7 @@ impl Cell for Ticker {
         match order {
             Order::Nop => Ok(Flow::Continue),
             Order::Fail => Err(Fault::new("told_to_fail")),
+            Order::Sting => Err(Fault::new(POISONED)),
         }
     }
 
@@ -255,6 +261,40 @@ async fn an_operator_who_restarts_a_cell_gives_it_a_new_chance() {
         "its failures were forgotten"
     );
     assert_eq!(report.plan.failures, 1);
+}
+
+/// Killed by a plan, then ended by something else ten minutes later, which is once too often.
+async fn parked_after_a_kill_and(order: Order) -> Vec<String> {
+    let mut hall = Hall::new(&parking(), 16, 1);
+    let mut toll = Toll::of(&hall.supervision);
+    toll.struck(&Strike {
+        number: 0,
+        part: 0,
+        at: hall.sim.now(),
+        plan: FaultPlan::new(Blow::Kill),
+        kind: "device".to_owned(),
+        index: 7,
+        path: hall.path.join("d-7"),
+        until: None,
+    });
+    hall.slabs[0].kill(7).unwrap();
+    hall.pass(Duration::from_secs(600));
+    hall.tell(7, &[order]);
+    assert_eq!(hall.slabs[0].counts().quarantined, 1);
+    toll.look();
+    assert_eq!((toll.parked(), toll.not_judged()), (1, 0));
+    toll.without_cause()
+}
+
+#[tokio::test]
+async fn a_plan_is_not_charged_with_a_poison_that_acts_long_after_it_was_given() {
+    assert_eq!(parked_after_a_kill_and(Order::Sting).await, [""; 0]);
+    let told = parked_after_a_kill_and(Order::Fail).await;
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].starts_with("/fleet/default/d-7 was parked"),
+        "{told:?}"
+    );
 }
 
 /// 100,000 of 200,000 die at once: half of the groups, whole, on both shards.

@@ -39,8 +39,9 @@ impl Table {
             .filter(|exit| exit.reason == reason);
         if plan.decision == Decision::Quarantine {
             let policy = &inner.core.tree.policy;
-            self.supervision
-                .park(Parking::new(path(), &self.path, now, policy));
+            let patience = child.spec.start_patience();
+            let parking = Parking::new(path(), &self.path, now, policy, patience);
+            self.supervision.park(parking);
         }
         let report = CrashReport {
             path: path(),
