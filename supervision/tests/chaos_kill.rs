@@ -28,7 +28,8 @@ mod tree;
 mod words;
 
 use std::cell::Cell;
-use std::process::Command;
+use std::io::Read as _;
+use std::process::{Child, Command, Stdio};
 use std::sync::Once;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -43,12 +44,11 @@ use crate::forest::{Forest, Order};
 use crate::model::{Blow, Model, Reference};
 use crate::tree::STEP;
 
-/// Cases of one run of the test.
+/// Cases of one run of the test, each in two processes.
 const CASES: u64 = 1_000;
-/// Seeds that are run twice, in two processes.
-const TWICE: u64 = 40;
-/// Names a single seed to be run by `replay`, in hexadecimal.
+/// Names the first seed to be run by `replay`, in hexadecimal, and how many.
 const SEED: &str = "CHAOS_KILL_SEED";
+const COUNT: &str = "CHAOS_KILL_COUNT";
 
 thread_local! {
     /// Panics of this thread are part of a test.
@@ -244,13 +244,61 @@ fn case(seed: u64) -> Result<u64, String> {
     }
 }
 
+/// What is told of a seed that holds.
+fn told(seed: u64, hash: u64) -> String {
+    format!("seed {seed:#x} hash {hash:016x}")
+}
+
+/// Another process with the same seeds, which ends with this value.
+struct Other(Child);
+
+impl Other {
+    fn begin() -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "replay", "--nocapture"]);
+        command.env(SEED, "0x0").env(COUNT, CASES.to_string());
+        Self(command.stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// What it told of each of them.
+    fn end(mut self) -> Vec<String> {
+        let mut text = String::new();
+        let mut stdout = self.0.stdout.take().unwrap();
+        stdout.read_to_string(&mut text).unwrap();
+        assert!(self.0.wait().unwrap().success(), "{text}");
+        let told = |line: &str| Some(line[line.find("seed 0x")?..].to_owned());
+        text.lines().filter_map(told).collect()
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
 #[test]
-fn whoever_is_killed_the_tree_says_who_dies_with_it() {
+fn whoever_is_killed_the_tree_says_who_dies_with_it_and_two_processes_say_the_same() {
+    let other = Other::begin();
+    let mut one = Vec::new();
     for seed in 0..CASES {
-        if let Err(story) = case(seed) {
-            panic!("{story}");
+        match case(seed) {
+            Ok(hash) => one.push(told(seed, hash)),
+            Err(story) => panic!("{story}"),
         }
     }
+    let two = other.end();
+    assert_eq!(two.len(), one.len());
+    let differs = one.iter().zip(&two).find(|(one, two)| one != two);
+    assert_eq!(differs, None, "I11 same seed, same hash");
+    let hash = |line: &String| line.split(" hash ").nth(1).map(str::to_owned);
+    let distinct: std::collections::BTreeSet<_> = one.iter().map(hash).collect();
+    let own = distinct.len();
+    assert!(
+        own > one.len() * 9 / 10,
+        "seeds have stories of their own: {own}"
+    );
 }
 
 /// Runs the seed of the environment, else the first, and prints its hash.
@@ -259,37 +307,11 @@ fn replay() {
     let seed = std::env::var(SEED).unwrap_or_else(|_| "0".into());
     let digits = seed.trim_start_matches("0x");
     let first = u64::from_str_radix(digits, 16).expect("a seed is a hexadecimal number");
-    let count = std::env::var("CHAOS_KILL_COUNT").map_or(1, |n| n.parse().unwrap());
+    let count = std::env::var(COUNT).map_or(1, |n| n.parse().unwrap());
     for seed in first..first + count {
         match case(seed) {
-            Ok(hash) => println!("seed {seed:#x} hash {hash:016x}"),
+            Ok(hash) => println!("{}", told(seed, hash)),
             Err(story) => panic!("{story}"),
         }
     }
-}
-
-#[test]
-fn the_same_seed_gives_the_same_events_in_two_processes() {
-    let run = || {
-        let this = std::env::current_exe().unwrap();
-        let mut command = Command::new(this);
-        command.args(["--exact", "replay", "--nocapture"]);
-        command
-            .env(SEED, "0x10000")
-            .env("CHAOS_KILL_COUNT", TWICE.to_string());
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        let text = String::from_utf8(output.stdout).unwrap();
-        let hashes = text.lines().filter(|line| line.contains(" hash "));
-        hashes.map(str::to_owned).collect::<Vec<_>>()
-    };
-    let (one, two) = (run(), run());
-    assert_eq!(one.len() as u64, TWICE);
-    assert_eq!(one, two, "I11 same seed, same hash");
-    let distinct: std::collections::BTreeSet<_> = one.iter().collect();
-    assert_eq!(
-        distinct.len(),
-        one.len(),
-        "each seed has a story of its own"
-    );
 }
