@@ -277,10 +277,10 @@ impl SupervisorPolicy {
         }
     }
 
-    /// At most `restarts` within `period`.
+    /// At most `restarts` within `period`; more than [`INTENSITY_MAX`] are refused when it is used.
     #[must_use]
-    pub fn intensity(mut self, restarts: u32, period: Duration) -> Self {
-        self.intensity = restarts.min(INTENSITY_MAX);
+    pub const fn intensity(mut self, restarts: u32, period: Duration) -> Self {
+        self.intensity = restarts;
         self.period = period;
         self
     }
@@ -451,6 +451,9 @@ mod tests {
             }),
             ..SupervisorPolicy::default()
         };
+        let too_many = SupervisorPolicy::default().intensity(INTENSITY_MAX + 1, DURATION_MAX);
+        let told = [PolicyError::Intensity(INTENSITY_MAX + 1)];
+        assert_eq!(too_many.check().unwrap_err(), told, "not another number");
         let errors = wrong.check().unwrap_err();
         let expected = [
             PolicyError::Period(Duration::ZERO),

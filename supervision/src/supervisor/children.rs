@@ -319,7 +319,10 @@ impl Inner {
                     }));
                 }
                 (Waiter::Release(reply), result) => {
-                    reply.send(result.map_err(ReleaseChildError::Failed));
+                    reply.send(result.map_err(|fault| match fault.code {
+                        IGNORE => ReleaseChildError::Ignored,
+                        _ => ReleaseChildError::Failed(fault),
+                    }));
                 }
                 (other, _) => waiters.push(other),
             }

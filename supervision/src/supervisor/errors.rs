@@ -144,6 +144,9 @@ pub enum ReleaseChildError {
     /// It did not start; it stays down, no longer quarantined.
     #[error("the child did not start: {0}")]
     Failed(Fault),
+    /// It declined to start ([`IGNORE`](crate::spec::IGNORE)); the same holds then.
+    #[error("ignore: the child declined to start")]
+    Ignored,
     /// The supervisor ends.
     #[error("the supervisor is stopping")]
     Stopping,

@@ -66,6 +66,11 @@ async fn a_released_child_that_does_not_start_stays_down() {
         assert_eq!(refused, ReleaseChildError::NotQuarantined(ChildState::Down));
         assert_eq!(refused.to_string(), "not_quarantined: it is down");
         sup.restart_child("a").await.unwrap();
+        park(&stage, &sup).await;
+        stage.next_starts_decline("a", 1);
+        let declined = sup.release_child("a").await.unwrap_err();
+        assert_eq!(declined, ReleaseChildError::Ignored);
+        becomes(&sup, "a", Some(ChildState::Down)).await;
         sup.stop().await;
     })
     .await;
