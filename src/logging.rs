@@ -40,6 +40,10 @@ pub const EVENTS: &[(&str, &str)] = &[
         "scenario_ended",
         "a scenario is over: what it expected and what held",
     ),
+    (
+        "policy_planned",
+        "policies are read again for a signal: every value that will change",
+    ),
     ("policy_changed", "a supervision policy was changed"),
     (
         "certificates_revoked",

@@ -1,6 +1,7 @@
 //! The attach prompt, and commands from `-c`, a file or a pipe.
 //!
 //! Data goes to stdout, everything else to stderr. Non-interactive input stops at the first error.
+//! Before policies are changed their plan is shown; at a prompt it is asked for consent.
 //!
 //! Bound: history keeps [`HISTORY_MAX`] lines, mode 0600.
 
@@ -62,7 +63,17 @@ fn leaves(line: &str) -> bool {
 
 /// Runs one line: answer to stdout, error to stderr.
 pub fn run_line(client: &mut Client, line: &str, format: Format) -> Exit {
-    match run(client, line, format) {
+    answer(client, line, format, || true)
+}
+
+/// The same, where somebody may say no once a plan is shown.
+fn answer(
+    client: &mut Client,
+    line: &str,
+    format: Format,
+    consents: impl FnOnce() -> bool,
+) -> Exit {
+    match run(client, line, format, consents) {
         Ok(None) => Exit::Ok,
         Ok(Some(text)) => {
             let mut stdout = io::stdout().lock();
@@ -81,7 +92,12 @@ pub fn run_line(client: &mut Client, line: &str, format: Format) -> Exit {
     }
 }
 
-fn run(client: &mut Client, line: &str, format: Format) -> Result<Option<String>, (Exit, String)> {
+fn run(
+    client: &mut Client,
+    line: &str,
+    format: Format,
+    consents: impl FnOnce() -> bool,
+) -> Result<Option<String>, (Exit, String)> {
     let parsed = parse::parse(line).map_err(|message| (Exit::Usage, message))?;
     let Some((command, mut args)) = parsed else {
         return Ok(None);
@@ -90,6 +106,13 @@ fn run(client: &mut Client, line: &str, format: Format) -> Result<Option<String>
         // The node has another working directory.
         let path = std::path::absolute(plan.as_str().unwrap_or_default());
         *plan = path.unwrap_or_default().display().to_string().into();
+    }
+    if changes_policies(command, &args) {
+        show_plan(client, command, &args).map_err(|error| (error.exit(), error.to_string()))?;
+        if !consents() {
+            eprintln!("nothing was changed");
+            return Ok(None);
+        }
     }
     let stays = command.name == "chaos" && args.get("action").is_some_and(|a| a == "start");
     let data = if command.name == "help" {
@@ -105,6 +128,40 @@ fn run(client: &mut Client, line: &str, format: Format) -> Result<Option<String>
         data
     };
     Ok(Some(output::render(&data, command.view, format)))
+}
+
+/// Whether a line changes what supervisors do: nobody should have to undo that.
+fn changes_policies(command: &Command, args: &Map<String, Json>) -> bool {
+    let action = args.get("action").and_then(Json::as_str);
+    let changes = matches!(action, Some("set" | "reload"));
+    command.name == "policy" && changes && !args.contains_key("dry_run")
+}
+
+/// Shows which values a change of policies would change, and where.
+fn show_plan(
+    client: &mut Client,
+    command: &Command,
+    args: &Map<String, Json>,
+) -> Result<(), AttachError> {
+    let mut args = args.clone();
+    args.insert("dry_run".to_owned(), Json::Bool(true));
+    let plan = client.call(command.name, args)?;
+    let rows = plan.get("rows").and_then(Json::as_array);
+    if rows.is_none_or(Vec::is_empty) {
+        eprintln!("plan: no value changes");
+    } else {
+        let table = output::render(&plan, command.view, Format::Table);
+        eprint!("plan:\n{table}");
+    }
+    Ok(())
+}
+
+/// Asks at the terminal.
+fn consents() -> bool {
+    eprint!("put it in force? [y/N] ");
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    read.is_ok() && answer.trim_start().starts_with(['y', 'Y'])
 }
 
 /// Stays until a chaos plan is over, and renews its lease: it stops when this session goes.
@@ -164,7 +221,7 @@ fn prompt_loop(
             Ok(line) if leaves(&line) => return Exit::Ok,
             Ok(line) => {
                 let _ = editor.add_history_entry(line.as_str());
-                let exit = run_line(&mut client.borrow_mut(), &line, format);
+                let exit = answer(&mut client.borrow_mut(), &line, format, consents);
                 if matches!(exit, Exit::Unreachable) {
                     return exit;
                 }

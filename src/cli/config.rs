@@ -9,7 +9,7 @@ use actorsim_supervision::chaos::{Place, Plan};
 use clap::Subcommand;
 
 use super::start::StartArgs;
-use super::{Exit, say};
+use super::{Exit, say, warn};
 use crate::config::rules::{self, are_rules};
 use crate::config::{ConfigErrors, Layers, PolicySource, key, near, policy, print};
 
@@ -86,7 +86,11 @@ fn check(files: &[PathBuf]) -> Exit {
         } else {
             let mut layers = Layers::built_in();
             layers.path(file);
-            layers.resolve().map(drop)
+            layers.resolve().map(|settings| {
+                for doubt in policy::doubts(settings.policies()) {
+                    warn(&format!("warning: {doubt}"));
+                }
+            })
         };
         match checked {
             Ok(()) => println!("{}: ok", file.display()),
@@ -119,9 +123,11 @@ fn check_plan(file: &Path) -> Result<(), ConfigErrors> {
 /// Whether a file is a chaos plan: its keys are a plan's.
 fn is_plan(file: &Path) -> bool {
     let text = std::fs::read_to_string(file).unwrap_or_default();
-    let table = text.parse::<toml::Table>().unwrap_or_default();
+    // Also where its syntax is wrong: it is told as a plan's then, not as a node's.
+    let (table, _) = toml::de::DeTable::parse_recoverable(&text);
     let keys = ["rate", "scope", "faults", "stop_if", "blast_radius"];
-    keys.iter().any(|key| table.contains_key(*key))
+    let mut names = table.get_ref().iter().map(|(name, _)| name.get_ref());
+    names.any(|name| keys.contains(&name.as_ref()))
 }
 
 fn explain(name: &str) -> Exit {
@@ -146,4 +152,27 @@ fn explain(name: &str) -> Exit {
         .unwrap_or_default();
     eprintln!("error: no key `{name}`{hint}");
     Exit::Usage
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_one_also_where_its_syntax_is_wrong() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("plan.toml");
+        for (text, plan) in [
+            ("rate = \"1/1s\"\n[faults]\nkill = 1\n", true),
+            ("rate = \"1/1s\"\n[faults\nkill = 1\n", true),
+            ("rate = \"1/1s\nscope = \"/\"\n", true),
+            ("[fleet]\ndevices = 3\n", false),
+            ("[[supervisor]]\npath = \"/twin\nrate = 3\n", false),
+            ("", false),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(is_plan(&file), plan, "{text}");
+        }
+        assert!(!is_plan(&dir.path().join("none.toml")));
+    }
 }

@@ -10,7 +10,7 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Exit, absent, warn};
-use crate::config::{Layers, NodeConfig, Settings};
+use crate::config::{Layers, NodeConfig, Settings, policy};
 use crate::logging;
 use crate::node::{Node, StopSource};
 use crate::progress::Phases;
@@ -280,6 +280,9 @@ async fn run_node(config: NodeConfig) -> Exit {
             return Exit::Failed;
         }
     };
+    for doubt in policy::doubts(&config.policies) {
+        warn(&format!("warning: {doubt}"));
+    }
     let mut node = match Node::start(config).await {
         Ok(node) => node,
         Err(error) => {
@@ -292,8 +295,8 @@ async fn run_node(config: NodeConfig) -> Exit {
     let ending = {
         let reload = async {
             while hangup.recv().await.is_some() {
-                match policies.reload(false) {
-                    Ok(plan) => tracing::info!("policies reloaded: {} changed", plan.len()),
+                match policies.reload_as_told() {
+                    Ok(()) => tracing::info!("policies reloaded"),
                     Err(error) => tracing::error!("policies are as they were: {error}"),
                 }
             }

@@ -3,6 +3,7 @@
 //! It does not merge. Bound: the file's size is bounded by the caller; nesting is the table's own
 //! (two levels), and the TOML parser limits its recursion.
 
+use actorsim_supervision::config::error::mend;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -34,16 +35,22 @@ pub fn read_file(name: &str, text: &str) -> FileLayer {
         reader.error(
             error.span().unwrap_or(0..0),
             error.message().trim().to_owned(),
-            None,
+            Some(mend(error.message()).to_owned()),
         );
     }
     for (group, value) in table.get_ref() {
         reader.group(group, value);
     }
     let mut layer = reader.layer;
-    if syntax.is_empty() && layer.policies.is_some() {
+    if layer.policies.is_some() {
         let source = policy::extract(name, text);
-        layer.errors.extend(policy::check(name, text, &source.text));
+        let mut found = policy::check(name, text, &source.text);
+        let told = |error: &ConfigError| {
+            let at = |known: &ConfigError| (known.line, known.column);
+            layer.errors.iter().any(|known| at(known) == at(error))
+        };
+        found.retain(|error| !told(error)); // its syntax has been read before
+        layer.errors.extend(found);
         layer.policies = Some(source);
     }
     layer.errors.sort_by_key(|error| (error.line, error.column));

@@ -69,6 +69,17 @@ pub fn check(file: &str, shown: &str, text: &str) -> Vec<ConfigError> {
         .collect()
 }
 
+/// What policies that are right hardly mean, each with its place; see
+/// [`Policies::doubts`](actorsim_supervision::Policies::doubts).
+#[must_use]
+pub fn doubts(sources: &[PolicySource]) -> Vec<actorsim_supervision::ConfigError> {
+    let read = |source: &PolicySource| Policies::from_toml(&source.file, &source.text);
+    let policies = sources.iter().filter_map(|source| read(source).ok());
+    policies
+        .flat_map(|policies| policies.doubts(super::tree::POSTS))
+        .collect()
+}
+
 /// Mistakes of a text, to be shown with it.
 #[must_use]
 pub fn rendered(
@@ -125,7 +136,7 @@ pub fn merged(sources: &[PolicySource]) -> Policies {
     sources.iter().fold(Policies::shipped(), |below, source| {
         // Sources were checked when the configuration was resolved.
         match Policies::from_toml(&source.file, &source.text) {
-            Ok(policies) => policies.over(below),
+            Ok(policies) => policies.made_for(super::tree::POSTS).over(below),
             Err(_) => below,
         }
     })
@@ -210,6 +221,17 @@ mod tests {
             shown[1].starts_with("a:5:12: devices are restarted one by one"),
             "{shown:?}"
         );
+    }
+
+    #[test]
+    fn what_is_printed_of_a_policy_that_leaves_its_strategy_to_the_program_can_be_read_again() {
+        for path in ["/twin", "/twi?", "/transport/conn"] {
+            let text = format!("[[supervisor]]\npath = \"{path}\"\nintensity = 7\n");
+            assert_eq!(check("a", &text, &text), []);
+            let file = "a".to_owned();
+            let printed = merged(&[PolicySource { file, text }]).to_toml("supervisor", true);
+            assert_eq!(check("b", &printed, &printed), [], "{printed}");
+        }
     }
 
     #[test]

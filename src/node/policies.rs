@@ -7,7 +7,7 @@
 //! time; as many policies by hand as there are supervisors.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use actorsim_actors::census::glob_matches;
@@ -65,6 +65,12 @@ pub struct Planned {
     pub governed: Governed,
 }
 
+impl fmt::Display for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.governed)
+    }
+}
+
 /// One supervisor or population with what is in force there.
 #[derive(Debug, Clone)]
 pub struct InForce {
@@ -97,6 +103,17 @@ impl Governor {
             Self::Tasks(supervisor) => supervisor.labels(),
             Self::Cells(governor) => governor.labels().clone(),
         }
+    }
+
+    /// What policies say of it, with the strategy that its program needs if it needs one.
+    fn under(&self, policies: &Policies) -> Governance {
+        let mut said = policies.governance(self.path(), &self.labels());
+        if let Self::Tasks(supervisor) = self
+            && let Some(in_force) = supervisor.policy()
+        {
+            said.policy.strategy = in_force.policy.strategy;
+        }
+        said
     }
 
     /// Puts a governance in force, or says what that would change. None: nobody is there any more.
@@ -266,8 +283,8 @@ impl PolicyBook {
         let mut next = state.clone();
         let now = state.merged();
         for governor in self.found(Some(pattern))? {
-            let (path, labels) = (governor.path().clone(), governor.labels());
-            let text = written(&path, &now.governance(&path, &labels), assignments);
+            let path = governor.path().clone();
+            let text = written(&path, &governor.under(&now), assignments);
             next.by_hand.insert(path.clone(), read(&path, &text)?);
         }
         self.put(&mut state, next, dry_run)
@@ -284,7 +301,7 @@ impl PolicyBook {
         let (mut fit, mut misfits) = (Vec::new(), Vec::new());
         for governor in self.found(Some(pattern))? {
             let (path, labels) = (governor.path().clone(), governor.labels());
-            let text = written(&path, &now.governance(&path, &labels), assignments);
+            let text = written(&path, &governor.under(&now), assignments);
             let by = read(&path, &text)?.governance(&path, &labels);
             match governor.govern(&by, true) {
                 Ok(_) => fit.push((path, self.children(&governor))),
@@ -309,6 +326,23 @@ impl PolicyBook {
             by_hand: BTreeMap::new(),
         };
         self.put(&mut state, next, dry_run)
+    }
+
+    /// Reads the files again, with an event for the plan before it is put in force, for who asks
+    /// with a signal and is not answered.
+    ///
+    /// # Errors
+    /// [`PolicyError`]; nothing has changed then.
+    pub fn reload_as_told(&self) -> Result<(), PolicyError> {
+        let plan = self.reload(true)?;
+        let lines: Vec<_> = plan.iter().map(ToString::to_string).collect();
+        let text = match lines.is_empty() {
+            true => "no value changes".to_owned(),
+            false => lines.join("; "),
+        };
+        let events = self.layers.system.events();
+        events.publish(Level::Info, "policy_planned", None, text);
+        self.reload(false).map(drop)
     }
 
     /// Two phases: the change is held against everybody, and an error means that nothing has

@@ -1,5 +1,7 @@
 //! What a running node does about its supervision: chaos, policies, OTP's words, crash reports.
 
+use actorsim_supervision::config::Children;
+
 use super::*;
 
 #[test]
@@ -73,6 +75,75 @@ fn a_plan_over_attach_ends_when_its_session_goes_and_policies_outlive_what_it_ki
     passes(code, &report);
 }
 
+/// What policies are checked against is what runs: a supervisor with its children.
+fn is_known(path: &str, children: &[Value]) {
+    let mut posts = actorsim::config::tree::POSTS.iter();
+    let post = posts.find(|post| post.path == path);
+    let post = post.unwrap_or_else(|| panic!("{path}: no policy is checked"));
+    let mut before = None;
+    for child in children {
+        let [id, restart] = ["id", "restart"].map(|key| child[key].as_str().unwrap());
+        let known = match post.children {
+            Children::Named(named) => {
+                let place = named.iter().position(|(name, _)| *name == id);
+                assert!(place.is_some() && place > before, "{path}: {id}: {named:?}");
+                before = place;
+                named[place.unwrap()].1
+            }
+            Children::Coming(restart) => restart,
+            Children::Cells => panic!("{path} supervises cells"),
+        };
+        assert_eq!(restart, known.word(), "{path}: {id}");
+    }
+}
+
+#[test]
+fn policies_are_read_again_at_a_signal_and_no_change_of_them_comes_without_its_plan() {
+    let dir = tempfile::tempdir().unwrap();
+    let policies = dir.path().join("policies.toml");
+    let write = |text: &str| std::fs::write(&policies, text).unwrap();
+    write("[[supervisor]]\npath = \"/twin\"\nintensity = 7\n");
+    let config = dir.path().join("node.toml");
+    let text = format!(
+        "[supervision]\npolicies = [{:?}]\n",
+        policies.display().to_string()
+    );
+    std::fs::write(&config, text).unwrap();
+    let args = [SMALL, &["--config", config.to_str().unwrap()]].concat();
+    let mut node = Node::start(dir.path(), "n1", &args);
+    node.ready();
+    let intensity = |node: &Node| {
+        let shown = node.ask("policy show /twin")["rows"].clone();
+        let mut rows = shown.as_array().unwrap().iter();
+        let row = rows.find(|row| row["key"] == "intensity").unwrap();
+        row["value"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(intensity(&node), "7");
+    write("[[supervisor]]\npath = \"/twin\"\nintensity = 8\n");
+    node.signal(Signal::HUP);
+    node.wait_for("\"policy_planned\"");
+    let planned = node.seen.lines().last().unwrap().to_owned();
+    assert!(planned.contains("/twin: intensity 7 -> 8"), "{planned}");
+    node.wait_for("\"policy_changed\"");
+    assert_eq!(intensity(&node), "8");
+    write("[[supervisor]]\npath = \"/twin\"\nintensity = many\n");
+    node.signal(Signal::HUP);
+    node.wait_for("policies are as they were");
+    assert_eq!(intensity(&node), "8");
+    let set = node.attach(&["policy set /twin intensity=9"]);
+    let told = String::from_utf8_lossy(&set.stderr).into_owned();
+    let plan = told.lines().skip_while(|line| *line != "plan:").nth(2);
+    let plan: Vec<&str> = plan.unwrap_or_default().split_whitespace().collect();
+    assert_eq!(plan, ["/twin", "5", "intensity", "8", "9"], "{told}");
+    assert_eq!(intensity(&node), "9");
+    let again = node.attach(&["policy set /twin intensity=9"]);
+    let told = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(told.contains("plan: no value changes"), "{told}");
+    node.signal(Signal::TERM);
+    let (code, report) = node.end();
+    passes(code, &report);
+}
+
 #[test]
 fn otp_s_words_work_on_tasks_and_devices_and_its_errors_are_closed() {
     let dir = tempfile::tempdir().unwrap();
@@ -82,11 +153,8 @@ fn otp_s_words_work_on_tasks_and_devices_and_its_errors_are_closed() {
         let path = post["path"].as_str().unwrap();
         let supervisor = node.attach(&[&format!("which_children {path}")]);
         if supervisor.status.success() && !path.starts_with("/fleet/default") {
-            let known = actorsim::config::tree::POSTS.iter();
-            assert!(
-                known.clone().any(|post| post.path == path),
-                "{path}: no policy is checked"
-            );
+            let children: Value = serde_json::from_slice(&supervisor.stdout).unwrap();
+            is_known(path, children["rows"].as_array().unwrap());
         }
     }
     let device = "/fleet/default/industrial-0001";

@@ -120,6 +120,23 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// What to do about a mistake of TOML's syntax, from what its parser says.
+#[must_use]
+pub fn mend(message: &str) -> &'static str {
+    const QUOTES: &str = "put the text in quotes, and close them on its line";
+    const BRACKETS: &str = "close each bracket, with one comma between two items";
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if says(&["duplicate key"]) {
+        "keep one of the two"
+    } else if says(&["string", "quote"]) {
+        QUOTES
+    } else if says(&["unclosed", "array", "table", "comma"]) {
+        BRACKETS
+    } else {
+        "write key = value, one to a line, with texts in quotes"
+    }
+}
+
 /// All of them, drawn one after the other.
 #[must_use]
 pub fn render_all(errors: &[ConfigError]) -> String {

@@ -7,7 +7,7 @@ use actorsim_actors::census::glob_matches;
 use super::entry::Entry;
 use super::reader::nearest;
 use super::{ConfigError, Policies};
-use crate::policy::{AutoShutdown, Behaviour, Restart, Strategy};
+use crate::policy::{AutoShutdown, Behaviour, Restart, Shutdown, Strategy};
 
 /// The children of a [`Post`].
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +67,64 @@ impl Policies {
             }
         }
         errors
+    }
+}
+
+impl Policies {
+    /// The same for a tree: an entry about one supervisor that says no strategy has the one that
+    /// the program needs there, as it is in force.
+    #[must_use]
+    pub fn made_for(mut self, tree: &[Post]) -> Self {
+        for entry in &mut self.entries {
+            if entry.spans.contains_key("strategy") {
+                continue;
+            }
+            if let [
+                Post {
+                    needs: Some(needs), ..
+                },
+            ] = posts_of(entry, tree).as_slice()
+            {
+                entry.says.policy.strategy = *needs;
+            }
+        }
+        self
+    }
+
+    /// What the tree allows and hardly anybody means: a worker that is waited for without limit
+    /// when it is stopped, which OTP calls dangerous.
+    #[must_use]
+    pub fn doubts(&self, tree: &[Post]) -> Vec<ConfigError> {
+        let mut doubts = Vec::new();
+        for entry in &self.entries {
+            if let [post] = posts_of(entry, tree).as_slice() {
+                endless(entry, post, tree, &mut doubts);
+            }
+        }
+        doubts
+    }
+}
+
+fn endless(entry: &Entry, post: &Post, tree: &[Post], doubts: &mut Vec<ConfigError>) {
+    let is_supervisor = |name: &str| {
+        let path = format!("{}/{name}", post.path.trim_end_matches('/'));
+        tree.iter().any(|other| other.path == path)
+    };
+    for ((id, child), spans) in entry.says.children.iter().zip(&entry.child_spans) {
+        let is_worker = match post.children {
+            Children::Named(named) => {
+                let mut same = named.iter().filter(|(name, _)| glob_matches(id, name));
+                same.any(|(name, _)| !is_supervisor(name))
+            }
+            Children::Coming(_) => true,
+            Children::Cells => false,
+        };
+        if is_worker && child.shutdown == Some(Shutdown::Infinity) {
+            let at = post.path;
+            let message = format!("{id} is a worker: if it hangs, so does the stop of {at}");
+            let help = "give it a time, such as shutdown = \"5s\"";
+            doubts.push(entry.wrong_at(spans, "shutdown", message, help));
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! Typed access to TOML tables that notes a mistake and goes on, so that all are told at once.
 //!
 //! A [`Section`] is asked for each key it may have; [`Section::finish`] tells the keys that nobody
-//! asked for. It knows no policy and reads no file. Bound: [`super::ERRORS_MAX`] notes; a table is
-//! walked once for each key that is asked for.
+//! asked for. It knows no policy and reads no file. Bound: [`super::ERRORS_MAX`] notes, the rest is
+//! counted; a table is walked once for each key that is asked for.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
@@ -13,6 +13,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::error::mend;
 use super::{ConfigError, ERRORS_MAX};
 
 /// Where mistakes are noted.
@@ -21,6 +22,8 @@ pub struct Notes<'a> {
     file: &'a str,
     text: &'a str,
     errors: RefCell<Vec<(usize, ConfigError)>>,
+    /// Mistakes beyond the bound.
+    more: Cell<usize>,
 }
 
 impl Notes<'_> {
@@ -33,7 +36,29 @@ impl Notes<'_> {
                 start,
                 ConfigError::at(self.file, self.text, span, message, help),
             ));
+        } else {
+            self.more.set(self.more.get() + 1);
         }
+    }
+
+    /// All of them by place, and last how many more there are.
+    fn told(self) -> Vec<ConfigError> {
+        let mut errors = self.errors.into_inner();
+        errors.sort_by_key(|(start, _)| *start);
+        let mut told: Vec<_> = errors.into_iter().map(|(_, error)| error).collect();
+        let (more, end) = (self.more.get(), self.text.len());
+        if more > 0 {
+            let message = format!("{more} more mistakes");
+            let help = "mend these first, then check again";
+            told.push(ConfigError::at(
+                self.file,
+                self.text,
+                end..end,
+                message,
+                help,
+            ));
+        }
+        told
     }
 
     /// The line of a byte offset, from 1.
@@ -59,12 +84,13 @@ pub fn read<T: Default>(
         file,
         text,
         errors: RefCell::default(),
+        more: Cell::default(),
     };
     let (table, syntax) = DeTable::parse_recoverable(text);
     let broken = !syntax.is_empty();
     for error in syntax {
         let span = error.span().unwrap_or(0..0);
-        notes.note(span, error.message().to_owned(), "");
+        notes.note(span, error.message().to_owned(), mend(error.message()));
     }
     let value = if broken && table.get_ref().is_empty() {
         T::default()
@@ -74,9 +100,7 @@ pub fn read<T: Default>(
         root.finish();
         value
     };
-    let mut errors = notes.errors.into_inner();
-    errors.sort_by_key(|(start, _)| *start);
-    (value, errors.into_iter().map(|(_, error)| error).collect())
+    (value, notes.told())
 }
 
 /// One table of the file.

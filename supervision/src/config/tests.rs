@@ -405,8 +405,19 @@ const BAD: &[(&str, &str, &str)] = &[
     (
         "path = '/a'\nperiod = '5s",
         "3:13",
-        "invalid literal string",
+        "put the text in quotes",
     ),
+    (
+        "path = '/a'\nintensity = 1\nintensity = 2",
+        "4:1",
+        "keep one of the two",
+    ),
+    (
+        "path = '/a'\nbackoff = { min = '1s' max = '2s' }",
+        "3:24",
+        "one comma between two items",
+    ),
+    ("path = '/a'\nintensity 3", "3:11", "write key = value"),
     (
         "path = '/a'\n[[supervisors]]\npath = '/b'",
         "3:3",
@@ -421,7 +432,10 @@ fn each_bad_policy_is_told_with_its_file_its_place_and_the_mend() {
         let text = format!("[[supervisor]]\n{body}\n");
         let found = match Policies::from_toml("p.toml", &text) {
             Ok(_) => vec!["accepted".to_owned()],
-            Err(errors) => errors.iter().map(ToString::to_string).collect(),
+            Err(errors) => {
+                assert!(errors.iter().all(|e| !e.help.is_empty()), "{errors:#?}");
+                errors.iter().map(ToString::to_string).collect()
+            }
         };
         let place = format!("p.toml:{place}: ");
         let told = |e: &String| e.starts_with(&place) && e.contains(words);
@@ -433,6 +447,16 @@ fn each_bad_policy_is_told_with_its_file_its_place_and_the_mend() {
     }
     assert!(BAD.len() >= 30);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn mistakes_beyond_the_bound_are_counted() {
+    let wrong = |n| format!("[[supervisor]]\npath = '/{n}'\nintensty = 1\n");
+    let text: String = (0..ERRORS_MAX + 7).map(wrong).collect();
+    let told = errors(&text);
+    assert_eq!(told.len(), ERRORS_MAX + 1);
+    let last = told.last().unwrap();
+    assert!(last.contains("7 more mistakes; mend these first"), "{last}");
 }
 
 const TREE: &[Post] = &[
@@ -505,6 +529,31 @@ const UNFIT: &[(&str, &str, &str)] = &[
         "leave shutdown out",
     ),
 ];
+
+#[test]
+fn a_worker_that_is_waited_for_without_limit_is_doubted_and_a_supervisor_is_not() {
+    for (path_, id, doubted) in [
+        ("/twin", "scan", true),
+        ("/twin", "s*", true),
+        ("/conn", "*", true),
+        ("/", "twin", false),
+        ("/", "*", false),
+        ("/fleet/*", "*", false),
+    ] {
+        let text = format!(
+            "[[supervisor]]\npath = '{path_}'\n[[supervisor.child]]\nid = '{id}'\n\
+             shutdown = 'infinity'\n"
+        );
+        let policies = Policies::from_toml("p.toml", &text).unwrap();
+        let doubts = policies.doubts(TREE);
+        assert_eq!(doubts.len(), usize::from(doubted), "{path_} {id}");
+        for doubt in doubts {
+            let told = doubt.to_string();
+            let expected = format!("p.toml:5:12: {id} is a worker: if it hangs, so does the stop");
+            assert!(told.starts_with(&expected), "{told}");
+        }
+    }
+}
 
 #[test]
 fn what_only_the_tree_shows_is_told_in_the_same_way() {
