@@ -404,6 +404,23 @@ mod tests {
         assert!(errors.render(false).contains("--> a.toml:2:"), "{errors}");
     }
 
+    #[cfg(not(feature = "parquet"))]
+    #[test]
+    fn a_format_that_this_build_has_not_says_how_to_build_it() {
+        let mut layers = Layers::built_in();
+        layers.file("a.toml", "[export]\nformat = \"parquet\"\n");
+        let errors = layers.resolve().unwrap_err();
+        let shown = errors.render(false);
+        for words in [
+            "a.toml:2:10",
+            "`parquet` is not available",
+            "--features parquet",
+        ] {
+            assert!(shown.contains(words), "{words}: {shown}");
+        }
+        assert_eq!(errors.errors.len(), 1);
+    }
+
     #[test]
     fn a_fleet_alone_needs_a_twin() {
         let mut layers = Layers::built_in();

@@ -15,6 +15,8 @@ use kit::actorsim;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+#[path = "node/export.rs"]
+mod export;
 #[path = "node/lines.rs"]
 mod lines;
 #[path = "node/shards.rs"]

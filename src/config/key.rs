@@ -55,13 +55,6 @@ const fn rate(max: f64) -> Kind {
     Kind::F64 { min: 0.0, max }
 }
 
-/// Formats of exported rows that this build has.
-const EXPORT_FORMATS: &[&str] = if cfg!(feature = "parquet") {
-    &["none", "ndjson", "parquet"]
-} else {
-    &["none", "ndjson"]
-};
-
 /// Whether keys of the table lie below this name.
 pub fn is_table(name: &str) -> bool {
     KEYS.iter().any(|key| {
@@ -207,8 +200,9 @@ keys! {
     "scan.watchdog", span(Duration::ZERO, Duration::from_secs(3_600)), Some("5s"),
         "A cycle that takes longer never ends, nor does a step of building the world that takes \
          twelve times as long: the node ends its process then; 0s watches nothing.";
-    "export.format", Kind::Choice(EXPORT_FORMATS), Some("none"),
-        "Write what rows held to files, after each walk over them: none, ndjson, or parquet.";
+    "export.format", Kind::Choice(&["none", "ndjson", "parquet"]), Some("none"),
+        "Write what rows held to files, after each walk over them; parquet is in builds with the \
+         feature of that name.";
     "export.dir", Kind::Path, None,
         "Directory of these files; export in node.state_dir when unset.";
     "export.file_max_mib", count(1, 1 << 20), Some("64"),

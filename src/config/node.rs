@@ -453,10 +453,21 @@ fn windows(settings: &Settings) -> Result<WindowSet, String> {
     })
 }
 
+/// The format of exported rows, if any are.
+fn row_format(settings: &Settings) -> Result<Option<Format>, String> {
+    let name = settings.text("export.format").unwrap_or("none");
+    let format = Format::named(name);
+    if format.is_none() && name != "none" {
+        let message = format!("`export.format`: `{name}` is not available in this build");
+        return Err(message);
+    }
+    Ok(format)
+}
+
 fn row_files(settings: &Settings, dir: &Path) -> Option<RowFilesConfig> {
     let given = settings.text("export.dir").map(PathBuf::from);
     Some(RowFilesConfig {
-        format: Format::named(settings.text("export.format")?)?,
+        format: row_format(settings).ok()??,
         dir: given.unwrap_or_else(|| dir.to_owned()),
         file_max: settings.u64("export.file_max_mib") << 20,
         files_max: narrow::<u32>(settings.u64("export.files_max")) as usize,
@@ -584,6 +595,11 @@ fn unreadable(settings: &Settings) -> impl Iterator<Item = (&'static str, String
             "world.windows",
             windows(settings).err(),
             "such as temperature:16, or pump-7/voltage.3:64",
+        ),
+        (
+            "export.format",
+            row_format(settings).err(),
+            "build it with `cargo build --release --features parquet`, or take ndjson",
         ),
         (
             "log.level",

@@ -111,7 +111,7 @@ pub struct RowFilesConfig {
 /// What became of records.
 #[derive(Debug, Default)]
 pub struct RowCounts {
-    /// Written.
+    /// In files, as whole lines or row groups.
     pub written: AtomicU64,
     /// Not taken by the ring, or by the disk.
     pub lapped: AtomicU64,
@@ -124,7 +124,7 @@ pub struct RowCounts {
 /// The same at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RowReport {
-    /// Written.
+    /// In files, as whole lines or row groups.
     pub written: u64,
     /// Not taken by the ring, or by the disk.
     pub lapped: u64,
@@ -155,6 +155,8 @@ trait Sink {
     fn settle(&mut self) -> io::Result<()>;
     /// What waits becomes a whole part of its own.
     fn end_group(&mut self) -> io::Result<()>;
+    /// Records that were taken and may not be in the file yet.
+    fn waiting(&self) -> u64;
     /// Size so far.
     fn bytes(&self) -> u64;
     /// Whether it should be followed by another, whatever its size.
@@ -221,11 +223,13 @@ impl RowWriter {
                 lanes,
                 clock,
                 sink: None,
+                torn: true,
+                taken: 0,
                 retry_ns: 0,
                 chunk: Vec::with_capacity(CHUNK),
                 tell: Box::new(tell),
             };
-            desk.attempt(Desk::repair);
+            desk.attempt(Desk::prepare);
             loop {
                 let over = stopped.recv_timeout(PAUSE) != Err(RecvTimeoutError::Timeout);
                 desk.pass();
@@ -233,9 +237,7 @@ impl RowWriter {
                     break;
                 }
             }
-            if let Some(sink) = desk.sink.take() {
-                desk.attempt(|_| sink.finish());
-            }
+            desk.attempt(Desk::finish);
         };
         let builder = std::thread::Builder::new().name("row-files".to_owned());
         Ok(Self {
@@ -259,42 +261,72 @@ struct Desk {
     lanes: Arc<Lanes>,
     clock: actorsim_actors::Clock,
     sink: Option<Box<dyn Sink>>,
+    /// The newest file may have no whole end.
+    torn: bool,
+    /// Records that the present file took and that are not counted yet.
+    taken: u64,
     retry_ns: u64,
     chunk: Vec<RowRecord>,
     tell: Box<dyn Fn(String) + Send>,
 }
 
 impl Desk {
-    /// Does something with the disk; a refusal is counted and told, and gives the file up.
+    /// Does something with the disk; a refusal is counted and told, and gives the file up with
+    /// what it had not written.
     fn attempt(&mut self, act: impl FnOnce(&mut Self) -> io::Result<()>) -> bool {
-        let Err(error) = act(self) else { return true };
-        self.lanes.row_counts.errors.fetch_add(1, Ordering::Relaxed);
+        let Err(error) = act(self) else {
+            self.count();
+            return true;
+        };
+        let counts = &self.lanes.row_counts;
+        counts.errors.fetch_add(1, Ordering::Relaxed);
+        let given_up = std::mem::take(&mut self.taken);
+        counts.lapped.fetch_add(given_up, Ordering::Relaxed);
         let place = self.config.dir.display();
         (self.tell)(format!("rows are not written to {place}: {error}"));
-        self.sink = None;
+        (self.sink, self.torn) = (None, true);
         self.retry_ns = now_ns() + RETRY_NS;
         false
     }
 
-    /// Brings the newest file back to its last whole part.
-    fn repair(&mut self) -> io::Result<()> {
+    /// Counts what is in files by now.
+    fn count(&mut self) {
+        let waiting = self.sink.as_ref().map_or(0, |sink| sink.waiting());
+        let written = std::mem::replace(&mut self.taken, waiting) - waiting;
+        let counts = &self.lanes.row_counts;
+        counts.written.fetch_add(written, Ordering::Relaxed);
+    }
+
+    /// There is a directory, and the newest file in it has a whole end.
+    fn prepare(&mut self) -> io::Result<()> {
         fs::create_dir_all(&self.config.dir)?;
+        if self.torn {
+            self.repair()?;
+            self.torn = false;
+        }
+        Ok(())
+    }
+
+    /// Brings the newest file back to its last whole part. One without any goes: a disk that stays
+    /// full would have its files of nothing push those before them out.
+    fn repair(&self) -> io::Result<()> {
         let Some(newest) = files(&self.config.dir, self.config.format)?.pop() else {
             return Ok(());
         };
         let whole = whole(self.config.format, &newest)?;
-        if whole < fs::metadata(&newest)?.len() {
-            OpenOptions::new()
-                .write(true)
-                .open(&newest)?
-                .set_len(whole)?;
-            self.lanes
-                .row_counts
-                .repaired
-                .fetch_add(1, Ordering::Relaxed);
+        let bytes = fs::metadata(&newest)?.len();
+        if whole == 0 {
+            fs::remove_file(&newest)?;
+        } else if whole < bytes {
+            let file = OpenOptions::new().write(true).open(&newest)?;
+            file.set_len(whole)?;
+        }
+        if whole < bytes {
+            let repaired = &self.lanes.row_counts.repaired;
+            repaired.fetch_add(1, Ordering::Relaxed);
+            let (name, lost) = (newest.display(), bytes - whole);
             (self.tell)(format!(
-                "{} was cut off: its whole part stays",
-                newest.display()
+                "{name} was cut off: its last {lost} bytes are gone"
             ));
         }
         Ok(())
@@ -314,36 +346,43 @@ impl Desk {
                 break;
             }
             let records = self.chunk.len() as u64;
-            let counts = Arc::clone(&self.lanes);
-            let counts = &counts.row_counts;
             let may = now_ns() >= self.retry_ns;
-            if may && self.attempt(Self::write) {
-                counts.written.fetch_add(records, Ordering::Relaxed);
-            } else {
-                counts.lapped.fetch_add(records, Ordering::Relaxed);
+            if !may || !self.attempt(Self::write) {
+                let lapped = &self.lanes.row_counts.lapped;
+                lapped.fetch_add(records, Ordering::Relaxed);
             }
         }
         self.attempt(|desk| desk.sink.as_mut().map_or(Ok(()), |sink| sink.settle()));
     }
 
+    /// Writes a chunk.
     fn write(&mut self) -> io::Result<()> {
         if self.sink.as_ref().is_some_and(|sink| self.is_over(&**sink)) {
-            self.sink.take().map_or(Ok(()), |sink| sink.finish())?;
+            self.finish()?;
+            self.count();
         }
-        if self.sink.is_none() {
-            self.sink = Some(open(self.config.format, self.next_file()?)?);
-        }
-        let sink = self.sink.as_mut();
-        sink.map_or(Ok(()), |sink| sink.write(&self.chunk))
+        let mut sink = match self.sink.take() {
+            Some(sink) => sink,
+            None => open(self.config.format, self.next_file()?)?,
+        };
+        sink.write(&self.chunk)?;
+        self.taken += self.chunk.len() as u64;
+        self.sink = Some(sink);
+        Ok(())
+    }
+
+    /// Ends the present file.
+    fn finish(&mut self) -> io::Result<()> {
+        self.sink.take().map_or(Ok(()), |sink| sink.finish())
     }
 
     fn is_over(&self, sink: &dyn Sink) -> bool {
         sink.is_full() || sink.bytes() >= self.config.file_max
     }
 
-    fn next_file(&self) -> io::Result<File> {
+    fn next_file(&mut self) -> io::Result<File> {
+        self.prepare()?;
         let (dir, format) = (&self.config.dir, self.config.format);
-        fs::create_dir_all(dir)?;
         let mut old = files(dir, format)?;
         let spare = self.config.files_max.max(1) - 1;
         for file in old.drain(..old.len().saturating_sub(spare)) {

@@ -61,6 +61,8 @@ pub(super) struct Lines {
     out: BufWriter<File>,
     line: Vec<u8>,
     bytes: u64,
+    /// Lines since the last flush.
+    waiting: u64,
 }
 
 impl Lines {
@@ -69,6 +71,7 @@ impl Lines {
             out: BufWriter::new(file),
             line: Vec::new(),
             bytes: 0,
+            waiting: 0,
         }
     }
 }
@@ -81,16 +84,23 @@ impl Sink for Lines {
             self.line.push(b'\n');
             self.out.write_all(&self.line)?;
             self.bytes += self.line.len() as u64;
+            self.waiting += 1;
         }
         Ok(())
     }
 
     fn settle(&mut self) -> io::Result<()> {
-        self.out.flush()
+        self.out.flush()?;
+        self.waiting = 0;
+        Ok(())
     }
 
     fn end_group(&mut self) -> io::Result<()> {
         self.settle()
+    }
+
+    fn waiting(&self) -> u64 {
+        self.waiting
     }
 
     fn bytes(&self) -> u64 {

@@ -149,6 +149,10 @@ impl Sink for Groups {
         }
     }
 
+    fn waiting(&self) -> u64 {
+        self.rows.len() as u64
+    }
+
     fn bytes(&self) -> u64 {
         self.writer.bytes_written() as u64
     }

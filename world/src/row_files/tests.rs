@@ -154,6 +154,8 @@ fn desk(dir: &Path, format: Format) -> (Desk, Arc<Lanes>) {
         lanes: Arc::clone(&lanes),
         clock: actorsim_actors::Clock::wall(),
         sink: None,
+        torn: true,
+        taken: 0,
         retry_ns: 0,
         chunk: Vec::new(),
         tell: Box::new(|_| {}),
@@ -199,6 +201,68 @@ fn a_disk_that_refuses_costs_records_that_are_counted_and_nothing_else() {
     assert_eq!(lanes.row_counts.report().written, 1);
 }
 
+/// A disk that takes a file, and nothing that goes into it.
+fn full(desk: &mut Desk) {
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    desk.sink = Some(open(desk.config.format, full).unwrap());
+}
+
+#[test]
+fn what_a_full_disk_did_not_take_is_not_counted_as_written() {
+    for format in formats() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut desk, lanes) = desk(dir.path(), format);
+        let mut ends = lanes.scan.take().unwrap();
+        full(&mut desk);
+        (0..3).for_each(|n| ends.rows.push(record(n)).unwrap());
+        desk.pass();
+        // a group of Parquet waits for more
+        desk.attempt(Desk::finish);
+        let report = lanes.row_counts.report();
+        assert_eq!((report.written, report.lapped, report.errors), (0, 3, 1));
+        ends.rows.push(record(3)).unwrap();
+        desk.pass();
+        assert_eq!(
+            lanes.row_counts.report().lapped,
+            4,
+            "it waits before it tries again"
+        );
+        desk.retry_ns = 0;
+        ends.rows.push(record(4)).unwrap();
+        desk.pass();
+        desk.attempt(Desk::finish);
+        let report = lanes.row_counts.report();
+        assert_eq!((report.written, report.lapped, report.errors), (1, 4, 1));
+        let left = files(dir.path(), format).unwrap();
+        assert_eq!(left.len(), 1);
+        assert_eq!(stamps(format, &fs::read(&left[0]).unwrap()), [4]);
+    }
+}
+
+#[test]
+fn a_disk_that_stays_full_pushes_no_older_file_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut desk, lanes) = desk(dir.path(), Format::Ndjson);
+    let mut ends = lanes.scan.take().unwrap();
+    let name = |at| dir.path().join(format!("rows-{at:020}.ndjson"));
+    let (old, begun) = ([1, 2].map(name), name(3));
+    old.iter().for_each(|file| fs::write(file, "{}\n").unwrap());
+    for part in ["", "{\"at"] {
+        // what such a disk leaves of a file that was begun
+        fs::write(&begun, part).unwrap();
+        full(&mut desk);
+        ends.rows.push(record(0)).unwrap();
+        desk.pass();
+        desk.retry_ns = 0;
+        ends.rows.push(record(1)).unwrap();
+        desk.pass();
+        assert!(!begun.exists());
+        let left = files(dir.path(), Format::Ndjson).unwrap();
+        assert_eq!((&left[..2], left.len()), (&old[..], 3));
+        fs::remove_file(&left[2]).unwrap();
+    }
+}
+
 #[test]
 fn a_writer_brings_the_newest_file_back_to_its_whole_part() {
     let dir = tempfile::tempdir().unwrap();
@@ -209,7 +273,7 @@ fn a_writer_brings_the_newest_file_back_to_its_whole_part() {
     fs::write(&old, "{}\n{").unwrap();
     fs::write(&new, "{}\n{}\n{\"at").unwrap();
     let (mut desk, lanes) = desk(dir.path(), Format::Ndjson);
-    desk.repair().unwrap();
+    desk.prepare().unwrap();
     assert_eq!(fs::read_to_string(&new).unwrap(), "{}\n{}\n");
     assert_eq!(lanes.row_counts.report().repaired, 1);
 }
