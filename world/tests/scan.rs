@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may unwrap, in its tools too")]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use actorsim_actors::{ActorPath, Addr, Clock, MailboxSpec, Overflow, System};
@@ -226,6 +226,52 @@ async fn an_own_system_that_fails_is_isolated_under_its_name_and_the_first_error
         "rebuilt"
     );
     rig.root.stop().await;
+}
+
+/// What the twin has published, as each cycle finds it.
+type Seen = Arc<Mutex<Vec<(u64, u64)>>>;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_faulted_cycle_is_not_published_and_the_next_good_one_is() {
+    let (twin, seen): (Arc<OnceLock<Twin>>, Seen) = Default::default();
+    let (watched, log) = (Arc::clone(&twin), Arc::clone(&seen));
+    let fails = Arc::new(AtomicBool::new(false));
+    let failing = Arc::clone(&fails);
+    let rig = Rig::with(move |scan| {
+        let looks: OwnRun = Box::new(move |_| {
+            if let Some(twin) = watched.get() {
+                let found = twin.snapshot();
+                log.lock().unwrap().push((found.cycles, found.faulted));
+            }
+            Ok(())
+        });
+        scan.own.add(own("looks", 1, &[], looks)).unwrap();
+        let fails: OwnRun = Box::new(move |_| match failing.load(Ordering::Relaxed) {
+            true => Err("out of paper".to_owned()),
+            false => Ok(()),
+        });
+        scan.own.add(own("fails", 1, &[], fails)).unwrap();
+    })
+    .await;
+    twin.set(rig.twin.clone()).unwrap();
+    rig.cycles(3).await;
+    fails.store(true, Ordering::Relaxed);
+    rig.until(|rig| rig.twin.snapshot().faulted == 1).await;
+    rig.cycles(3).await;
+    rig.root.stop().await;
+    let seen = seen.lock().unwrap();
+    // a cycle finds what the one before it published
+    let steps: Vec<_> = seen.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+    let faulted = steps.iter().position(|step| *step == 0).unwrap();
+    assert_eq!(steps[faulted + 1], 2, "both, once the next one was good");
+    let others = [&steps[..faulted], &steps[faulted + 2..]].concat();
+    assert!(
+        others.len() >= 4 && others.iter().all(|step| *step == 1),
+        "{steps:?}"
+    );
+    let told = seen.iter().map(|(_, faulted)| *faulted);
+    let before = told.take_while(|faulted| *faulted == 0).count();
+    assert_eq!(before, faulted + 2, "nor is the fault told before");
 }
 
 /// A system that takes longer than a period as long as it is told to.
