@@ -177,11 +177,11 @@ mod tests {
         ),
         (
             "/world/quality",
-            "alignment_ratio odte stale timeliness reliability availability",
+            "alignment_ratio odte stale stale_by_type timeliness reliability availability",
         ),
         (
             "/world/scan",
-            "host period_us cycles overruns skipped jitter_us lateness_us took_us \
+            "host period_us cycles overruns skipped jitter_us lateness_us took_us window \
              allocations_per_cycle systems walk_every faulted incarnations overrun fallbacks \
              fallback_cycles in_fallback rests core_share wedged first_error",
         ),

@@ -4,6 +4,7 @@
 //!
 //! Bound: lists are by tier, host, kind, type, supervisor or shard; nothing here is per device.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::report::Limit;
@@ -11,6 +12,8 @@ use crate::report::Limit;
 use actorsim_supervision::report::Tally;
 
 use actorsim_actors::shard::{Lateness, ShardStats};
+use actorsim_world::report::TypeReport;
+use actorsim_world::scan::stats::Quantiles;
 
 /// A source of snapshots: the node.
 pub trait NodeView: Send + Sync + 'static {
@@ -252,8 +255,12 @@ pub struct WorldView {
     pub took: Option<Buckets>,
     /// Deviation of the time between two cycles from the period.
     pub jitter: Option<Buckets>,
-    /// 99th percentile of the jitter.
+    /// Start of a cycle after its slot.
+    pub lateness: Option<Buckets>,
+    /// 99th percentile of the jitter, of the last cycles.
     pub jitter_p99: Option<Duration>,
+    /// Times of the last cycles: name, percentiles.
+    pub window: Vec<(&'static str, Quantiles)>,
     /// Cycles in which a system failed.
     pub faulted: u64,
     /// Cycles in which only the essential ran.
@@ -270,12 +277,10 @@ pub struct WorldView {
     pub rules: Vec<(String, u64, u64)>,
     /// Records of rows for files: written, lapped.
     pub rows: Option<(u64, u64)>,
-    /// Stale entities.
-    pub stale: Option<u64>,
     /// Twin quality: name of the figure, value.
     pub quality: Vec<(&'static str, f64)>,
-    /// By sensor type: count, mean, min, max.
-    pub aggregates: Vec<(&'static str, u64, f64, f64, f64)>,
+    /// Rows by sensor type.
+    pub types: BTreeMap<&'static str, TypeReport>,
 }
 
 /// Mailboxes of one kind of actor.

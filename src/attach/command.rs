@@ -369,7 +369,8 @@ pub const COMMANDS: &[Command] = &[
         name: "scan",
         args: &[],
         impact: Impact::Ro,
-        help: "The scan: period, cycles, overruns, skipped slots, jitter, what the host granted.",
+        help: "The scan: period, cycles, overruns, skipped slots, its times in the whole run and \
+               in the last 1,024 cycles, what the host granted.",
         example: "scan",
         view: View::Record,
     },
@@ -378,7 +379,7 @@ pub const COMMANDS: &[Command] = &[
         args: &[],
         impact: Impact::Ro,
         help: "How well the twin follows its devices: alignment ratio, ODTE and its factors, stale \
-               entities.",
+               entities, in all and by type of sensor.",
         example: "quality",
         view: View::Record,
     },

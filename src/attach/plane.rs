@@ -147,7 +147,7 @@ impl SystemPlane {
             DevicesWord::Show => {
                 let mut shown = devices::show(ground);
                 if let Some(world) = self.view.snapshot().world {
-                    devices::add_world(&mut shown, &world.aggregates);
+                    devices::add_world(&mut shown, &world.types);
                 }
                 Ok(shown)
             }

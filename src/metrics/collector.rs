@@ -211,6 +211,17 @@ fn world(snapshot: &NodeSnapshot, out: &mut Samples) {
     out.whole("actorsim_scan_cycles_total", &[], world.cycles);
     out.buckets("actorsim_scan_took_seconds", &[], &world.took);
     out.buckets("actorsim_scan_jitter_seconds", &[], &world.jitter);
+    out.buckets("actorsim_scan_lateness_seconds", &[], &world.lateness);
+    for (time, of) in &world.window {
+        for (stat, us) in [
+            ("p50", of.p50),
+            ("p99", of.p99),
+            ("p999", of.p999),
+            ("max", of.max),
+        ] {
+            out.float("actorsim_scan_window_seconds", &[time, stat], us / 1e6);
+        }
+    }
     out.whole("actorsim_scan_overruns_total", &[], world.overruns);
     out.whole("actorsim_scan_skipped_total", &[], world.skipped);
     out.whole("actorsim_scan_faulted_total", &[], world.faulted);
@@ -234,9 +245,6 @@ fn world(snapshot: &NodeSnapshot, out: &mut Samples) {
         out.whole("actorsim_export_rows_total", &["written"], written);
         out.whole("actorsim_export_rows_total", &["lapped"], lapped);
     }
-    if let Some(stale) = world.stale {
-        out.whole("actorsim_twin_stale", &[], stale);
-    }
     for (figure, value) in &world.quality {
         out.float("actorsim_twin_quality_ratio", &[figure], *value);
     }
@@ -246,11 +254,19 @@ fn world(snapshot: &NodeSnapshot, out: &mut Samples) {
         &[],
         world.readings_applied,
     );
-    for (kind, count, mean, min, max) in &world.aggregates {
-        out.whole("actorsim_sensor_aggregate", &[kind, "count"], *count);
-        for (stat, value) in [("mean", mean), ("min", min), ("max", max)] {
-            if value.is_finite() {
-                out.float("actorsim_sensor_aggregate", &[kind, stat], *value);
+    for (kind, rows) in &world.types {
+        if let Some(stale) = rows.stale {
+            out.whole("actorsim_twin_stale", &[kind], u64::from(stale));
+        }
+        let count = rows.count.map(|count| count as f64);
+        for (stat, value) in [
+            ("count", count),
+            ("mean", rows.mean),
+            ("min", rows.min),
+            ("max", rows.max),
+        ] {
+            if let Some(value) = value {
+                out.float("actorsim_sensor_aggregate", &[kind, stat], value);
             }
         }
     }
@@ -462,12 +478,50 @@ fn process(snapshot: &NodeSnapshot, out: &mut Samples) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use actorsim_world::report::TypeReport;
+    use actorsim_world::scan::stats::Quantiles;
+
     use crate::view::{DevicesView, MailboxView, ProcessView, T3View, TierView};
     use crate::view::{LATENCY_EDGES, WorldView};
     use actorsim_supervision::report::Tally;
     use prometheus_client::encoding::text;
     use prometheus_client::registry::Registry;
     use std::time::Duration;
+
+    const TIMES: Quantiles = Quantiles {
+        p50: 40.0,
+        p95: 60.0,
+        p99: 70.0,
+        p999: 80.0,
+        max: 90.0,
+        count: 1_024,
+    };
+
+    /// One that was looked at, and one that was not yet.
+    const TYPES: [(&str, TypeReport); 2] = [
+        (
+            "voltage",
+            TypeReport {
+                entities: 3,
+                stale: Some(1),
+                count: Some(3),
+                mean: Some(230.0),
+                min: Some(229.0),
+                max: Some(231.0),
+            },
+        ),
+        (
+            "relay",
+            TypeReport {
+                entities: 1,
+                stale: None,
+                count: None,
+                mean: None,
+                min: None,
+                max: None,
+            },
+        ),
+    ];
 
     struct Full;
 
@@ -506,15 +560,12 @@ mod tests {
                     period: Duration::from_millis(10),
                     took: buckets.clone(),
                     jitter: buckets.clone(),
-                    aggregates: vec![("voltage", 3, 230.0, 229.0, 231.0)],
-                    systems: buckets
-                        .clone()
-                        .into_iter()
-                        .map(|b| ("ingest", b, 0))
-                        .collect(),
+                    lateness: buckets.clone(),
+                    window: vec![("took", TIMES)],
+                    types: TYPES.into(),
+                    systems: vec![("ingest", Buckets::default(), 0)],
                     rules: vec![("absence-stops".into(), 2, 1)],
                     rows: Some((7, 1)),
-                    stale: Some(4),
                     core_share: Some(0.5),
                     quality: vec![("odte", 0.9)],
                     ..WorldView::default()
@@ -561,6 +612,14 @@ mod tests {
             let metric = table::find(sample.name).expect(sample.name);
             assert_eq!(metric.labels.len(), sample.labels.len(), "{}", sample.name);
         }
+        for line in [
+            "actorsim_twin_stale{type=\"voltage\"} 1.0",
+            "actorsim_sensor_aggregate{type=\"voltage\",stat=\"count\"} 3.0",
+            "actorsim_scan_window_seconds{time=\"took\",stat=\"p99\"} 0.00007",
+        ] {
+            assert!(page.contains(line), "{line} is missing:\n{page}");
+        }
+        assert!(!page.contains("relay"), "what nobody looked at is no zero");
         assert!(page.contains("actorsim_tier_dropped_total{tier=\"t1\",reason=\"full\"} 2"));
         assert!(
             page.contains("actorsim_scan_took_seconds_bucket{le=\"+Inf\"} 20"),

@@ -79,6 +79,10 @@ metrics! {
         "Execution time of a scan cycle" "";
     "actorsim_scan_jitter_seconds" Histogram []
         "Deviation of the time between two scan cycles from the period" "";
+    "actorsim_scan_lateness_seconds" Histogram []
+        "Start of a scan cycle after its slot was due" "";
+    "actorsim_scan_window_seconds" Gauge ["time", "stat"]
+        "Of the last 1,024 cycles: jitter, lateness and took, each as p50, p99, p999 and max" "";
     "actorsim_scan_overruns_total" Counter []
         "Scan cycles longer than the period" "";
     "actorsim_scan_skipped_total" Counter []
@@ -101,8 +105,8 @@ metrics! {
         "How often a rule of the automation came into force, and ended" "";
     "actorsim_export_rows_total" Counter ["outcome"]
         "Records of rows for files: written, or lapped because nobody took them in time" "";
-    "actorsim_twin_stale" Gauge []
-        "Entities without a recent reading" "";
+    "actorsim_twin_stale" Gauge ["type"]
+        "Entities without a recent reading, by type of sensor" "";
     "actorsim_twin_quality_ratio" Gauge ["figure"]
         "Alignment, odte, and its factors timeliness, reliability and availability" "";
     "actorsim_world_entities" Gauge []

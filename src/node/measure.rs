@@ -307,6 +307,10 @@ pub(crate) fn world(found: &WorldReport) -> report::World {
             alignment_ratio: found.quality.alignment_ratio,
             odte: found.quality.odte,
             stale: found.quality.stale,
+            stale_by_type: found
+                .stale_by_type()
+                .map(|(kind, stale)| (kind.to_owned(), u64::from(stale)))
+                .collect(),
             timeliness: found.quality.timeliness,
             reliability: found.quality.reliability,
             availability: found.quality.availability,
@@ -335,6 +339,11 @@ pub(crate) fn world(found: &WorldReport) -> report::World {
             jitter_us: scan.jitter_us.map(times),
             lateness_us: scan.lateness_us.map(times),
             took_us: scan.took_us.map(times),
+            window: report::ScanWindow {
+                jitter_us: scan.window.jitter_us.map(times),
+                lateness_us: scan.window.lateness_us.map(times),
+                took_us: scan.window.took_us.map(times),
+            },
             allocations_per_cycle: scan.allocations_per_cycle,
             systems: scan
                 .systems
@@ -362,6 +371,7 @@ pub(crate) fn world(found: &WorldReport) -> report::World {
 fn system(found: &actorsim_world::report::SystemReport) -> report::System {
     report::System {
         took_us: found.took_us.map(times),
+        took_window_us: found.took_window_us.map(times),
         overruns: Some(found.overruns),
         enabled: Some(found.enabled),
     }

@@ -350,14 +350,14 @@ fn t3(stats: &TransportStats) -> T3View {
 fn world(twin: &actorsim_world::Twin) -> WorldView {
     let (snapshot, times) = (twin.snapshot(), twin.times());
     let report = twin.report();
-    let window = report.scan.jitter_window_us;
+    let window = report.scan.window;
     let systems = twin.config().scan.systems().into_iter();
     let systems = systems.map(|(system, name)| {
         let overruns = snapshot.system_overruns[system.index()];
         (name, buckets(times.system(system)), overruns)
     });
     WorldView {
-        entities: u64::from(snapshot.entities),
+        entities: u64::from(snapshot.entities()),
         readings_applied: report.readings_applied,
         period: twin.period(),
         cycles: snapshot.cycles,
@@ -365,7 +365,9 @@ fn world(twin: &actorsim_world::Twin) -> WorldView {
         skipped: snapshot.skipped,
         took: Some(buckets(&times.took)),
         jitter: Some(buckets(&times.jitter)),
-        jitter_p99: window.map(micros),
+        lateness: Some(buckets(&times.lateness)),
+        jitter_p99: window.jitter_us.map(micros),
+        window: window.figures().collect(),
         faulted: snapshot.faulted,
         fallback_cycles: snapshot.fallback_cycles,
         rests: snapshot.rests,
@@ -378,13 +380,8 @@ fn world(twin: &actorsim_world::Twin) -> WorldView {
             .map(|(name, rule)| (name.clone(), rule.fired, rule.ended))
             .collect(),
         rows: report.row_files.map(|rows| (rows.written, rows.lapped)),
-        stale: report.quality.stale,
         quality: report.quality.figures().collect(),
-        aggregates: report
-            .aggregates
-            .iter()
-            .map(|(kind, a)| (*kind, a.count, a.mean.unwrap_or_default(), a.min, a.max))
-            .collect(),
+        types: report.types,
     }
 }
 

@@ -197,6 +197,8 @@ pub struct Quality {
     pub odte: Option<f64>,
     /// Entities without a recent reading.
     pub stale: Option<u64>,
+    /// The same by type of sensor.
+    pub stale_by_type: BTreeMap<String, u64>,
     /// Share of readings that came in time; one factor of `odte`, as the next two.
     pub timeliness: Option<f64>,
     /// Share of the readings that were sent which came.
@@ -224,6 +226,8 @@ pub struct Scan {
     pub lateness_us: Option<Quantiles>,
     /// Execution time.
     pub took_us: Option<Quantiles>,
+    /// The same three of the last cycles.
+    pub window: ScanWindow,
     /// Heap allocations per cycle, where counted.
     pub allocations_per_cycle: Option<f64>,
     /// Each system.
@@ -252,6 +256,17 @@ pub struct Scan {
     pub first_error: Option<String>,
 }
 
+/// Times of the sliding window: the last 1,024 cycles.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScanWindow {
+    /// Deviation between neighbouring cycles.
+    pub jitter_us: Option<Quantiles>,
+    /// Start after its slot.
+    pub lateness_us: Option<Quantiles>,
+    /// Execution time.
+    pub took_us: Option<Quantiles>,
+}
+
 /// What the host granted to the scan thread.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ScanHost {
@@ -272,6 +287,8 @@ pub struct ScanHost {
 pub struct System {
     /// Execution time.
     pub took_us: Option<Quantiles>,
+    /// The same of the last cycles.
+    pub took_window_us: Option<Quantiles>,
     /// Cycles in which it took longer than its share.
     pub overruns: Option<u64>,
     /// False while it is isolated.

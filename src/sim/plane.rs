@@ -46,12 +46,7 @@ impl SimPlane {
             DevicesWord::Show => {
                 let mut shown = devices::show(ground);
                 if let Some(twin) = &self.twin {
-                    let report = twin.report();
-                    let sensors = report.aggregates.iter();
-                    let sensors: Vec<_> = sensors
-                        .map(|(kind, a)| (*kind, a.count, a.mean.unwrap_or_default(), a.min, a.max))
-                        .collect();
-                    devices::add_world(&mut shown, &sensors);
+                    devices::add_world(&mut shown, &twin.report().types);
                 }
                 Ok(shown)
             }

@@ -65,7 +65,8 @@ impl Flags {
     pub const BOUND: u16 = 1 << 4;
     /// The row received at least one value in this incarnation of the world.
     pub const VALUED: u16 = 1 << 5;
-    /// No value for the stale time; also set on a rebuilt row until its next value.
+    /// No value for the stale time; also set on a rebuilt row until its next value. Only a bound
+    /// row is ever stale.
     pub const STALE: u16 = 1 << 6;
     /// The last value was NaN or infinite; it is kept raw and folded nowhere.
     pub const NON_FINITE: u16 = 1 << 7;

@@ -49,8 +49,8 @@ pub struct WorldReport {
     pub rules: BTreeMap<String, RuleReport>,
     /// Rows written to files; `None` where none are.
     pub row_files: Option<RowReport>,
-    /// Values per sensor type that has any, at the last whole sweep.
-    pub aggregates: BTreeMap<&'static str, TypeReport>,
+    /// Sensor types that have a row.
+    pub types: BTreeMap<&'static str, TypeReport>,
 }
 
 /// What became of one rule.
@@ -90,8 +90,8 @@ impl Quality {
     fn of(snapshot: &ScanSnapshot, received: Option<(u64, u64)>) -> Self {
         let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
         let tally = &snapshot.tally;
-        let stale = (snapshot.sweeps > 0).then_some(snapshot.stale);
-        let rows = u64::from(snapshot.entities);
+        let stale = snapshot.stale();
+        let rows = u64::from(snapshot.entities());
         let aligned = stale.and_then(|stale| share(rows.saturating_sub(stale), rows));
         let came = tally.t1_applied + tally.t2_applied;
         let timeliness = received.and_then(|(all, timely)| share(timely, all));
@@ -162,12 +162,13 @@ pub struct ScanReport {
     pub incarnations: u64,
     /// Distance of actual periods from nominal ones.
     pub jitter_us: Option<Quantiles>,
-    /// Jitter of the sliding window.
-    pub jitter_window_us: Option<Quantiles>,
     /// Start after the slot was due.
     pub lateness_us: Option<Quantiles>,
     /// Length of cycles.
     pub took_us: Option<Quantiles>,
+    /// The same three of the sliding window: the last [`WINDOW`](crate::scan::stats::WINDOW)
+    /// cycles.
+    pub window: WindowReport,
     /// Mean heap allocations per cycle; `None` when nobody counts them.
     pub allocations_per_cycle: Option<f64>,
     /// Records lost to a full lane; they miss in percentiles only.
@@ -176,28 +177,66 @@ pub struct ScanReport {
     pub systems: BTreeMap<&'static str, SystemReport>,
 }
 
+/// Times of the sliding window.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct WindowReport {
+    /// Distance of actual periods from nominal ones.
+    pub jitter_us: Option<Quantiles>,
+    /// Start after the slot was due.
+    pub lateness_us: Option<Quantiles>,
+    /// Length of cycles.
+    pub took_us: Option<Quantiles>,
+}
+
+impl WindowReport {
+    fn of(times: &CycleTimes) -> Self {
+        Self {
+            jitter_us: times.window_of(|record| record.jitter_ns),
+            lateness_us: times.window_of(|record| Some(record.late_ns)),
+            took_us: times.window_of(|record| Some(record.took_ns)),
+        }
+    }
+
+    /// Those that are known, by name.
+    pub fn figures(&self) -> impl Iterator<Item = (&'static str, Quantiles)> {
+        let all = [
+            ("jitter", self.jitter_us),
+            ("lateness", self.lateness_us),
+            ("took", self.took_us),
+        ];
+        all.into_iter()
+            .filter_map(|(name, times)| Some((name, times?)))
+    }
+}
+
 /// One system.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct SystemReport {
     /// Length of its runs.
     pub took_us: Option<Quantiles>,
+    /// The same of the sliding window of cycles.
+    pub took_window_us: Option<Quantiles>,
     /// Runs longer than the period.
     pub overruns: u64,
     /// It is not isolated.
     pub enabled: bool,
 }
 
-/// Values of one sensor type.
-#[derive(Clone, Copy, Debug, Serialize)]
+/// Rows of one sensor type; all but their number as the last whole sweep found them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct TypeReport {
-    /// Rows with a finite value.
-    pub count: u64,
+    /// Rows.
+    pub entities: u32,
+    /// Those of them that are stale; `None` before the first whole sweep.
+    pub stale: Option<u32>,
+    /// Rows with a finite value; `None` before the first whole sweep.
+    pub count: Option<u64>,
     /// Mean value.
     pub mean: Option<f64>,
     /// Least value.
-    pub min: f64,
+    pub min: Option<f64>,
     /// Greatest value.
-    pub max: f64,
+    pub max: Option<f64>,
 }
 
 /// What a report is made from.
@@ -221,16 +260,22 @@ pub(crate) struct Sources<'a> {
 }
 
 impl WorldReport {
+    /// Stale rows of each sensor type that has a row; none before the first whole sweep.
+    pub fn stale_by_type(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        let types = self.types.iter();
+        types.filter_map(|(kind, rows)| Some((*kind, rows.stale?)))
+    }
+
     pub(crate) fn new(sources: Sources<'_>) -> Self {
         let snapshot = &sources.snapshot;
         let tally = snapshot.tally;
         Self {
-            entities: snapshot.entities,
+            entities: snapshot.entities(),
             devices: sources.devices,
             rows: snapshot.rows,
             readings_applied: snapshot.readings_applied(),
             quality: Quality::of(snapshot, sources.received),
-            aggregates: aggregates(snapshot),
+            types: types(snapshot),
             rules: rules(&sources),
             row_files: sources.row_files,
             tally,
@@ -252,6 +297,7 @@ impl ScanReport {
         let systems = systems.map(|(system, name)| {
             let report = SystemReport {
                 took_us: times.system(system).quantiles(),
+                took_window_us: times.window_of(|record| record.systems_ns[system.index()]),
                 overruns: snapshot.system_overruns[system.index()],
                 enabled: snapshot.enabled[system.index()],
             };
@@ -276,9 +322,9 @@ impl ScanReport {
             maintenance: snapshot.maintenance,
             incarnations: snapshot.incarnations,
             jitter_us: times.jitter.quantiles(),
-            jitter_window_us: times.window_jitter(),
             lateness_us: times.lateness.quantiles(),
             took_us: times.took.quantiles(),
+            window: WindowReport::of(times),
             allocations_per_cycle: times.allocations_per_cycle(),
             records_lapped: sources.records_lapped,
             systems: systems.collect(),
@@ -302,16 +348,19 @@ fn rules(sources: &Sources<'_>) -> BTreeMap<String, RuleReport> {
     sources.rules.rules.iter().map(report).collect()
 }
 
-fn aggregates(snapshot: &ScanSnapshot) -> BTreeMap<&'static str, TypeReport> {
+fn types(snapshot: &ScanSnapshot) -> BTreeMap<&'static str, TypeReport> {
     (0..KINDS)
-        .filter(|kind| snapshot.aggregates[*kind].count > 0)
+        .filter(|kind| snapshot.entities_by_kind[*kind] > 0)
         .map(|kind| {
             let found = &snapshot.aggregates[kind];
+            let (swept, valued) = (snapshot.sweeps > 0, found.count > 0);
             let report = TypeReport {
-                count: found.count,
+                entities: snapshot.entities_by_kind[kind],
+                stale: swept.then_some(snapshot.stale_by_kind[kind]),
+                count: swept.then_some(found.count),
                 mean: found.mean(),
-                min: found.min,
-                max: found.max,
+                min: valued.then_some(found.min),
+                max: valued.then_some(found.max),
             };
             (KIND_NAMES[kind], report)
         })
@@ -330,7 +379,14 @@ mod tests {
         snapshot.skipped = 10;
         snapshot.tally.t1_applied = 80;
         snapshot.tally.lost = 20;
-        (snapshot.entities, snapshot.stale, snapshot.sweeps) = (10, 4, 1);
+        snapshot.entities_by_kind = [6, 0, 0, 0, 4, 0, 0];
+        snapshot.stale_by_kind = [1, 0, 0, 0, 3, 0, 0];
+        assert_eq!(
+            Quality::of(&snapshot, None).stale,
+            None,
+            "nobody looked yet"
+        );
+        snapshot.sweeps = 1;
         let quality = Quality::of(&snapshot, Some((4, 2)));
         assert_eq!(quality.alignment_ratio, Some(0.6));
         let odte = quality.odte.unwrap();
@@ -338,5 +394,13 @@ mod tests {
         assert_eq!(quality.figures().count(), 5);
         let unknown = Quality::of(&snapshot, None);
         assert_eq!((unknown.odte, unknown.figures().count()), (None, 3));
+        let stale = types(&snapshot).into_iter();
+        let stale: Vec<_> = stale
+            .map(|(name, one)| (name, one.stale, one.mean))
+            .collect();
+        assert_eq!(
+            stale,
+            [("current", Some(3), None), ("temperature", Some(1), None)]
+        );
     }
 }

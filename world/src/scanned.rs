@@ -57,7 +57,8 @@ pub struct ScannedWorld {
     next_slot: u64,
     rows: u32,
     extent: u32,
-    entities: u32,
+    /// Rows that are bound, by type.
+    entities: [u32; KINDS],
     grown: u64,
     large_pages: Result<bool, String>,
 }
@@ -66,7 +67,7 @@ impl fmt::Debug for ScannedWorld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ScannedWorld")
             .field("rows", &self.rows)
-            .field("entities", &self.entities)
+            .field("entities", &self.entities())
             .finish_non_exhaustive()
     }
 }
@@ -115,7 +116,7 @@ impl ScannedWorld {
             next_slot: 0,
             rows: 0,
             extent: 0,
-            entities: 0,
+            entities: [0; KINDS],
             grown: 0,
             large_pages: Ok(false),
         };
@@ -126,7 +127,13 @@ impl ScannedWorld {
     /// Rows that are bound to a (device, sensor).
     #[must_use]
     pub fn entities(&self) -> u32 {
-        self.entities
+        self.entities.iter().sum()
+    }
+
+    /// The same per sensor type.
+    #[must_use]
+    pub fn entities_by_kind(&self) -> &[u32; KINDS] {
+        &self.entities
     }
 
     /// Rows in the table, blank ones included.
@@ -296,7 +303,7 @@ impl ScannedWorld {
                 sensor: fill.sensor,
                 relay: fill.relay,
             };
-            self.entities += 1;
+            self.entities[usize::from(fill.kind) % KINDS] += 1;
             self.extent = self.extent.max(fill.row + 1);
             self.state.windows.bind(&fill);
         }

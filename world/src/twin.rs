@@ -256,7 +256,8 @@ impl Twin {
     #[must_use]
     pub fn jitter_lately(&self) -> Option<Quantiles> {
         self.shared.fold_records();
-        self.shared.folded.lock().times.window_jitter()
+        let folded = self.shared.folded.lock();
+        folded.times.window_of(|record| record.jitter_ns)
     }
 
     /// The `world` part of the run report.

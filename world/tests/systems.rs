@@ -597,6 +597,23 @@ fn rows_become_stale_after_the_stale_time_and_young_by_a_value() {
 }
 
 #[test]
+fn stale_rows_are_counted_by_the_type_of_their_sensor() {
+    let mut bench = Bench::new(quick_ageing());
+    bench.world.fill((7..27).map(|row| fill(row, CURRENT)));
+    bench.cycle();
+    assert_eq!(bench.world.sweep().stale, [1, 1, 1, 1, 21, 1, 1]);
+    assert_eq!(bench.world.entities_by_kind(), &[1, 1, 1, 1, 21, 1, 1]);
+    let all: Vec<_> = (0..20).map(|row| reading(row, 1, 1.0)).collect();
+    bench.t1(&all);
+    bench.cycle();
+    assert_eq!(bench.world.sweep().stale, [0, 0, 0, 0, 7, 0, 0]);
+    for sequence in 2..6 {
+        bench.sample(0, sequence, 1.0);
+    }
+    assert_eq!(bench.world.sweep().stale, [0, 1, 1, 1, 21, 1, 1], "but one");
+}
+
+#[test]
 fn growing_keeps_slot_and_row_together() {
     let mut bench = Bench::new(WorldRules::default());
     bench.sample(0, 1, 1.5);

@@ -293,7 +293,7 @@ async fn a_killed_scan_rebuilds_the_same_rows_and_keeps_its_totals() {
     rig.settled().await;
     assert_eq!(rig.row("pump-0002", 3).await.unwrap().value, Some(231.0));
     let snapshot = rig.twin.snapshot();
-    assert_eq!((snapshot.incarnations, snapshot.entities), (2, 35));
+    assert_eq!((snapshot.incarnations, snapshot.entities()), (2, 35));
     assert_eq!(snapshot.tally.t1_applied, 2);
     rig.root.stop().await;
 }
@@ -434,7 +434,7 @@ async fn more_devices_than_capacity_grow_the_table_and_are_counted() {
     assert_eq!(rig.row("pump-0399", 6).await.unwrap().value, Some(1.0));
     let snapshot = rig.twin.snapshot();
     assert!(snapshot.maintenance >= 1);
-    assert_eq!(snapshot.entities, 2_800);
+    assert_eq!(snapshot.entities(), 2_800);
     rig.root.stop().await;
 }
 

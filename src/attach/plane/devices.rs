@@ -3,6 +3,7 @@
 //! The same for a running node and for a simulation; what a population is made from is theirs.
 //! Bound: those of the fleet.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actorsim_actors::System;
@@ -10,6 +11,7 @@ use actorsim_actors::events::Level;
 use actorsim_fleet::profile::parse_duration;
 use actorsim_fleet::{Fleet, Population, Profile, Selector};
 use actorsim_supervision::{ConfigError, Policies};
+use actorsim_world::report::TypeReport;
 use serde_json::{Map, Value as Json, json};
 
 use crate::attach::control::Joining;
@@ -86,13 +88,8 @@ fn published(fleet: &Fleet) -> Json {
 }
 
 /// What the twin knows of its sensors, by type.
-pub(crate) fn add_world(shown: &mut Json, sensors: &[(&'static str, u64, f64, f64, f64)]) {
-    let sensor = |(kind, count, mean, min, max): &(&'static str, u64, f64, f64, f64)| {
-        let figures = json!({ "count": count, "mean": mean, "min": min, "max": max });
-        (kind.to_lowercase(), figures)
-    };
-    let sensors: Map<String, Json> = sensors.iter().map(sensor).collect();
-    shown["total"]["world"] = Json::Object(sensors);
+pub(crate) fn add_world(shown: &mut Json, types: &BTreeMap<&'static str, TypeReport>) {
+    shown["total"]["world"] = json!(types);
 }
 
 /// What is wrong with a file, without its lines: who may name one may not read all of them.

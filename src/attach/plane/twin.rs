@@ -2,6 +2,7 @@
 //!
 //! Bound: a row for each rule.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actorsim_world::components::KIND_NAMES;
@@ -29,6 +30,8 @@ impl SystemPlane {
         let found = self.twin()?.report();
         let mut quality = json!(found.quality);
         quality["entities"] = found.entities.into();
+        let stale: BTreeMap<_, _> = found.stale_by_type().collect();
+        quality["stale_by_type"] = json!(stale);
         Ok(quality)
     }
 

@@ -48,12 +48,12 @@ pub struct ScanSnapshot {
     pub late_ns_max: Option<u64>,
     /// Longest cycle, nanoseconds.
     pub took_ns_max: Option<u64>,
-    /// Rows bound to a (device, sensor).
-    pub entities: u32,
+    /// Rows bound to a (device, sensor), per sensor type.
+    pub entities_by_kind: [u32; KINDS],
     /// Rows in the table.
     pub rows: u32,
-    /// Stale rows at the end of the last whole sweep.
-    pub stale: u64,
+    /// Stale rows per sensor type at the end of the last whole sweep.
+    pub stale_by_kind: [u32; KINDS],
     /// Whole sweeps of the present world.
     pub sweeps: u64,
     /// Totals of the world.
@@ -67,6 +67,19 @@ pub struct ScanSnapshot {
 }
 
 impl ScanSnapshot {
+    /// Rows bound to a (device, sensor).
+    #[must_use]
+    pub fn entities(&self) -> u32 {
+        self.entities_by_kind.iter().sum()
+    }
+
+    /// Stale rows at the end of the last whole sweep; `None` before the first.
+    #[must_use]
+    pub fn stale(&self) -> Option<u64> {
+        let stale = self.stale_by_kind.iter().copied();
+        (self.sweeps > 0).then(|| stale.map(u64::from).sum())
+    }
+
     /// Readings of both tiers that are in the world.
     #[must_use]
     pub const fn readings_applied(&self) -> u64 {

@@ -206,13 +206,13 @@ impl CycleTimes {
         self.window.iter()
     }
 
-    /// Jitter of the sliding window.
+    /// One time of each cycle of the sliding window that has it: `time` chooses which.
     #[must_use]
-    pub fn window_jitter(&self) -> Option<Quantiles> {
+    pub fn window_of(&self, time: impl Fn(&CycleRecord) -> Option<u64>) -> Option<Quantiles> {
         let mut times = Times::default();
         self.window
             .iter()
-            .filter_map(|record| record.jitter_ns)
+            .filter_map(time)
             .for_each(|ns| times.record(ns));
         times.quantiles()
     }
@@ -239,7 +239,7 @@ mod tests {
         let times = CycleTimes::default();
         assert_eq!(times.jitter.quantiles(), None);
         assert_eq!(times.allocations_per_cycle(), None);
-        assert_eq!(times.window_jitter(), None);
+        assert_eq!(times.window_of(|record| Some(record.took_ns)), None);
     }
 
     #[test]
@@ -306,15 +306,32 @@ mod tests {
     fn the_window_forgets_and_the_run_does_not() {
         let mut times = CycleTimes::default();
         for cycle in 0..(WINDOW as u64 + 10) {
-            let jitter_ns = Some(if cycle < 10 { 1_000_000 } else { 1_000 });
+            let ns = if cycle < 10 { 1_000_000 } else { 1_000 };
+            let mut systems_ns = [None; SYSTEMS];
+            systems_ns[SystemId::Ingest.index()] = cycle.is_multiple_of(2).then_some(ns);
             times.fold(&CycleRecord {
                 cycle,
-                jitter_ns,
+                jitter_ns: Some(ns),
+                late_ns: 2 * ns,
+                took_ns: 3 * ns,
+                systems_ns,
                 ..CycleRecord::default()
             });
         }
         assert_eq!(times.window().count(), WINDOW);
-        assert_eq!(times.window_jitter().unwrap().max, 1.0);
-        assert_eq!(times.jitter.quantiles().unwrap().max, 1_000.0);
+        let max = |time: fn(&CycleRecord) -> Option<u64>| times.window_of(time).unwrap().max;
+        assert_eq!(max(|record| record.jitter_ns), 1.0);
+        assert_eq!(max(|record| Some(record.late_ns)), 2.0);
+        assert_eq!(max(|record| Some(record.took_ns)), 3.0);
+        let ingest = times.window_of(|record| record.systems_ns[SystemId::Ingest.index()]);
+        let ingest = ingest.map(|of| (of.max, of.count));
+        assert_eq!(
+            ingest,
+            Some((1.0, WINDOW as u64 / 2)),
+            "of cycles that timed it"
+        );
+        let whole = [&times.jitter, &times.lateness, &times.took];
+        let whole = whole.map(|times| times.quantiles().unwrap().max);
+        assert_eq!(whole, [1_000.0, 2_000.0, 3_000.0]);
     }
 }

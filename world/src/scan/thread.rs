@@ -519,7 +519,7 @@ impl ScanThread {
         }
         totals.core_share = self.duty.share();
         (totals.windows, totals.windows_refused) = world.windows();
-        totals.entities = world.entities();
+        totals.entities_by_kind = *world.entities_by_kind();
         totals.rows = world.rows();
         totals.tally = *world.tally();
         self.lanes
@@ -528,7 +528,7 @@ impl ScanThread {
         totals.enabled = world.enabled();
         totals.rules = *world.rule_tallies();
         let sweep = world.sweep();
-        totals.stale = sweep.stale;
+        totals.stale_by_kind = sweep.stale;
         totals.sweeps = sweep.sweeps;
         totals.aggregates = sweep.aggregates;
     }

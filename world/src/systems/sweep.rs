@@ -82,11 +82,11 @@ pub struct Sweep {
     pub(crate) range: Range<usize>,
     pub(crate) ends: bool,
     pub(crate) partial: [Aggregate; KIND_BITS],
-    pub(crate) partial_stale: u64,
+    pub(crate) partial_stale: [u32; KIND_BITS],
     /// Result of the last whole walk, per sensor type.
     pub aggregates: [Aggregate; KINDS],
-    /// Stale rows found by the last whole walk.
-    pub stale: u64,
+    /// Stale rows found by the last whole walk, per sensor type.
+    pub stale: [u32; KINDS],
 }
 
 impl Default for Sweep {
@@ -99,9 +99,9 @@ impl Default for Sweep {
             range: 0..0,
             ends: false,
             partial: [Aggregate::NONE; KIND_BITS],
-            partial_stale: 0,
+            partial_stale: [0; KIND_BITS],
             aggregates: [Aggregate::default(); KINDS],
-            stale: 0,
+            stale: [0; KINDS],
         }
     }
 }
