@@ -8,6 +8,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
+use crate::digits;
 use crate::process::{self, Child};
 use crate::scenario::{Scenario, Shape};
 
@@ -65,8 +66,10 @@ impl Line {
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let who = self.peer.as_deref().unwrap_or("ours");
-        let value = self.value.map_or_else(|| "not measured".to_owned(), plain);
-        let runs: Vec<String> = self.runs.iter().copied().map(plain).collect();
+        let value = self
+            .value
+            .map_or_else(|| "not measured".to_owned(), digits::read);
+        let runs: Vec<String> = self.runs.iter().copied().map(digits::read).collect();
         write!(
             f,
             "{:<9} {:<10} {:<19} {:<18} {value:>14} {:<4} [{}]",
@@ -78,12 +81,6 @@ impl fmt::Display for Line {
             runs.join(" "),
         )
     }
-}
-
-/// Few digits for small numbers, none for large ones.
-fn plain(value: f64) -> String {
-    let digits = if value.abs() >= 100.0 { 0 } else { 3 };
-    format!("{value:.digits$}")
 }
 
 /// A participant, what it has said, and whether it takes no further part.

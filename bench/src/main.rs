@@ -14,6 +14,7 @@ mod cells;
 mod cold;
 mod connect_storm;
 mod devices;
+mod digits;
 mod echo;
 mod encode;
 mod entity;

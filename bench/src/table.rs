@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::digits;
+
 /// Who has no name in the lines.
 const OURS: &str = "ours";
 
@@ -25,7 +27,7 @@ impl Entry {
     fn beside(&self, first: &Self) -> String {
         let [size, seconds] =
             [0, 1].map(|which| self.load[which].filter(|own| first.load[which] != Some(*own)));
-        let size = size.map(|size| format!("at {}", grouped(size as f64)));
+        let size = size.map(|size| format!("at {}", digits::read(size as f64)));
         let seconds = seconds.map(|seconds| format!("in {seconds} s"));
         let different: Vec<String> = size.into_iter().chain(seconds).collect();
         match &different[..] {
@@ -78,7 +80,7 @@ fn entry(line: &str) -> Result<Entry, String> {
         row: format!("`{metric}`{shape} ({unit})"),
         who: text("peer").unwrap_or(OURS).to_owned(),
         load: ["size", "seconds"].map(|key| value.get(key).and_then(Value::as_u64)),
-        value: number.map_or_else(|| "not measured".to_owned(), grouped),
+        value: number.map_or_else(|| "not measured".to_owned(), digits::read),
     })
 }
 
@@ -86,29 +88,6 @@ fn entry(line: &str) -> Result<Entry, String> {
 fn in_order<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut seen = BTreeSet::new();
     names.filter(|name| seen.insert(*name)).collect()
-}
-
-/// Three digits that count for small numbers; thousands apart for large ones.
-fn grouped(value: f64) -> String {
-    if value.abs() < 10.0 {
-        return format!("{value:.2}");
-    }
-    if value.abs() < 100.0 {
-        return format!("{value:.1}");
-    }
-    let digits = format!("{:.0}", value.abs());
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    if value < 0.0 {
-        format!("-{text}")
-    } else {
-        text
-    }
 }
 
 #[cfg(test)]
@@ -150,8 +129,8 @@ mod tests {
             line("\"slow\"", 20_000, "30"),
         ];
         let table = of(&lines.concat()).unwrap();
-        let row = "| `core_share` (1) | 0.50 | 0.50 | 0.50 (in 30 s) | \
-                   0.50 (at 20,000, in 30 s) |\n";
+        let row = "| `core_share` (1) | 0.500 | 0.500 | 0.500 (in 30 s) | \
+                   0.500 (at 20,000, in 30 s) |\n";
         assert!(table.contains(row), "{table}");
     }
 }

@@ -168,7 +168,7 @@ impl Line {
         for (index, (metric, value)) in self.0.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             let value = Some(value).filter(|value| value.is_finite());
-            let value = value.map_or_else(|| "null".to_owned(), |value| format!("{value:.3}"));
+            let value = value.map_or_else(|| "null".to_owned(), f64::to_string);
             let _ = write!(text, "{comma}\"{metric}\":{value}");
         }
         text + "}"
@@ -246,8 +246,8 @@ mod tests {
 
     #[test]
     fn a_line_is_json_and_what_is_no_number_is_null() {
-        let line = Line::new().with("a", 1.0).with("b", f64::NAN);
-        assert_eq!(line.to_json(), r#"{"a":1.000,"b":null}"#);
+        let line = Line::new().with("a", 0.000_04).with("b", f64::NAN);
+        assert_eq!(line.to_json(), r#"{"a":0.00004,"b":null}"#);
     }
 
     #[test]
