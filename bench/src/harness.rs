@@ -8,12 +8,12 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::digits;
 use crate::process::{self, Child};
 use crate::scenario::{Scenario, Shape};
+use crate::{contract, digits};
 
 /// One measurement, as the contract has it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Line {
     scenario: &'static str,
     metric: &'static str,
@@ -48,6 +48,17 @@ impl Line {
 }
 
 impl Line {
+    /// The same under the name by which others read it, if that is another one.
+    pub(crate) fn renamed(&self) -> Option<Self> {
+        let shape = self.shape.as_deref()?;
+        let (shape, metric) = contract::name_of(self.scenario, shape, self.metric)?;
+        Some(Self {
+            metric,
+            shape: Some(shape),
+            ..self.clone()
+        })
+    }
+
     /// One row; names hold no comma.
     pub(crate) fn to_csv(&self) -> String {
         let value = self.value.map(|value| value.to_string());

@@ -27,7 +27,7 @@ pub(crate) const COMMANDS: u64 = 100;
 /// An event that is not acknowledged so long after the window counts as lost.
 const LATE: Duration = Duration::from_secs(10);
 /// The baseline, which is of this binary.
-const TCP: &str = "tcp";
+pub(crate) const TCP: &str = "tcp";
 /// Participants of this binary beside ours.
 pub(crate) const BASELINES: &[&str] = &[TCP];
 
@@ -77,6 +77,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
         metric("t2_delivered_ratio", "1"),
         metric("t3_rtt_p50", "us"),
         metric("t3_rtt_p99", "us"),
+        metric("t3_delivered_ratio", "1"),
         metric("tick", "us"),
         metric("ticks_per_s", "1/s"),
         metric("bytes_per_entity", "B"),
@@ -84,7 +85,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     ],
     child,
     peers: BASELINES,
-    own_shapes: &["10k-0%-10ms", "10k-5%-10ms"],
+    own_shapes: &[("10k-0%-10ms", &[]), ("10k-5%-10ms", &[])],
     peer_sizes: &[],
     time_limit: Duration::from_secs(300),
     bytes_each_max: 16 << 10,
@@ -157,6 +158,7 @@ fn ours(job: &Job) -> Result<Value, String> {
             t3.rtt.snapshot(),
         );
         let (sent, received) = (t1.sent.get(), t1.received.get());
+        let (acked, settled) = (t3.acked.get(), t3.settled());
         let cycles = || node.twin().map(|twin| twin.snapshot().cycles);
         let (began, ticked) = (Instant::now(), cycles());
         tokio::time::sleep(job.time()).await;
@@ -164,6 +166,7 @@ fn ours(job: &Job) -> Result<Value, String> {
         let ticks_per_s = ticks.map(|ticks| ticks as f64 / began.elapsed().as_secs_f64());
         let ratio = |came: u64, of: u64| (of > 0).then(|| (came as f64 / of as f64).min(1.0));
         let t1_ratio = ratio(t1.received.get() - received, t1.sent.get() - sent);
+        let t3_ratio = ratio(t3.acked.get() - acked, t3.settled() - settled);
         let created = t2.created.get();
         let patience = Instant::now() + LATE;
         while t2.acked.get() < created && Instant::now() < patience {
@@ -186,6 +189,7 @@ fn ours(job: &Job) -> Result<Value, String> {
             "t2_delivered_ratio": t2_ratio,
             "t3_rtt_p50": t3.map(|q| q.p50),
             "t3_rtt_p99": t3.map(|q| q.p99),
+            "t3_delivered_ratio": t3_ratio,
             "tick": tick.map(|times| times.p50),
             "ticks_per_s": ticks_per_s,
             "bytes_per_entity": rss.saturating_sub(empty) as f64 / job.size as f64,

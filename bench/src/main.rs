@@ -13,6 +13,7 @@ use clap::Parser;
 mod cells;
 mod cold;
 mod connect_storm;
+mod contract;
 mod devices;
 mod digits;
 mod echo;
@@ -48,6 +49,7 @@ mod soak;
 mod spawn;
 mod storm;
 mod table;
+mod threads;
 mod ticker;
 mod timers;
 mod tls;
@@ -199,11 +201,15 @@ fn run(args: &Arguments, scenarios: &[&'static Scenario]) -> Vec<String> {
                 shape.load.seconds = args.time.unwrap_or(shape.load.seconds);
             }
             let mut print = |line: harness::Line| {
-                rows.push(line.to_csv());
-                if args.json {
-                    println!("{}", line.to_json());
-                } else {
+                if !args.json {
                     println!("{line}");
+                }
+                let renamed = line.renamed();
+                for line in std::iter::once(line).chain(renamed) {
+                    rows.push(line.to_csv());
+                    if args.json {
+                        println!("{}", line.to_json());
+                    }
                 }
             };
             let more = harness::measure(scenario, &shape, args.runs, &children, &mut print);

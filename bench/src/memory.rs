@@ -25,7 +25,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
             60 s timer, having answered by name; ours with the 7 generators of `industrial` and \
             no link, peers with 7 f64",
     shapes: Shapes::Sizes {
-        sizes: &[10_000, 100_000, 1_000_000],
+        forms: &[("", &[10_000, 100_000, 1_000_000])],
         seconds: 0,
     },
     smoke: Load {

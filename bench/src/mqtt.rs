@@ -62,7 +62,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     ],
     child,
     peers: &["rumqttc", "mqtt5", "MQTT.js", "mqttx-cli"],
-    own_shapes: &[POOLED, MOSQUITTO],
+    own_shapes: &[(POOLED, &[]), (MOSQUITTO, &[])],
     peer_sizes: &[
         ("rumqttc", MQTT_CLIENTS_MAX),
         ("mqtt5", MQTT_CLIENTS_MAX),

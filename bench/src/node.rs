@@ -12,7 +12,7 @@ use actorsim::node::StopSource;
 use actorsim::report::Verdict;
 use actorsim::{Node, NodeConfig};
 use actorsim_fleet::broker::PublishCounts;
-use actorsim_transport::TransportStats;
+use actorsim_transport::{DropReason, Network, TransportStats};
 use actorsim_world::Twin;
 use peer_probe::Job;
 use serde_json::Value;
@@ -69,6 +69,15 @@ pub(crate) fn report_in(scratch: &Path, job: &Job, flags: &[&str]) -> Result<Val
 /// Longest wait for it.
 const STARTED_MAX: Duration = Duration::from_secs(120);
 
+/// What became of a node.
+struct Ended<T> {
+    seen: Result<T, String>,
+    /// What fails its verdict.
+    failed: Vec<String>,
+    /// Readings that the network lost.
+    lost: u64,
+}
+
 /// A node of this process while it runs, to be looked at in the middle.
 pub(crate) struct Running {
     node: Node,
@@ -77,57 +86,62 @@ pub(crate) struct Running {
 impl Running {
     /// Starts a node with `settings` over quiet ones, lets `watch` look at it, and stops it; its
     /// verdict must be a pass.
-    pub(crate) fn with(
+    pub(crate) fn with<T>(
         settings: &[&str],
-        watch: impl AsyncFnOnce(&Self) -> Result<Value, String>,
-    ) -> Result<Value, String> {
-        let (seen, failed) = Self::run(settings, watch)?;
-        if failed.is_empty() {
-            return seen;
+        watch: impl AsyncFnOnce(&Self) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let ended = Self::run(settings, None, watch)?;
+        if ended.failed.is_empty() {
+            return ended.seen;
         }
-        Err(failed.join("; "))
+        Err(ended.failed.join("; "))
     }
 
-    /// The same under a load that may be more than it can bear: what fails its verdict is told on
-    /// standard error, and the numbers stand.
-    pub(crate) fn under_any_load(
+    /// The same over any network and under a load that may be more than it can bear: what fails its
+    /// verdict is told on standard error, and the numbers stand. With them come the readings that
+    /// the network lost from start to end, which is known once the links have said goodbye.
+    pub(crate) fn under_any_load<T>(
         settings: &[&str],
-        watch: impl AsyncFnOnce(&Self) -> Result<Value, String>,
-    ) -> Result<Value, String> {
-        let (seen, failed) = Self::run(settings, watch)?;
-        for why in failed {
+        network: Network,
+        watch: impl AsyncFnOnce(&Self) -> Result<T, String>,
+    ) -> Result<(T, u64), String> {
+        let ended = Self::run(settings, Some(network), watch)?;
+        for why in ended.failed {
             eprintln!("the node's verdict: {why}");
         }
-        seen
+        Ok((ended.seen?, ended.lost))
     }
 
-    /// What was seen, and what fails the verdict.
-    fn run(
+    fn run<T>(
         settings: &[&str],
-        watch: impl AsyncFnOnce(&Self) -> Result<Value, String>,
-    ) -> Result<(Result<Value, String>, Vec<String>), String> {
+        network: Option<Network>,
+        watch: impl AsyncFnOnce(&Self) -> Result<T, String>,
+    ) -> Result<Ended<T>, String> {
         let scratch = std::env::temp_dir().join(format!("actorsim-bench-{}", std::process::id()));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| format!("runtime: {error}"))?;
-        let outcome = runtime.block_on(Self::live(&scratch, settings, watch));
+        let outcome = runtime.block_on(Self::live(&scratch, settings, network, watch));
         drop(fs::remove_dir_all(&scratch));
         outcome
     }
 
-    async fn live(
+    async fn live<T>(
         scratch: &Path,
         settings: &[&str],
-        watch: impl AsyncFnOnce(&Self) -> Result<Value, String>,
-    ) -> Result<(Result<Value, String>, Vec<String>), String> {
+        network: Option<Network>,
+        watch: impl AsyncFnOnce(&Self) -> Result<T, String>,
+    ) -> Result<Ended<T>, String> {
         let mut layers = Layers::built_in();
         layers.set(&format!("node.state_dir={}", scratch.display()));
         for assignment in QUIET.iter().chain(settings) {
             layers.set(assignment);
         }
         let settings = layers.resolve().map_err(|errors| errors.render(false))?;
-        let node = Node::start(NodeConfig::from_settings(&settings)).await;
+        let mut config = NodeConfig::from_settings(&settings);
+        config.transport.network = network.unwrap_or(config.transport.network);
+        let node = Node::start(config).await;
         let mut running = Self {
             node: node.map_err(|error| error.to_string())?,
         };
@@ -138,7 +152,8 @@ impl Running {
             Verdict::Pass => Vec::new(),
             Verdict::Fail => report.why,
         };
-        Ok((seen, failed))
+        let lost = running.stats().t1.dropped.get(DropReason::Network);
+        Ok(Ended { seen, failed, lost })
     }
 
     /// Waits until all devices have started, and `warm_up` more.

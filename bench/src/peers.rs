@@ -290,8 +290,11 @@ mod tests {
                 "{name}"
             );
             let shapes = scenario.shapes(&[], false);
-            let has = |own: &&str| shapes.iter().any(|shape| shape.word() == *own);
-            assert!(scenario.own_shapes.iter().all(has), "{name}");
+            for (own, peers) in scenario.own_shapes {
+                assert!(shapes.iter().any(|shape| shape.word() == *own), "{own}");
+                let known = |peer| scenario.peers.contains(peer);
+                assert!(peers.iter().all(known), "{name} {own}");
+            }
         }
     }
 }

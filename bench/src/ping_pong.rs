@@ -53,7 +53,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     peers: &[
         "tokio", "spargio", "actix", "kameo", "ractor", "rusm-otp", "erlang",
     ],
-    own_shapes: &[DETAIL],
+    own_shapes: &[(DETAIL, &[])],
     peer_sizes: &[],
     time_limit: TIME_LIMIT,
     bytes_each_max: 0,

@@ -14,10 +14,10 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     label: "whole node in one child process, T1 at 5 s x 7 sensors through QUIC on loopback into \
             the world scanned at 10 Hz, start included: readings applied / s of run; CPU s (user + \
             system) per million applied, and as the share of a core; p99 from stamp to receipt, \
-            first reading of each datagram; the share of readings dropped anywhere; overruns of \
-            the scan; peak RSS",
+            first reading of each datagram; readings dropped anywhere, and their share; overruns \
+            and skipped slots of the scan; peak RSS",
     shapes: Shapes::Sizes {
-        sizes: &[1_000, 100_000, 1_000_000],
+        forms: &[("", &[1_000, 100_000, 1_000_000])],
         seconds: 30, // six ticks of each device
     },
     smoke: Load {
@@ -29,8 +29,10 @@ pub(crate) const SCENARIO: Scenario = Scenario {
         metric("cpu_s_per_million", "s"),
         metric("core_share", "1"),
         metric("latency_p99", "us"),
+        metric("dropped", "1"),
         metric("dropped_ratio", "1"),
         metric("overruns", "1"),
+        metric("skipped", "1"),
         metric("rss_bytes", "B"),
     ],
     child,
@@ -48,8 +50,10 @@ fn numbers(report: &Value) -> Value {
         "cpu_s_per_million": cpu_s_per_million(report),
         "core_share": core_share(report),
         "latency_p99": number(report, "/tiers/t1/latency_us/p99"),
+        "dropped": dropped(report),
         "dropped_ratio": dropped_ratio(report),
         "overruns": number(report, "/world/scan/overruns"),
+        "skipped": number(report, "/world/scan/skipped"),
         "rss_bytes": number(report, "/process/rss_peak_bytes"), // at the end all devices are gone
     })
 }
@@ -73,11 +77,14 @@ fn core_share(report: &Value) -> Option<f64> {
     Some(number(report, "/process/cpu_s")? / elapsed)
 }
 
+fn dropped(report: &Value) -> Option<f64> {
+    let ways = ["/tiers/t1/dropped", "/tiers/t1/dropped_after_receipt"];
+    ways.iter().map(|way| number(report, way)).sum()
+}
+
 fn dropped_ratio(report: &Value) -> Option<f64> {
     let applied = number(report, "/world/readings_applied")?;
-    let ways = ["/tiers/t1/dropped", "/tiers/t1/dropped_after_receipt"];
-    let dropped = ways.iter().map(|way| number(report, way));
-    let dropped: f64 = dropped.sum::<Option<f64>>()?;
+    let dropped = dropped(report)?;
     Some(dropped / (applied + dropped)).filter(|ratio| ratio.is_finite())
 }
 

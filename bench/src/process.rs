@@ -50,10 +50,7 @@ impl Child<'_> {
     pub(crate) fn load(&self, scenario: &Scenario, shape: &Shape) -> Option<Load> {
         match self {
             Self::Ours => Some(shape.load),
-            Self::Baseline(_) => {
-                let own = scenario.own_shapes.contains(&shape.word());
-                (!own).then_some(shape.load)
-            }
+            Self::Baseline(name) => scenario.has(name, shape).then_some(shape.load),
             Self::Peer(peer) => scenario.load_of(peer.name, shape),
         }
     }

@@ -99,7 +99,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     ],
     child,
     peers: &["quinn"],
-    own_shapes: &["t3-rules", "t3-loss"],
+    own_shapes: &[("t3-rules", &[]), ("t3-loss", &[])],
     peer_sizes: &[],
     time_limit: TIME_LIMIT,
     bytes_each_max: 16 << 10,

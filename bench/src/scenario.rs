@@ -3,6 +3,7 @@
 //!
 //! It runs nothing.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use peer_probe::Job;
@@ -64,8 +65,8 @@ pub(crate) struct Scenario {
     pub(crate) child: fn(&Job) -> Result<Value, String>,
     /// Names of the peers that have it, in the order of the runs.
     pub(crate) peers: &'static [&'static str],
-    /// Shapes that no peer has.
-    pub(crate) own_shapes: &'static [&'static str],
+    /// Shapes that not every peer has, and which have them.
+    pub(crate) own_shapes: &'static [(&'static str, &'static [&'static str])],
     /// The largest sizes of peers that would take too long or too much memory. What is a rate or is
     /// counted for each needs no equal count; a shape that is named by its size is left out.
     pub(crate) peer_sizes: &'static [(&'static str, u64)],
@@ -100,8 +101,12 @@ pub(crate) struct Load {
 /// The variants of a scenario.
 #[derive(Debug)]
 pub(crate) enum Shapes {
-    /// Named by how many there are.
-    Sizes { sizes: &'static [u64], seconds: u64 },
+    /// Named by how many there are, and by what else is different: an ending of the name and the
+    /// sizes of each form.
+    Sizes {
+        forms: &'static [(&'static str, &'static [u64])],
+        seconds: u64,
+    },
     /// Named by what is different, each with its own load.
     Named(&'static [(&'static str, Load)]),
     /// Only one, without a name.
@@ -117,11 +122,18 @@ pub(crate) struct Shape {
 }
 
 impl Scenario {
+    /// Whether this peer has such a form.
+    pub(crate) fn has(&self, peer: &str, shape: &Shape) -> bool {
+        let mut own = self.own_shapes.iter();
+        let found = own.find(|(name, _)| *name == shape.word());
+        found.is_none_or(|(_, peers)| peers.contains(&peer))
+    }
+
     /// What this peer is given instead; none if it is left out of this shape.
     pub(crate) fn load_of(&self, peer: &str, shape: &Shape) -> Option<Load> {
         let mut load = shape.load;
         load.seconds = load.seconds.min(PEER_SECONDS_MAX);
-        if self.own_shapes.contains(&shape.word()) {
+        if !self.has(peer, shape) {
             return None;
         }
         if let Some((_, most)) = self.peer_sizes.iter().find(|(name, _)| *name == peer)
@@ -135,52 +147,49 @@ impl Scenario {
         Some(load)
     }
 
-    /// The shapes to run; with a size given, each with that one.
+    /// The shapes to run; with sizes given, each with those. Of shapes that differ in their size
+    /// alone a smoke run takes the first.
     pub(crate) fn shapes(&self, given: &[u64], smoke: bool) -> Vec<Shape> {
-        let seconds_of = |seconds| if smoke { self.smoke.seconds } else { seconds };
-        let loads = |load: Load| -> Vec<Load> {
-            let seconds = seconds_of(load.seconds);
-            let sizes = match given {
-                [] if smoke => vec![self.smoke.size],
-                [] => vec![load.size],
-                given => given.to_vec(),
-            };
-            let of = |size| Load { size, seconds };
-            sizes.into_iter().map(of).collect()
+        let sizes = |own: &[u64]| match given {
+            [] if smoke => vec![self.smoke.size],
+            [] => own.to_vec(),
+            given => given.to_vec(),
         };
-        let named = |name: Option<&str>, load: Load| -> Vec<Shape> {
-            let name = name.map(str::to_owned);
-            let of = |load| Shape {
-                name: name.clone(),
-                load,
-            };
-            loads(load).into_iter().map(of).collect()
+        let shape = |name: Option<String>, size, seconds| Shape {
+            name,
+            load: Load {
+                size,
+                seconds: if smoke { self.smoke.seconds } else { seconds },
+            },
+        };
+        let with_sizes = |name: Option<&str>, load: Load| -> Vec<Shape> {
+            let of = |size| shape(name.map(str::to_owned), size, load.seconds);
+            sizes(&[load.size]).into_iter().map(of).collect()
         };
         match self.shapes {
-            Shapes::One(load) => named(None, load),
-            Shapes::Named(shapes) => shapes
-                .iter()
-                .flat_map(|(n, l)| named(Some(n), *l))
-                .collect(),
-            Shapes::Sizes { sizes, seconds } => {
-                let smoked = [self.smoke.size];
-                let sizes = match (given, smoke) {
-                    ([], false) => sizes,
-                    ([], true) => &smoked,
-                    (given, _) => given,
+            Shapes::One(load) => with_sizes(None, load),
+            Shapes::Named(shapes) => {
+                let mut seen = BTreeSet::new();
+                let shapes = shapes.iter();
+                let kept = shapes.filter(|(name, load)| !smoke || seen.insert(form(name, *load)));
+                kept.flat_map(|(name, load)| with_sizes(Some(name), *load))
+                    .collect()
+            }
+            Shapes::Sizes { forms, seconds } => {
+                let of = |ending: &str, size| shape(Some(spoken(size) + ending), size, seconds);
+                let with_sizes = |(ending, own): &(&str, &[u64])| -> Vec<Shape> {
+                    let sizes = sizes(own).into_iter();
+                    sizes.map(|size| of(ending, size)).collect()
                 };
-                let seconds = seconds_of(seconds);
-                let of = |size: &u64| Shape {
-                    name: Some(spoken(*size)),
-                    load: Load {
-                        size: *size,
-                        seconds,
-                    },
-                };
-                sizes.iter().map(of).collect()
+                forms.iter().flat_map(with_sizes).collect()
             }
         }
     }
+}
+
+/// The name of a shape without its size, where it begins with that.
+fn form(name: &'static str, load: Load) -> &'static str {
+    name.strip_prefix(&*spoken(load.size)).unwrap_or(name)
 }
 
 impl Shape {
@@ -247,9 +256,20 @@ mod tests {
         assert_eq!(seen(memory, &[], false).len(), 3);
         assert_eq!(seen(memory, &[5_000], true), [("5k".to_owned(), 5_000)]);
         assert_eq!(seen(memory, &[], true), [("1k".to_owned(), 1_000)]);
+        let forms = |name: &str| format!("700{name}");
+        let rate = ["", "-ethernet"].map(|ending| (forms(ending), 700));
+        assert_eq!(seen(&pipeline_rate::SCENARIO, &[700], false), rate);
         for scenario in SCENARIOS {
             let shapes = scenario.shapes(&[], true);
             assert!(shapes.iter().all(|shape| shape.load == scenario.smoke));
         }
+    }
+
+    #[test]
+    fn a_smoke_run_takes_one_of_the_shapes_that_differ_in_their_size() {
+        let shapes = loss::SCENARIO.shapes(&[], true);
+        let names: Vec<&str> = shapes.iter().map(Shape::word).collect();
+        let once = ["0%", "1%", "2%", "5%", "0%-10ms", "5%-10ms"];
+        assert_eq!(names, once.map(|form| format!("10k-{form}")));
     }
 }

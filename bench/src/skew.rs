@@ -34,7 +34,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     ],
     child,
     peers: &["tokio", "ractor", "kameo", "rusm-otp", "erlang"],
-    own_shapes: &["migrating"],
+    own_shapes: &[("migrating", &[])],
     peer_sizes: &[
         ("tokio", 2_000_000),
         ("ractor", 2_000_000),

@@ -4,7 +4,7 @@
 //! end has a thread of its own; nothing is decoded but the stamp. Bound: the window.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -55,9 +55,9 @@ pub(super) fn measure(job: &Job) -> Result<Value, String> {
         over: AtomicBool::new(false),
     });
     let readings = Offered::of(job).readings.max(1);
-    let mut t1 = Line::start(&window, readings, READING)?;
-    let mut t2 = Line::start(&window, EVENTS, EVENT)?;
-    let mut t3 = commands(&window)?;
+    let t1 = Line::start(&window, readings, READING)?;
+    let t2 = Line::start(&window, EVENTS, EVENT)?;
+    let t3 = Line::of_commands(&window)?;
     thread::sleep(warm_up(job));
     window.open.store(true, Relaxed);
     thread::sleep(job.time());
@@ -65,7 +65,7 @@ pub(super) fn measure(job: &Job) -> Result<Value, String> {
     window.over.store(true, Relaxed);
     let (mut t1_times, t1_ratio) = t1.finish()?;
     let (mut t2_times, t2_ratio) = t2.finish()?;
-    let mut t3_times = joined(&mut t3)?;
+    let (mut t3_times, t3_ratio) = t3.finish()?;
     Ok(json!({
         "t1_latency_p50": t1_times.us(0.5),
         "t1_latency_p99": t1_times.us(0.99),
@@ -75,21 +75,15 @@ pub(super) fn measure(job: &Job) -> Result<Value, String> {
         "t2_delivered_ratio": t2_ratio,
         "t3_rtt_p50": t3_times.us(0.5),
         "t3_rtt_p99": t3_times.us(0.99),
+        "t3_delivered_ratio": t3_ratio,
     }))
 }
 
-type Reader = Option<thread::JoinHandle<Latencies>>;
-
-fn joined(reader: &mut Reader) -> Result<Latencies, String> {
-    let reader = reader.take().ok_or("joined twice")?;
-    reader.join().map_err(|_| "a thread died".to_owned())
-}
-
-/// Records of one kind, one way.
+/// Records of one kind, one way, or there and back.
 struct Line {
     sent: Arc<AtomicU64>,
     came: Arc<AtomicU64>,
-    reader: Reader,
+    reader: thread::JoinHandle<Latencies>,
 }
 
 fn pair() -> Result<(TcpStream, TcpStream), String> {
@@ -111,12 +105,29 @@ impl Line {
         thread::spawn(move || write(&at, out, rate, length, &count));
         let (at, count) = (Arc::clone(window), Arc::clone(&came));
         let reader = thread::spawn(move || read(&at, into, length, &count));
-        let reader = Some(reader);
         Ok(Self { sent, came, reader })
     }
 
-    fn finish(&mut self) -> Result<(Latencies, f64), String> {
-        let times = joined(&mut self.reader)?;
+    /// Commands at an even rate, each answered at once; times round trips. A line that is behind
+    /// makes the next ones late, and that is part of their time.
+    fn of_commands(window: &Arc<Window>) -> Result<Self, String> {
+        let (asker, mut device) = pair()?;
+        let answers = asker.try_clone();
+        let answers = answers.map_err(|error| format!("tcp: {error}"))?;
+        thread::spawn(move || {
+            let mut bytes = [0; EVENT];
+            while device.read_exact(&mut bytes).is_ok() && device.write_all(&bytes).is_ok() {}
+        });
+        let (sent, came) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (at, count) = (Arc::clone(window), Arc::clone(&sent));
+        thread::spawn(move || ask(&at, asker, &count));
+        let (at, count) = (Arc::clone(window), Arc::clone(&came));
+        let reader = thread::spawn(move || hear(&at, answers, &count));
+        Ok(Self { sent, came, reader })
+    }
+
+    fn finish(self) -> Result<(Latencies, f64), String> {
+        let times = self.reader.join().map_err(|_| "a thread died".to_owned())?;
         let (came, sent) = (self.came.load(Relaxed), self.sent.load(Relaxed));
         Ok((times, came as f64 / sent.max(1) as f64))
     }
@@ -170,38 +181,31 @@ fn read(window: &Window, mut into: TcpStream, length: usize, came: &AtomicU64) -
     times
 }
 
-/// Commands at an even rate, each answered at once; times round trips. A line that is behind makes
-/// the next ones late, and that is part of their time.
-fn commands(window: &Arc<Window>) -> Result<Reader, String> {
-    let (mut asker, mut device) = pair()?;
-    let mut answers = asker.try_clone().map_err(|error| format!("tcp: {error}"))?;
-    thread::spawn(move || {
+/// Sends a command at an even rate.
+fn ask(window: &Window, mut asker: TcpStream, sent: &AtomicU64) {
+    let every = Duration::from_secs(1) / COMMANDS as u32;
+    while !window.is_over() {
+        thread::sleep(every);
         let mut bytes = [0; EVENT];
-        while device.read_exact(&mut bytes).is_ok() && device.write_all(&bytes).is_ok() {}
-    });
-    let at = Arc::clone(window);
-    thread::spawn(move || {
-        let every = Duration::from_secs(1) / COMMANDS as u32;
-        while !at.is_over() {
-            thread::sleep(every);
-            let mut bytes = [0; EVENT];
-            bytes[STAMP..STAMP + 8].copy_from_slice(&at.now_us().to_le_bytes());
-            if asker.write_all(&bytes).is_err() {
-                return;
-            }
+        bytes[STAMP..STAMP + 8].copy_from_slice(&window.now_us().to_le_bytes());
+        if asker.write_all(&bytes).is_err() {
+            return;
         }
-        drop(asker.shutdown(std::net::Shutdown::Write));
-    });
-    let at = Arc::clone(window);
-    Ok(Some(thread::spawn(move || {
-        let (mut times, mut bytes) = (Latencies::default(), [0; EVENT]);
-        while answers.read_exact(&mut bytes).is_ok() {
-            if at.is_open() {
-                let stamp = bytes[STAMP..STAMP + 8].try_into();
-                let stamp = stamp.map_or(0, u64::from_le_bytes);
-                times.push(at.now_us().saturating_sub(stamp) * 1_000);
-            }
+        sent.fetch_add(1, Relaxed);
+    }
+    drop(asker.shutdown(Shutdown::Write));
+}
+
+/// Times the answers.
+fn hear(window: &Window, mut answers: TcpStream, came: &AtomicU64) -> Latencies {
+    let (mut times, mut bytes) = (Latencies::default(), [0; EVENT]);
+    while answers.read_exact(&mut bytes).is_ok() {
+        came.fetch_add(1, Relaxed);
+        if window.is_open() {
+            let stamp = bytes[STAMP..STAMP + 8].try_into();
+            let stamp = stamp.map_or(0, u64::from_le_bytes);
+            times.push(window.now_us().saturating_sub(stamp) * 1_000);
         }
-        times
-    })))
+    }
+    times
 }
