@@ -31,7 +31,7 @@ const KINDS: [&str; 10] = [
 ];
 /// Kills a second of the plan.
 const KILLS_PER_S: u64 = 20;
-/// SIGKILLs of the twin's process, if it is killed so often in parts.
+/// SIGKILLs of the twin's process beside a whole plan, and of a part of one as large a part.
 const ROUNDS: u64 = 20;
 /// Between two of them: the twin comes up, the links come back, events flow.
 const ROUND: Duration = Duration::from_secs(2);
@@ -116,7 +116,7 @@ fn run(dir: &Path, kills: u64) -> Result<Value, String> {
     }
     let least = by_kind.iter().map(|(_, kills)| kills).min();
     let mut twin = pair.twin(&twin_args)?;
-    let rounds = ROUNDS.min(kills);
+    let rounds = (ROUNDS * kills).div_ceil(SIZE).min(ROUNDS);
     for _ in 0..rounds {
         thread::sleep(ROUND);
         twin.kill()?;

@@ -8,6 +8,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
+use crate::netns::LOST_BY_KEY;
 use crate::process::{self, Child};
 use crate::scenario::{Scenario, Shape};
 use crate::{contract, digits};
@@ -28,12 +29,17 @@ pub(crate) struct Line {
     size: u64,
     /// The length of what is measured by time, which is shorter for peers; else none.
     seconds: Option<u64>,
+    /// By whom packets were lost, where they were.
+    lost_by: Option<String>,
     runs: Vec<f64>,
 }
 
+/// The columns of [`Line::to_csv`].
+pub(crate) const CSV: &str = "scenario,shape,metric,unit,peer,value,lost_by\n";
+
 impl Line {
     pub(crate) fn to_json(&self) -> Value {
-        json!({
+        let mut line = json!({
             "scenario": self.scenario,
             "metric": self.metric,
             "unit": self.unit,
@@ -43,7 +49,11 @@ impl Line {
             "size": self.size,
             "seconds": self.seconds,
             "runs": self.runs,
-        })
+        });
+        if let Some(by) = &self.lost_by {
+            line[LOST_BY_KEY] = json!(by);
+        }
+        line
     }
 }
 
@@ -63,13 +73,14 @@ impl Line {
     pub(crate) fn to_csv(&self) -> String {
         let value = self.value.map(|value| value.to_string());
         format!(
-            "{},{},{},{},{},{}\n",
+            "{},{},{},{},{},{},{}\n",
             self.scenario,
             self.shape.as_deref().unwrap_or_default(),
             self.metric,
             self.unit,
             self.peer.as_deref().unwrap_or("ours"),
             value.unwrap_or_default(),
+            self.lost_by.as_deref().unwrap_or_default(),
         )
     }
 }
@@ -166,6 +177,7 @@ pub(crate) fn measure(
         let Some(load) = child.load(scenario, shape) else {
             continue;
         };
+        let lost_by = seen.iter().find_map(|line| line.get(LOST_BY_KEY)?.as_str());
         for metric in scenario.metrics {
             let numbers = seen.iter().map(|line| line.get(metric.name)?.as_f64());
             let runs: Vec<f64> = numbers.flatten().collect();
@@ -183,6 +195,7 @@ pub(crate) fn measure(
                 shape: shape.name.clone(),
                 size: load.size,
                 seconds: (load.seconds > 0).then_some(load.seconds),
+                lost_by: lost_by.map(str::to_owned),
                 runs,
             });
         }
@@ -224,11 +237,18 @@ mod tests {
             shape: None,
             size: 7,
             seconds: Some(30),
+            lost_by: None,
             runs: Vec::new(),
         };
         let expected = "{\"scenario\":\"memory\",\"metric\":\"bytes_per_actor\",\"unit\":\"B\",\
                         \"value\":null,\"peer\":null,\"shape\":null,\"size\":7,\
                         \"seconds\":30,\"runs\":[]}";
         assert_eq!(line.to_json().to_string(), expected);
+        assert_eq!(line.to_csv(), "memory,,bytes_per_actor,B,ours,,\n");
+        let lost_by = Some("netem".to_owned());
+        let lossy = Line { lost_by, ..line };
+        assert_eq!(lossy.to_json()["lost_by"], "netem");
+        assert!(lossy.to_csv().ends_with(",netem\n"));
+        assert_eq!(CSV.split(',').count(), lossy.to_csv().split(',').count());
     }
 }

@@ -38,8 +38,8 @@ const fn row(size: u64) -> Load {
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "loss",
-    label: "ENTITIES-LOSS: a whole node in a network namespace of its own, where nftables drop \
-            that share of all packets both ways; devices at 5 s x 7 sensors, 1,000 events/s, \
+    label: "ENTITIES-LOSS: a whole node in a network namespace of its own, where netem or nftables \
+            drop that share of all packets both ways; devices at 5 s x 7 sensors, 1,000 events/s, \
             100 commands/s; p99 from stamp to receipt (T1, T2) and of a round trip (T3). tcp: the \
             same readings, events and commands over a plain TCP connection each, at the same time \
             in a namespace of its own. -10ms: our own sockets bring each packet so much later, \
@@ -107,11 +107,12 @@ fn child(job: &Job) -> Result<Value, String> {
     if !netns::inside() {
         return netns::lossy(percent, job);
     }
-    netns::prove(percent)?;
-    match job.shape.strip_prefix(TCP) {
+    let by = netns::prove(percent)?;
+    let measured = match job.shape.strip_prefix(TCP) {
         Some(_) => tcp::measure(job),
         None => ours(job),
-    }
+    };
+    measured.map(|numbers| netns::with(numbers, &by))
 }
 
 /// What devices do a second, ours and those of the baseline alike.

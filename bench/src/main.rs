@@ -62,7 +62,8 @@ use scenario::{SCENARIOS, Scenario};
 #[derive(Parser, Debug)]
 #[command(name = "actorsim-bench", version)]
 struct Arguments {
-    /// Names of scenarios, `all` short ones, `list`, or `table FILE` of a run's JSON lines.
+    /// Names of scenarios, `all` short ones (with --smoke every one), `list`, or `table FILE` of a
+    /// run's JSON lines.
     #[arg(required = true)]
     names: Vec<String>,
     /// Print one JSON line per measurement.
@@ -115,7 +116,7 @@ fn main() -> ExitCode {
     {
         return print_table(file);
     }
-    let scenarios = match chosen(&args.names) {
+    let scenarios = match chosen(&args.names, args.smoke) {
         Ok(scenarios) => scenarios,
         Err(error) => {
             eprintln!("{error}");
@@ -133,7 +134,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Scenarios of many minutes, which are asked for by name.
+/// Scenarios of many minutes, which are asked for by name; with tiny sizes they are short.
 const LONG: &[&str] = &["pipeline-rate", "loss", "exactly-once", "soak"];
 
 /// A whole number of seconds, minutes or hours.
@@ -162,10 +163,12 @@ fn print_table(file: &str) -> ExitCode {
     }
 }
 
-fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>, String> {
+fn chosen(names: &[String], smoke: bool) -> Result<Vec<&'static Scenario>, String> {
     if names == ["all"] {
-        let short = SCENARIOS.iter().filter(|s| !LONG.contains(&s.name));
-        return Ok(short.copied().collect());
+        let wanted = SCENARIOS
+            .iter()
+            .filter(|s| smoke || !LONG.contains(&s.name));
+        return Ok(wanted.copied().collect());
     }
     let find = |name: &String| {
         let found = SCENARIOS.iter().find(|scenario| scenario.name == name);
@@ -184,7 +187,7 @@ fn run(args: &Arguments, scenarios: &[&'static Scenario]) -> Vec<String> {
     let mut asked: Vec<&str> = scenarios.iter().flat_map(|s| s.peers).copied().collect();
     asked.retain(|name| !args.no_peers && wanted(name));
     let (peers, mut failures) = peers::build(&asked);
-    let mut rows = vec!["scenario,shape,metric,unit,peer,value\n".to_owned()];
+    let (mut rows, mut measured) = (vec![harness::CSV.to_owned()], false);
     for scenario in scenarios {
         let of_scenario = |peer: &&Peer| has(scenario, peer.name);
         let ours = wanted("ours").then_some(Child::Ours);
@@ -197,6 +200,7 @@ fn run(args: &Arguments, scenarios: &[&'static Scenario]) -> Vec<String> {
         let asked = |name: &str| args.shape.is_empty() || args.shape.iter().any(|s| s == name);
         let shapes = scenario.shapes(&args.size, args.smoke).into_iter();
         for mut shape in shapes.filter(|shape| asked(shape.word())) {
+            measured = true;
             if shape.load.seconds > 0 {
                 shape.load.seconds = args.time.unwrap_or(shape.load.seconds);
             }
@@ -215,6 +219,9 @@ fn run(args: &Arguments, scenarios: &[&'static Scenario]) -> Vec<String> {
             let more = harness::measure(scenario, &shape, args.runs, &children, &mut print);
             failures.extend(more);
         }
+    }
+    if !measured {
+        failures.push(format!("no shape is called {}", args.shape.join(" or ")));
     }
     if let Some(path) = &args.csv
         && let Err(error) = std::fs::write(path, rows.concat())

@@ -184,11 +184,17 @@ fn events(job: &Job) -> Result<Value, String> {
     value(&rates(count, spent))
 }
 
-/// A whole node with commands at a fixed rate.
+/// A whole node with commands at a fixed rate, once it is proved that its line loses packets, if it
+/// is to.
 fn commands(job: &Job, more: &[&str]) -> Result<Value, String> {
     if let Some(percent) = netns::loss() {
-        netns::prove(percent)?;
+        let by = netns::prove(percent)?;
+        return commanded(job, more).map(|numbers| netns::with(numbers, &by));
     }
+    commanded(job, more)
+}
+
+fn commanded(job: &Job, more: &[&str]) -> Result<Value, String> {
     let devices = format!("fleet.devices={}", (job.size / PER_DEVICE).max(1));
     let settings = [&[&devices, "fleet.interval=1s", COMMANDS], more].concat();
     let warm_up = NODE_WARM_UP.min(3 * job.time());
