@@ -53,6 +53,8 @@ pub struct Hot {
     pub flags: Flags,
     /// Rules in force, one bit for each of the row's type: what was commanded, or is put off.
     pub in_force: u8,
+    /// The row is in the list of rows whose commands are put off.
+    pub put_off: bool,
 }
 
 /// State bits of a row: see the constants for each bit.

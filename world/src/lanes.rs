@@ -139,6 +139,8 @@ pub struct Carry {
     pub grid: Option<Grid>,
     /// Totals at the end of the last cycle.
     pub snapshot: ScanSnapshot,
+    /// See [`crate::scanned::ScannedWorld::put_off`].
+    pub put_off: Vec<(u32, u8)>,
 }
 
 /// Ends that the scan thread holds.

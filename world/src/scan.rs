@@ -3,10 +3,10 @@
 //!
 //! Reading order: `grid` (when), `clock` (the only clock), `stopwatch` (parts of a cycle), `rt`
 //! (privileges), `portion` (how much a cycle takes in), `overrun` (what too long a cycle means),
-//! `duty` (how much of its core it takes), `stats` and `snapshot` (what is told), `thread` (the
-//! loop), `watchdog` (a cycle that never ends), `actor` (the proxy at `/twin/scan`), `bare` (the
-//! thread alone, for measuring). Other actors never see the world; they see lanes, snapshots and
-//! records.
+//! `duty` (how much of its core it takes), `stats`, `snapshot` and `news` (what is told), `thread`
+//! (the loop), `watchdog` (a cycle that never ends), `actor` (the proxy at `/twin/scan`), `bare`
+//! (the thread alone, for measuring). Other actors never see the world; they see lanes, snapshots
+//! and records.
 //!
 //! Bound: per cycle a lane of fills ([`crate::lanes::fill_lane`]), [`REQUESTS_PER_CYCLE`] requests,
 //! and the readings and batches of `systems`.
@@ -16,6 +16,7 @@ pub mod bare;
 pub mod clock;
 pub mod duty;
 pub mod grid;
+mod news;
 pub mod overrun;
 pub mod portion;
 pub mod rt;
@@ -32,18 +33,15 @@ use thiserror::Error;
 
 use crate::systems::{OwnSystems, SystemFault, SystemId};
 pub use actor::{Scan, ScanMessage};
+pub(crate) use news::{NewsIn, NewsOut, ScanNews, news};
 use overrun::OverrunPolicy;
-pub(crate) use thread::{ScanNews, ScanThread};
+pub(crate) use thread::ScanThread;
 
 /// Requests that one cycle answers: they come from people.
 pub const REQUESTS_PER_CYCLE: usize = 8;
 
 /// Readings that a cycle takes while only what is essential runs.
 pub const READINGS_IN_FALLBACK: usize = 16_384;
-
-/// News that wait for the proxy: ready, isolated, ended, and some of the fallback; of these more
-/// are only counted.
-const NEWS_MAX: usize = 16;
 
 /// Stack of the scan thread: what is touched ahead, and room above it.
 const STACK: usize = 2 * 1024 * 1024;

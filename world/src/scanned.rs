@@ -335,6 +335,44 @@ impl ScannedWorld {
         hot.value = value;
     }
 
+    /// Rows whose commands are put off, oldest first, and which rules are in force for each: what
+    /// [`Commanded`] does not say to a world after this one.
+    pub fn put_off(&mut self) -> Vec<(u32, u8)> {
+        let listed: Vec<u32> = self.state.put_off.rows().collect();
+        let Some((hot, _)) = self.columns() else {
+            return Vec::new();
+        };
+        let in_force = |row| Some((row, hot.get(row as usize)?.in_force));
+        listed.into_iter().filter_map(in_force).collect()
+    }
+
+    /// Goes on with what another world has put off, as far as its rules are there still.
+    pub fn go_on_with(&mut self, put_off: &[(u32, u8)]) {
+        let commanded = self.commanded.clone();
+        let Self {
+            world,
+            query,
+            state,
+            rows,
+            ..
+        } = self;
+        let Some((hot, _)) = columns(query, world, *rows) else {
+            return;
+        };
+        for (row, in_force) in put_off {
+            let Some(hot) = hot.get_mut(*row as usize) else {
+                continue;
+            };
+            let rules = state.book.armed[usize::from(hot.flags.kind())].iter();
+            let known = rules.fold(0, |known, rule| known | rule.bit());
+            hot.in_force = in_force & known;
+            if hot.in_force != commanded.of(*row) {
+                // one that finds no room is decided by its next value
+                let _ = state.put_off.list(*row, hot);
+            }
+        }
+    }
+
     fn spawn_to(&mut self, rows: u32) {
         let blocks = |rows: u32| (rows as usize).div_ceil(BLOCK);
         let missing = blocks(rows).saturating_sub(blocks(self.rows));

@@ -1,7 +1,7 @@
 //! The scan thread allocates and frees nothing in steady state, whole cycles with sleep, ingest of
 //! known and new devices, registration, rules with and without a time and on windows, a change of
 //! rules, of period and of rates, commands, requests, rows to files, systems of a program, the
-//! fallback schedule, publishing and somebody who reads all figures meanwhile included.
+//! fallback schedule, its news, publishing and somebody who reads all figures meanwhile included.
 //!
 //! In a program of its own, because it installs an allocator; one test, because it measures time.
 
@@ -76,6 +76,8 @@ const LATER: u32 = 200;
 const ROUNDS: u32 = 100;
 /// Steady cycles at least.
 const CYCLES: u64 = 1_000;
+/// Each is told, and that it is over: more news than a channel has in one block.
+const FALLBACKS: u64 = 17;
 const PERIOD: Duration = Duration::from_millis(1);
 
 /// Beside the shipped rule: one with a time on each value, one on the smoothed value, and one on a
@@ -289,9 +291,12 @@ async fn at_work(
     slow: &AtomicBool,
 ) {
     feed(system.clock(), twin, pool, session).await;
-    slow.store(true, Ordering::Relaxed);
-    until(|| twin.snapshot().fallbacks > 0).await;
-    slow.store(false, Ordering::Relaxed);
+    for turn in 0..FALLBACKS {
+        slow.store(true, Ordering::Relaxed);
+        until(|| twin.snapshot().fallbacks > turn).await;
+        slow.store(false, Ordering::Relaxed);
+        until(|| !twin.snapshot().in_fallback).await;
+    }
     until(|| twin.snapshot().cycles >= CYCLES).await;
 }
 

@@ -331,3 +331,52 @@ fn what_is_in_force_outlives_the_world() {
     assert_eq!(bench.value(0, 95.0), []);
     assert_eq!(bench.value(0, 10.0), [(6, 1.0)]);
 }
+
+#[test]
+fn a_command_that_was_put_off_is_made_in_the_world_after() {
+    let mut bench = Bench::new(HOT);
+    bench.value(7, 95.0);
+    bench.room = 0;
+    assert_eq!(bench.value(0, 95.0), [], "a stop is put off");
+    assert_eq!(bench.value(7, 10.0), [], "and a start");
+    let put_off = bench.world.put_off();
+    assert_eq!(put_off, [(0, 1), (7, 0)]);
+    let book = armed(HOT, &mut bench.slots, &bench.commanded);
+    bench.world = world(book, &bench.commanded);
+    bench.world.go_on_with(&put_off);
+    assert_eq!(bench.cycle(), []);
+    bench.room = 1;
+    assert_eq!(bench.cycle(), [(6, 0.0)], "without another value");
+    assert_eq!(bench.cycle(), [(6, 1.0)]);
+    assert_eq!(bench.cycle(), []);
+    bench.room = 64;
+    assert_eq!(bench.value(0, 10.0), [(6, 1.0)]);
+}
+
+#[test]
+fn what_was_put_off_under_a_rule_that_is_gone_is_not_made_up_for() {
+    let mut bench = Bench::new(HOT);
+    bench.room = 0;
+    bench.value(0, 95.0);
+    let put_off = bench.world.put_off();
+    let book = armed(DRY, &mut bench.slots, &bench.commanded);
+    bench.world = world(book, &bench.commanded);
+    bench.world.go_on_with(&put_off);
+    bench.room = 64;
+    assert_eq!((bench.cycle(), bench.in_force(0)), (vec![], 0));
+}
+
+#[test]
+fn a_row_that_comes_and_goes_while_the_lane_is_full_waits_once() {
+    let mut bench = Bench::new(HOT);
+    bench.room = 0;
+    for _ in 0..100 {
+        bench.value(0, 95.0);
+        bench.value(0, 10.0);
+    }
+    assert_eq!(bench.world.put_off(), [(0, 0)]);
+    bench.value(0, 95.0);
+    bench.room = 64;
+    assert_eq!(bench.cycle(), [(6, 0.0)]);
+    assert_eq!(bench.world.put_off(), []);
+}

@@ -324,6 +324,44 @@ async fn cycles_and_skipped_slots_cover_the_grid_over_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn commands_that_were_put_off_outlive_the_scan_that_decided_them() {
+    // the channel of the test, its tier's mailbox, and the lane hold less than so many
+    const DEVICES: u32 = 2_600;
+    let mut rig = Rig::with(|scan| scan.capacity = 4_096).await;
+    let sensors = [SensorSpec {
+        sensor: PRESENCE,
+        kind: SensorType::Presence,
+    }];
+    let devices = DeviceRange {
+        prefix: "pump-".to_owned(),
+        first: 0,
+        count: DEVICES,
+        width: 4,
+    };
+    let absent: Vec<_> = (0..DEVICES)
+        .map(|nth| reading(&devices.name(nth), PRESENCE, 1, 0.0))
+        .collect();
+    let sensors = sensors.into();
+    rig.send(Ingest::Register(Registration { devices, sensors }))
+        .await;
+    for some in absent.chunks(500) {
+        rig.t1(some).await;
+    }
+    rig.until(|rig| rig.twin.snapshot().tally.t1_applied == u64::from(DEVICES))
+        .await;
+    assert!(rig.twin.snapshot().tally.commands_deferred > 0);
+    rig.kill("/twin/scan").await;
+    for got in 0..DEVICES {
+        let next = tokio::time::timeout(PATIENCE, rig.commands.recv()).await;
+        let (starts, _) = next.unwrap_or_else(|_| panic!("after {got}")).unwrap();
+        assert!(!starts);
+    }
+    rig.settled().await;
+    assert_eq!(rig.twin.snapshot().tally.commands, u64::from(DEVICES));
+    rig.root.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_killed_stage_goes_on_with_the_same_lanes() {
     let rig = Rig::start().await;
     rig.register(3).await;

@@ -12,12 +12,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use actorsim_actors::{ActorPath, Fault, Flow, Level, Message, System, TaskActor, TaskContext};
-use tokio::sync::mpsc;
 
 use super::clock::ScanClock;
 use super::duty::Change;
 use super::watchdog::{STEP_ROWS, Watchdog, Wedged};
-use super::{NEWS_MAX, STACK, ScanFault, ScanNews, ScanThread};
+use super::{NewsIn, NewsOut, STACK, ScanFault, ScanNews, ScanThread, news};
 use crate::lanes::{Lease, ScanEnds};
 use crate::row_files::{ROWS_PER_CYCLE, RowWriter};
 use crate::scanned::{ScannedWorld, WorldSize};
@@ -68,7 +67,7 @@ impl Scan {
     fn spawn(
         &mut self,
         ends: Lease<ScanEnds>,
-        news: mpsc::Sender<ScanNews>,
+        news: NewsOut,
         cx: &TaskContext<ScanMessage>,
     ) -> std::io::Result<()> {
         let shared = Arc::clone(&self.shared);
@@ -167,7 +166,7 @@ impl Shared {
         &self,
         ends: Lease<ScanEnds>,
         stop: Arc<AtomicBool>,
-        news: mpsc::Sender<ScanNews>,
+        mut news: NewsOut,
     ) -> Option<ScanThread> {
         let step = || self.lanes.pulse.step(self.scan_clock.now_ns());
         step();
@@ -200,9 +199,10 @@ impl Shared {
             one_more();
         });
         if let Err(error) = self.remember(&mut world, tally.applied_offset, one_more) {
-            let _ = news.try_send(ScanNews::Forgetful(error.to_string()));
+            news.tell(ScanNews::Forgetful(error.to_string()));
             return None;
         }
+        world.go_on_with(&ends.carry.put_off);
         let (scan, lanes) = (scan.clone(), Arc::clone(&self.lanes));
         let clock = self.scan_clock.clone();
         Some(ScanThread::new(scan, world, ends, lanes, clock, stop, news))
@@ -228,7 +228,7 @@ impl Shared {
 
 /// Tells what the thread has to say, until it ends.
 async fn tell(
-    mut news: mpsc::Receiver<ScanNews>,
+    mut news: NewsIn,
     shared: Arc<Shared>,
     system: System,
     path: ActorPath,
@@ -286,8 +286,8 @@ impl TaskActor for Scan {
 
     async fn started(&mut self, cx: &mut TaskContext<ScanMessage>) -> Result<(), Fault> {
         let ends = self.lease().await?;
-        let (tx, mut news) = mpsc::channel(NEWS_MAX);
-        self.spawn(ends, tx, cx)
+        let (out, mut news) = news();
+        self.spawn(ends, out, cx)
             .map_err(|error| Fault::with("scan_thread", error))?;
         match news.recv().await {
             Some(ScanNews::Ready(host)) => {

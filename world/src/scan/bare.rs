@@ -14,12 +14,11 @@ use std::time::Duration;
 
 use actorsim_transport::SensorType;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tokio::sync::mpsc;
 
 use super::clock::ScanClock;
 use super::rt::HostReport;
 use super::stats::CycleRecord;
-use super::{NEWS_MAX, STACK, ScanConfig, ScanNews, ScanThread};
+use super::{NewsIn, STACK, ScanConfig, ScanNews, ScanThread, news};
 use crate::components::{KINDS, RowFill};
 use crate::index::RELAY_SENSOR;
 use crate::journal::fold::RowValue;
@@ -50,7 +49,7 @@ pub struct BareScan {
     lanes: Arc<Lanes>,
     host: HostReport,
     stop: Arc<AtomicBool>,
-    news: mpsc::Receiver<ScanNews>,
+    news: NewsIn,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -60,7 +59,7 @@ impl BareScan {
     pub fn start(config: ScanConfig, entities: u32) -> Result<Self, BareScanError> {
         let lanes = Arc::new(Lanes::new(config.period, 0)?);
         let stop = Arc::new(AtomicBool::new(false));
-        let (tell, mut news) = mpsc::channel(NEWS_MAX);
+        let (tell, mut news) = news();
         let (given, halt) = (Arc::clone(&lanes), Arc::clone(&stop));
         let run = move || {
             let ends = given.scan.take();
@@ -71,7 +70,7 @@ impl BareScan {
         };
         let builder = std::thread::Builder::new().name("scan".to_owned());
         let thread = builder.stack_size(STACK).spawn(run)?;
-        let host = match news.blocking_recv() {
+        let host = match news.recv_blocking() {
             Some(ScanNews::Ready(host)) => host,
             Some(ScanNews::Faulted(fault)) => {
                 return Err(BareScanError::Faulted(fault.to_string()));
@@ -124,8 +123,8 @@ impl BareScan {
     /// Whether a system failed since the last call, and how.
     pub fn fault(&mut self) -> Option<String> {
         match self.news.try_recv() {
-            Ok(ScanNews::Isolated(fault)) => Some(fault.to_string()),
-            Ok(ScanNews::Faulted(fault)) => Some(fault.to_string()),
+            Some(ScanNews::Isolated(fault)) => Some(fault.to_string()),
+            Some(ScanNews::Faulted(fault)) => Some(fault.to_string()),
             _ => None,
         }
     }

@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rtrb::Producer;
-use tokio::sync::mpsc;
 
 use super::clock::{ScanClock, sleep_until_ns};
-use super::duty::{Change, Duty};
+use super::duty::Duty;
 use super::grid::{Grid, Slot};
+use super::news::{NewsOut, ScanNews};
 use super::overrun::{FAULT_AFTER, Next, Overruns};
 use super::portion::Portion;
 use super::rt::{HostReport, prepare};
@@ -39,25 +39,6 @@ const FAULTS_MAX: u32 = 2;
 /// At most this many cycles pass without a wake, so that records are folded in time.
 const WAKE_EVERY: u64 = 256;
 
-/// What the thread tells its proxy; rare, never in steady state.
-#[derive(Debug)]
-pub(crate) enum ScanNews {
-    /// The world stands and the grid is laid.
-    Ready(HostReport),
-    /// A system failed and is isolated.
-    Isolated(SystemFault),
-    /// Only what is essential runs from now on, or all systems again.
-    Shed(bool),
-    /// It takes more of its core than it may, and rests between cycles, or has not for a while.
-    Duty(Change),
-    /// The world could not be rebuilt from the journal.
-    Forgetful(String),
-    /// The loop ended by order.
-    Stopped,
-    /// The loop ended because of a fault.
-    Faulted(ScanFault),
-}
-
 /// One incarnation of the scan thread.
 pub(crate) struct ScanThread {
     config: ScanConfig,
@@ -65,7 +46,7 @@ pub(crate) struct ScanThread {
     world: ScannedWorld,
     ends: Lease<ScanEnds>,
     stop: Arc<AtomicBool>,
-    news: mpsc::Sender<ScanNews>,
+    news: NewsOut,
     wake: Arc<OwnedFd>,
     lanes: Arc<Lanes>,
     clock: ScanClock,
@@ -133,7 +114,7 @@ impl ScanThread {
         lanes: Arc<Lanes>,
         clock: ScanClock,
         stop: Arc<AtomicBool>,
-        news: mpsc::Sender<ScanNews>,
+        news: NewsOut,
     ) -> Self {
         Self {
             period_ns: lanes.period_ns.load(Ordering::Acquire).max(1),
@@ -230,8 +211,10 @@ impl ScanThread {
         let walk_every = self.lanes.walk_every.load(Ordering::Acquire);
         self.world.walk_every(walk_every as u32);
         self.world.rates().restart();
+        // what was put off before is this world's now
+        self.ends.carry.put_off.clear();
         self.ends.carry.snapshot.incarnations += 1;
-        self.tell(ScanNews::Ready(host));
+        self.news.tell(ScanNews::Ready(host));
         self.allocated();
     }
 
@@ -249,7 +232,7 @@ impl ScanThread {
         let (begins_ns, change) = self.duty.begins(due_ns);
         self.ends.carry.snapshot.rests += u64::from(begins_ns > due_ns);
         if let Some(change) = change {
-            self.tell(ScanNews::Duty(change));
+            self.news.tell(ScanNews::Duty(change));
         }
         begins_ns
     }
@@ -272,17 +255,15 @@ impl ScanThread {
 
     fn end(self, end: ScanNews) {
         let Self {
-            news, ends, world, ..
+            mut news,
+            ends,
+            world,
+            ..
         } = self;
         drop(world);
         // the ends are in their berth before anyone hears of the end
         drop(ends);
-        let _ = news.try_send(end);
-    }
-
-    fn tell(&self, news: ScanNews) {
-        // the channel has room for every news one incarnation can have
-        let _ = self.news.try_send(news);
+        news.tell(end);
     }
 
     fn cycle(&mut self, slot: Slot) -> Result<(), ScanFault> {
@@ -322,7 +303,7 @@ impl ScanThread {
         let now_ns = self.clock.now_ns();
         record.took_ns = now_ns.saturating_sub(start_ns);
         if let Some(change) = self.duty.took(record.took_ns, now_ns) {
-            self.tell(ScanNews::Duty(change));
+            self.news.tell(ScanNews::Duty(change));
         }
         record.allocations = self.allocated();
         if self.ends.records.push(record).is_err() {
@@ -347,7 +328,7 @@ impl ScanThread {
                 let sheds = next == Next::FallBack;
                 self.world.set_fallback(sheds);
                 self.ends.carry.snapshot.fallbacks += u64::from(sheds);
-                self.tell(ScanNews::Shed(sheds));
+                self.news.tell(ScanNews::Shed(sheds));
             }
             Next::End => {
                 return Err(ScanFault::Overrun {
@@ -546,12 +527,14 @@ impl ScanThread {
         if self.faults >= FAULTS_MAX || fault.system == SystemId::Ingest {
             return Err(fault.into());
         }
-        self.tell(ScanNews::Isolated(fault));
+        self.news.tell(ScanNews::Isolated(fault));
         Ok(())
     }
 
-    /// Batches in hand leave unscanned; their accounting is outside.
+    /// Batches in hand leave unscanned, and their accounting is outside; what is put off is for
+    /// the next incarnation.
     fn hand_back(&mut self) {
         self.give_out();
+        self.ends.carry.put_off = self.world.put_off();
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Only edges command: which rules are in force is mirrored in the row, and what of that was
 //! commanded outlives the world in [`Commanded`]. It never waits: where the lane takes no command,
-//! the row is put off, and in a later cycle it is commanded wherever the two differ still. So a
-//! stop put off cannot overtake a start, whatever values come meanwhile. A value that is not finite
+//! the row is put off, and in a later cycle it is commanded wherever the two differ still, in
+//! another world if need be. So a stop put off cannot overtake a start, whatever values come
+//! meanwhile. A value that is not finite
 //! means nothing, and a stale row comes into no force. Whether a device obeyed is for tier T3 to
 //! report.
 //!
@@ -163,6 +164,7 @@ impl Desk<'_> {
                 }
                 self.command(rule, row, into_force);
             }
+            self.hot[row as usize].put_off = false;
             self.put_off.drop_first();
         }
     }
@@ -186,8 +188,7 @@ impl Desk<'_> {
         let is_news = self.commanded.has(rule.slot, row) != into_force;
         let waits = setpoint.is_some() && is_news && self.is_full();
         if waits {
-            let listed = self.hot[row as usize].in_force != self.commanded.of(row);
-            if !listed && !self.put_off.list(row) {
+            if !self.put_off.list(row, &mut self.hot[row as usize]) {
                 return false;
             }
             self.tally.commands_deferred += 1;

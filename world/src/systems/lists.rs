@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use super::READINGS_PER_CYCLE;
 use crate::batch::RowReading;
+use crate::components::Hot;
 use crate::row_files::RowRecord;
 
 /// Values of one cycle that are judged: those of [`READINGS_PER_CYCLE`] readings, of which an event
@@ -208,7 +209,7 @@ impl JudgedPen<'_> {
     }
 }
 
-/// Rows whose command found no room, oldest first.
+/// Rows whose command found no room, oldest first, each once.
 #[derive(Debug)]
 pub(crate) struct PutOff {
     rows: VecDeque<u32>,
@@ -231,13 +232,17 @@ impl PutOff {
         self.rows.pop_front();
     }
 
-    /// False when there is no room.
-    pub(crate) fn list(&mut self, row: u32) -> bool {
-        let fits = self.rows.len() < PUT_OFF_MAX;
-        if fits {
+    /// Lists a row, unless it is listed already; false when there is no room.
+    pub(crate) fn list(&mut self, row: u32, hot: &mut Hot) -> bool {
+        if !hot.put_off && self.rows.len() < PUT_OFF_MAX {
             self.rows.push_back(row);
+            hot.put_off = true;
         }
-        fits
+        hot.put_off
+    }
+
+    pub(crate) fn rows(&self) -> impl Iterator<Item = u32> + '_ {
+        self.rows.iter().copied()
     }
 }
 
@@ -289,6 +294,16 @@ mod tests {
         assert_eq!(touched.rows(), [7, 8]);
         touched.clear();
         assert!(touched.rows().is_empty());
+    }
+
+    #[test]
+    fn a_row_is_put_off_once_however_often_it_comes_and_goes() {
+        let (mut put_off, mut hot) = (PutOff::new(), [Hot::default(); 2]);
+        for _ in 0..2 * PUT_OFF_MAX {
+            assert!(put_off.list(0, &mut hot[0]));
+        }
+        assert!(put_off.list(1, &mut hot[1]));
+        assert_eq!(put_off.rows().collect::<Vec<_>>(), [0, 1]);
     }
 
     #[test]
