@@ -427,6 +427,7 @@ mod tests {
 
     use super::*;
     use crate::certs::{SITE_SERVER_NAME, Site};
+    use crate::network::{LATENCY, SimNet};
 
     #[test]
     fn a_port_in_use_is_told_with_what_where_and_what_to_do() {
@@ -441,17 +442,18 @@ mod tests {
         bind_socket(addr).unwrap();
     }
 
-    #[tokio::test]
+    // In virtual time, where a busy host loses no packet and nobody is late.
+    #[tokio::test(start_paused = true)]
     async fn a_connection_that_is_closed_while_its_window_is_full_says_why() {
         let dir = tempfile::tempdir().unwrap();
         let site = Site::open_or_create(&dir.path().join("site")).unwrap();
         let identity = site.identity("end", "*", &dir.path().join("end")).unwrap();
         let handle = Handle::current();
-        let local = (Ipv4Addr::LOCALHOST, 0).into();
-        let twin = listen(&handle, local, Listening::Main, &identity, &Network::Udp).unwrap();
-        let at = twin.local_addr().unwrap();
-        let link = dialler(&handle, at, &identity, Protocol::Actorsim1, &Network::Udp).unwrap();
-        for turns in 0..24 {
+        let at = (Ipv4Addr::LOCALHOST, 7400).into();
+        let network = Network::Simulated(SimNet::new(1));
+        let twin = listen(&handle, at, Listening::Main, &identity, &network).unwrap();
+        let link = dialler(&handle, at, &identity, Protocol::Actorsim1, &network).unwrap();
+        for waited in 0..24 {
             let connecting = link.connect(at, SITE_SERVER_NAME).unwrap();
             let incoming = async { twin.accept().await.unwrap().await };
             let (dialled, accepted) = tokio::join!(connecting, incoming);
@@ -462,15 +464,14 @@ mod tests {
                 send.write(&[0; STREAM_WINDOW as usize]).await.unwrap();
                 streams.push((send, receive));
             }
-            for _ in 0..turns {
-                tokio::task::yield_now().await;
-            }
+            // before anything was sent, while it is under way, when it was acknowledged
+            tokio::time::sleep(LATENCY * waited / 8).await;
             close(&accepted, codes::PROTOCOL, b"enough");
             let why = dialled.closed().await;
             assert!(
                 matches!(&why, ConnectionError::ApplicationClosed(said)
                     if said.error_code == codes::PROTOCOL),
-                "after {turns} turns: {why}"
+                "{waited}: {why}"
             );
         }
     }
