@@ -21,6 +21,26 @@ pub const EVENTS: &[(&str, &str)] = &[
         "disconnected",
         "a link or an accepted connection is gone, and why",
     ),
+    (
+        "connect_failed",
+        "a link cannot reach its twin, or is refused by it, and why",
+    ),
+    (
+        "foreign_certificate",
+        "a peer was refused over its certificate, or for want of one",
+    ),
+    (
+        "handshake_failed",
+        "a peer did not get through its handshake, and why",
+    ),
+    (
+        "connection_refused",
+        "a peer was refused for want of room, or over what it may do",
+    ),
+    (
+        "devices_refused",
+        "devices beyond a quota were announced: which, and what the quota is",
+    ),
     ("publish_retry", "a publisher tries again"),
     ("fault_injected", "a fault was put in on purpose"),
     ("fault_reverted", "a fault was taken out again"),

@@ -13,6 +13,7 @@ mod datagrams;
 mod events;
 mod join;
 mod read;
+mod register;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -86,13 +87,15 @@ pub(crate) struct Peer {
     pub(crate) quota: Option<Arc<Quota>>,
     /// Given back when all of the connection is gone.
     place: Option<Place>,
-    pub(crate) clock: Clock,
+    pub(crate) system: System,
     pub(crate) session: OnceLock<Arc<T2Session>>,
     pub(crate) owned: Mutex<Owned>,
     /// What came over it, and what became of it.
     pub(crate) figures: Arc<ConnStats>,
     /// Why it was closed here, if the peer is to blame.
     refused: OnceLock<String>,
+    /// Devices that it registered were refused, so those that are not covered may never be.
+    refuses: AtomicBool,
     /// Whether all that came on event streams has been handed on.
     events_over: AtomicBool,
     /// The link's clock against ours, and by how much its stamps are corrected.
@@ -120,6 +123,10 @@ impl Peer {
             }
             registry.claim_plain(self.id, &mut owned, device);
         }
+    }
+
+    fn clock(&self) -> &Clock {
+        self.system.clock()
     }
 
     /// Whether there are devices that it may not speak for.
@@ -167,7 +174,7 @@ impl Peer {
     /// stamps to.
     fn link_us(&self) -> u64 {
         let correction = self.correction_us.load(Ordering::Relaxed);
-        self.clock.unix_us().saturating_add_signed(correction)
+        self.clock().unix_us().saturating_add_signed(correction)
     }
 
     /// Closes the connection because of what the peer did.
@@ -210,7 +217,6 @@ pub(crate) struct Accepted {
 #[derive(Debug)]
 pub(crate) struct Conn {
     peer: Arc<Peer>,
-    system: System,
     addr: Addr<ConnMessage>,
     closing: VarInt,
     meter: Arc<Meter>,
@@ -233,20 +239,20 @@ pub(crate) fn conn_child(system: &System, core: &Arc<Core>, accepted: Accepted) 
             devices: accepted.devices.clone(),
             quota: accepted.quota.clone(),
             place: accepted.place.lock().take(),
-            clock: system.clock().clone(),
+            system: system.clone(),
             session: OnceLock::new(),
             owned: Mutex::new(Owned::new(
                 accepted.devices.is_some() || accepted.quota.is_some(),
             )),
             figures: core.stats.conns.open(id),
             refused: OnceLock::new(),
+            refuses: AtomicBool::new(false),
             events_over: AtomicBool::new(false),
             offsets: Mutex::default(),
             correction_us: AtomicI64::new(0),
         };
         Conn {
             peer: Arc::new(peer),
-            system: system.clone(),
             addr: address.clone(),
             closing: codes::KILLED,
             meter: Arc::default(),
@@ -292,9 +298,8 @@ impl TaskActor for Conn {
             "{from} speaks {}",
             String::from_utf8_lossy(peer.protocol.alpn())
         );
-        self.system
-            .events()
-            .publish(Level::Info, "connected", Some(self.addr.path()), text);
+        let events = peer.system.events();
+        events.publish(Level::Info, "connected", Some(self.addr.path()), text);
         Ok(())
     }
 
@@ -354,9 +359,8 @@ impl Drop for Conn {
             }
         };
         let why = peer.refused.get().cloned().unwrap_or(why);
-        self.system
-            .events()
-            .publish(Level::Info, "disconnected", Some(self.addr.path()), why);
+        let events = peer.system.events();
+        events.publish(Level::Info, "disconnected", Some(self.addr.path()), why);
     }
 }
 

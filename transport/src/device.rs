@@ -144,12 +144,18 @@ impl DeviceRange {
         let most = most.max(1);
         (0..self.count)
             .step_by(most as usize)
-            .map(move |skip| Self {
-                prefix: self.prefix.clone(),
-                first: self.first.wrapping_add(skip),
-                count: most.min(self.count - skip),
-                width: self.width,
-            })
+            .map(move |skip| self.part(skip, most.min(self.count - skip)))
+    }
+
+    /// `count` of the same devices, behind the first `skip`.
+    #[must_use]
+    pub fn part(&self, skip: u32, count: u32) -> Self {
+        Self {
+            prefix: self.prefix.clone(),
+            first: self.first.wrapping_add(skip),
+            count,
+            width: self.width,
+        }
     }
 }
 

@@ -97,7 +97,10 @@ pub enum FrameError {
     #[error("a node name has 1 to {NODE_NAME_LEN_MAX} bytes, not {0}")]
     NodeName(usize),
     /// Another version of the protocol.
-    #[error("protocol version {0} is not {PROTOCOL_VERSION}")]
+    #[error(
+        "the link speaks protocol version {0}, and this twin version {PROTOCOL_VERSION}: both need \
+         the same"
+    )]
     Version(u16),
     /// A stream began with an unknown byte.
     #[error("unknown stream type byte {0}")]
@@ -183,6 +186,14 @@ pub enum ToLink {
     },
     /// Answers a join: commands come this way from now on.
     Joined,
+    /// Answers a registration of more devices than may be: nothing of these is taken, on this
+    /// connection. The others are served.
+    Refused {
+        /// Which.
+        devices: DeviceRange,
+        /// In words.
+        why: String,
+    },
 }
 
 impl ToTwin {
@@ -233,12 +244,16 @@ impl ToLink {
         framed(&codec::encode(self)?)
     }
 
-    /// Decodes one, without its length.
+    /// Decodes and checks one, without its length.
     ///
     /// # Errors
-    /// [`FrameError::Codec`] for everything else.
+    /// [`FrameError`] for everything that is not a message within its bounds.
     pub fn parse(bytes: &[u8]) -> Result<Self, FrameError> {
-        Ok(codec::decode(bytes)?)
+        let message = codec::decode(bytes)?;
+        if let Self::Refused { devices, .. } = &message {
+            devices.check()?;
+        }
+        Ok(message)
     }
 }
 
@@ -359,7 +374,7 @@ impl<'a> Events<'a> {
         let sequence = u64::from_le_bytes(sub(prefix, 0));
         let count = u32::from_le_bytes(sub(prefix, 8));
         let (records, tail) = rest.as_chunks::<EVENT_LEN>();
-        if !tail.is_empty() || records.len() != count as usize || count == 0 {
+        if !tail.is_empty() || records.len() != count as usize {
             return Err(FrameError::Count { length, count });
         }
         Ok(Self { sequence, records })

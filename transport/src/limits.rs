@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 pub(crate) use door::Door;
 pub(crate) use places::{Place, Places};
-pub(crate) use quota::{Quota, Quotas, UsedUp};
+pub(crate) use quota::{Quota, Quotas};
 
 use crate::listener::HANDSHAKES_MAX;
 use crate::registry::CONNECTIONS_MAX;

@@ -39,6 +39,7 @@ use beside::Beside;
 
 use crate::command::AckStatus;
 use crate::device::{RangeError, Registration};
+use crate::listener::Folded;
 use crate::reading::{DecodeError, SensorType};
 use crate::stats::TransportStats;
 
@@ -127,7 +128,11 @@ struct Shared {
     beside: watch::Sender<Option<Beside>>,
     connections_beside: AtomicU64,
     registrations: Mutex<Vec<Registration>>,
+    /// Devices in them.
+    announced: AtomicU64,
     registered: Notify,
+    /// That the twin refuses some.
+    refused: Folded,
     t1_sent: AtomicU64,
     connections: AtomicU64,
     connected: AtomicBool,
@@ -165,7 +170,9 @@ impl Link {
             beside: watch::Sender::new(None),
             connections_beside: AtomicU64::new(0),
             registrations: Mutex::new(Vec::new()),
+            announced: AtomicU64::new(0),
             registered: Notify::new(),
+            refused: Folded::new("devices_refused"),
             t1_sent: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             connected: AtomicBool::new(false),
@@ -196,7 +203,7 @@ impl Link {
         Ok(())
     }
 
-    /// Puts events into the outbox, oldest first; returns how many found room. The rest are counted
+    /// Puts events into the outbox, oldest first; returns how many were taken. The rest are counted
     /// as blocked.
     #[must_use = "events beyond the returned count were not taken"]
     pub fn events(&self, events: &[OutEvent]) -> usize {
@@ -238,6 +245,8 @@ impl Link {
                 count: devices.count,
             });
         }
+        let devices = u64::from(registration.devices.count);
+        self.0.announced.fetch_add(devices, Ordering::Relaxed);
         all.push(registration);
         drop(all);
         self.0.registered.notify_one();

@@ -144,10 +144,17 @@ impl Owned {
     }
 
     /// Counts a registration, if it keeps the bounds of a connection.
-    pub(crate) fn admit(&mut self, range: &DeviceRange) -> bool {
+    pub(crate) fn admit(&mut self, range: &DeviceRange) -> Result<(), TooMany> {
+        if self.registrations == REGISTRATIONS_MAX {
+            return Err(TooMany::Registrations);
+        }
         self.registrations += 1;
-        self.registered = self.registered.saturating_add(u64::from(range.count));
-        self.registrations <= REGISTRATIONS_MAX && self.registered <= CONN_DEVICES_MAX
+        let registered = self.registered + u64::from(range.count);
+        if registered > CONN_DEVICES_MAX {
+            return Err(TooMany::Devices);
+        }
+        self.registered = registered;
+        Ok(())
     }
 
     /// From now on the connection may speak for a device.
@@ -161,6 +168,17 @@ impl Owned {
     pub(crate) fn covers(&self, device: &Uuid) -> bool {
         self.covered.as_ref().is_none_or(|ids| ids.contains(device))
     }
+}
+
+/// What a connection registers beyond its bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TooMany {
+    /// Its own links never do.
+    #[error("one connection may make {REGISTRATIONS_MAX} registrations and no more")]
+    Registrations,
+    /// This range is one too many.
+    #[error("one connection may register {CONN_DEVICES_MAX} devices and no more")]
+    Devices,
 }
 
 /// How a command found its connection.
@@ -413,11 +431,13 @@ mod tests {
     #[test]
     fn a_connection_registers_no_more_than_its_bound() {
         let mut owned = Owned::default();
-        assert!(owned.admit(&range(RANGE_DEVICES_MAX)));
-        assert!(!owned.admit(&range(1)));
+        assert_eq!(owned.admit(&range(RANGE_DEVICES_MAX - 1)), Ok(()));
+        assert_eq!(owned.admit(&range(2)), Err(TooMany::Devices));
+        assert_eq!(owned.admit(&range(1)), Ok(()), "what fits is taken still");
         let mut owned = Owned::default();
-        let all = (0..REGISTRATIONS_MAX).all(|_| owned.admit(&range(1)));
-        assert!(all && !owned.admit(&range(1)));
+        let all = (0..REGISTRATIONS_MAX).all(|_| owned.admit(&range(1)).is_ok());
+        assert!(all);
+        assert_eq!(owned.admit(&range(1)), Err(TooMany::Registrations));
     }
 
     #[test]

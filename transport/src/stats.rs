@@ -286,7 +286,7 @@ pub struct QuicStats {
     pub stops_received: Counter,
     /// Streams refused here because of what they carried, and commands refused by devices.
     pub stream_resets: Counter,
-    /// Connections closed because they registered more devices than they may.
+    /// Registrations of which devices were refused, as there were more than may be.
     pub registrations_refused: Counter,
 }
 

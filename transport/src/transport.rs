@@ -67,6 +67,8 @@ pub(crate) struct Said {
     pub(crate) foreign: Folded,
     pub(crate) full: Folded,
     pub(crate) failed: Folded,
+    /// Beyond what one connection may register.
+    pub(crate) devices: Folded,
 }
 
 /// What the transport's actors share, and what outlives each of them.
@@ -211,6 +213,7 @@ impl Transport {
                 foreign: Folded::new("foreign_certificate"),
                 full: Folded::new("connection_refused"),
                 failed: Folded::new("handshake_failed"),
+                devices: Folded::new("devices_refused"),
             },
             listener: listener("listener"),
             commands: commands.map(|runtime| (listener("listener-commands"), runtime)),

@@ -47,7 +47,7 @@ async fn fly(peer: Arc<Peer>, mut in_flight: InFlight) {
         return;
     };
     let command = issued.command().clone();
-    let left = command.expires().since(peer.clock.monotonic());
+    let left = command.expires().since(peer.clock().monotonic());
     issued.routed = true;
     let mut opened = None;
     let asked = tokio::time::timeout(left, ask(&peer, &command, &mut opened)).await;
@@ -82,10 +82,10 @@ async fn ask(
     command: &Command,
     opened: &mut Option<Streams>,
 ) -> Result<Outcome, GivenBack> {
-    let opening = peer.clock.monotonic();
+    let opening = peer.clock().monotonic();
     let streams = peer.quic.open_bi().await.map_err(|_| GivenBack)?;
     let (send, receive) = opened.insert(streams);
-    let reading = command.reading(peer.clock.unix_us());
+    let reading = command.reading(peer.clock().unix_us());
     let written = match peer.protocol {
         Protocol::Dt1 => send.write_all(&reading.encode()).await,
         Protocol::Actorsim1 | Protocol::Commands => {
@@ -158,7 +158,7 @@ fn judge(
     if !same {
         return Outcome::Error;
     }
-    let now = peer.clock.monotonic();
+    let now = peer.clock().monotonic();
     let t3 = &peer.core.stats.t3;
     t3.rtt.record(micros(now.since(opening)));
     t3.decide.record(micros(now.since(command.decided)));

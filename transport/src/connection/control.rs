@@ -1,24 +1,21 @@
 //! The control stream of `actorsim/1`: hello, registrations, acknowledgements of T2, goodbye.
 //!
 //! T2 is acknowledged only as far as the session's ledger says that it is durable. It moves no
-//! reading. Bounds: one control stream; frames of 64 KiB; [`REPLIES_MAX`] replies waiting.
+//! reading, and judges no registration ([`super::register`] does). Bounds: one control stream;
+//! frames of 64 KiB; [`REPLIES_MAX`] replies waiting.
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actorsim_actors::census::glob_matches;
-use actorsim_actors::{Fault, SendError};
-use quinn::{RecvStream, SendStream};
+use actorsim_actors::Fault;
+use quinn::{ReadExactError, RecvStream, SendStream};
 use tokio::sync::mpsc;
 
 use super::Peer;
 use super::read::{FrameReader, ReadFrameError};
-use crate::device::{DeviceRange, REGISTRATION_DEVICES_MAX, Registration, SensorSpec};
+use super::register::register;
 use crate::endpoint::codes;
 use crate::frames::{CONTROL_FRAME_LEN_MAX, FrameError, StreamType, ToLink, ToTwin};
-use crate::ingest::Ingest;
-use crate::limits::{Quota, UsedUp};
 use crate::session::T2Session;
 use crate::stats::Exchange;
 
@@ -32,16 +29,8 @@ const CLOCK_FIRST: Duration = Duration::from_millis(100);
 const CLOCK_FIRST_ASKS: u32 = 8;
 /// then so often: clocks drift by less than a millisecond meanwhile.
 const CLOCK_PERIOD: Duration = Duration::from_secs(10);
-/// Replies waiting for the stream: a welcome and a farewell.
+/// Replies waiting for the stream: a farewell, and what is refused, which waits for its reader.
 const REPLIES_MAX: usize = 4;
-/// How long one attempt to give a registration to the world may take.
-const REGISTER_DEADLINE: Duration = Duration::from_secs(1);
-/// Attempts: through a restart of the world's first stage.
-const REGISTER_ATTEMPTS: u32 = 30;
-/// Devices made known in one turn of the network thread, about 0.1 ms: telemetry of those that send
-/// already is read in between.
-const REGISTER_PIECE: u32 = 64;
-const _: () = assert!(REGISTER_PIECE <= REGISTRATION_DEVICES_MAX);
 /// Datagrams still under way at a goodbye: looked at this often,
 const SETTLE_STEP: Duration = Duration::from_millis(20);
 /// until none came in a step, or this many steps have passed: half a second.
@@ -59,7 +48,7 @@ pub(super) fn end(peer: &Peer, error: &ControlError) {
     let code = match error {
         ControlError::Refused(code, _) => *code,
         ControlError::Frame(ReadFrameError::Stream(_)) | ControlError::Gone => return,
-        ControlError::Frame(_) | ControlError::NoHello => codes::PROTOCOL,
+        ControlError::Frame(_) | ControlError::Silent(_) => codes::PROTOCOL,
     };
     let text = error.to_string();
     tracing::warn!(conn = peer.id, "{text}");
@@ -70,8 +59,8 @@ pub(super) fn end(peer: &Peer, error: &ControlError) {
 pub(super) enum ControlError {
     #[error(transparent)]
     Frame(#[from] ReadFrameError),
-    #[error("no hello within {} s", HELLO_TIMEOUT.as_secs())]
-    NoHello,
+    #[error("no {0} within {secs} s", secs = HELLO_TIMEOUT.as_secs())]
+    Silent(&'static str),
     #[error("{1}")]
     Refused(quinn::VarInt, String),
     #[error("the connection is gone")]
@@ -85,7 +74,7 @@ impl From<FrameError> for ControlError {
 }
 
 async fn serve(peer: &Peer) -> Result<(), ControlError> {
-    let (mut send, receive, session) = in_time(hello(peer)).await?;
+    let (mut send, receive, session) = in_time("hello", hello(peer)).await?;
     let (replies, waiting) = mpsc::channel(REPLIES_MAX);
     let acked = session.acked();
     let welcome = ToLink::Welcome {
@@ -107,13 +96,15 @@ async fn serve(peer: &Peer) -> Result<(), ControlError> {
 /// The stream, and what was read ahead of it.
 pub(super) type Receiving = (RecvStream, FrameReader);
 
-/// What a peer says first, if it does so soon; a stream that ends before is no better.
+/// What a peer says first, called `what`, if it does so soon; a stream that ends before is no
+/// better.
 pub(super) async fn in_time<T>(
+    what: &'static str,
     said: impl Future<Output = Result<T, ControlError>>,
 ) -> Result<T, ControlError> {
     match tokio::time::timeout(HELLO_TIMEOUT, said).await {
         Ok(Err(ControlError::Frame(ReadFrameError::Stream(_)))) | Err(_) => {
-            Err(ControlError::NoHello)
+            Err(ControlError::Silent(what))
         }
         Ok(said) => said,
     }
@@ -132,9 +123,8 @@ pub(super) async fn first(peer: &Peer) -> Result<(SendStream, Receiving, ToTwin)
         return Err(FrameError::StreamType(kind[0]).into());
     }
     let mut frames = FrameReader::new(CONTROL_FRAME_LEN_MAX, CONTROL_AHEAD);
-    let Some(frame) = frames.next(&mut receive).await? else {
-        return Err(ControlError::NoHello);
-    };
+    let frame = frames.next(&mut receive).await?;
+    let frame = frame.ok_or(ReadFrameError::Stream(ReadExactError::FinishedEarly(0)))?;
     let message = ToTwin::parse(frame)?;
     Ok((send, (receive, frames), message))
 }
@@ -173,7 +163,9 @@ async fn listen(
         match ToTwin::parse(frame)? {
             ToTwin::Hello { .. } => return Err(refused("a second hello")),
             ToTwin::Join { .. } => return Err(refused("a join on a connection of its own")),
-            ToTwin::Register { devices, sensors } => register(peer, devices, sensors).await?,
+            ToTwin::Register { devices, sensors } => {
+                register(peer, devices, sensors, &replies).await?;
+            }
             ToTwin::Bye { t1_readings } => {
                 settle(session, t1_readings).await;
                 drop(replies.send(ToLink::Farewell).await);
@@ -186,7 +178,7 @@ async fn listen(
                 asked_us,
                 came_us,
                 left_us,
-                answered_us: peer.clock.unix_us(),
+                answered_us: peer.clock().unix_us(),
             }),
         }
     }
@@ -214,7 +206,7 @@ async fn talk(
                     clock = tokio::time::interval(CLOCK_PERIOD);
                     clock.reset();
                 }
-                ToLink::Clock { asked_us: peer.clock.unix_us() }
+                ToLink::Clock { asked_us: peer.clock().unix_us() }
             }
             reply = replies.recv(), if talking => match reply {
                 Some(reply) => reply,
@@ -235,86 +227,6 @@ async fn talk(
 pub(super) async fn write(send: &mut SendStream, message: &ToLink) -> Result<(), ControlError> {
     let frame = message.frame()?;
     send.write_all(&frame).await.map_err(|_| ControlError::Gone)
-}
-
-/// Makes the devices reachable, then known to the world, a piece at a time.
-async fn register(
-    peer: &Peer,
-    devices: DeviceRange,
-    sensors: Vec<SensorSpec>,
-) -> Result<(), ControlError> {
-    if !peer.owned.lock().admit(&devices) {
-        let why = "more devices than one connection may register";
-        return Err(used_up(peer, why));
-    }
-    let quota = peer.quota.as_deref();
-    if let Some(quota) = quota {
-        let holds = quota.holds(devices.count);
-        holds.map_err(|error| used_up(peer, error))?;
-    }
-    let sensors: Arc<[SensorSpec]> = sensors.into();
-    for piece in devices.pieces(REGISTER_PIECE) {
-        if let Some(name) = peer
-            .devices
-            .as_deref()
-            .and_then(|glob| outside(glob, &piece))
-        {
-            let why = format!("the certificate does not speak for device {name:?}");
-            return Err(ControlError::Refused(codes::DEVICES, why));
-        }
-        if let Some(quota) = quota {
-            known(quota, &piece).map_err(|error| used_up(peer, error))?;
-        }
-        peer.core
-            .registry
-            .claim_range(peer.id, &mut peer.owned.lock(), &piece);
-        let registration = Registration {
-            devices: piece,
-            sensors: Arc::clone(&sensors),
-        };
-        announce(peer, registration).await;
-        tokio::task::yield_now().await;
-    }
-    Ok(())
-}
-
-/// A range that is not taken, and why.
-fn used_up(peer: &Peer, why: impl Display) -> ControlError {
-    peer.core.stats.quic.registrations_refused.inc();
-    ControlError::Refused(codes::FULL, why.to_string())
-}
-
-/// Counts the devices of a range as made known, as far as they may be.
-fn known(quota: &Quota, range: &DeviceRange) -> Result<(), UsedUp> {
-    let mut judged = Ok(());
-    range.for_each(|device, _| {
-        judged = judged.and_then(|()| quota.admit(device));
-    });
-    judged
-}
-
-/// The first name of a range that a glob does not stand for.
-fn outside(glob: &str, range: &DeviceRange) -> Option<String> {
-    let mut names = (0..range.count).map(|nth| range.name(nth));
-    names.find(|name| !glob_matches(glob, name))
-}
-
-/// Tells the world; if it stays away, the devices get their rows with their first readings.
-async fn announce(peer: &Peer, registration: Registration) {
-    let mut message = Ingest::Register(registration);
-    for _ in 0..REGISTER_ATTEMPTS {
-        match peer
-            .core
-            .inlets
-            .readings
-            .send(message, REGISTER_DEADLINE)
-            .await
-        {
-            Ok(()) | Err(SendError::Closed(_)) => return,
-            Err(refused) => message = refused.into_message(),
-        }
-    }
-    tracing::warn!(conn = peer.id, "the world took no registration");
 }
 
 /// Waits for the datagrams still under way: what has not come when the connection ends is lost.

@@ -113,7 +113,12 @@ fn deliver(peer: &Peer, addr: &Addr<ConnMessage>, gathered: Gathered) -> Vec<(u6
     peer.look(&readings);
     let refused = peer.sift(Tier::T1, &mut readings);
     let readings = peer.core.pool.fit(readings);
-    let batch = Batch::new(Tier::T1, readings, peer.clock.monotonic(), &peer.core.pool);
+    let batch = Batch::new(
+        Tier::T1,
+        readings,
+        peer.clock().monotonic(),
+        &peer.core.pool,
+    );
     let mut batch = batch.of(&peer.figures);
     if count > refused {
         batch.on_drop(DropReason::Overflow);

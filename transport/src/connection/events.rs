@@ -129,7 +129,7 @@ async fn hand_on(
 ) {
     count(peer, &events);
     let covered = covered(peer, &events).await;
-    let received = peer.clock.monotonic();
+    let received = peer.clock().monotonic();
     let (session, pool) = (Arc::clone(session), &peer.core.pool);
     let events = pool.fit(events);
     let batch = EventBatch::new(session, sequence, events, keys, received, pool);
@@ -148,6 +148,10 @@ async fn covered(peer: &Peer, events: &[Reading]) -> bool {
     for _ in 0..COVER_LOOKS_MAX {
         if peer.covers(events) {
             return true;
+        }
+        if peer.refuses.load(Ordering::Acquire) {
+            // most likely of such a device: its link hears of it, and sends the others again
+            break;
         }
         tokio::time::sleep(COVER_LOOK).await;
     }
@@ -180,7 +184,12 @@ async fn plain(peer: &Peer, stream: &mut RecvStream) -> Result<(), ReadFrameErro
         peer.figures.received.add(readings.len() as u64);
         peer.look(&readings);
         peer.sift(Tier::T2, &mut readings);
-        let batch = Batch::new(Tier::T2, readings, peer.clock.monotonic(), &peer.core.pool);
+        let batch = Batch::new(
+            Tier::T2,
+            readings,
+            peer.clock().monotonic(),
+            &peer.core.pool,
+        );
         forward(peer, batch.of(&peer.figures)).await;
         taken.map_err(FrameError::from)?;
     }

@@ -37,7 +37,7 @@ impl Drop for Joined<'_> {
 
 async fn serve(peer: &Arc<Peer>) -> Result<(), ControlError> {
     // Read no further, and kept open: what else comes on it waits in its window.
-    let (mut send, _receiving, connection) = control::in_time(asked(peer)).await?;
+    let (mut send, _receiving, connection) = control::in_time("join", asked(peer)).await?;
     let registry = &peer.core.registry;
     let shown = registry.certificate_of(connection);
     let same = shown.is_some() && shown == peer_certificate(&peer.quic);

@@ -25,7 +25,7 @@ pub struct EventStream {
 #[derive(Clone, Copy, Debug)]
 struct Open {
     sequence: u64,
-    /// Events that are still to come; never none.
+    /// Events that are still to come.
     left: usize,
 }
 
@@ -98,7 +98,7 @@ impl EventStream {
         }
         let count = u32::from_le_bytes(sub(&self.part, FRAME_HEADER_LEN + 8));
         let left = count as usize;
-        if left == 0 || left.checked_mul(EVENT_LEN) != Some(events) {
+        if left.checked_mul(EVENT_LEN) != Some(events) {
             return wrong(count);
         }
         let sequence = u64::from_le_bytes(sub(&self.part, FRAME_HEADER_LEN));

@@ -14,6 +14,7 @@ use rustls_pki_types::CertificateDer;
 use uuid::Uuid;
 
 use crate::certs::revocation::serial;
+use crate::listener::Folded;
 
 /// Certificates that have a quota of their own: as many as may be connected.
 const HOLDERS_MAX: usize = crate::registry::CONNECTIONS_MAX;
@@ -49,6 +50,8 @@ pub(crate) struct Quotas {
 pub(crate) struct Quota {
     most: u32,
     known: Mutex<BTreeSet<Uuid>>,
+    /// That it does not do.
+    pub(crate) said: Folded,
 }
 
 impl Quotas {
@@ -76,23 +79,29 @@ impl Quotas {
         let mut held = self.held.lock();
         let room = held.len() < HOLDERS_MAX || held.contains_key(&holder);
         let holder = if room { holder } else { Holder::Others };
-        let quota = held.entry(holder).or_insert_with(|| {
-            Arc::new(Quota {
-                most: self.most,
-                known: Mutex::default(),
-            })
-        });
+        let quota = held.entry(holder);
+        let quota = quota.or_insert_with(|| Arc::new(Quota::new(self.most)));
         Some(Arc::clone(quota))
     }
 }
 
 impl Quota {
-    /// So many devices at once.
-    pub(crate) fn holds(&self, count: u32) -> Result<(), UsedUp> {
-        match count <= self.most {
-            true => Ok(()),
-            false => Err(UsedUp(self.most)),
+    fn new(most: u32) -> Self {
+        Self {
+            most,
+            known: Mutex::default(),
+            said: Folded::new("devices_refused"),
         }
+    }
+
+    /// How many devices it is for.
+    pub(crate) const fn most(&self) -> u32 {
+        self.most
+    }
+
+    /// What is said of devices beyond it.
+    pub(crate) const fn used_up(&self) -> UsedUp {
+        UsedUp(self.most)
     }
 
     /// A device is made known, if it is not yet and may be.
@@ -104,7 +113,7 @@ impl Quota {
         }
         match known.contains(&device) {
             true => Ok(()),
-            false => Err(UsedUp(self.most)),
+            false => Err(self.used_up()),
         }
     }
 }
@@ -131,7 +140,6 @@ mod tests {
         let again = of(&first, Some("pump-*"));
         assert_eq!(again.admit(device(3)), Err(UsedUp(2)));
         again.admit(device(1)).unwrap();
-        assert_eq!((again.holds(2), again.holds(3)), (Ok(()), Err(UsedUp(2))));
         of(&second, Some("pump-?")).admit(device(3)).unwrap();
         let nameless = || quotas.of(None, None).unwrap();
         nameless().admit(device(4)).unwrap();
@@ -147,12 +155,8 @@ mod tests {
         let quotas = Quotas::new(1);
         let mut held = quotas.held.lock();
         for n in 0..HOLDERS_MAX {
-            let quota = Quota {
-                most: 1,
-                known: Mutex::default(),
-            };
             let holder = Holder::Certificate(n.to_be_bytes().into());
-            held.insert(holder, Arc::new(quota));
+            held.insert(holder, Arc::new(Quota::new(1)));
         }
         drop(held);
         quotas.of(None, None).unwrap().admit(Uuid::nil()).unwrap();

@@ -172,7 +172,8 @@ async fn connect(line: &Line, endpoint: &Endpoint, to: Beside) -> Result<Up, Dia
     };
     written.await.map_err(ControlError::from)?;
     let mut frames = FrameReader::new(CONTROL_FRAME_LEN_MAX, CONTROL_AHEAD);
-    match control::read(&mut receive, &mut frames).await? {
+    let answer = control::read(&mut receive, &mut frames).await;
+    match answer.map_err(|error| DialError::told(error, &connection))? {
         ToLink::Joined => Ok(Up {
             connection,
             _control: (send, receive),

@@ -12,12 +12,15 @@ use tokio::sync::{mpsc, watch};
 use super::Beside;
 use super::dial::Line;
 use crate::connection::{CONTROL_AHEAD, FrameReader, ReadFrameError};
+use crate::device::DeviceRange;
 use crate::frames::{
     CONTROL_FRAME_LEN_MAX, FrameError, PROTOCOL_VERSION, StreamType, ToLink, ToTwin,
 };
 
 /// Questions for the time that wait to be answered: one at a time is asked.
 const CLOCK_ASKS_MAX: usize = 4;
+/// Refused devices whose ids are made in one turn of the network thread: 0.1 ms.
+const REFUSE_PIECE: u32 = 256;
 
 /// Why the control stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +37,8 @@ pub(super) enum ControlError {
     Ended,
     #[error("the first answer is not a welcome")]
     NoWelcome,
+    #[error("the twin refuses devices that were not announced")]
+    Unannounced,
 }
 
 impl From<ReadFrameError> for ControlError {
@@ -76,6 +81,7 @@ pub(super) async fn hello(line: &Line, connection: &Connection) -> Result<Contro
     match read(&mut receive, &mut frames).await? {
         ToLink::Welcome { acked, .. } => {
             line.link.outbox().acknowledge(acked);
+            line.link.outbox().refuse_none();
             Ok(Control {
                 send,
                 receive,
@@ -122,6 +128,7 @@ async fn listen(
     frames: &mut FrameReader,
     asked: &mpsc::Sender<ClockAsked>,
 ) -> Result<Infallible, ControlError> {
+    let mut refused = 0;
     loop {
         match read(receive, frames).await? {
             ToLink::Acked { sequence } => drop(line.link.outbox().acknowledge(sequence)),
@@ -137,9 +144,32 @@ async fn listen(
                 let beside = Beside { at, connection };
                 line.link.0.beside.send_replace(Some(beside));
             }
+            ToLink::Refused { devices, why } => {
+                refused += u64::from(devices.count);
+                if refused > line.link.0.announced.load(Ordering::Relaxed) {
+                    return Err(ControlError::Unannounced);
+                }
+                refuse(line, &devices, &why).await;
+            }
             ToLink::Welcome { .. } | ToLink::Joined => return Err(ControlError::NoWelcome),
         }
     }
+}
+
+/// The twin takes nothing of some devices.
+async fn refuse(line: &Line, devices: &DeviceRange, why: &str) {
+    for piece in devices.pieces(REFUSE_PIECE) {
+        let mut ids = Vec::with_capacity(piece.count as usize);
+        piece.for_each(|device, _| ids.push(device));
+        line.link.outbox().refuse(ids);
+        tokio::task::yield_now().await;
+    }
+    let (count, first) = (devices.count, devices.name(0));
+    let text = format!(
+        "twin {}: {count} devices from {first:?} on are refused: {why}",
+        line.spec.twin
+    );
+    line.link.0.refused.say(&line.system, text);
 }
 
 async fn talk(

@@ -94,6 +94,18 @@ pub(super) enum DialError {
     TimedOut,
     #[error("{0}")]
     Control(#[from] control::ControlError),
+    #[error("{0}")]
+    Refused(ConnectionError),
+}
+
+impl DialError {
+    /// Of what went wrong on the control stream: what the twin said, if it closed the connection.
+    pub(super) fn told(error: control::ControlError, connection: &Connection) -> Self {
+        match connection.close_reason() {
+            Some(told @ ConnectionError::ApplicationClosed(_)) => Self::Refused(told),
+            _ => error.into(),
+        }
+    }
 }
 
 /// Closes the connection and takes it down when the pump is aborted, as when it ends.
@@ -223,7 +235,8 @@ async fn connect<'a>(
     let control = match line.spec.protocol {
         Protocol::Dt1 => None,
         Protocol::Actorsim1 | Protocol::Commands => {
-            Some(control::hello(line, &up.connection).await?)
+            let greeted = control::hello(line, &up.connection).await;
+            Some(greeted.map_err(|error| DialError::told(error, &up.connection))?)
         }
     };
     Ok((up, control))

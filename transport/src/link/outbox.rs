@@ -2,10 +2,12 @@
 //!
 //! It lives outside the link actor, so that neither the actor's death nor a lost connection loses
 //! an event. Go-back-N: what is not acknowledged is sent again, in order, under the same numbers.
-//! It opens no stream. Bound: [`OUTBOX_EVENTS_MAX`] events; beyond it events are refused and
+//! Events of devices that the twin refuses leave it, so that those of others do not wait behind
+//! them. It opens no stream. Bound: [`OUTBOX_EVENTS_MAX`] events; beyond it events are refused and
 //! counted as blocked.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet, VecDeque}; // order: see `State::refused`
 use std::fmt;
 use std::sync::Arc;
 
@@ -20,7 +22,7 @@ use crate::frames::{
 };
 use crate::reading::Reading;
 use crate::session::{EventKey, EventMark};
-use crate::stats::TransportStats;
+use crate::stats::{DropReason, TransportStats};
 
 /// Events kept at most: 3.2 MiB a link, half a minute of 2,000 events/s without a twin.
 pub const OUTBOX_EVENTS_MAX: usize = 65_536;
@@ -76,11 +78,28 @@ struct State {
     unsent: usize,
     /// What was acknowledged of each device, if anybody wants to know.
     ledger: Option<BTreeMap<Uuid, EventMark>>,
+    /// Devices whose events the twin does not take.
+    refused: HashSet<Uuid>, // order: only asked whether one is in it
+    /// Some of their events may wait here.
+    unclean: bool,
 }
 
 /// Events in a buffer that begins with room for its header.
 fn events_in(frame: &BytesMut) -> usize {
     (frame.len() - EVENTS_HEADER_LEN) / EVENT_LEN
+}
+
+/// What is left of encoded events without those of refused devices; `None` if it is all.
+fn without(refused: &HashSet<Uuid>, events: &[u8]) -> Option<Vec<u8>> {
+    let (events, _) = events.as_chunks::<EVENT_LEN>();
+    let is_refused = |event: &&[u8; EVENT_LEN]| {
+        let device = event.first_chunk().copied().map(Uuid::from_bytes);
+        device.is_some_and(|device| refused.contains(&device))
+    };
+    events.iter().any(|event| is_refused(&event)).then(|| {
+        let left = events.iter().filter(|event| !is_refused(event));
+        left.flatten().copied().collect()
+    })
 }
 
 impl State {
@@ -111,6 +130,46 @@ impl State {
             }
             events = later;
         }
+    }
+
+    /// Those events that the twin takes.
+    fn wanted<'a>(&self, events: &'a [OutEvent]) -> Cow<'a, [OutEvent]> {
+        let refused = |event: &OutEvent| self.refused.contains(&event.reading.device);
+        if self.refused.is_empty() || !events.iter().any(refused) {
+            return Cow::Borrowed(events);
+        }
+        events.iter().filter(|one| !refused(one)).copied().collect()
+    }
+
+    /// Takes out the events of refused devices; returns how many there were. A batch that has a
+    /// number keeps it, also if nothing is left of it: the twin may have taken those before it.
+    fn clean(&mut self) -> usize {
+        let before = self.events;
+        let refused = &self.refused;
+        for batch in &mut self.unacked {
+            let Some(left) = without(refused, &batch.frame[EVENTS_HEADER_LEN..]) else {
+                continue;
+            };
+            let events = (left.len() / EVENT_LEN) as u32;
+            let mut frame = BytesMut::with_capacity(EVENTS_HEADER_LEN + left.len());
+            put_events_header(&mut frame, batch.sequence, events);
+            frame.extend_from_slice(&left);
+            self.events -= (batch.events - events) as usize;
+            (batch.events, batch.frame) = (events, frame.freeze());
+        }
+        for frame in &mut self.fresh {
+            let Some(left) = without(refused, &frame[EVENTS_HEADER_LEN..]) else {
+                continue;
+            };
+            let gone = events_in(frame) - left.len() / EVENT_LEN;
+            frame.truncate(EVENTS_HEADER_LEN);
+            frame.extend_from_slice(&left);
+            self.events -= gone;
+            self.unsent -= gone;
+        }
+        self.fresh.retain(|frame| events_in(frame) > 0);
+        (self.unclean, self.cursor) = (false, 0);
+        before - self.events
     }
 
     /// An empty buffer for at least so many bytes.
@@ -185,12 +244,14 @@ impl T2Outbox {
         }
     }
 
-    /// Puts events in, oldest first, from any thread; returns how many found room. The rest are
-    /// counted as blocked: their device skips them.
+    /// Puts events in, oldest first, from any thread; returns how many were taken: those that
+    /// found room, of devices that the twin does not refuse. The rest are counted as blocked: their
+    /// device skips them.
     pub fn push(&self, events: &[OutEvent]) -> usize {
         let mut state = self.state.lock();
-        let accepted = events.len().min(self.room - state.events);
-        state.append(&events[..accepted]);
+        let wanted = state.wanted(events);
+        let accepted = wanted.len().min(self.room - state.events);
+        state.append(&wanted[..accepted]);
         state.events += accepted;
         state.unsent += accepted;
         drop(state);
@@ -200,6 +261,23 @@ impl T2Outbox {
             self.wake.notify_one();
         }
         accepted
+    }
+
+    /// The twin takes no events of these devices, on the present connection: none is put in from
+    /// now on, and those that wait go.
+    pub(crate) fn refuse(&self, devices: impl IntoIterator<Item = Uuid>) {
+        let mut state = self.state.lock();
+        state.refused.extend(devices);
+        state.unclean = true;
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// A new connection: which devices the twin takes shows anew.
+    pub(crate) fn refuse_none(&self) {
+        let mut state = self.state.lock();
+        state.refused = HashSet::new(); // order: as above
+        state.unclean = false;
     }
 
     /// Keeps what is acknowledged from now on for each device: 64 bytes a device.
@@ -244,6 +322,10 @@ impl T2Outbox {
     pub(crate) fn next_frame(&self) -> Option<Bytes> {
         let mut state = self.state.lock();
         let state = &mut *state;
+        if state.unclean {
+            let gone = state.clean() as u64;
+            self.stats.t2.dropped.add(DropReason::Refused, gone);
+        }
         if state.cursor >= WINDOW_BATCHES_MAX {
             return None;
         }
@@ -414,6 +496,54 @@ mod tests {
         waiting.await;
         outbox.rewind();
         assert_eq!(outbox.unsent(), 1, "what is sent again was sent");
+    }
+
+    #[test]
+    fn events_of_a_refused_device_leave_and_batches_keep_their_numbers() {
+        let stats = TransportStats::new();
+        let outbox = T2Outbox::new(Arc::clone(&stats));
+        let of = |device: &str, n| {
+            let mut event = event(n);
+            event.reading.device = device_uuid(device);
+            event
+        };
+        let decoded = || {
+            let frames = std::iter::from_fn(|| outbox.next_frame());
+            let decode = |frame: Bytes| {
+                let events = Events::parse(&frame[FRAME_HEADER_LEN..]).unwrap();
+                let (mut readings, mut keys) = (Vec::new(), Vec::new());
+                events.decode_into(&mut readings, &mut keys).unwrap();
+                let numbers: Vec<_> = keys.iter().map(|key| key.event).collect();
+                (events.sequence, numbers)
+            };
+            frames.map(decode).collect::<Vec<_>>()
+        };
+        outbox.push(&[of("own", 1)]);
+        assert_eq!(decoded(), [(1, vec![1])]);
+        outbox.push(&[of("own", 2), of("other", 3), of("own", 4)]);
+        assert_eq!(decoded(), [(2, vec![2, 3, 4])]);
+        outbox.push(&[of("other", 5)]);
+        assert_eq!(decoded(), [(3, vec![5])]);
+        outbox.push(&[of("other", 6), of("own", 7)]);
+        outbox.refuse([device_uuid("other")]);
+        assert_eq!(outbox.push(&[of("other", 8), of("own", 9)]), 1);
+        let all = [
+            (1, vec![1]),
+            (2, vec![2, 4]),
+            (3, Vec::new()),
+            (4, vec![7, 9]),
+        ];
+        assert_eq!(decoded(), all);
+        assert_eq!((outbox.waiting(), outbox.unsent()), (5, 0));
+        assert!(outbox.acknowledge(4));
+        let t2 = &stats.t2;
+        assert_eq!(
+            (t2.created.get(), t2.blocked.get(), t2.acked.get()),
+            (8, 1, 5)
+        );
+        assert_eq!(t2.dropped.get(DropReason::Refused), 3, "and nothing else");
+        outbox.refuse_none();
+        assert_eq!(outbox.push(&[of("other", 10)]), 1, "another connection");
     }
 
     #[test]

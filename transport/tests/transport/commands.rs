@@ -259,10 +259,10 @@ async fn what_is_not_a_join_ends_a_connection_for_commands() {
     });
     let join = control(&ToTwin::Join { connection: 1 });
     let cases: &[(&[u8], &str)] = &[
-        (&[], "no hello"),
+        (&[], "no join"),
         (&[2], "unknown stream type byte 2"),
-        (&[1], "no hello"),
-        (&join[..3], "no hello"),
+        (&[1], "no join"),
+        (&join[..3], "no join"),
         (&[1, 255, 255, 255, 255], "too long"),
         (&[1, 1, 0, 0, 0, 99], "not a control message"),
         (&hello, "not a join"),

@@ -131,6 +131,13 @@ async fn an_address_or_a_certificate_that_has_its_share_of_connections_leaves_th
     rig.stop().await;
 }
 
+/// What is said under a name.
+fn said(rig: &Rig, name: &str) -> Vec<String> {
+    let events = rig.system.events().last(4096).into_iter();
+    let of_name = events.filter(|event| event.name == name);
+    of_name.map(|event| event.text.clone()).collect()
+}
+
 #[tokio::test]
 async fn one_certificate_fills_its_quota_of_devices_and_not_the_world() {
     let rig = Rig::start_with(Ipv4Addr::LOCALHOST, NARROW).await;
@@ -143,10 +150,7 @@ async fn one_certificate_fills_its_quota_of_devices_and_not_the_world() {
     more.devices.first = 10;
     greedy.register(more).unwrap();
     let refused = &rig.stats.quic.registrations_refused;
-    until("refused", || refused.get() >= 2).await;
-    let said = rig.system.events().last(4096);
-    let names_the_limit = |text: &str| text.contains("10 devices") && text.contains("devices_max");
-    assert!(said.iter().any(|event| names_the_limit(&event.text)));
+    until("refused", || refused.get() == 1).await;
     assert_eq!(registered(), 10);
     rig.links.terminate_child("gate-1").await.unwrap();
     rig.links.delete_child("gate-1").await.unwrap();
@@ -162,6 +166,69 @@ async fn one_certificate_fills_its_quota_of_devices_and_not_the_world() {
     any.register(lamps).unwrap();
     until("registered", || registered() == 120).await;
     until("reached", || rig.transport.registry().devices() == 120).await;
+    assert_eq!(refused.get(), 1);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn devices_beyond_the_quota_are_refused_by_themselves_and_said_once() {
+    let rig = Rig::start_with(Ipv4Addr::LOCALHOST, NARROW).await;
+    let (link, devices) = rig.link("gate-1", "fan-*").await;
+    link.register(fans(4)).unwrap();
+    // Of these two are known, six are still within the quota, and the rest is not.
+    let mut more = fans(300);
+    more.devices.first = 2;
+    link.register(more).unwrap();
+    let mut last = fans(1);
+    last.devices.first = 9;
+    link.register(last).unwrap();
+    let registry = rig.transport.registry();
+    until("the rest is served", || registry.devices() == 10).await;
+    let (refused, told) = (&rig.stats.quic.registrations_refused, "devices_refused");
+    until("told", || said(&rig, told).len() == 2).await;
+    let said_here = said(&rig, told);
+    let of = |text: &&String| text.contains("292 devices") && text.contains("\"fan-0010\"");
+    assert_eq!(
+        said_here.iter().filter(of).count(),
+        2,
+        "by twin and link: {said_here:?}"
+    );
+    assert!(said_here.iter().all(|text| text.contains("devices_max")));
+    // Events of the others do not wait behind those that nobody takes.
+    let t2 = &rig.stats.t2;
+    for n in 0..8 {
+        let events = [
+            event("fan-0000", n),
+            event("fan-0010", n),
+            event("fan-0009", n),
+        ];
+        assert_eq!(link.events(&events), 2);
+    }
+    until("acknowledged", || t2.acked.get() == 16).await;
+    assert_eq!((t2.blocked.get(), t2.applied.get()), (8, 16));
+    // And commands come through.
+    rig.issue(rig.command("fan-0009", 1, Duration::from_secs(20)));
+    until("acknowledged", || rig.stats.t3.acked.get() == 1).await;
+    assert_eq!(devices.commands.lock().len(), 1);
+    assert_eq!((link.connections(), refused.get()), (1, 1));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn events_that_were_made_before_their_device_was_refused_hold_nobody_up() {
+    let rig = Rig::start_with(Ipv4Addr::LOCALHOST, NARROW).await;
+    let (link, _) = rig.link("gate-1", "fan-*").await;
+    for n in 0..50 {
+        let events = [event("fan-0010", n), event("fan-0001", n)];
+        assert_eq!(link.events(&events), 2, "nothing is known yet");
+    }
+    link.register(fans(11)).unwrap();
+    let t2 = &rig.stats.t2;
+    until("applied", || t2.applied.get() == 50).await;
+    until("the others are given up", || t2.acked.get() == 50).await;
+    assert_eq!(link.outbox().waiting(), 0);
+    assert_eq!(t2.dropped.get(DropReason::Refused), 50);
+    assert_eq!(link.connections(), 1);
     rig.stop().await;
 }
 

@@ -1,6 +1,10 @@
 //! Bad bytes and strangers: counted or refused, and the rest goes on.
 
-use actorsim_transport::{Identity, Link, LinkSpec, Listening, Protocol, Site, link_child};
+use actorsim_transport::endpoint;
+use actorsim_transport::frames::{PROTOCOL_VERSION, StreamType, ToTwin};
+use actorsim_transport::{
+    Identity, Link, LinkSpec, Listening, Network, Protocol, Site, link_child,
+};
 
 use crate::bare_client::{client, encode};
 use crate::rig::{Rig, pumps, until};
@@ -77,7 +81,7 @@ async fn strange_link(rig: &Rig, identity: Identity) -> Link {
     let path = rig.links.path().join("stranger");
     let link = Link::new(path, 1, actorsim_transport::TransportStats::new());
     let spec = LinkSpec {
-        network: actorsim_transport::Network::Udp,
+        network: Network::Udp,
         twin: rig.addr(Listening::Main),
         server_name: "localhost".into(),
         identity,
@@ -178,5 +182,69 @@ async fn a_certificate_speaks_only_for_the_devices_it_names() {
     until("closed", || link.connections() >= 2).await;
     assert_eq!(rig.transport.registry().devices(), 0);
     assert!(rig.seen.lock().registered.is_empty());
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_link_of_another_version_is_told_both() {
+    let rig = Rig::start().await;
+    let out = rig.dir.path().join("old");
+    let identity = rig.site.identity("old", "*", &out).unwrap();
+    let (handle, twin) = (tokio::runtime::Handle::current(), rig.addr(Listening::Main));
+    let endpoint =
+        endpoint::dialler(&handle, twin, &identity, Protocol::Actorsim1, &Network::Udp).unwrap();
+    let connecting = endpoint.connect(twin, "localhost").unwrap();
+    let connection = connecting.await.unwrap();
+    let (mut send, _receive) = connection.open_bi().await.unwrap();
+    let hello = ToTwin::Hello {
+        version: PROTOCOL_VERSION - 1,
+        node: "old".into(),
+        session: 1,
+        acked: 0,
+        t1_readings: 0,
+    };
+    let mut said = vec![StreamType::Control as u8];
+    said.extend(hello.frame().unwrap());
+    send.write_all(&said).await.unwrap();
+    let why = connection.closed().await.to_string();
+    let (theirs, ours) = (PROTOCOL_VERSION - 1, PROTOCOL_VERSION);
+    assert!(why.contains(&format!("protocol version {theirs}")), "{why}");
+    assert!(why.contains(&format!("version {ours}")), "{why}");
+    until("said here, too", || {
+        let events = rig.system.events().last(4096);
+        let of = |text: &str| text.contains("protocol version") && text.contains("both");
+        events
+            .iter()
+            .any(|event| event.name == "disconnected" && of(&event.text))
+    })
+    .await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_link_says_why_its_twin_refuses_it() {
+    let rig = Rig::start().await;
+    let identity = rig.site.identity("new", "*", &rig.dir.path().join("new"));
+    let identity = identity.unwrap();
+    let handle = tokio::runtime::Handle::current();
+    let at = (std::net::Ipv4Addr::LOCALHOST, 0).into();
+    let twin = endpoint::listen(&handle, at, Listening::Main, &identity, &Network::Udp).unwrap();
+    let (link, _) = rig.link_to(twin.local_addr().unwrap(), "gate-1").await;
+    let refusing = async {
+        let connection = twin.accept().await.unwrap().await.unwrap();
+        let why = b"the link speaks protocol version 2, and this twin version 3";
+        connection.close(endpoint::codes::PROTOCOL, why);
+        connection
+    };
+    let _closed = refusing.await;
+    until("said", || {
+        let events = rig.system.events().last(4096);
+        let of = |text: &str| text.contains("version 2") && text.contains("version 3");
+        events
+            .iter()
+            .any(|event| event.name == "connect_failed" && of(&event.text))
+    })
+    .await;
+    assert!(!link.is_connected());
     rig.stop().await;
 }

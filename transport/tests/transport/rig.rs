@@ -277,6 +277,14 @@ impl Rig {
         (link, devices)
     }
 
+    /// A running link to another twin.
+    pub(crate) async fn link_to(&self, twin: SocketAddr, id: &str) -> (Link, Arc<Devices>) {
+        let (link, devices, spec) = self.line(Protocol::Actorsim1, id, "*");
+        let child = link_child(id, &link, LinkSpec { twin, ..spec });
+        self.links.start_child(child).await.unwrap();
+        (link, devices)
+    }
+
     /// A running link of a machine with a clock of its own.
     pub(crate) async fn link_by(&self, clock: Clock, id: &str) -> (Link, SupervisorRef) {
         let (link, _, spec) = self.line(Protocol::Actorsim1, id, "*");
