@@ -38,6 +38,10 @@ pub const EVENTS: &[(&str, &str)] = &[
         "a peer was refused for want of room, or over what it may do",
     ),
     (
+        "connection_displaced",
+        "a connection that does not answer gave its place to another of the same peer",
+    ),
+    (
         "devices_refused",
         "devices beyond a quota were announced: which, and what the quota is",
     ),

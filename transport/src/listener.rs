@@ -15,13 +15,14 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use parking_lot::Mutex;
 use quinn::{ConnectionError, Endpoint, Incoming};
+use rustls_pki_types::CertificateDer;
 
 use crate::certs::Revocations;
 use crate::certs::glob::{ANY_DEVICE, device_glob};
 use crate::certs::tls::{ALPN_ACTORSIM1, ALPN_ACTORSIM1_COMMANDS, agreed_alpn, peer_certificate};
 use crate::connection::{Accepted, conn_child};
 use crate::endpoint::{HANDSHAKE_TIMEOUT, Listening, Protocol, close, codes};
-use crate::limits::{Door, NoRoom};
+use crate::limits::{Door, NoRoom, Place};
 use crate::transport::Core;
 use crate::trust::REVOCATION_LOOK;
 
@@ -144,9 +145,10 @@ fn enter(
     which: Listening,
 ) -> Option<(u64, AbortRegistration)> {
     let from = incoming.remote_address();
-    let entered = match core.places(which).would_refuse(from.ip()) {
+    let now = tokio::time::Instant::now();
+    let entered = match core.places(which).would_refuse(from.ip(), now) {
         Some(why) => Err(why),
-        None => door.enter(from.ip(), tokio::time::Instant::now()),
+        None => door.enter(from.ip(), now),
     };
     entered
         .inspect_err(|why| refused(core, system, from, *why))
@@ -225,13 +227,8 @@ async fn hand_over(core: &Arc<Core>, system: &System, quic: quinn::Connection, w
         close(&quic, codes::DEVICES, why.as_bytes());
         return;
     }
-    let place = match core.places(which).enter(from.ip(), certificate.as_ref()) {
-        Ok(place) => Arc::new(Mutex::new(Some(place))),
-        Err(why) => {
-            refused(core, system, from, why);
-            close(&quic, codes::FULL, why.to_string().as_bytes());
-            return;
-        }
+    let Some(place) = placed(core, system, &quic, certificate.as_ref(), which) else {
+        return;
     };
     let own = certificate.as_ref().is_some_and(|shown| core.is_own(shown));
     let quota = core.quotas.of(certificate.as_ref(), devices.as_deref());
@@ -240,7 +237,7 @@ async fn hand_over(core: &Arc<Core>, system: &System, quic: quinn::Connection, w
         protocol,
         joinable,
         devices,
-        place,
+        place: Arc::new(Mutex::new(Some(place))),
         quota: quota.filter(|_| !own),
     };
     match core
@@ -260,6 +257,32 @@ async fn hand_over(core: &Arc<Core>, system: &System, quic: quinn::Connection, w
                 .full
                 .say(system, format!("{from} refused: {error}"));
             close(&quic, codes::FULL, b"no room for another connection");
+        }
+    }
+}
+
+/// The place of an established connection; one for which there is none is closed.
+fn placed(
+    core: &Core,
+    system: &System,
+    quic: &quinn::Connection,
+    certificate: Option<&CertificateDer<'_>>,
+    which: Listening,
+) -> Option<Place> {
+    let from = quic.remote_address();
+    let (line, now) = (Box::new(quic.clone()), tokio::time::Instant::now());
+    match core.places(which).enter(from.ip(), certificate, line, now) {
+        Ok(place) => {
+            if place.was_silent {
+                let text = format!("{from} has the place of one of its own that did not answer");
+                core.said.displaced.say(system, text);
+            }
+            Some(place)
+        }
+        Err(why) => {
+            refused(core, system, from, why);
+            close(quic, codes::FULL, why.to_string().as_bytes());
+            None
         }
     }
 }

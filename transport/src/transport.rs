@@ -69,6 +69,7 @@ pub(crate) struct Said {
     pub(crate) failed: Folded,
     /// Beyond what one connection may register.
     pub(crate) devices: Folded,
+    pub(crate) displaced: Folded,
 }
 
 /// What the transport's actors share, and what outlives each of them.
@@ -214,6 +215,7 @@ impl Transport {
                 full: Folded::new("connection_refused"),
                 failed: Folded::new("handshake_failed"),
                 devices: Folded::new("devices_refused"),
+                displaced: Folded::new("connection_displaced"),
             },
             listener: listener("listener"),
             commands: commands.map(|runtime| (listener("listener-commands"), runtime)),

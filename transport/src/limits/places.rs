@@ -1,18 +1,65 @@
-//! Connections that are up: whose they are.
+//! Connections that are up: whose they are, and which of them give way.
 //!
 //! A place is given back when it is dropped. On loopback every process of the machine has the same
 //! address, the own fleet among them: there a certificate tells its bearer from the others, and
-//! only peers without one have the address's share. Bounds: those of [`Limits`].
+//! only peers without one have the address's share.
+//!
+//! A peer that was killed is there until the idle time-out, and comes back sooner. So once a
+//! newcomer finds its share full, those in it are asked, and one that has sent nothing by the end
+//! of a time gives way to the next newcomer. Who answers stays, whoever comes. Bounds: those of
+//! [`Limits`]; one question to each of a share in that time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustls_pki_types::CertificateDer;
+use tokio::time::Instant;
 
 use super::{Limits, NoRoom, source};
 use crate::certs::revocation::serial;
+use crate::endpoint::{CONNECTION_WINDOW, KEEP_ALIVE, close, codes};
+
+/// For an answer to a peer of the same certificate: a round trip of a bad line, with a loss.
+const ANSWER: Duration = Duration::from_secs(1);
+/// The same behind an address, where strangers share a line: it must have failed for so long.
+const ANSWER_OF_ADDRESS: Duration = KEEP_ALIVE;
+
+/// A connection, as its place knows it.
+pub(crate) trait Line: fmt::Debug + Send + Sync {
+    /// Datagrams that have come over it.
+    fn heard(&self) -> u64;
+
+    /// Has its peer send something, if it is there.
+    fn ask(&self);
+
+    /// Ends it: another has its place.
+    fn end(&self);
+}
+
+impl Line for quinn::Connection {
+    fn heard(&self) -> u64 {
+        self.stats().udp_rx.datagrams
+    }
+
+    /// A new limit is told in a frame that must be acknowledged. It is the same limit.
+    fn ask(&self) {
+        for less in [1, 0] {
+            self.set_receive_window((CONNECTION_WINDOW - less).into());
+        }
+    }
+
+    fn end(&self) {
+        close(
+            self,
+            codes::FULL,
+            b"it did not answer, and another has its place",
+        );
+    }
+}
 
 /// The connections of a node's listeners.
 #[derive(Debug)]
@@ -23,17 +70,65 @@ pub(crate) struct Places {
 
 #[derive(Debug, Default)]
 struct Taken {
-    all: usize,
-    by_source: BTreeMap<IpAddr, usize>,
-    by_certificate: BTreeMap<Vec<u8>, usize>,
+    /// By number, so by age.
+    members: BTreeMap<u64, Member>,
+    shares: BTreeMap<Of, Share>,
+    last: u64,
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Member {
+    /// Whose shares it counts in.
+    of: Vec<Of>,
+    line: Box<dyn Line>,
+}
+
+/// Whose a share is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Of {
+    Address(IpAddr),
+    /// Of a number.
+    Certificate(Vec<u8>),
+}
+
+impl Of {
+    /// How long its connections have to answer.
+    const fn answer(&self) -> Duration {
+        match self {
+            Self::Address(_) => ANSWER_OF_ADDRESS,
+            Self::Certificate(_) => ANSWER,
+        }
+    }
+
+    const fn no_room(&self, share: usize) -> NoRoom {
+        match self {
+            Self::Address(_) => NoRoom::ConnectionsOfAddress(share),
+            Self::Certificate(_) => NoRoom::ConnectionsWithCertificate(share),
+        }
+    }
+}
+
+/// Connections, and what had come over each by some time.
+type Heard = Vec<(u64, u64)>;
+
+/// The connections of one peer.
+#[derive(Debug, Default)]
+struct Share {
+    members: BTreeSet<u64>,
+    /// When they were asked.
+    asked: Option<(Instant, Heard)>,
+    /// Those that had not answered in time.
+    silent: Heard,
 }
 
 /// One connection's.
 #[derive(Debug)]
 pub(crate) struct Place {
     places: Arc<Places>,
-    source: Option<IpAddr>,
-    certificate: Option<Vec<u8>>,
+    number: u64,
+    /// Whether another one had it, which did not answer.
+    pub(crate) was_silent: bool,
 }
 
 impl Places {
@@ -45,9 +140,16 @@ impl Places {
     }
 
     /// Whether a peer need not make a handshake, as there would be no place after it.
-    pub(crate) fn would_refuse(&self, from: IpAddr) -> Option<NoRoom> {
-        let source = (!from.to_canonical().is_loopback()).then(|| source(from));
-        self.refuse(&self.taken.lock(), source, None)
+    pub(crate) fn would_refuse(&self, from: IpAddr, now: Instant) -> Option<NoRoom> {
+        let mut taken = self.taken.lock();
+        if taken.members.len() >= self.limits.connections {
+            return Some(NoRoom::Connections(self.limits.connections));
+        }
+        let address = Of::Address(source(from));
+        let known = !from.to_canonical().is_loopback();
+        let share = self.limits.connections_share;
+        (known && taken.is_full(&address, share) && !taken.look(&address, now))
+            .then(|| address.no_room(share))
     }
 
     /// A peer that has shown a certificate, or none, wants one.
@@ -55,144 +157,346 @@ impl Places {
         self: &Arc<Self>,
         from: IpAddr,
         shown: Option<&CertificateDer<'_>>,
+        line: Box<dyn Line>,
+        now: Instant,
     ) -> Result<Place, NoRoom> {
         let known = from.to_canonical().is_loopback() && shown.is_some();
-        let source = (!known).then(|| source(from));
-        let certificate = shown.map(|shown| serial(shown).unwrap_or_default());
+        let address = (!known).then(|| Of::Address(source(from)));
+        let certificate = shown.map(|shown| Of::Certificate(serial(shown).unwrap_or_default()));
+        let of: Vec<Of> = address.into_iter().chain(certificate).collect();
         let mut taken = self.taken.lock();
-        if let Some(why) = self.refuse(&taken, source, certificate.as_deref()) {
-            return Err(why);
+        let (most, share) = (self.limits.connections, self.limits.connections_share);
+        if taken.members.len() >= most {
+            return Err(NoRoom::Connections(most));
         }
-        taken.all += 1;
-        if let Some(source) = source {
-            *taken.by_source.entry(source).or_default() += 1;
+        let mut was_silent = false;
+        for of in &of {
+            if taken.is_full(of, share) {
+                taken.displace(of, now).ok_or(of.no_room(share))?;
+                was_silent = true;
+            }
         }
-        if let Some(certificate) = &certificate {
-            let own = taken.by_certificate.entry(certificate.clone());
-            *own.or_default() += 1;
-        }
+        let number = taken.enter(of, line);
         drop(taken);
         Ok(Place {
             places: Arc::clone(self),
-            source,
-            certificate,
+            number,
+            was_silent,
         })
     }
+}
 
-    fn refuse(
-        &self,
-        taken: &Taken,
-        source: Option<IpAddr>,
-        certificate: Option<&[u8]>,
-    ) -> Option<NoRoom> {
-        let (most, share) = (self.limits.connections, self.limits.connections_share);
-        let is_full = |own: Option<&usize>| own.is_some_and(|own| *own >= share);
-        if taken.all >= most {
-            Some(NoRoom::Connections(most))
-        } else if source.is_some_and(|source| is_full(taken.by_source.get(&source))) {
-            Some(NoRoom::ConnectionsOfAddress(share))
-        } else if certificate.is_some_and(|own| is_full(taken.by_certificate.get(own))) {
-            Some(NoRoom::ConnectionsWithCertificate(share))
-        } else {
-            None
+impl Taken {
+    fn is_full(&self, of: &Of, share: usize) -> bool {
+        let own = self.shares.get(of);
+        own.is_some_and(|own| own.members.len() >= share)
+    }
+
+    fn enter(&mut self, of: Vec<Of>, line: Box<dyn Line>) -> u64 {
+        self.last += 1;
+        for of in of.iter().cloned() {
+            self.shares.entry(of).or_default().members.insert(self.last);
         }
+        self.members.insert(self.last, Member { of, line });
+        self.last
+    }
+
+    /// A connection is gone; nobody stays in the table with none.
+    fn leave(&mut self, number: u64) -> Option<Member> {
+        let member = self.members.remove(&number)?;
+        for of in &member.of {
+            if let Some(share) = self.shares.get_mut(of) {
+                share.members.remove(&number);
+                if share.members.is_empty() {
+                    self.shares.remove(of);
+                }
+            }
+        }
+        Some(member)
+    }
+
+    /// Ends the oldest connection of a share that did not answer, if there is one.
+    fn displace(&mut self, of: &Of, now: Instant) -> Option<()> {
+        if !self.look(of, now) {
+            return None;
+        }
+        let (silent, _) = self.shares.get_mut(of)?.silent.pop()?;
+        self.leave(silent)?.line.end();
+        Some(())
+    }
+
+    /// Whether a connection of a share is known not to answer; asks all of them, unless they were
+    /// asked just now.
+    fn look(&mut self, of: &Of, now: Instant) -> bool {
+        let Self {
+            members, shares, ..
+        } = self;
+        let Some(share) = shares.get_mut(of) else {
+            return false;
+        };
+        let is_silent = |(number, before): &(u64, u64)| {
+            let member = members.get(number);
+            member.is_some_and(|member| member.line.heard() == *before)
+        };
+        // what has been heard since answers, too
+        while share.silent.pop_if(|last| !is_silent(last)).is_some() {}
+        if !share.silent.is_empty() {
+            return true;
+        }
+        match &share.asked {
+            Some((at, _)) if now.saturating_duration_since(*at) < of.answer() => return false,
+            Some((_, heard)) => {
+                let silent = heard.iter().rev().copied().filter(is_silent);
+                share.silent = silent.collect();
+                share.asked = None;
+                if !share.silent.is_empty() {
+                    return true;
+                }
+            }
+            None => {}
+        }
+        let own = share.members.iter().filter_map(|number| {
+            let line = &members.get(number)?.line;
+            let heard = line.heard();
+            line.ask();
+            Some((*number, heard))
+        });
+        share.asked = Some((now, own.collect()));
+        false
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock();
-        taken.all -= 1;
-        if let Some(source) = &self.source {
-            leave(&mut taken.by_source, source);
-        }
-        if let Some(certificate) = &self.certificate {
-            leave(&mut taken.by_certificate, certificate);
-        }
-    }
-}
-
-/// Counts one less; nobody stays in the table with none.
-fn leave<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
-    if let Some(count) = counts.get_mut(key) {
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(key);
-        }
+        let left = self.places.taken.lock().leave(self.number);
+        drop(left); // not while others wait
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    use tokio::runtime::Handle;
 
     use super::super::{CONNECTIONS_SHARE_MAX, source};
     use super::*;
-    use crate::certs::Site;
+    use crate::certs::{SITE_SERVER_NAME, Site};
+    use crate::endpoint::{Listening, Protocol, dialler, listen};
+    use crate::network::{Network, SimNet};
     use crate::registry::CONNECTIONS_MAX;
 
     const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    /// A connection whose peer answers at once, or not at all.
+    #[derive(Clone, Debug, Default)]
+    struct Told(Arc<(AtomicU64, AtomicBool, AtomicBool)>);
+
+    impl Told {
+        fn dies(&self) {
+            self.0.1.store(true, Ordering::Relaxed);
+        }
+
+        fn speaks(&self) {
+            self.0.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn has_ended(&self) -> bool {
+            self.0.2.load(Ordering::Relaxed)
+        }
+    }
+
+    impl Line for Told {
+        fn heard(&self) -> u64 {
+            self.0.0.load(Ordering::Relaxed)
+        }
+
+        fn ask(&self) {
+            if !self.0.1.load(Ordering::Relaxed) {
+                self.speaks();
+            }
+        }
+
+        fn end(&self) {
+            self.0.2.store(true, Ordering::Relaxed);
+        }
+    }
 
     fn host(n: usize) -> IpAddr {
         Ipv4Addr::from_bits(0x0a00_0000 + n as u32).into()
     }
 
-    /// So many places from one address.
+    fn two() -> (tempfile::TempDir, [CertificateDer<'static>; 2]) {
+        let dir = tempfile::tempdir().unwrap();
+        let site = Site::open_or_create(&dir.path().join("site")).unwrap();
+        let shown = ["first", "second"].map(|name| {
+            let identity = site.identity(name, "*", &dir.path().join(name)).unwrap();
+            identity.chain()[0].clone()
+        });
+        (dir, shown)
+    }
+
+    /// So many places from one address, of peers that answer.
     fn enter(
         places: &Arc<Places>,
         count: usize,
         from: IpAddr,
         shown: Option<&CertificateDer<'_>>,
+        now: Instant,
     ) -> Vec<Place> {
-        let enter = |_| places.enter(from, shown).unwrap();
+        let line = || Box::new(Told::default());
+        let enter = |_| places.enter(from, shown, line(), now).unwrap();
         (0..count).map(enter).collect()
     }
 
     #[test]
     fn an_address_and_a_certificate_have_their_shares_and_the_others_the_rest() {
-        let places = Places::new(Limits::default());
+        let (places, now) = (Places::new(Limits::default()), Instant::now());
         let share = CONNECTIONS_SHARE_MAX;
-        let dir = tempfile::tempdir().unwrap();
-        let site = Site::open_or_create(&dir.path().join("site")).unwrap();
-        let [first, second] = ["first", "second"]
-            .map(|name| site.identity(name, "*", &dir.path().join(name)).unwrap());
-        let [first, second] = [&first.chain()[0], &second.chain()[0]];
+        let (_dir, [first, second]) = two();
+        let refused = |from, shown| {
+            let line = Box::new(Told::default());
+            places.enter(from, shown, line, now).unwrap_err()
+        };
         // Of one address, whatever it shows; it need not even make a handshake.
-        let mut held = enter(&places, share, host(0), None);
-        let refused = places.enter(host(0), Some(first)).unwrap_err();
-        assert_eq!(refused, NoRoom::ConnectionsOfAddress(share));
-        assert_eq!(places.would_refuse(host(0)), Some(refused));
+        let mut held = enter(&places, share, host(0), None, now);
+        let why = refused(host(0), Some(&first));
+        assert_eq!(why, NoRoom::ConnectionsOfAddress(share));
+        assert_eq!(places.would_refuse(host(0), now), Some(why));
         // Of one certificate, from wherever it comes.
         for n in 1..=share {
-            held.extend(enter(&places, 1, host(n), Some(first)));
+            held.extend(enter(&places, 1, host(n), Some(&first), now));
         }
-        let refused = |places: &Arc<Places>, from| places.enter(from, Some(first)).unwrap_err();
-        assert_eq!(
-            refused(&places, host(share + 1)),
-            NoRoom::ConnectionsWithCertificate(share)
-        );
-        assert_eq!(
-            refused(&places, LOCAL),
-            NoRoom::ConnectionsWithCertificate(share)
-        );
+        for from in [host(share + 1), LOCAL] {
+            let why = refused(from, Some(&first));
+            assert_eq!(why, NoRoom::ConnectionsWithCertificate(share));
+        }
         // Loopback is one address for peers without a certificate only.
-        held.extend(enter(&places, share, LOCAL, None));
-        let nameless = places.enter(LOCAL, None).unwrap_err();
-        assert_eq!(nameless, NoRoom::ConnectionsOfAddress(share));
-        assert_eq!(places.would_refuse(LOCAL), None);
-        held.extend(enter(&places, share, LOCAL, Some(second)));
+        held.extend(enter(&places, share, LOCAL, None, now));
+        assert_eq!(refused(LOCAL, None), NoRoom::ConnectionsOfAddress(share));
+        assert_eq!(places.would_refuse(LOCAL, now), None);
+        held.extend(enter(&places, share, LOCAL, Some(&second), now));
         assert_eq!(held.len(), CONNECTIONS_MAX);
         assert_eq!(
-            places.would_refuse(host(share + 9)),
+            places.would_refuse(host(share + 9), now),
             Some(NoRoom::Connections(CONNECTIONS_MAX))
         );
         // What is given back can be taken again, and nothing else stays.
         drop(held.swap_remove(0));
-        held.extend(enter(&places, 1, host(0), None));
+        held.extend(enter(&places, 1, host(0), None, now));
         drop(held);
         let taken = places.taken.lock();
-        assert_eq!((taken.all, taken.by_source.len()), (0, 0));
-        assert!(taken.by_certificate.is_empty());
+        assert_eq!((taken.members.len(), taken.shares.len()), (0, 0));
         assert_eq!(source(LOCAL), LOCAL);
+    }
+
+    const FEW: Limits = Limits {
+        handshakes: 0,
+        handshakes_share: 0,
+        connections: 8,
+        connections_share: 3,
+        devices: 0,
+    };
+
+    #[test]
+    fn a_peer_that_comes_back_takes_the_places_of_its_dead_and_of_nobody_who_answers() {
+        let (places, begin) = (Places::new(FEW), Instant::now());
+        let (_dir, [first, second]) = two();
+        let lines: Vec<Told> = (0..3).map(|_| Told::default()).collect();
+        let come =
+            |shown, line: &Told, now| places.enter(LOCAL, Some(shown), Box::new(line.clone()), now);
+        let _held: Vec<_> = lines
+            .iter()
+            .map(|line| come(&first, line, begin).unwrap())
+            .collect();
+        let mut others = Vec::new();
+        for _ in 0..3 {
+            let other = Told::default();
+            others.push((come(&second, &other, begin).unwrap(), other));
+        }
+        // All answer: however often somebody comes.
+        let full = NoRoom::ConnectionsWithCertificate(3);
+        for round in 0..5 {
+            let now = begin + ANSWER * round;
+            assert_eq!(come(&first, &Told::default(), now).unwrap_err(), full);
+        }
+        // Two of them are dead; asked, the third answers.
+        lines[0].dies();
+        lines[2].dies();
+        others.iter().for_each(|(_, other)| other.dies());
+        let asked = begin + ANSWER * 5;
+        assert_eq!(come(&first, &Told::default(), asked).unwrap_err(), full);
+        let early = asked + ANSWER / 2;
+        assert_eq!(come(&first, &Told::default(), early).unwrap_err(), full);
+        let late = asked + ANSWER;
+        let back = come(&first, &Told::default(), late).unwrap();
+        assert!(back.was_silent);
+        let ended: Vec<_> = lines.iter().map(Told::has_ended).collect();
+        assert_eq!(ended, [true, false, false], "the oldest one");
+        // Heard again just in time, the last one stays.
+        lines[2].speaks();
+        assert_eq!(come(&first, &Told::default(), late).unwrap_err(), full);
+        let ended: Vec<_> = lines.iter().map(Told::has_ended).collect();
+        assert_eq!(ended, [true, false, false]);
+        assert!(
+            !others.iter().any(|(_, other)| other.has_ended()),
+            "nobody else's"
+        );
+        assert_eq!(places.taken.lock().members.len(), 6);
+    }
+
+    /// Both ends of a connection, in virtual time.
+    async fn connected() -> (quinn::Connection, quinn::Connection, [quinn::Endpoint; 2]) {
+        let dir = tempfile::tempdir().unwrap();
+        let site = Site::open_or_create(&dir.path().join("site")).unwrap();
+        let identity = site.identity("end", "*", &dir.path().join("end")).unwrap();
+        let (handle, network) = (Handle::current(), Network::Simulated(SimNet::new(1)));
+        let at = (Ipv4Addr::LOCALHOST, 7400).into();
+        let twin = listen(&handle, at, Listening::Main, &identity, &network).unwrap();
+        let link = dialler(&handle, at, &identity, Protocol::Actorsim1, &network).unwrap();
+        let connecting = link.connect(at, SITE_SERVER_NAME).unwrap();
+        let incoming = async { twin.accept().await.unwrap().await };
+        let (dialled, accepted) = tokio::join!(connecting, incoming);
+        (dialled.unwrap(), accepted.unwrap(), [twin, link])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_with_nothing_to_say_answers_when_it_is_asked() {
+        let (_dialled, accepted, _endpoints) = connected().await;
+        let quiet = KEEP_ALIVE / 4;
+        // searches for the MTU, and keep-alives, end or are far apart
+        tokio::time::sleep(KEEP_ALIVE + quiet).await;
+        for _ in 0..3 {
+            let before = accepted.heard();
+            tokio::time::sleep(quiet).await;
+            assert_eq!(accepted.heard(), before, "nobody has asked");
+            accepted.ask();
+            tokio::time::sleep(quiet).await;
+            assert!(accepted.heard() > before);
+        }
+    }
+
+    #[test]
+    fn behind_an_address_a_newcomer_is_let_in_to_show_who_it_is_once_one_is_silent() {
+        let (places, begin) = (Places::new(FEW), Instant::now());
+        let dead = Told::default();
+        dead.dies();
+        let line = Box::new(dead.clone());
+        let gone = places.enter(host(1), None, line, begin).unwrap();
+        let _held = enter(&places, 2, host(1), None, begin);
+        let full = Some(NoRoom::ConnectionsOfAddress(3));
+        assert_eq!(places.would_refuse(host(1), begin), full, "they are asked");
+        let early = begin + ANSWER_OF_ADDRESS / 2;
+        assert_eq!(places.would_refuse(host(1), early), full);
+        let late = begin + ANSWER_OF_ADDRESS;
+        assert_eq!(places.would_refuse(host(1), late), None);
+        assert!(!dead.has_ended(), "not for who is not known yet");
+        let _back = enter(&places, 1, host(1), None, late);
+        assert!(dead.has_ended());
+        assert_eq!(places.would_refuse(host(1), late), full);
+        drop(gone);
+        let taken = places.taken.lock();
+        assert_eq!(taken.members.len(), 3, "its place is not given back twice");
     }
 }
