@@ -213,6 +213,17 @@ pub enum OpenError {
         /// Its format.
         found: u64,
     },
+    /// It does not say how it was made.
+    #[error(
+        "{place} does not say which format it has ({why}), and is left alone; bring it back from a \
+         copy, or give the twin another journal.dir: what only this one has is lost then"
+    )]
+    Formatless {
+        /// Which file.
+        place: String,
+        /// What was found in place of the format.
+        why: String,
+    },
     /// There is a checkpoint, and no journal beside it.
     #[error(
         "{place} is not there, and the checkpoint beside it covers batch {checkpoint}: events \
@@ -259,10 +270,18 @@ impl Files {
     /// # Errors
     /// [`OpenError`].
     pub fn open(medium: &dyn Medium) -> Result<Self, OpenError> {
-        let alone = !medium.is_made(JOURNAL_FILE) && medium.is_made(WORLD_FILE);
+        // What is there comes first: beside a file that is refused none is made.
+        let journal = medium.is_made(JOURNAL_FILE);
+        let alone = !journal && medium.is_made(WORLD_FILE);
+        let journal = journal
+            .then(|| database(medium, JOURNAL_FILE))
+            .transpose()?;
         let (world, torn_world) = database(medium, WORLD_FILE)?;
         let alone = if alone { lost(medium, &world)? } else { None };
-        let (journal, torn_journal) = database(medium, JOURNAL_FILE)?;
+        let (journal, torn_journal) = match journal {
+            Some(journal) => journal,
+            None => database(medium, JOURNAL_FILE)?,
+        };
         // one that is left would speak for the next loss, too
         let removed = medium.remove(LOST_FILE);
         removed.map_err(|error| fail(medium, LOST_FILE, error.into()))?;
@@ -316,15 +335,24 @@ fn database(medium: &dyn Medium, file: &'static str) -> Result<(Database, bool),
     let torn = medium.is_left_open(file);
     let opened = medium.open(&builder, file);
     let database = opened.map_err(|error| fail(error.into()))?;
+    let place = || medium.place(file);
     match format(&database).map_err(fail)? {
-        Some(FORMAT) => {}
-        Some(found) => {
-            let place = medium.place(file);
-            return Err(OpenError::Format { place, found });
+        Told::Format(FORMAT) => {}
+        Told::Format(found) => {
+            return Err(OpenError::Format {
+                place: place(),
+                found,
+            });
         }
-        None if !medium.keeps() => create(&database, file).map_err(fail)?,
+        Told::Nothing(why) => {
+            return Err(OpenError::Formatless {
+                place: place(),
+                why,
+            });
+        }
+        Told::Empty if !medium.keeps() => create(&database, file).map_err(fail)?,
         // A file that got its name was whole.
-        None => return Err(fail(redb::Error::Corrupted(EMPTIED.to_owned()))),
+        Told::Empty => return Err(fail(redb::Error::Corrupted(EMPTIED.to_owned()))),
     }
     Ok((database, torn))
 }
@@ -340,14 +368,29 @@ fn make(medium: &dyn Medium, builder: &Builder, file: &'static str) -> Result<()
     Ok(medium.rename(part, file)?)
 }
 
-/// The format of a database; `None` if it is new.
-fn format(database: &Database) -> Result<Option<u64>, redb::Error> {
-    let meta = match database.begin_read()?.open_table(META) {
+/// What a database tells of its format.
+enum Told {
+    Format(u64),
+    /// There is something in it, but no format; in words.
+    Nothing(String),
+    /// There is nothing in it at all.
+    Empty,
+}
+
+fn format(database: &Database) -> Result<Told, redb::Error> {
+    let read = database.begin_read()?;
+    let meta = match read.open_table(META) {
         Ok(meta) => meta,
-        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-        Err(error) => return Err(error.into()),
+        Err(TableError::Storage(error)) => return Err(error.into()),
+        Err(TableError::TableDoesNotExist(_)) if read.list_tables()?.next().is_none() => {
+            return Ok(Told::Empty);
+        }
+        Err(error) => return Ok(Told::Nothing(error.to_string())),
     };
-    Ok(meta.get(META_FORMAT)?.map(|format| format.value()))
+    Ok(match meta.get(META_FORMAT)? {
+        Some(format) => Told::Format(format.value()),
+        None => Told::Nothing(format!("no {META_FORMAT} in its table")),
+    })
 }
 
 /// Every table and the format, in one transaction: a file has all of them or none.

@@ -399,7 +399,6 @@ fn a_rotten_file_is_an_error_or_a_count_and_never_a_wrong_record() {
 /// The tables of format 1 written by hand, as the page of the format says, and by nothing of ours.
 #[test]
 fn a_journal_of_format_1_is_read_by_every_later_version() {
-    const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
     const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
     const SESSIONS: TableDefinition<'_, u64, (u64, u64, &str)> = TableDefinition::new("sessions");
     const OPEN: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("open_commands");
@@ -467,32 +466,136 @@ fn a_journal_of_format_1_is_read_by_every_later_version() {
     assert_eq!(value, Some(2.5));
 }
 
-#[test]
-fn a_journal_of_a_later_format_is_refused_and_left_alone() {
-    const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+
+/// Changes a file behind the journal's back.
+fn tamper(disk: &Disk, file: &'static str, change: impl FnOnce(&redb::WriteTransaction)) {
+    let database = Medium::open(disk, &Builder::new(), file).unwrap();
+    let transaction = database.begin_write().unwrap();
+    change(&transaction);
+    transaction.commit().unwrap();
+}
+
+/// A journal with something in both files.
+fn filled() -> Disk {
     let disk = Disk::default();
-    drop(Store::open(&disk).unwrap());
-    let database = Medium::open(&disk, &Builder::new(), JOURNAL_FILE);
-    let database = database.unwrap();
-    let change = database.begin_write().unwrap();
-    change
-        .open_table(META)
-        .unwrap()
-        .insert("format", 9)
-        .unwrap();
-    change.commit().unwrap();
-    drop(database);
-    for _ in 0..2 {
-        let refused = Store::open(&disk).unwrap_err();
-        assert!(matches!(refused, OpenError::Format { found: 9, .. }));
-        assert!(refused.to_string().contains("format 9"), "{refused}");
+    let mut bench = Bench::on(&disk);
+    for sequence in 1..=6 {
+        let entry = bench.work(sequence);
+        bench.commit(vec![entry]);
+        if sequence == 3 {
+            bench.checkpoint();
+        }
     }
+    disk
+}
+
+#[test]
+fn a_file_of_an_earlier_or_a_later_format_is_refused_and_left_alone() {
+    let say = |disk: &Disk, file, format: u64| {
+        tamper(disk, file, |change| {
+            let mut meta = change.open_table(META).unwrap();
+            meta.insert("format", format).unwrap();
+        });
+    };
+    for file in [JOURNAL_FILE, WORLD_FILE] {
+        let disk = filled();
+        for found in [0, 2, 9, u64::MAX] {
+            say(&disk, file, found);
+            for _ in 0..2 {
+                let refused = Store::open(&disk).unwrap_err();
+                assert!(matches!(refused, OpenError::Format { found: told, .. } if told == found));
+                let text = refused.to_string();
+                for part in [
+                    file,
+                    &format!("format {found},"),
+                    "knows format 1;",
+                    "journal.dir",
+                ] {
+                    assert!(text.contains(part), "{part}: {text}");
+                }
+            }
+        }
+        say(&disk, file, 1);
+        let bench = Bench::on(&disk);
+        assert_eq!((bench.store.head(), bench.session.acked()), (6, 6));
+        assert_eq!(
+            marks(bench.store.files(), 6),
+            expected(6),
+            "nothing is gone"
+        );
+    }
+}
+
+#[test]
+fn a_file_whose_format_is_damaged_is_refused_and_left_alone() {
+    const OTHER: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
+    let unsay = |disk: &Disk, file| {
+        let mut before = None;
+        tamper(disk, file, |change| {
+            let mut meta = change.open_table(META).unwrap();
+            before = meta.remove("format").unwrap().map(|format| format.value());
+        });
+        assert_eq!(before, Some(1));
+    };
+    let retype = |disk: &Disk, file| {
+        tamper(disk, file, |change| {
+            change.delete_table(META).unwrap();
+            let mut meta = change.open_table(OTHER).unwrap();
+            meta.insert("format", "1").unwrap();
+        });
+    };
+    let untable = |disk: &Disk, file| {
+        tamper(disk, file, |change| {
+            change.delete_table(META).unwrap();
+        });
+    };
+    let damages: [&dyn Fn(&Disk, &'static str); 3] = [&unsay, &retype, &untable];
+    for file in [JOURNAL_FILE, WORLD_FILE] {
+        for damage in damages {
+            let disk = filled();
+            damage(&disk, file);
+            for _ in 0..2 {
+                let refused = Store::open(&disk).unwrap_err();
+                assert!(matches!(refused, OpenError::Formatless { .. }), "{refused}");
+                let text = refused.to_string();
+                assert!(
+                    text.contains(file) && text.contains("journal.dir"),
+                    "{text}"
+                );
+            }
+        }
+        let disk = filled();
+        unsay(&disk, file);
+        assert!(Store::open(&disk).is_err());
+        tamper(&disk, file, |change| {
+            let mut meta = change.open_table(META).unwrap();
+            meta.insert("format", 1).unwrap();
+        });
+        let bench = Bench::on(&disk);
+        assert_eq!(
+            marks(bench.store.files(), 6),
+            expected(6),
+            "nothing is gone"
+        );
+    }
+}
+
+#[test]
+fn beside_a_journal_that_is_refused_no_checkpoint_is_made() {
+    let disk = filled();
+    disk.remove(WORLD_FILE).unwrap();
+    tamper(&disk, JOURNAL_FILE, |change| {
+        let mut meta = change.open_table(META).unwrap();
+        meta.insert("format", 2).unwrap();
+    });
+    assert!(Store::open(&disk).is_err());
+    assert!(!disk.is_made(WORLD_FILE));
 }
 
 /// Found by fuzzing.
 #[test]
 fn numbers_that_no_journal_has_are_rot_and_no_panic() {
-    const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
     const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
     let opened = |head: u64| {
         let disk = Disk::default();
