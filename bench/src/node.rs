@@ -12,7 +12,7 @@ use actorsim::node::StopSource;
 use actorsim::report::Verdict;
 use actorsim::{Node, NodeConfig};
 use actorsim_fleet::broker::PublishCounts;
-use actorsim_transport::{DropReason, Network, TransportStats};
+use actorsim_transport::{DropReason, Line, TransportStats};
 use actorsim_world::Twin;
 use peer_probe::Job;
 use serde_json::Value;
@@ -97,15 +97,16 @@ impl Running {
         Err(ended.failed.join("; "))
     }
 
-    /// The same over any network and under a load that may be more than it can bear: what fails its
-    /// verdict is told on standard error, and the numbers stand. With them come the readings that
-    /// the network lost from start to end, which is known once the links have said goodbye.
+    /// The same over `line`, if not over the machine's own, and under a load that may be more than
+    /// it can bear: what fails its verdict is told on standard error, and the numbers stand. With
+    /// them come the readings that the network lost from start to end, which is known once the
+    /// links have said goodbye.
     pub(crate) fn under_any_load<T>(
         settings: &[&str],
-        network: Network,
+        line: Option<Line>,
         watch: impl AsyncFnOnce(&Self) -> Result<T, String>,
     ) -> Result<(T, u64), String> {
-        let ended = Self::run(settings, Some(network), watch)?;
+        let ended = Self::run(settings, line, watch)?;
         for why in ended.failed {
             eprintln!("the node's verdict: {why}");
         }
@@ -114,7 +115,7 @@ impl Running {
 
     fn run<T>(
         settings: &[&str],
-        network: Option<Network>,
+        line: Option<Line>,
         watch: impl AsyncFnOnce(&Self) -> Result<T, String>,
     ) -> Result<Ended<T>, String> {
         let scratch = std::env::temp_dir().join(format!("actorsim-bench-{}", std::process::id()));
@@ -122,7 +123,7 @@ impl Running {
             .enable_all()
             .build()
             .map_err(|error| format!("runtime: {error}"))?;
-        let outcome = runtime.block_on(Self::live(&scratch, settings, network, watch));
+        let outcome = runtime.block_on(Self::live(&scratch, settings, line, watch));
         drop(fs::remove_dir_all(&scratch));
         outcome
     }
@@ -130,7 +131,7 @@ impl Running {
     async fn live<T>(
         scratch: &Path,
         settings: &[&str],
-        network: Option<Network>,
+        line: Option<Line>,
         watch: impl AsyncFnOnce(&Self) -> Result<T, String>,
     ) -> Result<Ended<T>, String> {
         let mut layers = Layers::built_in();
@@ -140,7 +141,7 @@ impl Running {
         }
         let settings = layers.resolve().map_err(|errors| errors.render(false))?;
         let mut config = NodeConfig::from_settings(&settings);
-        config.transport.network = network.unwrap_or(config.transport.network);
+        config.transport.line = line.or(config.transport.line);
         let node = Node::start(config).await;
         let mut running = Self {
             node: node.map_err(|error| error.to_string())?,

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use actorsim_transport::{DropReason, Line, Network};
+use actorsim_transport::{DropReason, Line};
 use peer_probe::{Job, cpu_s, resident_bytes};
 use serde_json::{Value, json};
 
@@ -167,11 +167,8 @@ fn child(job: &Job) -> Result<Value, String> {
     let devices = format!("fleet.devices={devices}");
     let interval = format!("fleet.interval={interval_us}us");
     let settings = [&*devices, &interval, "scan.period=100ms"];
-    let network = match job.shape.ends_with(ETHERNET) {
-        true => Network::Line(Line::ETHERNET),
-        false => Network::Udp,
-    };
-    let watched = Running::under_any_load(&settings, network, async |node| {
+    let line = job.shape.ends_with(ETHERNET).then_some(Line::ETHERNET);
+    let watched = Running::under_any_load(&settings, line, async |node| {
         node.settled(WARM_UP.min(5 * job.time())).await?;
         let latency = &node.stats().t1.latency;
         let (began, before, times) = (Instant::now(), Seen::now(node), latency.snapshot());

@@ -427,7 +427,8 @@ mod tests {
 
     use super::*;
     use crate::certs::{SITE_SERVER_NAME, Site};
-    use crate::network::{LATENCY, SimNet};
+    use crate::network::SimNet;
+    use crate::network::simulated::LATENCY;
 
     #[test]
     fn a_port_in_use_is_told_with_what_where_and_what_to_do() {

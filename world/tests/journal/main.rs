@@ -550,7 +550,7 @@ fn a_file_whose_format_is_damaged_is_refused_and_left_alone() {
             change.delete_table(META).unwrap();
         });
     };
-    let damages: [&dyn Fn(&Disk, &'static str); 3] = [&unsay, &retype, &untable];
+    let damages: [fn(&Disk, &'static str); 3] = [unsay, retype, untable];
     for file in [JOURNAL_FILE, WORLD_FILE] {
         for damage in damages {
             let disk = filled();
