@@ -97,7 +97,7 @@ async fn bad_frames(attacker: &Attacker) {
         u32::MAX.to_le_bytes().to_vec(),
         (1_u32 << 20).to_le_bytes().to_vec(),
         [0; 4].to_vec(),
-        [&12_u32.to_le_bytes()[..], &[0; 12]].concat(),
+        [&11_u32.to_le_bytes()[..], &[0; 12]].concat(),
         wrong_count,
     ];
     for lie in lies {
