@@ -269,7 +269,7 @@ pub(super) fn fleet(
         shards,
         config: config.clone(),
         publishers,
-        wires: Wires::new(config.seed, config.transport.line),
+        wires: Wires::new(config.seed ^ seed::fnv1a64("lines"), config.transport.line),
         last: OnceLock::new(),
         published: OnceLock::new(),
     })

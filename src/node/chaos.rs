@@ -313,12 +313,12 @@ impl Chaos {
     fn end(&self, number: Option<u64>, ending: &Ending) -> Option<report::Chaos> {
         let mut slot = self.run.lock();
         let mut run = slot.take_if(|run| number.is_none_or(|number| number == run.number))?;
-        drop(slot);
         for action in run.schedule.stop() {
             if let Action::End(strike) = action {
                 self.heal(&strike, &mut run.hands);
             }
         }
+        drop(slot); // the next plan counts its strikes from 0, too: they are not those that ended
         self.toll.lock().close(self.now());
         self.judge();
         let why = &ending.why;

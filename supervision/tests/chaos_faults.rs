@@ -4,17 +4,20 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actorsim_actors::shard::SimShards;
 use actorsim_actors::{
     ActorPath, Addr, Clock, Fault, Flow, MailboxSpec, Message, Overflow, Reply, System, TaskActor,
-    TaskContext,
+    TaskContext, Time,
 };
 use actorsim_supervision::chaos::{
-    self, Action, Hands, NODE, Place, Plan, Roster, SHARD, Schedule, Vitals, fault,
+    self, Action, FaultPlan, Hands, LINK, Lines, NODE, Place, Plan, Roster, SHARD, Schedule,
+    Strike, StrikeKey, Vitals, fault,
 };
 use actorsim_supervision::{ChildSpec, Strategy, SupervisorPolicy, SupervisorSpec, start_root};
+use parking_lot::Mutex;
 
 const LENGTH: Duration = Duration::from_secs(600);
 const DEADLINE: Duration = Duration::from_millis(500);
@@ -123,7 +126,7 @@ impl Stage {
     /// Sends to everybody all the time; a send that waits has a deadline.
     async fn load(&self) {
         let clock = self.system.clock();
-        while clock.monotonic() - actorsim_actors::Time::ZERO < LENGTH {
+        while clock.monotonic() - Time::ZERO < LENGTH {
             for worker in &self.workers {
                 drop(worker.send(Job::Work, DEADLINE).await);
             }
@@ -172,6 +175,73 @@ fn each_fault_acts_and_is_undone_and_the_same_seed_does_the_same() {
         "{seen:?}"
     );
     assert_eq!(in_virtual_time(), (made, seen), "I11 same seed, same hash");
+}
+
+/// On which line, or on all.
+type Disturbed = (Option<u32>, chaos::Fault);
+
+/// Lines that remember what disturbs them.
+#[derive(Debug, Clone, Default)]
+struct Recorded(Arc<Mutex<BTreeMap<StrikeKey, Disturbed>>>);
+
+impl Recorded {
+    fn now(&self) -> Vec<Disturbed> {
+        self.0.lock().values().copied().collect()
+    }
+}
+
+impl Lines for Recorded {
+    fn begin(&self, strike: StrikeKey, line: Option<u32>, fault: FaultPlan) {
+        self.0.lock().insert(strike, (line, fault.fault));
+    }
+
+    fn end(&self, strike: StrikeKey) {
+        self.0.lock().remove(&strike);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_are_disturbed_as_long_as_a_strike_lasts_and_no_longer_than_the_hands() {
+    use chaos::Fault::{Clog, DropMsg, NodeCrash, NodePause, Partition, Swizzle};
+    let (stage, spec) = Stage::new();
+    let root = start_root(&stage.system, spec).await.unwrap();
+    let strike = |number, part, fault, path: &str| Strike {
+        number,
+        part,
+        at: Time::ZERO,
+        plan: FaultPlan::new(fault),
+        kind: LINK.to_owned(),
+        index: 0,
+        path: ActorPath::new(path).unwrap(),
+        until: None,
+    };
+    let half = || Hands::new(&stage.system).with_node([ActorPath::root().join("half")]);
+    assert!(
+        !half().begin(&strike(0, 0, DropMsg, "/links/0")),
+        "no lines"
+    );
+    let lines = Recorded::default();
+    let mut hands = half().with_lines(lines.clone());
+    assert!(
+        !hands.begin(&strike(0, 0, DropMsg, "/links/a")),
+        "no number"
+    );
+    let parts = [1, 2].map(|part| strike(1, part, Swizzle, &format!("/links/{part}")));
+    assert!(parts.iter().all(|part| hands.begin(part)));
+    hands.end(&parts[0]);
+    assert_eq!(lines.now(), [(Some(2), Swizzle)]);
+    hands.end(&parts[1]);
+    for (fault, on_all) in [(NodeCrash, Partition), (NodePause, Clog)] {
+        let one = strike(2, 0, fault, "/");
+        assert!(hands.begin(&one));
+        assert_eq!(lines.now(), [(None, on_all)]);
+        hands.end(&one);
+        assert_eq!(lines.now(), []);
+    }
+    assert!(hands.begin(&strike(3, 0, DropMsg, "/links/7")));
+    drop(hands);
+    assert_eq!(lines.now(), []);
+    root.stop().await;
 }
 
 #[tokio::test]
