@@ -59,10 +59,8 @@ pub fn extract(file: &str, text: &str) -> PolicySource {
 /// the user wrote it.
 #[must_use]
 pub fn check(file: &str, shown: &str, text: &str) -> Vec<ConfigError> {
-    let errors = match Policies::from_toml(file, text) {
-        Ok(policies) => policies.fit(super::tree::POSTS),
-        Err(errors) => errors,
-    };
+    let checked = Policies::for_tree(file, text, super::tree::POSTS);
+    let errors = checked.err().unwrap_or_default();
     errors
         .into_iter()
         .map(|error| ConfigError::of_layer(error, shown))

@@ -514,18 +514,10 @@ fn write_values(text: &mut String, values: &[(String, String)], below: &str) {
 /// Reads it as a file is read, with the same errors.
 fn read(path: &ActorPath, text: &str) -> Result<Policies, PolicyError> {
     let file = format!("{BY_HAND} {path}");
-    let errors = match Policies::from_toml(&file, text) {
-        Ok(policies) => match policies.fit(POSTS) {
-            errors if errors.is_empty() => return Ok(policies),
-            errors => errors,
-        },
-        Err(errors) => errors,
-    };
-    let source = PolicySource {
-        file,
-        text: text.to_owned(),
-    };
-    Err(PolicyError::Invalid(policy::rendered(errors, &source)))
+    Policies::for_tree(&file, text, POSTS).map_err(|errors| {
+        let text = text.to_owned();
+        PolicyError::Invalid(policy::rendered(errors, &PolicySource { file, text }))
+    })
 }
 
 /// The rows of a plan: one for each value that is another one.

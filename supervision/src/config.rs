@@ -113,8 +113,18 @@ impl Policies {
     /// # Errors
     /// Every mistake in it, by line.
     pub fn from_toml(name: &str, text: &str) -> Result<Self, Vec<ConfigError>> {
+        let (policies, errors) = Self::parsed(name, text);
+        if errors.is_empty() {
+            Ok(policies)
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// What can be read of a file, and every mistake in it.
+    fn parsed(name: &str, text: &str) -> (Self, Vec<ConfigError>) {
         let source = Source::new(name, text);
-        let (policies, errors) = reader::read(name, text, |root| {
+        reader::read(name, text, |root| {
             let sections = root.sections("supervisor", SUPERVISORS_MAX);
             let mut seen: Vec<(String, usize)> = Vec::new();
             let mut entries = Vec::new();
@@ -125,12 +135,7 @@ impl Policies {
                 section.finish();
             }
             Self { entries }
-        });
-        if errors.is_empty() {
-            Ok(policies)
-        } else {
-            Err(errors)
-        }
+        })
     }
 
     /// These policies, and `below` where they say nothing.

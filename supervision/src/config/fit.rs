@@ -52,6 +52,24 @@ impl Post {
 }
 
 impl Policies {
+    /// Reads one file for a tree.
+    ///
+    /// # Errors
+    /// Every mistake at once, by line: those of the file, and those that only the tree shows.
+    pub fn for_tree(name: &str, text: &str, tree: &[Post]) -> Result<Self, Vec<ConfigError>> {
+        let (policies, mut errors) = Self::parsed(name, text);
+        let place = |error: &ConfigError| (error.line, error.column);
+        let mut unfit = policies.fit(tree);
+        // What is no value at all has been told: it says nothing about the tree.
+        unfit.retain(|error| !errors.iter().any(|known| place(known) == place(error)));
+        errors.append(&mut unfit);
+        errors.sort_by_key(place);
+        match errors.is_empty() {
+            true => Ok(policies),
+            false => Err(errors),
+        }
+    }
+
     /// Every mistake that the tree shows: paths that nobody has, strategies that the program does
     /// not allow, children that do not exist, significance that has no effect.
     #[must_use]

@@ -531,6 +531,23 @@ const UNFIT: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
+fn mistakes_of_the_file_do_not_hide_those_that_the_tree_shows() {
+    let text = "[[supervisor]]\npath = '/twin'\nstrategy = 'one_for_nobody'\nperiod = 5\n\
+                [[supervisor]]\npath = '/twni'\n[[supervisor]]\npath = '/fleet/a'\n\
+                strategy = 'one_for_all'\nintensty = 1\n";
+    let errors = Policies::for_tree("p.toml", text, TREE).unwrap_err();
+    let places: Vec<_> = errors.iter().map(|e| (e.line, e.column)).collect();
+    assert_eq!(
+        places,
+        [(3, 12), (4, 10), (6, 8), (9, 12), (10, 1)],
+        "{errors:#?}"
+    );
+    assert!(errors[0].message.contains("is no strategy"), "{errors:#?}");
+    let good = "[[supervisor]]\npath = '/twin'\nintensity = 3\n";
+    assert!(Policies::for_tree("p.toml", good, TREE).is_ok());
+}
+
+#[test]
 fn a_worker_that_is_waited_for_without_limit_is_doubted_and_a_supervisor_is_not() {
     for (path_, id, doubted) in [
         ("/twin", "scan", true),
