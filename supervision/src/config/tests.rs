@@ -548,6 +548,27 @@ fn mistakes_of_the_file_do_not_hide_those_that_the_tree_shows() {
 }
 
 #[test]
+fn words_are_the_same_in_files_in_programs_and_where_they_are_told() {
+    fn same<T: serde::Serialize>(words: &[(&str, T)], word: fn(&T) -> &'static str) {
+        for (in_file, value) in words {
+            let told = toml::Value::try_from(value).unwrap();
+            let all = [*in_file, word(value), told.as_str().unwrap()];
+            assert_eq!(all, [*in_file; 3]);
+        }
+    }
+    same(STRATEGIES, |word| word.word());
+    same(SCOPES, |word| word.word());
+    same(BEHAVIOURS, |word| word.word());
+    same(AUTO_SHUTDOWNS, |word| word.word());
+    same(RESTARTS, |word| word.word());
+    for shutdown in [Shutdown::BrutalKill, Shutdown::Infinity, Shutdown::WORKER] {
+        let told = toml::Value::try_from(shutdown).unwrap();
+        assert_eq!(told.as_str().unwrap().parse(), Ok(shutdown));
+        assert_eq!(told.as_str().unwrap(), shutdown.to_string());
+    }
+}
+
+#[test]
 fn a_worker_that_is_waited_for_without_limit_is_doubted_and_a_supervisor_is_not() {
     for (path_, id, doubted) in [
         ("/twin", "scan", true),

@@ -217,6 +217,23 @@ fn backoff_and_budget_spread_the_restarts_of_a_group() {
 }
 
 #[test]
+fn a_cell_s_backoff_grows_until_it_has_lived_long_enough_since_it_came_back() {
+    let backoff = Backoff {
+        min: Duration::from_secs(1),
+        jitter: 0.0,
+        reset_after: Duration::from_secs(60),
+        ..Backoff::default()
+    };
+    let policy = SupervisorPolicy::default().intensity(9, Duration::from_secs(1));
+    let mut policy = cells(policy.backoff(backoff).quarantine());
+    // It is back at 1, 4, 67 and 128 s: of its lives between one is a second too short to count.
+    for (now, back) in [(0, 1), (2, 4), (63, 67), (127, 128), (129, 131)] {
+        let decision = ends(&mut policy, 7, &fault(), at(now));
+        assert_eq!(decision, CellDecision::Restart { at: at(back) }, "{now}");
+    }
+}
+
+#[test]
 fn a_group_that_is_restarted_as_one_keeps_to_its_budget() {
     let policy = SupervisorPolicy::default()
         .intensity(2, Duration::from_secs(60))

@@ -404,8 +404,8 @@ fn a_group_restart_keeps_its_order_when_the_strategy_is_changed_meanwhile() {
     assert!(world.is_up(1) && world.is_up(2) && !world.is_up(0));
 }
 
-/// The wait before each restart of a child whose starts take this long and who then lives 1 s.
-fn waits_of(start: Duration, starts_fail: bool) -> Vec<Duration> {
+/// The wait before each restart of a child whose starts take this long, and who then lives so long.
+fn waits_of(start: Duration, life: Option<Duration>) -> Vec<Duration> {
     let backoff = Backoff {
         jitter: 0.0,
         reset_after: Duration::from_secs(5),
@@ -425,14 +425,14 @@ fn waits_of(start: Duration, starts_fail: bool) -> Vec<Duration> {
         world.now = due;
         world.settle();
         world.now = world.now + start;
-        if starts_fail {
+        if let Some(life) = life {
+            world.obeys(0);
+            world.now = world.now + life;
+            world.dies(0);
+        } else {
             let actor = world.alive[&ChildId(0)].clone();
             world.finish_start(ChildId(0), &actor, 0, false);
             world.settle();
-        } else {
-            world.obeys(0);
-            world.now = world.now + Duration::from_secs(1);
-            world.dies(0);
         }
     }
     waits
@@ -441,9 +441,17 @@ fn waits_of(start: Duration, starts_fail: bool) -> Vec<Duration> {
 #[test]
 fn a_backoff_grows_however_long_a_start_takes() {
     let grows = [50, 100, 200].map(Duration::from_millis);
-    assert_eq!(waits_of(Duration::ZERO, false), grows);
-    assert_eq!(waits_of(Duration::from_secs(10), false), grows);
-    assert_eq!(waits_of(Duration::from_secs(10), true), grows);
+    let life = Some(Duration::from_secs(1));
+    assert_eq!(waits_of(Duration::ZERO, life), grows);
+    assert_eq!(waits_of(Duration::from_secs(10), life), grows);
+    assert_eq!(waits_of(Duration::from_secs(10), None), grows);
+}
+
+#[test]
+fn a_backoff_begins_anew_once_a_child_has_lived_long_enough() {
+    let waits = |ms| waits_of(Duration::ZERO, Some(Duration::from_millis(ms)));
+    assert_eq!(waits(5_000), [50; 3].map(Duration::from_millis));
+    assert_eq!(waits(4_999), [50, 100, 200].map(Duration::from_millis));
 }
 
 #[test]
