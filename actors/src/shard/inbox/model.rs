@@ -373,7 +373,7 @@ fn model_a_sender_that_waits_for_room_is_told_of_it() {
                 let to = Shard::new(capacity, 0);
                 let sender = {
                     let (from, to) = (Arc::clone(&from), Arc::clone(&to));
-                    thread::spawn(move || from.send_all(&to, &mut Fifo::from([1, 2, 3])))
+                    thread::spawn(move || from.send_all(&to, &mut (1..=3).collect()))
                 };
                 assert_eq!(to.take_all(&from, 3), [1, 2, 3]);
                 sender.join().unwrap();
