@@ -100,7 +100,7 @@ fn main() -> ExitCode {
     actorsim::heap::bound_arenas(); // as a node's own program does
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
-        Some(process::CHILD) => return process::be_child(args),
+        Some(kind @ (process::CHILD | process::KERNEL)) => return process::be_child(kind, args),
         Some(process::NODE) => return process::be_node(args),
         _ => {}
     }

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::process::KERNEL;
+use crate::scan::kernel;
+
 /// A peer that can be run.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -53,6 +56,9 @@ const SOA: &str = "soa";
 
 /// Not in the workspace: from the host, if it has it.
 const ERLANG: &str = "erlang";
+
+/// The same, started by this binary at the place that a scan would have.
+const CYCLICTEST: &str = "cyclictest";
 
 const LOCK: &str = include_str!("../peers/Cargo.lock");
 
@@ -116,6 +122,12 @@ pub(crate) fn build(asked: &[&str]) -> (Vec<Peer>, Vec<String>) {
         ) {
             Ok(peer) => peers.push(peer),
             Err(reason) => eprintln!("{ERLANG}: left out, {reason}"),
+        }
+    }
+    if asked.contains(&CYCLICTEST) {
+        match cyclictest() {
+            Ok(peer) => peers.push(peer),
+            Err(reason) => eprintln!("{CYCLICTEST}: left out, {reason}"),
         }
     }
     (peers, failures)
@@ -238,6 +250,16 @@ fn erlang(source: &Path, target: &Path) -> Result<Peer, String> {
     })
 }
 
+fn cyclictest() -> Result<Peer, String> {
+    let program = std::env::current_exe().map_err(|error| format!("own binary: {error}"))?;
+    Ok(Peer {
+        name: CYCLICTEST,
+        version: Some(kernel::version()?),
+        program,
+        arguments: vec![KERNEL.to_owned()],
+    })
+}
+
 fn locked_version(lock: &str, package: &str) -> Option<String> {
     let (_, rest) = lock.split_once(&format!("name = \"{package}\"\nversion = \""))?;
     rest.split('"').next().map(str::to_owned)
@@ -277,7 +299,7 @@ mod tests {
     #[test]
     fn scenarios_name_peers_and_shapes_that_there_are() {
         let known = |name: &str| {
-            name == ERLANG
+            [ERLANG, CYCLICTEST].contains(&name)
                 || crate::loss::BASELINES.contains(&name)
                 || PEERS.iter().any(|peer| peer.0 == name)
         };

@@ -14,10 +14,14 @@ use peer_probe::Job;
 use serde_json::Value;
 
 use crate::peers::Peer;
+use crate::scan::kernel;
 use crate::scenario::{Load, SCENARIOS, Scenario, Shape};
 
 /// The hidden first argument that makes this binary the measured side.
 pub(crate) const CHILD: &str = "child";
+
+/// The one that makes it measure what the kernel keeps alone.
+pub(crate) const KERNEL: &str = "kernel";
 
 /// The hidden first argument that makes this binary a node: the rest is `actorsim`'s.
 pub(crate) const NODE: &str = "node";
@@ -112,17 +116,21 @@ impl Child<'_> {
     }
 }
 
-/// The measured side of `child SCENARIO SHAPE SIZE SECONDS`.
-pub(crate) fn be_child(args: impl Iterator<Item = String>) -> ExitCode {
+/// The measured side of `child SCENARIO SHAPE SIZE SECONDS`, or of `kernel`.
+pub(crate) fn be_child(kind: &str, args: impl Iterator<Item = String>) -> ExitCode {
     let Some(job) = Job::parse(args) else {
-        eprintln!("usage: {CHILD} SCENARIO SHAPE SIZE SECONDS");
+        eprintln!("usage: {kind} SCENARIO SHAPE SIZE SECONDS");
         return ExitCode::from(2);
     };
     let Some(scenario) = SCENARIOS.iter().find(|s| s.name == job.scenario) else {
         eprintln!("no scenario `{}`", job.scenario);
         return ExitCode::from(2);
     };
-    match (scenario.child)(&job) {
+    let measure = match kind {
+        KERNEL => kernel::measure,
+        _ => scenario.child,
+    };
+    match measure(&job) {
         Ok(Value::Null) => ExitCode::SUCCESS, // a helper of a measurement has no numbers
         Ok(value) => {
             println!("{value}");

@@ -18,7 +18,8 @@ pub const MISSING: &str = "cyclictest is not installed: it is in Debian's packag
                            (apt-get install rt-tests)";
 
 /// Where it is.
-pub(super) fn program() -> Option<PathBuf> {
+#[must_use]
+pub fn program() -> Option<PathBuf> {
     find("cyclictest")
 }
 
@@ -34,7 +35,10 @@ impl Drop for Running {
 
 /// How late it woke, each of `cycles` times, in order, nanoseconds. It is placed like the scan that
 /// got `host`.
-pub(super) fn run(
+///
+/// # Errors
+/// It does not start, or ends without a sample.
+pub fn run(
     program: &Path,
     host: &HostReport,
     period: Duration,
