@@ -12,7 +12,7 @@ use actorsim_fleet::profile::Protocol;
 use serde::Serialize;
 
 use crate::config::NodeConfig;
-use crate::config::node::{ScanCore, cores_of_net};
+use crate::config::node::{ScanCore, cores_of_net, priority_of_commands};
 
 mod host;
 
@@ -85,6 +85,8 @@ pub struct Wanted {
     pub net: ShardCores,
     /// Real-time priority of the network thread; 0 is none.
     pub net_priority: u8,
+    /// Commands have a thread of their own beside it.
+    pub own_commands: bool,
 }
 
 impl Wanted {
@@ -105,6 +107,7 @@ impl Wanted {
             shards: config.fleet.as_ref().map(|_| config.shards.cores.clone()),
             net: config.net_cores.clone(),
             net_priority: config.net_priority,
+            own_commands: config.transport.own_commands,
         }
     }
 
@@ -265,10 +268,17 @@ fn cores(host: &Host, wanted: &Wanted) -> Check {
         [core] => format!("core {core}"),
         cores => format!("cores {}", ShardCores::Listed(cores.to_vec())),
     };
-    plan.push(match wanted.net_priority {
-        0 => format!("network thread on {core}"),
-        priority => format!("network thread on {core} (RR {priority} while not busy)"),
-    });
+    let thread = |of: &str, priority| match priority {
+        0 => format!("{of} thread on {core}"),
+        priority => format!("{of} thread on {core} (RR {priority} while not busy)"),
+    };
+    plan.push(thread("network", wanted.net_priority));
+    if wanted.own_commands {
+        plan.push(thread(
+            "commands",
+            priority_of_commands(wanted.net_priority),
+        ));
+    }
     let found = format!("{} cores: {}", host.cores, plan.join(", "));
     let listed: &[usize] = match &wanted.shards {
         Some(ShardCores::Listed(cores)) => cores,
@@ -297,17 +307,19 @@ fn cores(host: &Host, wanted: &Wanted) -> Check {
 
 fn fifo(host: &Host, wanted: &Wanted) -> Check {
     let most = host.priority.unwrap_or(0);
-    let state = match wanted.priority {
+    let net = match wanted.own_commands {
+        true => priority_of_commands(wanted.net_priority),
+        false => wanted.net_priority,
+    };
+    let needed = wanted.priority.max(i32::from(net));
+    let state = match i64::from(needed) {
         0 => State::Ok,
-        wanted if i64::from(wanted) <= most => State::Ok,
+        needed if needed <= most => State::Ok,
         _ => State::Warn,
     };
-    let found = format!(
-        "priority {most} may be asked for, {} is wanted",
-        wanted.priority
-    );
-    let mend =
-        "setcap cap_sys_nice+ep on the binary, LimitRTPRIO= in its unit, or world.priority=0";
+    let found = format!("priority {most} may be asked for, {needed} is wanted");
+    let mend = "setcap cap_sys_nice+ep on the binary, LimitRTPRIO= in its unit, or \
+                world.priority=0 and cores.net_priority=0";
     check("fifo", state, found, mend)
 }
 
@@ -471,6 +483,15 @@ mod tests {
         let plan = "2 cores: scan on core 1 (FIFO 80), shards on each core in turn, \
                     network thread on core 0";
         assert_eq!(told.found, plan);
+        let apart = Wanted {
+            net_priority: 10,
+            own_commands: true,
+            ..wanted.clone()
+        };
+        let told = cores(&host(), &apart).found;
+        let threads = "network thread on core 0 (RR 10 while not busy), \
+                       commands thread on core 0 (RR 11 while not busy)";
+        assert!(told.ends_with(threads), "{told}");
         let strange = Wanted {
             shards: Some(ShardCores::Listed(vec![0, 7])),
             net: ShardCores::Listed(vec![0, 9]),

@@ -127,6 +127,18 @@ pub fn cores_of_net(net: &ShardCores, scan: Option<ScanCore>, allowed: &[usize])
     }
 }
 
+/// Highest priority in `SCHED_RR`.
+const PRIORITY_MAX: u8 = 99;
+
+/// Priority of the thread of commands, by that of the network's: one more, unless that has none.
+#[must_use]
+pub fn priority_of_commands(net: u8) -> u8 {
+    match net {
+        0 => 0,
+        priority => (priority + 1).min(PRIORITY_MAX),
+    }
+}
+
 /// The transport layer.
 #[derive(Debug, Clone)]
 pub struct TransportConfig {

@@ -169,9 +169,9 @@ impl Carriers {
 
     /// Keeps their threads in their seats.
     fn seated(&self, config: &NodeConfig) -> Vec<urgent::Keeper> {
-        let commands = self.commands.as_ref();
-        let commands = commands.map(|on| urgent::keep(on, Seat::of_commands(config)));
-        let net = urgent::keep(&self.net, Seat::of_net(config));
+        let (commands, refused) = (self.commands.as_ref(), Arc::default());
+        let commands = commands.map(|on| urgent::keep(on, Seat::of_commands(config), &refused));
+        let net = urgent::keep(&self.net, Seat::of_net(config), &refused);
         commands.into_iter().chain([net]).collect()
     }
 }

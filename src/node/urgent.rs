@@ -3,23 +3,24 @@
 //!
 //! A round trip waits for nobody's slice there. A flood would starve the shards, so the thread goes
 //! back to the normal class while it is busy most of the time. Threads that it starts stay normal.
-//! What is not permitted is said once. Bound: a look every [`LOOK`].
+//! What is not permitted is said once for all of them. Bound: a look every [`LOOK`].
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actorsim_actors::shard::{ShardCores, keep_on};
 use actorsim_actors::{System, slice};
 use actorsim_world::scan::rt::{set_normal, set_round_robin};
+use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
 use crate::config::NodeConfig;
-use crate::config::node::cores_of_net;
+use crate::config::node::{cores_of_net, priority_of_commands};
 
 /// How often its share of a core is looked at.
 const LOOK: Duration = Duration::from_millis(100);
-/// Highest priority in `SCHED_RR`.
-const PRIORITY_MAX: u8 = 99;
 
 /// Above this share of a core it goes to the normal class,
 const DUTY_MAX: f64 = 0.7;
@@ -91,51 +92,60 @@ impl Seat {
         let net = Self::of_net(config);
         Self {
             of: "commands'",
-            priority: match net.priority {
-                0 => 0,
-                priority => (priority + 1).min(PRIORITY_MAX),
-            },
+            priority: priority_of_commands(net.priority),
             slice: net.slice / 2,
             ..net
         }
     }
 }
 
-/// Keeps this thread on its cores, if it has any; what is not granted is said.
-fn sit_down(seat: &Seat) {
+/// What the host has refused to these threads: each is said once, whichever asks and however often.
+#[derive(Debug, Default)]
+pub(super) struct Refused(Mutex<BTreeSet<String>>);
+
+impl Refused {
+    /// Whether it is said now.
+    fn say(&self, what: String) -> bool {
+        let is_news = self.0.lock().insert(what.clone());
+        if is_news {
+            tracing::info!("the network's threads {what}");
+        }
+        is_news
+    }
+}
+
+/// Keeps this thread on its cores, if it has any.
+fn sit_down(seat: &Seat, refused: &Refused) {
     let allowed = |core: &usize| seat.allowed.contains(core);
     let (cores, others): (Vec<_>, Vec<_>) = seat.cores.iter().copied().partition(allowed);
     if !others.is_empty() {
-        tracing::info!(
-            "the {of} thread may not run on cores {others:?}",
-            of = seat.of
-        );
+        refused.say(format!("may not run on cores {others:?}"));
     }
     if !cores.is_empty()
         && let Err(error) = keep_on(&cores, &seat.allowed)
     {
-        tracing::info!("the {} thread is not kept on its cores: {error}", seat.of);
+        refused.say(format!("are not kept on their cores: {error}"));
     }
 }
 
-/// Asks for a slice, if there is one to ask for; what is not granted is said.
-fn take_slice(seat: &Seat) {
-    let Seat { of, slice, .. } = *seat;
-    if !slice.is_zero()
-        && let Err(error) = slice::ask(slice)
+/// Asks for a slice, if there is one to ask for.
+fn take_slice(seat: &Seat, refused: &Refused) {
+    if !seat.slice.is_zero()
+        && let Err(error) = slice::ask(seat.slice)
     {
-        tracing::info!("the {of} thread has the slice that the host gives: {error}");
+        refused.say(format!("have the slice that the host gives: {error}"));
     }
 }
 
 /// Keeps the one worker of a runtime in its seat.
-pub(super) fn keep(on: &System, seat: Seat) -> Keeper {
+pub(super) fn keep(on: &System, seat: Seat, refused: &Arc<Refused>) -> Keeper {
     let (kept, mut over) = watch::channel(());
     let keeper = Keeper { _kept: kept };
+    let refused = Arc::clone(refused);
     on.detached(async move {
         let Seat { of, priority, .. } = seat;
-        sit_down(&seat);
-        take_slice(&seat);
+        sit_down(&seat, &refused);
+        take_slice(&seat, &refused);
         if priority == 0 {
             return;
         }
@@ -148,10 +158,10 @@ pub(super) fn keep(on: &System, seat: Seat) -> Keeper {
             let done = match turn(urgent, duty) {
                 Turn::Stay => continue,
                 Turn::Urgent => set_round_robin(priority),
-                Turn::Normal => set_normal().map(|()| take_slice(&seat)),
+                Turn::Normal => set_normal().map(|()| take_slice(&seat, &refused)),
             };
             if let Err(error) = done {
-                tracing::info!("the {of} thread stays in the normal class: {error}");
+                refused.say(format!("stay in the class that they have: {error}"));
                 return;
             }
             urgent = !urgent;
@@ -164,6 +174,14 @@ pub(super) fn keep(on: &System, seat: Seat) -> Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_refused_to_each_thread_again_and_again_is_said_once() {
+        let refused = Refused::default();
+        let said = |what: &str| refused.say(what.to_owned());
+        let turns = ["a: EPERM", "b: EPERM", "a: EPERM", "a: EINVAL", "b: EPERM"];
+        assert_eq!(turns.map(said), [true, true, false, true, false]);
+    }
 
     #[test]
     fn a_busy_thread_gives_way_and_comes_back_when_it_is_quieter() {
