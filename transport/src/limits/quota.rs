@@ -1,7 +1,9 @@
 //! Devices that peers made known, and how many more they may.
 //!
 //! A device that was made known has rows in the world for good, so what counts is every name ever
-//! given, over all connections of a certificate, not those of one connection. A certificate for any
+//! given, over all connections of a certificate, not those of one connection. It counts from the
+//! start of the twin, whose world begins with the devices alone that had events before: each start
+//! adds at most one quota to those, and the rows of the world bound them all. A certificate for any
 //! device, and one that names a single device, need no such limit; peers without a certificate have
 //! one quota between them. Bounds: [`super::Limits::devices`] for each of [`HOLDERS_MAX`]
 //! certificates; those beyond them have one quota between them, too.
