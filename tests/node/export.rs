@@ -158,7 +158,8 @@ async fn the_last_line_of_each_row_is_what_the_world_holds() {
     })
     .await;
     let ending = node.wait_or_stop(&mut Now(false)).await;
-    let mut why = node.report(&ending).why;
+    let report = node.report(&ending);
+    let mut why = report.why;
     why.retain(|why| !why.starts_with("left behind")); // other tests of this process have theirs
     assert!(why.is_empty(), "{why:?}");
     let (lines, count) = last_lines(&files);
