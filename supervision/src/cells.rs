@@ -234,7 +234,7 @@ impl CellPolicy {
         }
         let group = self.groups.entry(ordinal / GROUP_CELLS).or_default();
         let history = self.failed.entry(ordinal).or_default();
-        let window = match policy.scope {
+        let window = match policy.intensity_scope {
             IntensityScope::Supervisor => &group.window,
             IntensityScope::Child => &history.window,
         };
@@ -259,7 +259,7 @@ impl CellPolicy {
             return (verdict, history.failures.saturating_add(1));
         };
         group.budget.take(at, now, policy.restart_budget_per_s);
-        match policy.scope {
+        match policy.intensity_scope {
             IntensityScope::Supervisor => group.window.record(now, policy.intensity),
             IntensityScope::Child => history.window.record(now, policy.intensity),
         }

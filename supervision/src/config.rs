@@ -218,13 +218,14 @@ fn read_supervisor(
             help,
         );
     }
-    let scope = s.choice("intensity_scope", SCOPES).unwrap_or(base.scope);
+    let intensity_scope = s.choice("intensity_scope", SCOPES);
+    let intensity_scope = intensity_scope.unwrap_or(base.intensity_scope);
     let backoff = s.section("backoff").map(|mut b| {
         let backoff = read_backoff(&mut b);
         b.finish();
         backoff
     });
-    let quarantine = read_quarantine(s, scope);
+    let quarantine = read_quarantine(s, intensity_scope);
     let behaviour = s.choice("behaviour", BEHAVIOURS).unwrap_or(base.behaviour);
     let auto_shutdown = s
         .choice("auto_shutdown", AUTO_SHUTDOWNS)
@@ -244,7 +245,7 @@ fn read_supervisor(
         strategy,
         intensity: intensity.map_or(base.intensity, |n| n as u32),
         period: period.unwrap_or(base.period),
-        scope,
+        intensity_scope,
         backoff,
         quarantine,
         behaviour,

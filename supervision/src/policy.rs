@@ -233,11 +233,11 @@ pub struct SupervisorPolicy {
     #[serde(serialize_with = "duration_text")]
     pub period: Duration,
     /// Whose restarts count.
-    pub scope: IntensityScope,
+    pub intensity_scope: IntensityScope,
     /// Wait before restarts; none: at once.
     pub backoff: Option<Backoff>,
     /// A child that exhausts its own intensity is parked instead of ending the supervisor.
-    /// Only with `scope = child`.
+    /// Only with `intensity_scope = child`.
     pub quarantine: bool,
     /// What a restarted cell begins with; the actors of tasks always begin fresh.
     pub behaviour: Behaviour,
@@ -256,7 +256,7 @@ impl Default for SupervisorPolicy {
             strategy: Strategy::OneForOne,
             intensity: 1,
             period: Duration::from_secs(5),
-            scope: IntensityScope::Supervisor,
+            intensity_scope: IntensityScope::Supervisor,
             backoff: None,
             quarantine: false,
             behaviour: Behaviour::Fresh,
@@ -288,7 +288,7 @@ impl SupervisorPolicy {
     /// Counts each child's restarts by themselves; one that has too many is parked.
     #[must_use]
     pub const fn quarantine(mut self) -> Self {
-        self.scope = IntensityScope::Child;
+        self.intensity_scope = IntensityScope::Child;
         self.quarantine = true;
         self
     }
@@ -383,7 +383,7 @@ impl SupervisorPolicy {
             PolicyError::Period(period),
         );
         note(
-            self.quarantine && self.scope == IntensityScope::Supervisor,
+            self.quarantine && self.intensity_scope == IntensityScope::Supervisor,
             PolicyError::QuarantineScope,
         );
         if let Some(backoff) = &self.backoff {

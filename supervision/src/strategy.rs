@@ -89,7 +89,7 @@ pub fn verdict(case: &Case<'_>) -> Verdict {
         return Verdict::Leave;
     }
     if !case.window.allows(now, policy.intensity, policy.period) {
-        let parks = policy.quarantine && policy.scope == IntensityScope::Child;
+        let parks = policy.quarantine && policy.intensity_scope == IntensityScope::Child;
         return if parks {
             Verdict::Quarantine
         } else {
@@ -298,7 +298,7 @@ impl Tree {
         why: Why<'a>,
         now: Time,
     ) -> Case<'a> {
-        let window = match self.policy.scope {
+        let window = match self.policy.intensity_scope {
             IntensityScope::Supervisor => &self.window,
             IntensityScope::Child => &node.history.window,
         };
@@ -349,11 +349,11 @@ impl Tree {
         let intensity = self.policy.intensity;
         self.budget
             .take(plan.at, now, self.policy.restart_budget_per_s);
-        if self.policy.scope == IntensityScope::Supervisor {
+        if self.policy.intensity_scope == IntensityScope::Supervisor {
             self.window.record(now, intensity);
         }
         if let Some(node) = self.children.get_mut(&child) {
-            if self.policy.scope == IntensityScope::Child {
+            if self.policy.intensity_scope == IntensityScope::Child {
                 node.history.window.record(now, intensity);
             }
             node.history.failures = plan.failures;

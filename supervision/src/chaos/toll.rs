@@ -335,7 +335,7 @@ mod tests {
             toll.struck(&strike(*fault, *at, &path(who)));
         }
         let mut policy = SupervisorPolicy::default().intensity(3, 60 * SECOND);
-        policy.scope = scope;
+        policy.intensity_scope = scope;
         let at = Time(100 * 1_000_000_000);
         let parking = Parking::new(path("/g/a"), &path("/g"), at, &policy, Some(START_TIMEOUT));
         supervision.park(parking);

@@ -153,7 +153,7 @@ pub fn values(policy: &SupervisorPolicy) -> Vec<(&'static str, String)> {
         ("strategy", policy.strategy.word().to_owned()),
         ("intensity", policy.intensity.to_string()),
         ("period", format_duration(policy.period).to_string()),
-        ("intensity_scope", policy.scope.word().to_owned()),
+        ("intensity_scope", policy.intensity_scope.word().to_owned()),
         ("quarantine", policy.quarantine.to_string()),
     ];
     if let Some(backoff) = &policy.backoff {

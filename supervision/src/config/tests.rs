@@ -36,7 +36,7 @@ fn shipped_policies_cover_the_tree() {
     for name in ["/fleet/default", "/fleet/default/17"] {
         let group = policies.for_path(&path(name));
         assert!(
-            group.quarantine && group.scope == IntensityScope::Child,
+            group.quarantine && group.intensity_scope == IntensityScope::Child,
             "{name}"
         );
     }

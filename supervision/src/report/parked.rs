@@ -52,7 +52,7 @@ impl Parking {
             at,
             intensity: policy.intensity,
             period: policy.period,
-            scope: policy.scope,
+            scope: policy.intensity_scope,
             start_timeout,
         }
     }

@@ -186,7 +186,8 @@ impl Model {
 
     /// I4, on cells.
     fn keeps_to_its_intensity(&self, cell: u32) {
-        let counts = |who: u32| self.terms.scope == IntensityScope::Supervisor || who == cell;
+        let counts =
+            |who: u32| self.terms.intensity_scope == IntensityScope::Supervisor || who == cell;
         let period = self.terms.period;
         let recent = self
             .single
@@ -245,7 +246,7 @@ proptest! {
         let period = Duration::from_secs(period_s);
         let mut terms = SupervisorPolicy::default().intensity(intensity, period);
         if child {
-            terms.scope = IntensityScope::Child;
+            terms.intensity_scope = IntensityScope::Child;
             terms.quarantine = parks;
         }
         terms.restart_budget_per_s = per_s;

@@ -49,7 +49,7 @@ impl Rule {
             .auto_shutdown(self.auto);
         policy.quarantine = self.parks;
         if self.parks {
-            policy.scope = IntensityScope::Child;
+            policy.intensity_scope = IntensityScope::Child;
         }
         policy.backoff = self.backoff;
         policy.restart_budget_per_s = self.budget;

@@ -345,7 +345,7 @@ proptest! {
         }
         world.quiesce();
 
-        if policy.scope == IntensityScope::Supervisor {
+        if policy.intensity_scope == IntensityScope::Supervisor {
             for (i, at) in world.restarts.iter().enumerate() {
                 let within = world.restarts[i..].iter().filter(|t| **t - *at <= policy.period);
                 prop_assert!(within.count() <= policy.intensity as usize, "{:#?}", world.log);
