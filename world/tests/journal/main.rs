@@ -550,11 +550,14 @@ fn a_file_whose_format_is_damaged_is_refused_and_left_alone() {
             change.delete_table(META).unwrap();
         });
     };
-    let damages: [fn(&Disk, &'static str); 3] = [unsay, retype, untable];
     for file in [JOURNAL_FILE, WORLD_FILE] {
-        for damage in damages {
+        for damage in 0..3 {
             let disk = filled();
-            damage(&disk, file);
+            match damage {
+                0 => unsay(&disk, file),
+                1 => retype(&disk, file),
+                _ => untable(&disk, file),
+            }
             for _ in 0..2 {
                 let refused = Store::open(&disk).unwrap_err();
                 assert!(matches!(refused, OpenError::Formatless { .. }), "{refused}");
