@@ -22,14 +22,17 @@
 //!    the scan alone). So a batch lost between journal and world is a gap that nothing crosses, and
 //!    a batch fed twice is ignored: the feed goes back to `applied + 1` whenever it is in doubt.
 //! 5. **World = checkpoint + fold of the journal.** The checkpoint is the fold of the records up to
-//!    its offset C, and C is never beyond what the world has applied. It is written in one
-//!    transaction together with C.
+//!    its offset C, and C is never beyond A (see 7). It is written in one transaction together with
+//!    C.
 //! 6. **A record is removed only if a durable checkpoint covers it.**
-//! 7. **After a restart** rows and ledger are the fold up to A, the last `applied` that some commit
-//!    recorded (C <= A <= applied <= head), and dedup marks the fold up to head. Everything after A
-//!    goes through the lane and its rules again. A rule may so decide twice for the few batches
-//!    between A and the crash; the commanded state is that of the journalled intents, so an edge
-//!    that was commanded is not commanded again.
+//! 7. **After a restart** rows and ledger are the fold up to A, and dedup marks the fold up to head
+//!    (C <= A <= applied <= head). A is the last offset that the world has applied of which every
+//!    command was decided, with its intent in the same commit or before. Everything after A goes
+//!    through the lane and its rules again. So a command that was put off, or on its way, is
+//!    decided again. A rule may so decide twice for the batches between A and the crash; the
+//!    commanded state is that of the journalled intents, so an edge that was commanded is not
+//!    commanded again. If commands wait for so long that the journal is half full, A goes on
+//!    without them.
 //! 8. **A command id is above every id that any earlier life may have sent**, journalled or not.
 //! 9. **A disk that is full or slow is backpressure**: a group is tried again until it is durable,
 //!    meanwhile the mailbox fills, the tiers wait, outboxes fill, devices skip samples
@@ -225,6 +228,8 @@ pub(crate) struct JournalShared {
     /// Databases for readers.
     pub(crate) files: Mutex<Option<Arc<Files>>>,
     pub(crate) head: AtomicU64,
+    /// What was applied, as the last commit has it: no checkpoint is beyond it.
+    pub(crate) recorded: AtomicU64,
     pub(crate) checkpoint: AtomicU64,
     pub(crate) record_bytes: AtomicU64,
     /// Messages taken out of the mailbox that are not durable yet.
@@ -258,6 +263,7 @@ impl JournalShared {
             store: Berth::new(None),
             files: Mutex::new(None),
             head: AtomicU64::new(0),
+            recorded: AtomicU64::new(0),
             checkpoint: AtomicU64::new(0),
             record_bytes: AtomicU64::new(0),
             under_way: AtomicU64::new(0),

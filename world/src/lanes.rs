@@ -243,6 +243,8 @@ pub struct Lanes {
     pub pulse: Arc<Pulse>,
     /// Offset of the last T2 batch in the world; while a scan runs it alone writes here.
     pub applied_offset: AtomicU64,
+    /// The same of the last one of which no command is put off.
+    pub decided_offset: AtomicU64,
 }
 
 impl Lanes {
@@ -301,6 +303,7 @@ impl Lanes {
             walk_every: AtomicU64::new(1),
             pulse: Arc::default(),
             applied_offset: AtomicU64::new(0),
+            decided_offset: AtomicU64::new(0),
         })
     }
 }

@@ -335,6 +335,12 @@ impl ScannedWorld {
         hot.value = value;
     }
 
+    /// Whether commands are put off.
+    #[must_use]
+    pub fn puts_off(&self) -> bool {
+        self.state.put_off.first().is_some()
+    }
+
     /// Rows whose commands are put off, oldest first, and which rules are in force for each: what
     /// [`Commanded`] does not say to a world after this one.
     pub fn put_off(&mut self) -> Vec<(u32, u8)> {

@@ -89,6 +89,8 @@ pub struct Shared {
     pub(crate) ingest: Mutex<Times>,
     spare: Mutex<Spare<RowReading>>,
     command_id: AtomicU64,
+    /// Offset of the last T2 batch of which every command was noted for the journal.
+    noted_offset: AtomicU64,
     entered: AtomicU64,
     left: AtomicU64,
     scanning: AtomicBool,
@@ -131,6 +133,7 @@ impl Shared {
             outlets: OnceLock::new(),
             spare: Mutex::new(Spare::at_most(SPARE_MAX)),
             command_id: AtomicU64::new(first_command),
+            noted_offset: AtomicU64::new(0),
             entered: AtomicU64::new(0),
             left: AtomicU64::new(0),
             scanning: AtomicBool::new(false),
@@ -235,6 +238,21 @@ impl Shared {
     pub(crate) fn set_applied(&self, offset: u64) {
         let applied = &self.lanes.applied_offset;
         applied.fetch_max(offset, Ordering::AcqRel);
+    }
+
+    /// Offset of the last T2 batch of which every command was noted for the journal.
+    pub(crate) fn noted(&self) -> u64 {
+        self.noted_offset.load(Ordering::Acquire)
+    }
+
+    /// The journal has everything up to `offset`.
+    pub(crate) fn set_noted(&self, offset: u64) {
+        self.noted_offset.fetch_max(offset, Ordering::AcqRel);
+    }
+
+    /// All that the scan decided so far, if nothing of it is on its way to the journal.
+    pub(crate) fn decided(&self) -> u64 {
+        self.lanes.decided_offset.load(Ordering::Acquire)
     }
 
     /// A stage begins anew: the journal feeds again what it may have lost.
@@ -395,6 +413,10 @@ impl Shared {
         };
         if self.settle(&mut ends) {
             self.journal.progress.notify_one();
+        }
+        let decided = self.decided();
+        if ends.in_hand.is_none() && ends.commands.is_empty() {
+            self.set_noted(decided);
         }
     }
 

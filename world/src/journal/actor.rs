@@ -110,10 +110,13 @@ fn restore(
     let journal = &shared.journal;
     let mut open = Store::open(&*journal.config.medium)?;
     // a restart within the process knows better than the last commit
-    let applied = open.as_of().applied.max(shared.applied());
+    let recorded = open.as_of().applied;
+    let applied = recorded.max(shared.applied());
+    shared.set_noted(recorded);
+    journal.recorded.fetch_max(recorded, Ordering::AcqRel);
     open.restore_marks(&shared.index)?;
     let layout_of = |device| shared.index.lock().layout_of(device);
-    let covered = match open.files().checkpoint(applied, &layout_of) {
+    let covered = match open.files().checkpoint(recorded, &layout_of) {
         Ok(done) => done.to,
         Err(error) => {
             // a full disk: the former one stands
@@ -195,7 +198,7 @@ impl TaskActor for JournalActor {
             self.take_up(&left, open.alone(), cx);
         }
         journal.begins();
-        let recovered = open.head();
+        let (recovered, recorded) = (open.head(), open.as_of().applied);
         let (messages, queue) = mpsc::channel(QUEUE);
         let (feed, groups) = mpsc::channel(GROUPS);
         self.messages = Some(messages);
@@ -212,6 +215,7 @@ impl TaskActor for JournalActor {
             outlets: self.outlets.clone(),
             system: cx.system().clone(),
             store,
+            noted: recorded,
             messages: queue,
             notes: lease(&journal.notes_out).await?,
             feed,
@@ -257,6 +261,14 @@ impl TaskActor for JournalActor {
             }
         };
         drop(tokio::time::timeout(PATIENCE, settled).await);
+        let noted = self.shared.noted();
+        let recorded = async {
+            while journal.recorded.load(Ordering::Acquire) < noted {
+                journal.checkpointed.notify_one(); // a reason for the writer to commit
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        drop(tokio::time::timeout(PATIENCE, recorded).await);
         // with this the next start has nothing to apply again; without it, a little
         if let Err(error) = checkpoint(&self.shared, &self.folder).await {
             let events = cx.system().events();
@@ -278,10 +290,10 @@ async fn checkpoints(shared: Arc<Shared>, folder: Arc<Clerk>) -> Result<(), Faul
     }
 }
 
-/// One checkpoint of what the world has applied.
+/// One checkpoint of what the world is known to have applied.
 async fn checkpoint(shared: &Arc<Shared>, folder: &Clerk) -> Result<(), String> {
     let files = shared.journal.files.lock().clone();
-    let applied = shared.applied();
+    let applied = shared.journal.recorded.load(Ordering::Acquire);
     let Some(files) = files.filter(|_| shared.journal.checkpoint.load(Ordering::Acquire) < applied)
     else {
         return Ok(());

@@ -40,6 +40,8 @@ pub(super) struct Writer {
     pub(super) outlets: Outlets,
     pub(super) system: System,
     pub(super) store: Lease<Option<Store>>,
+    /// Offset up to which all intents are durable with the next group.
+    pub(super) noted: u64,
     pub(super) messages: mpsc::Receiver<T2Message>,
     pub(super) notes: Lease<mpsc::Receiver<Note>>,
     pub(super) feed: mpsc::Sender<Vec<Journalled>>,
@@ -57,7 +59,7 @@ impl Writer {
             }
             let next = synced + self.shared.journal.config.sync_interval;
             self.gather(&mut group, next).await;
-            self = self.until_room().await?.write(group).await?;
+            self = self.until_room(&mut group).await?.write(group).await?;
             synced = self.system.clock().monotonic();
         }
     }
@@ -102,10 +104,26 @@ impl Writer {
             events += entry.len();
             group.entries.push(entry);
         }
+        self.take_notes(group);
+    }
+
+    /// Takes the notes that wait; with all of them, what was decided before is durable. Commands
+    /// for which tier T3 has no room hold that up, but no further than half a journal: they would
+    /// stop the events.
+    fn take_notes(&mut self, group: &mut Group) {
+        let size_max = self.shared.journal.config.size_max;
+        let half = |store: &Store| store.record_bytes() >= size_max / 2;
+        let noted = match self.store.as_ref().is_some_and(half) {
+            true => self.shared.applied(),
+            false => self.shared.noted(),
+        };
         while group.notes.len() < NOTES_MAX
             && let Ok(note) = self.notes.try_recv()
         {
             self.note(group, note);
+        }
+        if group.notes.len() < NOTES_MAX {
+            self.noted = noted;
         }
     }
 
@@ -121,14 +139,15 @@ impl Writer {
 
     fn as_of(&self) -> AsOf {
         AsOf {
-            applied: self.shared.applied(),
+            applied: self.noted,
             checkpoint: self.shared.journal.checkpoint.load(Ordering::Acquire),
         }
     }
 
     /// Waits while the records are at their bound: a checkpoint, for which the world must have
-    /// applied them, makes room.
-    async fn until_room(mut self) -> Result<Self, Fault> {
+    /// applied them, makes room. Notes do not wait for that, and those of `group` are not left to
+    /// it.
+    async fn until_room(mut self, group: &mut Group) -> Result<Self, Fault> {
         let size_max = self.shared.journal.config.size_max;
         let mut told = false;
         while self.store()?.record_bytes() >= size_max {
@@ -141,13 +160,14 @@ impl Writer {
             let checkpointed = journal.checkpointed.notified();
             // a timeout is a look, too
             drop(tokio::time::timeout(ROOM_LOOK, checkpointed).await);
-            if !self.store()?.is_behind(self.as_of()) {
-                continue;
+            let mut notes = Group {
+                notes: std::mem::take(&mut group.notes),
+                ..Group::default()
+            };
+            self.take_notes(&mut notes);
+            if !notes.is_empty() || self.store()?.is_behind(self.as_of()) {
+                self = self.write(notes).await?;
             }
-            let empty = Group::default();
-            let (store, _) =
-                commit(&self.shared, &self.system, &self.clerk, empty, self.store).await?;
-            self.store = store;
         }
         Ok(self)
     }
@@ -156,8 +176,10 @@ impl Writer {
     async fn write(mut self, group: Group) -> Result<Self, Fault> {
         let taken = group.entries.len() as u64;
         let waiting = self.shared.journal.waiting_for(&group.notes);
+        let now = self.as_of();
+        let (shared, system) = (&self.shared, &self.system);
         let (store, committed) =
-            commit(&self.shared, &self.system, &self.clerk, group, self.store).await?;
+            commit(shared, system, &self.clerk, (group, now), self.store).await?;
         self.store = store;
         let store = self.store()?;
         let journal = &self.shared.journal;
@@ -212,7 +234,7 @@ async fn commit(
     shared: &Arc<Shared>,
     system: &System,
     clerk: &Clerk,
-    group: Group,
+    (group, now): (Group, AsOf),
     store: Lease<Option<Store>>,
 ) -> Result<(Lease<Option<Store>>, Committed), Fault> {
     let (mut group, mut store) = (group, store);
@@ -221,7 +243,7 @@ async fn commit(
         let (on, clock) = (Arc::clone(shared), system.clock().clone());
         let work = move || {
             let started = clock.monotonic();
-            let outcome = attempt(&on, &mut store, &group, &mut doubt);
+            let outcome = attempt(&on, &mut store, (&group, now), &mut doubt);
             if outcome.is_ok() {
                 settle(&mut group);
             }
@@ -280,7 +302,7 @@ impl Committed {
 fn attempt(
     shared: &Arc<Shared>,
     store: &mut Lease<Option<Store>>,
-    group: &Group,
+    (group, now): (&Group, AsOf),
     doubt: &mut Option<Box<CommitError>>,
 ) -> Result<Committed, String> {
     if store.is_none() {
@@ -289,21 +311,21 @@ fn attempt(
     let Some(open) = store.as_mut() else {
         return Err("the journal is closed".to_owned());
     };
+    let journal = &shared.journal;
     // opening has synced what it found
     if let Some(kept) = doubt.take().filter(|doubt| doubt.is_durable(open.head())) {
+        let recorded = open.as_of().applied;
+        journal.recorded.fetch_max(recorded, Ordering::AcqRel);
         return Ok(kept.done);
     }
-    let journal = &shared.journal;
-    let now = AsOf {
-        applied: shared.applied(),
-        checkpoint: journal.checkpoint.load(Ordering::Acquire),
-    };
-    open.commit(group, now, &shared.index).map_err(|error| {
+    let done = open.commit(group, now, &shared.index).map_err(|error| {
         // the database takes nothing more after an error: it is opened again
         **store = None;
         *journal.files.lock() = None;
         doubt.insert(error).to_string()
-    })
+    })?;
+    journal.recorded.fetch_max(now.applied, Ordering::AcqRel);
+    Ok(done)
 }
 
 /// Opens the store after an error.

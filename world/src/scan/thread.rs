@@ -503,9 +503,12 @@ impl ScanThread {
         totals.entities_by_kind = *world.entities_by_kind();
         totals.rows = world.rows();
         totals.tally = *world.tally();
-        self.lanes
-            .applied_offset
-            .store(totals.tally.applied_offset, Ordering::Release);
+        let applied = totals.tally.applied_offset;
+        // the commands that left are in their lane already
+        if !world.puts_off() {
+            self.lanes.decided_offset.store(applied, Ordering::Release);
+        }
+        self.lanes.applied_offset.store(applied, Ordering::Release);
         totals.enabled = world.enabled();
         totals.rules = *world.rule_tallies();
         let sweep = world.sweep();

@@ -72,6 +72,7 @@ impl Actuate {
 
     fn drain(&mut self, now: Time) {
         let Some(ends) = &mut self.ends else { return };
+        let decided = self.shared.decided();
         loop {
             let command = match ends.in_hand.take() {
                 Some(command) => command,
@@ -90,6 +91,10 @@ impl Actuate {
             if ends.in_hand.is_some() {
                 break;
             }
+        }
+        // one in hand is noted, and those behind it in the lane are not
+        if ends.in_hand.is_none() {
+            self.shared.set_noted(decided);
         }
         if self.shared.settle(ends) {
             self.shared.journal.progress.notify_one();

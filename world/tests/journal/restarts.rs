@@ -296,6 +296,34 @@ async fn a_relay_that_was_stopped_is_not_stopped_again_and_ids_go_on_above() {
     second.root.stop().await;
 }
 
+/// Neither in the hands of its tier nor noted by the time of the crash.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_that_still_waited_for_their_tier_are_decided_again() {
+    const DEVICES: u32 = 70;
+    // of these, what the test hears, its tier's mailbox and the one in hand take 514 commands
+    const BATCHES: u64 = 11;
+    let disk = Disk::default();
+    let first = Life::on(&disk, Tier::Keeps, PATIENCE).await;
+    first.register(DEVICES).await;
+    for sequence in 1..=BATCHES {
+        let is_there = f64::from((sequence % 2 == 0) as u8);
+        first.presence(sequence, DEVICES, is_there).await;
+        first.settled().await;
+    }
+    // one more, of one device, by whose commit the world is known to have applied those before
+    first.presence(BATCHES + 1, 1, 0.0).await;
+    first.settled().await;
+    let left = first.cut(&disk, 0);
+    let second = Life::on(&left, Tier::Keeps, PATIENCE).await;
+    second.settled().await;
+    for device in 1..DEVICES {
+        let (value, _, stopped) = second.row(device).await;
+        assert_eq!((value, stopped), (Some(0.0), true), "{device}");
+    }
+    second.root.stop().await;
+    first.root.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_without_an_outcome_is_sent_again_or_reported_expired() {
     for (deadline, again) in [(PATIENCE, 1), (Duration::from_millis(1), 0)] {
