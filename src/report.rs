@@ -185,7 +185,14 @@ mod tests {
              allocations_per_cycle systems walk_every faulted incarnations overrun fallbacks \
              fallback_cycles in_fallback rests core_share wedged first_error",
         ),
-        ("/world/scan/host", "pinned policy locked large_pages why"),
+        (
+            "/world/scan/host",
+            "pinned policy locked large_pages timer_slack_ns asked why",
+        ),
+        (
+            "/world/scan/host/asked",
+            "pinned policy locked large_pages timer_slack_ns",
+        ),
         (
             "/mailboxes",
             "highest_fill offered accepted rejected handled dropped conflated died waiting",

@@ -535,24 +535,10 @@ fn a_scan_bench_accounts_for_every_cycle_and_leaves_null_what_it_did_not_measure
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).display().to_string();
     let (ndjson, report, svg) = (file("c.ndjson"), file("r.json"), file("j.svg"));
-    let (code, out, err) = run(&[
-        "scan",
-        "bench",
-        "--period",
-        "1ms",
-        "--cycles",
-        "50",
-        "--entities",
-        "70",
-        "--tasks",
-        "2",
-        "--ndjson",
-        &ndjson,
-        "--report",
-        &report,
-        "--svg",
-        &svg,
-    ]);
+    let flags = "scan bench --period 1ms --cycles 50 --entities 70 --tasks 2";
+    let files = ["--ndjson", &ndjson, "--report", &report, "--svg", &svg];
+    let args: Vec<_> = flags.split(' ').chain(files).collect();
+    let (code, out, err) = run(&args);
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("scan: 50 cycles of 1000 us"), "{out}");
     let text = std::fs::read_to_string(&ndjson).unwrap();
@@ -570,6 +556,13 @@ fn a_scan_bench_accounts_for_every_cycle_and_leaves_null_what_it_did_not_measure
     let report: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(report["verdict"], "pass");
     let scan = &report["scan"];
+    let host = &scan["host"];
+    assert_eq!(host["asked"]["policy"], "fifo:80");
+    for key in ["pinned", "locked"] {
+        assert_eq!(host["asked"][key], true, "{key}");
+        assert!(host[key].is_boolean(), "{key}");
+    }
+    assert!(out.contains("asked for  core "), "{out}");
     assert_eq!(scan["jitter_us"]["count"], 49);
     assert_eq!(scan["lateness_us"]["count"], 50);
     assert_eq!(scan["records_lapped"], 0);

@@ -204,11 +204,7 @@ fn part(text: &mut String, name: &str, part: &ScanPart) {
         part.cycles, part.period_us, part.overruns, part.skipped, part.records_lapped
     );
     if let Some(host) = &part.host {
-        let core = host.core.map_or("no".to_owned(), |core| core.to_string());
-        *text += &format!(
-            "  core {core}, policy {}, memory locked {}\n",
-            host.policy, host.locked
-        );
+        *text += &format!("  asked for  {}\n  got        {}\n", host.asked, host.got);
         for why in &host.why {
             *text += &format!("  not granted: {why}\n");
         }

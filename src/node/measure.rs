@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use actorsim_actors::shard::ShardHandle;
 use actorsim_fleet::Published;
 use actorsim_transport::{DropReason, EventMark, Link, MarkSummary, Tier, TransportStats};
+use actorsim_world::scan::rt::HostTerms;
 use actorsim_world::{Twin, WorldReport};
 use uuid::Uuid;
 
@@ -324,13 +325,9 @@ pub(crate) fn world(found: &WorldReport) -> report::World {
         rules: rules(found),
         scan: report::Scan {
             host: report::ScanHost {
-                pinned: host
-                    .and_then(|h| h.core.filter(|_| h.pinned))
-                    .map(|core| core as u64),
-                policy: host.map(|h| h.policy.clone()),
-                locked: host.map(|h| h.locked),
-                large_pages: host.map(|h| h.large_pages),
-                why: host.map(|h| h.why.clone()).unwrap_or_default(),
+                got: host.map(|host| terms(&host.got)).unwrap_or_default(),
+                asked: host.map(|host| terms(&host.asked)).unwrap_or_default(),
+                why: host.map(|host| host.why.clone()).unwrap_or_default(),
             },
             period_us: Some(scan.period_us as f64),
             cycles: Some(scan.cycles),
@@ -365,6 +362,16 @@ pub(crate) fn world(found: &WorldReport) -> report::World {
                 format!("{} (after {at} cycles)", first.error)
             }),
         },
+    }
+}
+
+fn terms(found: &HostTerms) -> report::HostTerms {
+    report::HostTerms {
+        pinned: found.core.filter(|_| found.pinned).map(|core| core as u64),
+        policy: Some(found.policy.clone()),
+        locked: Some(found.locked),
+        large_pages: Some(found.large_pages),
+        timer_slack_ns: found.timer_slack_ns,
     }
 }
 

@@ -267,19 +267,31 @@ pub struct ScanWindow {
     pub took_us: Option<Quantiles>,
 }
 
-/// What the host granted to the scan thread.
+/// What the scan thread asked of its host, what it got, and why not.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ScanHost {
+    /// What the host granted.
+    #[serde(flatten)]
+    pub got: HostTerms,
+    /// What was asked for.
+    pub asked: HostTerms,
+    /// Why something was not granted.
+    pub why: Vec<String>,
+}
+
+/// What a scan thread asks of its host, or gets.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct HostTerms {
     /// Pinned to this core.
     pub pinned: Option<u64>,
     /// Scheduling policy.
     pub policy: Option<String>,
     /// Memory locked.
     pub locked: Option<bool>,
-    /// Rows on large pages; a small table does not need them.
+    /// Rows on large pages; not asked for a table that has none.
     pub large_pages: Option<bool>,
-    /// Why something was not granted.
-    pub why: Vec<String>,
+    /// How much later than asked the kernel may wake the thread, nanoseconds.
+    pub timer_slack_ns: Option<u64>,
 }
 
 /// One system of the world's schedule.

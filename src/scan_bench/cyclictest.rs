@@ -49,14 +49,14 @@ pub fn run(
         .args(["--verbose", "--nsecs", "--threads=1", "--laptop"])
         .arg(format!("--interval={}", period.as_micros()))
         .arg(format!("--loops={cycles}"));
-    if let Some(core) = host.core {
+    if let Some(core) = host.got.core {
         command.arg(format!("--affinity={core}"));
     }
-    match host.policy.strip_prefix("fifo:") {
+    match host.got.policy.strip_prefix("fifo:") {
         Some(priority) => command.arg(format!("--priority={priority}")),
         None => command.arg("--policy=other"),
     };
-    if host.locked {
+    if host.got.locked {
         command.arg("--mlockall");
     }
     let child = command

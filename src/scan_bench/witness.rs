@@ -51,12 +51,12 @@ impl Witness {
     /// # Errors
     /// Without its privileges there is none: why not.
     pub fn start(host: &HostReport, period: Duration) -> Result<Self, String> {
-        let Some(core) = host.core else {
+        let Some(core) = host.got.core else {
             return Err("the scan is not pinned".to_owned());
         };
-        let policy = host.policy.strip_prefix("fifo:");
+        let policy = host.got.policy.strip_prefix("fifo:");
         let Some(scan) = policy.and_then(|priority| priority.parse::<u8>().ok()) else {
-            return Err(format!("the scan's policy is {}", host.policy));
+            return Err(format!("the scan's policy is {}", host.got.policy));
         };
         let request = HostRequest {
             pin: true,
@@ -70,9 +70,13 @@ impl Witness {
         let seen = Arc::new(Seen::default());
         let given = Arc::clone(&seen);
         let run = move || {
-            let got = prepare(request);
-            let fit = got.pinned && got.policy.starts_with("fifo:");
-            let _ = ready.send(if fit { Ok(()) } else { Err(got.why.join("; ")) });
+            let host = prepare(request);
+            let fit = host.got.pinned && host.is_real_time();
+            let _ = ready.send(if fit {
+                Ok(())
+            } else {
+                Err(host.why.join("; "))
+            });
             if fit {
                 watch(&given, &tell, step);
             }

@@ -515,9 +515,17 @@ async fn a_full_event_lane_is_backpressure_and_loses_nothing() {
 async fn each_privilege_is_granted_or_its_refusal_reported() {
     let rig = Rig::with(|scan| (scan.fifo, scan.lock_memory) = (true, true)).await;
     let host = rig.twin.host().unwrap();
-    let refused = [host.pinned, host.policy == "fifo:80", host.locked];
-    let refused = refused.iter().filter(|granted| !**granted).count();
+    let (got, asked) = (&host.got, &host.asked);
+    assert!(asked.pinned && asked.locked && asked.policy == "fifo:80");
+    let granted = [
+        got.core == asked.core,
+        got.policy == asked.policy,
+        got.locked,
+    ];
+    let refused = granted.iter().filter(|granted| !**granted).count();
     assert_eq!(host.why.len(), refused, "{host:?}");
+    // a thread of a real-time class has none
+    assert!(got.timer_slack_ns <= asked.timer_slack_ns, "{host:?}");
     rig.until(|rig| rig.twin.snapshot().cycles > 10).await;
     let report = rig.twin.report();
     assert!(report.scan.jitter_us.is_some() && report.scan.took_us.is_some());

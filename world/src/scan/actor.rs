@@ -291,14 +291,10 @@ impl TaskActor for Scan {
             .map_err(|error| Fault::with("scan_thread", error))?;
         match news.recv().await {
             Some(ScanNews::Ready(host)) => {
-                let text = format!(
-                    "pinned {:?}, policy {}, memory locked {}",
-                    host.core, host.policy, host.locked
-                );
-                cx.system()
-                    .events()
-                    .publish(Level::Info, "scan_started", Some(cx.path()), text);
-                *self.shared.host.lock() = Some(host);
+                let events = cx.system().events();
+                let text = host.to_string();
+                events.publish(Level::Info, "scan_started", Some(cx.path()), text);
+                *self.shared.host.lock() = Some(*host);
                 self.shared.set_scanning(true);
             }
             Some(ScanNews::Faulted(fault)) => {

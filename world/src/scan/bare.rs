@@ -71,7 +71,7 @@ impl BareScan {
         let builder = std::thread::Builder::new().name("scan".to_owned());
         let thread = builder.stack_size(STACK).spawn(run)?;
         let host = match news.recv_blocking() {
-            Some(ScanNews::Ready(host)) => host,
+            Some(ScanNews::Ready(host)) => *host,
             Some(ScanNews::Faulted(fault)) => {
                 return Err(BareScanError::Faulted(fault.to_string()));
             }

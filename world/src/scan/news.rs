@@ -25,7 +25,7 @@ const KEPT: usize = 2;
 #[derive(Debug)]
 pub(crate) enum ScanNews {
     /// The world stands and the grid is laid.
-    Ready(HostReport),
+    Ready(Box<HostReport>),
     /// A system failed and is isolated.
     Isolated(SystemFault),
     /// Only what is essential runs from now on, or all systems again.

@@ -146,10 +146,7 @@ impl ScanThread {
             return self.end(end);
         }
         let mut host = prepare(self.config.host_request());
-        match self.world.large_pages() {
-            Ok(large) => host.large_pages = large,
-            Err(why) => host.why.push(format!("large pages: {why}")),
-        }
+        host.note_large_pages(self.world.large_pages());
         self.rests = host.is_real_time();
         self.lay_grid(host);
         self.lanes.pulse.end();
@@ -169,11 +166,7 @@ impl ScanThread {
         if let Err(end) = self.warm_up() {
             return self.end(end);
         }
-        let host = HostReport {
-            policy: "virtual".to_owned(),
-            ..HostReport::default()
-        };
-        self.lay_grid(host);
+        self.lay_grid(HostReport::of_virtual_time());
         let end = loop {
             let due_ns = self.grid().next_due_ns();
             let wait_ns = due_ns.saturating_sub(self.clock.now_ns());
@@ -214,7 +207,7 @@ impl ScanThread {
         // what was put off before is this world's now
         self.ends.carry.put_off.clear();
         self.ends.carry.snapshot.incarnations += 1;
-        self.news.tell(ScanNews::Ready(host));
+        self.news.tell(ScanNews::Ready(Box::new(host)));
         self.allocated();
     }
 
