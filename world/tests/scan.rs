@@ -459,6 +459,38 @@ async fn a_system_that_hangs_in_its_first_call_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cycle_that_never_ends_is_told_though_its_actor_was_killed_meanwhile() {
+    let trap = Trap::default();
+    let [armed, stuck, told] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
+    let (held, is_armed) = (trap.clone(), Arc::clone(&armed));
+    let (sticks, is_stuck, is_told) = (Arc::clone(&stuck), Arc::clone(&stuck), Arc::clone(&told));
+    let rig = Rig::with(|scan| {
+        scan.watchdog = Some(Duration::from_secs(1));
+        scan.on_wedged = Some(OnWedged(Arc::new(move |_| {
+            is_told.fetch_or(is_stuck.load(Ordering::Acquire), Ordering::AcqRel);
+        })));
+        let run: OwnRun = Box::new(move |_| {
+            if is_armed.load(Ordering::Acquire) {
+                sticks.store(true, Ordering::Release);
+                held.holds();
+            }
+            Ok(())
+        });
+        scan.own.add(own("stuck", 1, &[], run)).unwrap();
+    })
+    .await;
+    armed.store(true, Ordering::Release);
+    rig.until(|_| stuck.load(Ordering::Acquire)).await;
+    // its watchdog goes with it, before the time is over
+    let path = ActorPath::new("/twin/scan").unwrap();
+    rig.system.census().task(&path).unwrap().kill();
+    rig.until(|_| told.load(Ordering::Acquire)).await;
+    trap.lets_go();
+    rig.until(|rig| rig.twin.snapshot().incarnations >= 2).await;
+    rig.root.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_world_that_is_never_built_is_told() {
     let trap = Trap::default();
     let held = trap.clone();

@@ -82,7 +82,6 @@ impl Scan {
             });
             return Ok(());
         }
-        self.watch(cx)?;
         self.write_rows(cx)?;
         let builder = std::thread::Builder::new()
             .name("scan".to_owned())
@@ -120,10 +119,12 @@ impl Scan {
         Ok(())
     }
 
-    /// Watches the thread's cycles.
+    /// Watches the cycles of whichever thread has the world: of the former incarnation's, until
+    /// it ends.
     fn watch(&mut self, cx: &TaskContext<ScanMessage>) -> std::io::Result<()> {
-        let Some(limit) = self.shared.config.scan.watchdog else {
-            return Ok(());
+        let watchdog = self.shared.config.scan.watchdog;
+        let (Some(limit), ScanClock::Host) = (watchdog, &self.shared.scan_clock) else {
+            return Ok(()); // on virtual time there is no thread
         };
         let (shared, system) = (Arc::clone(&self.shared), cx.system().clone());
         let path = cx.path().clone();
@@ -285,6 +286,9 @@ impl TaskActor for Scan {
     type Msg = ScanMessage;
 
     async fn started(&mut self, cx: &mut TaskContext<ScanMessage>) -> Result<(), Fault> {
+        // first: who has the ends may never give them back
+        self.watch(cx)
+            .map_err(|error| Fault::with("scan_thread", error))?;
         let ends = self.lease().await?;
         let (out, mut news) = news();
         self.spawn(ends, out, cx)

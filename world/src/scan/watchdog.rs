@@ -35,6 +35,8 @@ pub struct Pulse {
     began: AtomicU64,
     /// Its thread, 0 before the first step.
     thread: AtomicI32,
+    /// Start of the last one that was told; watchdogs come and go with the scan's proxy.
+    told: AtomicU64,
 }
 
 /// In place of the last bit: it is a step of building.
@@ -45,7 +47,27 @@ impl Pulse {
     pub(super) fn of_this_thread(self: &Arc<Self>) -> Beating {
         let thread = rustix::thread::gettid().as_raw_nonzero().get();
         self.thread.store(thread, Ordering::Release);
-        Beating(Arc::clone(self))
+        Beating {
+            pulse: Arc::clone(self),
+            thread,
+        }
+    }
+
+    /// What has taken longer than it may, unless it was told.
+    fn wedged(&self, limit: Duration) -> Option<Wedged> {
+        let began = self.began.load(Ordering::Acquire);
+        let took = Duration::from_nanos(now_ns().saturating_sub(began));
+        let building = began & IS_STEP != 0;
+        let most = if building { limit * BUILDING } else { limit };
+        if began == 0 || took < most || self.told.swap(began, Ordering::AcqRel) == began {
+            return None;
+        }
+        let demoted = demote(self.thread.load(Ordering::Acquire));
+        Some(Wedged {
+            building,
+            took,
+            not_demoted: demoted.err().map(|error| error.to_string()),
+        })
     }
 
     /// A cycle begins.
@@ -65,11 +87,17 @@ impl Pulse {
 
 /// A thread that is watched.
 #[derive(Debug)]
-pub(super) struct Beating(Arc<Pulse>);
+pub(super) struct Beating {
+    pulse: Arc<Pulse>,
+    thread: i32,
+}
 
 impl Drop for Beating {
     fn drop(&mut self) {
-        self.0.end();
+        // the next thread may build its world already
+        if self.pulse.thread.load(Ordering::Acquire) == self.thread {
+            self.pulse.end();
+        }
     }
 }
 
@@ -113,23 +141,15 @@ impl Watchdog {
     ) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel(1);
         let watch = move || {
-            let mut told = 0;
-            // until its other end is gone
-            while stopped.recv_timeout(limit / LOOKS) == Err(RecvTimeoutError::Timeout) {
-                let began = pulse.began.load(Ordering::Acquire);
-                let took = Duration::from_nanos(now_ns().saturating_sub(began));
-                let building = began & IS_STEP != 0;
-                let most = if building { limit * BUILDING } else { limit };
-                if began == 0 || began == told || took < most {
-                    continue;
+            loop {
+                // first: what it watches may be older than it is
+                if let Some(wedged) = pulse.wedged(limit) {
+                    tell(wedged);
                 }
-                told = began;
-                let demoted = demote(pulse.thread.load(Ordering::Acquire));
-                tell(Wedged {
-                    building,
-                    took,
-                    not_demoted: demoted.err().map(|error| error.to_string()),
-                });
+                // until its other end is gone
+                if stopped.recv_timeout(limit / LOOKS) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
             }
         };
         let builder = std::thread::Builder::new().name("scan-watchdog".to_owned());
@@ -186,6 +206,41 @@ mod tests {
         let wedged: Wedged = told.recv().unwrap();
         assert!(wedged.building && wedged.took >= LIMIT * BUILDING);
         drop(watchdog.unwrap());
+    }
+
+    #[test]
+    fn a_cycle_older_than_its_watchdog_is_told_at_once_and_by_one_of_them() {
+        let pulse = Arc::new(Pulse::default());
+        pulse.begin(2); // as old as the clock
+        let limit = Duration::from_nanos(now_ns() / 2);
+        let (tell, told) = channel();
+        for _ in 0..2 {
+            let tell = tell.clone();
+            let watchdog = Watchdog::start(Arc::clone(&pulse), limit, &[], move |wedged| {
+                let _ = tell.send(wedged);
+            });
+            drop(watchdog.unwrap());
+        }
+        let wedged: Wedged = told.try_recv().unwrap();
+        assert!(wedged.took >= limit);
+        assert!(told.try_recv().is_err(), "it is the same one");
+    }
+
+    #[test]
+    fn a_thread_that_is_late_to_end_leaves_the_next_one_watched() {
+        let pulse = Arc::new(Pulse::default());
+        let next = Arc::clone(&pulse);
+        let late = pulse.of_this_thread();
+        let begins = std::thread::spawn(move || {
+            let beating = next.of_this_thread();
+            next.step(7);
+            beating
+        });
+        let beating = begins.join().unwrap();
+        drop(late);
+        assert_eq!(pulse.began.load(Ordering::Acquire), 7);
+        drop(beating);
+        assert_eq!(pulse.began.load(Ordering::Acquire), 0);
     }
 
     #[test]
