@@ -22,8 +22,8 @@ use crate::request::RowView;
 use crate::row_files::RowRecord;
 use crate::rules::{RULES_MAX, RuleBook, RuleSet, RuleTally, Slots};
 use crate::systems::{
-    Commanded, CycleState, Deciding, ESSENTIAL, OwnSystems, Rates, RelayCommand, Rows, RowsOut,
-    SYSTEMS, Schedule, Sweep, SystemFault, SystemId, Tally, WorldRules,
+    Commanded, CycleState, Deciding, ESSENTIAL, Failed, OwnSystems, Rates, RelayCommand, Rows,
+    RowsOut, SYSTEMS, Schedule, Sweep, SystemFault, SystemId, Tally, WorldRules,
 };
 
 /// How many rows a world has, and may have.
@@ -183,6 +183,12 @@ impl ScannedWorld {
     #[must_use]
     pub fn enabled(&self) -> [bool; SYSTEMS] {
         std::array::from_fn(|at| self.isolated & 1 << at == 0)
+    }
+
+    /// How many systems failed in this world.
+    #[must_use]
+    pub fn isolated(&self) -> u32 {
+        self.isolated.count_ones()
     }
 
     /// Whether the table lies on large pages, or why it does not though it could.
@@ -423,7 +429,8 @@ impl ScannedWorld {
 
     /// Runs the schedule once. `room` is the number of commands that may be decided.
     ///
-    /// A fault isolates its system: it does not run again in this world.
+    /// A fault isolates its system: it does not run again in this world. Of several the first is
+    /// returned.
     pub fn cycle(&mut self, now_ns: u64, period_ns: u64, room: usize) -> Result<(), SystemFault> {
         self.cycle_deciding(now_ns, period_ns, room, &mut { now_ns })
     }
@@ -466,10 +473,10 @@ impl ScannedWorld {
             .begin(runs, readings + state.sweep.range.len());
         let mut rows = Rows { hot, cold, devices };
         let ran = schedule.run(&mut rows, state, deciding);
-        ran.map_err(|mut fault| {
-            self.isolated |= fault.system.bit();
-            fault.name = self.own.name(fault.system);
-            fault
+        ran.map_err(|Failed { systems, first }| {
+            self.isolated |= systems;
+            let name = self.own.name(first.system);
+            SystemFault { name, ..first }
         })
     }
 

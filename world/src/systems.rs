@@ -33,7 +33,7 @@ pub(crate) use lists::{Judged, Kinds, PutOff, RowsOut, Touched};
 pub use own::{OwnError, OwnRows, OwnRun, OwnSystem, OwnSystems};
 pub use rates::Rates;
 pub use rules::WorldRules;
-pub(crate) use schedule::{Deciding, Rows, Schedule, TIMED_WORK, Timings};
+pub(crate) use schedule::{Deciding, Failed, Rows, Schedule, TIMED_WORK, Timings};
 pub(crate) use state::CycleState;
 pub use sweep::{Aggregate, Sweep};
 pub use windows::WindowView;

@@ -10,9 +10,10 @@ use actorsim_transport::{Batch, BatchPool, EventKey, Tier, TransportStats};
 use actorsim_world::batch::{NO_ROW, Origin, Outcome, RowBatch, RowReading};
 use actorsim_world::components::{KIND_PRESENCE, RowFill};
 use actorsim_world::journal::store::Journalled;
+use actorsim_world::rules::{RuleBook, RuleSet, Slots};
 use actorsim_world::scanned::{ScannedWorld, WorldSize};
 use actorsim_world::systems::{
-    Commanded, READINGS_PER_CYCLE, RelayCommand, SystemId, Tally, WorldRules,
+    Commanded, OwnSystem, OwnSystems, READINGS_PER_CYCLE, RelayCommand, SystemId, Tally, WorldRules,
 };
 
 const PERIOD_NS: u64 = 10_000_000;
@@ -684,10 +685,25 @@ fn the_five_are_timed_in_some_short_cycles_and_in_each_long_one() {
 }
 
 #[test]
-fn the_first_of_two_faults_in_a_cycle_is_kept() {
-    let mut bench = Bench::new(WorldRules::default());
-    bench.world.inject(SystemId::Export);
-    let first = bench.world.cycle(1, PERIOD_NS, 8).unwrap_err();
-    assert_eq!(first.system, SystemId::Export);
-    assert!(bench.world.cycle(2, PERIOD_NS, 8).is_ok());
+fn of_two_faults_in_a_cycle_the_first_is_told_and_both_systems_are_isolated() {
+    let mut own = OwnSystems::default();
+    own.add(OwnSystem {
+        name: "broken",
+        every: 1,
+        after: Vec::new(),
+        make: Arc::new(|| Box::new(|_| Err("out of order".to_owned()))),
+    })
+    .unwrap();
+    let commanded = Commanded::new(64);
+    let book = RuleBook::arm(&RuleSet::default(), 64, &mut Slots::new());
+    let (rules, tally) = (WorldRules::default(), Tally::default());
+    let size = WorldSize {
+        capacity: 64,
+        capacity_max: 64,
+    };
+    let mut world = ScannedWorld::with(size, rules, commanded, tally, book, own);
+    world.inject(SystemId::Export);
+    let first = world.cycle(1, PERIOD_NS, 8).unwrap_err();
+    assert_eq!((first.system, world.isolated()), (SystemId::Export, 2));
+    assert!(world.cycle(2, PERIOD_NS, 8).is_ok(), "neither runs again");
 }

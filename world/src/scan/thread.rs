@@ -33,7 +33,7 @@ use crate::systems::{
 /// Cycles run before the grid is laid, so that every buffer has its size.
 const WARM_UP_CYCLES: usize = 3;
 
-/// Faults of systems after which the incarnation ends: the first one only isolates its system.
+/// Systems that failed after which the incarnation ends: the first one is only isolated.
 const FAULTS_MAX: u32 = 2;
 
 /// At most this many cycles pass without a wake, so that records are folded in time.
@@ -51,7 +51,6 @@ pub(crate) struct ScanThread {
     lanes: Arc<Lanes>,
     clock: ScanClock,
     previous_start_ns: Option<u64>,
-    faults: u32,
     overruns: Overruns,
     duty: Duty,
     /// The thread is of the real-time class: it must leave its core to others now and then.
@@ -130,7 +129,6 @@ impl ScanThread {
             lanes,
             clock,
             previous_start_ns: None,
-            faults: 0,
             portion: Portion::default(),
             readings: 0,
             last_wake: 0,
@@ -518,9 +516,8 @@ impl ScanThread {
     }
 
     fn isolate(&mut self, fault: SystemFault) -> Result<(), ScanFault> {
-        self.faults += 1;
         // a world that cannot take readings in is no twin: ingest is restarted, not isolated
-        if self.faults >= FAULTS_MAX || fault.system == SystemId::Ingest {
+        if self.world.isolated() >= FAULTS_MAX || fault.system == SystemId::Ingest {
             return Err(fault.into());
         }
         self.news.tell(ScanNews::Isolated(fault));

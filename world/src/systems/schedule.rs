@@ -54,6 +54,14 @@ impl Deciding for u64 {
     fn decided(&mut self, _: &mut Vec<RelayCommand>) {}
 }
 
+/// What failed in a cycle.
+pub(crate) struct Failed {
+    /// The systems, as bits.
+    pub(crate) systems: u16,
+    /// The fault of the first of them.
+    pub(crate) first: SystemFault,
+}
+
 /// The systems of one world.
 pub(crate) struct Schedule {
     own: Vec<OwnRun>,
@@ -69,14 +77,14 @@ impl Schedule {
     /// Runs each system that may run in this cycle.
     ///
     /// # Errors
-    /// The first fault.
+    /// Those that failed; the others ran.
     pub(crate) fn run(
         &mut self,
         rows: &mut Rows<'_>,
         state: &mut CycleState,
         deciding: &mut impl Deciding,
-    ) -> Result<(), SystemFault> {
-        let mut first = None;
+    ) -> Result<(), Failed> {
+        let (mut systems, mut first) = (0, None);
         for (system, run) in SystemId::ALL.into_iter().zip(FIVE) {
             if system == SystemId::Automation {
                 state.outbox.decided_ns = deciding.now_ns();
@@ -85,6 +93,7 @@ impl Schedule {
                 run(rows, state);
                 Ok(())
             });
+            systems |= fault.as_ref().map_or(0, |fault| fault.system.bit());
             first = first.or(fault);
             if system == SystemId::Automation && !state.outbox.commands.is_empty() {
                 deciding.decided(&mut state.outbox.commands);
@@ -100,9 +109,10 @@ impl Schedule {
                     now_ns: state.intake.now_ns,
                 })
             });
+            systems |= fault.as_ref().map_or(0, |fault| fault.system.bit());
             first = first.or(fault);
         }
-        first.map_or(Ok(()), Err)
+        first.map_or(Ok(()), |first| Err(Failed { systems, first }))
     }
 }
 
