@@ -344,6 +344,27 @@ mod tests {
     }
 
     #[test]
+    fn slow_devices_are_not_stale_between_two_values_unless_it_is_said() {
+        for (flags, seconds) in [
+            (&[][..], 15),
+            (&[("fleet.interval", "2s")], 15),
+            (&[("fleet.interval", "1m")], 180),
+            (&[("fleet.interval", "1m"), ("tiers.t1_rate", "0.1")], 30),
+            (&[("fleet.interval", "1m"), ("clock.speed", "60")], 15),
+            (&[("fleet.interval", "1m"), ("world.stale_after", "5s")], 5),
+            (&[("tiers.t1_rate", "0"), ("clock.speed", "0.1")], 15),
+        ] {
+            let mut layers = Layers::built_in();
+            for (key, text) in flags {
+                layers.flag("--x", key, text);
+            }
+            let config = NodeConfig::from_settings(&layers.resolve().unwrap());
+            let found = config.world.unwrap().stale_after;
+            assert_eq!(found, Duration::from_secs(seconds), "{flags:?}");
+        }
+    }
+
+    #[test]
     fn a_stronger_layer_wins_and_the_origin_is_kept() {
         let mut layers = Layers::built_in();
         layers.file("a.toml", "[fleet]\ndevices = 10\n");

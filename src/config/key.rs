@@ -173,6 +173,9 @@ keys! {
         "Run the twin: listener, ingest stages and scanned world.";
     "world.capacity", count(0, 16_000_000), Some("0"),
         "Rows (device, sensor) to hold; 0 fits the fleet.";
+    "world.stale_after", span(Duration::from_secs(1), DAY), None,
+        "A row without a value for so long is stale; unset is 15s, or three of the intervals that \
+         tiers.t1_rate or fleet.interval give, whichever is longer.";
     "world.windows", Kind::Text, None,
         "Sensors whose last values are kept for rules and files: [DEVICE/]TYPE[.SENSOR]:LENGTH, \
          with commas between them, such as temperature:16,pump-7/voltage.3:64.";

@@ -14,6 +14,7 @@ use actorsim_fleet::profile::Protocol;
 use actorsim_fleet::session::mqtt;
 use actorsim_supervision::chaos::{Place, Plan};
 use actorsim_transport::Line;
+use actorsim_world::WorldRules;
 use actorsim_world::row_files::{Format, RowFilesConfig};
 use actorsim_world::scan::overrun::OverrunPolicy;
 use actorsim_world::windows::WindowSet;
@@ -26,6 +27,9 @@ use crate::ports;
 
 /// Slowest rate: one a day, as the longest `fleet.interval`.
 const RATE_MIN: f64 = 1.0 / 86_400.0;
+
+/// Intervals of a device without a value, after which its rows are stale.
+const STALE_INTERVALS: f64 = 3.0;
 
 /// Everything a node is told.
 #[derive(Debug, Clone)]
@@ -207,6 +211,8 @@ pub struct WorldConfig {
     pub overrun: OverrunPolicy,
     /// A cycle that takes longer never ends.
     pub watchdog: Option<Duration>,
+    /// A row without a value for so long is stale.
+    pub stale_after: Duration,
     /// Sensors whose last values are kept.
     pub windows: WindowSet,
     /// Files of rules; the shipped ones where there is none.
@@ -447,10 +453,27 @@ fn world(settings: &Settings, rows_dir: &Path) -> WorldConfig {
         overrun: OverrunPolicy::named(settings.text("scan.overrun").unwrap_or_default())
             .unwrap_or_default(),
         watchdog: Some(settings.duration("scan.watchdog")).filter(|time| !time.is_zero()),
+        stale_after: stale_after(settings),
         windows: windows(settings).unwrap_or_default(),
         rule_files: settings.list("rules.files"),
         row_files: row_files(settings, rows_dir),
     }
+}
+
+/// As it is given, or so that devices which are slower than most are not stale between two values.
+fn stale_after(settings: &Settings) -> Duration {
+    if let Some(given) = settings.duration_if_set("world.stale_after") {
+        return given;
+    }
+    let rate = settings.f64("tiers.t1_rate").filter(|rate| *rate > 0.0);
+    let given = settings.duration_if_set("fleet.interval");
+    let interval_s = rate.map(|rate| 1.0 / rate);
+    let interval_s = interval_s.or(given.map(|interval| interval.as_secs_f64()));
+    // the scan's time is that of the clock on the wall
+    let speed = settings.f64("clock.speed").unwrap_or(1.0);
+    let missed_s = STALE_INTERVALS * interval_s.unwrap_or_default() / speed;
+    let missed = Duration::try_from_secs_f64(missed_s).unwrap_or(Duration::MAX);
+    missed.max(WorldRules::default().stale_after)
 }
 
 /// The windows of `world.windows`, or all that is wrong with them.

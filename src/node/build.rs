@@ -122,6 +122,7 @@ pub(super) fn twin(
         command_deadline: config.tiers.t3_deadline,
         synthetic_rate: config.tiers.t3_synthetic_rate,
         rules: WorldRules {
+            stale_after: world.stale_after,
             windows: world.windows.clone(),
             ..WorldRules::default()
         },
