@@ -316,9 +316,10 @@ impl DeviceOut {
             debug_assert!(taken <= self.events.len());
             self.events.clear();
         }
-        for (ticket, status) in self.acks.drain(..) {
-            // Too many waiting: the command runs into its deadline, which the twin counts.
-            let _ = link.ack(ticket, status);
+        if !self.acks.is_empty() {
+            // Too many waiting: those commands run into their deadlines, which the twin counts.
+            let _ = link.acks(&self.acks);
+            self.acks.clear();
         }
         if self.t1.is_empty() {
             self.since = None;

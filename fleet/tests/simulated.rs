@@ -154,6 +154,42 @@ fn a_command_for_a_sensor_is_refused_and_one_for_a_stranger_has_no_device() {
 }
 
 #[test]
+fn commands_that_come_together_are_taken_in_order_but_those_that_nobody_takes() {
+    let mut rig = Rig::new("industrial", 200, 1, 3);
+    rig.run(1);
+    let command = |at: u64| {
+        // each third is for a stranger; the others' devices are on all shards, and come twice
+        let device = if at % 3 == 2 { 200 + at } else { at % 150 };
+        let command = WireCommand {
+            device: device_uuid(&format!("industrial-{device:04}")),
+            sensor: 6,
+            kind: SensorType::Relay,
+            value: 0.0,
+            id: 300 - at,
+            left: None,
+        };
+        (Ticket(at), command)
+    };
+    let commands: Vec<_> = (0..300).map(command).collect();
+    let mut refused = Vec::new();
+    let downlink = rig.fleet.downlink();
+    downlink.commands(&commands, &mut |ticket, why| refused.push((ticket, why)));
+    let strangers = (0..300).filter(|at| at % 3 == 2);
+    let strangers = strangers.map(|at| (Ticket(at), DownlinkError::UnknownDevice));
+    assert!(refused.into_iter().eq(strangers));
+    rig.run(1);
+    let seen = rig.seen.lock().unwrap();
+    assert_eq!(seen.t3.len(), 100);
+    for (device, answers) in &seen.t3 {
+        assert_eq!(
+            answers,
+            &[0, 1],
+            "{device}: the later one has the lower number"
+        );
+    }
+}
+
+#[test]
 fn a_command_that_comes_too_late_is_not_executed() {
     let mut rig = Rig::new("industrial", 1, 1, 1);
     rig.run(1);

@@ -88,6 +88,20 @@ pub trait Downlink: Send + Sync + 'static {
     /// # Errors
     /// [`DownlinkError`]; its stream is then reset.
     fn command(&self, ticket: Ticket, command: WireCommand) -> Result<(), DownlinkError>;
+
+    /// Takes commands that came together, in this order; tells `refuse` of those that it does not
+    /// take.
+    fn commands(
+        &self,
+        commands: &[(Ticket, WireCommand)],
+        refuse: &mut dyn FnMut(Ticket, DownlinkError),
+    ) {
+        for (ticket, command) in commands {
+            if let Err(error) = self.command(*ticket, *command) {
+                refuse(*ticket, error);
+            }
+        }
+    }
 }
 
 /// What a link actor is sent.
@@ -219,12 +233,14 @@ impl Link {
     /// Answers a command, from any thread, without waiting. Returns false if too many answers wait:
     /// the command then runs into its deadline.
     pub fn ack(&self, ticket: Ticket, status: AckStatus) -> bool {
-        let answers = if ticket.is_beside() {
-            &self.0.answers_beside
-        } else {
-            &self.0.answers
-        };
-        answers.put(ticket, status)
+        self.acks(&[(ticket, status)]) == 1
+    }
+
+    /// Answers commands, as [`Link::ack`] does, and wakes who sends the answers once; returns how
+    /// many found room.
+    pub fn acks(&self, acks: &[(Ticket, AckStatus)]) -> usize {
+        let ways = [&self.0.answers, &self.0.answers_beside];
+        ways.into_iter().map(|answers| answers.put(acks)).sum()
     }
 
     /// Announces devices, now and on each new connection.

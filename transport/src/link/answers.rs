@@ -62,16 +62,24 @@ impl Answers {
         }
     }
 
-    /// Takes an answer, if there is room.
-    pub(super) fn put(&self, ticket: Ticket, status: AckStatus) -> bool {
-        let mut waiting = self.waiting.lock();
-        let room = waiting.len() < ACKS_MAX;
-        if room {
-            waiting.push_back((ticket, status));
+    /// Takes those answers that go this way, as far as there is room; returns how many.
+    pub(super) fn put(&self, answers: &[(Ticket, AckStatus)]) -> usize {
+        let here = |(ticket, _): &&(Ticket, AckStatus)| ticket.is_beside() == self.is_beside();
+        let mut here = answers.iter().filter(here).peekable();
+        if here.peek().is_none() {
+            return 0;
         }
+        let mut waiting = self.waiting.lock();
+        let before = waiting.len();
+        waiting.extend(here.take(ACKS_MAX - before));
+        let taken = waiting.len() - before;
         drop(waiting);
         self.wake.notify_one();
-        room
+        taken
+    }
+
+    const fn is_beside(&self) -> bool {
+        matches!(self.way, Way::Beside)
     }
 
     pub(super) fn next(&self) -> Option<(Ticket, AckStatus)> {
@@ -97,7 +105,26 @@ mod tests {
     #[test]
     fn answers_beyond_the_bound_are_refused() {
         let answers = Answers::of(Way::Own);
-        let put = |count| answers.put(answers.ticket(1, count), AckStatus::Executed);
-        assert_eq!((0..1_000).filter(|count| put(*count)).count(), ACKS_MAX);
+        let put = |count| answers.put(&[(answers.ticket(1, count), AckStatus::Executed)]);
+        assert_eq!((0..1_000).map(put).sum::<usize>(), ACKS_MAX);
+    }
+
+    #[test]
+    fn answers_that_come_together_go_each_its_way_in_order() {
+        let (own, beside) = (Answers::of(Way::Own), Answers::of(Way::Beside));
+        let all: Vec<_> = (0..1_000)
+            .map(|count| match count % 2 {
+                0 => (own.ticket(1, count), AckStatus::Executed),
+                _ => (beside.ticket(1, count), AckStatus::Superseded),
+            })
+            .collect();
+        for (answers, first) in [(&own, 0), (&beside, 1)] {
+            assert_eq!(answers.put(&all[..8]), 4);
+            assert_eq!(answers.put(&all), ACKS_MAX - 4, "as far as there is room");
+            assert_eq!(answers.put(&all), 0);
+            let came = std::iter::from_fn(|| answers.next());
+            let mut sent = all.iter().skip(first).step_by(2);
+            assert!(came.take(4).eq(sent.by_ref().take(4).copied()));
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! one.
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
@@ -50,7 +51,7 @@ pub(super) async fn run(
     let mut reading = FuturesUnordered::new();
     let mut pending = BTreeMap::new();
     let mut given_up = FuturesUnordered::new();
-    let mut last = 0_u64;
+    let (mut came, mut last) = (Vec::new(), 0_u64);
     loop {
         answer(answers, protocol, &mut pending).await;
         let room = reading.len() < STREAMS_MAX as usize;
@@ -61,10 +62,9 @@ pub(super) async fn run(
                 if let Some((send, command)) = read {
                     last += 1;
                     let ticket = answers.ticket(number, last);
-                    take(downlink, protocol, &mut pending, ticket, send, command);
-                    if let Some(taken) = pending.get(&ticket) {
-                        given_up.push(taken.send.stopped().map(move |_| ticket));
-                    }
+                    came.push((ticket, wire_command(protocol, &command)));
+                    let reading = command.reading;
+                    pending.insert(ticket, Pending { send, reading });
                 }
             }
             // Kept open, it would count against the twin's streams for ever.
@@ -72,6 +72,15 @@ pub(super) async fn run(
             accepted = connection.accept_bi(), if room => match accepted {
                 Ok((send, receive)) => reading.push(read(protocol, send, receive)),
                 Err(why) => return why,
+            },
+            // Nothing more is there to be read: what came together wakes their devices together.
+            () = ready(()), if !came.is_empty() => {
+                hand_over(downlink, &came, &mut pending);
+                for (ticket, _) in came.drain(..) {
+                    if let Some(taken) = pending.get(&ticket) {
+                        given_up.push(taken.send.stopped().map(move |_| ticket));
+                    }
+                }
             }
         }
     }
@@ -102,17 +111,9 @@ async fn reply(protocol: Protocol, mut send: SendStream, reading: &Reading, stat
     }
 }
 
-/// Hands a command to the fleet, or refuses it.
-fn take(
-    downlink: &dyn Downlink,
-    protocol: Protocol,
-    pending: &mut BTreeMap<Ticket, Pending>,
-    ticket: Ticket,
-    mut send: SendStream,
-    command: CommandFrame,
-) {
+fn wire_command(protocol: Protocol, command: &CommandFrame) -> WireCommand {
     let reading = command.reading;
-    let wire = WireCommand {
+    WireCommand {
         device: reading.device,
         sensor: reading.sensor,
         kind: reading.kind,
@@ -120,18 +121,27 @@ fn take(
         id: command.id,
         left: (protocol != Protocol::Dt1)
             .then(|| Duration::from_millis(u64::from(command.left_ms))),
-    };
-    if let Err(error) = downlink.command(ticket, wire) {
+    }
+}
+
+/// Hands commands to the fleet, which may refuse some.
+fn hand_over(
+    downlink: &dyn Downlink,
+    came: &[(Ticket, WireCommand)],
+    pending: &mut BTreeMap<Ticket, Pending>,
+) {
+    downlink.commands(came, &mut |ticket, error| {
+        let Some(Pending { mut send, reading }) = pending.remove(&ticket) else {
+            return;
+        };
         tracing::debug!(%error, device = %reading.device, "command not taken");
         let code = match error {
             DownlinkError::Busy => codes::BUSY,
             DownlinkError::UnknownDevice => codes::REFUSED,
         };
         drop(send.reset(code));
-        return;
-    }
-    pending.insert(ticket, Pending { send, reading });
-    if pending.len() > PENDING_MAX
+    });
+    while pending.len() > PENDING_MAX
         && let Some((_, mut oldest)) = pending.pop_first()
     {
         drop(oldest.send.reset(codes::DEADLINE));
