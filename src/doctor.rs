@@ -12,7 +12,7 @@ use actorsim_fleet::profile::Protocol;
 use serde::Serialize;
 
 use crate::config::NodeConfig;
-use crate::config::node::{ScanCore, cores_of_net, priority_of_commands};
+use crate::config::node::{ScanCore, cores_of_net};
 
 mod host;
 
@@ -85,8 +85,8 @@ pub struct Wanted {
     pub net: ShardCores,
     /// Real-time priority of the network thread; 0 is none.
     pub net_priority: u8,
-    /// Commands have a thread of their own beside it.
-    pub own_commands: bool,
+    /// That of the thread for commands, if there is one.
+    pub commands_priority: Option<u8>,
 }
 
 impl Wanted {
@@ -107,7 +107,7 @@ impl Wanted {
             shards: config.fleet.as_ref().map(|_| config.shards.cores.clone()),
             net: config.net_cores.clone(),
             net_priority: config.net_priority,
-            own_commands: config.transport.own_commands,
+            commands_priority: (config.transport.own_commands).then_some(config.commands_priority),
         }
     }
 
@@ -268,17 +268,16 @@ fn cores(host: &Host, wanted: &Wanted) -> Check {
         [core] => format!("core {core}"),
         cores => format!("cores {}", ShardCores::Listed(cores.to_vec())),
     };
-    let thread = |of: &str, priority| match priority {
-        0 => format!("{of} thread on {core}"),
-        priority => format!("{of} thread on {core} (RR {priority} while not busy)"),
-    };
-    plan.push(thread("network", wanted.net_priority));
-    if wanted.own_commands {
-        plan.push(thread(
-            "commands",
-            priority_of_commands(wanted.net_priority),
-        ));
-    }
+    let of_net = [
+        ("network", Some(wanted.net_priority)),
+        ("commands", wanted.commands_priority),
+    ];
+    plan.extend(of_net.iter().filter_map(|(name, priority)| {
+        Some(match (*priority)? {
+            0 => format!("{name} thread on {core}"),
+            priority => format!("{name} thread on {core} (RR {priority} while not busy)"),
+        })
+    }));
     let found = format!("{} cores: {}", host.cores, plan.join(", "));
     let listed: &[usize] = match &wanted.shards {
         Some(ShardCores::Listed(cores)) => cores,
@@ -307,11 +306,8 @@ fn cores(host: &Host, wanted: &Wanted) -> Check {
 
 fn fifo(host: &Host, wanted: &Wanted) -> Check {
     let most = host.priority.unwrap_or(0);
-    let net = match wanted.own_commands {
-        true => priority_of_commands(wanted.net_priority),
-        false => wanted.net_priority,
-    };
-    let needed = wanted.priority.max(i32::from(net));
+    let net = wanted.commands_priority.max(Some(wanted.net_priority));
+    let needed = wanted.priority.max(i32::from(net.unwrap_or(0)));
     let state = match i64::from(needed) {
         0 => State::Ok,
         needed if needed <= most => State::Ok,
@@ -319,7 +315,7 @@ fn fifo(host: &Host, wanted: &Wanted) -> Check {
     };
     let found = format!("priority {most} may be asked for, {needed} is wanted");
     let mend = "setcap cap_sys_nice+ep on the binary, LimitRTPRIO= in its unit, or \
-                world.priority=0 and cores.net_priority=0";
+                scan.priority=0, cores.net_priority=0 and cores.commands_priority=0";
     check("fifo", state, found, mend)
 }
 
@@ -476,16 +472,17 @@ mod tests {
             scan: Some(ScanCore::Auto),
             shards: Some(ShardCores::Spread),
             net: ShardCores::Spread,
+            commands_priority: Some(1),
             ..Wanted::default()
         };
         let told = cores(&host(), &wanted);
         assert_eq!(told.state, State::Ok);
         let plan = "2 cores: scan on core 1 (FIFO 80), shards on each core in turn, \
-                    network thread on core 0";
+                    network thread on core 0, commands thread on core 0 (RR 1 while not busy)";
         assert_eq!(told.found, plan);
         let apart = Wanted {
             net_priority: 10,
-            own_commands: true,
+            commands_priority: Some(11),
             ..wanted.clone()
         };
         let told = cores(&host(), &apart).found;

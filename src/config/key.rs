@@ -99,8 +99,10 @@ keys! {
         "Cores of the network thread, and of that for commands: auto (all but the scan's), none \
          (any), or numbers such as 0.";
     "cores.net_priority", count(0, 99), Some("0"),
-        "SCHED_RR priority of the network thread while it is not busy, and one more of that for \
-         commands; 0 is the normal class.";
+        "SCHED_RR priority of the network thread while it is not busy; 0 is the normal class.";
+    "cores.commands_priority", count(0, 99), Some("1"),
+        "SCHED_RR priority of the thread for commands while it is not busy, at least one more than \
+         the network thread's; 0 is the normal class, also where it is not permitted.";
     "cores.slice_us", count(0, SLICE_MAX.as_micros() as u64 / 2), Some("100"),
         "For how long a shard, and the thread for commands, keeps a core that others wait for, and \
          the network thread twice as long (Linux 6.12 and later), at least 100; 0 leaves it to the \

@@ -27,6 +27,8 @@ use crate::ports;
 
 /// Slowest rate: one a day, as the longest `fleet.interval`.
 const RATE_MIN: f64 = 1.0 / 86_400.0;
+/// Highest priority in `SCHED_RR`.
+const PRIORITY_MAX: u8 = 99;
 
 /// Intervals of a device without a value, after which its rows are stale.
 const STALE_INTERVALS: f64 = 3.0;
@@ -52,6 +54,8 @@ pub struct NodeConfig {
     pub scan_core: ScanCore,
     /// `SCHED_RR` priority of the network thread; 0 stays in the normal class.
     pub net_priority: u8,
+    /// `SCHED_RR` priority of the thread for commands; 0 stays in the normal class.
+    pub commands_priority: u8,
     /// Slice that its network thread asks for; none if 0.
     pub net_slice: Duration,
     /// Cores of the network thread: see [`cores_of_net`].
@@ -128,18 +132,6 @@ pub fn cores_of_net(net: &ShardCores, scan: Option<ScanCore>, allowed: &[usize])
         ShardCores::Any => Vec::new(),
         ShardCores::Listed(cores) => cores.clone(),
         ShardCores::Spread => scan.map_or(Vec::new(), |scan| others(scan).collect()),
-    }
-}
-
-/// Highest priority in `SCHED_RR`.
-const PRIORITY_MAX: u8 = 99;
-
-/// Priority of the thread of commands, by that of the network's: one more, unless that has none.
-#[must_use]
-pub fn priority_of_commands(net: u8) -> u8 {
-    match net {
-        0 => 0,
-        priority => (priority + 1).min(PRIORITY_MAX),
     }
 }
 
@@ -348,6 +340,7 @@ impl NodeConfig {
             report: settings.text("node.report").map(Into::into),
             scan_core: scan_core(settings).unwrap_or(ScanCore::Auto),
             net_priority: narrow(settings.u64("cores.net_priority")),
+            commands_priority: commands_priority(settings),
             net_slice: 2 * slice(settings),
             net_cores: cores(settings, "cores.net").unwrap_or_default(),
             shards: shards(settings),
@@ -590,6 +583,15 @@ fn cores(settings: &Settings, key: &str) -> Result<ShardCores, String> {
     let text = settings.text(key).unwrap_or("none");
     text.parse()
         .map_err(|message| format!("`{key}`: {message}"))
+}
+
+/// Ahead of the network's, if it has one.
+fn commands_priority(settings: &Settings) -> u8 {
+    let priority = |key| narrow::<u8>(settings.u64(key));
+    match priority("cores.commands_priority") {
+        0 => 0,
+        own => own.max((priority("cores.net_priority") + 1).min(PRIORITY_MAX)),
+    }
 }
 
 fn slice(settings: &Settings) -> Duration {

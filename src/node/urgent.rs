@@ -1,5 +1,6 @@
-//! The network's thread, and that of commands: off the scan's core, in short slices, and where it
-//! is asked for ahead of the shards, in `SCHED_RR` below the scan, as long as they leave room.
+//! The network's thread, and that of commands: off the scan's core, in short slices, and ahead of
+//! the shards, in `SCHED_RR` below the scan, as long as they leave room: that of commands unless it
+//! is told otherwise, the network's where it is asked for.
 //!
 //! A round trip waits for nobody's slice there. A flood would starve the shards, so the thread goes
 //! back to the normal class while it is busy most of the time. Threads that it starts stay normal.
@@ -17,7 +18,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
 use crate::config::NodeConfig;
-use crate::config::node::{cores_of_net, priority_of_commands};
+use crate::config::node::cores_of_net;
 
 /// How often its share of a core is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -92,7 +93,7 @@ impl Seat {
         let net = Self::of_net(config);
         Self {
             of: "commands'",
-            priority: priority_of_commands(net.priority),
+            priority: config.commands_priority,
             slice: net.slice / 2,
             ..net
         }
@@ -174,6 +175,32 @@ pub(super) fn keep(on: &System, seat: Seat, refused: &Arc<Refused>) -> Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Layers;
+
+    #[test]
+    fn commands_go_before_the_network_unless_they_are_to_be_normal() {
+        let priority = |of_net: u8, of_commands: u8| {
+            let mut layers = Layers::built_in();
+            layers.set(&format!("cores.net_priority={of_net}"));
+            layers.set(&format!("cores.commands_priority={of_commands}"));
+            let settings = layers
+                .resolve()
+                .unwrap_or_else(|_| panic!("they are priorities"));
+            Seat::of_commands(&NodeConfig::from_settings(&settings)).priority
+        };
+        let cases = [
+            (0, 0, 0),
+            (0, 1, 1),
+            (7, 0, 0),
+            (7, 1, 8),
+            (7, 9, 9),
+            (99, 1, 99),
+        ];
+        for (of_net, of_commands, expected) in cases {
+            let found = priority(of_net, of_commands);
+            assert_eq!(found, expected, "{of_net} {of_commands}");
+        }
+    }
 
     #[test]
     fn what_is_refused_to_each_thread_again_and_again_is_said_once() {
