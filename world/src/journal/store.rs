@@ -2,7 +2,7 @@
 //!
 //! It judges what is new, appends, syncs, and only then says so (invariants 1 to 3, 6 and 8 of the
 //! journal). It knows no actor and no lane; its caller owns the thread. Bound: the group it is
-//! given; [`TRIM_MAX`] records removed in one commit.
+//! given; [`TRIM_MAX`] removed in one commit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,12 +25,36 @@ use super::record;
 use crate::index::DeviceIndex;
 use crate::rules;
 
-/// Records removed in one commit at most: tens of milliseconds.
-const TRIM_MAX: u64 = 1_024;
+/// Removed in one commit at most: whoever sends meanwhile waits for some milliseconds.
+const TRIM_MAX: Bite = Bite {
+    records: 1_024,
+    bytes: 8 << 20,
+};
 
 /// The same while events wait for that commit, if not more of them come: twice as many go as come,
 /// so that whoever waits hardly notices it and the journal still gets smaller.
-const TRIM_MIN: u64 = 128;
+const TRIM_MIN: Bite = Bite {
+    records: 128,
+    bytes: 512 << 10,
+};
+
+/// Records that one commit removes. Small ones cost a step in a tree each; of large ones, which a
+/// flood leaves, each is read from its own pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bite {
+    records: u64,
+    bytes: u64,
+}
+
+impl Bite {
+    /// Beside so many new ones.
+    fn beside(records: u64, bytes: u64) -> Self {
+        Self {
+            records: (2 * records).clamp(TRIM_MIN.records, TRIM_MAX.records),
+            bytes: (2 * bytes).clamp(TRIM_MIN.bytes, TRIM_MAX.bytes),
+        }
+    }
+}
 
 /// One thing to be made durable.
 #[derive(Debug)]
@@ -356,7 +380,13 @@ impl Store {
     /// Whether a commit without entries has something to say.
     #[must_use]
     pub fn is_behind(&self, now: AsOf) -> bool {
-        now.applied > self.as_of.applied || self.trimmed < self.as_of.checkpoint.max(now.checkpoint)
+        now.applied > self.as_of.applied || self.has_covered(now)
+    }
+
+    /// Whether records that a checkpoint covers are still to be removed.
+    #[must_use]
+    pub fn has_covered(&self, now: AsOf) -> bool {
+        self.trimmed < self.as_of.checkpoint.max(now.checkpoint)
     }
 
     /// Makes a group durable, or nothing of it. Whoever is to be told is told by the caller.
@@ -409,10 +439,9 @@ impl Store {
         let head = self.head + done.batches.len() as u64;
         let most = match group.entries.is_empty() {
             true => TRIM_MAX,
-            false => (2 * done.batches.len() as u64).clamp(TRIM_MIN, TRIM_MAX),
+            false => Bite::beside(done.batches.len() as u64, done.bytes),
         };
-        let trimmed = now.checkpoint.min(self.trimmed + most).max(self.trimmed);
-        let freed = trim(&change, self.trimmed, trimmed)?;
+        let (trimmed, freed) = trim(&change, self.trimmed, now.checkpoint, most)?;
         for (session, sequence, offset) in places.values() {
             keep_session(&change, session, *sequence, *offset)?;
         }
@@ -544,17 +573,30 @@ fn append(
     Ok(bytes)
 }
 
-/// Removes the records after `from` up to `to`; returns their bytes.
-fn trim(change: &WriteTransaction, from: u64, to: u64) -> Result<u64, redb::Error> {
-    let mut freed = 0;
-    if to > from {
-        let mut records = change.open_table(RECORDS)?;
-        records.retain_in(from + 1..=to, |_, bytes| {
-            freed += bytes.len() as u64;
-            false
-        })?;
+/// Removes the first records after `from` up to `to`; returns up to which, and their bytes.
+fn trim(
+    change: &WriteTransaction,
+    from: u64,
+    to: u64,
+    most: Bite,
+) -> Result<(u64, u64), redb::Error> {
+    let to = to.min(from + most.records);
+    if to <= from {
+        return Ok((from, 0));
     }
-    Ok(freed)
+    let mut records = change.open_table(RECORDS)?;
+    let mut covered = records.extract_from_if(from + 1..=to, |_, _| true)?;
+    let (mut trimmed, mut freed) = (to, 0);
+    for record in covered.by_ref() {
+        let (offset, bytes) = record?;
+        freed += bytes.value().len() as u64;
+        if freed >= most.bytes {
+            trimmed = offset.value();
+            break;
+        }
+    }
+    covered.close()?;
+    Ok((trimmed, freed))
 }
 
 /// Keeps where a session is; of too many, the one whose last batch is the oldest goes.

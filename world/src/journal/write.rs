@@ -155,11 +155,13 @@ impl Writer {
                 told = true;
                 tracing::warn!("the journal has {size_max} bytes of records, its most: it waits");
             }
-            let journal = &self.shared.journal;
-            journal.want_checkpoint.notify_one();
-            let checkpointed = journal.checkpointed.notified();
-            // a timeout is a look, too
-            drop(tokio::time::timeout(ROOM_LOOK, checkpointed).await);
+            if !self.store()?.has_covered(self.as_of()) {
+                let journal = &self.shared.journal;
+                journal.want_checkpoint.notify_one();
+                let checkpointed = journal.checkpointed.notified();
+                // a timeout is a look, too
+                drop(tokio::time::timeout(ROOM_LOOK, checkpointed).await);
+            }
             let mut notes = Group {
                 notes: std::mem::take(&mut group.notes),
                 ..Group::default()

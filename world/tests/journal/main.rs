@@ -345,6 +345,29 @@ fn records_go_behind_a_checkpoint_only_and_files_do_not_grow_without_end() {
 }
 
 #[test]
+fn what_a_flood_left_goes_in_small_bites_while_events_wait() {
+    let mut bench = Bench::on(&Disk::default());
+    let full = |sequence| {
+        let events: Vec<_> = (0..1_024).map(|_| bench.event()).collect();
+        bench.batch(sequence, &events)
+    };
+    let flood = (1..=60).map(full).collect();
+    bench.commit(flood);
+    bench.checkpoint();
+    let (mut sequence, mut left) = (60, bench.store.record_bytes());
+    while bench.store.has_covered(bench.as_of) {
+        sequence += 1;
+        let few = bench.work(sequence);
+        let added = bench.commit(vec![few]).bytes;
+        let bite = left + added - bench.store.record_bytes();
+        assert!((1..600 << 10).contains(&bite), "{bite} bytes at once");
+        left = bench.store.record_bytes();
+    }
+    assert!(sequence > 60 + 5, "{sequence}");
+    assert!(left > 0, "what no checkpoint covers stays");
+}
+
+#[test]
 fn the_checkpoint_keeps_the_last_event_of_a_row_though_the_clock_went_back() {
     let disk = Disk::default();
     let mut bench = Bench::on(&disk);
