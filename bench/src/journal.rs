@@ -3,7 +3,8 @@
 //! A whole supervised twin on a directory of this disk. First [`LINKS`] sessions send [`PACE`]
 //! events/s, long enough that a checkpoint covers them and they are removed, and each
 //! acknowledgement is timed from the send; then the same sessions send full batches as fast as
-//! they are acknowledged. At the end every event must be applied. Bound: each session's window.
+//! they are acknowledged, and at once go on at the pace of before, while checkpoints cover that
+//! flood and it is removed. At the end every event must be applied. Bound: each session's window.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ const PACE: u64 = 50_000;
 const EVERY: Duration = Duration::from_millis(5);
 /// How much longer than the second part it lasts.
 const PACED: u32 = 3;
+/// After the second part, at the pace of the first.
+const AFTER: Duration = Duration::from_secs(5);
 /// Events in a batch of the first part.
 const PACED_BATCH: u64 = PACE * EVERY.as_millis() as u64 / 1_000 / LINKS;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -41,7 +44,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "journal",
     label: "T2 events of 8 sessions group-committed with a sync to this disk, acknowledged and \
-            applied by the scan, without QUIC; ack_p99 is send to acknowledged at 50,000 events/s; \
+            applied by the scan, without QUIC; ack_p99 is send to acknowledged at 50,000 events/s, \
+            ..after_flood the same in the 5 s after events that came as fast as they were taken; \
             peer: groups of as many bytes, written over one file and synced, and nothing else",
     shapes: Shapes::One(Load {
         size: 8_000,
@@ -51,7 +55,12 @@ pub(crate) const SCENARIO: Scenario = Scenario {
         size: 80,
         seconds: 1,
     },
-    metrics: &[metric("events_per_s", "1/s"), metric("ack_p99", "us")],
+    metrics: &[
+        metric("events_per_s", "1/s"),
+        metric("ack_p99", "us"),
+        metric("ack_p99_after_flood", "us"),
+        metric("ack_max_after_flood", "us"),
+    ],
     child,
     peers: &["fdatasync"],
     own_shapes: &[],
@@ -62,6 +71,13 @@ pub(crate) const SCENARIO: Scenario = Scenario {
 
 fn child(job: &Job) -> Result<Value, String> {
     runtime()?.block_on(measure(job.size, Duration::from_secs(job.seconds)))
+}
+
+/// What a session has sent.
+#[derive(Clone, Copy, Default)]
+struct Sent {
+    batches: u64,
+    events: u64,
 }
 
 /// One session and its devices.
@@ -96,23 +112,24 @@ impl Sender {
         drop(self.events.send(T2Message::Events(batch), PATIENCE).await);
     }
 
-    /// As fast as acknowledgements come, after so many batches and events; returns events.
-    async fn flood(self, (batches, events): (u64, u64), until: Instant) -> u64 {
-        let mut sent = 0;
+    /// As fast as acknowledgements come, after what was sent before.
+    async fn flood(self, before: Sent, until: Instant) -> Sent {
+        let mut sent = before;
         while Instant::now() < until {
-            let sequence = batches + sent + 1;
-            self.batch(sequence, events + sent * BATCH, BATCH).await;
-            sent += 1;
-            if sequence >= WINDOW {
-                self.session.acked_beyond(sequence - WINDOW).await;
+            sent.batches += 1;
+            self.batch(sent.batches, sent.events, BATCH).await;
+            sent.events += BATCH;
+            if sent.batches >= WINDOW {
+                self.session.acked_beyond(sent.batches - WINDOW).await;
             }
         }
-        self.session.acked_beyond(batches + sent - 1).await;
-        sent * BATCH
+        self.session.acked_beyond(sent.batches - 1).await;
+        sent
     }
 
-    /// At an even pace; returns each acknowledgement's time, microseconds.
-    async fn paced(self, rounds: u64) -> Vec<u64> {
+    /// At an even pace, after what was sent before; returns each acknowledgement's time,
+    /// microseconds.
+    async fn paced(self, before: Sent, rounds: u64) -> Vec<u64> {
         let mut ticks = tokio::time::interval(EVERY);
         let mut times = Vec::new();
         let (sent, mut waiting) = tokio::sync::mpsc::channel::<(u64, Instant)>(4_096);
@@ -126,9 +143,10 @@ impl Sender {
         let sending = async move {
             for round in 0..rounds {
                 ticks.tick().await;
-                let sequence = 1 + round;
+                let sequence = before.batches + 1 + round;
+                let first = before.events + round * PACED_BATCH;
                 let at = Instant::now();
-                self.batch(sequence, round * PACED_BATCH, PACED_BATCH).await;
+                self.batch(sequence, first, PACED_BATCH).await;
                 // the other half goes on until this one is done
                 let _ = sent.send((sequence, at)).await;
             }
@@ -177,35 +195,63 @@ async fn measure(devices: u64, each: Duration) -> Result<Value, String> {
     };
     let senders: Vec<Sender> = (1..=LINKS).map(sender).collect::<Result<_, _>>()?;
     let rounds = (PACED * each).as_millis() as u64 / EVERY.as_millis() as u64;
-    let pace = |sender: &Sender| tokio::spawn(sender.clone().paced(rounds));
-    let paced: Vec<_> = senders.iter().map(pace).collect();
-    let mut times = Vec::new();
-    for session in paced {
-        times.extend(session.await.map_err(|error| error.to_string())?);
-    }
+    let nothing = senders.iter().map(|_| Sent::default()).collect();
+    let times = paced(&senders, nothing, rounds).await?;
     if !twin.quiesce(PATIENCE).await {
         return Err("the world did not apply what was acknowledged".to_owned());
     }
-    let so_far = (rounds, rounds * PACED_BATCH);
+    let so_far = Sent {
+        batches: rounds,
+        events: rounds * PACED_BATCH,
+    };
     let started = Instant::now();
-    let flood = |sender: &Sender| tokio::spawn(sender.clone().flood(so_far, started + each));
-    let floods: Vec<_> = senders.iter().map(flood).collect();
-    let mut flooded = 0;
-    for flood in floods {
-        flooded += flood.await.map_err(|error| error.to_string())?;
-    }
+    let sent = flooded(&senders, so_far, started + each).await?;
     let took = started.elapsed().as_secs_f64();
-    times.sort_unstable();
+    let flood: u64 = sent.iter().map(|sent| sent.events - so_far.events).sum();
+    let rounds = AFTER.min(each).as_millis() as u64 / EVERY.as_millis() as u64;
+    let after = paced(&senders, sent, rounds).await?;
     let settled = twin.quiesce(PATIENCE).await;
     let (applied, durable) = (stats.t2.applied.get(), twin.journal().events);
     root.stop().await;
-    if !settled || applied != durable || durable < flooded {
+    if !settled || applied != durable || durable < flood {
         return Err(format!(
             "{applied} events applied of {durable} durable ones"
         ));
     }
-    let p99 = times.get(times.len() * 99 / 100).copied();
-    Ok(json!({ "events_per_s": flooded as f64 / took, "ack_p99": p99 }))
+    let p99 = |times: &[u64]| times.get(times.len() * 99 / 100).copied();
+    Ok(json!({
+        "events_per_s": flood as f64 / took,
+        "ack_p99": p99(&times),
+        "ack_p99_after_flood": p99(&after),
+        "ack_max_after_flood": after.last(),
+    }))
+}
+
+/// All sessions as fast as they can, after what each has sent; returns what each has sent then.
+async fn flooded(senders: &[Sender], before: Sent, until: Instant) -> Result<Vec<Sent>, String> {
+    let flood = |sender: &Sender| tokio::spawn(sender.clone().flood(before, until));
+    let floods: Vec<_> = senders.iter().map(flood).collect();
+    let mut sent = Vec::new();
+    for flood in floods {
+        sent.push(flood.await.map_err(|error| error.to_string())?);
+    }
+    Ok(sent)
+}
+
+/// All sessions at their pace, after what each has sent; returns the times of acknowledgements,
+/// sorted.
+async fn paced(senders: &[Sender], before: Vec<Sent>, rounds: u64) -> Result<Vec<u64>, String> {
+    let pace = |(sender, before): (&Sender, Sent)| {
+        let sender = sender.clone();
+        tokio::spawn(sender.paced(before, rounds))
+    };
+    let sessions: Vec<_> = senders.iter().zip(before).map(pace).collect();
+    let mut times = Vec::new();
+    for session in sessions {
+        times.extend(session.await.map_err(|error| error.to_string())?);
+    }
+    times.sort_unstable();
+    Ok(times)
 }
 
 /// A directory of this run, removed with it.
