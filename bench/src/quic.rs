@@ -1,4 +1,5 @@
-//! `quic`: our tiers beside bare quinn with the same settings.
+//! `quic`: our tiers beside bare quinn with the same buffers, stream window and acknowledgement
+//! delay.
 //!
 //! `t1-*` and `t2` run a supervised transport and a link, each on a runtime of its own as bare
 //! quinn's two ends are, up to decoded, counted batches; there is no world. `t3` runs a whole node

@@ -1,5 +1,5 @@
-//! Bare quinn: what QUIC itself gives on this machine, with the settings of our endpoint and
-//! nothing around it.
+//! Bare quinn: what QUIC itself gives on this machine, with the buffers, the stream window and the
+//! acknowledgement delay of our endpoint, and nothing around it.
 //!
 //! A client and a server on a thread and a runtime each. It decodes nothing: it counts lengths.
 
