@@ -297,7 +297,8 @@ async fn at_work(
         slow.store(false, Ordering::Relaxed);
         until(|| !twin.snapshot().in_fallback).await;
     }
-    until(|| twin.snapshot().cycles >= CYCLES).await;
+    // a cycle is published before its record is there
+    until(|| twin.snapshot().cycles > CYCLES).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -357,7 +358,7 @@ async fn steady_cycles_do_not_touch_the_heap_and_a_panic_does() {
     );
     let steady = &records[..faulted];
     let count = steady.len() as u64;
-    assert!(count + 1 >= CYCLES, "{count} cycles");
+    assert!(count >= CYCLES, "{count} cycles");
     assert!(steady.iter().any(|record| record.fallback));
     assert!(steady.iter().any(|record| record.period_ns == 3_000_000));
     let dirty: Vec<_> = steady.iter().filter(|r| r.allocations != Some(0)).collect();
