@@ -40,7 +40,7 @@ pub struct Line {
     pub delay: Duration,
     /// Share of packets that do not get to an endpoint, 0 to 1.
     pub loss: f64,
-    /// Draws which.
+    /// Draws which; [`Wires`] that are all like this line draw by their own.
     pub seed: u64,
 }
 

@@ -99,13 +99,15 @@ impl Rules {
         rules.any(|rule| rule.is_on(line) && rule.acts(up))
     }
 
-    /// What becomes of packet `number` of its network.
+    /// What becomes of packet `number` of its network. One that a strike held back is asked about
+    /// again at its end, as if it were sent then: another rule may hold, delay or lose it.
     pub(super) fn fate(&self, line: u32, up: bool, number: u64) -> Fate {
         let (mut late, mut twice) = (Duration::ZERO, false);
         for (strike, rule) in &self.in_force {
             if !rule.is_on(line) || !rule.acts(up) {
                 continue;
             }
+            // Parts of one strike are on lines of their own, and no two packets have one number.
             match rule.verdict(self.seed ^ strike.0, number) {
                 Verdict::Pass => {}
                 Verdict::Lose => return Fate::Lost,

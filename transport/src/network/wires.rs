@@ -54,7 +54,8 @@ struct State {
 }
 
 impl Wires {
-    /// Lines of links without faults, as good as the kernel's or all as bad as `base`.
+    /// Lines of links without faults, as good as the kernel's or all as bad as `base`; `seed`
+    /// draws, and that of `base` does not.
     #[must_use]
     pub fn new(seed: u64, base: Option<Line>) -> Self {
         Self::with_rules(seed, base, Way::Down)

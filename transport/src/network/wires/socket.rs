@@ -1,10 +1,10 @@
 //! The socket at an end of a line: it passes everything, until a fault is in force.
 //!
-//! Undisturbed it costs a load of a flag at each call. Disturbed it takes sends and what the kernel
+//! Undisturbed it costs a load or two at each call. Disturbed it takes sends and what the kernel
 //! put together apart into packets, asks the rules for the fate of each, and keeps those that are
 //! not to go on yet: until they are due, or until a strike ends. quinn's driver of the endpoint,
 //! which polls for packets, sends those that are due, too. What is lost is lost; nothing is
-//! corrupted. Bounds: [`PACKETS_MAX`] and [`BYTES_MAX`] kept by one socket; more are lost.
+//! corrupted. Bounds: [`PACKETS_MAX`] and [`BYTES_MAX`] kept by one socket each way; more are lost.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,12 +25,15 @@ use tokio::time::{Sleep, sleep_until};
 use super::Wires;
 use crate::network::rules::Fate;
 
-/// Packets kept at most: a small one costs as much as its place in the queue.
+/// Packets kept at most, each way: so that small ones are bounded by their entries, not by their
+/// bytes.
 pub(super) const PACKETS_MAX: usize = 65_536;
-/// Bytes kept at most: a second at 250 Mbit/s, four times what a link that is not answered sends.
+/// Bytes kept at most, each way: a second at 250 Mbit/s, four times what a link that is not answered
+/// sends.
 pub(super) const BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Packets of one socket before its numbers meet those of the next: a year's at 30,000/s.
-const PACKETS_OF_A_SOCKET: u32 = 40;
+/// Bits of a packet's number that count those of one socket: a year's at 30,000/s, before they meet
+/// those of the next. From socket 2^24 on the numbers are those of the first: draws that recur.
+const PACKET_NUMBER_BITS: u32 = 40;
 
 /// To quinn, or to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,8 +73,9 @@ impl Drop for WireSocket {
     fn drop(&mut self) {
         let shared = &self.wires.shared;
         shared.state.lock().sockets.remove(&self.number);
-        let kept = self.kept.get_mut().count as u64;
-        shared.lost.fetch_add(kept, Ordering::Relaxed);
+        let kept = self.kept.get_mut().booked.iter();
+        let kept: usize = kept.map(|half| half.packets).sum();
+        shared.lost.fetch_add(kept as u64, Ordering::Relaxed);
     }
 }
 
@@ -92,6 +96,13 @@ impl Packet {
 /// Packets by when they go on, and by their turn.
 type Queue = BTreeMap<(tokio::time::Instant, u64), Packet>;
 
+/// How much of one half is kept.
+#[derive(Default)]
+struct Booked {
+    packets: usize,
+    bytes: usize,
+}
+
 /// What does not go on yet.
 #[derive(Default)]
 struct Kept {
@@ -103,8 +114,8 @@ struct Kept {
     outward: Queue,
     /// Until a strike ends.
     held: BTreeMap<StrikeKey, Vec<(Half, Packet)>>,
-    count: usize,
-    bytes: usize,
+    /// Of each half: what fills one is no loss of the other.
+    booked: [Booked; 2],
     /// The kernel has no room.
     is_full: bool,
     writable: Option<Pin<Box<dyn UdpPoller>>>,
@@ -120,19 +131,21 @@ impl Kept {
     }
 
     /// Books a packet in; false: there is no room.
-    fn admit(&mut self, packet: &Packet) -> bool {
-        let bytes = self.bytes + packet.bytes.len();
-        let room = self.count < PACKETS_MAX && bytes <= BYTES_MAX;
+    fn admit(&mut self, half: Half, packet: &Packet) -> bool {
+        let booked = &mut self.booked[half as usize];
+        let bytes = booked.bytes + packet.bytes.len();
+        let room = booked.packets < PACKETS_MAX && bytes <= BYTES_MAX;
         if room {
-            (self.count, self.bytes) = (self.count + 1, bytes);
+            (booked.packets, booked.bytes) = (booked.packets + 1, bytes);
         }
         room
     }
 
     /// Books a packet out.
-    fn gone(&mut self, packet: &Packet) {
-        self.count -= 1;
-        self.bytes -= packet.bytes.len();
+    fn gone(&mut self, half: Half, packet: &Packet) {
+        let booked = &mut self.booked[half as usize];
+        booked.packets -= 1;
+        booked.bytes -= packet.bytes.len();
     }
 
     fn enqueue(&mut self, half: Half, due: tokio::time::Instant, packet: Packet) {
@@ -142,7 +155,7 @@ impl Kept {
     }
 
     /// Takes the next packet that is due, if it is; it stays booked.
-    fn due(
+    fn take_due(
         &mut self,
         half: Half,
         now: tokio::time::Instant,
@@ -162,10 +175,10 @@ impl Kept {
         let now = tokio::time::Instant::now();
         let mut count = 0;
         for (buf, meta) in bufs.iter_mut().zip(metas) {
-            let Some((_, packet)) = self.due(Half::In, now) else {
+            let Some((_, packet)) = self.take_due(Half::In, now) else {
                 break;
             };
-            self.gone(&packet);
+            self.gone(Half::In, &packet);
             let len = packet.bytes.len().min(buf.len());
             buf[..len].copy_from_slice(&packet.bytes[..len]);
             *meta = RecvMeta {
@@ -221,13 +234,13 @@ impl WireSocket {
         self.disturbed.load(Ordering::Relaxed) & half.bit() != 0
     }
 
-    /// Looks which rules are in force.
+    /// Marks which halves are disturbed.
     pub(super) fn look(&self) {
         self.settle(&self.kept.lock());
     }
 
-    /// The same, with what is kept in hand. A rule that begins looks after it is in force: so none
-    /// is missed.
+    /// The same, with what is kept in hand. A rule that begins looks after it is in force, and
+    /// whoever keeps packets settles after: so none is missed, and none is left lying.
     fn settle(&self, kept: &Kept) {
         let state = self.wires.shared.state.lock();
         let act = |half| state.rules.act(self.wires.line, self.is_up(half));
@@ -245,7 +258,7 @@ impl WireSocket {
         let mut kept = self.kept.lock();
         let now = tokio::time::Instant::now();
         for (half, packet) in kept.held.remove(&strike).unwrap_or_default() {
-            kept.gone(&packet);
+            kept.gone(half, &packet);
             self.place(&mut kept, now, half, packet);
         }
         self.settle(&kept);
@@ -261,19 +274,23 @@ impl WireSocket {
 
     /// Does to a packet what the rules say.
     fn place(&self, kept: &mut Kept, now: tokio::time::Instant, half: Half, packet: Packet) {
-        let number = (u64::from(self.number) << PACKETS_OF_A_SOCKET) + kept.packets;
+        let number = (u64::from(self.number) << PACKET_NUMBER_BITS) + kept.packets;
         kept.packets += 1;
         let (line, up) = (self.wires.line, self.is_up(half));
         let fate = self.wires.shared.state.lock().rules.fate(line, up, number);
         match fate {
             Fate::Lost => self.lose(),
-            _ if !kept.admit(&packet) => self.lose(),
+            _ if !kept.admit(half, &packet) => self.lose(),
             Fate::Held(strike) => kept.held.entry(strike).or_default().push((half, packet)),
             Fate::Goes { late, twice } => {
                 let again = twice.then(|| packet.again());
                 kept.enqueue(half, now + late, packet);
-                if let Some(again) = again.filter(|again| kept.admit(again)) {
-                    kept.enqueue(half, now + late, again);
+                match again {
+                    Some(again) if kept.admit(half, &again) => {
+                        kept.enqueue(half, now + late, again);
+                    }
+                    Some(_) => self.lose(),
+                    None => {}
                 }
             }
         }
@@ -287,7 +304,7 @@ impl WireSocket {
     fn send_due(&self, kept: &mut Kept, mut cx: Option<&mut Context<'_>>) {
         let now = tokio::time::Instant::now();
         kept.is_full = false;
-        while let Some((turn, packet)) = kept.due(Half::Out, now) {
+        while let Some((turn, packet)) = kept.take_due(Half::Out, now) {
             let transmit = Transmit {
                 destination: packet.peer,
                 ecn: packet.ecn,
@@ -296,8 +313,12 @@ impl WireSocket {
                 src_ip: packet.local,
             };
             let sent = self.inner.try_send(&transmit);
-            if !sent.is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
-                kept.gone(&packet); // any other error loses it, as a network would
+            let error = sent.err().map(|error| error.kind());
+            if error != Some(ErrorKind::WouldBlock) {
+                kept.gone(Half::Out, &packet);
+                if error.is_some() {
+                    self.lose(); // as a network would
+                }
                 continue;
             }
             kept.outward.insert(turn, packet);
@@ -313,7 +334,8 @@ impl WireSocket {
         }
     }
 
-    fn send_disturbed(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+    /// Also after the last fault has ended, if that was between the look and this: so it settles.
+    pub(super) fn send_disturbed(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let mut kept = self.kept.lock();
         if kept.is_full {
             self.send_due(&mut kept, None);
@@ -334,6 +356,7 @@ impl WireSocket {
         }
         self.send_due(&mut kept, None);
         let (later, is_full) = (kept.next_out(), kept.is_full);
+        self.settle(&kept);
         drop(kept);
         if is_full || later.is_some() && later != next {
             self.wake(); // it waits for the next one, and sends it
@@ -365,7 +388,8 @@ impl WireSocket {
         Poll::Ready(Ok(()))
     }
 
-    fn receive_disturbed(
+    /// The same holds for it.
+    pub(super) fn receive_disturbed(
         &self,
         cx: &mut Context<'_>,
         bufs: &mut [IoSliceMut<'_>],
@@ -376,11 +400,11 @@ impl WireSocket {
             self.send_due(kept, Some(cx));
             let came = self.take_in(kept, cx, bufs, metas)?;
             let count = kept.hand_out(bufs, metas);
+            self.settle(kept);
             if count > 0 {
                 return Poll::Ready(Ok(count));
             }
             if came.is_pending() {
-                self.settle(kept);
                 ready!(kept.wait(cx));
             }
         }

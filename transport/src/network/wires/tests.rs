@@ -1,10 +1,11 @@
-//! What each fault does to packets, both ways, on virtual time; and one line of the kernel's.
+//! What each fault does to packets, both ways, on virtual time; who is woken for those that wait;
+//! and one line of the kernel's.
 
 use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::atomic::AtomicUsize;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use quinn::udp::{RecvMeta, Transmit};
@@ -20,7 +21,7 @@ use crate::network::simulated::{LATENCY, SimSocket};
 const LINE: u32 = 3;
 const MS: Duration = Duration::from_millis(1);
 
-/// A kernel whose room for sends is given packet by packet.
+/// A kernel whose room for sends is given packet by packet, and which puts what comes together.
 #[derive(Debug)]
 struct Kernel {
     inner: Arc<SimSocket>,
@@ -28,6 +29,18 @@ struct Kernel {
     room: AtomicUsize,
     /// Sends that it took.
     sends: AtomicUsize,
+    /// Who waits for room.
+    waits: Mutex<Option<Waker>>,
+}
+
+impl Kernel {
+    /// Makes room for so many sends.
+    fn give(&self, room: usize) {
+        self.room.store(room, Ordering::Relaxed);
+        if let Some(waits) = self.waits.lock().take() {
+            waits.wake();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -38,7 +51,7 @@ impl UdpPoller for Room {
         if self.0.room.load(Ordering::Relaxed) > 0 {
             return Poll::Ready(Ok(()));
         }
-        cx.waker().wake_by_ref(); // the test gives room in the same task
+        *self.0.waits.lock() = Some(cx.waker().clone());
         Poll::Pending
     }
 }
@@ -64,7 +77,17 @@ impl AsyncUdpSocket for Kernel {
         bufs: &mut [IoSliceMut<'_>],
         metas: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        self.inner.poll_recv(cx, bufs, metas)
+        let (mut len, mut one) = (0, [RecvMeta::default()]);
+        loop {
+            let room = IoSliceMut::new(&mut bufs[0][len..]);
+            match self.inner.poll_recv(cx, &mut [room], &mut one) {
+                Poll::Ready(count) => assert_eq!(count?, 1),
+                Poll::Pending if len == 0 => return Poll::Pending,
+                Poll::Pending => return Poll::Ready(Ok(1)),
+            }
+            len += one[0].len; // they are of one length
+            metas[0] = RecvMeta { len, ..one[0] };
+        }
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -87,6 +110,7 @@ fn ends() -> Ends {
         inner: net.dial().unwrap(),
         room: AtomicUsize::new(usize::MAX),
         sends: AtomicUsize::new(0),
+        waits: Mutex::new(None),
     });
     let wires = Wires::new(7, None);
     let link = wires.line(LINE).attach(kernel.clone(), true);
@@ -98,19 +122,27 @@ fn ends() -> Ends {
     }
 }
 
+fn contents(numbers: std::ops::Range<u16>) -> Vec<u8> {
+    numbers.flat_map(u16::to_be_bytes).collect()
+}
+
+/// A send of these packets.
+fn transmit(destination: SocketAddr, contents: &[u8]) -> Transmit<'_> {
+    Transmit {
+        destination,
+        ecn: None,
+        contents,
+        segment_size: Some(2),
+        src_ip: None,
+    }
+}
+
 fn try_send(
     from: &dyn AsyncUdpSocket,
     to: &dyn AsyncUdpSocket,
     numbers: std::ops::Range<u16>,
 ) -> io::Result<()> {
-    let contents: Vec<u8> = numbers.flat_map(u16::to_be_bytes).collect();
-    from.try_send(&Transmit {
-        destination: to.local_addr()?,
-        ecn: None,
-        contents: &contents,
-        segment_size: Some(2),
-        src_ip: None,
-    })
+    from.try_send(&transmit(to.local_addr()?, &contents(numbers)))
 }
 
 /// Packets with these numbers, in one send.
@@ -162,6 +194,38 @@ impl Ends {
         };
         drop(tokio::time::timeout(Duration::from_secs(1), both).await);
         [up, down]
+    }
+
+    /// Starts a task that waits for so many packets that come down, as quinn's driver does; nobody
+    /// polls the link's socket but it.
+    async fn drive(&self, count: usize) -> Driver {
+        let (link, began) = (Arc::clone(&self.link), Instant::now());
+        let driver = Driver(tokio::spawn(async move {
+            let mut down = Vec::new();
+            collect(&*link, began, &mut down, count).await;
+            down
+        }));
+        tokio::time::sleep(MS).await;
+        driver
+    }
+
+    /// So many packets that come up, in a second.
+    async fn up(&self, count: usize) -> Came {
+        let mut up = Vec::new();
+        let all = collect(&*self.twin, Instant::now(), &mut up, count);
+        drop(tokio::time::timeout(Duration::from_secs(1), all).await);
+        up
+    }
+}
+
+/// A task that waits for packets; it ends with its test.
+struct Driver(tokio::task::JoinHandle<Came>);
+
+impl Driver {
+    /// What came down in a second.
+    async fn down(self) -> Came {
+        let down = tokio::time::timeout(Duration::from_secs(1), self.0).await;
+        down.expect("the driver was not woken").unwrap()
     }
 }
 
@@ -313,28 +377,89 @@ async fn what_is_held_back_is_bounded_in_packets_and_in_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_kernel_has_no_room_for_is_sent_when_it_has() {
+async fn what_fills_one_half_is_no_loss_of_the_other() {
     let ends = ends();
     ends.begin(FaultPlan::new(Fault::Clog));
-    send(&*ends.link, &*ends.twin, 0..10);
-    ends.kernel.room.store(4, Ordering::Relaxed);
-    ends.end();
-    let mut bytes = [0; 64];
-    // The driver looks, and the kernel takes four in all.
-    for _ in 0..3 {
-        let mut meta = [RecvMeta::default()];
-        let look = std::future::poll_fn(|cx| {
-            let mut bufs = [IoSliceMut::new(&mut bytes)];
-            Poll::Ready(ends.link.poll_recv(cx, &mut bufs, &mut meta).is_pending())
-        });
-        assert!(look.await);
+    for _ in 0..PACKETS_MAX + 7 {
+        send(&*ends.link, &*ends.twin, 0..1);
     }
+    send(&*ends.twin, &*ends.kernel, 0..10);
+    assert_eq!(ends.come().await, [vec![], vec![]]);
+    assert_eq!(ends.wires.lost(), 7);
+    ends.end();
+    let [_, down] = ends.come().await;
+    assert_eq!(numbers(&down), all(0..10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_kernel_has_no_room_for_is_sent_when_it_has() {
+    let ends = ends();
+    let _driver = ends.drive(1).await;
+    ends.begin(FaultPlan::new(Fault::Clog));
+    send(&*ends.link, &*ends.twin, 0..10);
+    ends.kernel.give(4);
+    ends.end();
+    assert_eq!(numbers(&ends.up(10).await), all(0..4));
     let refused = try_send(&*ends.link, &*ends.twin, 10..20).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
-    ends.kernel.room.store(usize::MAX, Ordering::Relaxed);
+    ends.kernel.give(usize::MAX);
+    assert_eq!(numbers(&ends.up(6).await), all(4..10));
     send(&*ends.link, &*ends.twin, 10..20);
-    let [up, _] = ends.come().await;
-    assert_eq!(numbers(&up), all(0..20));
+    assert_eq!(numbers(&ends.up(10).await), all(10..20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_waits_is_woken_at_the_end_of_a_strike_for_both_halves() {
+    let ends = ends();
+    ends.begin(FaultPlan::new(Fault::Clog));
+    let driver = ends.drive(10).await;
+    ends.send(0..10);
+    tokio::time::sleep(LATENCY + MS).await;
+    ends.end();
+    assert_eq!(numbers(&ends.up(10).await), all(0..10));
+    assert_eq!(numbers(&driver.down().await), all(0..10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_waits_is_woken_for_a_send_that_is_late() {
+    let ends = ends();
+    let delay = 20 * MS;
+    ends.begin(FaultPlan {
+        delay,
+        ..FaultPlan::new(Fault::DelayMsg)
+    });
+    let _driver = ends.drive(1).await;
+    send(&*ends.link, &*ends.twin, 0..10);
+    let up = ends.up(10).await;
+    assert_eq!(numbers(&up), all(0..10));
+    assert!(up.iter().all(|(_, at)| *at >= delay), "{up:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_that_ends_under_a_call_that_saw_it_leaves_no_packet_behind() {
+    let ends = ends();
+    ends.begin(FaultPlan::new(Fault::Clog));
+    let twin = ends.twin.local_addr().unwrap();
+    ends.end();
+    // A send for which the kernel has no room.
+    ends.kernel.give(0);
+    let sent = contents(0..10);
+    ends.link.send_disturbed(&transmit(twin, &sent)).unwrap();
+    // A look that takes in more than it can hand out.
+    send(&*ends.twin, &*ends.kernel, 0..10);
+    tokio::time::sleep(LATENCY + MS).await;
+    let mut bytes = vec![0; 64 * 1024];
+    let looked = std::future::poll_fn(|cx| {
+        let mut bufs = [IoSliceMut::new(&mut bytes)];
+        let mut meta = [RecvMeta::default()];
+        ends.link.receive_disturbed(cx, &mut bufs, &mut meta)
+    });
+    assert_eq!(looked.await.unwrap(), 1);
+    let driver = ends.drive(9).await;
+    assert_eq!(numbers(&driver.down().await), all(1..10));
+    let _driver = ends.drive(1).await;
+    ends.kernel.give(usize::MAX);
+    assert_eq!(numbers(&ends.up(10).await), all(0..10));
 }
 
 #[tokio::test(start_paused = true)]
