@@ -303,13 +303,15 @@ impl Chaos {
             done: 0,
             struck: BTreeSet::new(),
         });
-        drop((told, run));
+        drop(told);
         self.publish(Level::Warn, "chaos_started", None, text);
+        drop(run);
         self.changed.notify_waiters();
         Ok(status)
     }
 
-    /// Ends the plan that runs, if one does; or only that of this number.
+    /// Ends the plan that runs, if one does; or only that of this number. The next one begins when
+    /// all of this one has ended and is told: strikes, toll and status are one plan's.
     fn end(&self, number: Option<u64>, ending: &Ending) -> Option<report::Chaos> {
         let mut slot = self.run.lock();
         let mut run = slot.take_if(|run| number.is_none_or(|number| number == run.number))?;
@@ -318,7 +320,7 @@ impl Chaos {
                 self.heal(&strike, &mut run.hands);
             }
         }
-        drop(slot); // the next plan counts its strikes from 0, too: they are not those that ended
+        run.hands.end_all(); // the next plan counts its strikes from 0, too
         self.toll.lock().close(self.now());
         self.judge();
         let why = &ending.why;
@@ -335,6 +337,7 @@ impl Chaos {
         drop(told);
         let text = format!("{why}; {} strikes so far", status.total());
         self.publish(Level::Warn, "chaos_stopped", None, text);
+        drop(slot);
         self.changed.notify_waiters();
         Some(status)
     }

@@ -483,7 +483,8 @@ pub struct Chaos {
     /// Those of them that no plan gave reason to park, in words.
     #[serde(default)]
     pub parked_without_cause: Vec<String>,
-    /// Packets lost in a simulated network, or on the lines of a running node's links.
+    /// Packets lost in a simulated network, or on the lines of a running node's links: since its
+    /// start, those of `transport.line.loss` among them.
     pub packets_lost: Option<u64>,
     /// Each invariant that was checked at the end: `held`, or what broke it.
     pub invariants: BTreeMap<String, String>,

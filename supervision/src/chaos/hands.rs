@@ -77,10 +77,10 @@ impl Hands {
         self
     }
 
-    /// Carries a strike out. False: there is no such actor, shard or line any more, or the fault is
-    /// none of these; then there is nothing to end.
+    /// Carries a strike out. False: there is no such actor or shard any more, the path of a link
+    /// ends with no number, or the fault is none of these; then there is nothing to end.
     pub fn begin(&mut self, strike: &Strike) -> bool {
-        self.end(strike); // one of this key that others have left behind
+        self.end(strike); // one of this key, of an earlier plan on the same hands
         let plan = &strike.plan;
         let kept = match plan.fault {
             Fault::Kill => return self.with_actor(strike, ActorRef::kill),

@@ -14,7 +14,8 @@ use super::schedule::StrikeKey;
 pub trait Lines: fmt::Debug + Send + Sync {
     /// A fault begins on a line, or on all of them.
     fn begin(&self, strike: StrikeKey, line: Option<u32>, fault: FaultPlan);
-    /// It ends, and what it held back goes on. Ending what has not begun is harmless.
+    /// It ends, and what it held back goes on. What it made late by then comes as late as that: at
+    /// most [`LATE_MAX`](super::plan::LATE_MAX) after. Ending what has not begun is harmless.
     fn end(&self, strike: StrikeKey);
 }
 

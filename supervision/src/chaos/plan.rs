@@ -47,6 +47,8 @@ pub const KINDS_MAX: usize = 64;
 pub const WEIGHT_MAX: u64 = 1_000;
 /// Longest plan, lease and fault.
 pub const TIME_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// Longest delay of packets, which outlives its strike: as long as a link waits for an answer.
+pub const LATE_MAX: Duration = Duration::from_secs(10);
 /// Most strikes of a rate: the schedule makes at most one a nanosecond of its period.
 const STRIKES_MAX: u32 = 1_000_000;
 /// Strikes of a plan without a rate.

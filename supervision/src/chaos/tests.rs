@@ -139,6 +139,13 @@ const BAD: &[(&str, Place, &str, &str, &str)] = &[
         "from 0 to 1",
     ),
     (
+        "[faults]\ndelay_msg = { delay = \"11s\" }",
+        Place::Live,
+        "2:23",
+        "delay is too long",
+        "use at most 10s",
+    ),
+    (
         "[faults]\nkil = 1",
         Place::Sim,
         "2:1",

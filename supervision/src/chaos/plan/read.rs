@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use actorsim_actors::ActorPath;
 
-use super::{FaultPlan, KINDS_MAX, PROTECT_MAX, Plan, TIME_MAX, TIMES_MAX, WAYS, WEIGHT_MAX};
+use super::{
+    FaultPlan, KINDS_MAX, LATE_MAX, PROTECT_MAX, Plan, TIME_MAX, TIMES_MAX, WAYS, WEIGHT_MAX,
+};
 use crate::chaos::fault::{FAULTS, Fault, Place};
 use crate::chaos::schedule::MAX_CONCURRENT;
 use crate::config::reader::Section;
@@ -159,7 +161,12 @@ fn fault_plan(faults: &mut Section<'_, '_>, fault: Fault) -> Option<FaultPlan> {
         plan.share = table.number("share", 0.0..=1.0).unwrap_or(base.share);
     }
     if fault.has_delay() {
-        plan.delay = table.duration("delay", TIME_MAX).unwrap_or(base.delay);
+        let max = if fault.hits_link() {
+            LATE_MAX
+        } else {
+            TIME_MAX
+        };
+        plan.delay = table.duration("delay", max).unwrap_or(base.delay);
     }
     if fault == Fault::ClockJump {
         plan.by = table.duration("by", TIME_MAX).unwrap_or(base.by);

@@ -62,7 +62,7 @@ keys! {
     "faults.*.share", Form::Number(0.0, 1.0), "0.05",
         "share of a link's packets; of a device's values, 0.5";
     "faults.*.delay", Form::Duration, "\"50ms\"",
-        "how late packets, messages or samples are";
+        "how late packets, messages or samples are; packets at most 10 s";
     "faults.*.by", Form::Duration, "\"10s\"",
         "how far the calendar jumps";
     "faults.*.times", Form::Count(1, TIMES_MAX), "1",
