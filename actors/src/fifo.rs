@@ -88,9 +88,10 @@ impl<T> Fifo<T> {
     /// Keeps those of which `keep` says so.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         for item in take(self) {
-            match keep(&item) {
-                true => self.push_back(item),
-                false => drop(discard(item)),
+            if keep(&item) {
+                self.push_back(item);
+            } else {
+                let _ = discard(item);
             }
         }
     }

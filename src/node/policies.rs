@@ -319,13 +319,16 @@ impl PolicyBook {
     /// # Errors
     /// [`PolicyError`]; nothing has changed then.
     pub fn reload(&self, dry_run: bool) -> Result<Vec<Planned>, PolicyError> {
+        let next = self.read_again()?;
+        self.put(&mut self.state.lock(), next, dry_run)
+    }
+
+    fn read_again(&self) -> Result<State, PolicyError> {
         let sources = policy::read_again(&self.files).map_err(PolicyError::Invalid)?;
-        let mut state = self.state.lock();
-        let next = State {
+        Ok(State {
             files: policy::merged(&sources),
             by_hand: BTreeMap::new(),
-        };
-        self.put(&mut state, next, dry_run)
+        })
     }
 
     /// Reads the files again, with an event for the plan before it is put in force, for who asks
@@ -334,7 +337,9 @@ impl PolicyBook {
     /// # Errors
     /// [`PolicyError`]; nothing has changed then.
     pub fn reload_as_told(&self) -> Result<(), PolicyError> {
-        let plan = self.reload(true)?;
+        let next = self.read_again()?;
+        let mut state = self.state.lock(); // what is told is what is done
+        let plan = self.put(&mut state, next.clone(), true)?;
         let lines: Vec<_> = plan.iter().map(ToString::to_string).collect();
         let text = match lines.is_empty() {
             true => "no value changes".to_owned(),
@@ -342,7 +347,7 @@ impl PolicyBook {
         };
         let events = self.layers.system.events();
         events.publish(Level::Info, "policy_planned", None, text);
-        self.reload(false).map(drop)
+        self.put(&mut state, next, false).map(drop)
     }
 
     /// Two phases: the change is held against everybody, and an error means that nothing has

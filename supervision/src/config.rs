@@ -98,6 +98,14 @@ pub struct Policies {
     entries: Vec<Entry>,
 }
 
+/// What could be read of a file.
+#[derive(Default)]
+struct Read {
+    policies: Policies,
+    /// Its syntax is right: nothing was left out or guessed.
+    is_whole: bool,
+}
+
 impl Policies {
     /// The policies that are shipped.
     ///
@@ -113,7 +121,7 @@ impl Policies {
     /// # Errors
     /// Every mistake in it, by line.
     pub fn from_toml(name: &str, text: &str) -> Result<Self, Vec<ConfigError>> {
-        let (policies, errors) = Self::parsed(name, text);
+        let (Read { policies, .. }, errors) = Self::parsed(name, text);
         if errors.is_empty() {
             Ok(policies)
         } else {
@@ -122,7 +130,7 @@ impl Policies {
     }
 
     /// What can be read of a file, and every mistake in it.
-    fn parsed(name: &str, text: &str) -> (Self, Vec<ConfigError>) {
+    fn parsed(name: &str, text: &str) -> (Read, Vec<ConfigError>) {
         let source = Source::new(name, text);
         reader::read(name, text, |root| {
             let sections = root.sections("supervisor", SUPERVISORS_MAX);
@@ -134,7 +142,10 @@ impl Policies {
                 }
                 section.finish();
             }
-            Self { entries }
+            Read {
+                policies: Self { entries },
+                is_whole: !root.is_broken(),
+            }
         })
     }
 

@@ -6,7 +6,7 @@ use actorsim_actors::census::glob_matches;
 
 use super::entry::Entry;
 use super::reader::nearest;
-use super::{ConfigError, Policies};
+use super::{ConfigError, Policies, Read};
 use crate::policy::{AutoShutdown, Behaviour, Restart, Shutdown, Strategy};
 
 /// The children of a [`Post`].
@@ -55,11 +55,16 @@ impl Policies {
     /// Reads one file for a tree.
     ///
     /// # Errors
-    /// Every mistake at once, by line: those of the file, and those that only the tree shows.
+    /// Every mistake at once, by line: those of the file, and, if its syntax is right, those that
+    /// only the tree shows.
     pub fn for_tree(name: &str, text: &str, tree: &[Post]) -> Result<Self, Vec<ConfigError>> {
-        let (policies, mut errors) = Self::parsed(name, text);
+        let (Read { policies, is_whole }, mut errors) = Self::parsed(name, text);
         let place = |error: &ConfigError| (error.line, error.column);
-        let mut unfit = policies.fit(tree);
+        let mut unfit = if is_whole {
+            policies.fit(tree)
+        } else {
+            Vec::new()
+        };
         // What is no value at all has been told: it says nothing about the tree.
         unfit.retain(|error| !errors.iter().any(|known| place(known) == place(error)));
         errors.append(&mut unfit);
@@ -86,9 +91,7 @@ impl Policies {
         }
         errors
     }
-}
 
-impl Policies {
     /// The same for a tree: an entry about one supervisor that says no strategy has the one that
     /// the program needs there, as it is in force.
     #[must_use]

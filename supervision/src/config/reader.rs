@@ -24,6 +24,8 @@ pub struct Notes<'a> {
     errors: RefCell<Vec<(usize, ConfigError)>>,
     /// Mistakes beyond the bound.
     more: Cell<usize>,
+    /// The syntax is wrong somewhere: what was read is what the parser made of the rest.
+    broken: bool,
 }
 
 impl Notes<'_> {
@@ -80,14 +82,15 @@ pub fn read<T: Default>(
     text: &str,
     read: impl FnOnce(&mut Section<'_, '_>) -> T,
 ) -> (T, Vec<ConfigError>) {
+    let (table, syntax) = DeTable::parse_recoverable(text);
+    let broken = !syntax.is_empty();
     let notes = Notes {
         file,
         text,
         errors: RefCell::default(),
         more: Cell::default(),
+        broken,
     };
-    let (table, syntax) = DeTable::parse_recoverable(text);
-    let broken = !syntax.is_empty();
     for error in syntax {
         let span = error.span().unwrap_or(0..0);
         notes.note(span, error.message().to_owned(), mend(error.message()));
@@ -140,6 +143,11 @@ impl<'a, 'n> Section<'a, 'n> {
     #[must_use]
     pub const fn notes(&self) -> &'n Notes<'n> {
         self.notes
+    }
+
+    /// Whether the syntax of the file is wrong somewhere.
+    pub(super) const fn is_broken(&self) -> bool {
+        self.notes.broken
     }
 
     /// Whether the key is there, of whatever type.

@@ -548,6 +548,19 @@ fn mistakes_of_the_file_do_not_hide_those_that_the_tree_shows() {
 }
 
 #[test]
+fn what_is_left_of_a_file_whose_syntax_is_wrong_is_not_held_against_the_tree() {
+    for text in [
+        "[[supervisor]]\npath = '/twin\nstrategy = 'rest_for_one'\n",
+        "[[supervisor]]\npath = \n[[supervisor]]\npath = '/twni'\n",
+        "[[supervisor]]\npath = '/twin'\nstrategy = 'one_for_one' 'rest_for_one'\n",
+    ] {
+        let of_tree = Policies::for_tree("p.toml", text, TREE).unwrap_err();
+        let of_file = Policies::from_toml("p.toml", text).unwrap_err();
+        assert_eq!(of_tree, of_file, "{text}");
+    }
+}
+
+#[test]
 fn words_are_the_same_in_files_in_programs_and_where_they_are_told() {
     fn same<T: serde::Serialize>(words: &[(&str, T)], word: fn(&T) -> &'static str) {
         for (in_file, value) in words {
