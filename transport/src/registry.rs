@@ -130,6 +130,8 @@ pub(crate) struct Owned {
     plain: HashMap<Uuid, u64>, // order: each is taken out of the registry by itself
     registrations: usize,
     registered: u64,
+    /// Names that it registered in vain, each looked at.
+    pub(crate) looked_at: u64,
     /// The ids that it may speak for, if those are not all.
     covered: Option<BTreeSet<Uuid>>,
 }
@@ -157,10 +159,23 @@ impl Owned {
         Ok(())
     }
 
-    /// From now on the connection may speak for a device.
-    pub(crate) fn cover(&mut self, device: Uuid) {
-        if let Some(covered) = &mut self.covered {
-            covered.insert(device);
+    /// From now on the connection may speak for a device; returns false if it is known that it
+    /// did before.
+    pub(crate) fn cover(&mut self, device: Uuid) -> bool {
+        let covered = self.covered.as_mut();
+        covered.is_none_or(|covered| covered.insert(device))
+    }
+
+    /// Some devices of a range are to be taken out again.
+    fn keep(&mut self, range: &DeviceRange) {
+        match self.ranges.last_mut() {
+            Some(last)
+                if (&last.prefix, last.width) == (&range.prefix, range.width)
+                    && last.first.checked_add(last.count) == Some(range.first) =>
+            {
+                last.count += range.count;
+            }
+            _ => self.ranges.push(range.clone()),
         }
     }
 
@@ -301,13 +316,34 @@ impl Registry {
         closed
     }
 
-    /// Announced devices are reached by connection `id` from now on.
-    pub(crate) fn claim_range(&self, id: u32, owned: &mut Owned, range: &DeviceRange) {
-        owned.ranges.push(range.clone());
+    /// Those of announced devices that connection `id` has already, or `may` have, are reached by
+    /// it from now on; returns the parts of the range, in order, and whether they are.
+    pub(crate) fn claim_some(
+        &self,
+        id: u32,
+        owned: &mut Owned,
+        range: &DeviceRange,
+        mut may: impl FnMut(Uuid) -> bool,
+    ) -> Vec<(DeviceRange, bool)> {
+        let mut parts: Vec<(DeviceRange, bool)> = Vec::new();
+        let (mut nth, mut has_new) = (0, false);
         range.for_each(|device, _| {
-            owned.cover(device);
-            self.devices.insert(device, id);
+            let is_claimed = owned.covers(&device) || may(device);
+            if is_claimed {
+                has_new |= owned.cover(device);
+                self.devices.insert(device, id);
+            }
+            match parts.last_mut() {
+                Some((part, same)) if *same == is_claimed => part.count += 1,
+                _ => parts.push((range.part(nth, 1), is_claimed)),
+            }
+            nth += 1;
         });
+        if has_new {
+            // names between them do no harm: an entry is taken out of the registry by its owner
+            owned.keep(range);
+        }
+        parts
     }
 
     /// A `dt/1` connection showed a device. The first time it takes the device over, for at most
@@ -399,9 +435,9 @@ mod tests {
         let (mut old, mut new) = (Owned::default(), Owned::default());
         let _old_commands = registry.open(1);
         let _new_commands = registry.open(2);
-        registry.claim_range(1, &mut old, &range(3));
+        registry.claim_some(1, &mut old, &range(3), |_| true);
         registry.claim_plain(1, &mut old, device_uuid("lone"));
-        registry.claim_range(2, &mut new, &range(2));
+        registry.claim_some(2, &mut new, &range(2), |_| true);
         registry.close(1, &old);
         assert_eq!(registry.connection_of(&device_uuid("pump-0001")), Some(2));
         assert_eq!(registry.connection_of(&device_uuid("pump-0002")), None);
@@ -414,17 +450,41 @@ mod tests {
     fn a_small_connection_beside_a_large_one_takes_out_its_own_only() {
         let registry = Registry::default();
         let (mut large, mut small) = (Owned::default(), Owned::default());
-        registry.claim_range(1, &mut large, &range(1000));
+        registry.claim_some(1, &mut large, &range(1000), |_| true);
         let fans = DeviceRange {
             prefix: "fan-".into(),
             first: 0,
             count: 3,
             width: 2,
         };
-        registry.claim_range(2, &mut small, &fans);
+        registry.claim_some(2, &mut small, &fans, |_| true);
         registry.close(2, &small);
         assert_eq!(registry.devices(), 1000);
         registry.close(1, &large);
+        assert_eq!(registry.devices(), 0);
+    }
+
+    #[test]
+    fn a_registration_full_of_gaps_is_kept_in_few_pieces_and_a_known_one_not_again() {
+        let registry = Registry::default();
+        let mut owned = Owned::new(true);
+        let mut even = false;
+        for piece in range(4096).pieces(64) {
+            let every_second = |_| {
+                even = !even;
+                even
+            };
+            let parts = registry.claim_some(1, &mut owned, &piece, every_second);
+            assert_eq!(parts.len(), 64);
+        }
+        assert_eq!(owned.ranges, [range(4096)]);
+        let again = registry.claim_some(1, &mut owned, &range(4096), |_| false);
+        assert_eq!(
+            again.iter().filter(|(_, is_claimed)| *is_claimed).count(),
+            2048
+        );
+        assert_eq!(owned.ranges, [range(4096)], "once");
+        registry.close(1, &owned);
         assert_eq!(registry.devices(), 0);
     }
 

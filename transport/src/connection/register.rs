@@ -2,9 +2,10 @@
 //!
 //! What is beyond a bound is refused by itself: the link is told which devices those are, the
 //! operator why, and the others are served. A device that is refused costs its link's connection
-//! nothing and uses up no name. A name that the certificate does not cover ends the connection.
-//! Bounds: the registry's; of a registration beyond a quota, as many names are looked at as the
-//! quota is for, and those that are known.
+//! nothing and uses up no name. A name that the certificate does not cover ends the connection, and
+//! so does one too many of a connection without a quota. Bounds: the registry's; a connection has
+//! as many names looked at in vain as its quota is for. Beyond them a registration is refused
+//! unseen from its first [`REGISTER_PIECE`] names on, also what is known of it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,7 +21,6 @@ use crate::device::{DeviceRange, REGISTRATION_DEVICES_MAX, Registration, SensorS
 use crate::endpoint::codes;
 use crate::frames::ToLink;
 use crate::ingest::Ingest;
-use crate::limits::Quota;
 use crate::listener::Folded;
 use crate::registry::TooMany;
 
@@ -43,71 +43,71 @@ pub(super) async fn register(
     let admitted = peer.owned.lock().admit(&devices);
     match admitted {
         Ok(()) => {}
-        Err(TooMany::Registrations) => {
+        Err(TooMany::Devices) if peer.quota.is_some() => {}
+        Err(why) => {
             peer.core.stats.quic.registrations_refused.inc();
-            let why = TooMany::Registrations.to_string();
-            return Err(ControlError::Refused(codes::FULL, why));
-        }
-        Err(why @ TooMany::Devices) => {
-            let said = &peer.core.said.devices;
-            let mut refusal = Refusal::new(peer, replies, said, why.to_string());
-            refusal.take(devices).await?;
-            return refusal.end().await;
+            return Err(ControlError::Refused(codes::FULL, why.to_string()));
         }
     }
+    let fits = admitted.is_ok();
+    let (most, mut refusal) = refusing(peer, replies, fits);
     let sensors: Arc<[SensorSpec]> = sensors.into();
-    let Some(quota) = &peer.quota else {
-        for piece in devices.pieces(REGISTER_PIECE) {
-            check(peer, &piece)?;
-            take(peer, piece, &sensors).await;
-        }
-        return Ok(());
-    };
-    let why = quota.used_up().to_string();
-    let mut refusal = Refusal::new(peer, replies, &quota.said, why);
     let mut done = 0;
     for piece in devices.pieces(REGISTER_PIECE) {
         check(peer, &piece)?;
         done += piece.count;
-        for (part, is_known) in judge(quota, &piece) {
-            match is_known {
-                true => take(peer, part, &sensors).await,
-                false => refusal.take(part).await?,
+        for (part, is_known) in claim(peer, &piece, fits) {
+            if is_known {
+                let sensors = Arc::clone(&sensors);
+                let devices = part;
+                announce(peer, Registration { devices, sensors }).await;
+            } else {
+                refusal.take(part).await?;
             }
         }
-        if refusal.count >= quota.most() {
-            refusal
-                .take(devices.part(done, devices.count - done))
-                .await?;
+        tokio::task::yield_now().await;
+        if peer.owned.lock().looked_at >= most {
+            let unseen = devices.part(done, devices.count - done);
+            refusal.take(unseen).await?;
             break;
         }
     }
     refusal.end().await
 }
 
-/// The parts of a range, in order, whose devices are known from now on, and those that are not.
-fn judge(quota: &Quota, range: &DeviceRange) -> Vec<(DeviceRange, bool)> {
-    let mut parts: Vec<(DeviceRange, bool)> = Vec::new();
-    let mut nth = 0;
-    range.for_each(|device, _| {
-        let is_known = quota.admit(device).is_ok();
-        match parts.last_mut() {
-            Some((part, same)) if *same == is_known => part.count += 1,
-            _ => parts.push((range.part(nth, 1), is_known)),
-        }
-        nth += 1;
-    });
-    parts
+/// How many names the connection may have looked at in vain, and what is said of those beyond.
+fn refusing<'a>(
+    peer: &'a Peer,
+    replies: &'a mpsc::Sender<ToLink>,
+    fits: bool,
+) -> (u64, Refusal<'a>) {
+    let devices = &peer.core.said.devices;
+    let beyond = || TooMany::Devices.to_string();
+    let (most, said, why) = match &peer.quota {
+        Some(quota) if fits => (
+            quota.most().into(),
+            &quota.said,
+            quota.used_up().to_string(),
+        ),
+        Some(quota) => (quota.most().into(), devices, beyond()),
+        None => (u64::MAX, devices, beyond()),
+    };
+    (most, Refusal::new(peer, replies, said, why))
 }
 
-/// Makes devices reachable, then known to the world.
-async fn take(peer: &Peer, devices: DeviceRange, sensors: &Arc<[SensorSpec]>) {
-    peer.core
-        .registry
-        .claim_range(peer.id, &mut peer.owned.lock(), &devices);
-    let sensors = Arc::clone(sensors);
-    announce(peer, Registration { devices, sensors }).await;
-    tokio::task::yield_now().await;
+/// Makes the devices of a piece reachable that may be known; returns its parts, in order, and
+/// whether they are. If the whole does not fit, only those that the connection has already.
+fn claim(peer: &Peer, piece: &DeviceRange, fits: bool) -> Vec<(DeviceRange, bool)> {
+    let mut owned = peer.owned.lock();
+    let may = |device| {
+        let quota = peer.quota.as_ref();
+        fits && quota.is_none_or(|quota| quota.admit(device).is_ok())
+    };
+    let registry = &peer.core.registry;
+    let parts = registry.claim_some(peer.id, &mut owned, piece, may);
+    let vain = parts.iter().filter(|(_, is_known)| !(fits && *is_known));
+    owned.looked_at += vain.map(|(part, _)| u64::from(part.count)).sum::<u64>();
+    parts
 }
 
 /// Whether the certificate speaks for devices.

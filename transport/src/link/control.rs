@@ -164,6 +164,7 @@ async fn refuse(line: &Line, devices: &DeviceRange, why: &str) {
         line.link.outbox().refuse(ids);
         tokio::task::yield_now().await;
     }
+    line.link.outbox().drop_refused();
     let (count, first) = (devices.count, devices.name(0));
     let text = format!(
         "twin {}: {count} devices from {first:?} on are refused: {why}",

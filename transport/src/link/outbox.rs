@@ -62,8 +62,7 @@ struct Numbered {
 
 #[derive(Default)]
 struct State {
-    /// Encoded events without a number yet, in the buffers they will be sent from; each but the
-    /// last is a full batch.
+    /// Encoded events without a number yet, in the buffers they will be sent from: each a batch.
     fresh: VecDeque<BytesMut>,
     /// Batches not acknowledged, oldest first.
     unacked: VecDeque<Numbered>,
@@ -89,17 +88,23 @@ fn events_in(frame: &BytesMut) -> usize {
     (frame.len() - EVENTS_HEADER_LEN) / EVENT_LEN
 }
 
-/// What is left of encoded events without those of refused devices; `None` if it is all.
-fn without(refused: &HashSet<Uuid>, events: &[u8]) -> Option<Vec<u8>> {
-    let (events, _) = events.as_chunks::<EVENT_LEN>();
-    let is_refused = |event: &&[u8; EVENT_LEN]| {
-        let device = event.first_chunk().copied().map(Uuid::from_bytes);
-        device.is_some_and(|device| refused.contains(&device))
-    };
-    events.iter().any(|event| is_refused(&event)).then(|| {
-        let left = events.iter().filter(|event| !is_refused(event));
-        left.flatten().copied().collect()
-    })
+fn is_refused(refused: &HashSet<Uuid>, event: &[u8; EVENT_LEN]) -> bool {
+    let device = event.first_chunk().copied().map(Uuid::from_bytes);
+    device.is_some_and(|device| refused.contains(&device))
+}
+
+/// Takes the events of refused devices out of a buffer; returns how many there were.
+fn take_out(refused: &HashSet<Uuid>, frame: &mut BytesMut) -> usize {
+    let (events, _) = frame[EVENTS_HEADER_LEN..].as_chunks_mut::<EVENT_LEN>();
+    let (all, mut left) = (events.len(), 0);
+    for at in 0..all {
+        if !is_refused(refused, &events[at]) {
+            events[left] = events[at];
+            left += 1;
+        }
+    }
+    frame.truncate(EVENTS_HEADER_LEN + left * EVENT_LEN);
+    all - left
 }
 
 impl State {
@@ -143,33 +148,35 @@ impl State {
 
     /// Takes out the events of refused devices; returns how many there were. A batch that has a
     /// number keeps it, also if nothing is left of it: the twin may have taken those before it.
+    /// What was written of one that had some is written again, and what follows it.
     fn clean(&mut self) -> usize {
-        let before = self.events;
         let refused = &self.refused;
-        for batch in &mut self.unacked {
-            let Some(left) = without(refused, &batch.frame[EVENTS_HEADER_LEN..]) else {
+        let (mut numbered, mut unsent) = (0, 0);
+        for (at, batch) in self.unacked.iter_mut().enumerate() {
+            let (events, _) = batch.frame[EVENTS_HEADER_LEN..].as_chunks();
+            if !events.iter().any(|event| is_refused(refused, event)) {
                 continue;
-            };
-            let events = (left.len() / EVENT_LEN) as u32;
-            let mut frame = BytesMut::with_capacity(EVENTS_HEADER_LEN + left.len());
-            put_events_header(&mut frame, batch.sequence, events);
-            frame.extend_from_slice(&left);
-            self.events -= (batch.events - events) as usize;
-            (batch.events, batch.frame) = (events, frame.freeze());
+            }
+            let mut frame = BytesMut::from(&batch.frame[..]);
+            let gone = take_out(refused, &mut frame);
+            batch.events -= gone as u32;
+            put_events_header(
+                &mut &mut frame[..EVENTS_HEADER_LEN],
+                batch.sequence,
+                batch.events,
+            );
+            batch.frame = frame.freeze();
+            numbered += gone;
+            self.cursor = self.cursor.min(at);
         }
         for frame in &mut self.fresh {
-            let Some(left) = without(refused, &frame[EVENTS_HEADER_LEN..]) else {
-                continue;
-            };
-            let gone = events_in(frame) - left.len() / EVENT_LEN;
-            frame.truncate(EVENTS_HEADER_LEN);
-            frame.extend_from_slice(&left);
-            self.events -= gone;
-            self.unsent -= gone;
+            unsent += take_out(refused, frame);
         }
         self.fresh.retain(|frame| events_in(frame) > 0);
-        (self.unclean, self.cursor) = (false, 0);
-        before - self.events
+        self.unsent -= unsent;
+        self.events -= numbered + unsent;
+        self.unclean = false;
+        numbered + unsent
     }
 
     /// An empty buffer for at least so many bytes.
@@ -264,12 +271,14 @@ impl T2Outbox {
     }
 
     /// The twin takes no events of these devices, on the present connection: none is put in from
-    /// now on, and those that wait go.
+    /// now on. Those that wait go with [`Self::drop_refused`].
     pub(crate) fn refuse(&self, devices: impl IntoIterator<Item = Uuid>) {
-        let mut state = self.state.lock();
-        state.refused.extend(devices);
-        state.unclean = true;
-        drop(state);
+        self.state.lock().refused.extend(devices);
+    }
+
+    /// Before the next batch is written, the events of refused devices go.
+    pub(crate) fn drop_refused(&self) {
+        self.state.lock().unclean = true;
         self.wake.notify_one();
     }
 
@@ -527,13 +536,14 @@ mod tests {
         outbox.push(&[of("other", 6), of("own", 7)]);
         outbox.refuse([device_uuid("other")]);
         assert_eq!(outbox.push(&[of("other", 8), of("own", 9)]), 1);
-        let all = [
-            (1, vec![1]),
-            (2, vec![2, 4]),
-            (3, Vec::new()),
-            (4, vec![7, 9]),
-        ];
-        assert_eq!(decoded(), all);
+        outbox.drop_refused();
+        // the first one had none of them, and need not be sent again
+        let changed = [(2, vec![2, 4]), (3, Vec::new()), (4, vec![7, 9])];
+        assert_eq!(decoded(), changed);
+        outbox.refuse([device_uuid("silent")]);
+        outbox.drop_refused();
+        assert_eq!(decoded(), [], "nothing waits of it");
+        assert_eq!(stats.t2.resent.get(), 2, "what is left of two batches");
         assert_eq!((outbox.waiting(), outbox.unsent()), (5, 0));
         assert!(outbox.acknowledge(4));
         let t2 = &stats.t2;

@@ -215,6 +215,37 @@ async fn devices_beyond_the_quota_are_refused_by_themselves_and_said_once() {
 }
 
 #[tokio::test]
+async fn names_in_vain_are_counted_over_all_registrations_of_a_connection() {
+    let limits = Limits {
+        devices: 100,
+        ..NARROW
+    };
+    let rig = Rig::start_with(Ipv4Addr::LOCALHOST, limits).await;
+    let (link, _) = rig.link("gate-1", "fan-*").await;
+    let of = |first, count| {
+        let mut some = fans(count);
+        some.devices.first = first;
+        some
+    };
+    link.register(of(1000, 100)).unwrap();
+    // Of these all are looked at; then the connection has had its share.
+    link.register(of(0, 70)).unwrap();
+    link.register(of(100, 70)).unwrap();
+    // What is known of its first names would be served still, not what is behind them.
+    link.register(of(936, 164)).unwrap();
+    let refused = &rig.stats.quic.registrations_refused;
+    until("judged", || refused.get() == 3).await;
+    until("the link knows", || {
+        link.events(&[event("fan-1099", 1)]) == 0
+    })
+    .await;
+    assert_eq!(link.events(&[event("fan-0100", 1)]), 0);
+    assert_eq!(rig.transport.registry().devices(), 100);
+    assert_eq!(link.connections(), 1);
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn events_that_were_made_before_their_device_was_refused_hold_nobody_up() {
     let rig = Rig::start_with(Ipv4Addr::LOCALHOST, NARROW).await;
     let (link, _) = rig.link("gate-1", "fan-*").await;
