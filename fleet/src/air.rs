@@ -56,7 +56,7 @@ impl Air {
             let own = events.iter().filter(|(_, at, _)| *at == line);
             let own: Vec<OutEvent> = own.map(|(_, _, event)| *event).collect();
             if !own.is_empty() {
-                // What finds no room is counted by the outbox.
+                // What finds no room, or is refused, is counted by the outbox.
                 let taken = link.events(&own);
                 debug_assert!(taken <= own.len());
             }

@@ -311,7 +311,8 @@ impl DeviceOut {
         };
         let link = &link.0;
         if !self.events.is_empty() {
-            // What finds no room is counted by the outbox: only another slab can have taken it.
+            // What is not taken is counted by the outbox: another slab had the room, or the twin
+            // refuses the device.
             let taken = link.events(&self.events);
             debug_assert!(taken <= self.events.len());
             self.events.clear();

@@ -96,6 +96,8 @@ pub(crate) struct Peer {
     refused: OnceLock<String>,
     /// Devices that it registered were refused, so those that are not covered may never be.
     refuses: AtomicBool,
+    /// A registration is being worked on.
+    registers: AtomicBool,
     /// Whether all that came on event streams has been handed on.
     events_over: AtomicBool,
     /// The link's clock against ours, and by how much its stamps are corrected.
@@ -247,6 +249,7 @@ pub(crate) fn conn_child(system: &System, core: &Arc<Core>, accepted: Accepted) 
             figures: core.stats.conns.open(id),
             refused: OnceLock::new(),
             refuses: AtomicBool::new(false),
+            registers: AtomicBool::new(false),
             events_over: AtomicBool::new(false),
             offsets: Mutex::default(),
             correction_us: AtomicI64::new(0),

@@ -21,7 +21,7 @@ pub use stream::EventStream;
 
 /// Version in the first message; another one is refused. 2: batches of up to 1,024 events, which a
 /// twin of version 1 does not take.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 /// Bytes of a frame's length.
 pub const FRAME_HEADER_LEN: usize = 4;
 /// Bytes of one event: a reading, its epoch (u32) and its number (u64).

@@ -217,9 +217,9 @@ impl Link {
         Ok(())
     }
 
-    /// Puts events into the outbox, oldest first; returns how many were taken. The rest are counted
-    /// as blocked.
-    #[must_use = "events beyond the returned count were not taken"]
+    /// Puts events into the outbox, oldest first; returns how many were taken, which need not be
+    /// the first ones. The others are counted as blocked.
+    #[must_use = "how many were taken; the others were skipped and counted"]
     pub fn events(&self, events: &[OutEvent]) -> usize {
         self.0.outbox.push(events)
     }

@@ -274,7 +274,7 @@ fn placed(
     match core.places(which).enter(from.ip(), certificate, line, now) {
         Ok(place) => {
             if place.was_silent {
-                let text = format!("{from} has the place of one of its own that did not answer");
+                let text = format!("{from} has the place of a connection that did not answer");
                 core.said.displaced.say(system, text);
             }
             Some(place)

@@ -63,8 +63,8 @@ pub enum DropReason {
     Tier,
     /// Lost with an actor that died, or given up by a later stage.
     Died,
-    /// Of a device that the certificate of its connection does not cover, or one more than peers
-    /// without a certificate may make known.
+    /// Of a device that the certificate of its connection does not cover, or one more than its
+    /// quota; also events that the link gave up, as the twin refuses their device.
     Refused,
 }
 

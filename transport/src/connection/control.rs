@@ -5,6 +5,7 @@
 //! frames of 64 KiB; [`REPLIES_MAX`] replies waiting.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actorsim_actors::Fault;
@@ -164,7 +165,9 @@ async fn listen(
             ToTwin::Hello { .. } => return Err(refused("a second hello")),
             ToTwin::Join { .. } => return Err(refused("a join on a connection of its own")),
             ToTwin::Register { devices, sensors } => {
+                peer.registers.store(true, Ordering::Release);
                 register(peer, devices, sensors, &replies).await?;
+                peer.registers.store(false, Ordering::Release);
             }
             ToTwin::Bye { t1_readings } => {
                 settle(session, t1_readings).await;

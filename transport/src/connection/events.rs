@@ -149,7 +149,8 @@ async fn covered(peer: &Peer, events: &[Reading]) -> bool {
         if peer.covers(events) {
             return true;
         }
-        if peer.refuses.load(Ordering::Acquire) {
+        let registers = peer.registers.load(Ordering::Acquire);
+        if peer.refuses.load(Ordering::Acquire) && !registers {
             // most likely of such a device: its link hears of it, and sends the others again
             break;
         }

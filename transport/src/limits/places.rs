@@ -6,7 +6,8 @@
 //!
 //! A peer that was killed is there until the idle time-out, and comes back sooner. So once a
 //! newcomer finds its share full, those in it are asked, and one that has sent nothing by the end
-//! of a time gives way to the next newcomer. Who answers stays, whoever comes. Bounds: those of
+//! of a time gives way to the next newcomer; so it is if all places are taken. Who answers stays,
+//! whoever comes. Bounds: those of
 //! [`Limits`]; one question to each of a share in that time.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,7 +46,8 @@ impl Line for quinn::Connection {
         self.stats().udp_rx.datagrams
     }
 
-    /// A new limit is told in a frame that must be acknowledged. It is the same limit.
+    /// A new limit is told in a frame that must be acknowledged. It is one byte
+    /// more now, taken back with the next credit.
     fn ask(&self) {
         for less in [1, 0] {
             self.set_receive_window((CONNECTION_WINDOW - less).into());
@@ -141,15 +143,11 @@ impl Places {
 
     /// Whether a peer need not make a handshake, as there would be no place after it.
     pub(crate) fn would_refuse(&self, from: IpAddr, now: Instant) -> Option<NoRoom> {
-        let mut taken = self.taken.lock();
-        if taken.members.len() >= self.limits.connections {
-            return Some(NoRoom::Connections(self.limits.connections));
+        if from.to_canonical().is_loopback() {
+            return None; // who it is shows after it
         }
-        let address = Of::Address(source(from));
-        let known = !from.to_canonical().is_loopback();
-        let share = self.limits.connections_share;
-        (known && taken.is_full(&address, share) && !taken.look(&address, now))
-            .then(|| address.no_room(share))
+        let mut taken = self.taken.lock();
+        taken.room(&self.limits, &[Of::Address(source(from))], now)
     }
 
     /// A peer that has shown a certificate, or none, wants one.
@@ -160,22 +158,15 @@ impl Places {
         line: Box<dyn Line>,
         now: Instant,
     ) -> Result<Place, NoRoom> {
-        let known = from.to_canonical().is_loopback() && shown.is_some();
-        let address = (!known).then(|| Of::Address(source(from)));
+        let by_address = !from.to_canonical().is_loopback() || shown.is_none();
+        let address = by_address.then(|| Of::Address(source(from)));
         let certificate = shown.map(|shown| Of::Certificate(serial(shown).unwrap_or_default()));
         let of: Vec<Of> = address.into_iter().chain(certificate).collect();
         let mut taken = self.taken.lock();
-        let (most, share) = (self.limits.connections, self.limits.connections_share);
-        if taken.members.len() >= most {
-            return Err(NoRoom::Connections(most));
+        if let Some(why) = taken.room(&self.limits, &of, now) {
+            return Err(why);
         }
-        let mut was_silent = false;
-        for of in &of {
-            if taken.is_full(of, share) {
-                taken.displace(of, now).ok_or(of.no_room(share))?;
-                was_silent = true;
-            }
-        }
+        let was_silent = taken.make_room(&self.limits, &of, now);
         let number = taken.enter(of, line);
         drop(taken);
         Ok(Place {
@@ -190,6 +181,39 @@ impl Taken {
     fn is_full(&self, of: &Of, share: usize) -> bool {
         let own = self.shares.get(of);
         own.is_some_and(|own| own.members.len() >= share)
+    }
+
+    /// Why there is no place for a peer, also if those of its own that are silent give way. Ends
+    /// nobody: it may be that one share has a silent one, and another has none.
+    fn room(&mut self, limits: &Limits, of: &[Of], now: Instant) -> Option<NoRoom> {
+        let share = limits.connections_share;
+        let mut gives_way = false;
+        for of in of {
+            if self.is_full(of, share) {
+                if !self.look(of, now) {
+                    return Some(of.no_room(share));
+                }
+                gives_way = true;
+            }
+        }
+        let all = limits.connections;
+        let is_full = self.members.len() >= all;
+        let no_room = is_full && !gives_way && !of.iter().any(|of| self.look(of, now));
+        no_room.then_some(NoRoom::Connections(all))
+    }
+
+    /// Ends as few silent ones as it takes; returns whether there was one.
+    fn make_room(&mut self, limits: &Limits, of: &[Of], now: Instant) -> bool {
+        let mut was_silent = false;
+        for of in of {
+            if self.is_full(of, limits.connections_share) {
+                was_silent |= self.displace(of, now).is_some();
+            }
+        }
+        if self.members.len() >= limits.connections {
+            was_silent |= of.iter().any(|of| self.displace(of, now).is_some());
+        }
+        was_silent
     }
 
     fn enter(&mut self, of: Vec<Of>, line: Box<dyn Line>) -> u64 {
@@ -475,6 +499,68 @@ mod tests {
             tokio::time::sleep(quiet).await;
             assert!(accepted.heard() > before);
         }
+    }
+
+    #[test]
+    fn nobody_gives_way_to_a_newcomer_who_is_refused_all_the_same() {
+        let (places, begin) = (Places::new(FEW), Instant::now());
+        let (_dir, [first, second]) = two();
+        let dead = Told::default();
+        dead.dies();
+        let come = |from, shown, line: &Told, now| {
+            places.enter(from, Some(shown), Box::new(line.clone()), now)
+        };
+        let _gone = come(host(1), &second, &dead, begin).unwrap();
+        let _held = enter(&places, 2, host(1), None, begin);
+        let _others = enter(&places, 3, host(2), Some(&first), begin);
+        let full = [
+            NoRoom::ConnectionsOfAddress(3),
+            NoRoom::ConnectionsWithCertificate(3),
+        ];
+        for (now, why) in [begin, begin + ANSWER_OF_ADDRESS].into_iter().zip(full) {
+            let refused = come(host(1), &first, &Told::default(), now);
+            assert_eq!(refused.unwrap_err(), why);
+            assert!(!dead.has_ended());
+        }
+        let late = begin + ANSWER_OF_ADDRESS;
+        assert!(
+            come(host(1), &second, &Told::default(), late)
+                .unwrap()
+                .was_silent
+        );
+        assert!(dead.has_ended());
+    }
+
+    #[test]
+    fn when_all_places_are_taken_the_silent_ones_of_a_peer_give_way_to_it() {
+        let (places, begin) = (Places::new(FEW), Instant::now());
+        let (_dir, [first, second]) = two();
+        let dead = Told::default();
+        dead.dies();
+        let come = |from, shown, now| {
+            let line = Box::new(Told::default());
+            places.enter(from, Some(shown), line, now)
+        };
+        let line = Box::new(dead.clone());
+        let _gone = places.enter(host(1), Some(&first), line, begin).unwrap();
+        let mut held = enter(&places, 3, host(2), None, begin);
+        held.extend(enter(&places, 3, host(3), None, begin));
+        held.extend(enter(&places, 1, host(4), None, begin));
+        let full = NoRoom::Connections(8);
+        assert_eq!(places.would_refuse(host(1), begin), Some(full));
+        assert_eq!(come(LOCAL, &first, begin).unwrap_err(), full);
+        let late = begin + ANSWER_OF_ADDRESS;
+        assert_eq!(places.would_refuse(host(1), late), None);
+        assert_eq!(
+            places.would_refuse(host(4), late),
+            Some(full),
+            "none of its own"
+        );
+        assert_eq!(come(LOCAL, &second, late).unwrap_err(), full, "nor of its");
+        assert!(!dead.has_ended());
+        let back = come(LOCAL, &first, late).unwrap();
+        assert!(back.was_silent && dead.has_ended());
+        assert_eq!(places.taken.lock().members.len(), 8);
     }
 
     #[test]
