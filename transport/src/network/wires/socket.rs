@@ -28,8 +28,8 @@ use crate::network::rules::Fate;
 /// Packets kept at most, each way: so that small ones are bounded by their entries, not by their
 /// bytes.
 pub(super) const PACKETS_MAX: usize = 65_536;
-/// Bytes kept at most, each way: a second at 250 Mbit/s, four times what a link that is not answered
-/// sends.
+/// Bytes kept at most, each way: a second at 250 Mbit/s, four times what a link that is not
+/// answered sends.
 pub(super) const BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bits of a packet's number that count those of one socket: a year's at 30,000/s, before they meet
 /// those of the next. From socket 2^24 on the numbers are those of the first: draws that recur.
