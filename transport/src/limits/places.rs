@@ -143,10 +143,12 @@ impl Places {
 
     /// Whether a peer need not make a handshake, as there would be no place after it.
     pub(crate) fn would_refuse(&self, from: IpAddr, now: Instant) -> Option<NoRoom> {
-        if from.to_canonical().is_loopback() {
-            return None; // who it is shows after it
-        }
         let mut taken = self.taken.lock();
+        if from.to_canonical().is_loopback() {
+            // who it is shows after it
+            let all = self.limits.connections;
+            return (taken.members.len() >= all).then_some(NoRoom::Connections(all));
+        }
         taken.room(&self.limits, &[Of::Address(source(from))], now)
     }
 
