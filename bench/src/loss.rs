@@ -167,13 +167,13 @@ fn ours(job: &Job) -> Result<Value, String> {
         let ticks_per_s = ticks.map(|ticks| ticks as f64 / began.elapsed().as_secs_f64());
         let ratio = |came: u64, of: u64| (of > 0).then(|| (came as f64 / of as f64).min(1.0));
         let t1_ratio = ratio(t1.received.get() - received, t1.sent.get() - sent);
-        let t3_ratio = ratio(t3.acked.get() - acked, t3.settled() - settled);
         let created = t2.created.get();
         let patience = Instant::now() + LATE;
         while t2.acked.get() < created && Instant::now() < patience {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let t2_ratio = ratio(t2.acked.get(), created);
+        let t3_ratio = ratio(t3.acked.get() - acked, t3.settled() - settled);
         let [t1, t2, t3] = [
             t1.latency.quantiles_since(&before.0),
             t2.latency.quantiles_since(&before.1),
