@@ -6,8 +6,10 @@
 //! they are acknowledged, and at once go on at the pace of before, while checkpoints cover that
 //! flood and it is removed. At the end every event must be applied. Bound: each session's window.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use actorsim_actors::{ActorPath, Addr, Clock, MailboxSpec, Overflow, System};
@@ -40,6 +42,8 @@ const AFTER: Duration = Duration::from_secs(5);
 /// Events in a batch of the first part.
 const PACED_BATCH: u64 = PACE * EVERY.as_millis() as u64 / 1_000 / LINKS;
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What is not acknowledged by then is sent again, as by a link.
+const REPEAT: Duration = Duration::from_secs(1);
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "journal",
@@ -80,6 +84,32 @@ struct Sent {
     events: u64,
 }
 
+/// Batches of one size that a session sends after others.
+struct Series {
+    before: Sent,
+    each: u64,
+    /// Number of the last that was begun.
+    last: AtomicU64,
+}
+
+impl Series {
+    fn after(before: Sent, each: u64) -> Self {
+        let last = AtomicU64::new(before.batches);
+        Self { before, each, last }
+    }
+
+    /// The number of the next batch.
+    fn next(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Numbers of the events of one of its batches.
+    fn events(&self, sequence: u64) -> Range<u64> {
+        let first = self.before.events + (sequence - self.before.batches - 1) * self.each;
+        first..first + self.each
+    }
+}
+
 /// One session and its devices.
 #[derive(Clone)]
 struct Sender {
@@ -91,11 +121,13 @@ struct Sender {
 }
 
 impl Sender {
-    async fn batch(&self, sequence: u64, first: u64, count: u64) {
+    /// Sends a batch of a series; one that is not taken is not acknowledged.
+    async fn send(&self, series: &Series, sequence: u64) {
+        let events = series.events(sequence);
         let at_us = self.clock.unix_us();
         let of = |n: u64| self.devices[(n % self.devices.len() as u64) as usize];
         let mut readings = self.pool.take();
-        readings.extend((first..first + count).map(|n| Reading {
+        readings.extend(events.clone().map(|n| Reading {
             device: of(n),
             sensor: 3,
             kind: SensorType::Voltage,
@@ -104,49 +136,61 @@ impl Sender {
             sequence: n as u32,
         }));
         let key = |event| EventKey { epoch: 1, event };
-        let keys = (first..first + count).map(key).collect();
+        let keys = events.map(key).collect();
         let now = self.clock.monotonic();
         let session = Arc::clone(&self.session);
         let batch = EventBatch::new(session, sequence, readings, keys, now, &self.pool);
-        // one that is not taken shows as an acknowledgement that never comes
         drop(self.events.send(T2Message::Events(batch), PATIENCE).await);
+    }
+
+    /// Waits for the acknowledgement of a batch. What is late is sent again, as a link does it, up
+    /// to the last that was sent.
+    async fn acknowledged(&self, series: &Series, sequence: u64) {
+        let acked = || self.session.acked_beyond(sequence - 1);
+        while tokio::time::timeout(REPEAT, acked()).await.is_err() {
+            for again in self.session.acked() + 1..=series.last.load(Ordering::Relaxed) {
+                self.send(series, again).await;
+            }
+        }
     }
 
     /// As fast as acknowledgements come, after what was sent before.
     async fn flood(self, before: Sent, until: Instant) -> Sent {
-        let mut sent = before;
+        let series = Series::after(before, BATCH);
+        let mut last = before.batches;
         while Instant::now() < until {
-            sent.batches += 1;
-            self.batch(sent.batches, sent.events, BATCH).await;
-            sent.events += BATCH;
-            if sent.batches >= WINDOW {
-                self.session.acked_beyond(sent.batches - WINDOW).await;
+            last = series.next();
+            self.send(&series, last).await;
+            if last > WINDOW {
+                self.acknowledged(&series, last - WINDOW).await;
             }
         }
-        self.session.acked_beyond(sent.batches - 1).await;
-        sent
+        self.acknowledged(&series, last).await;
+        Sent {
+            batches: last,
+            events: series.events(last).end,
+        }
     }
 
     /// At an even pace, after what was sent before; returns each acknowledgement's time,
     /// microseconds.
     async fn paced(self, before: Sent, rounds: u64) -> Vec<u64> {
+        let series = Series::after(before, PACED_BATCH);
         let mut ticks = tokio::time::interval(EVERY);
         let mut times = Vec::new();
         let (sent, mut waiting) = tokio::sync::mpsc::channel::<(u64, Instant)>(4_096);
-        let session = Arc::clone(&self.session);
         let acknowledged = async {
             while let Some((sequence, at)) = waiting.recv().await {
-                session.acked_beyond(sequence - 1).await;
+                self.acknowledged(&series, sequence).await;
                 times.push(at.elapsed().as_micros() as u64);
             }
         };
+        let (sender, of) = (&self, &series);
         let sending = async move {
-            for round in 0..rounds {
+            for _ in 0..rounds {
                 ticks.tick().await;
-                let sequence = before.batches + 1 + round;
-                let first = before.events + round * PACED_BATCH;
-                let at = Instant::now();
-                self.batch(sequence, first, PACED_BATCH).await;
+                let (sequence, at) = (of.next(), Instant::now());
+                sender.send(of, sequence).await;
                 // the other half goes on until this one is done
                 let _ = sent.send((sequence, at)).await;
             }
