@@ -1,6 +1,7 @@
-//! What the scan thread tells its proxy: without the heap, a lock or a wait.
+//! What the scan thread tells its proxy: it allocates nothing for that.
 //!
-//! It decides nothing. Bound: [`NEWS_MAX`] news wait; of these more are only counted by who has
+//! It decides nothing. News of the fallback that find no room are left out: whether it is in force
+//! is in the snapshot. Bound: [`NEWS_MAX`] news wait; of these more are only counted by who has
 //! them, but how an incarnation ended always finds room.
 
 use std::future::poll_fn;
