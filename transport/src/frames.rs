@@ -20,7 +20,8 @@ use crate::session::EventKey;
 pub use stream::EventStream;
 
 /// Version in the first message; another one is refused. 2: batches of up to 1,024 events, which a
-/// twin of version 1 does not take.
+/// twin of version 1 does not take. 3: devices that are refused by themselves, and batches without
+/// their events.
 pub const PROTOCOL_VERSION: u16 = 3;
 /// Bytes of a frame's length.
 pub const FRAME_HEADER_LEN: usize = 4;

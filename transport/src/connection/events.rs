@@ -146,10 +146,11 @@ async fn hand_on(
 /// batch that is not covered is not taken, so it is not acknowledged.
 async fn covered(peer: &Peer, events: &[Reading]) -> bool {
     for _ in 0..COVER_LOOKS_MAX {
+        // first, so that what it still made known is covered
+        let registers = peer.registers.load(Ordering::Acquire);
         if peer.covers(events) {
             return true;
         }
-        let registers = peer.registers.load(Ordering::Acquire);
         if peer.refuses.load(Ordering::Acquire) && !registers {
             // most likely of such a device: its link hears of it, and sends the others again
             break;

@@ -6,9 +6,9 @@
 //!
 //! A peer that was killed is there until the idle time-out, and comes back sooner. So once a
 //! newcomer finds its share full, those in it are asked, and one that has sent nothing by the end
-//! of a time gives way to the next newcomer; so it is if all places are taken. Who answers stays,
-//! whoever comes. Bounds: those of
-//! [`Limits`]; one question to each of a share in that time.
+//! of a time gives way to the next newcomer; so it is if all places are taken, except on loopback,
+//! where a newcomer is refused before it has shown whose it is. Who answers stays, whoever comes.
+//! Bounds: those of [`Limits`]; one question to each of a share in that time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -169,6 +169,10 @@ impl Places {
             return Err(why);
         }
         let was_silent = taken.make_room(&self.limits, &of, now);
+        // one that was silent may have been heard meanwhile
+        if let Some(why) = taken.no_room(&self.limits, &of) {
+            return Err(why);
+        }
         let number = taken.enter(of, line);
         drop(taken);
         Ok(Place {
@@ -202,6 +206,15 @@ impl Taken {
         let is_full = self.members.len() >= all;
         let no_room = is_full && !gives_way && !of.iter().any(|of| self.look(of, now));
         no_room.then_some(NoRoom::Connections(all))
+    }
+
+    /// Why there is no place as it is.
+    fn no_room(&self, limits: &Limits, of: &[Of]) -> Option<NoRoom> {
+        let share = limits.connections_share;
+        let full = of.iter().find(|of| self.is_full(of, share));
+        let all = limits.connections;
+        full.map(|of| of.no_room(share))
+            .or_else(|| (self.members.len() >= all).then_some(NoRoom::Connections(all)))
     }
 
     /// Ends as few silent ones as it takes; returns whether there was one.

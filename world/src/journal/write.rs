@@ -27,6 +27,9 @@ pub(super) const QUEUE: usize = GROUP_EVENTS_MAX / BATCH_READINGS_MAX;
 /// Without work for this long, what the world has applied meanwhile is recorded.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// The same while there are records that a checkpoint covers: some of them are removed.
+const REMOVE_EVERY: Duration = Duration::from_millis(50);
+
 /// From a refused commit, or opening, to the next attempt.
 pub(super) const RETRY_MIN: Duration = Duration::from_millis(10);
 pub(super) const RETRY_MAX: Duration = Duration::from_secs(1);
@@ -66,6 +69,12 @@ impl Writer {
 
     /// Waits for work, or for a quiet moment; false when the actor is gone.
     async fn first(&mut self, group: &mut Group) -> bool {
+        let as_of = self.as_of();
+        let to_remove = self
+            .store
+            .as_ref()
+            .is_some_and(|store| store.has_covered(as_of));
+        let quiet = if to_remove { REMOVE_EVERY } else { QUIET };
         tokio::select! {
             biased;
             message = self.messages.recv() => match message {
@@ -74,7 +83,7 @@ impl Writer {
             },
             Some(note) = self.notes.recv() => self.note(group, note),
             () = self.shared.journal.checkpointed.notified() => {}
-            () = tokio::time::sleep(QUIET) => {}
+            () = tokio::time::sleep(quiet) => {}
         }
         true
     }
@@ -108,11 +117,11 @@ impl Writer {
     }
 
     /// Takes the notes that wait; with all of them, what was decided before is durable. Commands
-    /// for which tier T3 has no room hold that up, but no further than half a journal: they would
-    /// stop the events.
+    /// for which tier T3 has no room hold that up, but no further than half a journal that no
+    /// checkpoint covers: they would stop the events.
     fn take_notes(&mut self, group: &mut Group) {
         let size_max = self.shared.journal.config.size_max;
-        let half = |store: &Store| store.record_bytes() >= size_max / 2;
+        let half = |store: &Store| store.uncovered_bytes() >= size_max / 2;
         let noted = match self.store.as_ref().is_some_and(half) {
             true => self.shared.applied(),
             false => self.shared.noted(),

@@ -4,8 +4,8 @@
 //! commanded outlives the world in [`Commanded`]. It never waits: where the lane takes no command,
 //! the row is put off, and in a later cycle it is commanded wherever the two differ still, in
 //! another world if need be. So a stop put off cannot overtake a start, whatever values come
-//! meanwhile. A value that is not finite means nothing, and a stale row comes into no force. Whether
-//! a device obeyed is for tier T3 to report.
+//! meanwhile. A value that is not finite means nothing, and a stale row comes into no force.
+//! Whether a device obeyed is for tier T3 to report.
 //!
 //! Bound: the samples of [`super::Judged`], the rows of [`super::Touched`], and [`DUE_PER_CYCLE`]
 //! rows whose time is over, for each rule.
